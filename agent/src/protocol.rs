@@ -1,0 +1,282 @@
+//! The control protocol between harness and agent: framed JSON over a byte stream.
+//!
+//! The stream is a unix socket (native, docker) or a virtio-serial port (a VM); both are reliable
+//! and ordered, so a frame is only a length and a payload: `u32` little-endian, then that many
+//! bytes of JSON. A frame is at most [`MAX_FRAME`] bytes, in both directions, so that neither side
+//! can make the other allocate without bound. The agent speaks first, with [`FromAgent::Hello`].
+//!
+//! Time: an agent never sends a time stamp, only durations by its own clock; the harness stamps
+//! each frame on arrival.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+/// Version of this protocol; both sides must agree exactly, since one build embeds the other.
+pub const VERSION: u16 = 1;
+/// Largest payload of a frame in bytes.
+pub const MAX_FRAME: usize = 256 * 1024;
+/// How much of a program's output the agent keeps and sends, in bytes (the end of it).
+pub const OUTPUT_TAIL: usize = 4 * 1024;
+/// Name of the virtio-serial port in a VM (`/sys/class/virtio-ports/*/name`).
+pub const PORT_NAME: &str = "org.bootrace.control.0";
+/// Where the agent connects in a container or as a bare process, seen from inside the root file system.
+pub const SOCKET_PATH: &str = "/run/bootrace/control.sock";
+/// Where the agent lies in every image.
+pub const AGENT_PATH: &str = "/usr/lib/bootrace/agent";
+/// Where an image says its own digest: one line of lower-case hex.
+pub const IMAGE_DIGEST_PATH: &str = "/usr/lib/bootrace/image-digest";
+
+/// What the harness asks of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToAgent {
+    /// Start the workload. Answered by `Started`, later `Ready` (or `Exited`, or `Failed`).
+    Start(Workload),
+    /// Say who you are, from inside. Answered by `Identity`.
+    Identify,
+    /// Say what the workload uses as seen beside it. Answered by `Readings`.
+    Read,
+    /// Run a piece of work to its end. Answered by `WorkStarted`, then `WorkDone`.
+    Work(Work),
+    /// Answered by `Pong` with the same token.
+    Ping { token: u64 },
+    /// Kill the workload and end (in a VM: power off). Not answered: the stream ends.
+    Stop,
+}
+
+/// The command that runs, and when it counts as ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Program and arguments; a program without a slash is looked up in [`PATH`].
+    pub argv: Vec<String>,
+    /// The whole environment besides `PATH`; nothing is inherited.
+    pub env: Vec<(String, String)>,
+    pub ready: Ready,
+}
+
+/// Where a program named without a slash is looked for, on every target.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The event that makes a workload ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ready {
+    /// It exits with this code.
+    Exit(i32),
+    /// A line of its standard output or standard error matches this regular expression.
+    Line(String),
+    /// Something accepts connections on this port of 127.0.0.1.
+    Tcp(u16),
+    /// This path exists.
+    File(String),
+}
+
+/// A piece of work to be timed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Work {
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+}
+
+/// What an agent says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromAgent {
+    Hello(Hello),
+    /// The workload was executed; the pid is the guest's view of it.
+    Started {
+        pid: u32,
+    },
+    /// The readiness event happened, this long after the workload's exec by the guest's clock.
+    Ready {
+        after_ns: u64,
+    },
+    /// The workload ended.
+    Exited(Exit),
+    Identity(Identity),
+    Readings(Readings),
+    WorkStarted,
+    WorkDone(WorkDone),
+    Pong {
+        token: u64,
+    },
+    /// What was asked could not be done; the text says what was tried and why it failed.
+    Failed {
+        error: String,
+    },
+}
+
+/// The first frame of every agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    pub version: u16,
+    /// Digest of the sources that this agent was built from, known at build time: costs nothing
+    /// on the measured path, and shows a foreign agent at once. The executable's own digest is
+    /// taken after ready, in [`Identity`].
+    pub build: String,
+    pub kernel_release: String,
+    /// `/proc/sys/kernel/random/boot_id`: which boot of which kernel this is.
+    pub boot_id: String,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit code; null when a signal ended it.
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    /// The end of what it wrote, at most [`OUTPUT_TAIL`] bytes, invalid UTF-8 replaced.
+    pub output: String,
+}
+
+/// Who runs where, as seen from inside the instance; collected after ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// As the image says of itself ([`IMAGE_DIGEST_PATH`]).
+    pub image_digest: Option<String>,
+    /// sha256 of the running agent's executable, lower-case hex.
+    pub agent_digest: Option<String>,
+    /// sha256 of the workload's executable, lower-case hex.
+    pub workload_digest: Option<String>,
+    /// The workload's argv as its kernel has it (`/proc/PID/cmdline`), or as it was executed if it has ended.
+    pub argv: Vec<String>,
+    pub kernel_release: String,
+    pub boot_id: String,
+}
+
+/// What the workload (all processes below the agent) uses, as seen beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readings {
+    /// Sum of resident set sizes in bytes; null when it has ended.
+    pub workload_rss: Option<u64>,
+    /// User and system CPU time of those processes in ns, ended children included.
+    pub workload_cpu_ns: Option<u64>,
+}
+
+/// A piece of work is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkDone {
+    /// Wall time by the guest's clock.
+    pub wall_ns: u64,
+    /// CPU time by the guest's accounting.
+    pub cpu_ns: u64,
+    pub exit: Exit,
+}
+
+/// Why a frame could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    #[error("control stream: {0}")]
+    Io(#[from] io::Error),
+    #[error("control stream: a frame of {0} bytes is over the limit of {MAX_FRAME}")]
+    TooLarge(usize),
+    #[error("control stream: it ended inside a frame")]
+    Truncated,
+    #[error("control stream: a frame is not a message of protocol version {VERSION}: {0}")]
+    Malformed(#[from] serde_json::Error),
+}
+
+/// Writes one frame with a single `write_all`, so that frames of one writer never interleave.
+pub fn write_frame<T: Serialize>(stream: &mut impl Write, message: &T) -> Result<(), FrameError> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, message)?;
+    let length = frame.len() - 4;
+    if length > MAX_FRAME {
+        return Err(FrameError::TooLarge(length));
+    }
+    frame[..4].copy_from_slice(&(length as u32).to_le_bytes());
+    stream.write_all(&frame)?;
+    Ok(stream.flush()?)
+}
+
+/// Reads one frame; `None` when the stream ends between frames.
+pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<T>, FrameError> {
+    let mut header = [0; 4];
+    match read_full(stream, &mut header)? {
+        0 => return Ok(None),
+        4 => {}
+        _ => return Err(FrameError::Truncated),
+    }
+    let length = u32::from_le_bytes(header) as usize;
+    if length > MAX_FRAME {
+        return Err(FrameError::TooLarge(length));
+    }
+    let mut payload = vec![0; length];
+    if read_full(stream, &mut payload)? != length {
+        return Err(FrameError::Truncated);
+    }
+    Ok(Some(serde_json::from_slice(&payload)?))
+}
+
+/// Like `read_exact`, but says how much came before the end.
+fn read_full(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(payload: &[u8]) -> Vec<u8> {
+        let mut bytes = (payload.len() as u32).to_le_bytes().to_vec();
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_message_survives_the_trip_and_the_stream_ends_cleanly() {
+        let sent = ToAgent::Start(Workload {
+            argv: vec!["redis-server".into(), "--port".into(), "6379".into()],
+            env: vec![("LANG".into(), "C".into())],
+            ready: Ready::Tcp(6379),
+        });
+        let mut stream = Vec::new();
+        write_frame(&mut stream, &sent).unwrap();
+        let mut stream = stream.as_slice();
+        assert_eq!(read_frame::<ToAgent>(&mut stream).unwrap(), Some(sent));
+        assert_eq!(read_frame::<ToAgent>(&mut stream).unwrap(), None);
+    }
+
+    #[test]
+    fn an_oversized_frame_is_refused_before_it_is_allocated() {
+        let bytes = u32::MAX.to_le_bytes();
+        assert!(matches!(read_frame::<FromAgent>(&mut bytes.as_slice()), Err(FrameError::TooLarge(_))));
+        let long = FromAgent::Failed { error: "x".repeat(MAX_FRAME) };
+        assert!(matches!(write_frame(&mut Vec::new(), &long), Err(FrameError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_stream_that_ends_inside_a_frame_is_an_error() {
+        let whole = frame(br#"{"ping":{"token":1}}"#);
+        for cut in 1..whole.len() {
+            assert!(
+                matches!(read_frame::<ToAgent>(&mut &whole[..cut]), Err(FrameError::Truncated)),
+                "cut at {cut}"
+            );
+        }
+    }
+
+    #[test]
+    fn noise_is_an_error_and_not_a_panic() {
+        for payload in
+            [&b""[..], b"{", b"null", b"\xff\xfe", br#"{"ping":{"token":-1}}"#, br#"{"nonsense":1}"#]
+        {
+            assert!(matches!(
+                read_frame::<ToAgent>(&mut frame(payload).as_slice()),
+                Err(FrameError::Malformed(_))
+            ));
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! bootrace: what does it cost to run the same thing in a container and in a virtual machine?
+//!
+//! ```text
+//! scenario -> plan -> run(targets) -> samples -> analysis -> report
+//! ```
+//!
+//! A [`scenario`] names an image, a workload and targets; [`plan`] orders the trials; [`runner`]
+//! drives them through [`target`]s, with the one clock and the one set of readers in [`probe`];
+//! [`sample`] is what is kept; [`analysis`] is pure statistics over it and [`report`] shows them.
+//! [`image`] makes the one root file system that every target uses. [`cli`] ties it together.
+
+pub mod analysis;
+pub mod cli;
+pub mod control;
+pub mod image;
+pub mod plan;
+pub mod probe;
+pub mod report;
+pub mod runner;
+pub mod sample;
+pub mod scenario;
+pub mod target;

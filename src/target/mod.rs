@@ -1,0 +1,82 @@
+//! One way to run the workload each: `native`, `docker`, `libvirt`, and `fake` for tests.
+//!
+//! A target says *where* an instance can be seen ([`Scope`]); it reads nothing itself, so that all
+//! targets are measured by the same code. It takes no time stamps either: the runner stamps around
+//! [`Instance::start`] and [`Instance::remove`].
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::{probe::Scope, sample};
+
+pub mod docker;
+pub mod fake;
+pub mod libvirt;
+pub mod native;
+
+/// What tells one instance from all others, and where its control socket is.
+#[derive(Debug, Clone)]
+pub struct Ticket {
+    /// Id of the run that it belongs to.
+    pub run: String,
+    /// Unique on this host, fit for a container, domain, cgroup or file name.
+    pub instance: String,
+    /// A directory of its own that holds [`CONTROL_SOCKET`] and goes when the instance is gone.
+    pub dir: PathBuf,
+}
+
+/// The control socket's name within [`Ticket::dir`]; the harness listens on it before `start`.
+pub const CONTROL_SOCKET: &str = "control.sock";
+
+impl Ticket {
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(CONTROL_SOCKET)
+    }
+}
+
+/// One way to run the workload, with its options and image, connected to its engine.
+#[async_trait]
+pub trait Target: Send + Sync {
+    /// What goes into the results.
+    fn info(&self) -> sample::Target;
+
+    /// Host pids of the engine's daemons, which serve every instance; empty where there is none.
+    fn daemons(&self) -> Vec<u32>;
+
+    /// Gets an instance ready to be requested: only what no user would count as starting it.
+    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error>;
+}
+
+/// One running copy of the workload's parent, the agent.
+#[async_trait]
+pub trait Instance: Send {
+    /// Requested -> started: returns when the engine's start call has returned. Measured.
+    async fn start(&mut self) -> Result<(), Error>;
+
+    /// Where its memory and CPU can be read, once started.
+    async fn scope(&mut self) -> Result<Scope, Error>;
+
+    /// Why it stopped running by itself, if the engine can tell.
+    async fn post_mortem(&mut self) -> Option<String>;
+
+    /// Stopping -> gone: kills it and returns when nothing of it is left. Works in every state,
+    /// also after a failed `start` and when called twice.
+    async fn remove(&mut self) -> Result<(), Error>;
+}
+
+/// An engine would not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{tried}: {why}")]
+pub struct Error {
+    /// What was tried, on what.
+    pub tried: String,
+    /// Why it failed, and what to do where that is known.
+    pub why: String,
+}
+
+impl Error {
+    pub fn new(tried: impl Into<String>, why: impl ToString) -> Self {
+        Error { tried: tried.into(), why: why.to_string() }
+    }
+}
