@@ -7,8 +7,10 @@
 //! A [`scenario`] names an image, a workload and targets; [`plan`] orders the trials; [`runner`]
 //! drives them through [`target`]s, with the one clock and the one set of readers in [`probe`];
 //! [`sample`] is what is kept; [`analysis`] is pure statistics over it and [`report`] shows them.
-//! [`image`] makes the one root file system that every target uses. [`cli`] ties it together.
+//! [`image`] makes the one root file system that every target uses. [`agent`] is the guest
+//! program that comes with it. [`cli`] ties it together.
 
+pub mod agent;
 pub mod analysis;
 pub mod cli;
 pub mod control;

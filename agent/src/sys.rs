@@ -1,0 +1,259 @@
+//! The system calls that the standard library has no safe name for; all `unsafe` of the agent is here.
+
+use std::{
+    ffi::{CStr, CString},
+    fs::File,
+    io,
+    mem::MaybeUninit,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::unix::ffi::OsStrExt,
+    path::Path,
+    sync::atomic::{AtomicI32, Ordering},
+    time::Duration,
+};
+
+/// A child that ended and was reaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub pid: u32,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    /// User and system time of it and of its own reaped children.
+    pub cpu: Duration,
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.clamp(0, 999_999) as u32 * 1000)
+}
+
+/// Reaps one child that has ended; `None` when none has. `block`: waits for one.
+pub fn reap(block: bool) -> Option<Ended> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    let flags = if block { 0 } else { libc::WNOHANG };
+    // SAFETY: both pointers are to live, writable memory of the right type.
+    let pid = unsafe { libc::wait4(-1, &mut status, flags, usage.as_mut_ptr()) };
+    if pid <= 0 {
+        return None;
+    }
+    // SAFETY: all-zero is a valid rusage, and wait4 has filled it.
+    let usage = unsafe { usage.assume_init() };
+    Some(Ended {
+        pid: pid as u32,
+        code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
+        signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
+        cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
+    })
+}
+
+/// User and system time of all children reaped so far.
+pub fn reaped_cpu() -> io::Result<Duration> {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to live, writable memory; all-zero is a valid rusage.
+    let usage = unsafe {
+        check(libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()))?;
+        usage.assume_init()
+    };
+    Ok(duration(usage.ru_utime) + duration(usage.ru_stime))
+}
+
+/// Sends SIGKILL to a process, or with a negative pid to a process group; -1: to all but PID 1.
+pub fn kill(pid: i32) {
+    // SAFETY: no memory is involved. A process that has ended already is no error here.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Leaves the starter's session, so that a terminal's Ctrl-C doesn't reach us, and adopts the
+/// orphans of the workload, so that they are seen, reaped and killed.
+pub fn detach_and_adopt_orphans() -> io::Result<()> {
+    // SAFETY: no memory is involved. setsid fails only for a group leader, which is as good.
+    unsafe {
+        libc::setsid();
+        check(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))?;
+    }
+    Ok(())
+}
+
+static CHILD_EVENT: AtomicI32 = AtomicI32::new(-1);
+
+extern "C" fn on_child(_: libc::c_int) {
+    // SAFETY: errno's location is valid in this thread; write is async-signal-safe, and 1 is 8
+    // bytes of live memory. errno is put back for the code that was interrupted.
+    unsafe {
+        let errno = libc::__errno_location();
+        let saved = *errno;
+        let one = 1u64;
+        libc::write(CHILD_EVENT.load(Ordering::Relaxed), (&raw const one).cast(), 8);
+        *errno = saved;
+    }
+}
+
+/// An eventfd that becomes readable whenever a child ends. A handler and not a signalfd: that
+/// needs SIGCHLD blocked, and the workload would inherit the mask. Called once.
+pub fn child_events() -> io::Result<File> {
+    // SAFETY: the descriptor is new and owned by nobody else; the action is fully initialised.
+    unsafe {
+        let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+        let event = File::from_raw_fd(fd);
+        CHILD_EVENT.store(fd, Ordering::Relaxed);
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = on_child as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART | libc::SA_NOCLDSTOP;
+        check(libc::sigaction(libc::SIGCHLD, &action, std::ptr::null_mut()))?;
+        Ok(event)
+    }
+}
+
+/// One descriptor to be waited for, and whether something happened on it.
+pub fn readable(fd: RawFd) -> libc::pollfd {
+    libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
+}
+
+/// Waits until something happens; `None` waits for ever. A signal counts as nothing having happened.
+pub fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
+    let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
+    // SAFETY: pointer and length are of one live slice.
+    match check(unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, millis) }) {
+        Ok(_) => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::Interrupted => {
+            fds.iter_mut().for_each(|fd| fd.revents = 0);
+            Ok(())
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Our end of a pipe only: the other end is another open file, and stays blocking.
+pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
+    let fd = fd.as_raw_fd();
+    // SAFETY: no memory is involved.
+    unsafe {
+        let flags = check(libc::fcntl(fd, libc::F_GETFL))?;
+        check(libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK))?;
+    }
+    Ok(())
+}
+
+pub fn inotify() -> io::Result<File> {
+    // SAFETY: the descriptor is new and owned by nobody else.
+    unsafe { Ok(File::from_raw_fd(check(libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK))?)) }
+}
+
+/// Watches for names that appear in a directory, and for the directory's own end. Returns the watch.
+pub fn watch_directory(inotify: &File, dir: &Path) -> io::Result<i32> {
+    let events =
+        libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_ONLYDIR;
+    let dir = c_path(dir)?;
+    // SAFETY: the path is a live, NUL-terminated string.
+    check(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), dir.as_ptr(), events) })
+}
+
+pub fn unwatch(inotify: &File, watch: i32) {
+    // SAFETY: no memory is involved. The watch may have gone with its directory.
+    unsafe { libc::inotify_rm_watch(inotify.as_raw_fd(), watch) };
+}
+
+/// `uname -r`.
+pub fn kernel_release() -> io::Result<String> {
+    let mut name = MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: all-zero is a valid utsname, and the kernel terminates each field.
+    unsafe {
+        check(libc::uname(name.as_mut_ptr()))?;
+        let name = name.assume_init();
+        Ok(CStr::from_ptr(name.release.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+pub fn page_size() -> u64 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as u64
+}
+
+/// How many ticks of `/proc/PID/stat` make a second.
+pub fn ticks_per_second() -> u64 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
+}
+
+/// `mount(2)`; `data` as mount(8)'s `-o`.
+pub fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
+    let c = |text: &str| c_path(Path::new(text));
+    let (source, target, kind, data) = (c(source)?, c(target)?, c(kind)?, c(data)?);
+    // SAFETY: all four are live, NUL-terminated strings.
+    check(unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), kind.as_ptr(), flags, data.as_ptr().cast())
+    })?;
+    Ok(())
+}
+
+pub fn load_module(file: &File) -> io::Result<()> {
+    // SAFETY: the parameters are a live, empty, NUL-terminated string.
+    let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+    check(result as libc::c_int).map(drop)
+}
+
+pub fn set_hostname(name: &str) -> io::Result<()> {
+    // SAFETY: pointer and length are of one live string.
+    check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
+}
+
+/// Brings the loopback interface up; the kernel gives it 127.0.0.1 by itself.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: the socket is new and owned by nobody else; the request is fully initialised, its
+    // name is shorter than the field, and the kernel reads and writes only the flags.
+    unsafe {
+        let socket = OwnedFd::from_raw_fd(check(libc::socket(
+            libc::AF_INET,
+            libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+            0,
+        ))?);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = *from as libc::c_char;
+        }
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request))?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request))?;
+    }
+    Ok(())
+}
+
+/// A netlink socket on which the kernel tells of devices as they come.
+pub fn device_events() -> io::Result<OwnedFd> {
+    // SAFETY: the socket is new and owned by nobody else; the address is fully initialised.
+    unsafe {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let fd = check(libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_KOBJECT_UEVENT))?;
+        let socket = OwnedFd::from_raw_fd(fd);
+        let mut address: libc::sockaddr_nl = std::mem::zeroed();
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        address.nl_groups = 1;
+        let length = size_of_val(&address) as libc::socklen_t;
+        check(libc::bind(fd, (&raw const address).cast(), length))?;
+        Ok(socket)
+    }
+}
+
+/// Whether the other side of a virtio-serial port is connected: the kernel says POLLHUP until it is.
+pub fn hung_up(port: &File) -> io::Result<bool> {
+    let mut fds = [readable(port.as_raw_fd())];
+    poll(&mut fds, Some(Duration::ZERO))?;
+    Ok(fds[0].revents & libc::POLLHUP != 0)
+}
+
+/// Ends the machine; returns only if the kernel refuses.
+pub fn power_off() {
+    // SAFETY: no memory is involved.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+}

@@ -1,0 +1,214 @@
+//! The agent as `/init` of a VM: from an initramfs to the image's root file system, with what a
+//! container gets mounted, and at the end power off.
+//!
+//! All of it is on the measured path and is what the VM's boot costs beyond its kernel.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::fd::{AsRawFd, OwnedFd},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process, thread,
+    time::{Duration, Instant},
+};
+
+use bootrace_agent::protocol::PORT_NAME;
+
+use crate::{channel::Channel, sys};
+
+/// How long the control port may take to appear and to be connected, once its driver is loaded.
+const PORT_TIMEOUT: Duration = Duration::from_secs(10);
+const DISK: &str = "/dev/vda";
+const NEW_ROOT: &str = "/root";
+const HOSTNAME: &str = "bootrace";
+
+/// A step on the way that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("start the VM: {tried}: {why}")]
+pub struct VmError {
+    tried: String,
+    why: String,
+}
+
+/// Names the step that failed.
+trait Tried<T> {
+    fn tried(self, step: impl FnOnce() -> String) -> Result<T, VmError>;
+}
+
+impl<T> Tried<T> for io::Result<T> {
+    fn tried(self, step: impl FnOnce() -> String) -> Result<T, VmError> {
+        self.map_err(|e| VmError { tried: step(), why: e.to_string() })
+    }
+}
+
+/// Loads drivers, opens the control port and makes the disk the root. When a step after the port
+/// fails, the port is told.
+pub fn boot() -> Result<Channel, VmError> {
+    let events = begin()?;
+    // A disk that fails is told over the port, so the port is opened in any case; and while the
+    // disk is being mounted, the host's messages that make the port come in.
+    let mounted = mount_disk();
+    let channel = open_port(&events)?;
+    match mounted.and_then(|()| enter_root()) {
+        Ok(()) => Ok(channel),
+        Err(error) => {
+            // The kernel log has it, too.
+            let _ = channel.writer().fail(&error);
+            Err(error)
+        }
+    }
+}
+
+/// Writes to the kernel log, which the VM's console shows if it has one.
+pub fn log(error: impl std::fmt::Display) {
+    if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
+        // There is nowhere else to say that this failed.
+        let _ = writeln!(log, "<3>bootrace-agent: {error}");
+    }
+}
+
+/// Kills everything else and ends the machine.
+pub fn power_off() -> ! {
+    sys::kill(-1);
+    sys::power_off();
+    process::abort();
+}
+
+fn begin() -> Result<OwnedFd, VmError> {
+    mount("sysfs", "/sys", "sysfs", SAFE, "")?;
+    mount("devtmpfs", "/dev", "devtmpfs", libc::MS_NOSUID, "mode=0755")?;
+    let events = sys::device_events().tried(|| "listen for device events".into())?;
+    load_modules(Path::new("/modules"))?;
+    Ok(events)
+}
+
+const SAFE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+
+/// Mounts, making the mount point if it isn't there.
+fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, options: &str) -> Result<(), VmError> {
+    match sys::mount(source, target, kind, flags, options) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let made = fs::create_dir_all(target);
+            made.and_then(|()| sys::mount(source, target, kind, flags, options))
+        }
+        result => result,
+    }
+    .tried(|| format!("mount {kind} on {target}"))
+}
+
+/// Loads every file of a directory, in the order of their names. Their probes are synchronous: a
+/// disk whose driver and bus are loaded is there when this returns.
+fn load_modules(dir: &Path) -> Result<(), VmError> {
+    let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    for path in files {
+        match File::open(&path).and_then(|file| sys::load_module(&file)) {
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
+            result => result.tried(|| {
+                format!("load the module {path:?} (module and kernel must be of the same version)")
+            })?,
+        }
+    }
+    Ok(())
+}
+
+fn mount_disk() -> Result<(), VmError> {
+    fs::create_dir_all(NEW_ROOT).tried(|| format!("make {NEW_ROOT}"))?;
+    sys::mount(DISK, NEW_ROOT, "ext4", 0, "").tried(|| {
+        format!(
+            "mount {DISK} (ext4) as root; the VM needs a virtio disk, and /modules virtio_pci and virtio_blk"
+        )
+    })
+}
+
+/// Opens the control port when the kernel has it and the host is connected to it.
+fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
+    let deadline = Instant::now() + PORT_TIMEOUT;
+    let path = loop {
+        if let Some(path) = find_port() {
+            break path;
+        }
+        // The host names its ports in messages to the driver; the kernel tells of each by a device event.
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            let why = format!("there is none after {PORT_TIMEOUT:?}; is virtio_console loaded?");
+            return Err(VmError { tried: format!("find the virtio-serial port {PORT_NAME}"), why });
+        }
+        let mut fds = [sys::readable(events.as_raw_fd())];
+        sys::poll(&mut fds, Some(left)).tried(|| "wait for device events".into())?;
+        discard(events);
+    };
+    let port = OpenOptions::new().read(true).write(true).open(&path).tried(|| format!("open {path:?}"))?;
+    // Until the host's side is connected, reads say end of file. QEMU says that it is in the message after
+    // the one with the name, so this is a matter of microseconds, and no event of the kernel tells of it.
+    while sys::hung_up(&port).tried(|| format!("poll {path:?}"))? {
+        if Instant::now() > deadline {
+            let why = format!("nobody is connected to it on the host after {PORT_TIMEOUT:?}");
+            return Err(VmError { tried: format!("use the virtio-serial port {PORT_NAME}"), why });
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    Channel::new(port.into()).tried(|| format!("open {path:?}"))
+}
+
+fn find_port() -> Option<PathBuf> {
+    let ports = fs::read_dir("/sys/class/virtio-ports").ok()?;
+    ports.flatten().find_map(|entry| {
+        let name = fs::read_to_string(entry.path().join("name")).ok()?;
+        (name.trim() == PORT_NAME).then(|| Path::new("/dev").join(entry.file_name()))
+    })
+}
+
+/// Events only wake us: what they say is looked up in /sys.
+fn discard(events: &OwnedFd) {
+    if let Ok(copy) = events.try_clone() {
+        let mut file = File::from(copy);
+        let mut event = [0; 8192];
+        while matches!(io::Read::read(&mut file, &mut event), Ok(n) if n > 0) {}
+    }
+}
+
+/// Makes the disk the root and mounts what a container gets.
+fn enter_root() -> Result<(), VmError> {
+    for dir in ["/dev", "/sys"] {
+        let target = format!("{NEW_ROOT}{dir}");
+        mount(dir, &target, "", libc::MS_MOVE, "")?;
+    }
+    // The initramfs is memory; it is given back before the workload comes. Our own file stays
+    // readable through /proc/self/exe.
+    let old = fs::metadata("/").map(|m| m.dev()).tried(|| "look at /".into())?;
+    clear(Path::new("/"), old);
+    std::env::set_current_dir(NEW_ROOT).tried(|| format!("enter {NEW_ROOT}"))?;
+    sys::mount(".", "/", "", libc::MS_MOVE, "").tried(|| "move the new root to /".into())?;
+    std::os::unix::fs::chroot(".").tried(|| "chroot to the new root".into())?;
+    std::env::set_current_dir("/").tried(|| "enter /".into())?;
+
+    mount("proc", "/proc", "proc", SAFE, "")?;
+    let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
+    mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
+    mount("tmpfs", "/run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=0755")?;
+    mount("tmpfs", "/tmp", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=1777")?;
+    sys::loopback_up().tried(|| "bring the loopback interface up".into())?;
+    sys::set_hostname(HOSTNAME).tried(|| "set the hostname".into())
+}
+
+/// Deletes what is on this one file system. What can't be deleted only stays in memory.
+fn clear(dir: &Path, device: u64) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(meta) = path.symlink_metadata() else { continue };
+        if meta.dev() != device {
+            continue;
+        }
+        let _ = if meta.is_dir() {
+            clear(&path, device);
+            fs::remove_dir(&path)
+        } else {
+            fs::remove_file(&path)
+        };
+    }
+}

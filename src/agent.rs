@@ -1,0 +1,32 @@
+//! The agent's executable, as this build carries it into every image.
+
+use std::sync::OnceLock;
+
+use sha2::{Digest, Sha256};
+
+/// The static agent for this host's architecture.
+pub const EXECUTABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
+
+/// What `Hello.build` says when the agent in an instance is the one that was embedded here.
+pub const BUILD: &str = bootrace_agent::BUILD;
+
+/// sha256 of [`EXECUTABLE`], lower-case hex: what `Identity.agent_digest` must be.
+pub fn digest() -> String {
+    static DIGEST: OnceLock<String> = OnceLock::new();
+    let hash = || Sha256::digest(EXECUTABLE).iter().map(|byte| format!("{byte:02x}")).collect();
+    DIGEST.get_or_init(hash).clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_agent_is_a_static_executable_of_the_same_build_as_the_protocol() {
+        assert!(EXECUTABLE.starts_with(b"\x7fELF"));
+        let contains = |text: &str| EXECUTABLE.windows(text.len()).any(|window| window == text.as_bytes());
+        assert!(contains(BUILD), "it was built from other sources");
+        assert!(!contains("/ld-linux"), "it needs a dynamic loader, which images needn't have");
+        assert_eq!(digest().len(), 64);
+    }
+}
