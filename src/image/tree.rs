@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     base::{Base, TAR},
+    cache::discard,
     error::{Error, tame},
     job::Job,
     kernel,
@@ -85,9 +86,13 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, digest: &str, base: &Base)
         .arg(&root)
         .arg("--file")
         .arg(job.cache.base(&base.key).join(TAR));
-    unpack.run(&job.cancel).await?;
-
     let image_name = base.definition().source.to_string();
+    match unpack.run(&job.cancel).await {
+        Err(Error::Tool { outcome, output, .. }) => {
+            return Err(Error::Tree { why: why_not(job, base, outcome, output).await?, image: image_name });
+        }
+        other => other?,
+    }
     let facts = Facts { digest: digest.into(), image: image_name.clone() };
     let found = job.blocking(move || facts.complete(&root)).await?;
     let about = About {
@@ -111,6 +116,18 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, digest: &str, base: &Base)
         dir: place(image),
         why: "what was just put there is gone; does something else clean this directory?".into(),
     })
+}
+
+/// Why unpacking failed; an archive that changed since it was made is thrown away.
+async fn why_not(job: &Job<'_>, base: &Base, outcome: String, output: String) -> Result<String, Error> {
+    let dir = job.cache.base(&base.key);
+    let (manifest, place) = (base.manifest.clone(), dir.clone());
+    let damaged = job.blocking(move || Ok(!manifest.verify(&place).is_empty())).await?;
+    if damaged {
+        discard(&dir, job.cache)?;
+        return Ok("its archive in the cache was damaged and is removed now: try again".into());
+    }
+    Ok(format!("it can't be unpacked, tar {outcome}: {output}"))
 }
 
 struct Facts {
