@@ -41,30 +41,25 @@ pub struct Pruned {
 
 /// Removes what `what` says, and what interrupted builds left behind.
 pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
-    let mut pruned = Pruned::default();
     cache.sweep()?;
-    let engine = match engine::connect().await {
-        Ok(engine) => Some(engine),
-        Err(error) => {
-            pruned.without_docker = Some(error.to_string());
-            None
+    let mut pruner = Pruner { cache, docker: None, pruned: Pruned::default() };
+    match engine::connect().await {
+        Ok(engine) => {
+            let images = docker::of_cache(&engine, cache).await?;
+            pruner.docker = Some(Own { engine, images });
         }
-    };
-    let mut needed_bases = Vec::new();
+        Err(error) => pruner.pruned.without_docker = Some(error.to_string()),
+    }
     let mut kept = Vec::new();
+    let mut needed_bases = Vec::new();
     for dir in children(&cache.images())? {
         let stored = stored::read(&dir);
-        let name = name(&dir);
-        let gone = what.takes(stored.as_ref())
-            && remove_image(cache, &dir, &name, engine.as_ref(), &mut pruned).await?;
-        if !gone {
+        if !(what.takes(stored.as_ref()) && pruner.remove_image(&dir).await?) {
             needed_bases.extend(stored.map(|stored| stored.base));
-            kept.push(name);
+            kept.push(name(&dir));
         }
     }
-    if let Some(engine) = &engine {
-        remove_strays(cache, engine, &kept, &mut pruned).await?;
-    }
+    pruner.remove_strays(&kept).await?;
     for dir in children(&cache.bases())? {
         let manifest = Manifest::<base::About>::load(&dir);
         let needed = needed_bases.contains(&name(&dir));
@@ -73,10 +68,9 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
             (Some(manifest), Prune::UnusedFor(age)) => !needed && is_older(manifest.created, age),
             (Some(_), Prune::Stale) => false,
         };
-        let title =
-            manifest.map_or_else(|| name(&dir), |manifest| manifest.about.definition.source.to_string());
         if goes {
-            remove_entry(cache, &dir, &title, &mut pruned)?;
+            let title = manifest.map(|manifest| manifest.about.definition.source.to_string());
+            pruner.remove_base(&dir, &title.unwrap_or_else(|| name(&dir)))?;
         }
     }
     if what == Prune::All {
@@ -84,7 +78,7 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
             fs::remove_file(&note).map_err(Error::io("removing", &note))?;
         }
     }
-    Ok(pruned)
+    Ok(pruner.pruned)
 }
 
 impl Prune {
@@ -98,65 +92,73 @@ impl Prune {
     }
 }
 
-/// True if it is gone. Docker's copy goes first: if a container uses it, the image is in use.
-async fn remove_image(
-    cache: &Cache,
-    dir: &Path,
-    digest: &str,
-    engine: Option<&Docker>,
-    pruned: &mut Pruned,
-) -> Result<bool, Error> {
-    let Some(_locks) = alone(cache, digest)? else {
-        pruned.in_use.push(digest.into());
-        return Ok(false);
-    };
-    if let Some(engine) = engine
-        && docker::find(engine, digest).await?.is_some()
-        && !docker::remove(engine, &docker::reference(digest)).await?
-    {
-        pruned.in_use.push(format!("{} (by a container)", docker::reference(digest)));
-        return Ok(false);
-    }
-    discard_entry(cache, dir, digest, pruned)?;
-    Ok(true)
+struct Pruner<'a> {
+    cache: &'a Cache,
+    docker: Option<Own>,
+    pruned: Pruned,
 }
 
-/// Docker images from this cache whose entry is gone.
-async fn remove_strays(
-    cache: &Cache,
-    engine: &Docker,
-    kept: &[String],
-    pruned: &mut Pruned,
-) -> Result<(), Error> {
-    for (reference, digest) in docker::of_cache(engine, cache).await? {
-        // One that is being made has its lock, and no manifest yet.
-        if kept.contains(&digest) || digest.len() != 64 || !digest.chars().all(|c| c.is_ascii_hexdigit()) {
-            continue;
-        }
-        match alone(cache, &digest)? {
-            Some(_locks) if docker::remove(engine, &reference).await? => pruned.removed.push(reference),
-            _ => pruned.in_use.push(reference),
-        }
-    }
-    Ok(())
+/// Docker's images that were made from this cache, reference and digest. Another cache may have one of
+/// the same digest and name: that one is left alone.
+struct Own {
+    engine: Docker,
+    images: Vec<(String, String)>,
 }
 
-fn remove_entry(cache: &Cache, dir: &Path, title: &str, pruned: &mut Pruned) -> Result<(), Error> {
-    match alone(cache, &name(dir))? {
-        Some(_locks) => discard_entry(cache, dir, title, pruned),
-        None => {
-            pruned.in_use.push(title.into());
-            Ok(())
+impl Pruner<'_> {
+    /// True if it is gone. Docker's copy goes first: if a container uses it, the image is in use.
+    async fn remove_image(&mut self, dir: &Path) -> Result<bool, Error> {
+        let digest = name(dir);
+        let Some(_locks) = alone(self.cache, &digest)? else {
+            self.pruned.in_use.push(digest);
+            return Ok(false);
+        };
+        if let Some(docker) = &self.docker {
+            for (reference, _) in docker.images.iter().filter(|(_, of)| *of == digest) {
+                if !docker::remove(&docker.engine, reference).await? {
+                    self.pruned.in_use.push(format!("{reference} (by a container)"));
+                    return Ok(false);
+                }
+            }
         }
+        self.discard(dir, &digest)?;
+        Ok(true)
     }
-}
 
-fn discard_entry(cache: &Cache, dir: &Path, title: &str, pruned: &mut Pruned) -> Result<(), Error> {
-    let bytes = disk_space(dir);
-    discard(dir, cache)?;
-    pruned.freed_bytes += bytes;
-    pruned.removed.push(title.into());
-    Ok(())
+    /// Docker's images whose entry was gone before.
+    async fn remove_strays(&mut self, kept: &[String]) -> Result<(), Error> {
+        let Some(docker) = &self.docker else { return Ok(()) };
+        for (reference, digest) in &docker.images {
+            let is_digest = digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit());
+            if !is_digest || kept.contains(digest) || self.pruned.removed.contains(digest) {
+                continue;
+            }
+            // One that is being made has its locks.
+            match alone(self.cache, digest)? {
+                Some(_locks) if docker::remove(&docker.engine, reference).await? => {
+                    self.pruned.removed.push(reference.clone());
+                }
+                _ => self.pruned.in_use.push(reference.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_base(&mut self, dir: &Path, title: &str) -> Result<(), Error> {
+        match alone(self.cache, &name(dir))? {
+            Some(_locks) => self.discard(dir, title)?,
+            None => self.pruned.in_use.push(title.into()),
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, dir: &Path, title: &str) -> Result<(), Error> {
+        let bytes = disk_space(dir);
+        discard(dir, self.cache)?;
+        self.pruned.freed_bytes += bytes;
+        self.pruned.removed.push(title.into());
+        Ok(())
+    }
 }
 
 /// Both locks of an entry, if nobody makes or uses it.
