@@ -122,6 +122,7 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
     if let Some(base) = find(job, &definition).await? {
         return Ok(base);
     }
+    job.require_root()?;
     job.cache.sweep()?;
     job.say(format!("making the root file system: {what}"));
     let begun = Instant::now();
@@ -138,9 +139,6 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
 }
 
 async fn build(job: &Job<'_>, definition: &Definition, tar: &Path) -> Result<(Sum, String), Error> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Error::NotRoot);
-    }
     let packages = &definition.packages;
     match &definition.source {
         Source::Suite(suite) => {

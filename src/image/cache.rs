@@ -104,8 +104,8 @@ impl Cache {
         Ok(Temp { dir, _lock: lock })
     }
 
-    /// Removes what interrupted makers left.
-    pub(super) fn sweep(&self) -> Result<u32, Error> {
+    /// Removes what interrupted makers left; returns how many there were.
+    pub fn sweep(&self) -> Result<u32, Error> {
         let Some(_gate) = Lock::attempt(&self.dir.join("locks/sweep"), Kind::Exclusive)? else {
             return Ok(0);
         };

@@ -111,6 +111,7 @@ impl Wanted<'_> {
 
     /// Makes what is missing, Docker's and the VM's form at the same time.
     async fn make(&self) -> Result<Made, Error> {
+        self.job.require_root()?;
         let _building = self.job.build_lock(self.digest, "this image").await?;
         self.job.cache.sweep()?;
         make_dir(self.dir)?;

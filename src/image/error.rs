@@ -18,10 +18,7 @@ pub enum Error {
     Tool { command: String, outcome: String, output: String },
     #[error("{program} is not installed: install the package {package}, or run scripts/setup")]
     MissingTool { program: &'static str, package: &'static str },
-    #[error(
-        "making an image keeps the owners of its files, which takes root: run it once with sudo, with the same \
-         BOOTRACE_CACHE"
-    )]
+    #[error("making an image keeps the owners of its files, which takes root: run it with sudo")]
     NotRoot,
     #[error("Docker would not {tried}: {why}")]
     Docker { tried: String, why: String },

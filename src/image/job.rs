@@ -20,6 +20,10 @@ impl Job<'_> {
         (self.log)(text.as_ref());
     }
 
+    pub fn require_root(&self) -> Result<(), Error> {
+        if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
+    }
+
     /// The right to make or remove an entry; waits while another process has it.
     pub async fn build_lock(&self, key: &str, what: &str) -> Result<Lock, Error> {
         let say = || self.say(format!("another bootrace is making {what}: waiting for it"));

@@ -34,7 +34,7 @@ pub(super) async fn build(
     let source = |why| Error::Source { asked: Source::Suite(suite.clone()).to_string(), why };
     keyring(suite).map_err(source)?;
     let temp = job.cache.temp()?;
-    let mut memory = match private_mounts(job).await {
+    let mut memory = match private_tmpfs(job, temp.path()).await {
         true => available_memory().filter(|&available| available >= ROOMY).map(|available| available / 4 * 3),
         false => None,
     };
@@ -53,7 +53,9 @@ pub(super) async fn build(
                 std::fs::remove_file(tar).map_err(Error::io("removing", tar))?;
             }
             Err(Error::Tool { outcome, output, .. }) => {
-                return Err(source(format!("mmdebstrap {outcome}: {output}")));
+                let unsigned = output.contains("NO_PUBKEY") || output.contains("is not signed");
+                let mend = if unsigned { unknown_key(suite) } else { String::new() };
+                return Err(source(format!("{mend}mmdebstrap {outcome}: {output}")));
             }
             other => return other,
         }
@@ -110,26 +112,39 @@ fn keyring(suite: &Suite) -> Result<(), String> {
             false => Err(format!("the keyring {} is not there", keyring.display())),
         };
     }
-    let (name, prefix, packages) = match suite.distribution {
-        Distribution::Debian => ("Debian", "debian-archive", "debian-archive-keyring"),
-        Distribution::Ubuntu => {
-            ("Ubuntu", "ubuntu", "ubuntu-keyring (ubuntu-archive-keyring on newer Debian)")
-        }
+    let prefix = match suite.distribution {
+        Distribution::Debian => "debian-archive",
+        Distribution::Ubuntu => "ubuntu",
     };
     let dirs = ["/usr/share/keyrings", "/etc/apt/trusted.gpg.d"].map(PathBuf::from);
     let names = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
     if names.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
         return Ok(());
     }
-    Err(format!(
-        "this host has no keys to check {name}'s archive with: install the package {packages}, or give keyring = \
-         \"FILE.gpg\" in [image]"
-    ))
+    Err(format!("this host has no keys to check its archive with: {}", keyring_mend(suite)))
 }
 
-/// A container without CAP_SYS_ADMIN has none.
-async fn private_mounts(job: &Job<'_>) -> bool {
-    Tool::new("unshare").args(["--mount", "--", "true"]).run(&job.cancel).await.is_ok()
+fn keyring_mend(suite: &Suite) -> String {
+    let package = match suite.distribution {
+        Distribution::Debian => "debian-archive-keyring",
+        Distribution::Ubuntu => "ubuntu-keyring (on newer Debian ubuntu-archive-keyring)",
+    };
+    format!("install the package {package}, or give keyring = \"FILE.gpg\" in [image]")
+}
+
+/// The start of a message, before apt's own.
+fn unknown_key(suite: &Suite) -> String {
+    let keys = match &suite.keyring {
+        Some(keyring) => format!("the keyring {} does not have", keyring.display()),
+        None => "this host does not have".into(),
+    };
+    format!("{keys} the key that its archive is signed with ({}); ", keyring_mend(suite))
+}
+
+/// Whether a tmpfs can be had that goes with the process that mounted it: not in most containers.
+async fn private_tmpfs(job: &Job<'_>, dir: &Path) -> bool {
+    let mount = Tool::new("unshare").args(["--mount", "--propagation", "private", "--"]);
+    mount.args(["mount", "-t", "tmpfs", "bootrace"]).arg(dir).run(&job.cancel).await.is_ok()
 }
 
 /// In bytes, as the kernel estimates it.
@@ -163,5 +178,10 @@ mod tests {
         };
         assert_eq!(keyring(&suite("/no/such.gpg")).unwrap_err(), "the keyring /no/such.gpg is not there");
         assert_eq!(keyring(&suite("/proc/meminfo")), Ok(()));
+        assert_eq!(
+            unknown_key(&suite("/old.gpg")),
+            "the keyring /old.gpg does not have the key that its archive is signed with (install the package \
+             ubuntu-keyring (on newer Debian ubuntu-archive-keyring), or give keyring = \"FILE.gpg\" in [image]); "
+        );
     }
 }
