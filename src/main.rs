@@ -1,3 +1,5 @@
+//! From the command line to the exit code.
+
 use std::process::ExitCode;
 
 use bootrace::cli::{self, Cli};

@@ -52,6 +52,24 @@ Environment:
   NO_COLOR  no colours, as when the output is no terminal
   RUST_LOG  what is logged to standard error, as in bootrace=debug";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  bootrace run                                    the quickstart scenario on every target
+  bootrace run redis nginx --samples 40           two shipped scenarios, one after the other
+  bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
+  bootrace run --seed 7 --json > results.json     in a known order, for programs
+
+Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted,
+130 ended by Ctrl-C (what was measured is kept).";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  bootrace check ./my.toml
+  bootrace check scenarios/*.toml && echo all of them are right
+
+Reads the files alone and needs no engine. All that is wrong is said at once, with file, line,
+column and key. Exit codes: 0 all are right, 2 one is not.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "bootrace", version, about = ABOUT, styles = STYLES, after_help = AFTER_HELP)]
@@ -66,10 +84,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run scenarios on their targets, and write results and report.
+    #[command(after_help = RUN_EXAMPLES)]
     Run(run::Options),
     /// Write a run's report again, from its results.
     Report(report::Options),
     /// Say whether scenarios are right, and what running them takes.
+    #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Options),
     /// List scenarios, and targets and whether they can run on this host.
     List(list::Options),

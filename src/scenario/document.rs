@@ -132,6 +132,11 @@ impl<'a> Document<'a> {
         self.report(span, path, text);
     }
 
+    /// Whether something is written at a path.
+    pub(super) fn has(&self, path: &[Step]) -> bool {
+        get(&self.table, path).is_some()
+    }
+
     /// All problems in the order of their lines.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|p| (p.line, p.column));
@@ -248,7 +253,7 @@ fn remove_from(value: &mut DeValue<'_>, path: &[Step]) -> bool {
     match (value, path) {
         (DeValue::Table(table), _) => remove(table, path),
         (DeValue::Array(array), [Step::Index(index), rest @ ..]) => {
-            array.iter_mut().nth(*index).is_some_and(|value| remove_from(value.get_mut(), rest))
+            array.get_mut(*index).is_some_and(|value| remove_from(value.get_mut(), rest))
         }
         _ => false,
     }
@@ -300,7 +305,13 @@ fn cut(source: &str) -> String {
     }
 }
 
-/// Without control characters, so that no file can drive the terminal.
+/// Without characters that could drive the terminal.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if is_active(c) { c.escape_default().collect() } else { vec![c] }).collect()
+}
+
+/// Whether a character does something to a terminal besides being shown: control characters, and those
+/// that turn the direction of the text around them.
+pub(super) fn is_active(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

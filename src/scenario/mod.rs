@@ -16,6 +16,7 @@ mod document;
 mod mend;
 mod rules;
 mod shipped;
+mod text;
 mod units;
 
 pub use document::Problem;
@@ -222,7 +223,7 @@ impl Scenario {
     /// reported at once, where one error doesn't hide others.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         let mut document = document::Document::parse(text, origin).map_err(Error::Invalid)?;
-        let scenario = document.read().map(Self::resolved);
+        let scenario = document.read().map(|scenario| scenario.resolved(&document));
         if let Some(scenario) = &scenario {
             rules::check(scenario, &mut document);
         }
@@ -234,9 +235,11 @@ impl Scenario {
     }
 
     /// Fills in the defaults that depend on other keys.
-    fn resolved(mut self) -> Self {
-        for target in self.targets.iter_mut().filter(|target| target.name.is_empty()) {
-            target.name = target.kind.to_string();
+    fn resolved(mut self, document: &document::Document<'_>) -> Self {
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            if !document.has(document::at!["target", index, "name"]) {
+                target.name = target.kind.to_string();
+            }
         }
         let image = &mut self.image;
         if image.suite.is_none() && image.tarball.is_none() && image.registry.is_none() {

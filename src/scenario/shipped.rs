@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, Scenario, document::quoted, mend, rules};
+use super::{Error, Scenario, document::quoted, mend, text};
 
 /// Where scenarios are looked for by name, below the working directory.
 pub const FOLDER: &str = "scenarios";
@@ -29,13 +29,13 @@ fn find_in(folder: &Path, name_or_path: &str) -> Result<(Scenario, PathBuf), Err
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         return Ok((Scenario::load(path)?, folder.unwrap_or(Path::new(".")).into()));
     }
-    if rules::is_name(name_or_path) {
+    if text::is_name(name_or_path) {
         let path = folder.join(format!("{name_or_path}.toml"));
         if path.exists() {
             return Ok((Scenario::load(&path)?, folder.into()));
         }
-        if let Some((name, text)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
-            return Ok((Scenario::parse(text, &format!("{name} (built in)"))?, ".".into()));
+        if let Some((name, toml)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+            return Ok((Scenario::parse(toml, &format!("{name} (built in)"))?, ".".into()));
         }
     }
     let known = names_in(folder);
@@ -56,7 +56,7 @@ fn names_in(folder: &Path) -> Vec<String> {
     let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let name =
         |entry: std::fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".toml")?.to_string());
-    let mut names: Vec<String> = files.filter_map(name).filter(|name| rules::is_name(name)).collect();
+    let mut names: Vec<String> = files.filter_map(name).filter(|name| text::is_name(name)).collect();
     names.extend(SHIPPED.iter().map(|(name, _)| name.to_string()));
     names.sort();
     names.dedup();

@@ -1,4 +1,4 @@
-//! Every rule by the message that a user gets when it is broken.
+//! Every rule by the message that a user gets when it is broken; long because each is spelt out.
 
 use super::*;
 
@@ -318,7 +318,7 @@ fn resources_are_what_every_target_can_give() {
         ),
         (
             &format!("{no_vm}memory = '4MiB'"),
-            r#"8:10: resources.memory: 4MiB is out of range: write "8MiB" to "16384GiB" (no engine takes a lower limit)"#,
+            r#"8:10: resources.memory: 4MiB is out of range: write "6MiB" to "16384GiB" (Docker refuses lower limits)"#,
         ),
         (
             "[resources]\nmemory = '99999999B'",
@@ -375,6 +375,10 @@ fn targets_have_names_of_their_own_and_options_of_their_kind() {
     ] {
         assert_eq!(wrong(more), format!("x.toml:{message}"));
     }
+    assert!(
+        wrong("[[target]]\nkind = 'docker'\nname = ''")
+            .starts_with(r#"x.toml:7:8: target[0].name: "" is not a name"#)
+    );
     assert_eq!(
         parse(&format!("target = []\n{LEAST}")).unwrap_err(),
         r#"x.toml:1:10: target: there is no target: write [[target]] and kind = "docker", say, below it"#
@@ -423,6 +427,22 @@ fn text_of_a_scenario_is_escaped_and_cut_before_it_is_shown() {
     {
         let message = wrong(&more);
         assert!(message.len() < 400, "{} bytes", message.len());
+    }
+}
+
+#[test]
+fn no_damage_to_a_scenario_makes_it_panic_or_its_message_active() {
+    let (_, whole) = SHIPPED[3];
+    let bytes = (0..whole.len()).filter(|at| whole.is_char_boundary(*at) && whole.is_char_boundary(at + 1));
+    for at in bytes {
+        let (before, after) = (&whole[..at], &whole[at + 1..]);
+        for damage in ["", "]", "\"", "\u{202e}"] {
+            for text in [format!("{before}{damage}"), format!("{before}{damage}{after}")] {
+                let Err(message) = parse(&text) else { continue };
+                assert!(message.lines().all(|line| line.starts_with("x.toml:")), "{message:?}");
+                assert!(!message.contains('\u{202e}'), "{message:?}");
+            }
+        }
     }
 }
 
