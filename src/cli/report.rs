@@ -1,0 +1,7 @@
+//! TODO
+use super::Failure;
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {}
+pub fn run(_options: &Options) -> Result<(), Failure> {
+    Err(Failure::Run(anyhow::anyhow!("not written yet")))
+}
