@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand; knows all, decides little.
 
+pub mod report;
 pub mod run;
 
 /// What ends the program with another code than 0.
