@@ -12,6 +12,7 @@ pub mod clean;
 pub mod completions;
 pub mod image;
 pub mod list;
+mod progress;
 pub mod report;
 pub mod run;
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::{analysis::analyse, report};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -26,8 +26,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         report::render(&results, dir).map_err(|e| Failure::Run(e.into()))?;
         if !options.quiet {
             // anstream takes the colours out where the terminal or NO_COLOR wants none.
-            anstream::println!("{}", report::table(&results, &analyse(&results), true));
-            anstream::println!("report: {}", dir.join("index.html").display());
+            print(&(report::table(&results, &analyse(&results), true) + "\n"))?;
+            print(&format!("report: {}\n", dir.join("index.html").display()))?;
         }
     }
     Ok(())

@@ -1,1 +1,336 @@
-//! TODO
+//! The workload as a bare process: forked, put under the scenario's cgroup limits, chrooted into the
+//! image, nothing else. No namespaces of its own, so the host's network and processes are in sight.
+//!
+//! Its root is an overlay over the image's tree, as a container's is, so that what a workload writes
+//! is gone with it. Mounting that is staging, not start-up: a bare process needs no such thing.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::{fd::AsFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use async_trait::async_trait;
+use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    mount::{self, MountFlags, MountPropagationFlags, UnmountFlags},
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    thread::UnshareFlags,
+};
+
+use super::{Error, Instance, Target, Ticket};
+use crate::{
+    probe::{Scope, cgroup},
+    sample,
+    scenario::{self, Resources},
+};
+
+/// The parent of every instance's cgroup, below the root of each hierarchy.
+pub const CGROUP: &str = "bootrace";
+
+/// Gives this thread, and every thread and process that it starts from now on, mounts of its own: a
+/// bare process's root is never seen by the host, and is gone with the harness however that ends.
+/// To be called before the async runtime starts its threads.
+///
+/// # Errors
+/// When the caller is not root.
+pub fn isolate_mounts() -> Result<(), Error> {
+    let failed = |e| Error::new("making mounts of our own for the native target", needs_root(e));
+    // Safety: only the mount namespace and the file system attributes (cwd, umask) stop being shared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed)?;
+    let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
+    mount::mount_change("/", propagation).map_err(failed)
+}
+
+fn needs_root(error: impl Into<io::Error>) -> String {
+    let error = error.into();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{error}. A bare process in the image's root needs root: run bootrace with sudo, or without this target (--targets docker,libvirt)")
+        }
+        _ => error.to_string(),
+    }
+}
+
+pub struct Native {
+    name: String,
+    tree: PathBuf,
+    resources: Resources,
+}
+
+impl Native {
+    /// `tree` is the image's unpacked root file system.
+    pub fn new(spec: &scenario::Target, resources: &Resources, tree: PathBuf) -> Self {
+        Native { name: spec.name.clone(), tree, resources: resources.clone() }
+    }
+}
+
+#[async_trait]
+impl Target for Native {
+    fn info(&self) -> sample::Target {
+        sample::Target {
+            name: self.name.clone(),
+            kind: "native".into(),
+            accelerator: sample::Accelerator::None,
+            accelerator_reason: None,
+            options: serde_json::json!({ "root": "overlay", "network": "host" }),
+        }
+    }
+
+    fn versions(&self, _host: &mut sample::Host) {}
+
+    fn daemons(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+        let mut bare = Bare { root: Root::new(&ticket.dir), cgroups: Vec::new(), child: None };
+        let failed = |what: &str, e: io::Error| Error::new(format!("{what} for {}", ticket.instance), needs_root(e));
+        if let Err(e) = bare.root.mount(&self.tree, &ticket.socket()) {
+            let _ = bare.remove().await;
+            return Err(failed("mounting the image's root", e));
+        }
+        match make_cgroups(&ticket.instance, &self.resources) {
+            Ok(cgroups) => bare.cgroups = cgroups,
+            Err(e) => {
+                let _ = bare.remove().await;
+                return Err(failed("making a cgroup", e));
+            }
+        }
+        Ok(Box::new(bare))
+    }
+}
+
+struct Bare {
+    root: Root,
+    cgroups: Vec<PathBuf>,
+    child: Option<Child>,
+}
+
+#[async_trait]
+impl Instance for Bare {
+    async fn start(&mut self) -> Result<(), Error> {
+        let failed = |e| Error::new(format!("executing {AGENT_PATH} in {}", self.root.merged.display()), e);
+        let open = |dir: &PathBuf| fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"));
+        let joins = self.cgroups.iter().map(open).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        let merged = self.root.merged.clone();
+        let mut command = Command::new(AGENT_PATH);
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Safety: between fork and exec only system calls are made; the path was made before.
+        unsafe {
+            command.pre_exec(move || {
+                for mut join in &joins {
+                    join.write_all(b"0")?;
+                }
+                rustix::process::chroot(&merged)?;
+                Ok(rustix::process::chdir("/")?)
+            });
+        }
+        self.child = Some(command.spawn().map_err(failed)?);
+        Ok(())
+    }
+
+    fn scope(&self, leader: u32) -> Scope {
+        Scope { leader, engine: Vec::new() }
+    }
+
+    async fn post_mortem(&mut self) -> Option<String> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        Some(format!("the agent ended: {status}"))
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        let leader = self.child.as_ref().map(Child::id);
+        let failed = |what: String| move |e: io::Error| Error::new(what, e);
+        for dir in std::mem::take(&mut self.cgroups).into_iter().rev() {
+            kill_cgroup(&dir, leader).map_err(failed(format!("ending the processes in {}", dir.display())))?;
+            remove_cgroup(&dir).map_err(failed(format!("removing {}", dir.display())))?;
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            child.wait().map_err(failed("waiting for the agent to end".into()))?;
+        }
+        self.root.unmount().map_err(failed(format!("unmounting {}", self.root.merged.display())))
+    }
+}
+
+/// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for
+/// their end by pidfd.
+pub fn kill_cgroup(dir: &Path, leader: Option<u32>) -> io::Result<()> {
+    loop {
+        let mut pids = cgroup::pids(dir).map_err(io::Error::other)?;
+        if pids.iter().any(|pid| Some(*pid) != leader) {
+            pids.retain(|pid| Some(*pid) != leader);
+        }
+        if pids.is_empty() {
+            return Ok(());
+        }
+        for pid in pids {
+            let Some(pid) = Pid::from_raw(pid as i32) else { continue };
+            // A process that is gone already is what was wanted.
+            let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            let _ = pidfd_send_signal(&handle, Signal::KILL);
+            poll(&mut [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)], None)?;
+        }
+    }
+}
+
+/// A cgroup whose last process was just reaped may be busy for another moment.
+pub fn remove_cgroup(dir: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 1000 => {
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Makes the instance's cgroup in every hierarchy that limits or accounts, with the same limits that
+/// Docker would set.
+fn make_cgroups(instance: &str, resources: &Resources) -> io::Result<Vec<PathBuf>> {
+    let hierarchy = cgroup::hierarchy().map_err(io::Error::other)?;
+    let mut made: Vec<PathBuf> = Vec::new();
+    let quota = u64::from(resources.cpus) * 100_000;
+    let limits: &[(&str, &str, String)] = &match hierarchy.version {
+        1 => [
+            ("cpu", "cpu.cfs_period_us", "100000".to_owned()),
+            ("cpu", "cpu.cfs_quota_us", quota.to_string()),
+            ("memory", "memory.limit_in_bytes", resources.memory.0.to_string()),
+        ],
+        _ => [
+            ("cpu", "cpu.max", format!("{quota} 100000")),
+            ("memory", "memory.max", resources.memory.0.to_string()),
+            // As Docker does: the limit is on memory, swap doesn't widen it.
+            ("memory", "memory.swap.max", "0".to_owned()),
+        ],
+    };
+    for controller in ["cpu", "cpuacct", "memory", "pids"] {
+        let Some(root) = hierarchy.dir(controller) else { continue };
+        let parent = root.join(CGROUP);
+        if hierarchy.version == 2 {
+            enable_controllers(root, &parent)?;
+        }
+        let dir = parent.join(instance);
+        if !made.contains(&dir) {
+            fs::create_dir_all(&dir)?;
+            made.push(dir.clone());
+        }
+        for (_, file, value) in limits.iter().filter(|(c, ..)| *c == controller) {
+            match fs::write(dir.join(file), value) {
+                // No swap accounting in this kernel: no swap to limit.
+                Err(_) if *file == "memory.swap.max" => {}
+                result => result.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join(file).display())))?,
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// cgroup v2 hands a controller to children only where the parent says so.
+fn enable_controllers(root: &Path, parent: &Path) -> io::Result<()> {
+    fs::create_dir_all(parent)?;
+    for dir in [root, parent] {
+        fs::write(dir.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
+    }
+    Ok(())
+}
+
+/// A root file system of the instance's own: the image's tree below, its writes above.
+struct Root {
+    dir: PathBuf,
+    merged: PathBuf,
+    /// What is mounted, in order.
+    mounts: Vec<PathBuf>,
+}
+
+impl Root {
+    fn new(dir: &Path) -> Self {
+        Root { dir: dir.into(), merged: dir.join("root"), mounts: Vec::new() }
+    }
+
+    fn mount(&mut self, tree: &Path, socket: &Path) -> io::Result<()> {
+        for name in ["root", "upper", "work"] {
+            fs::create_dir_all(self.dir.join(name))?;
+        }
+        let (upper, work) = (self.dir.join("upper"), self.dir.join("work"));
+        let options = format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
+        let options = std::ffi::CString::new(options)?;
+        let merged = self.merged.clone();
+        self.record(merged.clone(), mount::mount("overlay", &merged, "overlay", MountFlags::empty(), Some(options.as_c_str())))?;
+        let special = MountFlags::NOSUID | MountFlags::NOEXEC;
+        for (kind, name, flags) in [
+            ("proc", "proc", special | MountFlags::NODEV),
+            ("sysfs", "sys", special | MountFlags::NODEV | MountFlags::RDONLY),
+            ("devtmpfs", "dev", special),
+            ("devpts", "dev/pts", special),
+            ("tmpfs", "dev/shm", special | MountFlags::NODEV),
+        ] {
+            let at = merged.join(name);
+            self.record(at.clone(), mount::mount(kind, &at, kind, flags, None))?;
+        }
+        let at = merged.join(SOCKET_PATH.trim_start_matches('/'));
+        if let Some(parent) = at.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&at, "")?;
+        self.record(at.clone(), mount::mount_bind(socket, &at))
+    }
+
+    fn record(&mut self, at: PathBuf, result: rustix::io::Result<()>) -> io::Result<()> {
+        result.map_err(|e| {
+            let e = io::Error::from(e);
+            io::Error::new(e.kind(), format!("mounting {}: {e}", at.display()))
+        })?;
+        self.mounts.push(at);
+        Ok(())
+    }
+
+    fn unmount(&mut self) -> io::Result<()> {
+        while let Some(at) = self.mounts.last() {
+            mount::unmount(at, UnmountFlags::DETACH)?;
+            self.mounts.pop();
+        }
+        Ok(())
+    }
+}
+
+/// Kills and removes every instance's cgroup; gives their names.
+///
+/// # Errors
+/// When a cgroup can't be emptied or removed.
+pub fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+    let hierarchy = cgroup::hierarchy().map_err(|e| Error::new("finding left-over cgroups", e))?;
+    let mut removed = Vec::new();
+    for controller in ["cpu", "cpuacct", "memory", "pids"] {
+        let Some(parent) = hierarchy.dir(controller).map(|root| root.join(CGROUP)) else { continue };
+        for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
+            let (dir, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if name.starts_with("bootrace-") && !keep(&name) && dir.is_dir() {
+                kill_cgroup(&dir, None)
+                    .and_then(|()| remove_cgroup(&dir))
+                    .map_err(|e| Error::new(format!("removing cgroup {}", dir.display()), e))?;
+                removed.push(format!("cgroup {}", dir.display()));
+            }
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_that_root_is_needed() {
+        assert!(needs_root(io::Error::from(io::ErrorKind::PermissionDenied)).contains("sudo"));
+        assert!(!needs_root(io::Error::from(io::ErrorKind::NotFound)).contains("sudo"));
+    }
+}

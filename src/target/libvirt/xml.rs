@@ -1,0 +1,130 @@
+//! What a direct-boot VM *is*, as libvirt's domain XML: no device that the workload doesn't need.
+
+use std::path::Path;
+
+use quick_xml::escape::escape;
+
+use crate::{sample::Accelerator, scenario::Resources};
+
+/// Namespace of the metadata that marks a domain as ours.
+pub const METADATA_URI: &str = "https://bootrace.invalid/domain/1";
+
+#[cfg(target_arch = "x86_64")]
+pub const MACHINE: &str = "q35";
+#[cfg(not(target_arch = "x86_64"))]
+pub const MACHINE: &str = "virt";
+
+/// Quiet, since each byte on a console costs an exit; `panic=-1` so that a dead kernel ends at once.
+pub const KERNEL_COMMAND_LINE: &str = "quiet loglevel=0 panic=-1";
+
+/// KVM shows the host's CPU; emulation is quickest with QEMU's plainest model.
+pub fn cpu_model(accelerator: Accelerator) -> &'static str {
+    match (accelerator, cfg!(target_arch = "x86_64")) {
+        (Accelerator::Kvm, _) => "host-passthrough",
+        (_, true) => "qemu64",
+        (_, false) => "max",
+    }
+}
+
+pub struct Machine<'a> {
+    pub name: &'a str,
+    pub run: &'a str,
+    pub accelerator: Accelerator,
+    pub resources: &'a Resources,
+    pub kernel: &'a Path,
+    pub initramfs: &'a Path,
+    pub disk: &'a Path,
+    pub socket: &'a Path,
+}
+
+impl Machine<'_> {
+    pub fn to_xml(&self) -> String {
+        let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
+        let kind = if self.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
+        let cpu = match cpu_model(self.accelerator) {
+            "host-passthrough" => "<cpu mode='host-passthrough' migratable='off'/>".to_owned(),
+            model => format!("<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model></cpu>"),
+        };
+        format!(
+            "<domain type='{kind}'>
+  <name>{name}</name>
+  <metadata><bootrace:run xmlns:bootrace='{METADATA_URI}'>{run}</bootrace:run></metadata>
+  <memory unit='b'>{memory}</memory>
+  <vcpu>{cpus}</vcpu>
+  <os>
+    <type arch='{arch}' machine='{MACHINE}'>hvm</type>
+    <kernel>{kernel}</kernel>
+    <initrd>{initramfs}</initrd>
+    <cmdline>{KERNEL_COMMAND_LINE}</cmdline>
+  </os>
+  <features><acpi/></features>
+  {cpu}
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>destroy</on_reboot>
+  <on_crash>destroy</on_crash>
+  <devices>
+    <controller type='usb' model='none'/>
+    <memballoon model='none'/>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
+      <source file='{disk}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <channel type='unix'>
+      <source mode='connect' path='{socket}'/>
+      <target type='virtio' name='{port}'/>
+    </channel>
+  </devices>
+</domain>
+",
+            name = escape(self.name),
+            run = escape(self.run),
+            memory = self.resources.memory.0,
+            cpus = self.resources.cpus,
+            arch = std::env::consts::ARCH,
+            kernel = path(self.kernel),
+            initramfs = path(self.initramfs),
+            disk = path(self.disk),
+            socket = path(self.socket),
+            port = bootrace_agent::protocol::PORT_NAME,
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Bytes;
+
+    #[test]
+    fn hostile_text_stays_text() {
+        let hostile = "a'/><x y=\"&\"><!--";
+        let resources = Resources { cpus: 2, memory: Bytes(256 << 20) };
+        let machine = |text: &str| {
+            Machine {
+                name: text,
+                run: text,
+                accelerator: Accelerator::Tcg,
+                resources: &resources,
+                kernel: Path::new(text),
+                initramfs: Path::new(text),
+                disk: Path::new(text),
+                socket: Path::new(text),
+            }
+            .to_xml()
+        };
+        let shape = |xml: &str| {
+            let mut reader = quick_xml::Reader::from_str(xml);
+            let mut tags = Vec::new();
+            loop {
+                match reader.read_event().unwrap() {
+                    quick_xml::events::Event::Eof => return tags,
+                    quick_xml::events::Event::Text(_) | quick_xml::events::Event::GeneralRef(_) => {}
+                    event => tags.push(std::mem::discriminant(&event)),
+                }
+            }
+        };
+        assert_eq!(shape(&machine(hostile)), shape(&machine("plain")));
+        assert!(!machine(hostile).contains(hostile));
+    }
+}
