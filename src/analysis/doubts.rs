@@ -64,7 +64,9 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
     let known = |name: &str| targets.iter().any(|t| t.name == name);
     let strange = results.samples.iter().filter(|s| !known(&s.target)).count();
     if strange > 0 {
-        found.push(format!("{strange} samples are of targets that the results don't list; they are in no figure"));
+        found.push(format!(
+            "{strange} samples are of targets that the results don't list; they are in no figure"
+        ));
     }
     found
 }
@@ -85,9 +87,8 @@ fn fallback(results: &Results) -> Option<String> {
 
 fn baseline_doubt(results: &Results, baseline: Option<&str>) -> Option<String> {
     let target = results.targets.iter().find(|t| Some(t.name.as_str()) == baseline)?;
-    (target.kind != "native").then(|| {
-        format!("there is no native target: ratios and overheads are against {}", target.name)
-    })
+    (target.kind != "native")
+        .then(|| format!("there is no native target: ratios and overheads are against {}", target.name))
 }
 
 fn drifted(target: &Target) -> Option<String> {
@@ -109,12 +110,17 @@ fn host_facts(host: &Host) -> Vec<String> {
         ));
     }
     if let Some(governor) = host.governor.as_deref().filter(|g| *g != "performance") {
-        found.push(format!("the CPU governor is {governor}, not performance: the clock rate follows the load"));
+        found.push(format!(
+            "the CPU governor is {governor}, not performance: the clock rate follows the load"
+        ));
     }
     if host.ksm == Some(true) {
-        found.push("kernel same-page merging (KSM) is on: memory of VMs looks smaller than it is alone".into());
+        found.push(
+            "kernel same-page merging (KSM) is on: memory of VMs looks smaller than it is alone".into(),
+        );
     }
-    if let Some(clock) = host.clock_source.as_deref().filter(|c| matches!(*c, "hpet" | "acpi_pm" | "jiffies")) {
+    if let Some(clock) = host.clock_source.as_deref().filter(|c| matches!(*c, "hpet" | "acpi_pm" | "jiffies"))
+    {
         found.push(format!("the host's clock source is {clock}: reading the time is slow or coarse"));
     }
     found
@@ -152,7 +158,9 @@ fn moment(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
     ];
     for (what, value) in pressures {
         if let Some(value) = value.filter(|v| *v > PRESSURE) {
-            found.push(format!("tasks waited for {what} {value:.0} % of the time {when} the run (PSI some avg10)"));
+            found.push(format!(
+                "tasks waited for {what} {value:.0} % of the time {when} the run (PSI some avg10)"
+            ));
         }
     }
     found

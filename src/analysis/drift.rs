@@ -57,7 +57,8 @@ fn kendall_p(n: usize, s: u64) -> f64 {
             chance[inversions] = window / size as f64;
         }
     }
-    let tail: f64 = (0..=pairs).filter(|i| (pairs as i64 - 2 * *i as i64) >= s as i64).map(|i| chance[i]).sum();
+    let tail: f64 =
+        (0..=pairs).filter(|i| (pairs as i64 - 2 * *i as i64) >= s as i64).map(|i| chance[i]).sum();
     (2.0 * tail).min(1.0)
 }
 

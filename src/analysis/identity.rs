@@ -107,7 +107,12 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
     }));
     let missing = targets.iter().filter(|s| s.with_identity < s.samples);
     found.extend(missing.map(|s| {
-        format!("{} of {}'s {} good samples have no identity", s.samples - s.with_identity, s.target, s.samples)
+        format!(
+            "{} of {}'s {} good samples have no identity",
+            s.samples - s.with_identity,
+            s.target,
+            s.samples
+        )
     }));
     found.extend(results.targets.iter().zip(targets).filter_map(|(t, s)| kernel_doubt(&t.kind, s)));
     found

@@ -123,7 +123,9 @@ mod tests {
     fn darwins_maize_gives_the_known_estimate_and_interval() {
         let maize = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48];
         let pairs: Vec<(f64, f64)> = maize.iter().map(|d| (1.0, (f64::from(*d) / 100.0).exp())).collect();
-        for (level, low, high, coverage) in [(0.95, 4.0, 41.5, 0.95208740234375), (0.99, -13.0, 49.0, 0.99163818359375)] {
+        for (level, low, high, coverage) in
+            [(0.95, 4.0, 41.5, 0.95208740234375), (0.99, -13.0, 49.0, 0.99163818359375)]
+        {
             let ratio = Ranks::default().ratio(&pairs, level).unwrap();
             let interval = ratio.interval.unwrap();
             let logs = [ratio.estimate, interval.low, interval.high].map(|x| x.ln() * 100.0);
@@ -137,8 +139,7 @@ mod tests {
 
     #[test]
     fn the_order_of_pairs_does_not_matter_and_swapping_sides_inverts() {
-        let mut pairs: Vec<(f64, f64)> =
-            (1..=11).map(|i| (f64::from(i), f64::from(i * i % 7 + 3))).collect();
+        let mut pairs: Vec<(f64, f64)> = (1..=11).map(|i| (f64::from(i), f64::from(i * i % 7 + 3))).collect();
         let before = Ranks::default().ratio(&pairs, 0.99).unwrap();
         pairs.reverse();
         pairs.swap(2, 7);
@@ -152,7 +153,8 @@ mod tests {
 
     #[test]
     fn a_change_that_hits_a_whole_round_leaves_the_ratio_alone() {
-        let pairs: Vec<(f64, f64)> = (0..10).map(|i| (1.0 + 0.1 * f64::from(i), 3.0 + 0.3 * f64::from(i))).collect();
+        let pairs: Vec<(f64, f64)> =
+            (0..10).map(|i| (1.0 + 0.1 * f64::from(i), 3.0 + 0.3 * f64::from(i))).collect();
         let ratio = Ranks::default().ratio(&pairs, 0.99).unwrap();
         assert!((ratio.estimate - 3.0).abs() < 1e-12);
         let interval = ratio.interval.unwrap();

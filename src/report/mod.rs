@@ -52,10 +52,8 @@ pub fn write(results: &Results, dir: &Path) -> Result<(), Error> {
 
 /// Writes `results.json` alone: whole or not at all, and on the disk when this returns.
 pub fn save_results(results: &Results, dir: &Path) -> Result<(), Error> {
-    let mut json = serde_json::to_vec_pretty(results).map_err(|e| Error::Write {
-        path: dir.join(RESULTS),
-        why: std::io::Error::other(e),
-    })?;
+    let mut json = serde_json::to_vec_pretty(results)
+        .map_err(|e| Error::Write { path: dir.join(RESULTS), why: std::io::Error::other(e) })?;
     json.push(b'\n');
     put(&dir.join(RESULTS), &json)
 }

@@ -89,7 +89,8 @@ fn claims(out: &mut String, analysis: &Analysis) {
     for claim in &analysis.claims {
         let says = escape(&text::clean(&claim.says, 200));
         let why = escape(&text::clean(&claim.why, 300));
-        let about = escape(&text::clean(&format!("{} of {}, {}", claim.metric, claim.target, claim.bound), 200));
+        let about =
+            escape(&text::clean(&format!("{} of {}, {}", claim.metric, claim.target, claim.bound), 200));
         let _ = writeln!(out, "- **{}**: {says} ({about}): {why}", claim.verdict.word());
     }
 }

@@ -150,7 +150,8 @@ fn median(target: &Target, metric: Metric) -> String {
 fn with_interval(target: &Target, metric: Metric) -> String {
     let Some(figure) = target.figure(metric) else { return NOTHING.into() };
     let (unit, median) = (metric.unit(), figure.median);
-    let shown = if metric == Metric::Overhead { text::signed(unit, median) } else { text::value(unit, median) };
+    let shown =
+        if metric == Metric::Overhead { text::signed(unit, median) } else { text::value(unit, median) };
     format!("{shown} {}", text::interval(unit, median, figure.interval.as_ref()))
 }
 
@@ -173,15 +174,12 @@ fn notes(analysis: &Analysis) -> Vec<String> {
             .filter_map(|t| t.figure(Metric::Startup)?.against.ratio()?.interval)
             .collect();
         let least = pairs.iter().map(|i| i.coverage).reduce(f64::min);
-        let least = least.map(|c| format!(" [interval, covers >= {}]", text::coverage(c))).unwrap_or_default();
+        let least =
+            least.map(|c| format!(" [interval, covers >= {}]", text::coverage(c))).unwrap_or_default();
         let _ = write!(text, " Ratios: Hodges-Lehmann, paired by round{least}.");
     }
-    let outliers: usize = analysis
-        .targets
-        .iter()
-        .filter_map(|t| t.figure(Metric::Startup))
-        .map(|f| f.outliers.len())
-        .sum();
+    let outliers: usize =
+        analysis.targets.iter().filter_map(|t| t.figure(Metric::Startup)).map(|f| f.outliers.len()).sum();
     if outliers > 0 {
         let _ = write!(text, " {outliers} start-up outlier(s) flagged, none dropped.");
     }

@@ -95,7 +95,7 @@ fn thousands(text: &str) -> String {
 }
 
 /// The unit that shows `value` (ns, bytes or a share) best, and how many of the metric's units one of it is.
-fn scale(unit: Unit, value: f64) -> (&'static str, f64) {
+pub fn scale(unit: Unit, value: f64) -> (&'static str, f64) {
     let size = value.abs();
     match unit {
         Unit::Time if size == 0.0 => ("ms", 1e6),
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn strangers_text_can_neither_colour_a_terminal_nor_turn_or_break_a_line() {
-        assert_eq!(clean("\u{1b}[31mred\u{7}\r\n  two\u{202e}x\u{200b}", 99), "[31mred two" .to_owned() + "x");
+        assert_eq!(clean("\u{1b}[31mred\u{7}\r\n  two\u{202e}x\u{200b}", 99), "[31mred two".to_owned() + "x");
         assert_eq!(clean(&"a".repeat(100), 5), "aaaaa … (95 more)");
         assert_eq!(clip("a-very-long-name", 8), "a-very-…");
         assert_eq!(clean_lines("a\u{1b}\n\tb", 99), "a\n b");

@@ -2,4 +2,5 @@
 
 mod analysis;
 mod example;
+mod files;
 mod table;
