@@ -1,10 +1,5 @@
 //! The only readers of /proc, /sys/fs/cgroup and host facts.
 
-pub mod cgroup;
-pub mod host;
-pub mod kvm;
-pub mod process;
-
 use crate::sample;
 
 /// Where an instance can be seen from the host.
