@@ -1,6 +1,8 @@
 # What setup, bench, test and .ci/run share. Sourced, never run.
 # shellcheck shell=bash
 
+# Debian keeps it from users' PATH, and daemons are there.
+PATH=$PATH:/usr/sbin:/sbin
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
 if [[ -t 1 && -z ${NO_COLOR-} ]]; then
