@@ -19,12 +19,12 @@ pub(super) fn all(
     identities: &Identities,
     baseline: Option<&str>,
 ) -> Vec<String> {
-    let mut found = results.run.warnings.clone();
-    found.extend(identities.disagreements.iter().map(|d| format!("identity: {d}")));
+    let mut found: Vec<String> = identities.disagreements.iter().map(|d| format!("identity: {d}")).collect();
     found.extend(completeness(results, targets));
     found.extend(results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(emulated));
     found.extend(fallback(results));
     found.extend(baseline_doubt(results, baseline));
+    found.extend(results.run.warnings.iter().cloned());
     found.extend(targets.iter().filter_map(drifted));
     found.extend(host_facts(&results.host));
     found.extend(noise(results));
@@ -47,9 +47,13 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
         let (name, bad) = (&target.name, counts.failed + counts.timed_out);
         if bad > 0 {
             let all = counts.ok + bad;
+            let of = [(counts.failed, "failed"), (counts.timed_out, "timed out")];
+            let of: Vec<String> =
+                of.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
             found.push(format!(
-                "{name}: {bad} of {all} samples did not become ready ({} failed, {} timed out); its figures are of the rest",
-                counts.failed, counts.timed_out
+                "{name}: {} of {all} samples; its figures are of the {} good ones",
+                of.join(" and "),
+                counts.ok
             ));
         }
         if counts.ok < median::FEWEST {
@@ -72,9 +76,9 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
 }
 
 fn emulated(target: &crate::sample::Target) -> String {
-    let why = target.accelerator_reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default();
+    let why = target.accelerator_reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
     format!(
-        "{} ran under TCG (emulated){why}: its start-up and CPU figures say what emulation costs, not what a VM with hardware virtualisation costs",
+        "{} ran under TCG (emulated){why}. Its start-up and CPU figures say what emulation costs, not what a VM with hardware virtualisation costs",
         target.name
     )
 }

@@ -39,7 +39,7 @@ pub struct Analysis {
     pub targets: Vec<Target>,
     pub claims: Vec<Judged>,
     pub identities: Identities,
-    /// What makes the comparison doubtful, the runner's own warnings first.
+    /// What makes the comparison doubtful, the runner's own warnings among it, most serious first.
     pub doubts: Vec<String>,
 }
 

@@ -99,7 +99,7 @@ fn header(results: &Results, name: &str) -> Markup {
             h1 { (name) }
             @if let Some(description) = description { p.lead { (text::clean(description, 300)) } }
             dl.facts {
-                div { dt { "started" } dd { time { (text::clip(&run.started_at, 40)) } } }
+                div { dt { "started" } dd { time { (started(&run.started_at)) } } }
                 div { dt { "rounds" } dd { (rounds(false)) " measured, " (rounds(true)) " warm-up" } }
                 div { dt { "image" } dd { (text::image(&results.image)) } }
                 div { dt { "host" } dd {
@@ -111,6 +111,17 @@ fn header(results: &Results, name: &str) -> Markup {
             @let badges = badges(results);
             @if !badges.is_empty() { p.badges { @for badge in badges { span.badge { (badge) } " " } } }
         }
+    }
+}
+
+/// "2025-01-02 03:04:05 UTC" of RFC 3339; what is none is shown as it is.
+fn started(at: &str) -> String {
+    let parts = at.strip_suffix('Z').and_then(|at| at.split_once('T'));
+    match parts {
+        Some((date, time)) => {
+            format!("{} {} UTC", text::clip(date, 10), text::clip(time.split('.').next().unwrap_or(time), 8))
+        }
+        None => text::clip(at, 40),
     }
 }
 
@@ -181,7 +192,7 @@ fn card(place: usize, target: &Target, baseline: Option<&str>, kind: &str) -> Ma
                 None => p.big { "no good sample" },
             }
             dl {
-                dt { "memory footprint" }
+                dt { "memory" }
                 dd {
                     (shown(Metric::Footprint).unwrap_or_else(nothing))
                     @if let Some(over) = target.median(Metric::Overhead) {
@@ -204,24 +215,24 @@ fn card(place: usize, target: &Target, baseline: Option<&str>, kind: &str) -> Ma
 }
 
 fn headline(target: &Target, figure: &Figure, base: &str) -> Markup {
-    let coverage = |i: Option<crate::analysis::Interval>| i.map(|i| text::coverage(i.coverage));
+    let interval = figure.interval.as_ref();
     html! {
+        p.big { (text::value(Unit::Time, figure.median)) span.unit { " start-up" } }
+        p.sure {
+            (text::interval(Unit::Time, figure.median, interval))
+            @if let Some(interval) = interval { ", " (text::coverage(interval.coverage)) " interval" }
+            ", n = " (figure.n)
+        }
         @if let Some(ratio) = figure.against.ratio() {
-            p.big { (text::times(ratio.estimate)) span.unit { " the start-up of " (base) } }
-            p.sure {
-                (text::times_interval(ratio.interval.as_ref()))
-                @if let Some(coverage) = coverage(ratio.interval) { ", " (coverage) " sure" }
-                ", " (ratio.pairs) " pairs"
+            p.times {
+                strong { (text::times(ratio.estimate)) } " " (base) " "
+                span.sure {
+                    (text::times_interval(ratio.interval.as_ref()))
+                    @if let Some(interval) = ratio.interval { ", " (text::coverage(interval.coverage)) }
+                }
             }
-            p.sure { (text::value(Unit::Time, figure.median)) " " (text::interval(Unit::Time, figure.median, figure.interval.as_ref())) ", n = " (figure.n) }
-        } @else {
-            p.big { (text::value(Unit::Time, figure.median)) span.unit { " start-up" } }
-            p.sure {
-                (text::interval(Unit::Time, figure.median, figure.interval.as_ref()))
-                @if let Some(coverage) = coverage(figure.interval) { ", " (coverage) " sure" }
-                ", n = " (figure.n)
-            }
-            @if target.baseline { p.sure { "the baseline that ratios are taken against" } }
+        } @else if target.baseline {
+            p.times { "the baseline" }
         }
     }
 }

@@ -119,7 +119,7 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
         (|r| r.samples.truncate(30), "only 30 of 33 planned samples"),
         (|r| r.samples.truncate(24), "native: 7 good samples can't give a 99 % interval"),
         (|r| r.samples.truncate(15), "docker: 4 good samples give no interval"),
-        (|r| r.samples[5].outcome = Outcome::TimedOut, "1 of 10 samples did not become ready"),
+        (|r| r.samples[5].outcome = Outcome::TimedOut, "1 timed out of 10 samples"),
         (
             |r| r.samples[5].identity.as_mut().unwrap().agent_digest = Some("ee".into()),
             "agent digest is not the same",

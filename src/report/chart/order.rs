@@ -34,14 +34,15 @@ fn describe(source: &Source<'_>) -> String {
     format!("Drift of start-up: {}.", each.collect::<Vec<_>>().join("; "))
 }
 
-/// Log of the highest multiple on the scale, up and down, from the good samples: warm-ups are often
-/// far off and would flatten the rest.
+/// The highest multiple on the scale, up and down, from the good samples: warm-ups are often far
+/// off and would flatten the rest.
 fn reach(source: &Source<'_>) -> f64 {
     let far = |t: &Target| {
         let f = t.figure(Metric::Startup).filter(|f| f.min > 0.0)?;
-        Some((f.max / f.median).ln().max((f.median / f.min).ln()))
+        Some((f.max / f.median).max(f.median / f.min))
     };
-    source.targets().filter_map(|(_, t)| far(t)).fold(0.0, f64::max).clamp(1.1_f64.ln(), 4.0_f64.ln()) * 1.1
+    let farthest = source.targets().filter_map(|(_, t)| far(t)).fold(1.0, f64::max);
+    [1.1, 1.25, 1.5, 2.0, 3.0].into_iter().find(|m| *m >= farthest).unwrap_or(4.0)
 }
 
 fn layout(source: &Source<'_>, canvas: &mut Canvas) {
@@ -63,7 +64,7 @@ fn left(canvas: &Canvas) -> f64 {
 fn legend(canvas: &mut Canvas) {
     let y = canvas.y + 9.0;
     let mut x = 6.0;
-    for (i, words) in ["sample", "warm-up", "outlier", "failed"].into_iter().enumerate() {
+    for (i, words) in ["sample", "warm-up", "outlier", "not ready"].into_iter().enumerate() {
         match i {
             0 => canvas.dot((x, y), 3.5, Role::Ink, 1.0),
             1 => canvas.ring((x, y), 3.5, Role::Ink, 1.5),
@@ -83,7 +84,7 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     let narrow = canvas.narrow();
     let head = if narrow { 22.0 } else { 0.0 };
     let (left, right) = (left(canvas), canvas.width());
-    let (top, bottom) = (canvas.y + head, canvas.y + head + 78.0);
+    let (top, bottom) = (canvas.y + head, canvas.y + head + 88.0);
     let middle = (top + bottom) / 2.0;
     let name = text::clip(&target.name, 18);
     let line = if narrow { canvas.y + 8.0 } else { middle };
@@ -91,13 +92,16 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     if let (Some(accelerator), false) = (text::accelerator(target.accelerator), narrow) {
         canvas.text(0.0, line + 19.0, accelerator, SMALL, Role::Muted, Anchor::Start);
     }
-    let y = |multiple: f64| middle - (multiple.ln() / reach).clamp(-1.0, 1.0) * (bottom - top) / 2.0;
-    for multiple in [(-reach / 1.1).exp(), 1.0, (reach / 1.1).exp()] {
+    let below = format!("{:.2}", 1.0 / reach);
+    let below = format!("{}×", below.trim_end_matches('0'));
+    let half = (bottom - top) / 2.0 - 6.0;
+    let y = |multiple: f64| middle - (multiple.ln() / reach.ln()).clamp(-1.1, 1.1) * half;
+    for (multiple, label) in [(1.0 / reach, below), (1.0, "1×".into()), (reach, format!("{reach}×"))] {
         let weight = if multiple == 1.0 { 1.5 } else { 1.0 };
         canvas.line(&[(left, y(multiple)), (right, y(multiple))], Role::Grid, weight, 1.0);
-        canvas.text(left - 8.0, y(multiple), text::times(multiple), SMALL, Role::Muted, Anchor::End);
+        canvas.text(left - 8.0, y(multiple), label, SMALL, Role::Muted, Anchor::End);
     }
-    canvas.y = bottom + 16.0;
+    canvas.y = bottom + 18.0;
     let samples = &source.results.samples;
     let step = (right - left - 16.0) / (samples.len().max(2) - 1) as f64;
     let place = |index: usize| left + 8.0 + step * index as f64;
@@ -116,8 +120,8 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     for (index, sample) in mine {
         let x = place(index);
         match multiple(sample).filter(|_| sample.outcome == Outcome::Ok) {
-            Some(m) => mark(canvas, (x, y(m)), sample, m.ln().abs() > reach, m, role),
-            None => canvas.cross((x, bottom - 6.0), 4.0, Role::Bad),
+            Some(m) => mark(canvas, (x, y(m)), sample, m.max(1.0 / m) > reach, m, role),
+            None => canvas.cross((x, bottom - 8.0), 4.0, Role::Bad),
         }
         if target.figure(Metric::Startup).is_some_and(|f| f.outliers.contains(&index)) {
             canvas.ring((x, y(multiple(sample).unwrap_or(1.0))), 6.5, Role::Ink, 1.5);

@@ -143,7 +143,7 @@ fn draw(source: &Source<'_>, canvas: &mut Canvas, panel: &Panel, (left, right): 
         };
         canvas.bold(right, middle, text::value(unit, figure.median), NORMAL, Role::Ink, Anchor::End);
         let (zero, end) = (axis.x(0.0), axis.x(figure.median));
-        canvas.rect((zero, end.max(zero + 1.5)), (middle - 9.0, middle + 9.0), role, 0.85);
+        canvas.rect((zero, end.max(zero + 1.5)), (middle - 9.0, middle + 9.0), role, 1.0);
         if let Some(interval) = figure.interval {
             let (low, high) = (axis.x(interval.low), axis.x(interval.high));
             if high - low >= 2.0 {

@@ -95,6 +95,8 @@ fn shares(canvas: &mut Canvas, role: Role, target: &Target) {
 fn segment(canvas: &mut Canvas, (from, to): (f64, f64), y: (f64, f64), role: Role, opacity: f64) {
     let gap = if to - from > 3.0 { 1.0 } else { 0.0 };
     if to > from {
+        // The lines behind must not shine through.
+        canvas.rect((from, to - gap), y, Role::Paper, 1.0);
         canvas.rect((from, to - gap), y, role, opacity);
     }
 }

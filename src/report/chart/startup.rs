@@ -1,6 +1,6 @@
 //! Start-up of every sample, with median and interval.
 
-use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make};
+use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
 use crate::{
     analysis::{Figure, Metric, Target, Unit, counts},
     report::{Error, text},
@@ -27,7 +27,8 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
             title: "Start-up: requested to ready",
             caption: format!(
                 "Every good sample is a dot, the first at the top of its row, the last at the bottom. The bar is the \
-                 median, the band its interval; a ringed dot is an outlier, flagged and kept. {scale}"
+                 median, the band its interval; a ringed dot is an outlier, flagged and kept. {scale} Multiples are of \
+                 the baseline's start-up."
             ),
             description: describe(source),
             layout: &|canvas| layout(source, canvas, low, high),
@@ -50,7 +51,7 @@ fn shown(figure: &Figure) -> String {
 
 fn layout(source: &Source<'_>, canvas: &mut Canvas, low: f64, high: f64) {
     let width = canvas.width();
-    let pixels = if canvas.narrow() { (6.0, width - 6.0) } else { (150.0, width - 176.0) };
+    let pixels = if canvas.narrow() { (16.0, width - 10.0) } else { (150.0, width - 176.0) };
     let axis = Axis::spanning(low, high, pixels);
     let (head, body) = if canvas.narrow() { (26.0, 56.0) } else { (0.0, 68.0) };
     let top = canvas.y;
@@ -82,8 +83,14 @@ fn label(canvas: &mut Canvas, target: &Target, y: f64, head: f64, body: f64) {
     let figure = target.figure(Metric::Startup);
     if canvas.narrow() {
         let line = head / 2.0 - 2.0 + y;
-        canvas.bold(0.0, line, name, NORMAL, Role::Ink, Anchor::Start);
         let value = figure.map_or("no good sample".into(), shown);
+        let named = text_width(&name, NORMAL + 2.0) + 8.0;
+        let left = canvas.width() - named - text_width(&value, SMALL);
+        canvas.bold(0.0, line, name, NORMAL, Role::Ink, Anchor::Start);
+        // Where there is no room, the note below the chart says it.
+        if let Some(accelerator) = accelerator.filter(|a| text_width(a, SMALL) < left) {
+            canvas.text(named, line, accelerator, SMALL, Role::Muted, Anchor::Start);
+        }
         canvas.text(canvas.width(), line, value, SMALL, Role::Ink, Anchor::End);
         return;
     }
@@ -98,9 +105,16 @@ fn label(canvas: &mut Canvas, target: &Target, y: f64, head: f64, body: f64) {
         canvas.text(right, middle, "no good sample", SMALL, Role::Muted, Anchor::End);
         return;
     };
-    canvas.bold(right, middle - 9.0, text::value(Unit::Time, figure.median), 16.0, Role::Ink, Anchor::End);
+    let ratio = figure.against.ratio();
+    let up = if ratio.is_some() { 19.0 } else { 9.0 };
+    canvas.bold(right, middle - up, text::value(Unit::Time, figure.median), 16.0, Role::Ink, Anchor::End);
     let interval = text::interval(Unit::Time, figure.median, figure.interval.as_ref());
-    canvas.text(right, middle + 11.0, interval, SMALL, Role::Muted, Anchor::End);
+    canvas.text(right, middle - up + 20.0, interval, SMALL, Role::Muted, Anchor::End);
+    if let Some(ratio) = ratio {
+        let interval = text::times_interval(ratio.interval.as_ref());
+        let words = format!("{} {interval}", text::times(ratio.estimate));
+        canvas.text(right, middle - up + 38.0, words, SMALL, Role::Muted, Anchor::End);
+    }
 }
 
 fn dots(

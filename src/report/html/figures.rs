@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::super::text::{self, NOTHING};
 use crate::{
-    analysis::{Against, Analysis, Figure, Metric, Target, Unit},
+    analysis::{Analysis, Figure, Metric, Target, Unit},
     sample::{Outcome, Results, Sample},
 };
 
@@ -30,8 +30,8 @@ pub fn table(analysis: &Analysis) -> Markup {
         section #figures {
             h2 { "All figures" }
             p.note {
-                "Medians with their exact interval; below, the ratio to the baseline with its own. "
-                "Hover or tap nothing: everything is on the page. Warm-ups and failures are in none of it, outliers in all of it."
+                "Medians with their exact interval; below them, the ratio to the baseline with its own. "
+                "Warm-ups and failures are in none of it, outliers in all of it."
             }
             div.scroll tabindex="0" role="region" aria-label="All figures" {
                 table.figures {
@@ -69,6 +69,9 @@ pub fn table(analysis: &Analysis) -> Markup {
 
 fn counts(target: &Target) -> Markup {
     let c = target.counts;
+    let startup = target.figure(Metric::Startup);
+    let interval = startup.and_then(|f| f.interval);
+    let ratio = startup.and_then(|f| f.against.ratio()?.interval);
     html! {
         strong { (c.ok) " ok" }
         @if c.failed > 0 { small.bad { (c.failed) " failed" } }
@@ -77,6 +80,8 @@ fn counts(target: &Target) -> Markup {
             (c.warmup) " warm-up"
             @if c.warmup_failed > 0 { " (" (c.warmup_failed) " not ok)" }
         }
+        @if let Some(interval) = interval { small { "intervals cover " (text::coverage(interval.coverage)) } }
+        @if let Some(ratio) = ratio { small { "of ratios " (text::coverage(ratio.coverage)) } }
     }
 }
 
@@ -87,7 +92,7 @@ fn row(analysis: &Analysis, metric: Metric) -> Markup {
             @for target in &analysis.targets {
                 td {
                     @match target.figure(metric) {
-                        Some(figure) => (cell(figure)),
+                        Some(figure) => (cell(target, figure)),
                         None => (NOTHING),
                     }
                 }
@@ -96,26 +101,37 @@ fn row(analysis: &Analysis, metric: Metric) -> Markup {
     }
 }
 
-fn cell(figure: &Figure) -> Markup {
+fn cell(target: &Target, figure: &Figure) -> Markup {
     let unit = figure.metric.unit();
     let shown = match figure.metric {
         Metric::Overhead | Metric::Daemons => text::signed(unit, figure.median),
         _ => text::value(unit, figure.median),
     };
+    let ratio = figure.against.ratio().filter(|_| has_ratio(figure.metric));
+    let few = figure.n != target.counts.ok;
+    let outliers = figure.outliers.len();
     html! {
-        strong { (shown) }
-        small {
-            (text::interval(unit, figure.median, figure.interval.as_ref()))
-            @if let Some(interval) = figure.interval { " " span.coverage { (text::coverage(interval.coverage)) ", n = " (figure.n) } }
-            @else { " n = " (figure.n) }
+        strong { (shown) } " "
+        span.interval { (text::interval(unit, figure.median, figure.interval.as_ref())) }
+        @if let Some(ratio) = ratio {
+            small { b { (text::times(ratio.estimate)) } " " (text::times_interval(ratio.interval.as_ref())) }
         }
-        @if let Against::Ratio(ratio) = &figure.against {
-            small.ratio { b { (text::times(ratio.estimate)) } " " (text::times_interval(ratio.interval.as_ref())) }
-        }
-        @if !figure.outliers.is_empty() {
-            small { (figure.outliers.len()) @if figure.outliers.len() == 1 { " outlier" } @else { " outliers" } }
+        @if few || outliers > 0 {
+            small {
+                @if few {
+                    "n = " (figure.n)
+                    @if let Some(interval) = figure.interval { ", " (text::coverage(interval.coverage)) }
+                }
+                @if few && outliers > 0 { ", " }
+                @if outliers > 0 { (outliers) @if outliers == 1 { " outlier" } @else { " outliers" } }
+            }
         }
     }
+}
+
+/// A phase of one target has no counterpart in another's: a process boots nothing.
+fn has_ratio(metric: Metric) -> bool {
+    !matches!(metric, Metric::Engine | Metric::Boot | Metric::Launch | Metric::PageCache | Metric::Daemons)
 }
 
 /// Every sample in the order in which it was taken.
