@@ -220,8 +220,11 @@ fn below<'a>(outer: &str, inner: &'a str) -> Option<&'a str> {
     if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
 }
 
-/// The processes in a cgroup and all below it.
-pub(super) fn pids(dir: &Path) -> Result<Vec<u32>, Error> {
+/// Host pids of the processes in a cgroup and all below it.
+///
+/// # Errors
+/// When the cgroup is gone or can't be read.
+pub fn pids(dir: &Path) -> Result<Vec<u32>, Error> {
     let mut pids = Vec::new();
     collect_pids(dir, &mut pids)?;
     Ok(pids)

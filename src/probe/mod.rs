@@ -10,7 +10,7 @@ pub mod cgroup;
 pub mod host;
 pub mod kvm;
 mod meter;
-mod process;
+pub mod process;
 
 pub use meter::Meter;
 

@@ -128,6 +128,25 @@ pub(super) fn tick_ns() -> u64 {
     1_000_000_000 / u64::try_from(per_second).unwrap_or(100).max(1)
 }
 
+/// Host pids of the processes that run under one of these names (`comm`), lowest first.
+pub fn named(names: &[&str]) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| names.contains(&comm.trim_end_matches('\n')))
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Host pid of a process's parent; `None` when it is gone.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some(Stat::parse(&String::from_utf8_lossy(&stat))?.ppid)
+}
+
 /// A process and all its descendants, from a scan of /proc.
 pub(super) fn tree(leader: u32) -> Result<Vec<u32>, Error> {
     tree_in(Path::new("/proc"), leader)

@@ -112,7 +112,7 @@ async fn accelerate(asked: Accel) -> Result<(Accelerator, String), Error> {
         return Ok((Accelerator::Tcg, "asked for by the scenario".into()));
     }
     let verdict = spawn_blocking(kvm::probe).await.map_err(|e| Error::new("probing KVM", e))?;
-    match (asked, verdict.usable()) {
+    match (asked, matches!(verdict, kvm::Verdict::Hardware { .. })) {
         (_, true) => Ok((Accelerator::Kvm, verdict.to_string())),
         (Accel::Kvm, false) => Err(Error::new("using KVM as the scenario asks", format!("{verdict}. accel = \"auto\" would emulate"))),
         _ => Ok((Accelerator::Tcg, verdict.to_string())),

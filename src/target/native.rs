@@ -23,7 +23,10 @@ use rustix::{
 
 use super::{Error, Instance, Target, Ticket};
 use crate::{
-    probe::{Scope, cgroup},
+    probe::{
+        Scope,
+        cgroup::{self, Hierarchy},
+    },
     sample,
     scenario::{self, Resources},
 };
@@ -212,8 +215,7 @@ fn make_cgroups(instance: &str, resources: &Resources) -> io::Result<Vec<PathBuf
             ("memory", "memory.swap.max", "0".to_owned()),
         ],
     };
-    for controller in ["cpu", "cpuacct", "memory", "pids"] {
-        let Some(root) = hierarchy.dir(controller) else { continue };
+    for (controller, root) in controllers(&hierarchy) {
         let parent = root.join(CGROUP);
         if hierarchy.version == 2 {
             enable_controllers(root, &parent)?;
@@ -232,6 +234,14 @@ fn make_cgroups(instance: &str, resources: &Resources) -> io::Result<Vec<PathBuf
         }
     }
     Ok(made)
+}
+
+/// The controllers that limit or account, and where cgroups of theirs are made.
+fn controllers(hierarchy: &Hierarchy) -> impl Iterator<Item = (&'static str, &Path)> {
+    let Hierarchy { cpu, cpuacct, memory, pids, .. } = hierarchy;
+    [("cpu", cpu), ("cpuacct", cpuacct), ("memory", memory), ("pids", pids)]
+        .into_iter()
+        .filter_map(|(name, root)| Some((name, root.as_deref()?)))
 }
 
 /// cgroup v2 hands a controller to children only where the parent says so.
@@ -309,8 +319,8 @@ impl Root {
 pub fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
     let hierarchy = cgroup::hierarchy().map_err(|e| Error::new("finding left-over cgroups", e))?;
     let mut removed = Vec::new();
-    for controller in ["cpu", "cpuacct", "memory", "pids"] {
-        let Some(parent) = hierarchy.dir(controller).map(|root| root.join(CGROUP)) else { continue };
+    for (_, root) in controllers(&hierarchy) {
+        let parent = root.join(CGROUP);
         for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
             let (dir, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if name.starts_with("bootrace-") && !keep(&name) && dir.is_dir() {
