@@ -85,13 +85,13 @@ fn identity_without_a_workload_leaves_it_out() {
 fn readings_sum_all_processes_below_the_agent_and_are_null_when_there_are_none() {
     let mut agent = Agent::new();
     assert_eq!(readings(&mut agent).workload_rss, None);
-    let hog = "x = bytearray(64 << 20); print('ready', flush=True); import time; time.sleep(1000)";
-    let command = format!("python3 -c \"{hog}\" & wait");
-    agent.start(&["sh", "-c", &command], Ready::Line("^ready$".into()));
+    // A shell that holds 64 MiB, below another one.
+    let hog = "sh -c 'held=$(head -c 67108864 /dev/zero | tr \"\\0\" x); echo ready; sleep 1000; :' & wait";
+    agent.start(&["sh", "-c", hog], Ready::Line("^ready$".into()));
     agent.started();
     agent.ready();
     let rss = readings(&mut agent).workload_rss.unwrap();
-    assert!((64 << 20..256 << 20).contains(&rss), "{rss}");
+    assert!((64 << 20..1 << 30).contains(&rss), "{rss}");
 }
 
 #[test]
