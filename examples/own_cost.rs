@@ -118,7 +118,7 @@ impl Bench {
         let docker = Docker::connect(spec(Kind::Docker)?, resources, false, docker_image.clone()).await?;
         let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, vm.clone()).await?;
         let run = format!("own-cost-{}", std::process::id());
-        let _lock = Lock::take(cache.instances_dir(), &run)?;
+        let _lock = Lock::take(&cache.instances_dir(), &run)?;
         Ok(Bench { docker, docker_image, libvirt, vm, cache, _lock, run, number: 0, scenario })
     }
 
@@ -128,7 +128,7 @@ impl Bench {
 
     /// One start-up in ns; nothing of it is left.
     async fn once(&mut self, way: &str) -> anyhow::Result<u64> {
-        let ticket = runner::make_ticket(self.cache.instances_dir(), &self.run, self.number as usize)?;
+        let ticket = runner::make_ticket(&self.cache.instances_dir(), &self.run, self.number as usize)?;
         self.number += 1;
         let result = match way {
             "bootrace docker" => self.bootrace(&self.docker, &ticket).await,

@@ -178,7 +178,7 @@ fn discard(events: &OwnedFd) {
     }
 }
 
-/// Makes the disk the root and mounts what a container gets.
+/// Makes the disk the root and mounts what a container gets: /run and /tmp are the image's own there, too.
 fn enter_root() -> Result<(), VmError> {
     for dir in ["/dev", "/sys"] {
         let target = format!("{NEW_ROOT}{dir}");
@@ -197,8 +197,6 @@ fn enter_root() -> Result<(), VmError> {
     let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
     mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
-    mount("tmpfs", "/run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=0755")?;
-    mount("tmpfs", "/tmp", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=1777")?;
     sys::loopback_up().tried(|| "bring the loopback interface up".into())?;
     sys::set_hostname(HOSTNAME).tried(|| "set the hostname".into())
 }

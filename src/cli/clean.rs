@@ -28,7 +28,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 async fn clean(all: bool) -> anyhow::Result<()> {
     let cache = Cache::open(None)?;
-    let alive = if all { Vec::new() } else { runner::Lock::held(cache.instances_dir())? };
+    let alive = if all { Vec::new() } else { runner::Lock::held(&cache.instances_dir())? };
     let keep = move |name: &str| alive.iter().any(|tag| name.strip_prefix(tag).is_some_and(|n| n.starts_with('-')));
     let mut removed = Vec::new();
     let mut failed = false;
@@ -36,7 +36,7 @@ async fn clean(all: bool) -> anyhow::Result<()> {
         docker::clean(&keep).await,
         libvirt::clean(keep.clone()).await,
         native::clean(&keep),
-        runner::clean(cache.instances_dir(), &keep),
+        runner::clean(&cache.instances_dir(), &keep),
     ];
     for result in found {
         match result {

@@ -123,8 +123,8 @@ async fn run_one(
     let dir = options.out.join(&results.run.id);
     make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
 
-    let lock = runner::Lock::take(cache.instances_dir(), &results.run.id).map_err(Failure::Run)?;
-    let job = Job { scenario, targets, results, instances: cache.instances_dir().into() };
+    let lock = runner::Lock::take(&cache.instances_dir(), &results.run.id).map_err(Failure::Run)?;
+    let job = Job { scenario, targets, results, instances: cache.instances_dir() };
     let mut recorder = progress.record(&dir, &job);
     let results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);

@@ -98,6 +98,9 @@ pub async fn trial(
     }
     step(Step::Removing);
     trial.remove(instance.as_mut(), sample).await;
+    if let Err(e) = instance.unstage().await {
+        fail(sample, e.into());
+    }
     !stopped
 }
 
@@ -195,7 +198,7 @@ impl Trial<'_> {
             result = &mut start => Ok(result?),
             _ = tokio::time::sleep_until(deadline) => Err(self.timed_out("the engine's start call has not returned")),
             _ = self.stop.cancelled() => {
-                let _ = timeout(START_GRACE, start).await;
+                let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), start).await;
                 Err(Ended::Stopped)
             }
         }

@@ -67,6 +67,11 @@ pub trait Instance: Send {
     /// Stopping -> gone: kills it and returns when nothing of it is left. Works in every state,
     /// also after a failed `start` and when called twice.
     async fn remove(&mut self) -> Result<(), Error>;
+
+    /// Undoes [`Target::stage`], once removed. Not measured, as staging isn't.
+    async fn unstage(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// An engine would not do what it was asked.

@@ -5,11 +5,9 @@
 //! is gone with it. Mounting that is staging, not start-up: a bare process needs no such thing.
 
 use std::{
-    fs,
-    io::{self, Write},
-    os::{fd::AsFd, unix::process::CommandExt},
+    fs, io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
 };
 
 use async_trait::async_trait;
@@ -17,7 +15,7 @@ use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     mount::{self, MountFlags, MountPropagationFlags, UnmountFlags},
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+    process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid},
     thread::UnshareFlags,
 };
 
@@ -30,6 +28,10 @@ use crate::{
     sample,
     scenario::{self, Resources},
 };
+
+mod launch;
+
+use launch::Launcher;
 
 /// The parent of every instance's cgroup, below the root of each hierarchy.
 pub const CGROUP: &str = "bootrace";
@@ -90,49 +92,39 @@ impl Target for Native {
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
-        let mut bare = Bare { root: Root::new(&ticket.dir), cgroups: Vec::new(), child: None };
-        let failed = |what: &str, e: io::Error| Error::new(format!("{what} for {}", ticket.instance), needs_root(e));
-        if let Err(e) = bare.root.mount(&self.tree, &ticket.socket()) {
-            let _ = bare.remove().await;
-            return Err(failed("mounting the image's root", e));
-        }
-        match make_cgroups(&ticket.instance, &self.resources) {
-            Ok(cgroups) => bare.cgroups = cgroups,
+        let mut bare = Bare { root: Root::new(&ticket.dir), cgroups: Vec::new(), launcher: None, child: None };
+        match bare.prepare(self, ticket) {
+            Ok(()) => Ok(Box::new(bare)),
             Err(e) => {
-                let _ = bare.remove().await;
-                return Err(failed("making a cgroup", e));
+                let _ = bare.unstage().await;
+                Err(Error::new(format!("staging {}", ticket.instance), needs_root(e)))
             }
         }
-        Ok(Box::new(bare))
     }
 }
 
 struct Bare {
     root: Root,
     cgroups: Vec<PathBuf>,
-    child: Option<Child>,
+    launcher: Option<Launcher>,
+    child: Option<Pid>,
+}
+
+impl Bare {
+    fn prepare(&mut self, target: &Native, ticket: &Ticket) -> io::Result<()> {
+        self.root.mount(&target.tree, &ticket.socket())?;
+        make_cgroups(&ticket.instance, &target.resources, &mut self.cgroups)?;
+        self.launcher = Some(Launcher::new(&self.root.merged, &self.cgroups)?);
+        Ok(())
+    }
 }
 
 #[async_trait]
 impl Instance for Bare {
     async fn start(&mut self) -> Result<(), Error> {
         let failed = |e| Error::new(format!("executing {AGENT_PATH} in {}", self.root.merged.display()), e);
-        let open = |dir: &PathBuf| fs::OpenOptions::new().write(true).open(dir.join("cgroup.procs"));
-        let joins = self.cgroups.iter().map(open).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-        let merged = self.root.merged.clone();
-        let mut command = Command::new(AGENT_PATH);
-        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Safety: between fork and exec only system calls are made; the path was made before.
-        unsafe {
-            command.pre_exec(move || {
-                for mut join in &joins {
-                    join.write_all(b"0")?;
-                }
-                rustix::process::chroot(&merged)?;
-                Ok(rustix::process::chdir("/")?)
-            });
-        }
-        self.child = Some(command.spawn().map_err(failed)?);
+        let launcher = self.launcher.as_ref().ok_or_else(|| failed(io::Error::other("it is not staged")))?;
+        self.child = Some(launcher.launch().map_err(failed)?);
         Ok(())
     }
 
@@ -141,22 +133,36 @@ impl Instance for Bare {
     }
 
     async fn post_mortem(&mut self) -> Option<String> {
-        let status = self.child.as_mut()?.try_wait().ok()??;
-        Some(format!("the agent ended: {status}"))
+        let (_, status) = waitpid(self.child, WaitOptions::NOHANG).ok()??;
+        self.child = None;
+        let how = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("with code {code}"),
+            (_, Some(signal)) => format!("by signal {signal}"),
+            _ => "somehow".into(),
+        };
+        Some(format!("the agent ended {how}"))
     }
 
     async fn remove(&mut self) -> Result<(), Error> {
-        let leader = self.child.as_ref().map(Child::id);
-        let failed = |what: String| move |e: io::Error| Error::new(what, e);
-        for dir in std::mem::take(&mut self.cgroups).into_iter().rev() {
-            kill_cgroup(&dir, leader).map_err(failed(format!("ending the processes in {}", dir.display())))?;
-            remove_cgroup(&dir).map_err(failed(format!("removing {}", dir.display())))?;
+        self.launcher = None;
+        let leader = self.child.map(|pid| pid.as_raw_pid().unsigned_abs());
+        for dir in &self.cgroups {
+            kill_cgroup(dir, leader)
+                .map_err(|e| Error::new(format!("ending the processes in {}", dir.display()), e))?;
         }
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            child.wait().map_err(failed("waiting for the agent to end".into()))?;
+        if let Some(pid) = self.child.take() {
+            waitpid(Some(pid), WaitOptions::empty()).map_err(|e| Error::new("waiting for the agent to end", e))?;
         }
-        self.root.unmount().map_err(failed(format!("unmounting {}", self.root.merged.display())))
+        Ok(())
+    }
+
+    async fn unstage(&mut self) -> Result<(), Error> {
+        self.launcher = None;
+        while let Some(dir) = self.cgroups.last() {
+            remove_cgroup(dir).map_err(|e| Error::new(format!("removing {}", dir.display()), e))?;
+            self.cgroups.pop();
+        }
+        self.root.unmount().map_err(|e| Error::new(format!("unmounting {}", self.root.merged.display()), e))
     }
 }
 
@@ -165,6 +171,7 @@ impl Instance for Bare {
 pub fn kill_cgroup(dir: &Path, leader: Option<u32>) -> io::Result<()> {
     loop {
         let mut pids = cgroup::pids(dir).map_err(io::Error::other)?;
+        pids.retain(|pid| *pid != std::process::id());
         if pids.iter().any(|pid| Some(*pid) != leader) {
             pids.retain(|pid| Some(*pid) != leader);
         }
@@ -197,10 +204,9 @@ pub fn remove_cgroup(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes the instance's cgroup in every hierarchy that limits or accounts, with the same limits that
-/// Docker would set.
-fn make_cgroups(instance: &str, resources: &Resources) -> io::Result<Vec<PathBuf>> {
+/// Docker would set; `made` has each as soon as it is there.
+fn make_cgroups(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> io::Result<()> {
     let hierarchy = cgroup::hierarchy().map_err(io::Error::other)?;
-    let mut made: Vec<PathBuf> = Vec::new();
     let quota = u64::from(resources.cpus) * 100_000;
     let limits: &[(&str, &str, String)] = &match hierarchy.version {
         1 => [
@@ -233,7 +239,7 @@ fn make_cgroups(instance: &str, resources: &Resources) -> io::Result<Vec<PathBuf
             }
         }
     }
-    Ok(made)
+    Ok(())
 }
 
 /// The controllers that limit or account, and where cgroups of theirs are made.
@@ -257,13 +263,12 @@ fn enable_controllers(root: &Path, parent: &Path) -> io::Result<()> {
 struct Root {
     dir: PathBuf,
     merged: PathBuf,
-    /// What is mounted, in order.
-    mounts: Vec<PathBuf>,
+    mounted: bool,
 }
 
 impl Root {
     fn new(dir: &Path) -> Self {
-        Root { dir: dir.into(), merged: dir.join("root"), mounts: Vec::new() }
+        Root { dir: dir.into(), merged: dir.join("root"), mounted: false }
     }
 
     fn mount(&mut self, tree: &Path, socket: &Path) -> io::Result<()> {
@@ -273,8 +278,14 @@ impl Root {
         let (upper, work) = (self.dir.join("upper"), self.dir.join("work"));
         let options = format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
         let options = std::ffi::CString::new(options)?;
-        let merged = self.merged.clone();
-        self.record(merged.clone(), mount::mount("overlay", &merged, "overlay", MountFlags::empty(), Some(options.as_c_str())))?;
+        let merged = &self.merged;
+        let failed = |at: &Path, e: rustix::io::Errno| {
+            let e = io::Error::from(e);
+            io::Error::new(e.kind(), format!("mounting {}: {e}", at.display()))
+        };
+        mount::mount("overlay", merged, "overlay", MountFlags::empty(), options.as_c_str())
+            .map_err(|e| failed(merged, e))?;
+        self.mounted = true;
         let special = MountFlags::NOSUID | MountFlags::NOEXEC;
         for (kind, name, flags) in [
             ("proc", "proc", special | MountFlags::NODEV),
@@ -284,29 +295,22 @@ impl Root {
             ("tmpfs", "dev/shm", special | MountFlags::NODEV),
         ] {
             let at = merged.join(name);
-            self.record(at.clone(), mount::mount(kind, &at, kind, flags, None))?;
+            fs::create_dir_all(&at)?;
+            mount::mount(kind, &at, kind, flags, None).map_err(|e| failed(&at, e))?;
         }
         let at = merged.join(SOCKET_PATH.trim_start_matches('/'));
         if let Some(parent) = at.parent() {
             fs::create_dir_all(parent)?;
         }
         fs::write(&at, "")?;
-        self.record(at.clone(), mount::mount_bind(socket, &at))
+        mount::mount_bind(socket, &at).map_err(|e| failed(&at, e))
     }
 
-    fn record(&mut self, at: PathBuf, result: rustix::io::Result<()>) -> io::Result<()> {
-        result.map_err(|e| {
-            let e = io::Error::from(e);
-            io::Error::new(e.kind(), format!("mounting {}: {e}", at.display()))
-        })?;
-        self.mounts.push(at);
-        Ok(())
-    }
-
+    /// Takes the root away with all that is mounted below it.
     fn unmount(&mut self) -> io::Result<()> {
-        while let Some(at) = self.mounts.last() {
-            mount::unmount(at, UnmountFlags::DETACH)?;
-            self.mounts.pop();
+        if self.mounted {
+            mount::unmount(&self.merged, UnmountFlags::DETACH)?;
+            self.mounted = false;
         }
         Ok(())
     }
