@@ -86,10 +86,12 @@ impl Mounts {
         if path.split('/').any(|name| name == "..") {
             return None;
         }
-        self.0
-            .iter()
-            .filter(|mount| mount.has(controller))
-            .find_map(|mount| Some(mount.point.join(below(&mount.root, path)?)))
+        self.0.iter().filter(|mount| mount.has(controller)).find_map(|mount| {
+            match below(&mount.root, path)? {
+                "" => Some(mount.point.clone()),
+                rest => Some(mount.point.join(rest)),
+            }
+        })
     }
 
     fn hierarchy(&self) -> Option<Hierarchy> {

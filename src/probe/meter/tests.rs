@@ -197,6 +197,38 @@ fn cpu_time_of_a_cgroup_agrees_with_the_kernels_bill() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn an_instance_with_a_cgroup_of_version_2_only_is_counted_by_that() {
+    let unified = Mounts::read().unwrap().dir(UNIFIED, "/").expect("a mounted cgroup2 hierarchy");
+    let dir = unified.join(format!("bootrace-test-{}-unified", std::process::id()));
+    fs::create_dir(&dir).unwrap();
+    let mut shell = Shell::within(vec![dir]);
+    let mut meter = Meter::before(&[]).unwrap();
+    meter.attach(&shell.scope()).unwrap();
+    assert!(meter.resolution() < Duration::from_millis(1), "it has a cgroup of its own");
+    shell.run(&format!("({BURN}); {BURN}"));
+    let measured = meter.cpu_ns().unwrap();
+    assert_agree(measured, shell.end());
+}
+
+#[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn a_daemon_with_a_cgroup_is_counted_with_all_its_helpers_and_none_of_them_twice() {
+    let mut daemon = Shell::in_cgroup("daemon");
+    let mut shell = Shell::in_cgroup("instance");
+    let mut meter = Meter::before(&[daemon.child.id()]).unwrap();
+    // A shim: the daemon's child, which outlives the measurement and lives in the daemon's cgroup.
+    daemon.run(&format!("({BURN}; exec sleep 1000) & pid=$!"));
+    let shim = process::tree(daemon.child.id()).unwrap()[1];
+    meter.attach(&Scope { leader: shell.child.id(), engine: vec![shim] }).unwrap();
+    assert_eq!((meter.groups.len(), meter.processes.len()), (2, 0));
+    shell.run(BURN);
+    daemon.run("sleep 1; kill $pid; wait $pid");
+    let measured = meter.cpu_ns().unwrap();
+    assert_agree(measured, daemon.end() + shell.end());
+}
+
+#[test]
 fn cpu_time_of_a_process_tree_agrees_with_the_kernels_bill_also_for_ended_children() {
     let mut shell = Shell::new();
     let mut meter = Meter::before(&[]).unwrap();
