@@ -1,7 +1,7 @@
 //! Start-up in the order in which samples were taken, each beside its target's own median, so that
 //! drift can be seen.
 
-use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, make, text_width};
+use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, Source, make, text_width};
 use crate::{
     analysis::{Metric, Target, counts},
     report::{Error, text},
