@@ -74,9 +74,11 @@ fn seen(results: &Results, target: &str) -> Seen {
     }
 }
 
+type Digests = fn(&Seen) -> &BTreeSet<String>;
+
 fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
     let mut found = Vec::new();
-    let digests: [(&str, fn(&Seen) -> &BTreeSet<String>); 3] = [
+    let digests: [(&str, Digests); 3] = [
         ("image", |s| &s.image_digests),
         ("agent", |s| &s.agent_digests),
         ("workload executable", |s| &s.workload_digests),

@@ -2,7 +2,8 @@
 //!
 //! Warm-ups and failed samples are counted and left out of every figure; outliers are flagged and
 //! left in. Medians have exact order-statistic intervals ([`median`]); ratios to the baseline are
-//! Hodges-Lehmann estimates over pairs of one round ([`paired`]). Nothing here draws random numbers.
+//! Hodges-Lehmann estimates over pairs of one round ([`paired`]); sets that don't pair, as of two
+//! runs, are compared by [`unpaired`]. Nothing here draws random numbers.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ pub mod median;
 mod metric;
 mod outlier;
 pub mod paired;
+pub mod unpaired;
 
 pub use claims::{Judged, Verdict};
 pub use doubts::doubts;

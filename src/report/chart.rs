@@ -5,8 +5,6 @@
 //! literal colours, whole pixels and no titles; so every role has a marker colour that becomes a CSS
 //! class, shapes are drawn [`FINE`] times as large, and title and description are added around it.
 
-use std::fmt::Write;
-
 use plotters::{
     backend::SVGBackend,
     drawing::{DrawingArea, IntoDrawingArea},
@@ -24,33 +22,14 @@ use crate::{
 };
 
 mod axis;
+mod document;
 mod order;
 mod panels;
 mod phases;
 mod startup;
 
-/// One chart at all its widths.
-#[derive(Debug)]
-pub struct Chart {
-    /// Its file's name without `.svg`.
-    pub name: &'static str,
-    pub title: &'static str,
-    /// How to read it, in a sentence or two.
-    pub caption: String,
-    /// Its figures in words, for who can't see it.
-    pub description: String,
-    wide: Drawing,
-    narrow: Drawing,
-    alone: Drawing,
-}
-
-#[derive(Debug)]
-struct Drawing {
-    width: f64,
-    height: f64,
-    /// The shapes as SVG elements.
-    body: String,
-}
+use document::Drawing;
+pub use document::{Chart, dark_style};
 
 /// The width that a chart is laid out for, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -167,6 +146,15 @@ impl Canvas {
         self.shapes.push(Shape::Text { x, y, text: text.into(), size, role, anchor, bold: true });
     }
 
+    /// A target's name in bold, made smaller and then cut where `room` is short.
+    pub fn name(&mut self, x: f64, y: f64, name: &str, room: f64) {
+        const BOLD: f64 = 1.13;
+        let fits = |size: f64, name: &str| text_width(name, size) * BOLD <= room;
+        let size = [NORMAL + 1.0, SMALL, 11.0].into_iter().find(|size| fits(*size, name)).unwrap_or(11.0);
+        let longest = (room / (text_width("x", size) * BOLD)) as usize;
+        self.bold(x, y, text::clip(name, longest.max(2)), size, Role::Ink, Anchor::Start);
+    }
+
     pub fn rect(&mut self, x: (f64, f64), y: (f64, f64), role: Role, opacity: f64) {
         self.shapes.push(Shape::Rect { x, y, role, opacity });
     }
@@ -274,68 +262,9 @@ fn styled(svg: &str) -> String {
     out
 }
 
-/// The classes of [`styled`] in the dark; in the light the attributes do.
-pub fn dark_style() -> String {
-    let mut css = String::from("@media screen and (prefers-color-scheme:dark){");
-    for (i, (_, dark)) in PALETTE.iter().enumerate() {
-        let _ = write!(css, ".bf{i}{{fill:{dark}}}.bs{i}{{stroke:{dark}}}");
-    }
-    css.push('}');
-    css
-}
-
 /// The light and the dark colour of a target, for the page around the charts.
 pub fn target_colors(place: usize) -> (&'static str, &'static str) {
     PALETTE[Role::Target(place).index()]
-}
-
-const FONTS: &str = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans-serif";
-
-impl Chart {
-    /// As a file of its own.
-    pub fn alone(&self) -> String {
-        let d = &self.alone;
-        let pad = 24.0;
-        let (width, height) = (d.width + 2.0 * pad, d.height + 2.0 * pad);
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"t d\" font-family=\"{FONTS}\">\n\
-             <title id=\"t\">{}</title>\n<desc id=\"d\">{}</desc>\n<style>{}</style>\n\
-             <rect class=\"bf0\" fill=\"{}\" width=\"100%\" height=\"100%\"/>\n\
-             <g transform=\"translate({pad},{pad}) scale({})\">\n{}</g>\n</svg>\n",
-            escape(self.title),
-            escape(&self.description),
-            dark_style(),
-            PALETTE[0].0,
-            1.0 / FINE,
-            d.body,
-        )
-    }
-
-    /// For the page: two elements, of which its style shows one.
-    pub fn inline(&self) -> String {
-        [(&self.wide, "wide"), (&self.narrow, "narrow")]
-            .map(|(d, class)| {
-                format!(
-                    "<svg class=\"chart {class}\" viewBox=\"0 0 {} {}\" role=\"img\" \
-                     aria-labelledby=\"{name}-{class}-t {name}-{class}-d\">\
-                     <title id=\"{name}-{class}-t\">{}</title><desc id=\"{name}-{class}-d\">{}</desc>\n\
-                     <g transform=\"scale({})\">\n{}</g></svg>\n",
-                    d.width,
-                    d.height,
-                    escape(self.title),
-                    escape(&self.description),
-                    1.0 / FINE,
-                    d.body,
-                    name = self.name,
-                )
-            })
-            .concat()
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// What every chart is drawn from.

@@ -181,7 +181,8 @@ fn notes(analysis: &Analysis) -> Vec<String> {
     let outliers: usize =
         analysis.targets.iter().filter_map(|t| t.figure(Metric::Startup)).map(|f| f.outliers.len()).sum();
     if outliers > 0 {
-        let _ = write!(text, " {outliers} start-up outlier(s) flagged, none dropped.");
+        let s = if outliers == 1 { "" } else { "s" };
+        let _ = write!(text, " {outliers} start-up outlier{s} flagged, none dropped.");
     }
     wrap(&text, WIDTH)
 }

@@ -225,6 +225,18 @@ fn strange_results_are_drawn_without_a_panic() {
     }
 }
 
+#[test]
+fn the_page_tells_how_to_do_the_same_run_again_and_its_scenario_is_one() {
+    let page = read(written("recipe", &example::clean()).join("index.html"));
+    let command = "bootrace run quickstart --seed 42 --samples 10 --warmup 1 --targets native,docker,libvirt";
+    assert!(page.contains(command));
+    let shown = page.split("as TOML</summary><pre>").nth(1).unwrap().split("</pre>").next().unwrap();
+    let toml = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+    let scenario: bootrace::scenario::Scenario =
+        toml::from_str(&toml).unwrap_or_else(|e| panic!("{e}\n{toml}"));
+    assert_eq!((scenario.name.as_str(), scenario.targets.len()), ("quickstart", 3));
+}
+
 fn render(run: &Path) -> Result<(), Failure> {
     cli::report::run(&cli::report::Options { runs: vec![run.to_owned()], quiet: true })
 }

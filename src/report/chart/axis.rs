@@ -46,13 +46,20 @@ impl Axis {
 
     fn log_ticks(&self, unit: Unit) -> Vec<(f64, Option<String>)> {
         let decades = (self.high / self.low).log10();
-        let labelled = |step: i32| step == 1 || (decades < 2.5 && (step == 2 || step == 5));
+        // Labels need some 70 pixels each.
+        let room = ((self.pixels.1 - self.pixels.0) / 70.0).max(1.0);
+        let every = (decades / room).ceil().max(1.0) as i32;
+        let labelled = |step: i32, power: i32| match step {
+            1 => power % every == 0,
+            2 | 5 => decades * 3.0 < room.min(7.5),
+            _ => false,
+        };
         let mut ticks = Vec::new();
         for power in self.low.log10().floor() as i32..=self.high.log10().ceil() as i32 {
             for step in 1..10 {
                 let value = f64::from(step) * 10_f64.powi(power);
                 if value >= self.low && value <= self.high {
-                    ticks.push((value, labelled(step).then(|| plain(unit, value, value))));
+                    ticks.push((value, labelled(step, power).then(|| plain(unit, value, value))));
                 }
             }
         }
@@ -86,11 +93,21 @@ mod tests {
 
     #[test]
     fn a_wide_span_is_logarithmic_and_labels_decades() {
-        let axis = Axis::spanning(1.3e6, 4.6e9, (0.0, 100.0));
+        let axis = Axis::spanning(1.3e6, 4.6e9, (0.0, 400.0));
         assert!(axis.is_log());
         let labels: Vec<String> = axis.ticks(Unit::Time, 5).into_iter().filter_map(|(_, l)| l).collect();
         assert_eq!(labels, ["1 ms", "10 ms", "100 ms", "1 s"]);
-        assert!(axis.x(1.3e6) > 0.0 && axis.x(4.6e9) < 100.0);
+        assert!(axis.x(1.3e6) > 0.0 && axis.x(4.6e9) < 400.0);
+    }
+
+    #[test]
+    fn labels_are_as_many_as_there_is_room_for() {
+        let labels = |low, high, width| {
+            let ticks = Axis::spanning(low, high, (0.0, width)).ticks(Unit::Time, 5);
+            ticks.into_iter().filter_map(|(_, l)| l).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(1.3e6, 4.6e9, 140.0), ["1 ms", "100 ms"]);
+        assert_eq!(labels(100e6, 1e9, 600.0), ["100 ms", "200 ms", "500 ms", "1 s"]);
     }
 
     #[test]

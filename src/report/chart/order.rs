@@ -1,7 +1,7 @@
 //! Start-up in the order in which samples were taken, each beside its target's own median, so that
 //! drift can be seen.
 
-use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, make, text_width};
+use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, Source, make, text_width};
 use crate::{
     analysis::{Metric, Target, counts},
     report::{Error, text},
@@ -86,9 +86,8 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     let (left, right) = (left(canvas), canvas.width());
     let (top, bottom) = (canvas.y + head, canvas.y + head + 88.0);
     let middle = (top + bottom) / 2.0;
-    let name = text::clip(&target.name, 18);
     let line = if narrow { canvas.y + 8.0 } else { middle };
-    canvas.bold(0.0, line, name, NORMAL + 1.0, Role::Ink, Anchor::Start);
+    canvas.name(0.0, line, &target.name, 145.0);
     if let (Some(accelerator), false) = (text::accelerator(target.accelerator), narrow) {
         canvas.text(0.0, line + 19.0, accelerator, SMALL, Role::Muted, Anchor::Start);
     }

@@ -136,7 +136,7 @@ fn draw(source: &Source<'_>, canvas: &mut Canvas, panel: &Panel, (left, right): 
     }
     for (i, (role, target, figure)) in figures.into_iter().enumerate() {
         let middle = top + i as f64 * 30.0 + 13.0;
-        canvas.text(left, middle, text::clip(&target.name, 11), NORMAL, Role::Ink, Anchor::Start);
+        canvas.name(left, middle, &target.name, 88.0);
         let Some(figure) = figure else {
             canvas.text(right, middle, "not given", SMALL, Role::Muted, Anchor::End);
             continue;

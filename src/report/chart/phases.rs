@@ -45,10 +45,14 @@ fn layout(source: &Source<'_>, canvas: &mut Canvas) {
     for (role, target) in source.targets() {
         shares(canvas, role, target);
     }
+    let longest = source.targets().filter_map(|(_, t)| t.median(Metric::Startup)).fold(0.0, f64::max);
+    if longest <= 0.0 {
+        return;
+    }
     canvas.y += 6.0;
     canvas.bold(0.0, canvas.y + 8.0, "The same to one linear scale", SMALL, Role::Muted, Anchor::Start);
     canvas.y += 24.0;
-    lengths(source, canvas);
+    lengths(source, canvas, longest);
 }
 
 /// One target: its name and total, its bar of shares, its phases in words.
@@ -58,10 +62,10 @@ fn shares(canvas: &mut Canvas, role: Role, target: &Target) {
     let (left, right) = if wide { (150.0, width - 110.0) } else { (0.0, width) };
     let bar = if wide { y } else { y + 24.0 };
     let middle = if wide { bar + 13.0 } else { y + 10.0 };
-    canvas.bold(0.0, middle, text::clip(&target.name, 18), NORMAL + 1.0, Role::Ink, Anchor::Start);
+    canvas.name(0.0, middle, &target.name, 140.0);
     if let Some(accelerator) = text::accelerator(target.accelerator) {
-        let name = text_width(&text::clip(&target.name, 18), NORMAL + 3.0);
-        let (x, line) = if wide { (0.0, middle + 19.0) } else { (name + 8.0, middle) };
+        let name = text_width(&target.name, NORMAL + 3.0).min(142.0);
+        let (x, line) = if wide { (0.0, middle + 19.0) } else { (name + 6.0, middle) };
         canvas.text(x, line, accelerator, SMALL, Role::Muted, Anchor::Start);
     }
     canvas.y = bar + 62.0;
@@ -101,10 +105,9 @@ fn segment(canvas: &mut Canvas, (from, to): (f64, f64), y: (f64, f64), role: Rol
     }
 }
 
-fn lengths(source: &Source<'_>, canvas: &mut Canvas) {
+fn lengths(source: &Source<'_>, canvas: &mut Canvas, longest: f64) {
     let width = canvas.width();
     let (left, right) = if canvas.narrow() { (84.0, width - 8.0) } else { (150.0, width - 110.0) };
-    let longest = source.targets().filter_map(|(_, t)| t.median(Metric::Startup)).fold(0.0, f64::max);
     let axis = Axis::linear(longest, (left, right));
     let (top, rows) = (canvas.y, source.analysis.targets.len() as f64);
     let bottom = top + rows * 24.0;
@@ -115,8 +118,7 @@ fn lengths(source: &Source<'_>, canvas: &mut Canvas) {
     }
     for (i, (role, target)) in source.targets().enumerate() {
         let y = top + i as f64 * 24.0;
-        let name = text::clip(&target.name, if canvas.narrow() { 11 } else { 18 });
-        canvas.text(0.0, y + 9.0, name, NORMAL, Role::Ink, Anchor::Start);
+        canvas.name(0.0, y + 9.0, &target.name, left - 8.0);
         let Some(phases) = phases(target) else { continue };
         let mut at = 0.0;
         for (value, (_, opacity)) in phases.iter().zip(PHASES) {

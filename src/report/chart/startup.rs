@@ -57,7 +57,9 @@ fn layout(source: &Source<'_>, canvas: &mut Canvas, low: f64, high: f64) {
     let top = canvas.y;
     let rows = source.analysis.targets.len() as f64;
     let bottom = top + rows * (head + body + 10.0);
-    grid(canvas, &axis, top, bottom);
+    if high > 0.0 {
+        grid(canvas, &axis, top, bottom);
+    }
     for (i, (role, target)) in source.targets().enumerate() {
         let y = top + i as f64 * (head + body + 10.0) + 5.0;
         label(canvas, target, y, head, body);
@@ -78,15 +80,15 @@ fn grid(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
 }
 
 fn label(canvas: &mut Canvas, target: &Target, y: f64, head: f64, body: f64) {
-    let name = text::clip(&target.name, 18);
+    let name = text::clip(&target.name, 24);
     let accelerator = text::accelerator(target.accelerator);
     let figure = target.figure(Metric::Startup);
     if canvas.narrow() {
         let line = head / 2.0 - 2.0 + y;
         let value = figure.map_or("no good sample".into(), shown);
-        let named = text_width(&name, NORMAL + 2.0) + 8.0;
+        let named = (text_width(&name, NORMAL + 3.0) + 6.0).min(158.0);
         let left = canvas.width() - named - text_width(&value, SMALL);
-        canvas.bold(0.0, line, name, NORMAL, Role::Ink, Anchor::Start);
+        canvas.name(0.0, line, &name, 150.0);
         // Where there is no room, the note below the chart says it.
         if let Some(accelerator) = accelerator.filter(|a| text_width(a, SMALL) < left) {
             canvas.text(named, line, accelerator, SMALL, Role::Muted, Anchor::Start);
@@ -96,7 +98,7 @@ fn label(canvas: &mut Canvas, target: &Target, y: f64, head: f64, body: f64) {
     }
     let middle = y + body / 2.0;
     let shift = if accelerator.is_some() { 9.0 } else { 0.0 };
-    canvas.bold(0.0, middle - shift, name, NORMAL + 1.0, Role::Ink, Anchor::Start);
+    canvas.name(0.0, middle - shift, &name, 140.0);
     if let Some(accelerator) = accelerator {
         canvas.text(0.0, middle + 10.0, accelerator, SMALL, Role::Muted, Anchor::Start);
     }

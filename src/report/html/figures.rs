@@ -48,7 +48,7 @@ pub fn table(analysis: &Analysis) -> Markup {
                     tbody {
                         tr {
                             th scope="row" { "samples" }
-                            @for target in &analysis.targets { td { (counts(target)) } }
+                            @for target in &analysis.targets { td.counts { (counts(target)) } }
                         }
                     }
                     @for (name, metrics) in GROUPS {

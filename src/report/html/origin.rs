@@ -220,7 +220,7 @@ pub fn scenario(results: &Results) -> Markup {
         section #scenario {
             h2 { "Do it again" }
             p { "The same order of trials comes from the same seed. With a scenario that bootrace ships:" }
-            pre { "bootrace run " (name) " --seed " (run.seed) }
+            pre { "bootrace run " (name) " --seed " (run.seed) (options(results)) }
             p { "With any other, save what is below as " code { (name) ".toml" } " and name that file:" }
             pre { "bootrace run " (name) ".toml --seed " (run.seed) }
             details {
@@ -229,6 +229,21 @@ pub fn scenario(results: &Results) -> Markup {
             }
         }
     }
+}
+
+/// What may have been asked for on the command line, as it was resolved; what is not fit for a shell is left out.
+fn options(results: &Results) -> String {
+    let sampling = results.run.scenario.get("sampling");
+    let number = |key| sampling.and_then(|s| s.get(key)).and_then(|n| n.as_u64());
+    let mut options = String::new();
+    for key in ["samples", "warmup"] {
+        options.extend(number(key).map(|n| format!(" --{key} {n}")));
+    }
+    let targets: Vec<&str> = results.targets.iter().map(|t| t.name.as_str()).collect();
+    if !targets.is_empty() && targets.iter().all(|t| harmless(t)) {
+        options.push_str(&format!(" --targets {}", targets.join(",")));
+    }
+    options
 }
 
 /// Fit to be pasted into a shell.
