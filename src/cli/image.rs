@@ -1,7 +1,224 @@
-//! TODO
+//! `bootrace image`: builds, lists and prunes the images that runs use.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use comfy_table::{Table, presets::NOTHING};
+use jiff::{SignedDuration, Timestamp};
+
 use super::Failure;
+use crate::{
+    image::{self, Cache, Error, Forms, Prune, Stored},
+    scenario::{QUICKSTART, Scenario},
+};
+
 #[derive(Debug, Clone, clap::Args)]
-pub struct Options {}
-pub fn run(_options: &Options) -> Result<(), Failure> {
-    Err(Failure::Run(anyhow::anyhow!("not written yet")))
+pub struct Options {
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Action {
+    /// Make what scenarios need, so that a run finds it: the root file system, and of it a Docker image and a VM's files.
+    Build {
+        /// Scenario files, or names of shipped scenarios.
+        #[arg(value_name = "SCENARIO|NAME", default_value = "quickstart")]
+        scenarios: Vec<String>,
+    },
+    /// List what is there.
+    List {
+        /// Read every file and compare it with its sha256 sum.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Remove images that this version of bootrace can't use; never one that a run uses.
+    Prune {
+        /// Remove all images, and the root file systems that they are made of.
+        #[arg(long)]
+        all: bool,
+        /// Remove also what wasn't used for so long, as in 12h or 30d.
+        #[arg(long, value_name = "AGE", value_parser = age, conflicts_with = "all")]
+        unused: Option<SignedDuration>,
+    },
+}
+
+/// Does what the command line asks for; the cache directory is the environment's.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    let cache = Cache::open(None).map_err(failure)?;
+    runtime.block_on(async {
+        match &options.action {
+            Action::Build { scenarios } => build(&cache, scenarios).await,
+            Action::List { verify } => list(&cache, *verify).await,
+            Action::Prune { all, unused } => {
+                let what = match (all, unused) {
+                    (true, _) => Prune::All,
+                    (false, Some(age)) => Prune::UnusedFor(*age),
+                    (false, None) => Prune::Stale,
+                };
+                prune(&cache, what).await
+            }
+        }
+    })
+}
+
+async fn build(cache: &Cache, scenarios: &[String]) -> Result<(), Failure> {
+    for name in scenarios {
+        let (scenario, base_dir) = find(name).map_err(Failure::Usage)?;
+        let log = |line: &str| anstream::eprintln!("{}: {line}", scenario.name);
+        let forms = Forms::of(&scenario.targets);
+        let image = image::ensure(&scenario.image, &base_dir, forms, cache, &log).await.map_err(failure)?;
+        let info = &image.info;
+        let kernel = info.kernel.as_ref().map(|kernel| format!(", kernel {kernel}")).unwrap_or_default();
+        let fallback = if info.fallback { " (fallback)" } else { "" };
+        anstream::println!("{}  {}/{}{fallback}{kernel}", info.digest, info.distribution, info.suite);
+    }
+    Ok(())
+}
+
+async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
+    let images = image::list(cache).await.map_err(failure)?;
+    if images.is_empty() {
+        anstream::println!("no images in {}: make one with bootrace image build", cache.dir().display());
+    } else {
+        anstream::println!("{}", table(&images, Timestamp::now()));
+    }
+    if !verify {
+        return Ok(());
+    }
+    let wrong = image::verify(cache).map_err(failure)?;
+    if wrong.is_empty() {
+        anstream::println!("every file is as it was made");
+        return Ok(());
+    }
+    let wrong = wrong.join("\n");
+    Err(Failure::Run(anyhow!(
+        "the cache is damaged; bootrace image prune --all makes room for a sound one:\n{wrong}"
+    )))
+}
+
+async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
+    let pruned = image::prune(cache, what).await.map_err(failure)?;
+    for name in &pruned.removed {
+        anstream::println!("removed {name}");
+    }
+    for name in &pruned.in_use {
+        anstream::println!("kept {name}: it is in use");
+    }
+    if let Some(why) = &pruned.without_docker {
+        anstream::eprintln!("Docker's images were left alone: {why}");
+    }
+    anstream::println!("{} freed", size(pruned.freed_bytes));
+    Ok(())
+}
+
+fn table(images: &[Stored], now: Timestamp) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["IMAGE", "SUITE", "PACKAGES", "FORMS", "SIZE", "MADE", "USED", ""]);
+    for image in images {
+        let packages = if image.packages.is_empty() { "-".into() } else { image.packages.join(" ") };
+        let note = if image.current { "" } else { "another build's agent" };
+        table.add_row([
+            &image.digest[..image.digest.len().min(12)],
+            &image.suite,
+            &packages,
+            &image.forms.join(" "),
+            &size(image.bytes),
+            &ago(now.duration_since(image.created)),
+            &ago(now.duration_since(image.last_used)),
+            note,
+        ]);
+    }
+    table
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes / 1000),
+        1_000_000..10_000_000_000 => format!("{} MB", bytes / 1_000_000),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+fn ago(age: SignedDuration) -> String {
+    match age.as_secs() {
+        ..60 => "just now".into(),
+        seconds @ 60..7200 => format!("{} min ago", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} d ago", seconds / 86400),
+    }
+}
+
+fn age(text: &str) -> Result<SignedDuration, String> {
+    let wrong = || format!("{text:?} is not an age: write a whole number and h or d, as in 12h or 30d");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let hours = match unit {
+        'h' => 1,
+        'd' => 24,
+        _ => return Err(wrong()),
+    };
+    let number: i64 = text[..text.len() - 1].parse::<u16>().map_err(|_| wrong())?.into();
+    Ok(SignedDuration::from_hours(number * hours))
+}
+
+/// What the scenario has wrong is a usage error; all else made the command fail.
+fn failure(error: Error) -> Failure {
+    match error {
+        Error::Scenario(_) => Failure::Usage(error.into()),
+        _ => Failure::Run(error.into()),
+    }
+}
+
+fn find(name: &str) -> anyhow::Result<(Scenario, PathBuf)> {
+    if name == "quickstart" {
+        return Ok((toml::from_str(QUICKSTART).context("the built-in scenario")?, ".".into()));
+    }
+    let text = std::fs::read_to_string(name).with_context(|| format!("reading the scenario {name}"))?;
+    let scenario = toml::from_str(&text).with_context(|| format!("reading the scenario {name}"))?;
+    Ok((scenario, Path::new(name).parent().map(Path::to_path_buf).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_a_number_of_hours_or_days() {
+        assert_eq!(age("12h"), Ok(SignedDuration::from_hours(12)));
+        assert_eq!(age("30d"), Ok(SignedDuration::from_hours(720)));
+        for wrong in ["", "d", "30", "-1d", "1 d", "99999999d", "1é"] {
+            assert!(age(wrong).unwrap_err().ends_with("as in 12h or 30d"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_is_there_and_what_this_build_cannot_use() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let stored = |digest: &str, current| Stored {
+            digest: digest.repeat(16),
+            suite: "debian/bookworm".into(),
+            source: "debian/bookworm".into(),
+            packages: vec!["nginx".into(), "redis".into()],
+            forms: vec!["tree", "docker", "vm"],
+            bytes: 1_234_000_000,
+            created: now - SignedDuration::from_hours(60),
+            last_used: now - SignedDuration::from_secs(5),
+            current,
+            base: String::new(),
+        };
+        let text = table(&[stored("abcd", true), stored("0123", false)], now).to_string();
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "IMAGE SUITE PACKAGES FORMS SIZE MADE USED",
+                "abcdabcdabcd debian/bookworm nginx redis tree docker vm 1234 MB 2 d ago just now",
+                "012301230123 debian/bookworm nginx redis tree docker vm 1234 MB 2 d ago just now another build's agent",
+            ]
+        );
+    }
 }

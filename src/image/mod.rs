@@ -1,8 +1,45 @@
 //! One root file system, built once, known by its digest, used by every target.
+//!
+//! ```text
+//! definition -> base (base.tar) -> tree (+ agent) -> docker image
+//!                                                 -> VM disk, overlay, kernel, initramfs
+//! ```
+//! [`ensure`] finds or makes what a scenario needs; [`Cache`] keeps it. The base is cached by its
+//! definition, everything after it by the image's digest.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::{sample, scenario};
+
+mod base;
+mod cache;
+mod definition;
+mod docker;
+mod engine;
+mod ensure;
+mod error;
+mod initramfs;
+mod job;
+mod kernel;
+mod lock;
+mod manifest;
+mod prune;
+mod registry;
+mod rootfs;
+mod stored;
+mod suite;
+mod tool;
+mod tree;
+mod vm;
+
+pub use cache::Cache;
+pub use docker::LABEL as DOCKER_LABEL;
+pub use ensure::ensure;
+pub use error::Error;
+pub use lock::Lock;
+pub use prune::{Prune, Pruned, prune};
+pub use registry::LABEL as BUILD_LABEL;
+pub use stored::{Stored, list, verify};
 
 /// An image that is there, in every form that was asked for.
 #[derive(Debug, Clone)]
@@ -11,11 +48,14 @@ pub struct Image {
     pub info: sample::Image,
     /// sha256 of the agent's executable, lower-case hex.
     pub agent_digest: String,
-    /// The unpacked tree; lower layer of a bare process's root. Read-only by agreement.
+    /// The unpacked tree; lower layer of a bare process's root. Read-only by agreement. Only root
+    /// can enter its parent: its set-user-ID programs are not for this host's users.
     pub tree: Option<PathBuf>,
     /// Reference of the Docker image.
     pub docker: Option<String>,
     pub vm: Option<VmFiles>,
+    /// As long as a clone of it lives the image is not pruned.
+    pub in_use: Option<Arc<Lock>>,
 }
 
 /// What a direct-boot VM needs.

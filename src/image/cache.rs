@@ -1,0 +1,310 @@
+//! The cache directory.
+//!
+//! ```text
+//! bases/KEY/           base.tar, by the key of its definition
+//! images/DIGEST/       tree/ docker/ vm/: one folder per form, with a manifest.json
+//! choices/KEY.json     a first choice that could not be had, and why
+//! instances/           what a run's instances write
+//! tmp/                 what is being made; locked by its maker, swept when the lock is free
+//! locks/               of keys and digests
+//! ```
+//! An entry is made in `tmp/` and renamed into place, so what is in place is whole.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    error::Error,
+    lock::{Kind, Lock},
+};
+
+/// Names the cache directory, if set.
+pub const VARIABLE: &str = "BOOTRACE_CACHE";
+
+/// Where images are kept.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    dir: PathBuf,
+}
+
+impl Cache {
+    /// Opens `dir`, else the one of the environment, else the default one; makes it where it is missing.
+    pub fn open(dir: Option<PathBuf>) -> Result<Cache, Error> {
+        let dir = dir.map_or_else(default_dir, Ok)?;
+        make_dir(&dir)?;
+        let dir = dir.canonicalize().map_err(Error::io("finding", &dir))?;
+        let cache = Cache { dir };
+        for part in ["bases", "images", "choices", "instances", "tmp", "locks"] {
+            make_dir(&cache.dir.join(part))?;
+        }
+        Ok(cache)
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// For the files of running instances (their disks): beside the images, so that whoever can
+    /// read one can read the other.
+    pub fn instances_dir(&self) -> PathBuf {
+        self.dir.join("instances")
+    }
+
+    pub(super) fn bases(&self) -> PathBuf {
+        self.dir.join("bases")
+    }
+
+    pub(super) fn base(&self, key: &str) -> PathBuf {
+        self.bases().join(key)
+    }
+
+    pub(super) fn images(&self) -> PathBuf {
+        self.dir.join("images")
+    }
+
+    pub(super) fn image(&self, digest: &str) -> PathBuf {
+        self.images().join(digest)
+    }
+
+    pub(super) fn choice(&self, key: &str) -> PathBuf {
+        self.dir.join("choices").join(format!("{key}.json"))
+    }
+
+    /// Held by who makes or removes the entry.
+    pub(super) fn build_lock(&self, key: &str) -> PathBuf {
+        self.dir.join("locks").join(format!("{key}.build"))
+    }
+
+    /// Shared by who uses the entry; who removes it must have it alone.
+    pub(super) fn use_lock(&self, key: &str) -> PathBuf {
+        self.dir.join("locks").join(format!("{key}.use"))
+    }
+
+    /// A directory to make something in.
+    pub(super) fn temp(&self) -> Result<Temp, Error> {
+        let tmp = self.dir.join("tmp");
+        // Shared among makers; a sweeper has it alone, so that it never meets a new directory
+        // before its maker has locked it.
+        let gate = self.dir.join("locks/sweep");
+        let _gate = loop {
+            match Lock::attempt(&gate, Kind::Shared)? {
+                Some(lock) => break lock,
+                None => std::thread::sleep(std::time::Duration::from_millis(5)),
+            }
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("").rand_bytes(12).permissions(fs::Permissions::from_mode(0o755));
+        let dir = builder.tempdir_in(&tmp).map_err(Error::io("making a directory in", &tmp))?.keep();
+        open_up(&dir)?;
+        let lock = fs::File::open(&dir).and_then(|file| Lock::on(file, Kind::Exclusive));
+        let lock = lock.map_err(Error::io("locking", &dir))?;
+        Ok(Temp { dir, _lock: lock })
+    }
+
+    /// Removes what interrupted makers left.
+    pub(super) fn sweep(&self) -> Result<u32, Error> {
+        let Some(_gate) = Lock::attempt(&self.dir.join("locks/sweep"), Kind::Exclusive)? else {
+            return Ok(0);
+        };
+        let mut swept = 0;
+        for dir in children(&self.dir.join("tmp"))? {
+            let lock = match fs::File::open(&dir).and_then(|file| Lock::on(file, Kind::Exclusive)) {
+                Ok(Some(lock)) => lock,
+                _ => continue,
+            };
+            remove_tree(&dir)?;
+            drop(lock);
+            swept += 1;
+        }
+        Ok(swept)
+    }
+
+    /// The first directory on the way here that other users can't enter; QEMU runs as one.
+    pub fn barrier(&self) -> Option<PathBuf> {
+        let closed = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.mode() & 0o001 == 0);
+        let mut closed: Vec<&Path> = self.dir.ancestors().filter(closed).collect();
+        closed.pop().map(Path::to_path_buf)
+    }
+}
+
+/// A directory that goes when it is dropped, unless it was put in its place.
+#[derive(Debug)]
+pub(super) struct Temp {
+    dir: PathBuf,
+    _lock: Option<Lock>,
+}
+
+impl Temp {
+    pub fn path(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Renames it into place. What is there already is not an entry (its maker holds the lock and
+    /// found it wanting), and is removed.
+    pub fn put(self, place: &Path, cache: &Cache) -> Result<(), Error> {
+        if place.symlink_metadata().is_ok() {
+            discard(place, cache)?;
+        }
+        if let Some(parent) = place.parent() {
+            make_dir(parent)?;
+        }
+        fs::rename(&self.dir, place).map_err(Error::io("moving into place", place))
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // After `put` there is nothing here. What can't be removed now is swept later.
+        let _ = remove_tree(&self.dir);
+    }
+}
+
+/// Takes an entry away in one step, then removes it.
+pub(super) fn discard(entry: &Path, cache: &Cache) -> Result<(), Error> {
+    let temp = cache.temp()?;
+    fs::rename(entry, temp.join("discarded")).map_err(Error::io("moving away", entry))
+}
+
+/// Makes a directory that all can enter; one that exists is left as it is.
+pub(super) fn make_dir(dir: &Path) -> Result<(), Error> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
+    made.map_err(|error| Error::Cache {
+        dir: dir.into(),
+        why: format!("can't be made: {error}; name another with {VARIABLE}"),
+    })?;
+    open_up(dir)
+}
+
+/// Readable by all whatever the umask: QEMU runs as another user.
+pub(super) fn open_up(path: &Path) -> Result<(), Error> {
+    let change = || {
+        let meta = fs::metadata(path)?;
+        let mode = if meta.is_dir() { 0o755 } else { 0o644 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    change().map_err(Error::io("making readable", path))
+}
+
+/// What a directory holds, sorted; nothing if it is gone.
+pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::io("listing", dir)(error)),
+    };
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| Ok(entry?.path())).collect();
+    let mut paths = paths.map_err(Error::io("listing", dir))?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Removes a directory, never through a mount: what is mounted below may be the host's own /dev.
+fn remove_tree(dir: &Path) -> Result<(), Error> {
+    unmount_below(dir)?;
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("removing", dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn unmount_below(dir: &Path) -> Result<(), Error> {
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").map_err(Error::io("reading", "/proc/self/mountinfo"))?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
+    let below: Vec<PathBuf> = points.filter(|point| point.starts_with(dir)).collect();
+    for point in below.iter().rev() {
+        use rustix::mount::{UnmountFlags, unmount};
+        let unmounted = unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+        unmounted
+            .map_err(|error| Error::io("unmounting what a killed build left at", point)(error.into()))?;
+    }
+    Ok(())
+}
+
+/// mountinfo writes space, tab, newline and backslash as octal escapes.
+fn unescape(path: &str) -> PathBuf {
+    let octal = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    octal.iter().fold(path.to_string(), |path, (code, c)| path.replace(code, c)).into()
+}
+
+fn default_dir() -> Result<PathBuf, Error> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(dir) = set(VARIABLE) {
+        return Ok(dir);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/cache/bootrace".into());
+    }
+    let home = || set("HOME").map(|home| home.join(".cache"));
+    let base = set("XDG_CACHE_HOME").or_else(home).ok_or_else(|| Error::Cache {
+        dir: "~/.cache".into(),
+        why: format!("HOME is not set; name a directory with {VARIABLE}"),
+    })?;
+    Ok(base.join("bootrace"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (tempfile::TempDir, Cache) {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(dir.path().join("cache"))).unwrap();
+        (dir, cache)
+    }
+
+    #[test]
+    fn what_an_interrupted_maker_left_is_swept_and_what_a_living_one_has_is_not() {
+        let (_dir, cache) = cache();
+        let living = cache.temp().unwrap();
+        let stale = cache.dir().join("tmp/killed");
+        fs::create_dir_all(stale.join("half")).unwrap();
+        assert_eq!(cache.sweep().unwrap(), 1);
+        assert!(living.path().is_dir());
+        assert!(!stale.exists());
+    }
+
+    #[test]
+    fn a_dropped_temp_leaves_nothing_and_a_placed_one_replaces_what_was_no_entry() {
+        let (_dir, cache) = cache();
+        let dropped = cache.temp().unwrap();
+        fs::write(dropped.join("x"), "x").unwrap();
+        drop(dropped);
+        let place = cache.image("d").join("tree");
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("broken"), "").unwrap();
+        let temp = cache.temp().unwrap();
+        fs::write(temp.join("whole"), "").unwrap();
+        temp.put(&place, &cache).unwrap();
+        assert_eq!(children(&place).unwrap(), [place.join("whole")]);
+        assert_eq!(children(&cache.dir().join("tmp")).unwrap(), [] as [PathBuf; 0]);
+    }
+
+    #[test]
+    fn another_users_way_is_open_whatever_the_umask_or_else_the_barrier_is_named() {
+        let (dir, cache) = cache();
+        for part in [cache.dir().to_path_buf(), cache.images(), cache.instances_dir()] {
+            assert_eq!(fs::metadata(part).unwrap().mode() & 0o777, 0o755);
+        }
+        let mode = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o700);
+        assert_eq!(cache.barrier(), Some(dir.path().canonicalize().unwrap()));
+        mode(0o755);
+        assert_eq!(cache.barrier(), None);
+    }
+
+    #[test]
+    fn a_path_of_mountinfo_is_read_with_its_escapes() {
+        assert_eq!(unescape("/a\\040b"), Path::new("/a b"));
+    }
+}

@@ -1,0 +1,307 @@
+//! What a root file system is made from, as far as it decides the result: the key of its cache entry.
+
+use std::{
+    fmt,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    error::{Error, tame},
+    manifest::sha256,
+};
+use crate::scenario;
+
+/// Changes when the same definition would be built otherwise than before.
+const RECIPE: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Definition {
+    recipe: u32,
+    /// As the kernel calls it: `x86_64`, `aarch64`.
+    architecture: String,
+    pub source: Source,
+    /// Sorted.
+    pub packages: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Source {
+    Suite(Suite),
+    Tarball(Tarball),
+    /// An image reference with its tag.
+    Registry(String),
+}
+
+/// A distribution's suite, built by mmdebstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Suite {
+    pub distribution: Distribution,
+    pub name: String,
+    /// None: mmdebstrap's own choice for the suite.
+    pub mirror: Option<String>,
+    /// None: the distribution's own.
+    pub keyring: Option<PathBuf>,
+    pub components: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Distribution {
+    Debian,
+    Ubuntu,
+}
+
+/// A file stands for its content; these tell whether it is still the same one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tarball {
+    pub path: PathBuf,
+    bytes: u64,
+    inode: u64,
+    modified_ns: i128,
+    changed_ns: i128,
+}
+
+impl Definition {
+    /// The scenario's first choice. `base_dir` is where its relative paths start.
+    pub fn first(spec: &scenario::Image, base_dir: &Path) -> Result<Definition, Error> {
+        let source = match (&spec.suite, &spec.tarball, &spec.registry) {
+            (Some(suite), None, None) => Source::Suite(Suite::first(suite, spec, base_dir)?),
+            (None, Some(tarball), None) => Source::Tarball(Tarball::at(&base_dir.join(tarball))?),
+            (None, None, Some(reference)) => Source::Registry(tagged(reference)?),
+            _ => return wrong("give exactly one of suite, tarball and registry".into()),
+        };
+        if matches!(source, Source::Tarball(_)) && !spec.packages.is_empty() {
+            return wrong(
+                "packages can't be added to a tarball: put them into it, or use suite or registry".into(),
+            );
+        }
+        Definition::new(source, &spec.packages)
+    }
+
+    /// What takes the first choice's place. Mirror, keyring and components are the first choice's
+    /// own: another suite has its distribution's.
+    pub fn fallback(spec: &scenario::Image) -> Result<Option<Definition>, Error> {
+        let Some(fallback) = &spec.fallback else { return Ok(None) };
+        let source = Source::Suite(Suite::plain(fallback)?);
+        Definition::new(source, &spec.packages).map(Some)
+    }
+
+    fn new(source: Source, packages: &[String]) -> Result<Definition, Error> {
+        if let Some(odd) = packages.iter().find(|name| !is_package(name)) {
+            return wrong(format!("{:?} is no package name", tame(odd, 80)));
+        }
+        let mut packages = packages.to_vec();
+        packages.sort();
+        packages.dedup();
+        Ok(Definition { recipe: RECIPE, architecture: std::env::consts::ARCH.into(), source, packages })
+    }
+
+    pub fn key(&self) -> String {
+        sha256(serde_json::to_string(self).expect("strings and numbers are JSON"))
+    }
+}
+
+impl Suite {
+    fn first(suite: &str, spec: &scenario::Image, base_dir: &Path) -> Result<Suite, Error> {
+        let mut suite = Suite::plain(suite)?;
+        if let Some(mirror) = &spec.mirror {
+            let rest = mirror.trim_start_matches(|c: char| c.is_ascii_lowercase() || c == '+');
+            let fits = rest.len() < mirror.len() && rest.starts_with(":/");
+            if !fits || mirror.contains(|c: char| c.is_whitespace() || c.is_control()) {
+                return wrong(format!("mirror = {:?} is no URL", tame(mirror, 200)));
+            }
+            suite.mirror = Some(mirror.clone());
+        }
+        suite.keyring = spec.keyring.as_ref().map(|keyring| base_dir.join(keyring));
+        if !spec.components.is_empty() {
+            suite.components = spec.components.clone();
+        }
+        match suite.components.iter().find(|name| !is_word(name)) {
+            Some(odd) => wrong(format!("{:?} is no component", tame(odd, 80))),
+            None => Ok(suite),
+        }
+    }
+
+    fn plain(text: &str) -> Result<Suite, Error> {
+        let (distribution, name) = match text.split_once('/') {
+            Some(("debian", name)) if is_word(name) => (Distribution::Debian, name),
+            Some(("ubuntu", name)) if is_word(name) => (Distribution::Ubuntu, name),
+            _ => {
+                let text = tame(text, 80);
+                return wrong(format!(
+                    "{text:?} is no suite: write debian/NAME or ubuntu/NAME, as in ubuntu/noble"
+                ));
+            }
+        };
+        let components: &[&str] = match distribution {
+            Distribution::Debian => &["main"],
+            Distribution::Ubuntu => &["main", "universe"],
+        };
+        let components = components.iter().map(ToString::to_string).collect();
+        Ok(Suite { distribution, name: name.into(), mirror: None, keyring: None, components })
+    }
+}
+
+impl Tarball {
+    fn at(path: &Path) -> Result<Tarball, Error> {
+        let wrap = |error| Error::Scenario(format!("reading the tarball {}: {error}", path.display()));
+        let path = path.canonicalize().map_err(wrap)?;
+        let meta = path.metadata().map_err(wrap)?;
+        if !meta.is_file() {
+            return wrong(format!("the tarball {} is not a file", path.display()));
+        }
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Ok(Tarball {
+            path,
+            bytes: meta.len(),
+            inode: meta.ino(),
+            modified_ns: ns(meta.mtime(), meta.mtime_nsec()),
+            changed_ns: ns(meta.ctime(), meta.ctime_nsec()),
+        })
+    }
+}
+
+impl Distribution {
+    pub fn name(self) -> &'static str {
+        match self {
+            Distribution::Debian => "debian",
+            Distribution::Ubuntu => "ubuntu",
+        }
+    }
+}
+
+/// As a user would say it.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Suite(suite) => {
+                write!(f, "{}/{}", suite.distribution.name(), suite.name)?;
+                suite.mirror.as_ref().map_or(Ok(()), |mirror| write!(f, " from {mirror}"))
+            }
+            Source::Tarball(tarball) => write!(f, "the tarball {}", tarball.path.display()),
+            Source::Registry(reference) => write!(f, "the registry's image {reference}"),
+        }
+    }
+}
+
+fn wrong<T>(why: String) -> Result<T, Error> {
+    Err(Error::Scenario(why))
+}
+
+/// A name that no tool takes for an option, a path or a pattern.
+fn is_word(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.len() <= 64
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-_".contains(c))
+}
+
+/// A package as apt takes it: `name`, `name:arch`, `name=version`, `name/suite`.
+fn is_package(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.len() <= 200
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.:=~/_".contains(c))
+}
+
+/// An image reference with `:latest` where it names neither tag nor digest, as Docker reads it.
+fn tagged(reference: &str) -> Result<String, Error> {
+    let fits = reference.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && reference.len() <= 300
+        && reference.chars().all(|c| c.is_ascii_alphanumeric() || "./:@_-".contains(c));
+    if !fits {
+        return wrong(format!("{:?} is no image reference", tame(reference, 80)));
+    }
+    let name = reference.rsplit_once('/').map_or(reference, |(_, name)| name);
+    let whole = name.contains([':', '@']);
+    Ok(if whole { reference.into() } else { format!("{reference}:latest") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> scenario::Image {
+        scenario::Image::default()
+    }
+
+    fn first(spec: &scenario::Image) -> Result<Definition, String> {
+        Definition::first(spec, Path::new("/scenarios")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_order_of_packages_does_not_make_another_image_and_a_package_does() {
+        let with = |packages: &[&str]| {
+            let packages = packages.iter().map(ToString::to_string).collect();
+            first(&scenario::Image { packages, ..spec() }).unwrap().key()
+        };
+        assert_eq!(with(&["a1", "b1"]), with(&["b1", "a1", "b1"]));
+        assert_ne!(with(&["a1"]), with(&["a1", "b1"]));
+    }
+
+    #[test]
+    fn mirror_keyring_and_components_stay_with_the_first_choice() {
+        let spec = scenario::Image {
+            mirror: Some("http://127.0.0.1:9/ubuntu".into()),
+            keyring: Some("keys.gpg".into()),
+            components: vec!["main".into()],
+            ..spec()
+        };
+        let Source::Suite(first) = first(&spec).unwrap().source else { panic!() };
+        assert_eq!(first.mirror, spec.mirror);
+        assert_eq!(first.keyring, Some("/scenarios/keys.gpg".into()));
+        assert_eq!(first.components, ["main"]);
+        let Source::Suite(second) = Definition::fallback(&spec).unwrap().unwrap().source else { panic!() };
+        assert_eq!(second, Suite::plain("debian/bookworm").unwrap());
+    }
+
+    #[test]
+    fn ubuntu_has_universe_unless_told_otherwise() {
+        let Source::Suite(suite) = first(&spec()).unwrap().source else { panic!() };
+        assert_eq!(suite.components, ["main", "universe"]);
+    }
+
+    #[test]
+    fn names_that_a_tool_could_take_for_something_else_are_refused() {
+        for package in ["--option", "?essential", "./x.deb", "a,b", "a b", "", "$(x)", "a;b", "a\nb"] {
+            let error = first(&scenario::Image { packages: vec![package.into()], ..spec() }).unwrap_err();
+            assert!(error.ends_with("is no package name"), "{error}");
+        }
+        for suite in ["noble", "debian/../x", "debian/-x", "fedora/41", "debian/", "debian/a/b"] {
+            let error = first(&scenario::Image { suite: Some(suite.into()), ..spec() }).unwrap_err();
+            assert!(error.contains("write debian/NAME or ubuntu/NAME"), "{error}");
+        }
+        for mirror in ["-", "/etc/passwd", "deb http://x y", "http:/\n", "x"] {
+            let error = first(&scenario::Image { mirror: Some(mirror.into()), ..spec() }).unwrap_err();
+            assert!(error.ends_with("is no URL"), "{error}");
+        }
+        for registry in ["-x", "a b", "a?b", ""] {
+            let spec = scenario::Image { suite: None, registry: Some(registry.into()), ..spec() };
+            assert!(first(&spec).unwrap_err().ends_with("is no image reference"));
+        }
+    }
+
+    #[test]
+    fn a_reference_without_tag_means_latest_and_a_port_is_no_tag() {
+        assert_eq!(tagged("redis").unwrap(), "redis:latest");
+        assert_eq!(tagged("127.0.0.1:5000/a/redis").unwrap(), "127.0.0.1:5000/a/redis:latest");
+        assert_eq!(tagged("a/redis:7").unwrap(), "a/redis:7");
+        assert_eq!(tagged("redis@sha256:00").unwrap(), "redis@sha256:00");
+    }
+
+    #[test]
+    fn a_changed_tarball_is_another_image_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = scenario::Image { suite: None, tarball: Some("root.tar".into()), ..spec() };
+        let key = || Definition::first(&spec, dir.path()).map(|definition| definition.key());
+        let error = key().unwrap_err().to_string();
+        assert!(error.contains("root.tar: No such file"), "{error}");
+        std::fs::write(dir.path().join("root.tar"), "1").unwrap();
+        let before = key().unwrap();
+        assert_eq!(before, key().unwrap());
+        std::fs::write(dir.path().join("root.tar"), "22").unwrap();
+        assert_ne!(before, key().unwrap());
+    }
+}

@@ -1,0 +1,135 @@
+//! The form for Docker: an image of one layer, imported from the tree.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use bollard::{
+    Docker,
+    query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
+};
+use futures_util::TryStreamExt;
+use serde::{Deserialize, Serialize};
+use tokio_util::io::ReaderStream;
+
+use super::{
+    cache::Cache,
+    engine::{is_conflict, is_not_found, refused},
+    error::Error,
+    job::Job,
+    manifest::Manifest,
+    tool::Tool,
+    tree::Tree,
+};
+
+/// An image's digest, on its Docker image.
+pub const LABEL: &str = "bootrace.image";
+/// The cache directory that a Docker image belongs to.
+const CACHE_LABEL: &str = "bootrace.cache";
+
+/// What the manifest says of a Docker image.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct About {
+    pub reference: String,
+}
+
+pub(super) fn place(image: &Path) -> PathBuf {
+    image.join("docker")
+}
+
+pub(super) fn reference(digest: &str) -> String {
+    format!("bootrace:{}", digest.get(..16).unwrap_or(digest))
+}
+
+/// The reference of the image if the engine has it.
+pub(super) async fn find(docker: &Docker, digest: &str) -> Result<Option<String>, Error> {
+    let reference = reference(digest);
+    match docker.inspect_image(&reference).await {
+        Ok(image) => {
+            let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
+            Ok((labels.get(LABEL).map(String::as_str) == Some(digest)).then_some(reference))
+        }
+        Err(error) if is_not_found(&error) => Ok(None),
+        Err(error) => Err(refused(format!("show the image {reference}"))(error)),
+    }
+}
+
+/// Streams the tree into the engine. The caller holds the image's build lock.
+pub(super) async fn make(job: &Job<'_>, docker: &Docker, image: &Path, tree: &Tree) -> Result<String, Error> {
+    let begun = Instant::now();
+    let digest = &tree.about.digest;
+    let reference = reference(digest);
+    let labels = [(LABEL, digest.clone()), (CACHE_LABEL, job.cache.dir().to_string_lossy().into_owned())];
+    let changes = labels.map(|(name, value)| format!("LABEL {name}={}", quoted(&value))).to_vec();
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(&reference).changes(changes).build();
+    let pack = Tool::new("tar")
+        .args(["--create", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sort=name", "--directory"])
+        .arg(&tree.root)
+        .args(["--file=-", "."]);
+    let packed = pack
+        .with_stdout(&job.cancel, |stdout| async {
+            let body = bollard::body_try_stream(ReaderStream::with_capacity(stdout, 256 << 10));
+            let progress = docker.create_image(Some(options), Some(body), None);
+            progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(format!("import {reference}")))
+        })
+        .await;
+    if let Err(error) = packed {
+        // The engine may have taken the half of an archive for a whole one.
+        let _ = remove(docker, &reference).await;
+        return Err(error);
+    }
+    let temp = job.cache.temp()?;
+    Manifest::new(About { reference: reference.clone() }, []).write(temp.path())?;
+    temp.put(&place(image), job.cache)?;
+    job.say(format!("imported it into Docker in {:.1} s", begun.elapsed().as_secs_f64()));
+    find(docker, digest).await?.ok_or_else(|| Error::Docker {
+        tried: format!("keep the image {reference}"),
+        why: "it was imported, and is not there".into(),
+    })
+}
+
+/// False if something else uses it; true if it is gone.
+pub(super) async fn remove(docker: &Docker, reference: &str) -> Result<bool, Error> {
+    let options = RemoveImageOptionsBuilder::new().build();
+    match docker.remove_image(reference, Some(options), None).await {
+        Ok(_) => Ok(true),
+        Err(error) if is_not_found(&error) => Ok(true),
+        Err(error) if is_conflict(&error) => Ok(false),
+        Err(error) => Err(refused(format!("remove the image {reference}"))(error)),
+    }
+}
+
+/// The Docker images made from this cache: reference and digest.
+pub(super) async fn of_cache(docker: &Docker, cache: &Cache) -> Result<Vec<(String, String)>, Error> {
+    let filters = HashMap::from([("label", vec![format!("{CACHE_LABEL}={}", cache.dir().display())])]);
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let images = docker.list_images(Some(options)).await.map_err(refused("list images"))?;
+    let digest = |labels: HashMap<String, String>| labels.get(LABEL).cloned().unwrap_or_default();
+    let named = images.into_iter().map(|image| {
+        let name = image.repo_tags.into_iter().next().unwrap_or(image.id);
+        (name, digest(image.labels))
+    });
+    Ok(named.collect())
+}
+
+/// A word of a Dockerfile's LABEL instruction.
+fn quoted(value: &str) -> String {
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('\n', " "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_name_has_the_start_of_its_digest() {
+        assert_eq!(reference(&"0123456789abcdef".repeat(4)), "bootrace:0123456789abcdef");
+    }
+
+    #[test]
+    fn a_label_can_hold_any_path_without_becoming_an_instruction() {
+        assert_eq!(quoted("/a b\"\\$x\nRUN y"), "\"/a b\\\"\\\\\\$x RUN y\"");
+    }
+}

@@ -1,0 +1,190 @@
+//! Finds the image of a scenario, or makes what of it is missing.
+
+use std::{path::Path, sync::Arc};
+
+use bollard::Docker;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cache, Forms, Image, VmFiles,
+    base::{self, Base},
+    cache::make_dir,
+    definition::Source,
+    docker, engine,
+    error::Error,
+    job::Job,
+    lock::Lock,
+    stored::touch,
+    tree::{self, Tree},
+    vm,
+};
+use crate::{agent, sample, scenario};
+
+/// The image that `spec` describes, in the `forms` asked for; nothing is made that is there
+/// already, and what is made is kept in `cache`. `base_dir` is where the scenario's relative paths
+/// start. `log` gets a line for each step that takes long, and the reason for a fallback.
+///
+/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Interrupted`] once all that it spawned is gone;
+/// so does dropping it. (From its first call on, those signals no longer end the process by themselves.)
+pub async fn ensure(
+    spec: &scenario::Image,
+    base_dir: &Path,
+    forms: Forms,
+    cache: &Cache,
+    log: &dyn Fn(&str),
+) -> Result<Image, Error> {
+    let job = Job { cache, log, cancel: CancellationToken::new() };
+    let work = work(&job, spec, base_dir, forms);
+    tokio::pin!(work);
+    tokio::select! {
+        image = &mut work => image,
+        () = interrupted() => {
+            job.say("stopping what was begun");
+            job.cancel.cancel();
+            let _ = work.await;
+            Err(Error::Interrupted)
+        }
+    }
+}
+
+async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
+    let (base, fallback_reason) = base::choose(job, spec, base_dir).await?;
+    let digest = tree::digest(&base.sum()?.sha256, &agent::digest());
+    let engine = match forms.docker {
+        true => Some(engine::connect().await?),
+        false => None,
+    };
+    let in_use = job.use_lock(&digest, "this image").await?;
+    let dir = job.cache.image(&digest);
+    let wanted =
+        Wanted { job, dir: &dir, digest: &digest, base: &base, engine: engine.as_ref(), vm: forms.vm };
+    let made = match wanted.find().await? {
+        Some(found) => found,
+        None => wanted.make().await?,
+    };
+    touch(&dir)?;
+    if forms.vm
+        && let Some(barrier) = job.cache.barrier()
+    {
+        job.say(format!(
+            "{} is closed to other users: QEMU, if it runs as one, can't read the VM's files; mend: chmod o+x {0}, or \
+             another cache directory in {}",
+            barrier.display(),
+            super::cache::VARIABLE
+        ));
+    }
+    made.into_image(&base, forms, fallback_reason, in_use)
+}
+
+/// What is asked for, and where it belongs.
+struct Wanted<'a> {
+    job: &'a Job<'a>,
+    dir: &'a Path,
+    digest: &'a str,
+    base: &'a Base,
+    /// Connected if the Docker form is asked for.
+    engine: Option<&'a Docker>,
+    vm: bool,
+}
+
+struct Made {
+    tree: Tree,
+    docker: Option<String>,
+    vm: Option<(VmFiles, vm::About)>,
+}
+
+impl Wanted<'_> {
+    /// All of it, or `None`.
+    async fn find(&self) -> Result<Option<Made>, Error> {
+        let Some(tree) = tree::find(self.dir) else { return Ok(None) };
+        let mut made = Made { tree, docker: None, vm: None };
+        if self.vm {
+            made.vm = vm::find(self.dir);
+        }
+        if let Some(engine) = self.engine {
+            made.docker = docker::find(engine, self.digest).await?;
+        }
+        let whole = made.vm.is_some() == self.vm && made.docker.is_some() == self.engine.is_some();
+        Ok(whole.then_some(made))
+    }
+
+    /// Makes what is missing, Docker's and the VM's form at the same time.
+    async fn make(&self) -> Result<Made, Error> {
+        let _building = self.job.build_lock(self.digest, "this image").await?;
+        self.job.cache.sweep()?;
+        make_dir(self.dir)?;
+        let tree = match tree::find(self.dir) {
+            Some(tree) => tree,
+            None => tree::make(self.job, self.dir, self.digest, self.base).await?,
+        };
+        if let (true, Err(why)) = (self.vm, &tree.about.fits_vm) {
+            return Err(Error::NoKernel { image: tree.about.source.clone(), why: why.clone() });
+        }
+        let vm = async {
+            match vm::find(self.dir) {
+                _ if !self.vm => Ok(None),
+                Some(found) => Ok(Some(found)),
+                None => vm::make(self.job, self.dir, &tree).await.map(Some),
+            }
+        };
+        let docker = async {
+            let Some(engine) = self.engine else { return Ok(None) };
+            match docker::find(engine, self.digest).await? {
+                Some(found) => Ok(Some(found)),
+                None => docker::make(self.job, engine, self.dir, &tree).await.map(Some),
+            }
+        };
+        let (vm, docker) = tokio::join!(vm, docker);
+        Ok(Made { vm: vm?, docker: docker?, tree })
+    }
+}
+
+impl Made {
+    fn into_image(
+        self,
+        base: &Base,
+        forms: Forms,
+        fallback_reason: Option<String>,
+        in_use: Lock,
+    ) -> Result<Image, Error> {
+        let about = self.tree.about;
+        let (distribution, suite) = match &base.definition().source {
+            Source::Suite(suite) => (suite.distribution.name().into(), suite.name.clone()),
+            _ => (about.distribution, about.suite),
+        };
+        let info = sample::Image {
+            digest: about.digest,
+            distribution,
+            suite,
+            source: base.manifest.about.origin.clone(),
+            fallback: fallback_reason.is_some(),
+            fallback_reason,
+            packages: base.definition().packages.clone(),
+            kernel: about.fits_vm.ok(),
+            tar_bytes: Some(base.sum()?.bytes),
+            disk_bytes: self.vm.as_ref().map(|(_, about)| about.disk_bytes),
+        };
+        Ok(Image {
+            info,
+            agent_digest: about.agent_digest,
+            tree: forms.tree.then_some(self.tree.root),
+            docker: self.docker,
+            vm: self.vm.map(|(files, _)| files),
+            in_use: Some(Arc::new(in_use)),
+        })
+    }
+}
+
+/// Ends when the user wants out; never if signals can't be had.
+async fn interrupted() {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = int.recv() => {}
+        _ = term.recv() => {}
+        _ = hup.recv() => {}
+    }
+}

@@ -1,0 +1,265 @@
+//! The kernel of a root file system, and the modules that the agent needs before it has a disk.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use super::rootfs::Rootfs;
+
+/// What the agent can't do without: control channel, disk, file system.
+const NEEDED: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_blk", "ext4"];
+/// No kernel's lists are larger, in bytes.
+const MAX_LIST: u64 = 16 << 20;
+
+/// A kernel and where its modules are, as paths within the tree.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kernel {
+    pub release: String,
+    pub image: String,
+    pub modules: String,
+}
+
+/// The newest kernel that has its modules; else why there is none, and the mend.
+pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
+    let mend = "add the distribution's kernel to packages (linux-image-cloud-amd64 on Debian, linux-image-virtual \
+                on Ubuntu)";
+    let names = tree.list("boot").unwrap_or_default();
+    let mut releases: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix("vmlinuz-")).collect();
+    releases.sort_by(|a, b| by_version(a, b));
+    let with_modules = releases.iter().rev().find_map(|release| {
+        let modules = format!("lib/modules/{release}");
+        tree.file(&format!("{modules}/modules.dep")).ok()?;
+        let image = format!("boot/vmlinuz-{release}");
+        Some(Kernel { release: release.to_string(), image, modules })
+    });
+    match (with_modules, releases.last()) {
+        (Some(kernel), _) => Ok(kernel),
+        (None, Some(release)) => Err(format!("/lib/modules/{release}/modules.dep is missing; {mend}")),
+        (None, None) => Err(format!("there is no /boot/vmlinuz-*; {mend}")),
+    }
+}
+
+/// Paths within the tree of the modules that must be loaded, in order; none for what is built in.
+pub(super) fn modules(tree: &Rootfs, kernel: &Kernel) -> Result<Vec<String>, String> {
+    let text = |name: &str| tree.read_text(&format!("{}/{name}", kernel.modules), MAX_LIST);
+    let read = |name: &str| text(name).map_err(|error| format!("reading {}/{name}: {error}", kernel.modules));
+    let optional = |name: &str| match text(name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.map_err(|error| format!("reading {}/{name}: {error}", kernel.modules)),
+    };
+    let lists = Lists {
+        dep: read("modules.dep")?,
+        builtin: read("modules.builtin")?,
+        softdep: optional("modules.softdep")?,
+        alias: optional("modules.alias")?,
+    };
+    let order = lists.order(&NEEDED).map_err(|why| format!("{why} (kernel {})", kernel.release))?;
+    Ok(order.into_iter().map(|path| format!("{}/{path}", kernel.modules)).collect())
+}
+
+/// A module's name as the kernel has it: of `kernel/fs/ext4/ext4.ko.zst` it is `ext4`.
+pub(super) fn name(path: &str) -> Option<String> {
+    let file = path.rsplit('/').next()?;
+    let (name, ending) = file.split_once(".ko")?;
+    let fits = ["", ".xz", ".zst", ".gz"].contains(&ending)
+        && !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    fits.then(|| name.replace('-', "_"))
+}
+
+/// What `depmod` found out.
+struct Lists {
+    dep: String,
+    builtin: String,
+    softdep: String,
+    alias: String,
+}
+
+impl Lists {
+    fn order(&self, needed: &[&str]) -> Result<Vec<String>, String> {
+        let mut modules: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
+        for line in self.dep.lines() {
+            if let Some((path, deps)) = line.split_once(':')
+                && let Some(name) = name(path)
+            {
+                modules.insert(name, (path, deps.split_whitespace().collect()));
+            }
+        }
+        let built_in: BTreeSet<String> = self.builtin.lines().filter_map(name).collect();
+        let mut closure = Closure { lists: self, modules, order: Vec::new(), seen: BTreeSet::new() };
+        for &module in needed {
+            if closure.modules.contains_key(module) {
+                closure.add(module);
+            } else if !built_in.contains(module) {
+                return Err(format!("it has no {module}, neither as a module nor built in"));
+            }
+        }
+        Ok(closure.order.into_iter().map(str::to_string).collect())
+    }
+
+    /// What should be loaded before `module` without its symbols being needed, as ext4 wants crc32c.
+    fn soft_before(&self, module: &str) -> Vec<&str> {
+        let lines = self.softdep.lines().filter_map(|line| {
+            let rest = line.strip_prefix("softdep ")?;
+            let (name, rest) = rest.split_once(' ')?;
+            (name.replace('-', "_") == module).then_some(rest)
+        });
+        let after_pre = lines.filter_map(|rest| rest.split_once("pre:").map(|(_, list)| list));
+        after_pre.flat_map(|list| list.split("post:").next().unwrap_or("").split_whitespace()).collect()
+    }
+
+    /// The module behind an alias; the generic one, which runs on every CPU, before its faster kin.
+    fn behind(&self, alias: &str) -> Option<String> {
+        let lines = self.alias.lines().filter_map(|line| {
+            let (name, module) = line.strip_prefix("alias ")?.split_once(' ')?;
+            (name == alias).then_some(module.trim())
+        });
+        let mut modules: Vec<&str> = lines.collect();
+        modules.sort_by_key(|module| !module.ends_with("_generic"));
+        modules.first().map(|module| module.replace('-', "_"))
+    }
+}
+
+struct Closure<'a> {
+    lists: &'a Lists,
+    modules: BTreeMap<String, (&'a str, Vec<&'a str>)>,
+    order: Vec<&'a str>,
+    seen: BTreeSet<String>,
+}
+
+impl Closure<'_> {
+    /// Everything that `module` needs, then itself.
+    fn add(&mut self, module: &str) {
+        if !self.seen.insert(module.to_string()) {
+            return;
+        }
+        let Some((path, deps)) = self.modules.get(module).cloned() else { return };
+        for soft in self.lists.soft_before(module) {
+            let soft = soft.replace('-', "_");
+            let known = self.modules.contains_key(&soft).then(|| soft.clone());
+            if let Some(soft) = known.or_else(|| self.lists.behind(&soft)) {
+                self.add(&soft);
+            }
+        }
+        for dep in deps.into_iter().rev().filter_map(name) {
+            self.add(&dep);
+        }
+        self.order.push(path);
+    }
+}
+
+/// Numbers in the text compare as numbers: 6.8.0-9 comes before 6.8.0-10.
+fn by_version(a: &str, b: &str) -> Ordering {
+    fn pieces(text: &str) -> Vec<(u64, &str)> {
+        let numeric = |c: char| c.is_ascii_digit();
+        let mut rest = text;
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            let digits = rest.find(|c| !numeric(c)).unwrap_or(rest.len());
+            let (number, tail) = rest.split_at(digits);
+            let words = tail.find(numeric).unwrap_or(tail.len());
+            pieces.push((number.parse().unwrap_or(u64::MAX), &tail[..words]));
+            rest = &tail[words..];
+            if number.is_empty() {
+                pieces.pop();
+                pieces.push((0, &tail[..words]));
+            }
+        }
+        pieces
+    }
+    pieces(a).cmp(&pieces(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lists() -> Lists {
+        Lists {
+            dep: "kernel/drivers/virtio/virtio.ko.xz:\n\
+                kernel/drivers/virtio/virtio_ring.ko.xz: kernel/drivers/virtio/virtio.ko.xz\n\
+                kernel/drivers/virtio/virtio_pci.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz\n\
+                kernel/drivers/block/virtio-blk.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz\n\
+                kernel/fs/ext4/ext4.ko.xz: kernel/fs/jbd2/jbd2.ko.xz kernel/fs/mbcache.ko.xz\n\
+                kernel/fs/jbd2/jbd2.ko.xz:\n\
+                kernel/fs/mbcache.ko.xz:\n\
+                kernel/crypto/crc32c_generic.ko.xz:\n\
+                kernel/arch/x86/crypto/crc32c-intel.ko.xz:\n"
+                .into(),
+            builtin: "kernel/drivers/char/virtio_console.ko\n".into(),
+            softdep: "# comment\nsoftdep ext4 pre: crc32c\nsoftdep other pre: jbd2 post: x\n".into(),
+            alias: "alias crc32c crc32c_intel\nalias crc32c crc32c_generic\n".into(),
+        }
+    }
+
+    #[test]
+    fn dependencies_come_first_once_each_and_what_is_built_in_is_left_out() {
+        let order = lists().order(&NEEDED).unwrap();
+        let names: Vec<String> = order.iter().filter_map(|path| name(path)).collect();
+        let expected = [
+            "virtio",
+            "virtio_ring",
+            "virtio_pci",
+            "virtio_blk",
+            "crc32c_generic",
+            "mbcache",
+            "jbd2",
+            "ext4",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn a_kernel_without_a_needed_driver_is_refused_by_its_name() {
+        let mut lists = lists();
+        lists.builtin.clear();
+        assert_eq!(
+            lists.order(&NEEDED).unwrap_err(),
+            "it has no virtio_console, neither as a module nor built in"
+        );
+    }
+
+    #[test]
+    fn a_circle_ends() {
+        let mut lists = lists();
+        lists.dep = "a/x.ko: a/y.ko\na/y.ko: a/x.ko\n".into();
+        assert_eq!(lists.order(&["x"]).unwrap(), ["a/y.ko", "a/x.ko"]);
+    }
+
+    #[test]
+    fn a_modules_name_is_the_kernels_and_a_strange_path_has_none() {
+        assert_eq!(name("kernel/drivers/block/virtio-blk.ko.zst").as_deref(), Some("virtio_blk"));
+        for odd in ["", "x", "a/.ko", "a/x.ko.exe", "a/../x y.ko"] {
+            assert_eq!(name(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_newest_kernel_with_its_modules_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Rootfs::open(dir.path()).unwrap();
+        assert!(
+            find(&tree)
+                .unwrap_err()
+                .starts_with("there is no /boot/vmlinuz-*; add the distribution's kernel")
+        );
+        for release in ["6.8.0-9-virtual", "6.8.0-10-virtual", "6.8.0-11-virtual"] {
+            tree.write(&format!("boot/vmlinuz-{release}"), b"kernel", 0o600).unwrap();
+        }
+        assert!(find(&tree).unwrap_err().starts_with("/lib/modules/6.8.0-11-virtual/modules.dep is missing"));
+        for release in ["6.8.0-9-virtual", "6.8.0-10-virtual"] {
+            tree.write(&format!("lib/modules/{release}/modules.dep"), b"", 0o644).unwrap();
+        }
+        assert_eq!(find(&tree).unwrap().release, "6.8.0-10-virtual");
+    }
+
+    #[test]
+    fn versions_compare_by_their_numbers() {
+        assert_eq!(by_version("6.1.0-9", "6.1.0-10"), Ordering::Less);
+        assert_eq!(by_version("6.1.0-56-amd64", "6.1.0-56-cloud-amd64"), Ordering::Less);
+        assert_eq!(by_version("6.10", "6.9"), Ordering::Greater);
+        assert_eq!(by_version("", "6"), Ordering::Less);
+    }
+}

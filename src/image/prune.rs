@@ -1,0 +1,177 @@
+//! Removes from the cache what is no longer of use, Docker's images included.
+
+use std::{fs, path::Path};
+
+use bollard::Docker;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Cache, base,
+    cache::{children, discard},
+    docker, engine,
+    error::Error,
+    lock::{Kind, Lock},
+    manifest::Manifest,
+    stored::{self, Stored, disk_space},
+};
+
+/// What is to go. Never what a running bootrace uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prune {
+    /// What no run of this build can use: images with another build's agent, and broken entries.
+    Stale,
+    /// That, and what wasn't used for so long.
+    UnusedFor(SignedDuration),
+    /// Everything.
+    All,
+}
+
+/// What went and what did not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Digests of images, Docker references, and sources of root file systems.
+    pub removed: Vec<String>,
+    /// Disk space, Docker's not counted.
+    pub freed_bytes: u64,
+    /// What stayed because something uses it.
+    pub in_use: Vec<String>,
+    /// Why Docker was not asked; its images are still there.
+    pub without_docker: Option<String>,
+}
+
+/// Removes what `what` says, and what interrupted builds left behind.
+pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
+    cache.sweep()?;
+    let mut pruner = Pruner { cache, docker: None, pruned: Pruned::default() };
+    match engine::connect().await {
+        Ok(engine) => {
+            let images = docker::of_cache(&engine, cache).await?;
+            pruner.docker = Some(Own { engine, images });
+        }
+        Err(error) => pruner.pruned.without_docker = Some(error.to_string()),
+    }
+    let mut kept = Vec::new();
+    let mut needed_bases = Vec::new();
+    for dir in children(&cache.images())? {
+        let stored = stored::read(&dir);
+        if !(what.takes(stored.as_ref()) && pruner.remove_image(&dir).await?) {
+            needed_bases.extend(stored.map(|stored| stored.base));
+            kept.push(name(&dir));
+        }
+    }
+    pruner.remove_strays(&kept).await?;
+    for dir in children(&cache.bases())? {
+        let manifest = Manifest::<base::About>::load(&dir);
+        let needed = needed_bases.contains(&name(&dir));
+        let goes = match (&manifest, what) {
+            (None, _) | (_, Prune::All) => true,
+            (Some(manifest), Prune::UnusedFor(age)) => !needed && is_older(manifest.created, age),
+            (Some(_), Prune::Stale) => false,
+        };
+        if goes {
+            let title = manifest.map(|manifest| manifest.about.definition.source.to_string());
+            pruner.remove_base(&dir, &title.unwrap_or_else(|| name(&dir)))?;
+        }
+    }
+    if what == Prune::All {
+        for note in children(&cache.dir().join("choices"))? {
+            fs::remove_file(&note).map_err(Error::io("removing", &note))?;
+        }
+    }
+    Ok(pruner.pruned)
+}
+
+impl Prune {
+    fn takes(self, image: Option<&Stored>) -> bool {
+        let Some(image) = image else { return true };
+        match self {
+            Prune::Stale => !image.current,
+            Prune::UnusedFor(age) => !image.current || is_older(image.last_used, age),
+            Prune::All => true,
+        }
+    }
+}
+
+struct Pruner<'a> {
+    cache: &'a Cache,
+    docker: Option<Own>,
+    pruned: Pruned,
+}
+
+/// Docker's images that were made from this cache, reference and digest. Another cache may have one of
+/// the same digest and name: that one is left alone.
+struct Own {
+    engine: Docker,
+    images: Vec<(String, String)>,
+}
+
+impl Pruner<'_> {
+    /// True if it is gone. Docker's copy goes first: if a container uses it, the image is in use.
+    async fn remove_image(&mut self, dir: &Path) -> Result<bool, Error> {
+        let digest = name(dir);
+        let Some(_locks) = alone(self.cache, &digest)? else {
+            self.pruned.in_use.push(digest);
+            return Ok(false);
+        };
+        if let Some(docker) = &self.docker {
+            for (reference, _) in docker.images.iter().filter(|(_, of)| *of == digest) {
+                if !docker::remove(&docker.engine, reference).await? {
+                    self.pruned.in_use.push(format!("{reference} (by a container)"));
+                    return Ok(false);
+                }
+            }
+        }
+        self.discard(dir, &digest)?;
+        Ok(true)
+    }
+
+    /// Docker's images whose entry was gone before.
+    async fn remove_strays(&mut self, kept: &[String]) -> Result<(), Error> {
+        let Some(docker) = &self.docker else { return Ok(()) };
+        for (reference, digest) in &docker.images {
+            let is_digest = digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit());
+            if !is_digest || kept.contains(digest) || self.pruned.removed.contains(digest) {
+                continue;
+            }
+            // One that is being made has its locks.
+            match alone(self.cache, digest)? {
+                Some(_locks) if docker::remove(&docker.engine, reference).await? => {
+                    self.pruned.removed.push(reference.clone());
+                }
+                _ => self.pruned.in_use.push(reference.clone()),
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_base(&mut self, dir: &Path, title: &str) -> Result<(), Error> {
+        match alone(self.cache, &name(dir))? {
+            Some(_locks) => self.discard(dir, title)?,
+            None => self.pruned.in_use.push(title.into()),
+        }
+        Ok(())
+    }
+
+    fn discard(&mut self, dir: &Path, title: &str) -> Result<(), Error> {
+        let bytes = disk_space(dir);
+        discard(dir, self.cache)?;
+        self.pruned.freed_bytes += bytes;
+        self.pruned.removed.push(title.into());
+        Ok(())
+    }
+}
+
+/// Both locks of an entry, if nobody makes or uses it.
+fn alone(cache: &Cache, key: &str) -> Result<Option<(Lock, Lock)>, Error> {
+    let build = Lock::attempt(&cache.build_lock(key), Kind::Exclusive)?;
+    let using = Lock::attempt(&cache.use_lock(key), Kind::Exclusive)?;
+    Ok(build.zip(using))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn is_older(then: Timestamp, age: SignedDuration) -> bool {
+    Timestamp::now().duration_since(then) > age
+}

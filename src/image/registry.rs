@@ -1,0 +1,158 @@
+//! A root file system from a registry's image: pulled by Docker, packages added in a container,
+//! exported.
+
+use std::{collections::HashMap, path::Path};
+
+use bollard::{
+    Docker,
+    container::LogOutput,
+    models::{ContainerCreateBody, HostConfig},
+    query_parameters::{
+        CreateContainerOptions, CreateImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
+        RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+    },
+};
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::{
+    engine::{connect, is_not_found, refused},
+    error::{Error, tame},
+    job::Job,
+    manifest::{Sum, save},
+};
+
+/// Containers that a build made have it, with the builder's pid.
+pub const LABEL: &str = "bootrace.build";
+
+/// Packages are arguments: their names are never read as shell text.
+const INSTALL: &str = r#"
+command -v apt-get >/dev/null || { echo "packages can be added by apt-get alone, which this image lacks" >&2; exit 1; }
+apt="apt-get -q -o Acquire::Retries=0 -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15"
+$apt update
+$apt install --yes --no-install-recommends -- "$@"
+apt-get clean
+rm -rf /var/lib/apt/lists/*
+"#;
+
+/// Writes the image with `packages` to `tar`; returns its sum and what exactly was pulled.
+pub(super) async fn build(
+    job: &Job<'_>,
+    reference: &str,
+    packages: &[String],
+    tar: &Path,
+) -> Result<(Sum, String), Error> {
+    let source = |why: String| Error::Source { asked: format!("the registry's image {reference}"), why };
+    let docker = connect().await?;
+    remove_orphans(&docker).await?;
+    tokio::select! {
+        pulled = pull(job, &docker, reference) => pulled.map_err(|error| source(error.to_string()))?,
+        () = job.cancel.cancelled() => return Err(Error::Interrupted),
+    }
+    let image = docker.inspect_image(reference).await.map_err(refused(format!("show {reference}")))?;
+    let pinned = image.repo_digests.and_then(|digests| digests.into_iter().next());
+    let origin = pinned.or(image.id).unwrap_or_else(|| reference.into());
+
+    let container = create(&docker, reference, packages).await?;
+    let exported = tokio::select! {
+        exported = fill_and_export(job, &docker, &container, packages, tar) => exported,
+        () = job.cancel.cancelled() => Err(Error::Interrupted),
+    };
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    let removed = docker.remove_container(&container, Some(options)).await;
+    let sum = exported?;
+    removed.map_err(refused("remove the container that an image was made in"))?;
+    Ok((sum, tame(&origin, 300)))
+}
+
+/// As `docker run` does: what is there is not pulled again.
+async fn pull(job: &Job<'_>, docker: &Docker, reference: &str) -> Result<(), Error> {
+    match docker.inspect_image(reference).await {
+        Ok(_) => return Ok(()),
+        Err(error) if is_not_found(&error) => {}
+        Err(error) => return Err(refused(format!("show {reference}"))(error)),
+    }
+    job.say(format!("pulling {reference}"));
+    let options = CreateImageOptionsBuilder::new().from_image(reference).build();
+    let progress = docker.create_image(Some(options), None, None);
+    progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(format!("pull {reference}")))
+}
+
+async fn create(docker: &Docker, reference: &str, packages: &[String]) -> Result<String, Error> {
+    let shell = ["sh", "-ec", INSTALL, "sh"].map(String::from).to_vec();
+    let body = ContainerCreateBody {
+        image: Some(reference.into()),
+        user: Some("0:0".into()),
+        // Without packages it is never started; a command it must have all the same.
+        entrypoint: Some(shell),
+        cmd: Some(packages.to_vec()),
+        env: Some(vec!["DEBIAN_FRONTEND=noninteractive".into(), "INITRD=No".into()]),
+        working_dir: Some("/".into()),
+        labels: Some(HashMap::from([(LABEL.into(), std::process::id().to_string())])),
+        host_config: Some(HostConfig {
+            network_mode: packages.is_empty().then(|| "none".into()),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    };
+    let created = docker.create_container(None::<CreateContainerOptions>, body).await;
+    Ok(created.map_err(refused(format!("create a container of {reference}")))?.id)
+}
+
+async fn fill_and_export(
+    job: &Job<'_>,
+    docker: &Docker,
+    container: &str,
+    packages: &[String],
+    tar: &Path,
+) -> Result<Sum, Error> {
+    if !packages.is_empty() {
+        job.say(format!("adding {}", packages.join(", ")));
+        install(docker, container).await?;
+    }
+    let chunks =
+        docker.export_container(container).map_err(|error| refused("export the image's files")(error));
+    save(chunks, tar).await
+}
+
+async fn install(docker: &Docker, container: &str) -> Result<(), Error> {
+    let started = docker.start_container(container, None::<StartContainerOptions>).await;
+    started.map_err(refused("start the container that packages are added in"))?;
+    let mut waiting = docker.wait_container(container, None::<WaitContainerOptions>);
+    match waiting.next().await {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
+            let log = last_words(docker, container).await;
+            let outcome = format!("ended with exit code {code}");
+            Err(Error::Tool { command: "apt-get install (in a container)".into(), outcome, output: log })
+        }
+        Some(Err(error)) => Err(refused("wait for the container that packages are added in")(error)),
+        None => Err(Error::Docker {
+            tried: "wait for the container that packages are added in".into(),
+            why: "it ended the connection; is dockerd still running?".into(),
+        }),
+    }
+}
+
+async fn last_words(docker: &Docker, container: &str) -> String {
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("8").build();
+    let chunks: Vec<_> = docker.logs(container, Some(options)).take(64).collect().await;
+    let bytes: Vec<u8> = chunks.into_iter().flatten().flat_map(LogOutput::into_bytes).collect();
+    tame(&String::from_utf8_lossy(&bytes), 700)
+}
+
+/// Containers whose builder was killed.
+async fn remove_orphans(docker: &Docker) -> Result<(), Error> {
+    let filters = HashMap::from([("label", vec![LABEL])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let containers = docker.list_containers(Some(options)).await.map_err(refused("list containers"))?;
+    for container in containers {
+        let builder = container.labels.as_ref().and_then(|labels| labels.get(LABEL)?.parse::<u32>().ok());
+        let alive = builder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        if let (false, Some(id)) = (alive, container.id) {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            // Another builder may be doing the same.
+            let _ = docker.remove_container(&id, Some(options)).await;
+        }
+    }
+    Ok(())
+}

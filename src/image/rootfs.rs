@@ -1,0 +1,172 @@
+//! Reading and writing inside an unpacked root file system as if it were `/`: its symbolic links,
+//! which are foreign, never lead out of it.
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::fd::OwnedFd,
+    path::Path,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, unlinkat},
+    io::Errno,
+};
+
+pub(super) struct Rootfs(OwnedFd);
+
+impl Rootfs {
+    pub fn open(dir: &Path) -> io::Result<Rootfs> {
+        let fd = openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Rootfs(fd))
+    }
+
+    pub fn file(&self, path: &str) -> io::Result<File> {
+        // A fifo must not block, a device must not be read.
+        let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("not a regular file")),
+        }
+    }
+
+    /// At most `max` bytes; more is an error.
+    pub fn read(&self, path: &str, max: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file(path)?.take(max + 1).read_to_end(&mut bytes)?;
+        match bytes.len() as u64 <= max {
+            true => Ok(bytes),
+            false => Err(io::Error::other(format!("larger than {max} bytes"))),
+        }
+    }
+
+    pub fn read_text(&self, path: &str, max: u64) -> io::Result<String> {
+        Ok(String::from_utf8_lossy(&self.read(path, max)?).into_owned())
+    }
+
+    /// Names in a directory, sorted.
+    pub fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let fd = self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        for entry in Dir::read_from(fd)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name != "." && name != ".." {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes what is missing of a path of directories, the last one with `mode`.
+    pub fn ensure_dir(&self, path: &str, mode: u32) -> io::Result<OwnedFd> {
+        let mut done = String::new();
+        let mut parent = self.resolve(".", OFlags::PATH | OFlags::DIRECTORY)?;
+        for part in path.split('/').filter(|part| !part.is_empty()) {
+            done = format!("{done}/{part}");
+            parent = match self.resolve(&done, OFlags::PATH | OFlags::DIRECTORY) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    mkdirat(&parent, part, Mode::from_raw_mode(0o755))?;
+                    let made = self.resolve(&done, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
+                    let mode = if done.trim_matches('/') == path.trim_matches('/') { mode } else { 0o755 };
+                    fchmod(&made, Mode::from_raw_mode(mode))?;
+                    made
+                }
+                found => found?,
+            };
+        }
+        Ok(parent)
+    }
+
+    /// Writes a file in place of whatever has its name.
+    pub fn write(&self, path: &str, content: &[u8], mode: u32) -> io::Result<()> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.ensure_dir(parent, 0o755)?;
+        match unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
+        file.write_all(content)?;
+        fchmod(&file, Mode::from_raw_mode(mode))?;
+        Ok(())
+    }
+
+    fn resolve(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        Ok(openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    use super::*;
+
+    /// A root file system whose links try to get out, and a directory outside of it.
+    fn tree() -> (tempfile::TempDir, Rootfs) {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = dir.path().join("outside");
+        fs::create_dir_all(&outside).unwrap();
+        fs::write(outside.join("secret"), "secret").unwrap();
+        let root = dir.path().join("root");
+        fs::create_dir_all(root.join("usr")).unwrap();
+        symlink(&outside, root.join("usr/lib")).unwrap();
+        symlink(outside.join("secret"), root.join("absolute")).unwrap();
+        symlink("../outside/secret", root.join("relative")).unwrap();
+        let rootfs = Rootfs::open(&root).unwrap();
+        (dir, rootfs)
+    }
+
+    #[test]
+    fn a_link_does_not_lead_out_of_the_tree_when_reading() {
+        let (_dir, root) = tree();
+        assert!(root.read("absolute", 100).is_err());
+        assert!(root.read("relative", 100).is_err());
+        assert!(root.list("usr/lib").is_err());
+    }
+
+    #[test]
+    fn a_link_does_not_lead_out_of_the_tree_when_writing() {
+        let (dir, root) = tree();
+        let _ = root.write("usr/lib/bootrace/agent", b"x", 0o755);
+        root.write("absolute", b"inside", 0o644).unwrap();
+        assert_eq!(fs::read(dir.path().join("outside/secret")).unwrap(), b"secret");
+        assert_eq!(fs::read_dir(dir.path().join("outside")).unwrap().count(), 1);
+        assert_eq!(root.read("absolute", 100).unwrap(), b"inside");
+    }
+
+    #[test]
+    fn a_link_within_the_tree_works_as_it_would_after_chroot() {
+        let (dir, root) = tree();
+        let inside = dir.path().join("root");
+        fs::create_dir(inside.join("real")).unwrap();
+        symlink("/real", inside.join("link")).unwrap();
+        root.write("link/bootrace/file", b"content", 0o755).unwrap();
+        let meta = fs::metadata(inside.join("real/bootrace/file")).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7777, 0o755);
+        assert_eq!(root.list("link").unwrap(), ["bootrace"]);
+    }
+
+    #[test]
+    fn what_is_no_file_or_too_large_is_not_read() {
+        let (_dir, root) = tree();
+        root.write("large", b"0123456789", 0o644).unwrap();
+        assert!(root.read("large", 9).is_err());
+        assert!(root.read("usr", 100).is_err());
+    }
+
+    #[test]
+    fn a_directory_that_is_there_keeps_its_mode() {
+        let (dir, root) = tree();
+        root.ensure_dir("tmp", 0o1777).unwrap();
+        root.ensure_dir("tmp", 0o755).unwrap();
+        let mode = fs::metadata(dir.path().join("root/tmp")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o1777);
+    }
+}

@@ -1,0 +1,138 @@
+//! What is in the cache.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::SystemTime,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    Cache,
+    base::{self, TAR},
+    cache::children,
+    docker, engine,
+    error::Error,
+    manifest::Manifest,
+    tree, vm,
+};
+use crate::agent;
+
+/// Its mtime says when an image was last used.
+const USED: &str = "used";
+
+/// An image in the cache.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub digest: String,
+    /// `distribution/suite`.
+    pub suite: String,
+    /// As the scenario has it.
+    pub source: String,
+    pub packages: Vec<String>,
+    /// `tree`, `docker`, `vm`: those that are there.
+    pub forms: Vec<&'static str>,
+    /// Disk space, Docker's copy not counted.
+    pub bytes: u64,
+    pub created: Timestamp,
+    pub last_used: Timestamp,
+    /// True if it carries this build's agent, so that this build can use it.
+    pub current: bool,
+    /// Key of the root file system in the cache that it was made of.
+    pub base: String,
+}
+
+/// Every whole image, the one used last first. Without Docker, `docker` is in no image's forms.
+pub async fn list(cache: &Cache) -> Result<Vec<Stored>, Error> {
+    let engine = engine::connect().await.ok();
+    let mut images = Vec::new();
+    for dir in children(&cache.images())? {
+        let Some(mut stored) = read(&dir) else { continue };
+        if let Some(engine) = &engine
+            && docker::find(engine, &stored.digest).await?.is_some()
+        {
+            stored.forms.insert(1, "docker");
+        }
+        images.push(stored);
+    }
+    images.sort_by_key(|image| std::cmp::Reverse(image.last_used));
+    Ok(images)
+}
+
+pub(super) fn read(dir: &Path) -> Option<Stored> {
+    let manifest = Manifest::<tree::About>::load(&tree::place(dir))?;
+    let about = tree::find(dir)?.about;
+    let mut forms = vec!["tree"];
+    forms.extend(vm::find(dir).map(|_| "vm"));
+    Some(Stored {
+        suite: format!("{}/{}", about.distribution, about.suite),
+        current: about.agent_digest == agent::digest(),
+        digest: about.digest,
+        source: about.source,
+        packages: about.packages,
+        base: about.base,
+        forms,
+        bytes: disk_space(dir),
+        created: manifest.created,
+        last_used: last_used(dir).unwrap_or(manifest.created),
+    })
+}
+
+/// Reads all that has a sum and says what does not fit, by path. An empty list: all is well.
+pub fn verify(cache: &Cache) -> Result<Vec<String>, Error> {
+    let mut wrong = Vec::new();
+    for dir in children(&cache.bases())? {
+        match Manifest::<base::About>::load(&dir) {
+            Some(manifest) => wrong.extend(named(&dir, manifest.verify(&dir))),
+            None => wrong.push(format!("{}: {TAR} or its manifest is missing or cut short", dir.display())),
+        }
+    }
+    for image in children(&cache.images())? {
+        if tree::find(&image).is_none() {
+            wrong.push(format!("{}: no whole tree", image.display()));
+        }
+        let dir = vm::place(&image);
+        match Manifest::<vm::About>::load(&dir) {
+            Some(manifest) => wrong.extend(named(&dir, manifest.verify(&dir))),
+            None if dir.exists() => {
+                wrong.push(format!("{}: a file or the manifest is missing or cut short", dir.display()));
+            }
+            None => {}
+        }
+    }
+    Ok(wrong)
+}
+
+fn named(dir: &Path, wrong: Vec<String>) -> impl Iterator<Item = String> {
+    let dir = dir.display().to_string();
+    wrong.into_iter().map(move |what| format!("{dir}: {what}"))
+}
+
+/// Notes that an image is used now.
+pub(super) fn touch(image: &Path) -> Result<(), Error> {
+    let path = image.join(USED);
+    let touch = || {
+        let file = File::options().create(true).append(true).open(&path)?;
+        file.set_modified(SystemTime::now())
+    };
+    touch().map_err(Error::io("touching", &path))
+}
+
+pub(super) fn last_used(image: &Path) -> Option<Timestamp> {
+    let modified = fs::metadata(image.join(USED)).and_then(|meta| meta.modified()).ok()?;
+    Timestamp::try_from(modified).ok()
+}
+
+/// Of a directory with all that is in it, in bytes; what can't be read counts as nothing.
+pub(super) fn disk_space(path: &Path) -> u64 {
+    let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
+    let below = match meta.is_dir() {
+        true => {
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| disk_space(&entry.path())).sum()
+        }
+        false => 0,
+    };
+    meta.blocks() * 512 + below
+}

@@ -1,0 +1,397 @@
+//! Spawned programs: found or explained, in a process group of their own, and never left behind.
+
+use std::{
+    cell::RefCell,
+    ffi::{OsStr, OsString},
+    fs::File,
+    os::unix::process::ExitStatusExt,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, ChildStdout, Command},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::error::{Error, tame};
+
+/// How much of a program's error output is kept: its end.
+const TAIL: usize = 64 * 1024;
+/// How much of it an error shows, in bytes.
+const SHOWN: usize = 700;
+/// How long an interrupted program may take to clean up before it is killed.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Which Debian and Ubuntu package has a program.
+const PACKAGES: [(&str, &str); 10] = [
+    ("mmdebstrap", "mmdebstrap"),
+    ("tar", "tar"),
+    ("mke2fs", "e2fsprogs"),
+    ("qemu-img", "qemu-utils"),
+    ("unshare", "util-linux"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
+    ("gzip", "gzip"),
+    ("bzip2", "bzip2"),
+    ("cp", "coreutils"),
+];
+
+/// A program to be spawned.
+pub(super) struct Tool {
+    program: &'static str,
+    args: Vec<OsString>,
+    env: Vec<(&'static str, OsString)>,
+    stdin: Stdio,
+}
+
+impl Tool {
+    pub fn new(program: &'static str) -> Tool {
+        Tool { program, args: Vec::new(), env: Vec::new(), stdin: Stdio::null() }
+    }
+
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {
+        self.args.push(arg.as_ref().into());
+        self
+    }
+
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Tool {
+        self.args.extend(args.into_iter().map(|arg| arg.as_ref().into()));
+        self
+    }
+
+    pub fn env(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Tool {
+        self.env.push((name, value.as_ref().into()));
+        self
+    }
+
+    pub fn stdin(mut self, file: File) -> Tool {
+        self.stdin = file.into();
+        self
+    }
+
+    /// Runs it to its end; what it prints is dropped.
+    pub async fn run(self, cancel: &CancellationToken) -> Result<(), Error> {
+        self.with_stdout(cancel, drain).await
+    }
+
+    /// Runs it to its end and returns what it printed; more than `max` bytes is an error.
+    pub async fn output(self, max: u64, cancel: &CancellationToken) -> Result<Vec<u8>, Error> {
+        let command = self.command();
+        self.with_stdout(cancel, |stdout| async move {
+            let mut bytes = Vec::new();
+            let read = stdout.take(max + 1).read_to_end(&mut bytes).await;
+            match read {
+                Ok(n) if n as u64 <= max => Ok(bytes),
+                Ok(_) => Err(Error::Tool {
+                    command,
+                    outcome: "printed too much".into(),
+                    output: format!("more than {max} bytes"),
+                }),
+                Err(error) => {
+                    Err(Error::Tool { command, outcome: "can't be read".into(), output: error.to_string() })
+                }
+            }
+        })
+        .await
+    }
+
+    /// Runs it while `consume` takes what it prints. When `cancel` fires the program is told to
+    /// stop and waited for.
+    pub async fn with_stdout<T, F>(
+        self,
+        cancel: &CancellationToken,
+        consume: impl FnOnce(ChildStdout) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let command = self.command();
+        let mut group = self.spawn()?;
+        let stdout = group.child.stdout.take().expect("stdout is a pipe: spawn made it one");
+        let stderr = group.child.stderr.take().expect("stderr is a pipe: spawn made it one");
+        let tail = RefCell::new(Vec::new());
+        let ended = {
+            let ending = wait_and_read(&mut group.child, stderr, &tail);
+            let work = async { tokio::join!(consume(stdout), ending) };
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => None,
+                ended = work => Some(ended),
+            }
+        };
+        let Some((consumed, status)) = ended else {
+            group.stop().await;
+            return Err(Error::Interrupted);
+        };
+        group.ended = true;
+        let failed = |outcome: String| Error::Tool { command, outcome, output: meaningful(&tail.borrow()) };
+        match (status, consumed) {
+            (Err(error), _) => Err(failed(format!("can't be waited for ({error})"))),
+            (Ok(status), Ok(result)) if status.success() => Ok(result),
+            // Its reader gave up first: the reader's reason is the reason.
+            (Ok(status), Err(error)) if status.success() || gave_up_on(status) => Err(error),
+            (Ok(status), _) => Err(failed(outcome(status))),
+        }
+    }
+
+    fn spawn(self) -> Result<Group, Error> {
+        let mut command = Command::new(self.program);
+        command.args(&self.args).stdin(self.stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("LC_ALL", "C.UTF-8").env("PATH", path()).envs(self.env).process_group(0);
+        // Should this process be killed, the program is told to stop; the thread that spawns it
+        // lives as long as the runtime.
+        // SAFETY: prctl is the only thing done between fork and exec, and is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).map_err(Into::into)
+            });
+        }
+        match command.spawn() {
+            Ok(child) => Ok(Group { child, ended: false }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(self.program)),
+            Err(error) => Err(Error::Io { doing: "starting", path: self.program.into(), source: error }),
+        }
+    }
+
+    fn command(&self) -> String {
+        let mut command = self.program.to_string();
+        for arg in &self.args {
+            let arg = arg.to_string_lossy();
+            let plain =
+                !arg.is_empty() && arg.chars().all(|c| c.is_ascii_alphanumeric() || "-_=./,:+@%".contains(c));
+            command += &if plain { format!(" {arg}") } else { format!(" '{}'", arg.escape_debug()) };
+        }
+        match command.char_indices().nth(400) {
+            Some((at, _)) => format!("{}...", &command[..at]),
+            None => command,
+        }
+    }
+}
+
+/// Fails if a program that another one runs for us is not there.
+pub(super) fn require(program: &'static str) -> Result<(), Error> {
+    let found = std::env::split_paths(&path()).any(|dir| dir.join(program).is_file());
+    if found { Ok(()) } else { Err(missing(program)) }
+}
+
+fn missing(program: &'static str) -> Error {
+    let package = PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package);
+    Error::MissingTool { program, package }
+}
+
+/// The user's PATH and where mke2fs is, which isn't in everyone's.
+fn path() -> OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+/// A program and all that it spawned.
+struct Group {
+    child: Child,
+    ended: bool,
+}
+
+impl Group {
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(id as i32)) {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// mmdebstrap unmounts and removes what it made on SIGTERM, but only if all of its processes get it.
+    async fn stop(&mut self) {
+        self.signal(Signal::TERM);
+        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
+            self.signal(Signal::KILL);
+            let _ = self.child.wait().await;
+        }
+        self.ended = true;
+    }
+}
+
+impl Drop for Group {
+    /// Whoever drops the future that waits for a program stops the program, and only goes on when
+    /// it is gone: it may have the cache's files open, or something mounted.
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.signal(Signal::TERM);
+        let pause = Duration::from_millis(10);
+        for _ in 0..GRACE.as_millis() / pause.as_millis() {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(pause);
+        }
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Waits for the program while reading its error output, and a moment longer for the rest of it:
+/// something that it left running may hold the pipe.
+async fn wait_and_read(
+    child: &mut Child,
+    stderr: impl AsyncRead + Unpin,
+    tail: &RefCell<Vec<u8>>,
+) -> std::io::Result<ExitStatus> {
+    let reading = read_tail(stderr, tail);
+    tokio::pin!(reading);
+    let waiting = child.wait();
+    tokio::pin!(waiting);
+    let mut read = false;
+    let status = loop {
+        tokio::select! {
+            status = &mut waiting => break status,
+            () = &mut reading, if !read => read = true,
+        }
+    };
+    if !read {
+        let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
+    }
+    status
+}
+
+async fn read_tail(mut stream: impl AsyncRead + Unpin, tail: &RefCell<Vec<u8>>) {
+    let mut buffer = [0; 8192];
+    while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+        let mut tail = tail.borrow_mut();
+        tail.extend_from_slice(&buffer[..n]);
+        let excess = tail.len().saturating_sub(TAIL);
+        tail.drain(..excess);
+    }
+}
+
+async fn drain(mut stream: ChildStdout) -> Result<(), Error> {
+    let mut buffer = [0; 8192];
+    while let Ok(1..) = stream.read(&mut buffer).await {}
+    Ok(())
+}
+
+fn gave_up_on(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::PIPE.as_raw())
+}
+
+fn outcome(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "ended badly".into(),
+    }
+}
+
+/// Of a program's error output what says why: lines that call themselves errors, else the last ones.
+fn meaningful(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let is_error = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        ["e: ", "err:", "error:", "fatal"].iter().any(|start| line.starts_with(start))
+            || ["error: ", ": cannot ", "no space left"].iter().any(|part| line.contains(part))
+    };
+    // mmdebstrap's own last words repeat its whole command line; apt's say why.
+    let own = |line: &&str| {
+        ["E: setup failed", "E: mmdebstrap failed", "E: apt-get ", "E: Some index files failed"]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    let mut errors: Vec<&str> = lines.iter().copied().filter(|line| is_error(line) && !own(line)).collect();
+    errors.dedup();
+    let chosen = if errors.is_empty() { &lines } else { &errors };
+    match chosen.len() {
+        0 => "it said nothing".into(),
+        n => tame(&chosen[n.saturating_sub(5)..].join("\n"), SHOWN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failing_program_is_named_with_its_exit_code_and_last_words() {
+        let tool = Tool::new("sh").args(["-c", "echo lost; echo why it failed >&2; exit 3"]);
+        let error = tool.run(&CancellationToken::new()).await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "`sh -c 'echo lost; echo why it failed >&2; exit 3'` ended with exit code 3: why it failed"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named_with_its_package() {
+        let error = Tool::new("no-such-program").run(&CancellationToken::new()).await.unwrap_err();
+        assert!(
+            error.to_string().contains("install the package no-such-program, or run scripts/setup"),
+            "{error}"
+        );
+        assert!(missing("mke2fs").to_string().contains("the package e2fsprogs"));
+    }
+
+    #[tokio::test]
+    async fn too_much_output_is_an_error_and_a_flood_on_stderr_is_bounded() {
+        let flood = "i=0; while [ $i -lt 20000 ]; do echo 0123456789 >&2; i=$((i+1)); done; exit 1";
+        let error = Tool::new("sh").args(["-c", flood]).run(&CancellationToken::new()).await.unwrap_err();
+        assert!(error.to_string().len() < 1000);
+        let printed =
+            Tool::new("sh").args(["-c", "echo 0123456789"]).output(5, &CancellationToken::new()).await;
+        assert!(printed.unwrap_err().to_string().contains("more than 5 bytes"));
+    }
+
+    /// A program whose child outlives a signal to the parent alone, and that cleans up on SIGTERM.
+    fn cleaner(file: &std::path::Path) -> Tool {
+        let script = r#"trap 'rm "$1"; exit 1' TERM; : > "$1"; sleep 100 & wait"#;
+        Tool::new("sh").args(["-c", script, "sh"]).arg(file)
+    }
+
+    async fn appears(file: &std::path::Path) {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_program_gets_to_clean_up_before_the_call_returns() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("made");
+        let cancel = CancellationToken::new();
+        let ended = tokio::join!(cleaner(&file).run(&cancel), async {
+            appears(&file).await;
+            cancel.cancel();
+        });
+        assert!(matches!(ended.0, Err(Error::Interrupted)));
+        assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_future_stops_its_program_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("made");
+        let begun = Instant::now();
+        let cancel = CancellationToken::new();
+        tokio::select! {
+            _ = cleaner(&file).run(&cancel) => panic!("it sleeps"),
+            () = appears(&file) => {}
+        }
+        assert!(!file.exists());
+        assert!(begun.elapsed() < Duration::from_secs(90), "it was waited for to its end");
+    }
+
+    #[test]
+    fn the_reason_is_picked_from_the_noise() {
+        let stderr = b"I: running apt-get update...\nErr:1 http://127.0.0.1:9/ubuntu noble InRelease\n  Could not connect\n\
+            Reading package lists...\nE: Unable to locate package foo\nE: setup failed: E: apt-get --yes install ... failed\n";
+        assert_eq!(
+            meaningful(stderr),
+            "Err:1 http://127.0.0.1:9/ubuntu noble InRelease | E: Unable to locate package foo"
+        );
+        assert_eq!(meaningful(b"just\nwords\n"), "just | words");
+        assert_eq!(meaningful(b""), "it said nothing");
+    }
+}

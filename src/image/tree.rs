@@ -1,0 +1,230 @@
+//! The one root file system, unpacked, with the agent in it: what every form is made of.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use bootrace_agent::protocol::{AGENT_PATH, IMAGE_DIGEST_PATH, SOCKET_PATH};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    base::{Base, TAR},
+    cache::discard,
+    error::{Error, tame},
+    job::Job,
+    kernel,
+    manifest::{Manifest, sha256},
+    rootfs::Rootfs,
+    tool::Tool,
+};
+use crate::agent;
+
+/// Where it lies within its entry.
+const ROOT: &str = "root";
+/// What a form's engine mounts something on.
+const MOUNT_POINTS: [(&str, u32); 5] =
+    [("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("run", 0o755), ("tmp", 0o1777)];
+
+/// What the manifest says of a tree.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct About {
+    pub digest: String,
+    /// Key of the base that it was made of.
+    pub base: String,
+    pub agent_digest: String,
+    pub agent_build: String,
+    /// By `/etc/os-release`.
+    pub distribution: String,
+    pub suite: String,
+    /// As a user would say it.
+    pub source: String,
+    pub packages: Vec<String>,
+    pub fits_vm: Result<String, String>,
+}
+
+/// A tree that is there.
+#[derive(Debug, Clone)]
+pub(super) struct Tree {
+    pub root: PathBuf,
+    pub about: About,
+}
+
+impl Tree {
+    pub fn open(&self) -> Result<Rootfs, Error> {
+        Rootfs::open(&self.root).map_err(Error::io("opening", &self.root))
+    }
+}
+
+/// The image's digest: what is in the root file system, and which agent.
+pub(super) fn digest(base_sha256: &str, agent_digest: &str) -> String {
+    sha256(format!("bootrace image 1\n{base_sha256}\n{agent_digest}"))
+}
+
+pub(super) fn place(image: &Path) -> PathBuf {
+    image.join("tree")
+}
+
+pub(super) fn find(image: &Path) -> Option<Tree> {
+    let root = place(image).join(ROOT);
+    let manifest = Manifest::load(&place(image))?;
+    root.is_dir().then_some(Tree { root, about: manifest.about })
+}
+
+/// Unpacks the base and adds the agent. The caller holds the image's build lock.
+pub(super) async fn make(job: &Job<'_>, image: &Path, digest: &str, base: &Base) -> Result<Tree, Error> {
+    let begun = Instant::now();
+    let temp = job.cache.temp()?;
+    let root = temp.join(ROOT);
+    super::cache::make_dir(&root)?;
+    let unpack = Tool::new("tar")
+        .args(["--extract", "--preserve-permissions", "--same-owner", "--numeric-owner"])
+        .args(["--xattrs", "--xattrs-include=*", "--anchored"])
+        // Device nodes are every engine's own; the other is Docker's mark.
+        .args(["--exclude=./dev/*", "--exclude=dev/*", "--exclude=./.dockerenv", "--exclude=.dockerenv"])
+        .arg("--directory")
+        .arg(&root)
+        .arg("--file")
+        .arg(job.cache.base(&base.key).join(TAR));
+    let image_name = base.definition().source.to_string();
+    match unpack.run(&job.cancel).await {
+        Err(Error::Tool { outcome, output, .. }) => {
+            return Err(Error::Tree { why: why_not(job, base, outcome, output).await?, image: image_name });
+        }
+        other => other?,
+    }
+    let facts = Facts { digest: digest.into(), image: image_name.clone() };
+    let found = job.blocking(move || facts.complete(&root)).await?;
+    let about = About {
+        digest: digest.into(),
+        base: base.key.clone(),
+        agent_digest: agent::digest(),
+        agent_build: agent::BUILD.into(),
+        distribution: found.distribution,
+        suite: found.suite,
+        source: image_name,
+        packages: base.definition().packages.clone(),
+        fits_vm: found.fits_vm,
+    };
+    Manifest::new(about, []).write(temp.path())?;
+    // Its set-user-ID programs are not for this host's users.
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(temp.path(), private).map_err(Error::io("closing", temp.path()))?;
+    temp.put(&place(image), job.cache)?;
+    job.say(format!("unpacked it in {:.1} s", begun.elapsed().as_secs_f64()));
+    find(image).ok_or_else(|| Error::Cache {
+        dir: place(image),
+        why: "what was just put there is gone; does something else clean this directory?".into(),
+    })
+}
+
+/// Why unpacking failed; an archive that changed since it was made is thrown away.
+async fn why_not(job: &Job<'_>, base: &Base, outcome: String, output: String) -> Result<String, Error> {
+    let dir = job.cache.base(&base.key);
+    let (manifest, place) = (base.manifest.clone(), dir.clone());
+    let damaged = job.blocking(move || Ok(!manifest.verify(&place).is_empty())).await?;
+    if damaged {
+        discard(&dir, job.cache)?;
+        return Ok("its archive in the cache was damaged and is removed now: try again".into());
+    }
+    Ok(format!("it can't be unpacked, tar {outcome}: {output}"))
+}
+
+struct Facts {
+    digest: String,
+    image: String,
+}
+
+struct Found {
+    distribution: String,
+    suite: String,
+    fits_vm: Result<String, String>,
+}
+
+impl Facts {
+    /// Puts our files into the tree, and reads what it says of itself.
+    fn complete(&self, root: &Path) -> Result<Found, Error> {
+        let tree = Rootfs::open(root).map_err(Error::io("opening", root))?;
+        self.add(&tree).map_err(|error| Error::Tree {
+            image: self.image.clone(),
+            why: format!("the agent can't be put into it: {error}"),
+        })?;
+        let (distribution, suite) = os_release(&tree);
+        Ok(Found { distribution, suite, fits_vm: kernel::find(&tree).map(|kernel| kernel.release) })
+    }
+
+    fn add(&self, tree: &Rootfs) -> std::io::Result<()> {
+        for (dir, mode) in MOUNT_POINTS {
+            tree.ensure_dir(dir, mode)?;
+        }
+        if let Some((dir, _)) = SOCKET_PATH.rsplit_once('/') {
+            tree.ensure_dir(dir, 0o755)?;
+        }
+        tree.write(AGENT_PATH, agent::EXECUTABLE, 0o755)?;
+        tree.write(IMAGE_DIGEST_PATH, format!("{}\n", self.digest).as_bytes(), 0o644)
+    }
+}
+
+/// Distribution and suite as the tree says; "unknown" where it does not.
+fn os_release(tree: &Rootfs) -> (String, String) {
+    let text =
+        ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| tree.read_text(path, 64 << 10).ok());
+    let text = text.unwrap_or_default();
+    let value = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        let value = line.trim().trim_matches(['"', '\'']);
+        (!value.is_empty()).then(|| tame(value, 64))
+    };
+    let distribution = value("ID").unwrap_or_else(|| "unknown".into());
+    let suite = value("VERSION_CODENAME").or_else(|| value("VERSION_ID")).unwrap_or_else(|| "unknown".into());
+    (distribution, suite)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    fn rootfs(os_release: Option<&str>) -> (tempfile::TempDir, Rootfs) {
+        let dir = tempfile::tempdir().unwrap();
+        if let Some(text) = os_release {
+            fs::create_dir(dir.path().join("etc")).unwrap();
+            fs::write(dir.path().join("etc/os-release"), text).unwrap();
+        }
+        let rootfs = Rootfs::open(dir.path()).unwrap();
+        (dir, rootfs)
+    }
+
+    #[test]
+    fn the_digest_is_of_root_file_system_and_agent() {
+        assert_eq!(digest("aa", "bb"), sha256("bootrace image 1\naa\nbb"));
+        assert_ne!(digest("aa", "bb"), digest("aa", "bc"));
+        assert_ne!(digest("aa", "bb"), digest("ab", "bb"));
+    }
+
+    #[test]
+    fn the_tree_gets_agent_digest_and_mount_points() {
+        let (dir, _) = rootfs(None);
+        let facts = Facts { digest: "d1".into(), image: "test".into() };
+        let found = facts.complete(dir.path()).unwrap();
+        assert_eq!((found.distribution.as_str(), found.suite.as_str()), ("unknown", "unknown"));
+        assert!(found.fits_vm.is_err());
+        let path = |path: &str| dir.path().join(path.trim_start_matches('/'));
+        assert_eq!(fs::read(path(AGENT_PATH)).unwrap(), agent::EXECUTABLE);
+        assert_eq!(fs::metadata(path(AGENT_PATH)).unwrap().permissions().mode() & 0o7777, 0o755);
+        assert_eq!(fs::read_to_string(path(IMAGE_DIGEST_PATH)).unwrap(), "d1\n");
+        assert_eq!(fs::metadata(path("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
+        for dir in ["proc", "sys", "dev", "run/bootrace"] {
+            assert!(path(dir).is_dir(), "{dir}");
+        }
+    }
+
+    #[test]
+    fn distribution_and_suite_are_what_os_release_says_and_tamed() {
+        let (_dir, tree) = rootfs(Some("NAME=\"Debian\"\nID=debian\nVERSION_CODENAME=bookworm\n"));
+        assert_eq!(os_release(&tree), ("debian".into(), "bookworm".into()));
+        let (_dir, tree) = rootfs(Some("ID=\"alpine\"\nVERSION_ID=3.20\u{1b}[2J\n"));
+        assert_eq!(os_release(&tree), ("alpine".into(), "3.20\\u{1b}[2J".into()));
+    }
+}

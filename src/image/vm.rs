@@ -1,0 +1,212 @@
+//! The form for direct-boot VMs: disk, overlay template, kernel, initramfs.
+
+use std::{
+    fs::{self, File},
+    io::BufWriter,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    VmFiles,
+    cache::open_up,
+    error::Error,
+    initramfs::{self, Module},
+    job::Job,
+    kernel,
+    manifest::{Manifest, sum_file},
+    suite::EPOCH,
+    tool::Tool,
+    tree::Tree,
+};
+use crate::agent;
+
+const DISK: &str = "disk.raw";
+const OVERLAY: &str = "overlay.qcow2";
+const KERNEL: &str = "vmlinuz";
+const INITRAMFS: &str = "initramfs.cpio";
+/// Room that a guest finds on its disk, in bytes; a hole in the file.
+const SLACK: u64 = 1 << 30;
+/// No module is larger, in bytes.
+const MAX_MODULE: u64 = 64 << 20;
+
+/// What the manifest says of a VM's files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct About {
+    /// Where the overlay looks for its backing file: the disk's absolute path.
+    backing: PathBuf,
+    pub disk_bytes: u64,
+}
+
+pub(super) fn place(image: &Path) -> PathBuf {
+    image.join("vm")
+}
+
+/// `None` also if the cache has been moved: the overlay would point elsewhere.
+pub(super) fn find(image: &Path) -> Option<(VmFiles, About)> {
+    let dir = place(image);
+    let about = Manifest::<About>::load(&dir)?.about;
+    let [kernel, initramfs, disk, overlay] = [KERNEL, INITRAMFS, DISK, OVERLAY].map(|name| dir.join(name));
+    let files = VmFiles { kernel, initramfs, disk, overlay };
+    (about.backing == files.disk).then_some((files, about))
+}
+
+/// Makes all files. The caller holds the image's build lock.
+pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(VmFiles, About), Error> {
+    let begun = Instant::now();
+    let temp = job.cache.temp()?;
+    let backing = place(image).join(DISK);
+    let size = {
+        let root = tree.root.clone();
+        job.blocking(move || Size::of(&root)).await?
+    };
+    let boot = boot_files(job, tree, temp.path());
+    let disk = disk_files(job, tree, temp.path(), &backing, size);
+    let (boot, disk) = tokio::join!(boot, disk);
+    boot?;
+    disk?;
+    let dir = temp.path().to_path_buf();
+    job.blocking(move || seal(&dir, backing)).await?;
+    temp.put(&place(image), job.cache)?;
+    job.say(format!("made the VM's files in {:.1} s", begun.elapsed().as_secs_f64()));
+    find(image).ok_or_else(|| Error::Cache {
+        dir: place(image),
+        why: "what was just put there is gone; does something else clean this directory?".into(),
+    })
+}
+
+/// Makes the files readable and writes the manifest.
+fn seal(dir: &Path, backing: PathBuf) -> Result<(), Error> {
+    let mut files = Vec::new();
+    for name in [DISK, OVERLAY, KERNEL, INITRAMFS] {
+        open_up(&dir.join(name))?;
+        files.push((name, sum_file(&dir.join(name))?));
+    }
+    let disk = dir.join(DISK);
+    let meta = fs::metadata(&disk).map_err(Error::io("reading", &disk))?;
+    Manifest::new(About { backing, disk_bytes: meta.blocks() * 512 }, files).write(dir)
+}
+
+/// What a disk must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Size {
+    inodes: u64,
+    bytes: u64,
+}
+
+impl Size {
+    const INODE: u64 = 256;
+
+    fn of(root: &Path) -> Result<Size, Error> {
+        let mut size = Size { inodes: 0, bytes: 0 };
+        let mut dirs = vec![root.to_path_buf()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir).map_err(Error::io("listing", &dir))? {
+                let entry = entry.map_err(Error::io("listing", &dir))?;
+                let meta = entry.metadata().map_err(Error::io("reading", entry.path()))?;
+                size.inodes += 1;
+                size.bytes += meta.len().next_multiple_of(4096);
+                if meta.is_dir() {
+                    dirs.push(entry.path());
+                }
+            }
+        }
+        // As many again for the guest, and what a file system of that size would have anyway.
+        let inodes = size.inodes * 2 + SLACK / 16384;
+        // Extent trees, directories and group descriptors: a twentieth is more than they take.
+        let bytes = size.bytes + size.bytes / 20 + inodes * Self::INODE + SLACK;
+        Ok(Size { inodes, bytes: bytes.next_multiple_of(1 << 20) })
+    }
+}
+
+/// The disk and the overlay on it, which names the disk where it will be.
+async fn disk_files(job: &Job<'_>, tree: &Tree, dir: &Path, backing: &Path, size: Size) -> Result<(), Error> {
+    let uuid = uuid(&tree.about.digest);
+    let disk = Tool::new("mke2fs")
+        // Both: which of them a version of e2fsprogs knows depends.
+        .env("SOURCE_DATE_EPOCH", EPOCH)
+        .env("E2FSPROGS_FAKE_TIME", EPOCH)
+        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-L", "bootrace"])
+        .args(["-U", &uuid, "-N", &size.inodes.to_string()])
+        // Inode tables that count as written, or the guest's kernel would write them while it is measured.
+        .args(["-E", &format!("hash_seed={uuid},root_owner=0:0,lazy_itable_init=0")])
+        .arg("-d")
+        .arg(&tree.root)
+        .arg(dir.join(DISK))
+        .arg(format!("{}k", size.bytes >> 10));
+    let overlay = Tool::new("qemu-img")
+        .args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b"])
+        .arg(backing)
+        .arg(dir.join(OVERLAY))
+        .arg(size.bytes.to_string());
+    disk.run(&job.cancel).await?;
+    overlay.run(&job.cancel).await
+}
+
+/// A UUID that follows from the digest, so that the same image has the same disk.
+fn uuid(digest: &str) -> String {
+    let hex: String = digest.chars().chain(std::iter::repeat('0')).take(32).collect();
+    // Version 8 (custom) and the RFC 9562 variant.
+    format!("{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
+}
+
+async fn boot_files(job: &Job<'_>, tree: &Tree, dir: &Path) -> Result<(), Error> {
+    let no_kernel = |why| Error::NoKernel { image: tree.about.source.clone(), why };
+    let root = tree.open()?;
+    let kernel = kernel::find(&root).map_err(no_kernel)?;
+    let paths = kernel::modules(&root, &kernel).map_err(no_kernel)?;
+
+    let path = dir.join(KERNEL);
+    let mut from = root.file(&kernel.image).map_err(Error::io("reading the image's", &kernel.image))?;
+    let mut to = File::create_new(&path).map_err(Error::io("creating", &path))?;
+    std::io::copy(&mut from, &mut to).map_err(Error::io("writing", &path))?;
+
+    let mut modules = Vec::new();
+    for path in paths {
+        let name = kernel::name(&path).ok_or_else(|| no_kernel(format!("{path} is no module's name")))?;
+        let compressed = [(".xz", "xz"), (".zst", "zstd"), (".gz", "gzip")];
+        let unpacker = compressed.iter().find(|(ending, _)| path.ends_with(ending)).map(|(_, tool)| *tool);
+        let content = match unpacker {
+            None => root.read(&path, MAX_MODULE).map_err(Error::io("reading the image's", &path))?,
+            Some(tool) => {
+                let file = root.file(&path).map_err(Error::io("reading the image's", &path))?;
+                Tool::new(tool).arg("-dc").stdin(file).output(MAX_MODULE, &job.cancel).await?
+            }
+        };
+        modules.push(Module { name, content });
+    }
+    let path = dir.join(INITRAMFS);
+    let write = || {
+        let mut file = BufWriter::new(File::create_new(&path)?);
+        initramfs::write(&mut file, agent::EXECUTABLE, &modules)?;
+        file.into_inner()?;
+        Ok(())
+    };
+    write().map_err(Error::io("writing", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_has_room_for_its_content_its_inodes_and_a_gibibyte() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = Size::of(dir.path()).unwrap();
+        assert!(empty.bytes > SLACK && empty.bytes.is_multiple_of(1 << 20));
+        fs::create_dir(dir.path().join("sub")).unwrap();
+        File::create(dir.path().join("sub/large")).unwrap().set_len(100 << 20).unwrap();
+        let size = Size::of(dir.path()).unwrap();
+        assert_eq!(size.inodes, empty.inodes + 4);
+        assert!(size.bytes >= empty.bytes + (100 << 20));
+    }
+
+    #[test]
+    fn the_disks_uuid_follows_from_the_digest() {
+        let digest = "0123456789abcdef".repeat(4);
+        assert_eq!(uuid(&digest), "01234567-89ab-8def-8123-456789abcdef");
+    }
+}

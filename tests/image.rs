@@ -1,0 +1,494 @@
+//! Images from each kind of source, in each form, in a cache of their own.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::Write,
+    net::TcpListener,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Mutex,
+    time::Duration,
+};
+
+use bollard::{
+    Docker,
+    query_parameters::{
+        CreateImageOptionsBuilder, ListContainersOptionsBuilder, PushImageOptionsBuilder, RemoveImageOptions,
+        RemoveImageOptionsBuilder,
+    },
+};
+use bootrace::{
+    agent,
+    image::{self, Cache, Error, Forms, Image, Prune},
+    scenario,
+};
+use futures_util::TryStreamExt;
+
+const ALL: Forms = Forms { tree: true, docker: true, vm: true };
+const TREE: Forms = Forms { tree: true, docker: false, vm: false };
+const DOCKER: Forms = Forms { tree: false, docker: true, vm: false };
+
+/// A cache in a directory of its own; its Docker images go with it.
+struct Fixture {
+    dir: tempfile::TempDir,
+    cache: Cache,
+    log: Mutex<Vec<String>>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let cache = Cache::open(Some(dir.path().join("cache"))).unwrap();
+        Fixture { dir, cache, log: Mutex::default() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    async fn ensure(&self, spec: &scenario::Image, forms: Forms) -> Result<Image, Error> {
+        let log = |line: &str| self.log.lock().unwrap().push(line.to_string());
+        image::ensure(spec, self.dir.path(), forms, &self.cache, &log).await
+    }
+
+    /// What was said since it was last asked for.
+    fn said(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
+    fn in_cache(&self, part: &str) -> Vec<PathBuf> {
+        fs::read_dir(self.cache.dir().join(part)).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// A tiny root file system that differs from every other test's; with a kernel that only looks like one.
+    fn root(&self, kernel: bool) -> PathBuf {
+        let root = self.path("root");
+        let write = |path: &str, content: &[u8]| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        };
+        write("etc/os-release", b"ID=tiny\nVERSION_CODENAME=one\n");
+        write("etc/unique", self.dir.path().to_string_lossy().as_bytes());
+        write("dev/leftover", b"");
+        write("src/dev/kept", b"");
+        write("bin/su", b"set-user-ID");
+        fs::set_permissions(root.join("bin/su"), fs::Permissions::from_mode(0o4755)).unwrap();
+        write("home/file", b"owned");
+        chown(root.join("home/file"), Some(1234), Some(5678)).unwrap();
+        rustix::fs::setxattr(root.join("home/file"), "user.note", b"kept", rustix::fs::XattrFlags::empty())
+            .unwrap();
+        if kernel {
+            write("boot/vmlinuz-1.0-test", b"kernel");
+            fs::set_permissions(root.join("boot/vmlinuz-1.0-test"), fs::Permissions::from_mode(0o600))
+                .unwrap();
+            let modules = "lib/modules/1.0-test";
+            write(
+                &format!("{modules}/modules.dep"),
+                b"k/virtio.ko.gz:\nk/virtio_pci.ko.zst: k/virtio.ko.gz\nk/virtio_blk.ko: k/virtio.ko.gz\nk/ext4.ko.xz:\n",
+            );
+            write(&format!("{modules}/modules.builtin"), b"k/virtio_console.ko\n");
+            for (name, packer) in [("virtio.ko", "gzip"), ("virtio_pci.ko", "zstd"), ("ext4.ko", "xz")] {
+                write(&format!("{modules}/k/{name}"), name.as_bytes());
+                let packer =
+                    Command::new(packer).arg("-q").arg(root.join(modules).join("k").join(name)).status();
+                assert!(packer.unwrap().success());
+            }
+            write(&format!("{modules}/k/virtio_blk.ko"), b"virtio_blk.ko");
+        }
+        root
+    }
+
+    fn tarball(&self, kernel: bool) -> scenario::Image {
+        let root = self.root(kernel);
+        let mut tar = Command::new("tar");
+        tar.args(["--xattrs", "-czf"]).arg(self.path("root.tar.gz")).arg("-C").arg(root).arg(".");
+        assert!(tar.status().unwrap().success());
+        scenario::Image { tarball: Some("root.tar.gz".into()), ..nothing() }
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let cache = self.cache.clone();
+        let prune = move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(image::prune(&cache, Prune::All)).map(|_| ())
+        };
+        // A runtime can't be started within another.
+        let pruned = std::thread::spawn(prune).join();
+        if !std::thread::panicking() {
+            pruned.unwrap().unwrap();
+        }
+    }
+}
+
+fn nothing() -> scenario::Image {
+    scenario::Image { suite: None, fallback: None, ..scenario::Image::default() }
+}
+
+fn output(program: &str, args: &[&str], path: &Path) -> String {
+    let output = Command::new(program).args(args).arg(path).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker and root: scripts/test runs it"]
+async fn a_tarball_becomes_every_form_of_the_same_files() {
+    let fixture = Fixture::new();
+    let image = fixture.ensure(&fixture.tarball(true), ALL).await.unwrap();
+    let digest = image.info.digest.as_str();
+    assert_eq!((image.info.distribution.as_str(), image.info.suite.as_str()), ("tiny", "one"));
+    assert_eq!(image.info.kernel.as_deref(), Some("1.0-test"));
+    assert!(image.info.source.starts_with("tarball: "));
+    assert!(!image.info.fallback);
+    assert_eq!(image.agent_digest, agent::digest());
+
+    let tree = image.tree.unwrap();
+    let owned = fs::metadata(tree.join("home/file")).unwrap();
+    assert_eq!((owned.uid(), owned.gid()), (1234, 5678));
+    assert_eq!(fs::metadata(tree.join("bin/su")).unwrap().mode() & 0o7777, 0o4755);
+    let mut note = [0; 16];
+    let length = rustix::fs::getxattr(tree.join("home/file"), "user.note", &mut note[..]).unwrap();
+    assert_eq!(&note[..length], b"kept");
+    assert_eq!(fs::read(tree.join("usr/lib/bootrace/agent")).unwrap(), agent::EXECUTABLE);
+    assert_eq!(
+        fs::read_to_string(tree.join("usr/lib/bootrace/image-digest")).unwrap(),
+        format!("{digest}\n")
+    );
+    assert!(tree.join("run/bootrace").is_dir() && tree.join("src/dev/kept").exists());
+    assert!(!tree.join("dev/leftover").exists());
+    let way_in = fs::metadata(tree.parent().unwrap()).unwrap();
+    assert_eq!(way_in.mode() & 0o777, 0o700, "other users can run the image's set-user-ID programs");
+
+    let docker = Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap();
+    let reference = image.docker.unwrap();
+    assert_eq!(reference, format!("bootrace:{}", &digest[..16]));
+    let labels = docker.inspect_image(&reference).await.unwrap().config.unwrap().labels.unwrap();
+    assert_eq!(labels[image::DOCKER_LABEL], digest);
+
+    let vm = image.vm.unwrap();
+    for file in [&vm.disk, &vm.overlay, &vm.kernel, &vm.initramfs] {
+        assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o644, "{}", file.display());
+    }
+    assert_eq!(
+        output("debugfs", &["-R", "cat /usr/lib/bootrace/image-digest"], &vm.disk),
+        format!("{digest}\n")
+    );
+    let stat = output("debugfs", &["-R", "stat /home/file"], &vm.disk);
+    assert!(stat.contains("User:  1234   Group:  5678") && stat.contains("user.note"), "{stat}");
+    let groups = output("dumpe2fs", &[], &vm.disk);
+    let uninitialised: Vec<&str> = groups
+        .lines()
+        .filter(|line| line.starts_with("Group ") && line.contains("csum") && !line.contains("ITABLE_ZEROED"))
+        .collect();
+    assert!(
+        uninitialised.is_empty(),
+        "the guest's kernel would write these while measured: {uninitialised:?}"
+    );
+    let overlay = output("qemu-img", &["info"], &vm.overlay);
+    assert!(overlay.contains(&format!("backing file: {}", vm.disk.display())), "{overlay}");
+    assert_eq!(fs::read(&vm.kernel).unwrap(), b"kernel");
+    let initramfs = String::from_utf8_lossy(&fs::read(&vm.initramfs).unwrap()).into_owned();
+    for (number, name) in ["virtio", "virtio_pci", "virtio_blk", "ext4"].iter().enumerate() {
+        // Name, end of string, padding, content: each module is there unpacked.
+        let entry = format!("modules/{number:02}-{name}.ko\0");
+        let content = initramfs.split(&entry).nth(1).unwrap_or_else(|| panic!("no {entry}"));
+        assert!(content.trim_start_matches('\0').starts_with(&format!("{name}.ko")), "{entry}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker and root: scripts/test runs it"]
+async fn a_second_time_nothing_is_made_and_what_was_lost_is() {
+    let fixture = Fixture::new();
+    let spec = fixture.tarball(true);
+    let first = fixture.ensure(&spec, ALL).await.unwrap();
+    let inodes = |image: &Image| {
+        let vm = image.vm.as_ref().unwrap();
+        [image.tree.as_ref().unwrap(), &vm.disk].map(|path| fs::metadata(path).unwrap().ino())
+    };
+    let made = inodes(&first);
+    fixture.said();
+    let second = fixture.ensure(&spec, ALL).await.unwrap();
+    assert_eq!(fixture.said(), [] as [&str; 0]);
+    assert_eq!(inodes(&second), made);
+    assert_eq!(second.info, first.info);
+
+    let docker = Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap();
+    let reference = first.docker.as_ref().unwrap();
+    docker.remove_image(reference, None::<RemoveImageOptions>, None).await.unwrap();
+    File::options().write(true).open(&first.vm.as_ref().unwrap().disk).unwrap().set_len(4096).unwrap();
+    let third = fixture.ensure(&spec, ALL).await.unwrap();
+    docker.inspect_image(third.docker.as_ref().unwrap()).await.unwrap();
+    assert_eq!(inodes(&third)[0], made[0]);
+    assert!(fs::metadata(&third.vm.as_ref().unwrap().disk).unwrap().len() > 4096);
+    assert_eq!(third.info, first.info);
+}
+
+#[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn of_two_that_want_the_same_image_one_makes_it_and_the_other_waits() {
+    let fixture = Fixture::new();
+    let spec = fixture.tarball(true);
+    // The kernel's locks tell processes and threads with files of their own apart alike.
+    let ensure = || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(fixture.ensure(&spec, Forms { vm: true, ..TREE })).unwrap()
+    };
+    let images = std::thread::scope(|scope| {
+        [scope.spawn(ensure), scope.spawn(ensure)].map(|thread| thread.join().unwrap())
+    });
+    assert_eq!(images[0].info, images[1].info);
+    let said = fixture.said();
+    let count = |start: &str| said.iter().filter(|line| line.starts_with(start)).count();
+    assert_eq!(count("made the root file system"), 1, "{said:?}");
+    assert_eq!(count("made the VM's files"), 1, "{said:?}");
+    assert!(count("another bootrace is making") > 0, "{said:?}");
+    assert_eq!(fixture.in_cache("tmp"), [] as [PathBuf; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: scripts/test runs it"]
+async fn an_image_without_kernel_does_for_a_bare_process_and_a_vm_is_told_what_to_add() {
+    let fixture = Fixture::new();
+    let spec = fixture.tarball(false);
+    let error = fixture.ensure(&spec, Forms { vm: true, ..TREE }).await.unwrap_err().to_string();
+    assert!(
+        error.contains("there is no /boot/vmlinuz-*; add the distribution's kernel to packages"),
+        "{error}"
+    );
+    let image = fixture.ensure(&spec, TREE).await.unwrap();
+    assert_eq!(image.info.kernel, None);
+    assert!(image.vm.is_none() && image.docker.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: scripts/test runs it"]
+async fn what_is_no_archive_makes_no_image_and_leaves_nothing_half_made() {
+    let fixture = Fixture::new();
+    let spec = fixture.tarball(false);
+    let whole = fs::read(fixture.path("root.tar.gz")).unwrap();
+    for content in [&whole[..whole.len() / 2], b"this is no archive"] {
+        fs::write(fixture.path("root.tar.gz"), content).unwrap();
+        let error = fixture.ensure(&spec, TREE).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("the root file system of the tarball ") && error.contains("root.tar.gz: "),
+            "{error}"
+        );
+        assert!(error.contains("it can't be unpacked, tar ended with exit code 2: "), "{error}");
+        assert_eq!(fixture.in_cache("tmp"), [] as [PathBuf; 0]);
+        assert!(image::list(&fixture.cache).await.unwrap().is_empty());
+    }
+    fs::write(fixture.path("root.tar.gz"), &whole).unwrap();
+    let image = fixture.ensure(&spec, TREE).await.unwrap();
+
+    // The same for an archive that was sound once.
+    for base in fixture.in_cache("bases") {
+        let tar = base.join("base.tar");
+        fs::write(&tar, vec![0xff; fs::metadata(&tar).unwrap().len() as usize]).unwrap();
+    }
+    fs::remove_dir_all(image.tree.as_ref().unwrap().parent().unwrap()).unwrap();
+    let error = fixture.ensure(&spec, TREE).await.unwrap_err().to_string();
+    assert!(error.contains("its archive in the cache was damaged and is removed now: try again"), "{error}");
+    assert_eq!(fixture.ensure(&spec, TREE).await.unwrap().info, image.info);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker and root: scripts/test runs it"]
+async fn an_image_is_listed_checked_and_pruned_but_not_while_a_run_has_it() {
+    let fixture = Fixture::new();
+    let image = fixture.ensure(&fixture.tarball(true), ALL).await.unwrap();
+    let listed = image::list(&fixture.cache).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].digest, image.info.digest);
+    assert_eq!((listed[0].suite.as_str(), &listed[0].forms[..]), ("tiny/one", &["tree", "docker", "vm"][..]));
+    assert!(listed[0].current && listed[0].bytes > 0);
+
+    assert_eq!(image::verify(&fixture.cache).unwrap(), [] as [&str; 0]);
+    let kernel = &image.vm.as_ref().unwrap().kernel;
+    fs::write(kernel, b"KERNEL").unwrap();
+    let wrong = image::verify(&fixture.cache).unwrap();
+    assert!(wrong.len() == 1 && wrong[0].contains("vmlinuz: sha256 is"), "{wrong:?}");
+
+    let digest = image.info.digest.clone();
+    assert_eq!(image::prune(&fixture.cache, Prune::All).await.unwrap().in_use, [digest.as_str()]);
+    assert!(image.tree.as_ref().unwrap().is_dir());
+    let reference = image.docker.clone().unwrap();
+    drop(image);
+    assert_eq!(image::prune(&fixture.cache, Prune::Stale).await.unwrap().removed, [] as [&str; 0]);
+    let pruned = image::prune(&fixture.cache, Prune::All).await.unwrap();
+    assert!(pruned.removed.contains(&digest) && pruned.in_use.is_empty(), "{pruned:?}");
+    for part in ["images", "bases", "tmp", "choices"] {
+        assert_eq!(fixture.in_cache(part), [] as [PathBuf; 0], "{part}");
+    }
+    let docker = Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap();
+    assert!(docker.inspect_image(&reference).await.is_err());
+}
+
+/// A registry on a port of its own, gone when dropped.
+struct Registry {
+    address: String,
+    server: Child,
+}
+
+impl Registry {
+    fn start(fixture: &Fixture) -> Registry {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let storage = fixture.path("registry");
+        let config = fixture.path("registry.yml");
+        let mut file = File::create(&config).unwrap();
+        write!(
+            file,
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {free}}}\n",
+            storage.display()
+        )
+        .unwrap();
+        let server = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let server = server.expect("docker-registry can be started: its Debian package has the same name");
+        Registry { address: free.to_string(), server }
+    }
+
+    async fn answers(&self) {
+        while tokio::net::TcpStream::connect(&self.address).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker, docker-registry and root: scripts/test runs it"]
+async fn a_registrys_image_is_pulled_and_what_it_does_not_have_is_said() {
+    let fixture = Fixture::new();
+    let registry = Registry::start(&fixture);
+    registry.answers().await;
+    let docker = Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap();
+    let name = format!("{}/tiny", registry.address);
+    let reference = format!("{name}:1");
+
+    let tar = fixture.path("layer.tar");
+    let root = fixture.root(false);
+    assert!(
+        Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").status().unwrap().success()
+    );
+    let body = bollard::body_full(fs::read(&tar).unwrap().into());
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(&name).tag("1").build();
+    let imported: Vec<_> = docker.create_image(Some(options), Some(body), None).try_collect().await.unwrap();
+    assert!(!imported.is_empty());
+    let options = PushImageOptionsBuilder::new().tag("1").build();
+    let _pushed: Vec<_> = docker.push_image(&name, Some(options), None).try_collect().await.unwrap();
+    let remove = || RemoveImageOptionsBuilder::new().force(true).build();
+    docker.remove_image(&reference, Some(remove()), None).await.unwrap();
+
+    let spec = scenario::Image { registry: Some(reference.clone()), ..nothing() };
+    let image = fixture.ensure(&spec, Forms { docker: true, ..TREE }).await.unwrap();
+    let tree = image.tree.as_ref().unwrap();
+    assert_eq!(fs::metadata(tree.join("home/file")).unwrap().uid(), 1234);
+    assert!(!tree.join(".dockerenv").exists());
+    assert!(image.info.source.starts_with(&format!("registry: {name}@sha256:")), "{}", image.info.source);
+    assert_eq!((image.info.distribution.as_str(), image.info.kernel.as_ref()), ("tiny", None));
+
+    // No shell in it: packages can't be added, and the container is gone all the same.
+    let with_packages = scenario::Image { packages: vec!["hello".into()], ..spec.clone() };
+    let error = fixture.ensure(&with_packages, DOCKER).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("Docker would not start the container that packages are added in: "),
+        "{error}"
+    );
+    let options = ListContainersOptionsBuilder::new().all(true);
+    let filters = HashMap::from([("ancestor", vec![reference.as_str()])]);
+    let containers = docker.list_containers(Some(options.filters(&filters).build())).await.unwrap();
+    assert!(containers.is_empty(), "{containers:?}");
+
+    let missing = scenario::Image { registry: Some(format!("{name}:2")), ..nothing() };
+    let error = fixture.ensure(&missing, DOCKER).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("{name}:2 can't be had")) && error.contains("not found"), "{error}");
+    docker.remove_image(&reference, Some(remove()), None).await.unwrap();
+}
+
+fn processes_of(cache: &Cache) -> usize {
+    let needle = cache.dir().join("tmp").to_string_lossy().into_owned();
+    let environs = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        fs::read(format!("/proc/{pid}/environ")).ok()
+    });
+    environs.filter(|environ| String::from_utf8_lossy(environ).contains(&needle)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, mmdebstrap and a Debian mirror: scripts/test runs it"]
+async fn a_build_that_is_given_up_leaves_no_process_no_mount_and_no_entry() {
+    let fixture = Fixture::new();
+    let spec = scenario::Image { suite: Some("debian/bookworm".into()), ..nothing() };
+    let unpacking = async {
+        // mmdebstrap, apt and dpkg, and something written.
+        while processes_of(&fixture.cache) < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        image = fixture.ensure(&spec, TREE) => panic!("it was not given up: {image:?}"),
+        () = unpacking => {}
+    }
+    assert_eq!(processes_of(&fixture.cache), 0);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&*fixture.cache.dir().to_string_lossy()), "{mounts}");
+    for part in ["tmp", "bases", "images"] {
+        assert_eq!(fixture.in_cache(part), [] as [PathBuf; 0], "{part}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker, root, mmdebstrap and a Debian mirror: scripts/test runs it"]
+async fn a_mirror_that_does_not_answer_means_the_fallback_which_is_said_each_time() {
+    let fixture = Fixture::new();
+    let spec = scenario::Image {
+        // Nothing listens there. The keyring is only there to be found.
+        mirror: Some("http://127.0.0.1:9/ubuntu".into()),
+        keyring: Some("/usr/share/keyrings/debian-archive-keyring.gpg".into()),
+        ..scenario::Image::default()
+    };
+    let image = fixture.ensure(&spec, ALL).await.unwrap();
+    let reason = image.info.fallback_reason.clone().unwrap();
+    assert!(reason.starts_with("ubuntu/noble from http://127.0.0.1:9/ubuntu can't be had: mmdebstrap ended"));
+    assert!(reason.contains("Could not connect to 127.0.0.1:9"), "{reason}");
+    assert!(image.info.fallback);
+    assert_eq!((image.info.distribution.as_str(), image.info.suite.as_str()), ("debian", "bookworm"));
+    assert!(!image.info.source.contains("127.0.0.1"), "{}", image.info.source);
+    assert!(image.info.kernel.as_ref().unwrap().contains("cloud"), "{:?}", image.info.kernel);
+    let said = fixture.said();
+    assert!(
+        said.iter().any(|line| line.starts_with("using debian/bookworm in its place: ubuntu/noble")),
+        "{said:?}"
+    );
+
+    let tree = image.tree.as_ref().unwrap();
+    assert!(!tree.join("etc/apt/apt.conf.d/99mmdebstrap").exists(), "the build's options are still in it");
+    assert!(fs::metadata(tree.join("tmp")).unwrap().mode() & 0o1000 != 0);
+    let initramfs = fs::read(&image.vm.as_ref().unwrap().initramfs).unwrap();
+    let initramfs = String::from_utf8_lossy(&initramfs);
+    let at = |name: &str| initramfs.find(&format!("-{name}.ko\0")).unwrap_or_else(|| panic!("no {name}"));
+    for module in ["virtio_pci", "virtio_console", "virtio_blk"] {
+        assert!(at("virtio_ring") < at(module) && at("virtio") < at(module), "{module}");
+    }
+
+    let again = fixture.ensure(&spec, ALL).await.unwrap();
+    assert_eq!(again.info, image.info);
+    let said = fixture.said();
+    assert!(said.len() == 1 && said[0].starts_with("using debian/bookworm in its place"), "{said:?}");
+}
