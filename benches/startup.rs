@@ -10,8 +10,8 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
-    path::{Path, PathBuf},
+    env,
+    path::Path,
     process::{Command, ExitCode},
     time::Duration,
 };
@@ -22,7 +22,7 @@ use bootrace::{
         Failure,
         run::{Finished, Options, run},
     },
-    scenario::{self, Scenario},
+    scenario,
 };
 use criterion::{BenchmarkId, Criterion};
 use replay::Metric;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     match bench(criterion) {
         Ok(complete) => ExitCode::from(u8::from(!complete)),
         Err(failure) => {
-            eprintln!("error: {failure}");
+            failure.print();
             ExitCode::from(failure.code())
         }
     }
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
 /// False when a target has no good sample.
 fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
     let name = env::var("BOOTRACE_SCENARIO").unwrap_or_else(|_| "quickstart".to_owned());
-    let scenario = scenario(&name).map_err(Failure::Usage)?;
+    let (scenario, _) = scenario::find(&name).map_err(|e| Failure::Usage(e.into()))?;
     let metrics = match scenario.workload.work {
         Some(_) => &[Metric::Startup, Metric::Work][..],
         None => &[Metric::Startup],
@@ -102,27 +102,6 @@ fn pretend(criterion: &mut Criterion, scenario: &str, metrics: &[Metric], target
         }
     }
     group.finish();
-}
-
-/// The scenario as [`run`] will read it: needed before, for its name and its targets.
-fn scenario(name: &str) -> anyhow::Result<Scenario> {
-    let file = match name {
-        "quickstart" => None,
-        path if path.contains('/') || path.ends_with(".toml") => Some(PathBuf::from(path)),
-        name => Some(Path::new("scenarios").join(name).with_extension("toml")),
-    };
-    let text = match &file {
-        None => Ok(scenario::QUICKSTART.to_owned()),
-        Some(path) => fs::read_to_string(path),
-    };
-    let mut scenario: Scenario = text
-        .map_err(anyhow::Error::new)
-        .and_then(|text| Ok(toml::from_str(&text)?))
-        .with_context(|| format!("BOOTRACE_SCENARIO={name}"))?;
-    for target in scenario.targets.iter_mut().filter(|t| t.name.is_empty()) {
-        target.name = format!("{:?}", target.kind).to_lowercase();
-    }
-    Ok(scenario)
 }
 
 /// Whether criterion was asked to measure: not with `--list` or `--test`, nor under `cargo test`,

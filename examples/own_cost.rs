@@ -80,7 +80,13 @@ fn ratio(ours: &[f64], plain: &[f64]) -> String {
     let pairs: Vec<_> = plain.iter().copied().zip(ours.iter().copied()).collect();
     let paired = match Ranks::default().ratio(&pairs, 0.99) {
         Some(r) => match r.interval {
-            Some(i) => format!("{:.3}, {:.1} % interval {:.3} to {:.3}", r.estimate, i.coverage * 100.0, i.low, i.high),
+            Some(i) => format!(
+                "{:.3}, {:.1} % interval {:.3} to {:.3}",
+                r.estimate,
+                i.coverage * 100.0,
+                i.low,
+                i.high
+            ),
             None => format!("{:.3}, too few rounds for an interval", r.estimate),
         },
         None => "none".into(),
@@ -110,10 +116,12 @@ impl Bench {
         scenario.workload.work = None;
         let cache = Cache::open(None)?;
         let log = |line: &str| eprintln!("{line}");
-        let image = image::ensure(&scenario.image, &folder, Forms::of(&scenario.targets), &cache, &log).await?;
+        let image =
+            image::ensure(&scenario.image, &folder, Forms::of(&scenario.targets), &cache, &log).await?;
         let docker_image = image.docker.context("no Docker image")?;
         let vm = image.vm.context("no VM files")?;
-        let spec = |kind| scenario.targets.iter().find(|t| t.kind == kind).context("quickstart has every target");
+        let spec =
+            |kind| scenario.targets.iter().find(|t| t.kind == kind).context("quickstart has every target");
         let resources = &scenario.resources;
         let docker = Docker::connect(spec(Kind::Docker)?, resources, false, docker_image.clone()).await?;
         let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, vm.clone()).await?;
@@ -160,7 +168,12 @@ impl Bench {
         let begin = Moment::now();
         let mut child = command.spawn().context("running docker run")?;
         let mut byte = [0];
-        child.stdout.take().context("no standard output")?.read_exact(&mut byte).context("docker run printed nothing")?;
+        child
+            .stdout
+            .take()
+            .context("no standard output")?
+            .read_exact(&mut byte)
+            .context("docker run printed nothing")?;
         let ns = Moment::now().since(begin);
         quietly("docker", &["rm", "--force", &ticket.instance])?;
         child.wait()?;
@@ -187,7 +200,12 @@ impl Bench {
         };
         let mut command = Command::new(format!("qemu-system-{}", std::env::consts::ARCH));
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.args(["-machine", &format!("{},accel={accel}", xml::MACHINE), "-cpu", &format!("{cpu}{options}")]);
+        command.args([
+            "-machine",
+            &format!("{},accel={accel}", xml::MACHINE),
+            "-cpu",
+            &format!("{cpu}{options}"),
+        ]);
         command.args(["-m", &format!("{}M", self.scenario.resources.memory.0 >> 20)]);
         command.args(["-smp", &self.scenario.resources.cpus.to_string()]);
         command.arg("-kernel").arg(&self.vm.kernel).arg("-initrd").arg(&self.vm.initramfs);
@@ -196,7 +214,10 @@ impl Bench {
         command.args(["-drive", &format!("if=none,id=disk,format=qcow2,file={}", disk.display())]);
         command.args(["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-serial-pci"]);
         command.args(["-chardev", &format!("socket,id=control,path={}", ticket.socket().display())]);
-        command.args(["-device", &format!("virtserialport,chardev=control,name={}", bootrace_agent::protocol::PORT_NAME)]);
+        command.args([
+            "-device",
+            &format!("virtserialport,chardev=control,name={}", bootrace_agent::protocol::PORT_NAME),
+        ]);
         let (ns, mut child) = self.until_ready(ticket, command).await?;
         child.kill()?;
         child.wait()?;
@@ -221,7 +242,8 @@ impl Bench {
                 }
             }
         };
-        let ns = tokio::time::timeout(self.scenario.sampling.timeout.0, ready).await.context("never ready")??;
+        let ns =
+            tokio::time::timeout(self.scenario.sampling.timeout.0, ready).await.context("never ready")??;
         Ok((ns, child))
     }
 }

@@ -130,9 +130,13 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
 
 /// How much of the run's wall time this sample spent being measured, in ns.
 fn measured(sample: &Sample, scenario: &Scenario) -> u64 {
-    let settled = if sample.outcome == Outcome::Ok { scenario.sampling.settle.0.as_nanos() as u64 } else { 0 };
+    let settled =
+        if sample.outcome == Outcome::Ok { scenario.sampling.settle.0.as_nanos() as u64 } else { 0 };
     let (timeline, cpu) = (&sample.timeline_ns, &sample.cpu_ns);
-    [timeline.startup(), Some(settled), cpu.idle_window, cpu.work_wall, timeline.teardown()].into_iter().flatten().sum()
+    [timeline.startup(), Some(settled), cpu.idle_window, cpu.work_wall, timeline.teardown()]
+        .into_iter()
+        .flatten()
+        .sum()
 }
 
 /// Counts failures in a row while a target has never succeeded (`None` once it has).

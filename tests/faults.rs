@@ -43,7 +43,8 @@ fn a_workload_that_is_not_in_the_image_is_named() {
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn a_workload_that_dies_is_reported_with_its_code_and_last_words() {
-    let bench = scenario("command = [\"sh\", \"-c\", \"echo no luck >&2; exit 7\"]\nready = { line = \"ready\" }");
+    let bench =
+        scenario("command = [\"sh\", \"-c\", \"echo no luck >&2; exit 7\"]\nready = { line = \"ready\" }");
     each_target_fails(&bench, Outcome::Failed, "exit code 7; the end of its output: no luck");
 }
 
@@ -54,17 +55,23 @@ fn a_workload_that_is_never_ready_times_out() {
     each_target_fails(&bench, Outcome::TimedOut, "/run/never has not appeared within 30s (sampling.timeout)");
 }
 
-const GOOD: &str = "command = [\"sh\", \"-c\", \"echo ready; exec sleep infinity\"]\nready = { line = \"ready\" }";
+const GOOD: &str =
+    "command = [\"sh\", \"-c\", \"echo ready; exec sleep infinity\"]\nready = { line = \"ready\" }";
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn an_engine_that_is_down_is_named_with_its_mend() {
-    let docker = scenario(GOOD).command(&["--targets", "docker"]).env("DOCKER_HOST", "unix:///nowhere/docker.sock").output();
-    Ran::new(docker.unwrap(), None).fails(1, &["connecting to Docker at unix:///nowhere/docker.sock", "scripts/setup"]);
+    let docker = scenario(GOOD)
+        .command(&["--targets", "docker"])
+        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        .output();
+    Ran::new(docker.unwrap(), None)
+        .fails(1, &["connecting to Docker at unix:///nowhere/docker.sock", "scripts/setup"]);
 
     let uri = "qemu+unix:///system?socket=/nowhere/libvirt-sock";
     let libvirt = scenario(GOOD).command(&["--targets", "libvirt"]).env("LIBVIRT_DEFAULT_URI", uri).output();
-    Ran::new(libvirt.unwrap(), None).fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "scripts/setup"]);
+    Ran::new(libvirt.unwrap(), None)
+        .fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "scripts/setup"]);
 }
 
 #[test]
@@ -82,11 +89,17 @@ fn a_socket_that_is_forbidden_is_named_with_its_mend() {
     std::fs::copy(env!("CARGO_BIN_EXE_bootrace"), &program).unwrap();
     let run = |target: &str| {
         let mut command = Command::new(&program);
-        command.args(["run", "--targets", target, "--out"]).arg(bench.path().join("out")).arg(bench.path().join("test.toml"));
+        command
+            .args(["run", "--targets", target, "--out"])
+            .arg(bench.path().join("out"))
+            .arg(bench.path().join("test.toml"));
         command.env("BOOTRACE_CACHE", cache.path()).uid(65534).gid(65534);
         Ran::new(command.output().unwrap(), None)
     };
-    run("docker").fails(1, &["connecting to Docker at unix:///var/run/docker.sock", "ermission denied", "docker group"]);
+    run("docker").fails(
+        1,
+        &["connecting to Docker at unix:///var/run/docker.sock", "ermission denied", "docker group"],
+    );
     run("native").fails(1, &["native target", "sudo"]);
 }
 

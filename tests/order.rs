@@ -101,7 +101,11 @@ struct Done {
     left: Vec<std::ffi::OsString>,
 }
 
-async fn run_with(parts: &[(&str, &[Part])], mut watch: Recorder, change: impl FnOnce(&mut Scenario)) -> Done {
+async fn run_with(
+    parts: &[(&str, &[Part])],
+    mut watch: Recorder,
+    change: impl FnOnce(&mut Scenario),
+) -> Done {
     let (dir, log) = (tempfile::tempdir().unwrap(), Log::default());
     let mut job = job(dir.path(), &log, parts);
     // Shorter than a scenario file may ask for: the fake's CPU isn't worth a wait.
@@ -130,14 +134,19 @@ async fn trials_follow_the_plan_one_after_the_other_and_each_is_saved() {
     let planned = plan(3, &scenario.sampling, 7);
     let expected: Vec<String> = planned
         .iter()
-        .flat_map(|t| ["stage", "start", "remove"].map(|what| format!("{what} {}", ["a", "b", "c"][t.target])))
+        .flat_map(|t| {
+            ["stage", "start", "remove"].map(|what| format!("{what} {}", ["a", "b", "c"][t.target]))
+        })
         .collect();
     assert_eq!(done.log, expected);
     assert_eq!(done.watch.saved, (1..=15).collect::<Vec<_>>());
     assert!(done.left.is_empty(), "{:?}", done.left);
     assert!(!results.run.interrupted);
     for (sample, trial) in results.samples.iter().zip(planned) {
-        assert_eq!((sample.round, sample.position, sample.warmup), (trial.round, trial.position, trial.warmup));
+        assert_eq!(
+            (sample.round, sample.position, sample.warmup),
+            (trial.round, trial.position, trial.warmup)
+        );
         assert_eq!(sample.outcome, Outcome::Ok, "{:?}", sample.error);
         let (t, p) = (sample.timeline_ns, sample.timeline_ns.phases().unwrap());
         assert_eq!(p.engine + p.boot + p.launch, t.startup().unwrap());
@@ -155,12 +164,24 @@ async fn trials_follow_the_plan_one_after_the_other_and_each_is_saved() {
 async fn each_failure_is_a_sample_with_its_reason_and_the_run_goes_on() {
     let cases: &[(Part, Outcome, &str)] = &[
         (Part::StartFails, Outcome::Failed, "starting a fake: it was told to fail"),
-        (Part::StartHangs, Outcome::TimedOut, "the engine's start call has not returned within 500ms (sampling.timeout)"),
+        (
+            Part::StartHangs,
+            Outcome::TimedOut,
+            "the engine's start call has not returned within 500ms (sampling.timeout)",
+        ),
         (Part::Silent, Outcome::TimedOut, "the agent has not come up within 500ms"),
         (Part::Foreign, Outcome::Failed, "the agent in the image is not this program's own"),
         (Part::NoProgram, Outcome::Failed, "the agent reports: executing nothing: not found"),
-        (Part::Dies, Outcome::Failed, "the workload ended before it was ready: exit code 3; the end of its output: last words"),
-        (Part::NeverReady, Outcome::TimedOut, "the workload has not printed a line that matches \"ready\" within 500ms"),
+        (
+            Part::Dies,
+            Outcome::Failed,
+            "the workload ended before it was ready: exit code 3; the end of its output: last words",
+        ),
+        (
+            Part::NeverReady,
+            Outcome::TimedOut,
+            "the workload has not printed a line that matches \"ready\" within 500ms",
+        ),
         (Part::Noise, Outcome::Failed, "control stream: a frame of 4294967295 bytes"),
         (Part::WorkFails, Outcome::Failed, "the work command failed: exit code 1"),
     ];
@@ -204,7 +225,9 @@ async fn a_target_that_never_succeeds_is_given_up_and_the_results_say_so() {
 async fn a_stop_half_way_keeps_the_samples_taken_and_removes_what_runs() {
     let stop = CancellationToken::new();
     let watch = Recorder { stop_at: Some((4, stop)), ..Recorder::default() };
-    let done = run_with(&[("a", &[]), ("b", &[])], watch, |s| s.sampling.settle = Span(Duration::from_millis(50))).await;
+    let done =
+        run_with(&[("a", &[]), ("b", &[])], watch, |s| s.sampling.settle = Span(Duration::from_millis(50)))
+            .await;
     let results = done.results.unwrap();
     assert_eq!(results.samples.len(), 4);
     assert!(results.run.interrupted);
@@ -221,7 +244,10 @@ async fn a_stop_during_a_start_call_that_hangs_ends_too() {
         later.cancel();
     });
     let watch = Recorder { stop_at: Some((usize::MAX, stop)), ..Recorder::default() };
-    let done = run_with(&[("a", &[Part::StartHangs])], watch, |s| s.sampling.timeout = Span(Duration::from_millis(50))).await;
+    let done = run_with(&[("a", &[Part::StartHangs])], watch, |s| {
+        s.sampling.timeout = Span(Duration::from_millis(50))
+    })
+    .await;
     assert!(done.results.unwrap().run.interrupted);
     assert!(done.log.last().unwrap().starts_with("remove"), "{:?}", done.log);
 }

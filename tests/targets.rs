@@ -47,7 +47,10 @@ fn one_workload_runs_identically_on_every_target_and_leaves_nothing() {
         assert!(m.cgroup_anon.is_some() && m.cgroup_file.is_some(), "{name}: {m:?}");
         assert_eq!(m.engine_pss.is_none(), name == "native", "{name}: {m:?}");
         assert_eq!(m.daemons.is_none(), name == "native", "{name}: {m:?}");
-        assert!(c.startup.unwrap() > 0 && c.work_host.unwrap() > 0 && c.work_wall.unwrap() > 0, "{name}: {c:?}");
+        assert!(
+            c.startup.unwrap() > 0 && c.work_host.unwrap() > 0 && c.work_wall.unwrap() > 0,
+            "{name}: {c:?}"
+        );
         assert!(c.idle_window.unwrap() >= 500_000_000, "{name}: {c:?}");
     }
     let footprint = |name: &str| {

@@ -22,14 +22,16 @@ pub struct Options {
 /// # Errors
 /// When something was found and could not be removed.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     runtime.block_on(clean(options.all)).map_err(Failure::Run)
 }
 
 async fn clean(all: bool) -> anyhow::Result<()> {
     let cache = Cache::open(None)?;
     let alive = if all { Vec::new() } else { runner::Lock::held(&cache.instances_dir())? };
-    let keep = move |name: &str| alive.iter().any(|tag| name.strip_prefix(tag).is_some_and(|n| n.starts_with('-')));
+    let keep =
+        move |name: &str| alive.iter().any(|tag| name.strip_prefix(tag).is_some_and(|n| n.starts_with('-')));
     let mut removed = Vec::new();
     let mut failed = false;
     let found = [

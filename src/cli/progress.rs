@@ -45,7 +45,13 @@ impl Progress {
         bar.set_prefix(job.scenario.name.clone());
         // Redraws four times a second at most: the bar must not compete for the CPU.
         bar.enable_steady_tick(Duration::from_millis(250));
-        Recorder { dir: dir.into(), bar, rounds, targets: job.targets.len(), lines: !self.quiet && !self.terminal }
+        Recorder {
+            dir: dir.into(),
+            bar,
+            rounds,
+            targets: job.targets.len(),
+            lines: !self.quiet && !self.terminal,
+        }
     }
 }
 

@@ -69,11 +69,13 @@ pub struct Finished {
 /// # Errors
 /// A usage error before anything runs; else the first failed run, after all of them ran.
 pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
-    let scenarios = options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
+    let scenarios =
+        options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
     if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind == Kind::Native)) {
         native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
     }
-    let runtime = tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let finished = runtime.block_on(async {
         let signals = Signals::watch().map_err(Failure::Run)?;
         let mut finished = Vec::new();
@@ -115,9 +117,6 @@ async fn run_one(
         }
         _ = signals.stop.cancelled() => return Err(signals.failure(&options.out)),
     };
-    if let Some(reason) = &image.info.fallback_reason {
-        progress.say(&format!("using the fallback image {}/{}: {reason}", image.info.distribution, image.info.suite));
-    }
     let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
     let results = header(&scenario, &targets, image.info, options.seed);
     let dir = options.out.join(&results.run.id);

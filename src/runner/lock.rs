@@ -59,7 +59,9 @@ fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
 /// # Errors
 /// When one can't be removed.
 pub fn clean(instances: &Path, keep: impl Fn(&str) -> bool) -> Result<Vec<String>, target::Error> {
-    let failed = |what: &Path, e: &dyn std::fmt::Display| target::Error::new(format!("removing {}", what.display()), e);
+    let failed = |what: &Path, e: &dyn std::fmt::Display| {
+        target::Error::new(format!("removing {}", what.display()), e)
+    };
     let mut removed = Vec::new();
     for name in names(instances).map_err(|e| failed(instances, &e))? {
         let path = instances.join(&name);

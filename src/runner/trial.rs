@@ -162,7 +162,8 @@ impl Trial<'_> {
         sample.timeline_ns.started = Some(Moment::now().since(self.requested));
         self.until_ready(sample, deadline).await?;
 
-        let leader = self.control.peer().ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
+        let leader =
+            self.control.peer().ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
         meter.attach(&instance.scope(leader))?;
         sample.cpu_ns.startup = Some(meter.cpu_ns()?);
 
@@ -209,7 +210,9 @@ impl Trial<'_> {
             let waiting_for = match (sample.timeline_ns.agent, &self.scenario.workload.ready) {
                 (None, _) => "the agent has not come up".into(),
                 (_, Ready::Exit(code)) => format!("the workload has not ended with code {code}"),
-                (_, Ready::Line(regex)) => format!("the workload has not printed a line that matches {regex:?}"),
+                (_, Ready::Line(regex)) => {
+                    format!("the workload has not printed a line that matches {regex:?}")
+                }
                 (_, Ready::Tcp(port)) => format!("the workload does not accept connections on port {port}"),
                 (_, Ready::File(path)) => format!("{path} has not appeared"),
             };
@@ -233,7 +236,10 @@ impl Trial<'_> {
                     return Ok(());
                 }
                 What::Said(FromAgent::Exited(exit)) => {
-                    return Err(Ended::Failed(format!("the workload ended before it was ready: {}", how(&exit))));
+                    return Err(Ended::Failed(format!(
+                        "the workload ended before it was ready: {}",
+                        how(&exit)
+                    )));
                 }
                 other => self.unless_bad(other)?,
             }
@@ -250,7 +256,11 @@ impl Trial<'_> {
     }
 
     /// Asks the agent and waits for the answer that `wanted` knows.
-    async fn ask(&mut self, question: &ToAgent, wanted: impl Fn(&FromAgent) -> bool) -> Result<FromAgent, Ended> {
+    async fn ask(
+        &mut self,
+        question: &ToAgent,
+        wanted: impl Fn(&FromAgent) -> bool,
+    ) -> Result<FromAgent, Ended> {
         self.control.send(question)?;
         Ok(self.answer(wanted, ANSWER).await?.1)
     }
@@ -281,10 +291,13 @@ impl Trial<'_> {
         self.control.send(&ToAgent::Work(work))?;
         let limit = self.scenario.sampling.timeout.0;
         let (from, _) = self.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
-        let (to, done) = self.answer(|m| matches!(m, FromAgent::WorkDone(_)), limit).await.map_err(|e| match e {
-            Ended::TimedOut(_) => Ended::TimedOut(format!("the work command has not ended within {limit:?}")),
-            other => other,
-        })?;
+        let (to, done) =
+            self.answer(|m| matches!(m, FromAgent::WorkDone(_)), limit).await.map_err(|e| match e {
+                Ended::TimedOut(_) => {
+                    Ended::TimedOut(format!("the work command has not ended within {limit:?}"))
+                }
+                other => other,
+            })?;
         if let FromAgent::WorkDone(done) = done
             && done.exit.code != Some(0)
         {
@@ -308,8 +321,12 @@ impl Trial<'_> {
         match what {
             What::Closed => Err(Ended::Failed("the instance ended: its control channel closed".into())),
             What::Broken(e) => Err(e.into()),
-            What::Said(FromAgent::Failed { error }) => Err(Ended::Failed(format!("the agent reports: {error}"))),
-            What::Said(FromAgent::Exited(exit)) if !matches!(self.scenario.workload.ready, Ready::Exit(_)) => {
+            What::Said(FromAgent::Failed { error }) => {
+                Err(Ended::Failed(format!("the agent reports: {error}")))
+            }
+            What::Said(FromAgent::Exited(exit))
+                if !matches!(self.scenario.workload.ready, Ready::Exit(_)) =>
+            {
                 Err(Ended::Failed(format!("the workload ended while it was measured: {}", how(&exit))))
             }
             What::Said(_) => Ok(()),

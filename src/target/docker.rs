@@ -192,7 +192,8 @@ struct Container {
 #[async_trait]
 impl Instance for Container {
     async fn start(&mut self) -> Result<(), Error> {
-        let failed = |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
+        let failed =
+            |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
         // From here on it may exist, also when the call is cancelled or its answer is lost.
         self.created = true;

@@ -33,8 +33,14 @@ fn explain(error: &virt::error::Error) -> String {
     let mend = [
         ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
         ("authentication", "run bootrace with sudo, or join the libvirt group"),
-        ("Permission denied", "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)"),
-        ("Could not access KVM", "scripts/setup mends the group and mode of /dev/kvm; accel = \"tcg\" does without"),
+        (
+            "Permission denied",
+            "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
+        ),
+        (
+            "Could not access KVM",
+            "scripts/setup mends the group and mode of /dev/kvm; accel = \"tcg\" does without",
+        ),
     ];
     match mend.iter().find(|(sign, _)| text.contains(sign)) {
         Some((_, mend)) => format!("{text}. {mend}"),
@@ -81,7 +87,11 @@ pub struct Libvirt {
 impl Libvirt {
     /// # Errors
     /// When libvirt does not answer, or `accel = "kvm"` is asked for where KVM can't be used.
-    pub async fn connect(spec: &scenario::Target, resources: &Resources, files: VmFiles) -> Result<Self, Error> {
+    pub async fn connect(
+        spec: &scenario::Target,
+        resources: &Resources,
+        files: VmFiles,
+    ) -> Result<Self, Error> {
         let connection = connect().await?;
         let (accelerator, reason) = accelerate(spec.accel.unwrap_or_default()).await?;
         let asked = connection.clone();
@@ -114,7 +124,10 @@ async fn accelerate(asked: Accel) -> Result<(Accelerator, String), Error> {
     let verdict = spawn_blocking(kvm::probe).await.map_err(|e| Error::new("probing KVM", e))?;
     match (asked, matches!(verdict, kvm::Verdict::Hardware { .. })) {
         (_, true) => Ok((Accelerator::Kvm, verdict.to_string())),
-        (Accel::Kvm, false) => Err(Error::new("using KVM as the scenario asks", format!("{verdict}. accel = \"auto\" would emulate"))),
+        (Accel::Kvm, false) => Err(Error::new(
+            "using KVM as the scenario asks",
+            format!("{verdict}. accel = \"auto\" would emulate"),
+        )),
         _ => Ok((Accelerator::Tcg, verdict.to_string())),
     }
 }
@@ -204,8 +217,10 @@ impl Instance for Vm {
     async fn post_mortem(&mut self) -> Option<String> {
         let log = fs::read(format!("/var/log/libvirt/qemu/{}.log", self.name)).ok()?;
         let text = String::from_utf8_lossy(&log[log.len().saturating_sub(2048)..]).into_owned();
-        let telling = |line: &&str| line.contains("qemu-system") || line.contains("KVM") || line.contains("error");
-        let lines: Vec<_> = text.lines().filter(telling).filter(|l| !l.contains("/usr/bin/qemu-system")).collect();
+        let telling =
+            |line: &&str| line.contains("qemu-system") || line.contains("KVM") || line.contains("error");
+        let lines: Vec<_> =
+            text.lines().filter(telling).filter(|l| !l.contains("/usr/bin/qemu-system")).collect();
         (!lines.is_empty()).then(|| format!("QEMU's log says: {}", lines.join("; ")))
     }
 
@@ -215,7 +230,12 @@ impl Instance for Vm {
             // A create call that was given up on may have made it all the same.
             let domain = known.map_or_else(|| connection.lookup_domain_by_name(&name), Ok);
             match domain.and_then(|d| d.destroy()) {
-                Err(e) if e.code() == ErrorNumber::NoDomain.into() || e.code() == ErrorNumber::OperationInvalid.into() => Ok(()),
+                Err(e)
+                    if e.code() == ErrorNumber::NoDomain.into()
+                        || e.code() == ErrorNumber::OperationInvalid.into() =>
+                {
+                    Ok(())
+                }
                 result => result,
             }
         };

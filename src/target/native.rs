@@ -54,7 +54,9 @@ fn needs_root(error: impl Into<io::Error>) -> String {
     let error = error.into();
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("{error}. A bare process in the image's root needs root: run bootrace with sudo, or without this target (--targets docker,libvirt)")
+            format!(
+                "{error}. A bare process in the image's root needs root: run bootrace with sudo, or without this target (--targets docker,libvirt)"
+            )
         }
         _ => error.to_string(),
     }
@@ -92,7 +94,8 @@ impl Target for Native {
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
-        let mut bare = Bare { root: Root::new(&ticket.dir), cgroups: Vec::new(), launcher: None, child: None };
+        let mut bare =
+            Bare { root: Root::new(&ticket.dir), cgroups: Vec::new(), launcher: None, child: None };
         match bare.prepare(self, ticket) {
             Ok(()) => Ok(Box::new(bare)),
             Err(e) => {
@@ -151,7 +154,8 @@ impl Instance for Bare {
                 .map_err(|e| Error::new(format!("ending the processes in {}", dir.display()), e))?;
         }
         if let Some(pid) = self.child.take() {
-            waitpid(Some(pid), WaitOptions::empty()).map_err(|e| Error::new("waiting for the agent to end", e))?;
+            waitpid(Some(pid), WaitOptions::empty())
+                .map_err(|e| Error::new("waiting for the agent to end", e))?;
         }
         Ok(())
     }
@@ -235,7 +239,8 @@ fn make_cgroups(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) 
             match fs::write(dir.join(file), value) {
                 // No swap accounting in this kernel: no swap to limit.
                 Err(_) if *file == "memory.swap.max" => {}
-                result => result.map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join(file).display())))?,
+                result => result
+                    .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join(file).display())))?,
             }
         }
     }
@@ -276,7 +281,8 @@ impl Root {
             fs::create_dir_all(self.dir.join(name))?;
         }
         let (upper, work) = (self.dir.join("upper"), self.dir.join("work"));
-        let options = format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
+        let options =
+            format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
         let options = std::ffi::CString::new(options)?;
         let merged = &self.merged;
         let failed = |at: &Path, e: rustix::io::Errno| {

@@ -104,7 +104,9 @@ fn output_of(program: &str, arguments: &[&str]) -> String {
 /// Everything of ours that runs on this host: containers, domains, cgroups, instances' files.
 pub fn left_over() -> Vec<String> {
     let mut left = Vec::new();
-    let lines = |text: String, kind: &'static str| text.lines().filter(|l| !l.is_empty()).map(|l| format!("{kind} {l}")).collect::<Vec<_>>();
+    let lines = |text: String, kind: &'static str| {
+        text.lines().filter(|l| !l.is_empty()).map(|l| format!("{kind} {l}")).collect::<Vec<_>>()
+    };
     left.extend(lines(output_of("docker", &["ps", "-aq", "--filter", "label=bootrace.run"]), "container"));
     let domains = output_of("virsh", &["-q", "-c", "qemu:///system", "list", "--all", "--name"]);
     left.extend(lines(domains, "domain").into_iter().filter(|l| l.contains("bootrace-")));

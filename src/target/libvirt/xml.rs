@@ -53,7 +53,9 @@ impl Machine<'_> {
         let kind = if self.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
         let cpu = match cpu_model(self.accelerator) {
             "host-passthrough" => "<cpu mode='host-passthrough' migratable='off'/>".to_owned(),
-            model => format!("<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model>{RANDOM}</cpu>"),
+            model => format!(
+                "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model>{RANDOM}</cpu>"
+            ),
         };
         format!(
             "<domain type='{kind}'>
