@@ -4,6 +4,21 @@
 //! for the virtio-serial port of a VM) is the instance. A thread of its own blocks in `read` and
 //! stamps each frame the moment it is whole, so no event loop stands between an event and its time.
 
+use std::{
+    io,
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
+    path::Path,
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use bootrace_agent::protocol::{FrameError, FromAgent, ToAgent, read_frame, write_frame};
+use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
+use tokio::sync::mpsc;
+
 /// A moment on the host's CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);
@@ -17,5 +32,153 @@ impl Moment {
     /// Nanoseconds from `earlier` to this moment; 0 if it is not earlier.
     pub fn since(self, earlier: Moment) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What came over the channel, and when.
+#[derive(Debug)]
+pub struct Event {
+    pub at: Moment,
+    pub what: What,
+}
+
+#[derive(Debug)]
+pub enum What {
+    Said(FromAgent),
+    /// The instance's end of the stream closed.
+    Closed,
+    /// What came is not the protocol; nothing more will be read.
+    Broken(FrameError),
+}
+
+/// Frames that wait for the runner; a guest that floods the channel blocks itself.
+const BACKLOG: usize = 64;
+
+/// The channel to one instance. Dropping it ends the stream, at which the agent kills its workload
+/// and ends too.
+#[derive(Debug)]
+pub struct Control {
+    listener: Arc<UnixListener>,
+    peer: Arc<OnceLock<(UnixStream, u32)>>,
+    events: mpsc::Receiver<Event>,
+}
+
+impl Control {
+    /// Listens at `socket`; `first` is sent to whoever comes, ahead of being asked, so that no round trip of
+    /// ours lies on the measured path.
+    ///
+    /// # Errors
+    /// When the socket can't be made at that path.
+    pub fn listen(socket: &Path, first: ToAgent) -> io::Result<Self> {
+        let listener = Arc::new(UnixListener::bind(socket)?);
+        let peer = Arc::new(OnceLock::new());
+        let (sender, events) = mpsc::channel(BACKLOG);
+        let (its_listener, its_peer) = (listener.clone(), peer.clone());
+        thread::Builder::new().name("control".into()).spawn(move || {
+            if let Err(error) = receive(&its_listener, &its_peer, &first, &sender) {
+                let _ = sender.blocking_send(Event { at: Moment::now(), what: What::Broken(error) });
+            }
+        })?;
+        Ok(Control { listener, peer, events })
+    }
+
+    /// Host pid of the process at the other end: the agent, or QEMU. Known once anything was received.
+    pub fn peer(&self) -> Option<u32> {
+        self.peer.get().map(|(_, pid)| *pid)
+    }
+
+    /// The next event; events keep their order and their stamps however late they are asked for.
+    pub async fn next(&mut self) -> Event {
+        let ended = || Event { at: Moment::now(), what: What::Closed };
+        self.events.recv().await.unwrap_or_else(ended)
+    }
+
+    /// # Errors
+    /// When nobody has connected yet, or the stream is closed.
+    pub fn send(&self, message: &ToAgent) -> Result<(), FrameError> {
+        let (stream, _) = self.peer.get().ok_or(FrameError::Io(io::ErrorKind::NotConnected.into()))?;
+        write_frame(&mut &*stream, message)
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        let _ = shutdown(self.listener.as_fd(), Shutdown::Both);
+        if let Some((stream, _)) = self.peer.get() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+fn receive(
+    listener: &UnixListener,
+    peer: &OnceLock<(UnixStream, u32)>,
+    first: &ToAgent,
+    sender: &mpsc::Sender<Event>,
+) -> Result<(), FrameError> {
+    let (mut stream, _) = listener.accept()?;
+    write_frame(&mut stream, first)?;
+    let pid = socket_peercred(&stream).map_err(io::Error::from)?.pid.as_raw_pid().unsigned_abs();
+    let _ = peer.set((stream.try_clone()?, pid));
+    loop {
+        let message = read_frame(&mut stream);
+        let at = Moment::now();
+        let what = match message {
+            Ok(Some(message)) => What::Said(message),
+            Ok(None) => What::Closed,
+            Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::ConnectionReset => What::Closed,
+            Err(error) => What::Broken(error),
+        };
+        let last = !matches!(what, What::Said(_));
+        if sender.blocking_send(Event { at, what }).is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn connected() -> (Control, UnixStream, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        let control = Control::listen(&socket, ToAgent::Identify).unwrap();
+        let mut agent = UnixStream::connect(&socket).unwrap();
+        assert_eq!(read_frame::<ToAgent>(&mut agent).unwrap(), Some(ToAgent::Identify));
+        (control, agent, dir)
+    }
+
+    #[tokio::test]
+    async fn events_keep_their_order_and_time_until_they_are_asked_for() {
+        let (mut control, mut agent, _dir) = connected();
+        for token in 0..3 {
+            write_frame(&mut agent, &FromAgent::Pong { token }).unwrap();
+        }
+        drop(agent);
+        let mut last = None;
+        for token in 0..3 {
+            let event = control.next().await;
+            assert!(matches!(event.what, What::Said(FromAgent::Pong { token: t }) if t == token));
+            assert!(last < Some(event.at));
+            last = Some(event.at);
+        }
+        assert!(matches!(control.next().await.what, What::Closed));
+        assert_eq!(control.peer(), Some(std::process::id()));
+    }
+
+    #[tokio::test]
+    async fn noise_ends_the_channel_with_its_reason() {
+        let (mut control, mut agent, _dir) = connected();
+        agent.write_all(&[0xff; 64]).unwrap();
+        assert!(matches!(control.next().await.what, What::Broken(FrameError::TooLarge(_))));
+    }
+
+    #[test]
+    fn dropping_it_ends_the_stream_of_the_agent() {
+        let (control, mut agent, _dir) = connected();
+        drop(control);
+        assert!(matches!(read_frame::<ToAgent>(&mut agent), Ok(None)));
     }
 }

@@ -1,1 +1,156 @@
-//! TODO
+//! Drives the plan: every trial in its order, each sample saved as it comes, everything removed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    control::Moment,
+    plan::{Trial, plan},
+    probe::host,
+    sample::{Cpu, Memory, Outcome, Results, Sample, Timeline},
+    scenario::Scenario,
+    target::{Target, Ticket},
+};
+
+mod lock;
+mod trial;
+
+pub use lock::{Lock, clean};
+pub use trial::{Step, trial, workload};
+
+/// A target that fails this often in a row, and never succeeded, is given up: its remaining trials
+/// would only cost time.
+const GIVE_UP: u32 = 3;
+
+/// What a run needs.
+pub struct Job {
+    pub scenario: Scenario,
+    /// In the order of the scenario's targets.
+    pub targets: Vec<Box<dyn Target>>,
+    /// Everything but the samples.
+    pub results: Results,
+    /// Where instances keep their files and control sockets.
+    pub instances: PathBuf,
+}
+
+/// Who is told what the runner does.
+pub trait Watch: Send {
+    /// The `done`-th trial (from 0) has come to this step.
+    fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step);
+
+    /// A sample is there, the last of `results`. An error ends the run.
+    fn sampled(&mut self, results: &Results) -> anyhow::Result<()>;
+}
+
+/// The part of an instance's name that all instances of a run share.
+pub fn tag(run: &str) -> String {
+    let digest = Sha256::digest(run.as_bytes());
+    format!("bootrace-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+}
+
+/// Runs all rounds. Failed trials are samples too; the run goes on.
+///
+/// # Errors
+/// When a sample can't be saved or an instance's directory can't be made: everything until then is
+/// kept, and nothing is left running.
+pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Results> {
+    let Job { scenario, targets, mut results, instances } = job;
+    let trials = plan(targets.len(), &scenario.sampling, results.run.seed);
+    results.run.planned = trials.len() as u32;
+    let begin = Moment::now();
+    let mut measuring = 0;
+    let mut failures = vec![Some(0); targets.len()];
+    for (done, trial) in trials.iter().enumerate() {
+        if stop.is_cancelled() {
+            break;
+        }
+        let target = targets[trial.target].as_ref();
+        if failures[trial.target] == Some(GIVE_UP) {
+            continue;
+        }
+        let name = results.targets[trial.target].name.clone();
+        let ticket = make_ticket(&instances, &results.run.id, done)?;
+        let mut sample = blank(&name, trial);
+        let mut step = |step| watch.step(done, trial, &name, step);
+        let whole = self::trial(target, &scenario, &ticket, &mut sample, stop, &mut step).await;
+        remove_dir(&ticket.dir)?;
+        if !whole {
+            break;
+        }
+        measuring += measured(&sample, &scenario);
+        count(&mut failures[trial.target], &sample, &name, &mut results);
+        results.samples.push(sample);
+        results.run.wall_ns = Some(Moment::now().since(begin));
+        results.run.measuring_ns = Some(measuring);
+        // True until the last: a harness that is killed leaves a file that says so.
+        results.run.interrupted = done + 1 < trials.len();
+        watch.sampled(&results).context("saving a sample")?;
+    }
+    results.run.interrupted = stop.is_cancelled();
+    results.host.noise_after = Some(host::noise());
+    Ok(results)
+}
+
+/// A ticket for the run's `number`-th instance, its directory made.
+///
+/// # Errors
+/// When the directory can't be made.
+pub fn make_ticket(instances: &Path, run: &str, number: usize) -> anyhow::Result<Ticket> {
+    let instance = format!("{}-{number}", tag(run));
+    let dir = instances.join(&instance);
+    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    Ok(Ticket { run: run.into(), instance, dir })
+}
+
+fn remove_dir(dir: &Path) -> anyhow::Result<()> {
+    fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))
+}
+
+/// A sample that says nothing yet.
+pub fn blank(target: &str, trial: &Trial) -> Sample {
+    Sample {
+        target: target.into(),
+        round: trial.round,
+        position: trial.position,
+        warmup: trial.warmup,
+        outcome: Outcome::Ok,
+        error: None,
+        timeline_ns: Timeline::default(),
+        memory_bytes: Memory::default(),
+        cpu_ns: Cpu::default(),
+        identity: None,
+    }
+}
+
+/// How much of the run's wall time this sample spent being measured, in ns.
+fn measured(sample: &Sample, scenario: &Scenario) -> u64 {
+    let settled =
+        if sample.outcome == Outcome::Ok { scenario.sampling.settle.0.as_nanos() as u64 } else { 0 };
+    let (timeline, cpu) = (&sample.timeline_ns, &sample.cpu_ns);
+    [timeline.startup(), Some(settled), cpu.idle_window, cpu.work_wall, timeline.teardown()]
+        .into_iter()
+        .flatten()
+        .sum()
+}
+
+/// Counts failures in a row while a target has never succeeded (`None` once it has).
+fn count(failures: &mut Option<u32>, sample: &Sample, name: &str, results: &mut Results) {
+    match (sample.outcome, failures.as_mut()) {
+        (Outcome::Ok, _) => *failures = None,
+        (_, Some(n)) => {
+            *n += 1;
+            if *n == GIVE_UP {
+                results.run.warnings.push(format!(
+                    "target {name} failed {GIVE_UP} times and never succeeded: its remaining trials were left out"
+                ));
+            }
+        }
+        _ => {}
+    }
+}

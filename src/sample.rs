@@ -63,7 +63,7 @@ pub struct Host {
     pub ksm: Option<bool>,
     /// Transparent huge pages: `always`, `madvise` or `never`.
     pub thp: Option<String>,
-    /// `1` (legacy, hybrid included) or `2` (unified).
+    /// `1` (legacy, hybrid included), `2` (unified), or 0 where none is mounted.
     pub cgroup_version: u8,
     pub noise_before: Noise,
     pub noise_after: Option<Noise>,
@@ -210,6 +210,7 @@ pub struct Memory {
     pub footprint: Option<u64>,
     /// Resident set of the workload as seen beside it (in a VM: by the guest).
     pub workload_rss: Option<u64>,
+    /// Anonymous and shared memory (tmpfs, memfd) charged to the instance's cgroup.
     pub cgroup_anon: Option<u64>,
     /// Page cache charged to the instance's cgroup.
     pub cgroup_file: Option<u64>,

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
 fn connect() -> Result<Channel, String> {
     let socket = env::args_os().nth(1).map_or_else(|| SOCKET_PATH.into(), PathBuf::from);
     if process::id() != 1 {
-        sys::detach_and_adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"))?;
+        sys::shed_inheritance();
+        sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"))?;
     }
     Channel::connect(&socket).map_err(|e| format!("connect to the harness at {socket:?}: {e}"))
 }

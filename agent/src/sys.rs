@@ -71,15 +71,30 @@ pub fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Leaves the starter's session, so that a terminal's Ctrl-C doesn't reach us, and adopts the
-/// orphans of the workload, so that they are seen, reaped and killed.
-pub fn detach_and_adopt_orphans() -> io::Result<()> {
-    // SAFETY: no memory is involved. setsid fails only for a group leader, which is as good.
+/// Sheds what a bare process gets from who started it and a container doesn't: open files, ignored
+/// and blocked signals (nohup's, say), the session with its terminal and Ctrl-C.
+pub fn shed_inheritance() {
+    let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
+    // SAFETY: nothing above standard error is ours yet. The set is initialised before it is used;
+    // the signals that the Rust runtime has handlers for are left alone. What fails was not there
+    // to be shed: setsid of a session leader, close_range of a kernel before 5.9.
     unsafe {
+        libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         libc::setsid();
-        check(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))?;
+        for signal in (1..32).filter(|signal| !kept.contains(signal)) {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
-    Ok(())
+}
+
+/// Makes orphans of the workload children of this process, as they are of a PID 1: so they are
+/// seen, reaped and killed.
+pub fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
 }
 
 static CHILD_EVENT: AtomicI32 = AtomicI32::new(-1);

@@ -63,8 +63,8 @@ pub fn boot() -> Result<Channel, VmError> {
 /// Writes to the kernel log, which the VM's console shows if it has one.
 pub fn log(error: impl std::fmt::Display) {
     if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
-        // There is nowhere else to say that this failed.
-        let _ = writeln!(log, "<3>bootrace-agent: {error}");
+        // One write is one record. There is nowhere else to say that this failed.
+        let _ = log.write_all(format!("<3>bootrace-agent: {error}\n").as_bytes());
     }
 }
 
@@ -106,9 +106,17 @@ fn load_modules(dir: &Path) -> Result<(), VmError> {
     for path in files {
         match File::open(&path).and_then(|file| sys::load_module(&file)) {
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
-            result => result.tried(|| {
-                format!("load the module {path:?} (module and kernel must be of the same version)")
-            })?,
+            // The kernel's words for these two would mislead.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                let why = "it needs a symbol of a module that is not loaded yet; \
+                           name the files in the order of modules.dep";
+                return Err(VmError { tried: format!("load the module {path:?}"), why: why.into() });
+            }
+            Err(e) if e.raw_os_error() == Some(libc::ENOEXEC) => {
+                let why = "it is no module for this kernel; both must be of the same version";
+                return Err(VmError { tried: format!("load the module {path:?}"), why: why.into() });
+            }
+            result => result.tried(|| format!("load the module {path:?}"))?,
         }
     }
     Ok(())
@@ -170,7 +178,7 @@ fn discard(events: &OwnedFd) {
     }
 }
 
-/// Makes the disk the root and mounts what a container gets.
+/// Makes the disk the root and mounts what a container gets: /run and /tmp are the image's own there, too.
 fn enter_root() -> Result<(), VmError> {
     for dir in ["/dev", "/sys"] {
         let target = format!("{NEW_ROOT}{dir}");
@@ -189,8 +197,6 @@ fn enter_root() -> Result<(), VmError> {
     let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
     mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
-    mount("tmpfs", "/run", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=0755")?;
-    mount("tmpfs", "/tmp", "tmpfs", libc::MS_NOSUID | libc::MS_NODEV, "mode=1777")?;
     sys::loopback_up().tried(|| "bring the loopback interface up".into())?;
     sys::set_hostname(HOSTNAME).tried(|| "set the hostname".into())
 }

@@ -1,7 +1,122 @@
 //! The command line: one file per subcommand; knows all, decides little.
 
+use std::io::Write;
+
+use anstyle::{AnsiColor, Style};
+use clap::{Parser, Subcommand, builder::Styles};
+
+use crate::scenario;
+
+pub mod check;
+pub mod clean;
+pub mod completions;
 pub mod image;
+pub mod list;
+mod progress;
+pub mod report;
 pub mod run;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const HEADING: Style = Style::new().bold();
+
+const ABOUT: &str = "\
+What does it cost to run the same thing in a container and in a virtual machine?
+Runs the same workload from the same root file system as a bare process, as a Docker
+container and as a libvirt VM, and compares their start-up, memory and CPU.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  bootrace run                                    the quickstart scenario on every target
+  bootrace run redis --targets native,docker      a shipped scenario, without the VM
+  bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
+  bootrace check ./my.toml                        is it right? needs no engine
+  bootrace list                                   what is there, and what can run on this host
+
+A run writes reports/RUN/index.html, results.json, summary.md and charts;
+reports/latest is the newest.
+
+Exit codes:
+  0    done
+  1    a run failed
+  2    the command line or a scenario is wrong
+  3    refuted: a claim does not hold, or something regressed
+  4    undecided, where that was asked for
+  130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
+
+Environment:
+  NO_COLOR  no colours, as when the output is no terminal
+  RUST_LOG  what is logged to standard error, as in bootrace=debug";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  bootrace run                                    the quickstart scenario on every target
+  bootrace run redis nginx --samples 40           two shipped scenarios, one after the other
+  bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
+  bootrace run --seed 7 --json > results.json     in a known order, for programs
+
+Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted,
+130 ended by Ctrl-C (what was measured is kept).";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  bootrace check ./my.toml
+  bootrace check scenarios/*.toml && echo all of them are right
+
+Reads the files alone and needs no engine. All that is wrong is said at once, with file, line,
+column and key. Exit codes: 0 all are right, 2 one is not.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "bootrace", version, about = ABOUT, styles = STYLES, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Say more on standard error; twice for everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios on their targets, and write results and report.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(run::Options),
+    /// Write a run's report again, from its results.
+    Report(report::Options),
+    /// Say whether scenarios are right, and what running them takes.
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(check::Options),
+    /// List scenarios, and targets and whether they can run on this host.
+    List(list::Options),
+    /// Build, list and prune images.
+    Image(image::Options),
+    /// Remove what runs left behind that did not end well.
+    Clean(clean::Options),
+    /// Print a completion script for a shell.
+    #[command(after_help = completions::AFTER_HELP)]
+    Completions(completions::Options),
+}
+
+impl Command {
+    /// Does what the command line asks for.
+    pub fn run(self) -> Result<(), Failure> {
+        match self {
+            Command::Run(options) => run::run(&options).map(|_| ()),
+            Command::Report(options) => report::run(&options),
+            Command::Check(options) => check::run(&options),
+            Command::List(options) => list::run(&options),
+            Command::Image(options) => image::run(&options),
+            Command::Clean(options) => clean::run(&options),
+            Command::Completions(options) => completions::run(&options),
+        }
+    }
+}
 
 /// What ends the program with another code than 0.
 #[derive(Debug, thiserror::Error)]
@@ -33,4 +148,64 @@ impl Failure {
             Failure::Interrupted { signal, .. } => 128 + signal,
         }
     }
+
+    /// Writes it to standard error, its causes below it.
+    pub fn print(&self) {
+        let error = match self {
+            Failure::Run(error) | Failure::Usage(error) => error,
+            _ => return print_error(&[self.to_string()]),
+        };
+        match error.downcast_ref::<scenario::Error>() {
+            Some(scenario::Error::Invalid(problems)) => {
+                problems.iter().for_each(|problem| print_error(&[problem.to_string()]));
+            }
+            _ => print_error(&error.chain().map(ToString::to_string).collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// Writes an error and its causes, outermost first.
+fn print_error(chain: &[String]) {
+    let mut text = String::new();
+    for (depth, message) in chain.iter().enumerate() {
+        // Many errors end with their cause's text already.
+        if depth > 0 && chain[depth - 1].ends_with(message.as_str()) {
+            continue;
+        }
+        let title = if depth == 0 { "error" } else { "  because" };
+        text.push_str(&format!("{BAD}{title}:{BAD:#} {}\n", message.replace('\n', "\n    ")));
+    }
+    // Nothing is left to be done where standard error is gone.
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Writes to standard output, styled where it is a terminal. A reader that has gone away (`| head`) has
+/// what it wanted.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::Run(anyhow::Error::new(e).context("writing to standard output")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sends the log to standard error: warnings, or what RUST_LOG or `-v` asks for.
+pub fn log(verbose: u8) {
+    use std::io::IsTerminal;
+    use tracing_subscriber::EnvFilter;
+
+    let default = match verbose {
+        0 => "warn",
+        1 => "bootrace=info,warn",
+        _ => "bootrace=trace,debug",
+    };
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(_) if verbose == 0 => EnvFilter::from_default_env(),
+        _ => EnvFilter::new(default),
+    };
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 }

@@ -1,30 +1,53 @@
 //! `bootrace run`: from scenario to report.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicU8, atomic::Ordering},
+};
 
-use super::Failure;
-use crate::sample::Results;
+use anyhow::{Context, anyhow};
+use rand::TryRng;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, print, progress::Progress};
+use crate::{
+    analysis,
+    image::{self, Cache, Forms, Image},
+    probe::host,
+    report,
+    runner::{self, Job},
+    sample::{self, Results},
+    scenario::{self, Kind, Scenario},
+    target::{
+        Target,
+        docker::{self, Docker},
+        libvirt::{self, Libvirt},
+        native::{self, Native},
+    },
+};
 
 /// As given on the command line; `None` and empty: as the scenario says.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Scenario files, or names of shipped scenarios.
     #[arg(value_name = "SCENARIO|NAME", default_value = "quickstart")]
     pub scenarios: Vec<String>,
     /// Only these targets of the scenario, by name.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
     pub targets: Vec<String>,
     /// Measured rounds.
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub samples: Option<u32>,
     /// Warm-up rounds before them, kept and marked.
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
     pub warmup: Option<u32>,
     /// Seed of the random order; none: a fresh one, recorded in the results.
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Where runs are written.
-    #[arg(long, default_value = "reports")]
+    #[arg(long, default_value = "reports", value_name = "DIR")]
     pub out: PathBuf,
     /// No progress bar, no table.
     #[arg(long, short)]
@@ -42,6 +65,221 @@ pub struct Finished {
 }
 
 /// Runs every scenario in turn and writes its results and report.
-pub fn run(_options: &Options) -> Result<Vec<Finished>, Failure> {
-    Err(Failure::Run(anyhow::anyhow!("not written yet")))
+///
+/// # Errors
+/// A usage error before anything runs; else the first failed run, after all of them ran.
+pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
+    let scenarios =
+        options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
+    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind == Kind::Native)) {
+        native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
+    }
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    let finished = runtime.block_on(async {
+        let signals = Signals::watch().map_err(Failure::Run)?;
+        let mut finished = Vec::new();
+        for (scenario, folder) in scenarios {
+            finished.push(run_one(scenario, &folder, options, &signals).await?);
+        }
+        Ok::<_, Failure>(finished)
+    })?;
+    finished.iter().try_for_each(verdict)?;
+    Ok(finished)
+}
+
+fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
+    let usage = |e: scenario::Error| Failure::Usage(e.into());
+    let (mut scenario, folder) = scenario::find(name).map_err(usage)?;
+    scenario.select_targets(&options.targets).map_err(usage)?;
+    if let Some(samples) = options.samples {
+        scenario.sampling.samples = samples;
+    }
+    if let Some(warmup) = options.warmup {
+        scenario.sampling.warmup = warmup;
+    }
+    Ok((scenario, folder))
+}
+
+async fn run_one(
+    scenario: Scenario,
+    folder: &Path,
+    options: &Options,
+    signals: &Signals,
+) -> Result<Finished, Failure> {
+    let progress = Progress::new(options.quiet || options.json);
+    engines_answer(&scenario).await.map_err(Failure::Run)?;
+    let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+    let log = |line: &str| progress.say(line);
+    let image = tokio::select! {
+        image = image::ensure(&scenario.image, folder, Forms::of(&scenario.targets), &cache, &log) => {
+            image.map_err(|e| Failure::Run(e.into()))?
+        }
+        _ = signals.stop.cancelled() => return Err(signals.failure(&options.out)),
+    };
+    let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
+    let results = header(&scenario, &targets, image.info, options.seed);
+    let dir = options.out.join(&results.run.id);
+    make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
+
+    let lock = runner::Lock::take(&cache.instances_dir(), &results.run.id).map_err(Failure::Run)?;
+    let job = Job { scenario, targets, results, instances: cache.instances_dir() };
+    let mut recorder = progress.record(&dir, &job);
+    let results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
+    drop(lock);
+    recorder.finish();
+
+    report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
+    show(&results, &dir, options)?;
+    if results.run.interrupted {
+        return Err(signals.failure(&dir));
+    }
+    Ok(Finished { results, dir })
+}
+
+/// Asks every engine that the scenario needs, before an image is built for it.
+async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
+    let needs = |kind| scenario.targets.iter().any(|t| t.kind == kind);
+    if needs(Kind::Docker) {
+        docker::connect().await?;
+    }
+    if needs(Kind::Libvirt) {
+        libvirt::connect().await?;
+    }
+    Ok(())
+}
+
+async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<dyn Target>>> {
+    let (resources, network) = (&scenario.resources, scenario.workload.network);
+    let missing = |form: &str| anyhow!("the image was not made as a {form}: this is a bug");
+    let mut targets: Vec<Box<dyn Target>> = Vec::new();
+    for spec in &scenario.targets {
+        targets.push(match spec.kind {
+            Kind::Native => {
+                let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
+                Box::new(Native::new(spec, resources, tree))
+            }
+            Kind::Docker => {
+                let reference = image.docker.clone().ok_or_else(|| missing("Docker image"))?;
+                Box::new(Docker::connect(spec, resources, network, reference).await?)
+            }
+            Kind::Libvirt => {
+                let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
+                Box::new(Libvirt::connect(spec, resources, files).await?)
+            }
+        });
+    }
+    Ok(targets)
+}
+
+/// The results before the first sample.
+fn header(
+    scenario: &Scenario,
+    targets: &[Box<dyn Target>],
+    image: sample::Image,
+    seed: Option<u64>,
+) -> Results {
+    let seed = seed.unwrap_or_else(fresh_seed);
+    let now = jiff::Timestamp::now();
+    let mut host = host::facts();
+    for target in targets {
+        target.versions(&mut host);
+    }
+    Results {
+        schema: sample::SCHEMA.into(),
+        run: sample::Run {
+            id: format!("{}-{}-{seed}", scenario.name, now.strftime("%Y%m%dT%H%M%SZ")),
+            started_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            seed,
+            bootrace_version: env!("CARGO_PKG_VERSION").into(),
+            scenario: scenario.to_json(),
+            planned: 0,
+            interrupted: true,
+            wall_ns: None,
+            measuring_ns: None,
+            warnings: Vec::new(),
+        },
+        host,
+        image,
+        targets: targets.iter().map(|t| t.info()).collect(),
+        samples: Vec::new(),
+    }
+}
+
+/// 32 bits are enough, and keep the run's id short.
+fn fresh_seed() -> u64 {
+    let mut bytes = [0; 4];
+    match rand::rngs::SysRng.try_fill_bytes(&mut bytes) {
+        Ok(()) => u32::from_le_bytes(bytes).into(),
+        Err(_) => jiff::Timestamp::now().as_nanosecond() as u64 & 0xffff_ffff,
+    }
+}
+
+/// Points `DIR/latest` at the run, in one step.
+fn make_latest(out: &Path, id: &str) -> anyhow::Result<()> {
+    let dir = out.join(id);
+    fs::create_dir_all(&dir).with_context(|| format!("making the run's directory {}", dir.display()))?;
+    let (new, latest) = (out.join(format!(".latest-{id}")), out.join("latest"));
+    std::os::unix::fs::symlink(id, &new)
+        .and_then(|()| fs::rename(&new, &latest))
+        .with_context(|| format!("pointing {} at {id}", latest.display()))
+}
+
+fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure> {
+    if options.json {
+        let json = serde_json::to_string_pretty(results).context("writing results as JSON");
+        return print(&(json.map_err(Failure::Run)? + "\n"));
+    }
+    if options.quiet {
+        return Ok(());
+    }
+    print(&(report::table(results, &analysis::analyse(results), true) + "\n"))?;
+    print(&format!("report: {}\n", dir.join("index.html").display()))
+}
+
+/// A run with failed samples is a failed run, however good the others are.
+fn verdict(finished: &Finished) -> Result<(), Failure> {
+    let samples = &finished.results.samples;
+    let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
+    let Some(first) = bad.first() else { return Ok(()) };
+    Err(Failure::Run(anyhow!(
+        "{} of {} samples failed, the first on {} in round {}: {}\n(all samples are kept in {})",
+        bad.len(),
+        samples.iter().filter(|s| !s.warmup).count(),
+        first.target,
+        first.round,
+        first.error.as_deref().unwrap_or("no reason is known"),
+        finished.dir.display(),
+    )))
+}
+
+/// Ctrl-C and SIGTERM: the first ends the run cleanly, the second at once.
+struct Signals {
+    stop: CancellationToken,
+    which: Arc<AtomicU8>,
+}
+
+impl Signals {
+    fn watch() -> anyhow::Result<Self> {
+        let (stop, which) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
+        for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
+            let mut signals = signal(kind).context("watching for signals")?;
+            let (stop, which) = (stop.clone(), which.clone());
+            tokio::spawn(async move {
+                while signals.recv().await.is_some() {
+                    if which.swap(number, Ordering::Relaxed) != 0 {
+                        anstream::eprintln!("stopped at once; bootrace clean removes what is left");
+                        std::process::exit(128 + i32::from(number));
+                    }
+                    anstream::eprintln!("stopping: removing what runs (again to stop at once)");
+                    stop.cancel();
+                }
+            });
+        }
+        Ok(Signals { stop, which })
+    }
+
+    fn failure(&self, dir: &Path) -> Failure {
+        Failure::Interrupted { signal: self.which.load(Ordering::Relaxed), dir: dir.into() }
+    }
 }

@@ -1,6 +1,18 @@
 //! The only readers of /proc, /sys/fs/cgroup and host facts.
+//!
+//! A [`Meter`] belongs to one instance: made just before it is requested, told by a [`Scope`] where
+//! to look once it is started, then asked for CPU and memory. [`host`] says what the host is,
+//! [`kvm`] whether its KVM is worth the name, and [`cgroup::hierarchy`] where a cgroup can be made.
 
-use crate::sample;
+use std::{fs, io, path::Path};
+
+pub mod cgroup;
+pub mod host;
+pub mod kvm;
+mod meter;
+pub mod process;
+
+pub use meter::Meter;
 
 /// Where an instance can be seen from the host.
 #[derive(Debug, Clone, Default)]
@@ -13,35 +25,39 @@ pub struct Scope {
 }
 
 /// A kernel file could not be read or did not say what it should.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}: {why}")]
 pub struct Error {
     pub path: String,
     pub why: String,
+    /// What the file spoke of is no more: a process that ended, a cgroup that was removed.
+    gone: bool,
 }
 
-/// Reads what one instance costs its host. Made just before the instance is requested.
-#[derive(Debug)]
-pub struct Meter {}
-
-impl Meter {
-    /// Takes note of what the engine's daemons have used so far.
-    pub fn before(_daemons: &[u32]) -> Result<Self, Error> {
-        Ok(Meter {})
+impl Error {
+    fn new(path: &Path, why: impl Into<String>) -> Self {
+        Error { path: path.display().to_string(), why: why.into(), gone: false }
     }
 
-    /// Finds the started instance's cgroup and processes.
-    pub fn attach(&mut self, _scope: &Scope) -> Result<(), Error> {
-        Ok(())
+    fn io(path: &Path, error: &io::Error) -> Self {
+        let code = error.raw_os_error();
+        let gone = matches!(code, Some(libc::ENOENT | libc::ESRCH | libc::ENODEV));
+        let mend = match code {
+            Some(libc::EACCES | libc::EPERM) => ": reading another user's processes takes root",
+            Some(libc::ESRCH) => ": the process has ended",
+            Some(libc::ENODEV) => ": the cgroup was removed",
+            _ => "",
+        };
+        Error { gone, ..Error::new(path, format!("{error}{mend}")) }
     }
+}
 
-    /// Host CPU time in ns that the instance, its engine processes and the daemons used since `before`.
-    pub fn cpu_ns(&self) -> Result<u64, Error> {
-        Ok(0)
-    }
+fn read(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|error| Error::io(path, &error))
+}
 
-    /// All of the memory record but the workload's own reading.
-    pub fn memory(&self) -> Result<sample::Memory, Error> {
-        Ok(sample::Memory::default())
-    }
+/// One number and nothing else.
+fn read_number(path: &Path) -> Result<u64, Error> {
+    let text = read(path)?;
+    text.trim().parse().map_err(|_| Error::new(path, format!("no number: {:?}", text.trim())))
 }

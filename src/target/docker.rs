@@ -1,1 +1,265 @@
-//! TODO
+//! The workload in a Docker container, through the Engine's API.
+
+use std::{collections::HashMap, path::PathBuf};
+
+use async_trait::async_trait;
+use bollard::{
+    Docker as Client,
+    errors::Error as ClientError,
+    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig},
+    query_parameters::{
+        CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+        WaitContainerOptionsBuilder,
+    },
+};
+use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
+use futures_util::StreamExt;
+
+use super::{Error, Instance, Target, Ticket};
+use crate::{
+    probe::{Scope, process},
+    sample,
+    scenario::{self, Resources},
+};
+
+/// Marks a container as ours; its value is the run's id.
+pub const LABEL: &str = "bootrace.run";
+
+/// Connects to the Engine that DOCKER_HOST names, or to the local one.
+///
+/// # Errors
+/// When nothing answers there, with the reason and the mend.
+pub async fn connect() -> Result<Client, Error> {
+    let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
+    let tried = format!("connecting to Docker at {host}");
+    let failed = |e: ClientError| Error::new(&tried, explain(&e));
+    let client = Client::connect_with_defaults().map_err(failed)?;
+    client.negotiate_version().await.map_err(failed)
+}
+
+/// A client error with its causes (the operating system's word is the last of them) and the mend.
+fn explain(error: &ClientError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(e) = cause {
+        let message = e.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        cause = e.source();
+    }
+    let mend = [
+        ("Permission denied", "run bootrace with sudo, or join the docker group"),
+        ("No such file", "is Docker installed and running? scripts/setup installs and starts it"),
+        ("Connection refused", "is dockerd running? scripts/setup starts it"),
+    ];
+    match mend.iter().find(|(sign, _)| text.contains(sign)) {
+        Some((_, mend)) => format!("{text}. {mend}"),
+        None => text,
+    }
+}
+
+fn status(error: &ClientError) -> Option<u16> {
+    match error {
+        ClientError::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+pub struct Docker {
+    name: String,
+    client: Client,
+    image: String,
+    resources: Resources,
+    network: bool,
+    daemons: Vec<u32>,
+    versions: Versions,
+}
+
+#[derive(Default)]
+struct Versions {
+    docker: Option<String>,
+    containerd: Option<String>,
+    runc: Option<String>,
+    storage: Option<String>,
+}
+
+impl Docker {
+    /// `image` is a reference that the Engine has; `network`: bridge in place of none.
+    ///
+    /// # Errors
+    /// When the Engine does not answer.
+    pub async fn connect(
+        spec: &scenario::Target,
+        resources: &Resources,
+        network: bool,
+        image: String,
+    ) -> Result<Self, Error> {
+        let client = connect().await?;
+        let failed = |e: ClientError| Error::new("asking Docker for its version", explain(&e));
+        let version = client.version().await.map_err(failed)?;
+        let info = client.info().await.map_err(failed)?;
+        let component = |name: &str| {
+            let components = version.components.iter().flatten();
+            components.filter(|c| c.name == name).map(|c| c.version.clone()).next()
+        };
+        let versions = Versions {
+            docker: version.version.clone(),
+            containerd: component("containerd"),
+            runc: component("runc"),
+            storage: info.driver,
+        };
+        Ok(Docker {
+            name: spec.name.clone(),
+            client,
+            image,
+            resources: resources.clone(),
+            network,
+            daemons: process::named(&["dockerd", "containerd"]),
+            versions,
+        })
+    }
+}
+
+#[async_trait]
+impl Target for Docker {
+    fn info(&self) -> sample::Target {
+        sample::Target {
+            name: self.name.clone(),
+            kind: "docker".into(),
+            accelerator: sample::Accelerator::None,
+            accelerator_reason: None,
+            options: serde_json::json!({
+                "network": if self.network { "bridge" } else { "none" },
+                "log_driver": "none",
+                "storage_driver": self.versions.storage,
+            }),
+        }
+    }
+
+    fn versions(&self, host: &mut sample::Host) {
+        host.docker = self.versions.docker.clone();
+        host.containerd = self.versions.containerd.clone();
+        host.runc = self.versions.runc.clone();
+    }
+
+    fn daemons(&self) -> Vec<u32> {
+        self.daemons.clone()
+    }
+
+    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+        Ok(Box::new(Container {
+            client: self.client.clone(),
+            name: ticket.instance.clone(),
+            config: self.config(&ticket.run, ticket.socket()),
+            created: false,
+        }))
+    }
+}
+
+impl Docker {
+    fn config(&self, run: &str, socket: PathBuf) -> ContainerCreateBody {
+        let memory = self.resources.memory.0 as i64;
+        ContainerCreateBody {
+            image: Some(self.image.clone()),
+            entrypoint: Some(vec![AGENT_PATH.into()]),
+            cmd: Some(Vec::new()),
+            labels: Some(HashMap::from([(LABEL.into(), run.into())])),
+            host_config: Some(HostConfig {
+                binds: Some(vec![format!("{}:{SOCKET_PATH}:ro", socket.display())]),
+                network_mode: Some(if self.network { "bridge" } else { "none" }.into()),
+                memory: Some(memory),
+                // The limit is on memory, swap doesn't widen it.
+                memory_swap: Some(memory),
+                nano_cpus: Some(i64::from(self.resources.cpus) * 1_000_000_000),
+                log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+                // The agent ends when its stream does, so a killed harness leaves no container.
+                auto_remove: Some(true),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+}
+
+struct Container {
+    client: Client,
+    name: String,
+    config: ContainerCreateBody,
+    created: bool,
+}
+
+#[async_trait]
+impl Instance for Container {
+    async fn start(&mut self) -> Result<(), Error> {
+        let failed =
+            |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
+        let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
+        // From here on it may exist, also when the call is cancelled or its answer is lost.
+        self.created = true;
+        let config = std::mem::take(&mut self.config);
+        self.client.create_container(Some(options), config).await.map_err(|e| failed("creating", &e))?;
+        self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e))
+    }
+
+    fn scope(&self, leader: u32) -> Scope {
+        // The parent of a container's first process is its shim.
+        Scope { leader, engine: process::parent(leader).into_iter().collect() }
+    }
+
+    async fn post_mortem(&mut self) -> Option<String> {
+        let state = self.client.inspect_container(&self.name, None).await.ok()?.state?;
+        let oom = if state.oom_killed == Some(true) { ", killed for lack of memory" } else { "" };
+        let error = state.error.filter(|e| !e.is_empty()).map(|e| format!(", {e}")).unwrap_or_default();
+        Some(format!("Docker says {}{oom}{error}", state.status?))
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        if self.created {
+            remove(&self.client, &self.name).await?;
+            self.created = false;
+        }
+        Ok(())
+    }
+}
+
+/// Kills and removes a container, and returns when it is gone; one that is gone already is fine.
+async fn remove(client: &Client, name: &str) -> Result<(), Error> {
+    let failed = |e: &ClientError| Error::new(format!("removing container {name}"), explain(e));
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    match client.remove_container(name, Some(options)).await {
+        Ok(()) => Ok(()),
+        Err(e) if status(&e) == Some(404) => Ok(()),
+        // It ended by itself and the Engine is removing it.
+        Err(e) if status(&e) == Some(409) => {
+            let options = WaitContainerOptionsBuilder::new().condition("removed").build();
+            match client.wait_container(name, Some(options)).next().await {
+                Some(Err(e)) if status(&e).is_some_and(|s| s != 404) => Err(failed(&e)),
+                _ => Ok(()),
+            }
+        }
+        Err(e) => Err(failed(&e)),
+    }
+}
+
+/// Removes every container that carries our label; gives their names and runs.
+///
+/// # Errors
+/// When the Engine does not answer or will not remove one.
+pub async fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+    let client = connect().await?;
+    let filters = HashMap::from([("label", vec![LABEL])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let failed = |e: ClientError| Error::new("listing containers", explain(&e));
+    let mut removed = Vec::new();
+    for container in client.list_containers(Some(options)).await.map_err(failed)? {
+        let names = container.names.unwrap_or_default();
+        let Some(name) = names.first().map(|n| n.trim_start_matches('/')) else { continue };
+        if keep(name) {
+            continue;
+        }
+        remove(&client, name).await?;
+        removed.push(format!("container {name}"));
+    }
+    Ok(removed)
+}

@@ -1,1 +1,195 @@
-//! TODO
+//! A target without an engine, for tests of order and failure: its agent is a thread of ours that
+//! plays a part, and everything that is asked of it is written down in order.
+
+use std::{
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bootrace_agent::protocol::{
+    Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, read_frame, write_frame,
+};
+
+use super::{Error, Instance, Target, Ticket};
+use crate::{agent, probe::Scope, sample};
+
+/// How an instance behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// As it should.
+    Good,
+    /// The engine's start call fails.
+    StartFails,
+    /// The engine's start call never returns.
+    StartHangs,
+    /// Nobody ever connects.
+    Silent,
+    /// Its agent is of another build.
+    Foreign,
+    /// Its workload can't be executed.
+    NoProgram,
+    /// Its workload ends with code 3 before it is ready.
+    Dies,
+    /// Its workload never becomes ready.
+    NeverReady,
+    /// It sends noise in place of frames.
+    Noise,
+    /// Its work command fails.
+    WorkFails,
+    /// The engine can't remove it at first.
+    RemoveFails,
+}
+
+/// What was asked of a fake target, in order.
+pub type Log = Arc<Mutex<Vec<String>>>;
+
+pub struct Fake {
+    pub name: String,
+    pub log: Log,
+    /// The part that the n-th instance plays; the last one goes on.
+    pub parts: Vec<Part>,
+    staged: Mutex<usize>,
+}
+
+impl Fake {
+    pub fn new(name: &str, log: &Log, parts: &[Part]) -> Self {
+        Fake { name: name.into(), log: log.clone(), parts: parts.to_vec(), staged: Mutex::new(0) }
+    }
+}
+
+fn note(log: &Log, text: String) {
+    log.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(text);
+}
+
+#[async_trait]
+impl Target for Fake {
+    fn info(&self) -> sample::Target {
+        sample::Target {
+            name: self.name.clone(),
+            kind: "fake".into(),
+            accelerator: sample::Accelerator::None,
+            accelerator_reason: None,
+            options: serde_json::json!({}),
+        }
+    }
+
+    fn versions(&self, _host: &mut sample::Host) {}
+
+    fn daemons(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+        let mut staged = self.staged.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let part = *self.parts.get(*staged).or(self.parts.last()).unwrap_or(&Part::Good);
+        *staged += 1;
+        note(&self.log, format!("stage {}", self.name));
+        Ok(Box::new(Actor {
+            name: self.name.clone(),
+            log: self.log.clone(),
+            part,
+            socket: ticket.socket(),
+            removals: 0,
+        }))
+    }
+}
+
+struct Actor {
+    name: String,
+    log: Log,
+    part: Part,
+    socket: PathBuf,
+    removals: u32,
+}
+
+#[async_trait]
+impl Instance for Actor {
+    async fn start(&mut self) -> Result<(), Error> {
+        note(&self.log, format!("start {}", self.name));
+        match self.part {
+            Part::StartFails => return Err(Error::new("starting a fake", "it was told to fail")),
+            Part::StartHangs => std::future::pending().await,
+            Part::Silent => return Ok(()),
+            _ => {}
+        }
+        let (socket, part) = (self.socket.clone(), self.part);
+        thread::spawn(move || play(socket, part));
+        Ok(())
+    }
+
+    fn scope(&self, leader: u32) -> Scope {
+        Scope { leader, engine: Vec::new() }
+    }
+
+    async fn post_mortem(&mut self) -> Option<String> {
+        Some("the fake says nothing".into())
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        self.removals += 1;
+        note(&self.log, format!("remove {}", self.name));
+        if self.part == Part::RemoveFails && self.removals == 1 {
+            return Err(Error::new("removing a fake", "it was told to fail"));
+        }
+        Ok(())
+    }
+}
+
+/// The agent's side of the protocol; ends when the stream does.
+fn play(socket: PathBuf, part: Part) -> Option<()> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    let say = |message: FromAgent| write_frame(&mut &stream, &message).ok();
+    let (kernel_release, boot_id) = ("6.0-fake".to_owned(), "00000000-fake".to_owned());
+    let build = if part == Part::Foreign { "another" } else { agent::BUILD };
+    say(FromAgent::Hello(Hello {
+        version: VERSION,
+        build: build.into(),
+        kernel_release: kernel_release.clone(),
+        boot_id: boot_id.clone(),
+    }))?;
+    if part == Part::Noise {
+        std::io::Write::write_all(&mut stream, &[0xff; 16]).ok()?;
+    }
+    let exit = |code| Exit { code: Some(code), signal: None, output: "last words".into() };
+    while let Ok(Some(asked)) = read_frame::<ToAgent>(&mut stream) {
+        let say = |message: FromAgent| write_frame(&mut &stream, &message).ok();
+        match asked {
+            ToAgent::Start(_) => match part {
+                Part::NoProgram => say(FromAgent::Failed { error: "executing nothing: not found".into() })?,
+                Part::Dies => {
+                    say(FromAgent::Started { pid: 2 })?;
+                    say(FromAgent::Exited(exit(3)))?;
+                }
+                Part::NeverReady => say(FromAgent::Started { pid: 2 })?,
+                _ => {
+                    say(FromAgent::Started { pid: 2 })?;
+                    thread::sleep(Duration::from_millis(2));
+                    say(FromAgent::Ready { after_ns: 2_000_000 })?;
+                }
+            },
+            ToAgent::Identify => say(FromAgent::Identity(Identity {
+                image_digest: Some("0".repeat(64)),
+                agent_digest: Some(agent::digest()),
+                workload_digest: Some("1".repeat(64)),
+                argv: vec!["fake".into()],
+                kernel_release: kernel_release.clone(),
+                boot_id: boot_id.clone(),
+            }))?,
+            ToAgent::Read => {
+                say(FromAgent::Readings(Readings { workload_rss: Some(1 << 20), workload_cpu_ns: Some(1) }))?;
+            }
+            ToAgent::Work(_) => {
+                say(FromAgent::WorkStarted)?;
+                let code = i32::from(part == Part::WorkFails);
+                say(FromAgent::WorkDone(WorkDone { wall_ns: 1, cpu_ns: 1, exit: exit(code) }))?;
+            }
+            ToAgent::Ping { token } => say(FromAgent::Pong { token })?,
+            ToAgent::Stop => return Some(()),
+        }
+    }
+    Some(())
+}

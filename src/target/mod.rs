@@ -41,6 +41,9 @@ pub trait Target: Send + Sync {
     /// What goes into the results.
     fn info(&self) -> sample::Target;
 
+    /// Fills in the versions of the engine's programs, as they say them.
+    fn versions(&self, host: &mut sample::Host);
+
     /// Host pids of the engine's daemons, which serve every instance; empty where there is none.
     fn daemons(&self) -> Vec<u32>;
 
@@ -54,8 +57,9 @@ pub trait Instance: Send {
     /// Requested -> started: returns when the engine's start call has returned. Measured.
     async fn start(&mut self) -> Result<(), Error>;
 
-    /// Where its memory and CPU can be read, once started.
-    async fn scope(&mut self) -> Result<Scope, Error>;
+    /// Where its memory and CPU can be read; `leader` is the host pid at the other end of the
+    /// control channel. Asks the engine nothing: that would cost CPU on the measured path.
+    fn scope(&self, leader: u32) -> Scope;
 
     /// Why it stopped running by itself, if the engine can tell.
     async fn post_mortem(&mut self) -> Option<String>;
@@ -63,6 +67,11 @@ pub trait Instance: Send {
     /// Stopping -> gone: kills it and returns when nothing of it is left. Works in every state,
     /// also after a failed `start` and when called twice.
     async fn remove(&mut self) -> Result<(), Error>;
+
+    /// Undoes [`Target::stage`], once removed. Not measured, as staging isn't.
+    async fn unstage(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 /// An engine would not do what it was asked.
@@ -78,5 +87,10 @@ pub struct Error {
 impl Error {
     pub fn new(tried: impl Into<String>, why: impl ToString) -> Self {
         Error { tried: tried.into(), why: why.to_string() }
+    }
+
+    /// True when nothing answered where the engine should be.
+    pub fn engine_absent(&self) -> bool {
+        self.tried.starts_with("connecting to ")
     }
 }

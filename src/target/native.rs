@@ -1,1 +1,356 @@
-//! TODO
+//! The workload as a bare process: forked, put under the scenario's cgroup limits, chrooted into the
+//! image, nothing else. No namespaces of its own, so the host's network and processes are in sight.
+//!
+//! Its root is an overlay over the image's tree, as a container's is, so that what a workload writes
+//! is gone with it. Mounting that is staging, not start-up: a bare process needs no such thing.
+
+use std::{
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    mount::{self, MountFlags, MountPropagationFlags, UnmountFlags},
+    process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, waitpid},
+    thread::UnshareFlags,
+};
+
+use super::{Error, Instance, Target, Ticket};
+use crate::{
+    probe::{
+        Scope,
+        cgroup::{self, Hierarchy},
+    },
+    sample,
+    scenario::{self, Resources},
+};
+
+mod launch;
+
+use launch::Launcher;
+
+/// The parent of every instance's cgroup, below the root of each hierarchy.
+pub const CGROUP: &str = "bootrace";
+
+/// Gives this thread, and every thread and process that it starts from now on, mounts of its own: a
+/// bare process's root is never seen by the host, and is gone with the harness however that ends.
+/// To be called before the async runtime starts its threads.
+///
+/// # Errors
+/// When the caller is not root.
+pub fn isolate_mounts() -> Result<(), Error> {
+    let failed = |e| Error::new("making mounts of our own for the native target", needs_root(e));
+    // Safety: only the mount namespace and the file system attributes (cwd, umask) stop being shared.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed)?;
+    let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
+    mount::mount_change("/", propagation).map_err(failed)
+}
+
+fn needs_root(error: impl Into<io::Error>) -> String {
+    let error = error.into();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "{error}. A bare process in the image's root needs root: run bootrace with sudo, or without this target (--targets docker,libvirt)"
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+pub struct Native {
+    name: String,
+    tree: PathBuf,
+    resources: Resources,
+}
+
+impl Native {
+    /// `tree` is the image's unpacked root file system.
+    pub fn new(spec: &scenario::Target, resources: &Resources, tree: PathBuf) -> Self {
+        Native { name: spec.name.clone(), tree, resources: resources.clone() }
+    }
+}
+
+#[async_trait]
+impl Target for Native {
+    fn info(&self) -> sample::Target {
+        sample::Target {
+            name: self.name.clone(),
+            kind: "native".into(),
+            accelerator: sample::Accelerator::None,
+            accelerator_reason: None,
+            options: serde_json::json!({ "root": "overlay", "network": "host" }),
+        }
+    }
+
+    fn versions(&self, _host: &mut sample::Host) {}
+
+    fn daemons(&self) -> Vec<u32> {
+        Vec::new()
+    }
+
+    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+        let mut bare =
+            Bare { root: Root::new(&ticket.dir), cgroups: Vec::new(), launcher: None, child: None };
+        match bare.prepare(self, ticket) {
+            Ok(()) => Ok(Box::new(bare)),
+            Err(e) => {
+                let _ = bare.unstage().await;
+                Err(Error::new(format!("staging {}", ticket.instance), needs_root(e)))
+            }
+        }
+    }
+}
+
+struct Bare {
+    root: Root,
+    cgroups: Vec<PathBuf>,
+    launcher: Option<Launcher>,
+    child: Option<Pid>,
+}
+
+impl Bare {
+    fn prepare(&mut self, target: &Native, ticket: &Ticket) -> io::Result<()> {
+        self.root.mount(&target.tree, &ticket.socket())?;
+        make_cgroups(&ticket.instance, &target.resources, &mut self.cgroups)?;
+        self.launcher = Some(Launcher::new(&self.root.merged, &self.cgroups)?);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Instance for Bare {
+    async fn start(&mut self) -> Result<(), Error> {
+        let failed = |e| Error::new(format!("executing {AGENT_PATH} in {}", self.root.merged.display()), e);
+        let launcher = self.launcher.as_ref().ok_or_else(|| failed(io::Error::other("it is not staged")))?;
+        self.child = Some(launcher.launch().map_err(failed)?);
+        Ok(())
+    }
+
+    fn scope(&self, leader: u32) -> Scope {
+        Scope { leader, engine: Vec::new() }
+    }
+
+    async fn post_mortem(&mut self) -> Option<String> {
+        let (_, status) = waitpid(self.child, WaitOptions::NOHANG).ok()??;
+        self.child = None;
+        let how = match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("with code {code}"),
+            (_, Some(signal)) => format!("by signal {signal}"),
+            _ => "somehow".into(),
+        };
+        Some(format!("the agent ended {how}"))
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        self.launcher = None;
+        let leader = self.child.map(|pid| pid.as_raw_pid().unsigned_abs());
+        for dir in &self.cgroups {
+            kill_cgroup(dir, leader)
+                .map_err(|e| Error::new(format!("ending the processes in {}", dir.display()), e))?;
+        }
+        if let Some(pid) = self.child.take() {
+            waitpid(Some(pid), WaitOptions::empty())
+                .map_err(|e| Error::new("waiting for the agent to end", e))?;
+        }
+        Ok(())
+    }
+
+    async fn unstage(&mut self) -> Result<(), Error> {
+        self.launcher = None;
+        while let Some(dir) = self.cgroups.last() {
+            remove_cgroup(dir).map_err(|e| Error::new(format!("removing {}", dir.display()), e))?;
+            self.cgroups.pop();
+        }
+        self.root.unmount().map_err(|e| Error::new(format!("unmounting {}", self.root.merged.display()), e))
+    }
+}
+
+/// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for
+/// their end by pidfd.
+pub fn kill_cgroup(dir: &Path, leader: Option<u32>) -> io::Result<()> {
+    loop {
+        let mut pids = cgroup::pids(dir).map_err(io::Error::other)?;
+        pids.retain(|pid| *pid != std::process::id());
+        if pids.iter().any(|pid| Some(*pid) != leader) {
+            pids.retain(|pid| Some(*pid) != leader);
+        }
+        if pids.is_empty() {
+            return Ok(());
+        }
+        for pid in pids {
+            let Some(pid) = Pid::from_raw(pid as i32) else { continue };
+            // A process that is gone already is what was wanted.
+            let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+            let _ = pidfd_send_signal(&handle, Signal::KILL);
+            poll(&mut [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)], None)?;
+        }
+    }
+}
+
+/// A cgroup whose last process was just reaped may be busy for another moment.
+pub fn remove_cgroup(dir: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 1000 => {
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Makes the instance's cgroup in every hierarchy that limits or accounts, with the same limits that
+/// Docker would set; `made` has each as soon as it is there.
+fn make_cgroups(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let hierarchy = cgroup::hierarchy().map_err(io::Error::other)?;
+    let quota = u64::from(resources.cpus) * 100_000;
+    let limits: &[(&str, &str, String)] = &match hierarchy.version {
+        1 => [
+            ("cpu", "cpu.cfs_period_us", "100000".to_owned()),
+            ("cpu", "cpu.cfs_quota_us", quota.to_string()),
+            ("memory", "memory.limit_in_bytes", resources.memory.0.to_string()),
+        ],
+        _ => [
+            ("cpu", "cpu.max", format!("{quota} 100000")),
+            ("memory", "memory.max", resources.memory.0.to_string()),
+            // As Docker does: the limit is on memory, swap doesn't widen it.
+            ("memory", "memory.swap.max", "0".to_owned()),
+        ],
+    };
+    for (controller, root) in controllers(&hierarchy) {
+        let parent = root.join(CGROUP);
+        if hierarchy.version == 2 {
+            enable_controllers(root, &parent)?;
+        }
+        let dir = parent.join(instance);
+        if !made.contains(&dir) {
+            fs::create_dir_all(&dir)?;
+            made.push(dir.clone());
+        }
+        for (_, file, value) in limits.iter().filter(|(c, ..)| *c == controller) {
+            match fs::write(dir.join(file), value) {
+                // No swap accounting in this kernel: no swap to limit.
+                Err(_) if *file == "memory.swap.max" => {}
+                result => result
+                    .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", dir.join(file).display())))?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The controllers that limit or account, and where cgroups of theirs are made.
+fn controllers(hierarchy: &Hierarchy) -> impl Iterator<Item = (&'static str, &Path)> {
+    let Hierarchy { cpu, cpuacct, memory, pids, .. } = hierarchy;
+    [("cpu", cpu), ("cpuacct", cpuacct), ("memory", memory), ("pids", pids)]
+        .into_iter()
+        .filter_map(|(name, root)| Some((name, root.as_deref()?)))
+}
+
+/// cgroup v2 hands a controller to children only where the parent says so.
+fn enable_controllers(root: &Path, parent: &Path) -> io::Result<()> {
+    fs::create_dir_all(parent)?;
+    for dir in [root, parent] {
+        fs::write(dir.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
+    }
+    Ok(())
+}
+
+/// A root file system of the instance's own: the image's tree below, its writes above.
+struct Root {
+    dir: PathBuf,
+    merged: PathBuf,
+    mounted: bool,
+}
+
+impl Root {
+    fn new(dir: &Path) -> Self {
+        Root { dir: dir.into(), merged: dir.join("root"), mounted: false }
+    }
+
+    fn mount(&mut self, tree: &Path, socket: &Path) -> io::Result<()> {
+        for name in ["root", "upper", "work"] {
+            fs::create_dir_all(self.dir.join(name))?;
+        }
+        let (upper, work) = (self.dir.join("upper"), self.dir.join("work"));
+        let options =
+            format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
+        let options = std::ffi::CString::new(options)?;
+        let merged = &self.merged;
+        let failed = |at: &Path, e: rustix::io::Errno| {
+            let e = io::Error::from(e);
+            io::Error::new(e.kind(), format!("mounting {}: {e}", at.display()))
+        };
+        mount::mount("overlay", merged, "overlay", MountFlags::empty(), options.as_c_str())
+            .map_err(|e| failed(merged, e))?;
+        self.mounted = true;
+        let special = MountFlags::NOSUID | MountFlags::NOEXEC;
+        for (kind, name, flags) in [
+            ("proc", "proc", special | MountFlags::NODEV),
+            ("sysfs", "sys", special | MountFlags::NODEV | MountFlags::RDONLY),
+            ("devtmpfs", "dev", special),
+            ("devpts", "dev/pts", special),
+            ("tmpfs", "dev/shm", special | MountFlags::NODEV),
+        ] {
+            let at = merged.join(name);
+            fs::create_dir_all(&at)?;
+            mount::mount(kind, &at, kind, flags, None).map_err(|e| failed(&at, e))?;
+        }
+        let at = merged.join(SOCKET_PATH.trim_start_matches('/'));
+        if let Some(parent) = at.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&at, "")?;
+        mount::mount_bind(socket, &at).map_err(|e| failed(&at, e))
+    }
+
+    /// Takes the root away with all that is mounted below it.
+    fn unmount(&mut self) -> io::Result<()> {
+        if self.mounted {
+            mount::unmount(&self.merged, UnmountFlags::DETACH)?;
+            self.mounted = false;
+        }
+        Ok(())
+    }
+}
+
+/// Kills and removes every instance's cgroup; gives their names.
+///
+/// # Errors
+/// When a cgroup can't be emptied or removed.
+pub fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+    let hierarchy = cgroup::hierarchy().map_err(|e| Error::new("finding left-over cgroups", e))?;
+    let mut removed = Vec::new();
+    for (_, root) in controllers(&hierarchy) {
+        let parent = root.join(CGROUP);
+        for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
+            let (dir, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if name.starts_with("bootrace-") && !keep(&name) && dir.is_dir() {
+                kill_cgroup(&dir, None)
+                    .and_then(|()| remove_cgroup(&dir))
+                    .map_err(|e| Error::new(format!("removing cgroup {}", dir.display()), e))?;
+                removed.push(format!("cgroup {}", dir.display()));
+            }
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_that_root_is_needed() {
+        assert!(needs_root(io::Error::from(io::ErrorKind::PermissionDenied)).contains("sudo"));
+        assert!(!needs_root(io::Error::from(io::ErrorKind::NotFound)).contains("sudo"));
+    }
+}

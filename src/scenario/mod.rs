@@ -3,12 +3,48 @@
 //! Strict TOML: unknown keys, wrong units and impossible values are errors that name file, line,
 //! key and the mend. These are the settings as resolved, every default filled in.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+mod document;
+mod mend;
+mod rules;
+mod shipped;
+mod text;
+mod units;
+
+pub use document::Problem;
+pub use rules::{SAMPLES, WARMUP};
+pub use shipped::{FOLDER, SHIPPED, find, names};
+pub use units::{Bound, Bytes, Span};
 
 /// The quickstart scenario, also for where no scenario file is at hand.
-pub const QUICKSTART: &str = include_str!("../scenarios/quickstart.toml");
+pub const QUICKSTART: &str = include_str!("../../scenarios/quickstart.toml");
+
+/// No scenario is longer; what is, is another kind of file.
+const LARGEST_FILE: u64 = 1 << 20;
+
+/// A scenario can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// In the order of the lines; never empty.
+    #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
+    Invalid(Vec<Problem>),
+    #[error("reading the scenario {}: {why}", .path.display())]
+    Unreadable { path: PathBuf, why: String },
+    #[error(
+        "no scenario is called {name}{nearest}: known are {known}; a file is given by its path, as in ./my.toml"
+    )]
+    Unknown { name: String, nearest: String, known: String },
+    #[error("scenario {scenario} has no target {target}{nearest}: its targets are {known}")]
+    UnknownTarget { scenario: String, target: String, nearest: String, known: String },
+}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -167,25 +203,101 @@ pub struct Claim {
     pub at_least: Option<Bound>,
 }
 
-/// A bound with the unit of its metric.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Bound {
-    Time(Span),
-    Size(Bytes),
+impl Scenario {
+    /// Reads and checks a file of at most 1 MiB; paths in it are not looked at.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let unreadable = |why: String| Error::Unreadable { path: path.into(), why };
+        let file = std::fs::File::open(path).map_err(|e| unreadable(e.to_string()))?;
+        let mut bytes = Vec::new();
+        file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|e| unreadable(e.to_string()))?;
+        if bytes.len() as u64 > LARGEST_FILE {
+            return Err(unreadable("it is over 1 MiB, which no scenario is: name the TOML file".into()));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| {
+            unreadable("it is not UTF-8 text: name the TOML file, or save it as UTF-8".into())
+        })?;
+        Self::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads and checks TOML; `origin` stands for the file in messages. All that is wrong with it is
+    /// reported at once, where one error doesn't hide others.
+    pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
+        let mut document = document::Document::parse(text, origin).map_err(Error::Invalid)?;
+        let scenario = document.read().map(|scenario| scenario.resolved(&document));
+        if let Some(scenario) = &scenario {
+            rules::check(scenario, &mut document);
+        }
+        let problems = document.into_problems();
+        match scenario {
+            Some(scenario) if problems.is_empty() => Ok(scenario),
+            _ => Err(Error::Invalid(problems)),
+        }
+    }
+
+    /// Fills in the defaults that depend on other keys.
+    fn resolved(mut self, document: &document::Document<'_>) -> Self {
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            if !document.has(document::at!["target", index, "name"]) {
+                target.name = target.kind.to_string();
+            }
+        }
+        let image = &mut self.image;
+        if image.suite.is_none() && image.tarball.is_none() && image.registry.is_none() {
+            let default = Image::default();
+            image.suite = default.suite;
+            image.fallback = image.fallback.take().or(default.fallback);
+        }
+        self
+    }
+
+    /// Keeps the targets with these names, in the scenario's order, and the claims about them; none
+    /// given keeps all. Fails for a name that no target has.
+    pub fn select_targets(&mut self, names: &[String]) -> Result<(), Error> {
+        for name in names {
+            let known: Vec<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
+            if !known.contains(&name.as_str()) {
+                return Err(Error::UnknownTarget {
+                    scenario: self.name.clone(),
+                    target: document::quoted(name),
+                    nearest: mend::did_you_mean(name, &known),
+                    known: self.target_names(),
+                });
+            }
+        }
+        if !names.is_empty() {
+            self.targets.retain(|target| names.contains(&target.name));
+            self.claims.retain(|claim| names.contains(&claim.target));
+        }
+        Ok(())
+    }
+
+    /// As resolved, for the results.
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).expect("all keys are strings and no value can fail to serialise")
+    }
+
+    /// The names of its targets, as in `native, docker`.
+    pub fn target_names(&self) -> String {
+        self.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
 }
 
-/// A size: `"512MiB"` in TOML.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Bytes(pub u64);
+impl Kind {
+    pub const ALL: [Kind; 3] = [Kind::Native, Kind::Docker, Kind::Libvirt];
+}
 
-/// A time: `"2s"`, `"500ms"`, `"2m"` in TOML.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Kind::Native => "native",
+            Kind::Docker => "docker",
+            Kind::Libvirt => "libvirt",
+        })
+    }
+}
 
 fn default_targets() -> Vec<Target> {
-    [Kind::Native, Kind::Docker, Kind::Libvirt]
-        .map(|kind| Target { name: String::new(), kind, boot: None, accel: None })
-        .into()
+    Kind::ALL.map(|kind| Target { name: String::new(), kind, boot: None, accel: None }).into()
 }
 
 impl Default for Image {
@@ -216,98 +328,5 @@ impl Default for Sampling {
     }
 }
 
-impl std::str::FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!("{text:?} is not a size: write a whole number and B, KiB, MiB or GiB, as in \"512MiB\"")
-        };
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, unit) = text.split_at(digits);
-        let factor: u64 = match unit.trim_start() {
-            "B" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        number.checked_mul(factor).map(Bytes).ok_or_else(wrong)
-    }
-}
-
-impl std::fmt::Display for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        match units.into_iter().find(|(_, size)| self.0 > 0 && self.0 % size == 0) {
-            Some((unit, size)) => write!(f, "{}{unit}", self.0 / size),
-            None => write!(f, "{}B", self.0),
-        }
-    }
-}
-
-impl std::str::FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a time: write a whole number and ms, s or m, as in \"2s\"");
-        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
-        let (number, unit) = text.split_at(digits);
-        let factor = match unit.trim_start() {
-            "ms" => 1,
-            "s" => 1000,
-            "m" => 60_000,
-            _ => return Err(wrong()),
-        };
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        let millis = number.checked_mul(factor).ok_or_else(wrong)?;
-        Ok(Span(Duration::from_millis(millis)))
-    }
-}
-
-impl std::fmt::Display for Span {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.as_millis() {
-            ms if ms > 0 && ms % 60_000 == 0 => write!(f, "{}m", ms / 60_000),
-            ms if ms % 1000 == 0 => write!(f, "{}s", ms / 1000),
-            ms => write!(f, "{ms}ms"),
-        }
-    }
-}
-
-impl std::str::FromStr for Bound {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Bound::Time).or_else(|_| text.parse().map(Bound::Size)).map_err(|_: String| {
-            format!("{text:?} is not a bound: write a time, as in \"2s\", or a size, as in \"512MiB\"")
-        })
-    }
-}
-
-impl std::fmt::Display for Bound {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Bound::Time(span) => span.fmt(f),
-            Bound::Size(bytes) => bytes.fmt(f),
-        }
-    }
-}
-
-/// Types that are a string with a unit in TOML and in the results.
-macro_rules! as_text {
-    ($($name:ty),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.collect_str(self)
-            }
-        }
-    )*};
-}
-as_text!(Bytes, Span, Bound);
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! What bootrace itself adds: its start-ups against the plainest way to do the same by hand,
+//! alternating in one run. `scripts/own-cost` runs it; the README quotes it.
+//!
+//! - docker: `docker run` of the same image, limits and command, to the first byte that it prints
+//! - libvirt: `virsh create` of the very same domain XML, to the same readiness frame
+//! - QEMU alone: the same kernel, initramfs, disk, machine and accelerator without libvirt, to the
+//!   same frame; the ratio to it is libvirt's own cost
+//!
+//! Usage: own_cost [ROUNDS] [SEED]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Read,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use bootrace::{
+    analysis::{median::median, paired::Ranks},
+    control::{Control, Moment, What},
+    image::{self, Cache, Forms, VmFiles},
+    runner::{self, Lock},
+    sample::{Accelerator, Outcome},
+    scenario::{self, Kind, Scenario, Span},
+    target::{
+        Target, Ticket,
+        docker::Docker,
+        libvirt::{Libvirt, xml},
+    },
+};
+use bootrace_agent::protocol::{FromAgent, ToAgent};
+use rand::{SeedableRng, seq::SliceRandom};
+use tokio_util::sync::CancellationToken;
+
+const WAYS: [&str; 5] = ["bootrace docker", "docker run", "bootrace libvirt", "virsh create", "qemu alone"];
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let rounds: u32 = arguments.next().map_or(Ok(20), |n| n.parse()).context("ROUNDS is a whole number")?;
+    let seed: u64 = arguments.next().map_or(Ok(1), |n| n.parse()).context("SEED is a whole number")?;
+    tokio::runtime::Runtime::new()?.block_on(compare(rounds, seed))
+}
+
+async fn compare(rounds: u32, seed: u64) -> anyhow::Result<()> {
+    let mut bench = Bench::new().await?;
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let mut times: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    // The first round warms up.
+    for round in 0..=rounds {
+        let mut order = WAYS;
+        order.shuffle(&mut rng);
+        for way in order {
+            let ns = bench.once(way).await.with_context(|| format!("round {round}: {way}"))?;
+            if round > 0 {
+                times.entry(way).or_default().push(ns as f64);
+            }
+        }
+        eprintln!("round {round} of {rounds}");
+    }
+    println!("start-up of quickstart, {rounds} rounds, order shuffled with seed {seed}, {}", bench.host());
+    for (way, ns) in &times {
+        println!("  {way:17} median {:8.1} ms", median(ns).unwrap_or(f64::NAN) / 1e6);
+    }
+    println!("ratio of medians (Hodges-Lehmann ratio of the pairs with its 99 % interval)");
+    for (ours, plain) in [
+        ("bootrace docker", "docker run"),
+        ("bootrace libvirt", "virsh create"),
+        ("bootrace libvirt", "qemu alone"),
+        ("virsh create", "qemu alone"),
+    ] {
+        println!("  {ours} / {plain}: {}", ratio(&times[ours], &times[plain]));
+    }
+    Ok(())
+}
+
+fn ratio(ours: &[f64], plain: &[f64]) -> String {
+    let (Some(a), Some(b)) = (median(ours), median(plain)) else { return "no samples".into() };
+    let pairs: Vec<_> = plain.iter().copied().zip(ours.iter().copied()).collect();
+    let paired = match Ranks::default().ratio(&pairs, 0.99) {
+        Some(r) => match r.interval {
+            Some(i) => format!(
+                "{:.3}, {:.1} % interval {:.3} to {:.3}",
+                r.estimate,
+                i.coverage * 100.0,
+                i.low,
+                i.high
+            ),
+            None => format!("{:.3}, too few rounds for an interval", r.estimate),
+        },
+        None => "none".into(),
+    };
+    format!("{:.3} ({paired})", a / b)
+}
+
+/// Everything that the five ways share.
+struct Bench {
+    scenario: Scenario,
+    docker: Docker,
+    docker_image: String,
+    libvirt: Libvirt,
+    vm: VmFiles,
+    cache: Cache,
+    _lock: Lock,
+    run: String,
+    number: u32,
+}
+
+impl Bench {
+    async fn new() -> anyhow::Result<Self> {
+        let (mut scenario, folder) = scenario::find("quickstart")?;
+        // Start-up alone is compared.
+        scenario.sampling.settle = Span(Duration::ZERO);
+        scenario.sampling.idle = Span(Duration::ZERO);
+        scenario.workload.work = None;
+        let cache = Cache::open(None)?;
+        let log = |line: &str| eprintln!("{line}");
+        let image =
+            image::ensure(&scenario.image, &folder, Forms::of(&scenario.targets), &cache, &log).await?;
+        let docker_image = image.docker.context("no Docker image")?;
+        let vm = image.vm.context("no VM files")?;
+        let spec =
+            |kind| scenario.targets.iter().find(|t| t.kind == kind).context("quickstart has every target");
+        let resources = &scenario.resources;
+        let docker = Docker::connect(spec(Kind::Docker)?, resources, false, docker_image.clone()).await?;
+        let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, vm.clone()).await?;
+        let run = format!("own-cost-{}", std::process::id());
+        let _lock = Lock::take(&cache.instances_dir(), &run)?;
+        Ok(Bench { docker, docker_image, libvirt, vm, cache, _lock, run, number: 0, scenario })
+    }
+
+    fn host(&self) -> String {
+        format!("VM accelerator: {:?}", self.libvirt.info().accelerator)
+    }
+
+    /// One start-up in ns; nothing of it is left.
+    async fn once(&mut self, way: &str) -> anyhow::Result<u64> {
+        let ticket = runner::make_ticket(&self.cache.instances_dir(), &self.run, self.number as usize)?;
+        self.number += 1;
+        let result = match way {
+            "bootrace docker" => self.bootrace(&self.docker, &ticket).await,
+            "bootrace libvirt" => self.bootrace(&self.libvirt, &ticket).await,
+            "docker run" => self.docker_run(&ticket),
+            "virsh create" => self.virsh_create(&ticket).await,
+            _ => self.qemu(&ticket).await,
+        };
+        fs::remove_dir_all(&ticket.dir)?;
+        result
+    }
+
+    async fn bootrace(&self, target: &dyn Target, ticket: &Ticket) -> anyhow::Result<u64> {
+        let trial = bootrace::plan::Trial { target: 0, round: 0, position: 0, warmup: false };
+        let mut sample = runner::blank("own-cost", &trial);
+        let stop = CancellationToken::new();
+        runner::trial(target, &self.scenario, ticket, &mut sample, &stop, &mut |_| {}).await;
+        ensure!(sample.outcome == Outcome::Ok, "{:?}", sample.error);
+        sample.timeline_ns.startup().context("not ready")
+    }
+
+    fn docker_run(&self, ticket: &Ticket) -> anyhow::Result<u64> {
+        let memory = self.scenario.resources.memory.0.to_string();
+        let mut command = Command::new("docker");
+        command.args(["run", "--name", &ticket.instance, "--network", "none", "--log-driver", "none"]);
+        command.args(["--memory", &memory, "--memory-swap", &memory]);
+        command.args(["--cpus", &self.scenario.resources.cpus.to_string(), &self.docker_image]);
+        command.args(&self.scenario.workload.command).stdout(Stdio::piped());
+        let begin = Moment::now();
+        let mut child = command.spawn().context("running docker run")?;
+        let mut byte = [0];
+        child
+            .stdout
+            .take()
+            .context("no standard output")?
+            .read_exact(&mut byte)
+            .context("docker run printed nothing")?;
+        let ns = Moment::now().since(begin);
+        quietly("docker", &["rm", "--force", &ticket.instance])?;
+        child.wait()?;
+        Ok(ns)
+    }
+
+    async fn virsh_create(&self, ticket: &Ticket) -> anyhow::Result<u64> {
+        let file = ticket.dir.join("domain.xml");
+        fs::write(&file, self.libvirt.domain_xml(ticket))?;
+        let mut command = Command::new("virsh");
+        command.args(["-q", "-c", "qemu:///system", "create"]).arg(&file).stdout(Stdio::null());
+        let (ns, mut child) = self.until_ready(ticket, command).await?;
+        child.wait()?;
+        quietly("virsh", &["-q", "-c", "qemu:///system", "destroy", &ticket.instance])?;
+        Ok(ns)
+    }
+
+    async fn qemu(&self, ticket: &Ticket) -> anyhow::Result<u64> {
+        let accelerator = self.libvirt.info().accelerator;
+        let accel = if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" };
+        let (cpu, options) = match xml::cpu_model(accelerator) {
+            "host-passthrough" => ("host", ",migratable=off"),
+            model => (model, ""),
+        };
+        let mut command = Command::new(format!("qemu-system-{}", std::env::consts::ARCH));
+        command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
+        command.args([
+            "-machine",
+            &format!("{},accel={accel}", xml::MACHINE),
+            "-cpu",
+            &format!("{cpu}{options}"),
+        ]);
+        command.args(["-m", &format!("{}M", self.scenario.resources.memory.0 >> 20)]);
+        command.args(["-smp", &self.scenario.resources.cpus.to_string()]);
+        command.arg("-kernel").arg(&self.vm.kernel).arg("-initrd").arg(&self.vm.initramfs);
+        command.args(["-append", xml::KERNEL_COMMAND_LINE]);
+        let disk = libvirt_disk(ticket);
+        command.args(["-drive", &format!("if=none,id=disk,format=qcow2,file={}", disk.display())]);
+        command.args(["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-serial-pci"]);
+        command.args(["-chardev", &format!("socket,id=control,path={}", ticket.socket().display())]);
+        command.args([
+            "-device",
+            &format!("virtserialport,chardev=control,name={}", bootrace_agent::protocol::PORT_NAME),
+        ]);
+        let (ns, mut child) = self.until_ready(ticket, command).await?;
+        child.kill()?;
+        child.wait()?;
+        Ok(ns)
+    }
+
+    /// Runs a command that makes a VM and waits for the readiness frame. The VM's disk is made before, so that
+    /// it is not in the time here, as it is in ours.
+    async fn until_ready(&self, ticket: &Ticket, mut command: Command) -> anyhow::Result<(u64, Child)> {
+        fs::copy(&self.vm.overlay, libvirt_disk(ticket))?;
+        let first = ToAgent::Start(runner::workload(&self.scenario));
+        let mut control = Control::listen(&ticket.socket(), first)?;
+        let begin = Moment::now();
+        let child = command.spawn().with_context(|| format!("running {command:?}"))?;
+        let ready = async {
+            loop {
+                let event = control.next().await;
+                match event.what {
+                    What::Said(FromAgent::Ready { .. }) => return Ok(event.at.since(begin)),
+                    What::Said(FromAgent::Hello(_) | FromAgent::Started { .. }) => {}
+                    other => bail!("in place of ready came {other:?}"),
+                }
+            }
+        };
+        let ns =
+            tokio::time::timeout(self.scenario.sampling.timeout.0, ready).await.context("never ready")??;
+        Ok((ns, child))
+    }
+}
+
+fn libvirt_disk(ticket: &Ticket) -> std::path::PathBuf {
+    ticket.dir.join(bootrace::target::libvirt::DISK)
+}
+
+fn quietly(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program).args(arguments).output()?;
+    ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}

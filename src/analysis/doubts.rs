@@ -1,0 +1,171 @@
+//! What makes a comparison doubtful, in words.
+
+use super::{Identities, Target, analyse, median};
+use crate::sample::{Accelerator, Host, Noise, Results};
+
+/// PSI `some avg10` above which others were waiting for this, in percent.
+const PRESSURE: f64 = 10.0;
+/// Share of a run's wall time that a hypervisor may steal before it is told.
+const STEAL: f64 = 0.01;
+
+/// The runner's warnings and what can be seen in the results themselves, most serious first.
+pub fn doubts(results: &Results) -> Vec<String> {
+    analyse(results).doubts
+}
+
+pub(super) fn all(
+    results: &Results,
+    targets: &[Target],
+    identities: &Identities,
+    baseline: Option<&str>,
+) -> Vec<String> {
+    let mut found: Vec<String> = identities.disagreements.iter().map(|d| format!("identity: {d}")).collect();
+    found.extend(completeness(results, targets));
+    found.extend(results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(emulated));
+    found.extend(fallback(results));
+    found.extend(baseline_doubt(results, baseline));
+    found.extend(results.run.warnings.iter().cloned());
+    found.extend(targets.iter().filter_map(drifted));
+    found.extend(host_facts(&results.host));
+    found.extend(noise(results));
+    let mut seen = std::collections::BTreeSet::new();
+    found.retain(|d| seen.insert(d.clone()));
+    found
+}
+
+fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
+    let run = &results.run;
+    let mut found = Vec::new();
+    let taken = results.samples.len();
+    if run.interrupted {
+        found.push(format!("the run was cut short: {taken} of {} planned samples were taken", run.planned));
+    } else if taken < run.planned as usize {
+        found.push(format!("only {taken} of {} planned samples are in the results", run.planned));
+    }
+    for target in targets {
+        let counts = target.counts;
+        let (name, bad) = (&target.name, counts.failed + counts.timed_out);
+        if bad > 0 {
+            let all = counts.ok + bad;
+            let of = [(counts.failed, "failed"), (counts.timed_out, "timed out")];
+            let of: Vec<String> =
+                of.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+            found.push(format!(
+                "{name}: {} of {all} samples; its figures are of the {} good ones",
+                of.join(" and "),
+                counts.ok
+            ));
+        }
+        if counts.ok < median::FEWEST {
+            found.push(format!("{name}: {} good samples give no interval at all: need >= 6", counts.ok));
+        } else if counts.ok < 8 {
+            found.push(format!(
+                "{name}: {} good samples can't give a 99 % interval: need >= 8; the range is shown with the coverage that it has",
+                counts.ok
+            ));
+        }
+    }
+    let known = |name: &str| targets.iter().any(|t| t.name == name);
+    let strange = results.samples.iter().filter(|s| !known(&s.target)).count();
+    if strange > 0 {
+        found.push(format!(
+            "{strange} samples are of targets that the results don't list; they are in no figure"
+        ));
+    }
+    found
+}
+
+fn emulated(target: &crate::sample::Target) -> String {
+    let why = target.accelerator_reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+    format!(
+        "{} ran under TCG (emulated){why}. Its start-up and CPU figures say what emulation costs, not what a VM with hardware virtualisation costs",
+        target.name
+    )
+}
+
+fn fallback(results: &Results) -> Option<String> {
+    let image = &results.image;
+    let why = image.fallback_reason.as_deref().unwrap_or("no reason was recorded");
+    image.fallback.then(|| format!("the image is a fallback, {} {}: {why}", image.distribution, image.suite))
+}
+
+fn baseline_doubt(results: &Results, baseline: Option<&str>) -> Option<String> {
+    let target = results.targets.iter().find(|t| Some(t.name.as_str()) == baseline)?;
+    (target.kind != "native")
+        .then(|| format!("there is no native target: ratios and overheads are against {}", target.name))
+}
+
+fn drifted(target: &Target) -> Option<String> {
+    let drift = target.drift.filter(|d| d.matters())?;
+    let way = if drift.share > 0.0 { "rose" } else { "fell" };
+    Some(format!(
+        "{}: start-up {way} by {:.0} % over the run (Mann-Kendall p = {:.4}): the host was not steady",
+        target.name,
+        drift.share.abs() * 100.0,
+        drift.p
+    ))
+}
+
+fn host_facts(host: &Host) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(hypervisor) = host.virtualised.as_deref().filter(|v| *v != "none") {
+        found.push(format!(
+            "the host is itself virtual ({hypervisor}): nested virtualisation can slow VMs by half or more, and neighbours can't be seen"
+        ));
+    }
+    if let Some(governor) = host.governor.as_deref().filter(|g| *g != "performance") {
+        found.push(format!(
+            "the CPU governor is {governor}, not performance: the clock rate follows the load"
+        ));
+    }
+    if host.ksm == Some(true) {
+        found.push(
+            "kernel same-page merging (KSM) is on: memory of VMs looks smaller than it is alone".into(),
+        );
+    }
+    if let Some(clock) = host.clock_source.as_deref().filter(|c| matches!(*c, "hpet" | "acpi_pm" | "jiffies"))
+    {
+        found.push(format!("the host's clock source is {clock}: reading the time is slow or coarse"));
+    }
+    found
+}
+
+fn noise(results: &Results) -> Vec<String> {
+    let host = &results.host;
+    let mut found = moment(&host.noise_before, host.cpus, "before");
+    let Some(after) = &host.noise_after else { return found };
+    // The run itself loads the CPUs, so what they say right after it is no news of others.
+    let after_run = Noise { load_1m: None, psi_cpu_some_avg10: None, ..*after };
+    found.extend(moment(&after_run, host.cpus, "right after"));
+    let stolen = after.steal_ns.zip(host.noise_before.steal_ns).and_then(|(a, b)| a.checked_sub(b));
+    if let Some((stolen, wall)) = stolen.zip(results.run.wall_ns.filter(|w| *w > 0)) {
+        let share = stolen as f64 / (wall as f64 * f64::from(host.cpus.max(1)));
+        if share > STEAL {
+            found.push(format!(
+                "a hypervisor took {:.1} % of the host's CPU time during the run (steal)",
+                share * 100.0
+            ));
+        }
+    }
+    found
+}
+
+fn moment(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if let Some(load) = noise.load_1m.filter(|l| *l > f64::from(cpus)) {
+        found.push(format!("the load was {load:.1} on {cpus} CPUs {when} the run: others were computing"));
+    }
+    let pressures = [
+        ("CPU", noise.psi_cpu_some_avg10),
+        ("disk", noise.psi_io_some_avg10),
+        ("memory", noise.psi_memory_some_avg10),
+    ];
+    for (what, value) in pressures {
+        if let Some(value) = value.filter(|v| *v > PRESSURE) {
+            found.push(format!(
+                "tasks waited for {what} {value:.0} % of the time {when} the run (PSI some avg10)"
+            ));
+        }
+    }
+    found
+}

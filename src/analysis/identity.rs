@@ -1,0 +1,142 @@
+//! Did every instance really run the same thing, and on which kernel?
+
+use std::collections::BTreeSet;
+
+use crate::sample::{Identity, Outcome, Results};
+
+/// Whose kernel a target's instances ran on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// Its boot id is the host's.
+    SharedWithHost,
+    /// Its boot id is another.
+    Own,
+    /// Instances of one target disagree, or there is nothing to go by.
+    Unclear,
+}
+
+/// What the instances of one target said of themselves, all different values of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub target: String,
+    /// Good samples, warm-ups too, and how many of them have an identity.
+    pub samples: usize,
+    pub with_identity: usize,
+    pub image_digests: BTreeSet<String>,
+    pub agent_digests: BTreeSet<String>,
+    pub workload_digests: BTreeSet<String>,
+    pub argv: BTreeSet<Vec<String>>,
+    pub kernel_releases: BTreeSet<String>,
+    pub boot_ids: BTreeSet<String>,
+    pub kernel: Kernel,
+}
+
+/// The proof that targets can be compared at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identities {
+    pub targets: Vec<Seen>,
+    /// What disagrees between instances or is missing, in words; empty: all is the same everywhere.
+    pub disagreements: Vec<String>,
+}
+
+pub(super) fn identities(results: &Results) -> Identities {
+    let targets: Vec<Seen> = results.targets.iter().map(|t| seen(results, &t.name)).collect();
+    let disagreements = disagreements(results, &targets);
+    Identities { targets, disagreements }
+}
+
+fn seen(results: &Results, target: &str) -> Seen {
+    let good = results.samples.iter().filter(|s| s.target == target && s.outcome == Outcome::Ok);
+    let samples = good.clone().count();
+    let identities: Vec<&Identity> = good.filter_map(|s| s.identity.as_ref()).collect();
+    let all = |field: fn(&Identity) -> Option<&String>| -> BTreeSet<String> {
+        identities.iter().filter_map(|i| field(i).cloned()).collect()
+    };
+    let boot_ids = all(|i| Some(&i.boot_id));
+    let own = identities.iter().filter(|i| i.boot_id != results.host.boot_id).count();
+    let kernel = match (own, identities.len()) {
+        (_, 0) => Kernel::Unclear,
+        (0, _) => Kernel::SharedWithHost,
+        (own, n) if own == n => Kernel::Own,
+        _ => Kernel::Unclear,
+    };
+    Seen {
+        target: target.to_owned(),
+        samples,
+        with_identity: identities.len(),
+        image_digests: all(|i| i.image_digest.as_ref()),
+        agent_digests: all(|i| i.agent_digest.as_ref()),
+        workload_digests: all(|i| i.workload_digest.as_ref()),
+        argv: identities.iter().map(|i| i.argv.clone()).collect(),
+        kernel_releases: all(|i| Some(&i.kernel_release)),
+        boot_ids,
+        kernel,
+    }
+}
+
+type Digests = fn(&Seen) -> &BTreeSet<String>;
+
+fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
+    let mut found = Vec::new();
+    let digests: [(&str, Digests); 3] = [
+        ("image", |s| &s.image_digests),
+        ("agent", |s| &s.agent_digests),
+        ("workload executable", |s| &s.workload_digests),
+    ];
+    for (what, of) in digests {
+        let different: BTreeSet<&String> = targets.iter().flat_map(of).collect();
+        if different.len() > 1 {
+            let each: Vec<String> = targets
+                .iter()
+                .filter(|s| !of(s).is_empty())
+                .map(|s| {
+                    let short: Vec<&str> = of(s).iter().map(|d| short(d)).collect();
+                    format!("{} {}", s.target, short.join(" and "))
+                })
+                .collect();
+            found.push(format!("the {what} digest is not the same everywhere: {}", each.join(", ")));
+        }
+        let without = targets.iter().filter(|s| s.with_identity > 0 && of(s).is_empty());
+        found.extend(without.map(|s| format!("{} did not tell its {what} digest", s.target)));
+    }
+    if targets.iter().flat_map(|s| &s.argv).collect::<BTreeSet<_>>().len() > 1 {
+        found.push("the workload's arguments are not the same everywhere".into());
+    }
+    let image = &results.image.digest;
+    let other = |s: &&Seen| !s.image_digests.is_empty() && !s.image_digests.contains(image);
+    found.extend(targets.iter().filter(other).map(|s| {
+        format!("{} saw another image inside than the one that was built ({})", s.target, short(image))
+    }));
+    let missing = targets.iter().filter(|s| s.with_identity < s.samples);
+    found.extend(missing.map(|s| {
+        format!(
+            "{} of {}'s {} good samples have no identity",
+            s.samples - s.with_identity,
+            s.target,
+            s.samples
+        )
+    }));
+    found.extend(results.targets.iter().zip(targets).filter_map(|(t, s)| kernel_doubt(&t.kind, s)));
+    found
+}
+
+/// A container or process must share the host's kernel, a VM must not.
+fn kernel_doubt(kind: &str, seen: &Seen) -> Option<String> {
+    let expected = match kind {
+        "native" | "docker" => Kernel::SharedWithHost,
+        "libvirt" => Kernel::Own,
+        _ => return None,
+    };
+    if seen.with_identity == 0 || seen.kernel == expected {
+        return None;
+    }
+    Some(match expected {
+        Kernel::Own => format!("{} is a VM, but its kernel's boot id is the host's", seen.target),
+        _ => format!("{} should share the host's kernel, but saw another boot id", seen.target),
+    })
+}
+
+/// Enough of a digest to tell it from others.
+pub fn short(digest: &str) -> &str {
+    digest.char_indices().nth(12).map_or(digest, |(end, _)| &digest[..end])
+}

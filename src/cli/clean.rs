@@ -1,0 +1,61 @@
+//! `bootrace clean`: removes what runs left behind that were killed.
+
+use anyhow::Context;
+
+use super::{Failure, print};
+use crate::{
+    image::Cache,
+    runner,
+    target::{docker, libvirt, native},
+};
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Also what belongs to runs that still go on.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Finds containers by label, domains by metadata, cgroups, processes and files by name, and removes them.
+/// An engine that is not there can have nothing left: it is said, and is no error.
+///
+/// # Errors
+/// When something was found and could not be removed.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    runtime.block_on(clean(options.all)).map_err(Failure::Run)
+}
+
+async fn clean(all: bool) -> anyhow::Result<()> {
+    let cache = Cache::open(None)?;
+    let alive = if all { Vec::new() } else { runner::Lock::held(&cache.instances_dir())? };
+    let keep =
+        move |name: &str| alive.iter().any(|tag| name.strip_prefix(tag).is_some_and(|n| n.starts_with('-')));
+    let mut removed = Vec::new();
+    let mut failed = false;
+    let found = [
+        docker::clean(&keep).await,
+        libvirt::clean(keep.clone()).await,
+        native::clean(&keep),
+        runner::clean(&cache.instances_dir(), &keep),
+    ];
+    for result in found {
+        match result {
+            Ok(names) => removed.extend(names),
+            Err(e) if e.engine_absent() => anstream::eprintln!("nothing to remove there: {e}"),
+            Err(e) => {
+                failed = true;
+                anstream::eprintln!("{e}");
+            }
+        }
+    }
+    for name in &removed {
+        print(&format!("removed {name}\n"))?;
+    }
+    if removed.is_empty() && !failed {
+        print("nothing was left behind\n")?;
+    }
+    anyhow::ensure!(!failed, "not everything could be removed");
+    Ok(())
+}

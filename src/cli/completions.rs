@@ -1,0 +1,24 @@
+//! `bootrace completions`: completion scripts for shells.
+
+use clap::CommandFactory;
+
+use super::{Cli, Failure, print};
+
+pub(super) const AFTER_HELP: &str = "\
+Examples:
+  bootrace completions bash > ~/.local/share/bash-completion/completions/bootrace
+  bootrace completions zsh > ~/.zfunc/_bootrace
+  bootrace completions fish > ~/.config/fish/completions/bootrace.fish";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    #[arg(value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+/// Prints the script for one shell.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(options.shell, &mut Cli::command(), "bootrace", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}

@@ -1,0 +1,115 @@
+//! What a run shows while it goes on: a bar on a terminal, a line per round elsewhere.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    plan::Trial,
+    report,
+    runner::{Job, Step, Watch},
+    sample::{Outcome, Results, Sample},
+};
+
+pub struct Progress {
+    quiet: bool,
+    terminal: bool,
+}
+
+impl Progress {
+    pub fn new(quiet: bool) -> Self {
+        Progress { quiet, terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// Says a line that stays.
+    pub fn say(&self, line: &str) {
+        if !self.quiet {
+            anstream::eprintln!("{line}");
+        }
+    }
+
+    /// A watcher that saves the results of `job` in `dir` as they come.
+    pub fn record(&self, dir: &Path, job: &Job) -> Recorder {
+        let sampling = &job.scenario.sampling;
+        let rounds = sampling.warmup + sampling.samples;
+        let bar = ProgressBar::new(u64::from(rounds) * job.targets.len() as u64);
+        if self.quiet || !self.terminal {
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+        }
+        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len}  {msg}  {eta} left");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+        bar.set_prefix(job.scenario.name.clone());
+        // Redraws four times a second at most: the bar must not compete for the CPU.
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Recorder {
+            dir: dir.into(),
+            bar,
+            rounds,
+            targets: job.targets.len(),
+            lines: !self.quiet && !self.terminal,
+        }
+    }
+}
+
+/// Saves each sample as it comes, and shows it.
+pub struct Recorder {
+    dir: PathBuf,
+    bar: ProgressBar,
+    rounds: u32,
+    targets: usize,
+    /// A line per round in place of the bar.
+    lines: bool,
+}
+
+impl Recorder {
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn line(&self, results: &Results) {
+        let Some(last) = results.samples.last() else { return };
+        let of_round: Vec<_> = results.samples.iter().filter(|s| s.round == last.round).collect();
+        if of_round.len() == self.targets {
+            let warmup = if last.warmup { " (warm-up)" } else { "" };
+            let words: Vec<_> = of_round.into_iter().map(words).collect();
+            anstream::eprintln!("round {} of {}{warmup}: {}", last.round + 1, self.rounds, words.join(", "));
+        }
+    }
+}
+
+fn words(sample: &Sample) -> String {
+    match (sample.outcome, sample.timeline_ns.startup()) {
+        (Outcome::Ok, Some(ns)) => format!("{} {:.1} ms", sample.target, ns as f64 / 1e6),
+        _ => format!("{} failed: {}", sample.target, sample.error.as_deref().unwrap_or("no reason is known")),
+    }
+}
+
+impl Watch for Recorder {
+    fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step) {
+        let what = match step {
+            Step::Starting => "starting",
+            Step::Settling => "settling",
+            Step::Idling => "idling",
+            Step::Working => "working",
+            Step::Removing => "removing",
+        };
+        self.bar.set_position(done as u64);
+        self.bar.set_message(format!("round {}: {what} {target}", trial.round + 1));
+    }
+
+    fn sampled(&mut self, results: &Results) -> anyhow::Result<()> {
+        report::save_results(results, &self.dir)?;
+        self.bar.set_position(results.samples.len() as u64);
+        if self.lines {
+            self.line(results);
+        }
+        if let Some(sample) = results.samples.last().filter(|s| s.outcome != Outcome::Ok) {
+            self.bar.println(words(sample));
+        }
+        Ok(())
+    }
+}

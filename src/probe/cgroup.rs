@@ -1,0 +1,312 @@
+//! Control groups: which ones a process is in, and what they have used.
+//!
+//! Version 1 has a hierarchy per controller, version 2 one for all; hybrid hosts have both, and an
+//! engine may use either. A process's paths are in `/proc/PID/cgroup`, relative to the root of a
+//! hierarchy; `/proc/self/mountinfo` says where that is mounted, and which part of it.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use super::{Error, read};
+
+pub mod v1;
+pub mod v2;
+
+/// Version 2's place among the controllers' names of version 1.
+pub(super) const UNIFIED: &str = "";
+
+/// Memory charged to a cgroup and those below it, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    pub anon: u64,
+    /// tmpfs files and shared memory: has no file behind it that the host could read again.
+    pub shmem: u64,
+    /// Page cache of files, shmem not counted.
+    pub file: u64,
+    /// None where the kernel does not account for it.
+    pub kernel: Option<u64>,
+}
+
+/// Where the controllers are mounted, for who wants to make a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    /// 1 when any of the controllers below is a version 1 one (hybrid hosts included), else 2.
+    pub version: u8,
+    /// Directories under which a cgroup can be made, on version 2 all the same one; None where this
+    /// kernel has no such controller.
+    pub cpu: Option<PathBuf>,
+    pub cpuacct: Option<PathBuf>,
+    pub memory: Option<PathBuf>,
+    pub pids: Option<PathBuf>,
+}
+
+/// Finds the directories under which cgroups can be made.
+///
+/// On version 2 the parent's `cgroup.subtree_control` still has to name a controller before a new
+/// cgroup has its files; CPU time is accounted for without (`cpu.stat`).
+///
+/// # Errors
+/// When `/proc/self/mountinfo` can't be read or no cgroup hierarchy is mounted.
+pub fn hierarchy() -> Result<Hierarchy, Error> {
+    let path = Path::new("/proc/self/mountinfo");
+    Mounts::parse(&read(path)?).hierarchy().ok_or_else(|| {
+        Error::new(path, "no cgroup hierarchy is mounted: mount -t cgroup2 none /sys/fs/cgroup")
+    })
+}
+
+/// One mounted cgroup hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    /// [`UNIFIED`] alone for version 2; a named hierarchy has `name=...`.
+    controllers: Vec<String>,
+    /// Which part of the hierarchy is mounted.
+    root: String,
+    point: PathBuf,
+}
+
+/// All mounted cgroup hierarchies.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    pub fn read() -> Result<Self, Error> {
+        Ok(Self::parse(&read(Path::new("/proc/self/mountinfo"))?))
+    }
+
+    /// Lines that aren't of cgroup mounts are none of our business, broken or not.
+    pub fn parse(mountinfo: &str) -> Self {
+        Mounts(mountinfo.lines().filter_map(Mount::parse).collect())
+    }
+
+    /// The directory of a cgroup; None when it is not in the mounted part or outside our namespace.
+    pub fn dir(&self, controller: &str, path: &str) -> Option<PathBuf> {
+        if path.split('/').any(|name| name == "..") {
+            return None;
+        }
+        self.0.iter().filter(|mount| mount.has(controller)).find_map(|mount| {
+            match below(&mount.root, path)? {
+                "" => Some(mount.point.clone()),
+                rest => Some(mount.point.join(rest)),
+            }
+        })
+    }
+
+    fn hierarchy(&self) -> Option<Hierarchy> {
+        let at = |controller: &str| self.dir(controller, "/").or_else(|| self.point(controller));
+        let unified = at(UNIFIED);
+        let offers = unified.as_ref().and_then(|dir| fs::read_to_string(dir.join("cgroup.controllers")).ok());
+        let offers = offers.unwrap_or_default();
+        let find = |name: &str| {
+            at(name).or_else(|| unified.clone().filter(|_| offers.split_whitespace().any(|c| c == name)))
+        };
+        let legacy = ["cpu", "cpuacct", "memory", "pids"].iter().any(|name| at(name).is_some());
+        if !legacy && unified.is_none() {
+            return None;
+        }
+        Some(Hierarchy {
+            version: if legacy { 1 } else { 2 },
+            cpu: find("cpu"),
+            cpuacct: at("cpuacct").or_else(|| unified.clone()),
+            memory: find("memory"),
+            pids: find("pids"),
+        })
+    }
+
+    /// Where the controller is mounted, if only a part of its hierarchy (as in a container).
+    fn point(&self, controller: &str) -> Option<PathBuf> {
+        self.0.iter().find(|mount| mount.has(controller)).map(|mount| mount.point.clone())
+    }
+}
+
+impl Mount {
+    /// `31 23 0:28 ROOT POINT OPTIONS [TAGS...] - TYPE SOURCE OPTIONS`, as in proc(5).
+    fn parse(line: &str) -> Option<Self> {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(3);
+        let (root, point) = (unescape(left.next()?), unescape(left.next()?));
+        let mut right = right.split(' ');
+        let controllers = match right.next()? {
+            "cgroup2" => vec![UNIFIED.to_owned()],
+            // The options hold the controllers' names; what else is there ("rw") never is one.
+            "cgroup" => right.nth(1)?.split(',').map(str::to_owned).collect(),
+            _ => return None,
+        };
+        Some(Mount { controllers, root, point: point.into() })
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|name| name == controller)
+    }
+}
+
+/// mountinfo writes space, tab, newline and backslash as a backslash and three octal digits.
+fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let octal = (*first == b'\\')
+            .then(|| tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        out.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &tail[3..] } else { tail };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The cgroups of one process: one path for each hierarchy.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Places(Vec<(Vec<String>, String)>);
+
+impl Places {
+    pub fn of(pid: u32) -> Result<Self, Error> {
+        Ok(Self::parse(&read(Path::new(&format!("/proc/{pid}/cgroup")))?))
+    }
+
+    /// Lines of `ID:CONTROLLER,...:PATH`; version 2's line has no controllers, and a path may have colons.
+    pub fn parse(text: &str) -> Self {
+        let line = |line: &str| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let controllers = parts.next()?.split(',').map(str::to_owned).collect();
+            Some((controllers, parts.next()?.to_owned()))
+        };
+        Places(text.lines().filter_map(line).collect())
+    }
+
+    pub fn path(&self, controller: &str) -> Option<&str> {
+        self.0.iter().find(|(names, _)| names.iter().any(|name| name == controller)).map(|(_, path)| &**path)
+    }
+
+    /// The path of the cgroup that is the process's alone and that of its like: None when the process
+    /// shares it with `harness`, for then it says nothing about the process.
+    pub fn own(&self, controller: &str, harness: &Places) -> Option<&str> {
+        let path = instance(self.path(controller)?);
+        let shared = harness.path(controller).is_none_or(|ours| holds(path, ours));
+        (path != "/" && !shared).then_some(path)
+    }
+
+    /// Whether the process is in the cgroup or one below it.
+    pub fn within(&self, controller: &str, cgroup: &str) -> bool {
+        self.path(controller).is_some_and(|path| holds(cgroup, path))
+    }
+}
+
+/// The cgroup that holds all of an instance, given the one that its leader is in.
+///
+/// libvirt spreads QEMU's threads over `emulator`, `vcpuN` and `iothreadN` below the machine's
+/// cgroup, under systemd with a `libvirt` in between.
+fn instance(path: &str) -> &str {
+    let numbered = |name: &str, prefix| {
+        name.strip_prefix(prefix).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let mut path = path;
+    if let Some((parent, name)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty())
+        && (name == "emulator" || numbered(name, "vcpu") || numbered(name, "iothread"))
+    {
+        path = parent;
+    }
+    path.strip_suffix("/libvirt").filter(|machine| machine.ends_with(".scope")).unwrap_or(path)
+}
+
+/// Whether the cgroup `outer` is `inner` or one above it.
+fn holds(outer: &str, inner: &str) -> bool {
+    below(outer, inner).is_some()
+}
+
+/// `inner` as seen from `outer`, without a slash in front.
+fn below<'a>(outer: &str, inner: &'a str) -> Option<&'a str> {
+    let rest = inner.strip_prefix(outer.trim_end_matches('/'))?;
+    if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
+}
+
+/// Host pids of the processes in a cgroup and all below it.
+///
+/// # Errors
+/// When the cgroup is gone or can't be read.
+pub fn pids(dir: &Path) -> Result<Vec<u32>, Error> {
+    let mut pids = Vec::new();
+    collect_pids(dir, &mut pids)?;
+    Ok(pids)
+}
+
+fn collect_pids(dir: &Path, pids: &mut Vec<u32>) -> Result<(), Error> {
+    let path = dir.join("cgroup.procs");
+    match fs::read_to_string(&path) {
+        // 0 stands for a process outside of our pid namespace.
+        Ok(text) => {
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|&pid| pid != 0))
+        }
+        // A threaded cgroup of version 2: the one above lists its processes.
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+        Err(error) => return Err(Error::io(&path, &error)),
+    }
+    let entries = fs::read_dir(dir).map_err(|error| Error::io(dir, &error))?;
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        match collect_pids(&entry.path(), pids) {
+            Err(error) if !error.gone => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// CPU time of a cgroup and all below it; the file stays open, so that a reading is one system call.
+#[derive(Debug)]
+pub(super) struct CpuTime {
+    file: File,
+    path: PathBuf,
+    unified: bool,
+}
+
+impl CpuTime {
+    /// `dir` is in version 1's cpuacct controller, or version 2's hierarchy if `unified`.
+    pub fn open(dir: &Path, unified: bool) -> Result<Self, Error> {
+        let path = dir.join(if unified { "cpu.stat" } else { "cpuacct.usage" });
+        let file = File::open(&path).map_err(|error| Error::io(&path, &error))?;
+        Ok(CpuTime { file, path, unified })
+    }
+
+    /// CPU time in ns since the cgroup was made.
+    pub fn read_ns(&self) -> Result<u64, Error> {
+        // What is looked for stands in the first line.
+        let mut buffer = [0; 128];
+        let length = self.file.read_at(&mut buffer, 0).map_err(|error| Error::io(&self.path, &error))?;
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        let first = text.lines().next().unwrap_or_default();
+        let ns = if self.unified {
+            first
+                .strip_prefix("usage_usec ")
+                .and_then(|usec| usec.parse::<u64>().ok())
+                .map(|usec| usec * 1000)
+        } else {
+            first.parse().ok()
+        };
+        ns.ok_or_else(|| Error::new(&self.path, format!("no CPU time in its first line: {first:?}")))
+    }
+}
+
+/// A file of `key value` lines.
+struct Stat {
+    path: PathBuf,
+    text: String,
+}
+
+impl Stat {
+    fn read(path: &Path) -> Result<Self, Error> {
+        Ok(Stat { path: path.to_owned(), text: read(path)? })
+    }
+
+    fn find(&self, key: &str) -> Option<u64> {
+        self.text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
+    }
+
+    fn get(&self, key: &str) -> Result<u64, Error> {
+        self.find(key).ok_or_else(|| Error::new(&self.path, format!("has no {key:?} with a number")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! Readers of version 1 (legacy) cgroups.
+
+use std::path::Path;
+
+use super::{Memory, Stat};
+use crate::probe::{Error, read_number};
+
+/// Memory of a cgroup and all below it, from its directory in the memory controller.
+///
+/// `total_rss` is anonymous memory, huge pages included; `total_cache` is page cache and shmem.
+pub fn memory(dir: &Path) -> Result<Memory, Error> {
+    let stat = Stat::read(&dir.join("memory.stat"))?;
+    let shmem = stat.get("total_shmem")?;
+    Ok(Memory {
+        anon: stat.get("total_rss")?,
+        shmem,
+        file: stat.get("total_cache")?.saturating_sub(shmem),
+        kernel: kernel(dir)?,
+    })
+}
+
+/// The kernel may lack the file, and with `cgroup.memory=nokmem` it says 0, which no cgroup with a
+/// process in it can need.
+fn kernel(dir: &Path) -> Result<Option<u64>, Error> {
+    let optional = |name: &str| match read_number(&dir.join(name)) {
+        Err(error) if error.gone => Ok(0),
+        other => other,
+    };
+    let bytes = optional("memory.kmem.usage_in_bytes")? + optional("memory.kmem.tcp.usage_in_bytes")?;
+    Ok((bytes > 0).then_some(bytes))
+}

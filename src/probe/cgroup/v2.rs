@@ -1,0 +1,27 @@
+//! Readers of version 2 (unified) cgroups.
+
+use std::path::Path;
+
+use super::{Memory, Stat};
+use crate::probe::Error;
+
+/// Memory of a cgroup and all below it, from its directory.
+pub fn memory(dir: &Path) -> Result<Memory, Error> {
+    let stat = Stat::read(&dir.join("memory.stat"))?;
+    let shmem = stat.get("shmem")?;
+    Ok(Memory {
+        anon: stat.get("anon")?,
+        shmem,
+        file: stat.get("file")?.saturating_sub(shmem),
+        kernel: kernel(&stat),
+    })
+}
+
+/// `kernel` is the sum since Linux 5.18; before, its parts have to do. Socket buffers are apart.
+fn kernel(stat: &Stat) -> Option<u64> {
+    const PARTS: [&str; 4] = ["kernel_stack", "pagetables", "percpu", "slab"];
+    let sum = stat.find("kernel").unwrap_or_else(|| PARTS.iter().filter_map(|key| stat.find(key)).sum());
+    let bytes = sum + stat.find("sock").unwrap_or(0);
+    // 0 says that accounting is off (`cgroup.memory=nokmem`): a process needs a kernel stack.
+    (bytes > 0).then_some(bytes)
+}

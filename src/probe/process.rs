@@ -1,0 +1,265 @@
+//! Processes: what they hold of memory, what they used of CPU time, who is whose child.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use super::{Error, read};
+
+/// Proportional set size in bytes: a page that n processes map counts as 1/n for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Pss {
+    pub total: u64,
+    pub anon: u64,
+    pub file: u64,
+    pub shmem: u64,
+    /// Huge pages of the hugetlb pool: in none of the above.
+    pub hugetlb_private: u64,
+    /// The same, mapped by another process too; how many is not known.
+    pub hugetlb_shared: u64,
+}
+
+/// Reads `smaps_rollup` of a process, given its directory in /proc.
+///
+/// # Errors
+/// Another user's process takes root; a kernel before 5.3 does not tell anonymous from file memory.
+pub(super) fn pss(dir: &Path) -> Result<Pss, Error> {
+    let path = dir.join("smaps_rollup");
+    let text = read(&path)?;
+    let find = |key: &str| {
+        text.lines().find_map(|line| {
+            let kib: u64 =
+                line.strip_prefix(key)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok()?;
+            Some(kib * 1024)
+        })
+    };
+    let get = |key: &str| {
+        find(key).ok_or_else(|| Error::new(&path, format!("has no {key}: Linux 5.3 or later is needed")))
+    };
+    Ok(Pss {
+        total: get("Pss")?,
+        anon: get("Pss_Anon")?,
+        file: get("Pss_File")?,
+        shmem: get("Pss_Shmem")?,
+        hugetlb_private: find("Private_Hugetlb").unwrap_or(0),
+        hugetlb_shared: find("Shared_Hugetlb").unwrap_or(0),
+    })
+}
+
+/// What is used of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stat {
+    ppid: u32,
+    /// CPU time of children that ended and were waited for, in clock ticks.
+    reaped_ticks: u64,
+}
+
+impl Stat {
+    /// The second field is the program's name in parentheses, and may hold spaces and parentheses.
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        let ppid = fields.nth(1)?.parse().ok()?;
+        let mut times = fields.skip(11).map(str::parse);
+        let (cutime, cstime): (u64, u64) = (times.next()?.ok()?, times.next()?.ok()?);
+        Some(Stat { ppid, reaped_ticks: cutime + cstime })
+    }
+}
+
+/// CPU time of one process and of its children that have ended; readings are two system calls.
+#[derive(Debug)]
+pub(super) struct CpuTime {
+    clock: libc::clockid_t,
+    stat: File,
+    path: PathBuf,
+    tick_ns: u64,
+}
+
+impl CpuTime {
+    pub fn open(pid: u32) -> Result<Self, Error> {
+        let path = PathBuf::from(format!("/proc/{pid}/stat"));
+        let stat = File::open(&path).map_err(|error| Error::io(&path, &error))?;
+        Ok(CpuTime { clock: clock(pid, &path)?, stat, path, tick_ns: tick_ns() })
+    }
+
+    /// CPU time in ns: the process's own to the nanosecond, its ended threads included (the sum of
+    /// its threads' schedstat would lose them), and its reaped children's to 10 ms.
+    pub fn read_ns(&self) -> Result<u64, Error> {
+        // A name has at most 64 bytes here, and what is looked for stands among the next 15 numbers.
+        let mut buffer = [0; 512];
+        let length = self.stat.read_at(&mut buffer, 0).map_err(|error| Error::io(&self.path, &error))?;
+        let stat = Stat::parse(&String::from_utf8_lossy(&buffer[..length]))
+            .ok_or_else(|| Error::new(&self.path, "is not as proc(5) has it"))?;
+        Ok(clock_ns(self.clock, &self.path)? + stat.reaped_ticks * self.tick_ns)
+    }
+}
+
+/// The clock that counts a process's CPU time.
+fn clock(pid: u32, path: &Path) -> Result<libc::clockid_t, Error> {
+    let mut clock = 0;
+    // SAFETY: the pointer is to a live clockid_t.
+    match unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) } {
+        0 => Ok(clock),
+        code => Err(Error::io(path, &std::io::Error::from_raw_os_error(code))),
+    }
+}
+
+fn clock_ns(clock: libc::clockid_t, path: &Path) -> Result<u64, Error> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec.
+    if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
+        return Err(match std::io::Error::last_os_error() {
+            // How the kernel says that the clock's process is no more.
+            error if error.raw_os_error() == Some(libc::EINVAL) => {
+                Error::io(path, &std::io::Error::from_raw_os_error(libc::ESRCH))
+            }
+            error => Error::io(path, &error),
+        });
+    }
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// Length of a clock tick, the unit of times in /proc.
+pub(super) fn tick_ns() -> u64 {
+    // SAFETY: no preconditions.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    1_000_000_000 / u64::try_from(per_second).unwrap_or(100).max(1)
+}
+
+/// Host pids of the processes that run under one of these names (`comm`), lowest first.
+pub fn named(names: &[&str]) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
+        comm.is_ok_and(|comm| names.contains(&comm.trim_end_matches('\n')))
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<u32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect();
+    pids.sort_unstable();
+    pids
+}
+
+/// Host pid of a process's parent; `None` when it is gone.
+pub fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    Some(Stat::parse(&String::from_utf8_lossy(&stat))?.ppid)
+}
+
+/// A process and all its descendants, from a scan of /proc.
+pub(super) fn tree(leader: u32) -> Result<Vec<u32>, Error> {
+    tree_in(Path::new("/proc"), leader)
+}
+
+fn tree_in(proc: &Path, leader: u32) -> Result<Vec<u32>, Error> {
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    let entries = fs::read_dir(proc).map_err(|error| Error::io(proc, &error))?;
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // Whoever ends while we look has nothing to count any more.
+        let stat = fs::read(entry.path().join("stat")).ok();
+        if let Some(stat) = stat.and_then(|text| Stat::parse(&String::from_utf8_lossy(&text))) {
+            children.entry(stat.ppid).or_default().push(pid);
+        }
+    }
+    let mut tree = vec![leader];
+    let mut next = 0;
+    while let Some(&pid) = tree.get(next) {
+        tree.extend(children.remove(&pid).unwrap_or_default());
+        next += 1;
+    }
+    Ok(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
+        let stat = "25514 (a) S 1 (b) (x) S 3940 25513 25513 0 -1 138412416 18436 0 17 0 476 57 30 12 20 0 4 0 \
+                    117260 1661751296 54594 18446744073709551615";
+        assert_eq!(Stat::parse(stat), Some(Stat { ppid: 3940, reaped_ticks: 42 }));
+    }
+
+    #[test]
+    fn a_cut_off_stat_is_not_believed() {
+        assert_eq!(Stat::parse("25514 (qemu-system-x86) S 3940 25513 25513 0 -1 13841"), None);
+        assert_eq!(Stat::parse("25514 (qemu-system-x86"), None);
+    }
+
+    #[test]
+    fn proportional_sizes_come_apart_and_hugetlb_pages_are_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let rollup = "55a860c9f000-7ffe7c9ab000 ---p 00000000 00:00 0                          [rollup]\n\
+            Rss:              218360 kB\nPss:              213535 kB\nPss_Dirty:        195672 kB\n\
+            Pss_Anon:         195668 kB\nPss_File:          17862 kB\nPss_Shmem:             5 kB\n\
+            Shared_Hugetlb:        4 kB\nPrivate_Hugetlb:    2048 kB\nSwap:                  0 kB\n";
+        fs::write(dir.path().join("smaps_rollup"), rollup).unwrap();
+        let expected = Pss {
+            total: 213_535 << 10,
+            anon: 195_668 << 10,
+            file: 17_862 << 10,
+            shmem: 5 << 10,
+            hugetlb_private: 2 << 20,
+            hugetlb_shared: 4 << 10,
+        };
+        assert_eq!(pss(dir.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_split_the_size_is_named_as_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("smaps_rollup"), "Rss: 8 kB\nPss:  8 kB\n").unwrap();
+        let error = pss(dir.path()).unwrap_err();
+        assert!(!error.gone);
+        assert!(error.to_string().contains("smaps_rollup: has no Pss_Anon: Linux 5.3"), "{error}");
+    }
+
+    #[test]
+    fn a_process_without_a_directory_is_gone_and_its_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = pss(&dir.path().join("4711")).unwrap_err();
+        assert!(error.gone);
+        assert!(error.path.ends_with("4711/smaps_rollup"), "{error}");
+    }
+
+    #[test]
+    fn the_tree_has_all_descendants_and_nobody_else() {
+        let proc = tempfile::tempdir().unwrap();
+        for (pid, ppid) in [(1, 0), (7, 1), (20, 7), (21, 20), (22, 20), (30, 1)] {
+            let dir = proc.path().join(pid.to_string());
+            fs::create_dir(&dir).unwrap();
+            let stat = format!("{pid} (x) S {ppid} 1 1 0 -1 4 1 0 1 0 4 5 0 0 20 0 4 0 1 1 1");
+            fs::write(dir.join("stat"), stat).unwrap();
+        }
+        fs::create_dir(proc.path().join("sys")).unwrap();
+        let mut tree = tree_in(proc.path(), 7).unwrap();
+        tree.sort_unstable();
+        assert_eq!(tree, [7, 20, 21, 22]);
+    }
+
+    #[test]
+    fn cpu_time_of_a_process_includes_threads_that_have_ended() {
+        let me = CpuTime::open(std::process::id()).unwrap();
+        let before = me.read_ns().unwrap();
+        let burnt = std::thread::spawn(|| {
+            let mut own = 0;
+            while own < 50_000_000 {
+                own = clock_ns(libc::CLOCK_THREAD_CPUTIME_ID, Path::new("thread")).unwrap();
+            }
+            own
+        });
+        let burnt = burnt.join().unwrap();
+        assert!(me.read_ns().unwrap() - before >= burnt);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_has_no_cpu_time() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let cpu = CpuTime::open(child.id()).unwrap();
+        child.wait().unwrap();
+        assert!(cpu.read_ns().unwrap_err().gone);
+    }
+}

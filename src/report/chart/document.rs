@@ -1,0 +1,87 @@
+//! A drawn chart as an SVG document: with title, description and the colours of the dark.
+
+use std::fmt::Write;
+
+use super::{FINE, PALETTE};
+
+/// One chart at all its widths.
+#[derive(Debug)]
+pub struct Chart {
+    /// Its file's name without `.svg`.
+    pub name: &'static str,
+    pub title: &'static str,
+    /// How to read it, in a sentence or two.
+    pub caption: String,
+    /// Its figures in words, for who can't see it.
+    pub description: String,
+    pub(super) wide: Drawing,
+    pub(super) narrow: Drawing,
+    pub(super) alone: Drawing,
+}
+
+#[derive(Debug)]
+pub(super) struct Drawing {
+    pub width: f64,
+    pub height: f64,
+    /// The shapes as SVG elements.
+    pub body: String,
+}
+
+/// The classes of a chart's shapes in the dark; in the light the attributes do.
+pub fn dark_style() -> String {
+    let mut css = String::from("@media screen and (prefers-color-scheme:dark){");
+    for (i, (_, dark)) in PALETTE.iter().enumerate() {
+        let _ = write!(css, ".bf{i}{{fill:{dark}}}.bs{i}{{stroke:{dark}}}");
+    }
+    css.push('}');
+    css
+}
+
+const FONTS: &str = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans-serif";
+
+impl Chart {
+    /// As a file of its own.
+    pub fn alone(&self) -> String {
+        let d = &self.alone;
+        let pad = 24.0;
+        let (width, height) = (d.width + 2.0 * pad, d.height + 2.0 * pad);
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
+             viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"t d\" font-family=\"{FONTS}\">\n\
+             <title id=\"t\">{}</title>\n<desc id=\"d\">{}</desc>\n<style>{}</style>\n\
+             <rect class=\"bf0\" fill=\"{}\" width=\"100%\" height=\"100%\"/>\n\
+             <g transform=\"translate({pad},{pad}) scale({})\">\n{}</g>\n</svg>\n",
+            escape(self.title),
+            escape(&self.description),
+            dark_style(),
+            PALETTE[0].0,
+            1.0 / FINE,
+            d.body,
+        )
+    }
+
+    /// For the page: two elements, of which its style shows one.
+    pub fn inline(&self) -> String {
+        [(&self.wide, "wide"), (&self.narrow, "narrow")]
+            .map(|(d, class)| {
+                format!(
+                    "<svg class=\"chart {class}\" viewBox=\"0 0 {} {}\" role=\"img\" \
+                     aria-labelledby=\"{name}-{class}-t {name}-{class}-d\">\
+                     <title id=\"{name}-{class}-t\">{}</title><desc id=\"{name}-{class}-d\">{}</desc>\n\
+                     <g transform=\"scale({})\">\n{}</g></svg>\n",
+                    d.width,
+                    d.height,
+                    escape(self.title),
+                    escape(&self.description),
+                    1.0 / FINE,
+                    d.body,
+                    name = self.name,
+                )
+            })
+            .concat()
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

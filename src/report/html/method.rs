@@ -1,0 +1,99 @@
+//! How it was measured and what each figure means, in plain words.
+
+use maud::{Markup, html};
+
+use super::super::text;
+use crate::{
+    analysis::{Analysis, Unit},
+    sample::Results,
+};
+
+/// Each figure and what it means here.
+const MEANINGS: [(&str, &str); 13] = [
+    (
+        "start-up",
+        "From the moment just before the engine is asked to make the instance until the workload says that it is ready. \
+         Native: before fork. docker: before the create call, with the image at hand. libvirt: before the instance's own disk is made.",
+    ),
+    (
+        "engine",
+        "The part of start-up until the engine's start call returned, or the agent inside spoke if that was earlier.",
+    ),
+    (
+        "boot",
+        "From there until the agent inside spoke: kernel and initramfs of a VM; nothing for a container or a process.",
+    ),
+    (
+        "launch",
+        "From the agent's first word until ready: the workload itself. Engine, boot and launch add up to start-up exactly, in each sample.",
+    ),
+    ("teardown", "From asking it to stop until nothing of it is left."),
+    (
+        "memory footprint",
+        "What the host would get back if the instance were gone, without page cache: anonymous and shared memory (PSS) of every \
+         process that exists because of it, shim and QEMU included, and its cgroup's kernel memory.",
+    ),
+    ("memory overhead", "The footprint less the baseline's footprint of the same round."),
+    (
+        "engine's processes",
+        "PSS of the processes that the engine runs for this instance alone: shim or QEMU. For a VM, the guest's memory is in QEMU.",
+    ),
+    ("workload's RSS", "Resident set of the workload as seen beside it; in a VM, by the guest's kernel."),
+    (
+        "page cache, apart",
+        "Page cache charged to the instance's cgroup. The host can drop it, so it is in no other figure.",
+    ),
+    ("CPU to start", "CPU time that the host spent from requested to ready, the engine's daemons included."),
+    (
+        "idle CPU",
+        "CPU time that the host spent on the idle instance over a window after ready, as a share of one core.",
+    ),
+    ("fixed work", "Wall time of the scenario's work command by the host's clock, once ready."),
+];
+
+pub fn section(results: &Results, analysis: &Analysis) -> Markup {
+    let sampling = |key: &str| {
+        let value = results.run.scenario.get("sampling").and_then(|s| s.get(key));
+        value.map_or("unknown".into(), |v| match v.as_str() {
+            Some(s) => text::clip(s, 20),
+            None => text::clip(&v.to_string(), 20),
+        })
+    };
+    html! {
+        section #method {
+            h2 { "How it was measured" }
+            ul {
+                li { "The same workload, from one root file system, by one agent, on every target, under the same CPU and memory limits." }
+                li { "In rounds: each has every target once, in a random order that the seed decides, so that what the host does meanwhile hits all targets alike." }
+                li { "One clock: every moment is taken on the host (CLOCK_MONOTONIC), never by a guest; guests send events and durations only." }
+                li { "One set of readers for memory and CPU, on the host, for all targets. Memory is read " (sampling("settle"))
+                    " after ready; idle CPU over a window of " (sampling("idle")) ". An instance that is not ready within "
+                    (sampling("timeout")) " counts as timed out." }
+                li { "Failed instances are counted and kept, never tried again. Warm-up rounds are kept and left out of the figures." }
+                @if let (Some(wall), Some(measuring)) = (results.run.wall_ns, results.run.measuring_ns) {
+                    li { "The run took " (text::value(Unit::Time, wall as f64)) ", of which "
+                        (format!("{:.0} %", measuring as f64 / wall.max(1) as f64 * 100.0))
+                        " was start-up, settling, idle window, work and teardown of samples." }
+                }
+            }
+            h3 { "How sure it is" }
+            ul {
+                li {
+                    "Figures are medians. Brackets hold the exact order-statistic interval of the median (Conover 1999, §3.2), "
+                    "made for " (format!("{:.0} %", analysis.level * 100.0)) "; beside it stands the coverage that it really has, "
+                    "from the binomial distribution. Below 8 samples no interval reaches 99 %, so the whole range is shown with its "
+                    "own coverage; below 6 there is none."
+                }
+                li {
+                    "Ratios are Hodges-Lehmann estimates on logarithms over pairs of one round; their interval comes from the exact "
+                    "distribution of Wilcoxon's signed-rank statistic (Hollander, Wolfe and Chicken 2014, §3.2 and 3.3). A ratio of medians can differ a little."
+                }
+                li { "An outlier has a modified z-score beyond 3.5 (Iglewicz and Hoaglin 1993). It is flagged and stays in every figure." }
+                li { "Drift is judged by Mann and Kendall's exact test with Theil and Sen's slope; it is told above 5 % with p < 0.01." }
+                li { "All of it describes this run on this host. Runs differ more among themselves than samples within one." }
+            }
+            h3 { "What each figure means" }
+            dl.meanings { @for (word, meaning) in MEANINGS { div { dt { (word) } dd { (meaning) } } } }
+        }
+    }
+}

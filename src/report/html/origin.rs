@@ -1,0 +1,253 @@
+//! Where the figures come from: what ran, on what, and what went wrong.
+
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
+
+use super::{
+    super::text::{self, NOTHING},
+    SENTENCE,
+};
+use crate::{
+    analysis::{Analysis, Kernel, Seen, Unit, short},
+    sample::{Host, Noise, Outcome, Results},
+};
+
+/// Longest scenario that is shown, in characters.
+const SCENARIO: usize = 32 * 1024;
+/// How many failures are shown in full.
+const FAILURES: usize = 50;
+
+pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
+    let identities = &analysis.identities;
+    let agree = identities.disagreements.is_empty() && identities.targets.iter().any(|t| t.with_identity > 0);
+    html! {
+        section #identity {
+            h2 { "Was it the same thing?" }
+            @if agree {
+                p.agree { "Yes: image, agent and workload are the same in every instance, as seen from inside." }
+            } @else {
+                p { "Not proven:" }
+                ul.doubts { @for d in &identities.disagreements { li { (text::clean(d, SENTENCE)) } } }
+            }
+            div.scroll tabindex="0" role="region" aria-label="Identity of each target" {
+                table.plain {
+                    thead { tr { @for head in ["target", "image", "agent", "workload", "kernel", "boot id"] { th scope="col" { (head) } } } }
+                    tbody {
+                        @for (i, seen) in identities.targets.iter().enumerate() {
+                            tr {
+                                th scope="row" class={ "t" (i) } {
+                                    (text::clip(&seen.target, 40))
+                                    small { (seen.with_identity) " of " (seen.samples) " instances" }
+                                }
+                                td { (digests(&seen.image_digests)) }
+                                td { (digests(&seen.agent_digests)) }
+                                td { (digests(&seen.workload_digests)) }
+                                td { (list(&seen.kernel_releases)) }
+                                td { (boot(seen)) }
+                            }
+                        }
+                    }
+                }
+            }
+            dl.facts.wide {
+                div { dt { "image built" } dd { (text::image(&results.image)) ", " code { (text::clip(&results.image.digest, 80)) } } }
+                div { dt { "from" } dd { (text::clean(&results.image.source, 300)) } }
+                @if results.image.fallback {
+                    div { dt { "why a fallback" } dd { (text::clean(results.image.fallback_reason.as_deref().unwrap_or("no reason was recorded"), SENTENCE)) } }
+                }
+                @if !results.image.packages.is_empty() {
+                    div { dt { "packages" } dd { (text::clean(&results.image.packages.join(" "), SENTENCE)) } }
+                }
+                @if let Some(kernel) = &results.image.kernel { div { dt { "kernel in it" } dd { (text::clip(kernel, 80)) } } }
+                @if let Some(tar) = results.image.tar_bytes { div { dt { "size as tar" } dd { (text::value(Unit::Size, tar as f64)) } } }
+                @if let Some(disk) = results.image.disk_bytes { div { dt { "size as VM disk" } dd { (text::value(Unit::Size, disk as f64)) } } }
+            }
+            (targets(results))
+        }
+    }
+}
+
+fn targets(results: &Results) -> Markup {
+    html! {
+        h3 { "Targets" }
+        div.scroll tabindex="0" role="region" aria-label="Targets and their options" {
+            table.plain {
+                thead { tr { @for head in ["target", "kind", "accelerator", "options"] { th scope="col" { (head) } } } }
+                tbody {
+                    @for (i, target) in results.targets.iter().enumerate() {
+                        tr {
+                            th scope="row" class={ "t" (i) } { (text::clip(&target.name, 40)) }
+                            td { (text::clip(&target.kind, 40)) }
+                            td.words {
+                                (text::accelerator(target.accelerator).unwrap_or("none, not a VM"))
+                                @if let Some(reason) = &target.accelerator_reason { small { (text::clean(reason, SENTENCE)) } }
+                            }
+                            td.words { code { (text::clean(&target.options.to_string(), SENTENCE)) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn digests(digests: &BTreeSet<String>) -> Markup {
+    html! {
+        @if digests.is_empty() { (NOTHING) }
+        @for digest in digests.iter().take(3) { code title=(text::clip(digest, 80)) { (text::clip(short(digest), 16)) } " " }
+        @if digests.len() > 3 { small { (digests.len()) " different" } }
+    }
+}
+
+fn list(all: &BTreeSet<String>) -> Markup {
+    let some: Vec<String> = all.iter().take(3).map(|s| text::clip(s, 60)).collect();
+    html! { @if some.is_empty() { (NOTHING) } @else { (some.join(", ")) } }
+}
+
+fn boot(seen: &Seen) -> Markup {
+    let kernel = match seen.kernel {
+        Kernel::SharedWithHost => "the host's: kernel shared",
+        Kernel::Own => "not the host's: own kernel",
+        Kernel::Unclear => "unclear",
+    };
+    html! { (kernel) small { (seen.boot_ids.len()) " seen" } }
+}
+
+pub fn host(results: &Results) -> Markup {
+    let host = &results.host;
+    html! {
+        section #host {
+            h2 { "The host" }
+            dl.facts.wide {
+                @for (what, value) in facts(host) { div { dt { (what) } dd { (value) } } }
+            }
+            h3 { "What else it was doing" }
+            div.scroll tabindex="0" role="region" aria-label="The host's noise" {
+                table.plain {
+                    thead { tr { th scope="col" { } th scope="col" { "before" } th scope="col" { "after" } } }
+                    tbody {
+                        @for (what, value) in NOISE {
+                            tr {
+                                th scope="row" { (what) }
+                                td { (value(&host.noise_before)) }
+                                td { (host.noise_after.as_ref().map_or(NOTHING.into(), value)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+type Reading = (&'static str, fn(&Noise) -> String);
+
+const NOISE: [Reading; 5] = [
+    ("load, 1 minute", |n| n.load_1m.map_or(NOTHING.into(), |v| format!("{v:.2}"))),
+    ("waiting for CPU (PSI some, 10 s)", |n| percent(n.psi_cpu_some_avg10)),
+    ("waiting for disk", |n| percent(n.psi_io_some_avg10)),
+    ("waiting for memory", |n| percent(n.psi_memory_some_avg10)),
+    ("stolen by a hypervisor since boot", |n| {
+        n.steal_ns.map_or(NOTHING.into(), |v| text::value(Unit::Time, v as f64))
+    }),
+];
+
+fn percent(value: Option<f64>) -> String {
+    value.map_or(NOTHING.into(), |v| format!("{v:.1} %"))
+}
+
+fn facts(host: &Host) -> Vec<(&'static str, String)> {
+    let word = |v: &Option<String>| v.as_deref().map_or("unknown".to_owned(), |v| text::clean(v, 120));
+    let switch = |v: Option<bool>| v.map_or("unknown", |on| if on { "on" } else { "off" }).to_owned();
+    let size = |v: u64| if v == 0 { "none".to_owned() } else { text::value(Unit::Size, v as f64) };
+    vec![
+        ("CPU", format!("{} × {}", host.cpus, word(&host.cpu_model))),
+        ("memory", size(host.memory_bytes)),
+        ("swap", size(host.swap_bytes)),
+        ("name", word(&host.hostname)),
+        ("system", word(&host.os)),
+        ("kernel", text::clean(&host.kernel_release, 120)),
+        ("boot id", text::clean(&host.boot_id, 60)),
+        ("itself virtual", word(&host.virtualised)),
+        ("clock source", word(&host.clock_source)),
+        ("CPU governor", word(&host.governor)),
+        ("turbo", switch(host.turbo)),
+        ("SMT", switch(host.smt)),
+        ("same-page merging (KSM)", switch(host.ksm)),
+        ("transparent huge pages", word(&host.thp)),
+        ("cgroup", format!("v{}", host.cgroup_version)),
+        ("Docker Engine", word(&host.docker)),
+        ("containerd", word(&host.containerd)),
+        ("runc", word(&host.runc)),
+        ("libvirt", word(&host.libvirt)),
+        ("QEMU", word(&host.qemu)),
+    ]
+}
+
+pub fn failures(results: &Results) -> Markup {
+    let bad: Vec<_> = results.samples.iter().enumerate().filter(|(_, s)| s.outcome != Outcome::Ok).collect();
+    html! {
+        section #failures {
+            h2 { "Failed samples" }
+            @if bad.is_empty() { p { "None: every instance became ready." } }
+            @for (index, sample) in bad.iter().take(FAILURES) {
+                article.failure {
+                    p {
+                        strong { (text::clip(&sample.target, 40)) }
+                        ", sample " (index + 1) ", round " (sample.round)
+                        @if sample.warmup { " (warm-up)" }
+                        ": " @if sample.outcome == Outcome::TimedOut { "timed out" } @else { "failed" }
+                    }
+                    pre { (text::clean_lines(sample.error.as_deref().unwrap_or("no reason was recorded"), 4000)) }
+                }
+            }
+            @if bad.len() > FAILURES { p { "… and " (bad.len() - FAILURES) " more in results.json." } }
+        }
+    }
+}
+
+pub fn scenario(results: &Results) -> Markup {
+    let run = &results.run;
+    // A null has no form in TOML; then JSON is shown.
+    let (form, shown) = match toml::to_string_pretty(&run.scenario) {
+        Ok(toml) => ("TOML", toml),
+        Err(_) => ("JSON", serde_json::to_string_pretty(&run.scenario).unwrap_or_default()),
+    };
+    let name =
+        run.scenario.get("name").and_then(|n| n.as_str()).filter(|n| harmless(n)).unwrap_or("scenario");
+    html! {
+        section #scenario {
+            h2 { "Do it again" }
+            p { "The same order of trials comes from the same seed. With a scenario that bootrace ships:" }
+            pre { "bootrace run " (name) " --seed " (run.seed) (options(results)) }
+            p { "With any other, save what is below as " code { (name) ".toml" } " and name that file:" }
+            pre { "bootrace run " (name) ".toml --seed " (run.seed) }
+            details {
+                summary { "The scenario with every default filled in, as " (form) }
+                pre { (text::clean_lines(&shown, SCENARIO)) }
+            }
+        }
+    }
+}
+
+/// What may have been asked for on the command line, as it was resolved; what is not fit for a shell is left out.
+fn options(results: &Results) -> String {
+    let sampling = results.run.scenario.get("sampling");
+    let number = |key| sampling.and_then(|s| s.get(key)).and_then(|n| n.as_u64());
+    let mut options = String::new();
+    for key in ["samples", "warmup"] {
+        options.extend(number(key).map(|n| format!(" --{key} {n}")));
+    }
+    let targets: Vec<&str> = results.targets.iter().map(|t| t.name.as_str()).collect();
+    if !targets.is_empty() && targets.iter().all(|t| harmless(t)) {
+        options.push_str(&format!(" --targets {}", targets.join(",")));
+    }
+    options
+}
+
+/// Fit to be pasted into a shell.
+fn harmless(name: &str) -> bool {
+    let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(fit)
+}

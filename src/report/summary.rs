@@ -1,0 +1,133 @@
+//! `summary.md`: the figures as Markdown, fit for a pull request or a job summary.
+
+use std::fmt::Write;
+
+use super::text::{self, NOTHING};
+use crate::{
+    analysis::{Against, Analysis, Metric, Target},
+    sample::Results,
+};
+
+/// What a run says, in GitHub's Markdown.
+pub fn summary(results: &Results, analysis: &Analysis) -> String {
+    let mut out = String::new();
+    let run = &results.run;
+    let name = run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run");
+    let _ = writeln!(out, "# {}\n", escape(&text::clip(name, 64)));
+    if let Some(description) = run.scenario.get("description").and_then(|d| d.as_str()) {
+        let _ = writeln!(out, "{}\n", escape(&text::clean(description, 300)));
+    }
+    figures(&mut out, analysis);
+    let _ = writeln!(
+        out,
+        "\nMedians with their exact order-statistic interval in brackets ({:.0} % asked for). Ratios are \
+         Hodges-Lehmann estimates over pairs of one round. Warm-ups and failed samples are in no figure; \
+         outliers are in all.",
+        analysis.level * 100.0
+    );
+    if !analysis.doubts.is_empty() {
+        let _ = writeln!(out, "\n## What makes this doubtful\n");
+        for doubt in &analysis.doubts {
+            let _ = writeln!(out, "- {}", escape(&text::clean(doubt, 500)));
+        }
+    }
+    claims(&mut out, analysis);
+    about(&mut out, results);
+    out
+}
+
+fn figures(out: &mut String, analysis: &Analysis) {
+    let head = |t: &Target| {
+        let name = escape(&text::clip(&t.name, 40));
+        text::accelerator(t.accelerator).map_or(name.clone(), |a| format!("{name}, {a}"))
+    };
+    let heads: Vec<String> = analysis.targets.iter().map(head).collect();
+    let _ = writeln!(out, "| | {} |", heads.join(" | "));
+    let _ = writeln!(out, "|:--|{}", "--:|".repeat(heads.len()));
+    let mut row = |label: &str, cell: &dyn Fn(&Target) -> String| {
+        let cells: Vec<String> = analysis.targets.iter().map(cell).collect();
+        if cells.iter().any(|c| c != NOTHING) {
+            let _ = writeln!(out, "| {label} | {} |", cells.join(" | "));
+        }
+    };
+    row("samples ok, failed, timed out", &|t| {
+        format!("{}, {}, {}", t.counts.ok, t.counts.failed, t.counts.timed_out)
+    });
+    let baseline = analysis.baseline.as_deref().map(|b| escape(&text::clip(b, 40)));
+    let baseline = baseline.unwrap_or_else(|| "baseline".into());
+    for metric in Metric::ALL {
+        row(&format!("{} `{}`", text::label(metric), metric.name()), &|t| figure(t, metric));
+        if matches!(metric, Metric::Startup | Metric::CpuStartup | Metric::CpuWork) {
+            row(&format!("… times {baseline}"), &|t| ratio(t, metric));
+        }
+    }
+}
+
+fn figure(target: &Target, metric: Metric) -> String {
+    let Some(figure) = target.figure(metric) else { return NOTHING.into() };
+    let unit = metric.unit();
+    let interval = text::interval(unit, figure.median, figure.interval.as_ref());
+    format!("{} {}", text::value(unit, figure.median), escape(&interval))
+}
+
+fn ratio(target: &Target, metric: Metric) -> String {
+    match target.figure(metric).map(|f| &f.against) {
+        Some(Against::Ratio(r)) => {
+            let interval = text::times_interval(r.interval.as_ref());
+            format!("**{}** {}", text::times(r.estimate), escape(&interval))
+        }
+        Some(Against::Baseline) => "1".into(),
+        _ => NOTHING.into(),
+    }
+}
+
+fn claims(out: &mut String, analysis: &Analysis) {
+    if analysis.claims.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n## Claims\n");
+    for claim in &analysis.claims {
+        let says = escape(&text::clean(&claim.says, 200));
+        let why = escape(&text::clean(&claim.why, 300));
+        let about =
+            escape(&text::clean(&format!("{} of {}, {}", claim.metric, claim.target, claim.bound), 200));
+        let _ = writeln!(out, "- **{}**: {says} ({about}): {why}", claim.verdict.word());
+    }
+}
+
+fn about(out: &mut String, results: &Results) {
+    let (run, host) = (&results.run, &results.host);
+    let cpu = host.cpu_model.as_deref().unwrap_or("unknown CPU");
+    let line = format!(
+        "Run {}, {}, seed {}, bootrace {}. Host: {} × {cpu}, Linux {}. Image: {}, {}.",
+        run.id,
+        run.started_at,
+        run.seed,
+        run.bootrace_version,
+        host.cpus,
+        host.kernel_release,
+        text::image(&results.image),
+        crate::analysis::short(&results.image.digest),
+    );
+    let _ = writeln!(out, "\n{}", escape(&text::clean(&line, 600)));
+}
+
+/// Text that Markdown shows as it is: no markup, no HTML, no mention of anybody, no link.
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '&' => out.push_str("&amp;"),
+            '@' => out.push_str("&#64;"),
+            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '#' | '|' | '~' | '!' => {
+                out.push('\\');
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    // GitHub makes links of these by itself.
+    out.replace("://", "&#58;//").replace("www.", "www&#46;")
+}

@@ -1,0 +1,248 @@
+//! The table in the terminal: a column per target, a row per figure, at most 100 columns wide.
+
+use std::fmt::Write;
+
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, LineStyle, Table, TableStyle, Width};
+
+use super::text::{self, NOTHING};
+use crate::{
+    analysis::{Against, Analysis, Metric, Target, Verdict},
+    sample::Results,
+};
+
+/// Widest line of the table and of what is said below it, in columns.
+const WIDTH: usize = 100;
+const LABEL: u16 = 18;
+/// Widths include one space on either side.
+const COLUMN: u16 = 25;
+/// Targets side by side; more go into further tables below.
+const ABREAST: usize = 3;
+
+const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
+const RULES: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
+
+/// What a run says, for a terminal; colours are ANSI sequences, none when `color` is false.
+pub fn table(results: &Results, analysis: &Analysis, color: bool) -> String {
+    let paint = Paint(color);
+    let mut out = String::new();
+    let name = results.run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run");
+    let _ = writeln!(out, "{}  {}", paint.bold(&text::clip(name, 64)), paint.dim(&about(results)));
+    for targets in analysis.targets.chunks(ABREAST) {
+        for (i, line) in one_table(analysis, targets).lines().enumerate() {
+            let line = line.trim_end();
+            let _ = writeln!(out, "{}", if i == 1 { paint.bold(line) } else { line.to_owned() });
+        }
+    }
+    for line in notes(analysis) {
+        let _ = writeln!(out, "{}", paint.dim(&line));
+    }
+    for claim in &analysis.claims {
+        let word = format!("{:<9}", claim.verdict.word());
+        let word = match claim.verdict {
+            Verdict::Supported => paint.good(&word),
+            Verdict::Refuted => paint.bad(&word),
+            Verdict::Undecided => paint.warn(&word),
+        };
+        let says = text::clean(&claim.says, 200);
+        let lines = wrap(&format!("claim {says:?}: {}", text::clean(&claim.why, 200)), WIDTH - 12);
+        let _ = writeln!(out, "{word} {}", lines.join("\n          "));
+    }
+    for doubt in &analysis.doubts {
+        let lines = wrap(&text::clean(doubt, 400), WIDTH - 9);
+        let _ = writeln!(out, "{} {}", paint.warn("warning:"), lines.join("\n         "));
+    }
+    out
+}
+
+fn about(results: &Results) -> String {
+    let rounds = |warmup| {
+        let of_kind = results.samples.iter().filter(|s| s.warmup == warmup).map(|s| s.round);
+        of_kind.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let (measured, warmups) = (rounds(false), rounds(true));
+    let image = text::image(&results.image);
+    format!("{measured} rounds, {warmups} warm-up, seed {}, image {image}", results.run.seed)
+}
+
+fn one_table(analysis: &Analysis, targets: &[Target]) -> String {
+    let mut table = Table::new();
+    table.load_style(RULES);
+    let head = |t: &Target| {
+        let name = text::clip(&t.name, usize::from(COLUMN) - 2);
+        match text::accelerator(t.accelerator) {
+            Some(accelerator) => format!("{name}\n{accelerator}"),
+            None => name,
+        }
+    };
+    table.set_header([String::new()].into_iter().chain(targets.iter().map(head)));
+    for row in rows(analysis) {
+        let cells = targets.iter().map(|t| Cell::new((row.cell)(t)).set_alignment(CellAlignment::Right));
+        if targets.iter().all(|t| (row.cell)(t) == NOTHING) {
+            continue;
+        }
+        table.add_row([Cell::new(row.label)].into_iter().chain(cells));
+    }
+    for (i, column) in table.column_iter_mut().enumerate() {
+        let width = if i == 0 { LABEL + 2 } else { COLUMN };
+        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+        if i > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.to_string()
+}
+
+struct Row {
+    label: String,
+    cell: Box<dyn Fn(&Target) -> String>,
+}
+
+fn row(label: impl Into<String>, cell: impl Fn(&Target) -> String + 'static) -> Row {
+    Row { label: label.into(), cell: Box::new(cell) }
+}
+
+fn rows(analysis: &Analysis) -> Vec<Row> {
+    let times = match &analysis.baseline {
+        Some(baseline) => format!("  times {}", text::clip(baseline, 10)),
+        None => "  times baseline".into(),
+    };
+    let ratio = |metric| row(times.clone(), move |t: &Target| against(t, metric));
+    let median = |label: &str, metric| row(label, move |t: &Target| median(t, metric));
+    let whole = |label: &str, metric| row(label, move |t: &Target| with_interval(t, metric));
+    vec![
+        row("samples", samples),
+        whole("start-up", Metric::Startup),
+        ratio(Metric::Startup),
+        median("  engine", Metric::Engine),
+        median("  boot", Metric::Boot),
+        median("  launch", Metric::Launch),
+        whole("teardown", Metric::Teardown),
+        whole("memory footprint", Metric::Footprint),
+        whole("  overhead", Metric::Overhead),
+        median("  workload's RSS", Metric::Workload),
+        whole("CPU to start", Metric::CpuStartup),
+        ratio(Metric::CpuStartup),
+        median("idle CPU, one core", Metric::CpuIdle),
+        whole("fixed work", Metric::CpuWork),
+        ratio(Metric::CpuWork),
+        row("interval covers", |t| {
+            let interval = t.figure(Metric::Startup).and_then(|f| f.interval);
+            interval.map_or(NOTHING.into(), |i| text::coverage(i.coverage))
+        }),
+    ]
+}
+
+fn samples(target: &Target) -> String {
+    let counts = target.counts;
+    let mut text = format!("{} ok", counts.ok);
+    for (n, what) in [(counts.failed, "failed"), (counts.timed_out, "timed out")] {
+        if n > 0 {
+            let _ = write!(text, ", {n} {what}");
+        }
+    }
+    text
+}
+
+fn median(target: &Target, metric: Metric) -> String {
+    target.median(metric).map_or(NOTHING.into(), |m| text::value(metric.unit(), m))
+}
+
+fn with_interval(target: &Target, metric: Metric) -> String {
+    let Some(figure) = target.figure(metric) else { return NOTHING.into() };
+    let (unit, median) = (metric.unit(), figure.median);
+    let shown =
+        if metric == Metric::Overhead { text::signed(unit, median) } else { text::value(unit, median) };
+    format!("{shown} {}", text::interval(unit, median, figure.interval.as_ref()))
+}
+
+fn against(target: &Target, metric: Metric) -> String {
+    match target.figure(metric).map(|f| &f.against) {
+        Some(Against::Ratio(r)) => {
+            format!("{} {}", text::times(r.estimate), text::times_interval(r.interval.as_ref()))
+        }
+        Some(Against::Baseline) => "baseline".into(),
+        _ => NOTHING.into(),
+    }
+}
+
+fn notes(analysis: &Analysis) -> Vec<String> {
+    let mut text = String::from("Medians [exact interval].");
+    if analysis.baseline.is_some() {
+        let pairs: Vec<_> = analysis
+            .targets
+            .iter()
+            .filter_map(|t| t.figure(Metric::Startup)?.against.ratio()?.interval)
+            .collect();
+        let least = pairs.iter().map(|i| i.coverage).reduce(f64::min);
+        let least =
+            least.map(|c| format!(" [interval, covers >= {}]", text::coverage(c))).unwrap_or_default();
+        let _ = write!(text, " Ratios: Hodges-Lehmann, paired by round{least}.");
+    }
+    let outliers: usize =
+        analysis.targets.iter().filter_map(|t| t.figure(Metric::Startup)).map(|f| f.outliers.len()).sum();
+    if outliers > 0 {
+        let s = if outliers == 1 { "" } else { "s" };
+        let _ = write!(text, " {outliers} start-up outlier{s} flagged, none dropped.");
+    }
+    wrap(&text, WIDTH)
+}
+
+/// Lines of at most `width` characters, broken at spaces; a longer word is broken anywhere.
+pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + word.len() > width {
+            lines.push(String::new());
+            used = 0;
+        }
+        while word.len() > width {
+            let rest = word.split_off(width);
+            lines.last_mut().expect("starts with a line").extend(word);
+            lines.push(String::new());
+            word = rest;
+        }
+        let line = lines.last_mut().expect("starts with a line");
+        if used > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        used += word.len();
+        line.extend(word);
+    }
+    lines
+}
+
+/// Colours, or none.
+struct Paint(bool);
+
+impl Paint {
+    fn style(&self, style: anstyle::Style, text: &str) -> String {
+        if self.0 { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    fn color(&self, color: anstyle::AnsiColor, text: &str) -> String {
+        self.style(anstyle::Style::new().fg_color(Some(color.into())), text)
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.style(anstyle::Style::new().bold(), text)
+    }
+
+    fn dim(&self, text: &str) -> String {
+        self.style(anstyle::Style::new().dimmed(), text)
+    }
+
+    fn good(&self, text: &str) -> String {
+        self.color(anstyle::AnsiColor::Green, text)
+    }
+
+    fn bad(&self, text: &str) -> String {
+        self.color(anstyle::AnsiColor::Red, text)
+    }
+
+    fn warn(&self, text: &str) -> String {
+        self.color(anstyle::AnsiColor::Yellow, text)
+    }
+}

@@ -1,0 +1,246 @@
+//! Numbers and strangers' words as they are shown: three digits, a unit, nothing that can act.
+
+use crate::{
+    analysis::{Interval, Metric, Unit},
+    sample::{Accelerator, Image},
+};
+
+/// The words that go wherever a figure of an emulated VM is shown.
+pub const EMULATED: &str = "TCG (emulated)";
+/// Stands where there is no value.
+pub const NOTHING: &str = "–";
+/// Stands where there are too few samples for an interval.
+pub const TOO_FEW: &str = "need >= 6";
+
+/// Text of a scenario, guest or engine made inert for people's eyes: line breaks become spaces, control
+/// characters, invisible ones and those that turn the reading direction go, and what is beyond
+/// `longest` characters is cut off and said so. Escaping for HTML or Markdown comes on top.
+pub fn clean(text: &str, longest: usize) -> String {
+    let mut shown = String::new();
+    let mut left = 0;
+    let mut last = ' ';
+    for (i, c) in text.chars().filter(|c| !acts(*c)).enumerate() {
+        let c = if c.is_whitespace() { ' ' } else { c };
+        if i >= longest {
+            left += 1;
+        } else if c != ' ' || last != ' ' {
+            shown.push(c);
+        }
+        last = c;
+    }
+    let mut shown = shown.trim_end().to_owned();
+    if left > 0 {
+        shown.push_str(&format!(" … ({left} more)"));
+    }
+    shown
+}
+
+/// As [`clean`], with the lines kept.
+pub fn clean_lines(text: &str, longest: usize) -> String {
+    let whole: Vec<String> = text.chars().take(longest).collect::<String>().lines().map(line).collect();
+    let more = text.chars().count().saturating_sub(longest);
+    let mut shown = whole.join("\n");
+    if more > 0 {
+        shown.push_str(&format!("\n… ({more} more)"));
+    }
+    shown
+}
+
+fn line(text: &str) -> String {
+    text.chars().filter(|c| !acts(*c)).map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
+}
+
+/// Control characters (ESC among them) but white space, and formatting characters that hide or turn text.
+fn acts(c: char) -> bool {
+    let invisible = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    invisible || (c.is_control() && !c.is_whitespace())
+}
+
+/// At most `longest` characters, the last an ellipsis when cut. For names in charts and tables.
+pub fn clip(text: &str, longest: usize) -> String {
+    let text = clean(text, 4 * longest);
+    if text.chars().count() <= longest {
+        return text;
+    }
+    text.chars().take(longest - 1).chain(['…']).collect()
+}
+
+/// Three significant digits or all those before the point, thousands apart, no exponent.
+pub fn digits(value: f64) -> String {
+    let size = value.abs();
+    // What rounds up to the next power of ten has a digit more before the point.
+    let places = match size {
+        s if s < 0.9995 => 2,
+        s if s < 9.995 => 2,
+        s if s < 99.95 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.places$}");
+    let text = if text.trim_start_matches(['-', '0', '.']).is_empty() { "0".to_owned() } else { text };
+    if size < 999.5 { text.replace('-', "−") } else { thousands(&text).replace('-', "−") }
+}
+
+fn thousands(text: &str) -> String {
+    let (sign, number) = text.strip_prefix('-').map_or(("", text), |n| ("-", n));
+    let mut out = String::from(sign);
+    for (i, c) in number.chars().enumerate() {
+        if i > 0 && (number.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// The unit that shows `value` (ns, bytes or a share) best, and how many of the metric's units one of it is.
+pub fn scale(unit: Unit, value: f64) -> (&'static str, f64) {
+    let size = value.abs();
+    match unit {
+        Unit::Time if size == 0.0 => ("ms", 1e6),
+        Unit::Time if size < 9_995.0 => ("µs", 1e3),
+        Unit::Time if size < 999.5e6 => ("ms", 1e6),
+        Unit::Time => ("s", 1e9),
+        Unit::Size if size > 0.0 && size < 10_235.0 => ("KiB", 1024.0),
+        Unit::Size if size < 1023.5 * 1_048_576.0 => ("MiB", 1_048_576.0),
+        Unit::Size => ("GiB", 1_073_741_824.0),
+        Unit::Share => ("%", 0.01),
+    }
+}
+
+/// "0.71 ms", "312 ms", "4.28 s", "14.8 MiB", "0.19 %".
+pub fn value(unit: Unit, value: f64) -> String {
+    let (name, one) = scale(unit, value);
+    format!("{} {name}", digits(value / one))
+}
+
+/// "+12.9 MiB": for what is added to something.
+pub fn signed(unit: Unit, v: f64) -> String {
+    if v > 0.0 { format!("+{}", value(unit, v)) } else { value(unit, v) }
+}
+
+/// "[280, 312]", in the unit that `beside` is shown in.
+pub fn interval(unit: Unit, beside: f64, interval: Option<&Interval>) -> String {
+    let (_, one) = scale(unit, beside);
+    match interval {
+        Some(i) => format!("[{}, {}]", digits(i.low / one), digits(i.high / one)),
+        None => format!("[{TOO_FEW}]"),
+    }
+}
+
+/// "204×".
+pub fn times(ratio: f64) -> String {
+    format!("{}×", digits(ratio))
+}
+
+/// "[190, 231]" of a ratio.
+pub fn times_interval(interval: Option<&Interval>) -> String {
+    match interval {
+        Some(i) => format!("[{}, {}]", digits(i.low), digits(i.high)),
+        None => format!("[{TOO_FEW}]"),
+    }
+}
+
+/// "99.8 %".
+pub fn coverage(coverage: f64) -> String {
+    // Never rounded up: 99.95 % is not 100 %.
+    format!("{:.1} %", (coverage * 1000.0).floor() / 10.0)
+}
+
+/// What must be said beside a target's name; `None` for what is no VM.
+pub fn accelerator(accelerator: Accelerator) -> Option<&'static str> {
+    match accelerator {
+        Accelerator::None => None,
+        Accelerator::Kvm => Some("KVM"),
+        Accelerator::Tcg => Some(EMULATED),
+    }
+}
+
+/// "debian bookworm", with "(fallback)" where it is one.
+pub fn image(image: &Image) -> String {
+    let fallback = if image.fallback { " (fallback)" } else { "" };
+    format!("{} {}{fallback}", clip(&image.distribution, 40), clip(&image.suite, 40))
+}
+
+/// How a metric is called in tables and charts.
+pub fn label(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Startup => "start-up",
+        Metric::Engine => "engine",
+        Metric::Boot => "boot",
+        Metric::Launch => "launch",
+        Metric::Teardown => "teardown",
+        Metric::Footprint => "memory footprint",
+        Metric::Overhead => "memory overhead",
+        Metric::Workload => "workload's RSS",
+        Metric::EngineMemory => "engine's processes",
+        Metric::PageCache => "page cache, apart",
+        Metric::Daemons => "daemons' growth",
+        Metric::CpuStartup => "CPU to start",
+        Metric::CpuIdle => "idle CPU",
+        Metric::CpuWork => "fixed work",
+        Metric::CpuWorkHost => "CPU for the work",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_and_the_unit_that_fits() {
+        let shown = |ns| value(Unit::Time, ns);
+        let known = [
+            (0.0, "0 ms"),
+            (830.0, "0.83 µs"),
+            (9_400.0, "9.40 µs"),
+            (710_000.0, "0.71 ms"),
+            (1_416_000.0, "1.42 ms"),
+            (99_960_000.0, "100 ms"),
+            (312_400_000.0, "312 ms"),
+            (999_700_000.0, "1.00 s"),
+            (4_283_000_000.0, "4.28 s"),
+            (68_000_000_000.0, "68.0 s"),
+            (1_234_000_000_000.0, "1,234 s"),
+        ];
+        for (ns, text) in known {
+            assert_eq!(shown(ns), text);
+        }
+    }
+
+    #[test]
+    fn sizes_and_shares_have_theirs_and_a_minus_is_a_minus() {
+        assert_eq!(value(Unit::Size, 15_518_924.0), "14.8 MiB");
+        assert_eq!(value(Unit::Size, 4096.0), "4.00 KiB");
+        assert_eq!(value(Unit::Size, 1.5 * 1_073_741_824.0), "1.50 GiB");
+        assert_eq!(value(Unit::Size, -314_572.8), "−0.30 MiB");
+        assert_eq!(value(Unit::Share, 0.0019), "0.19 %");
+        assert_eq!(value(Unit::Share, 0.0), "0 %");
+        assert_eq!(signed(Unit::Size, 13_526_630.0), "+12.9 MiB");
+    }
+
+    #[test]
+    fn an_interval_is_in_the_unit_of_what_it_belongs_to() {
+        let i = Interval { low: 0.9e9, high: 1.2e9, coverage: 0.99 };
+        assert_eq!(interval(Unit::Time, 1e9, Some(&i)), "[0.90, 1.20]");
+        assert_eq!(interval(Unit::Time, 0.95e9, Some(&i)), "[900, 1,200]");
+        assert_eq!(interval(Unit::Time, 1e9, None), "[need >= 6]");
+        assert_eq!(times(3010.4), "3,010×");
+    }
+
+    #[test]
+    fn coverage_is_never_rounded_up() {
+        assert_eq!(coverage(0.99999), "99.9 %");
+        assert_eq!(coverage(0.998046875), "99.8 %");
+        assert_eq!(coverage(0.96875), "96.8 %");
+    }
+
+    #[test]
+    fn strangers_text_can_neither_colour_a_terminal_nor_turn_or_break_a_line() {
+        assert_eq!(clean("\u{1b}[31mred\u{7}\r\n  two\u{202e}x\u{200b}", 99), "[31mred two".to_owned() + "x");
+        assert_eq!(clean(&"a".repeat(100), 5), "aaaaa … (95 more)");
+        assert_eq!(clip("a-very-long-name", 8), "a-very-…");
+        assert_eq!(clean_lines("a\u{1b}\n\tb", 99), "a\n b");
+    }
+}

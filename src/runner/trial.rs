@@ -1,0 +1,379 @@
+//! One instance from request to gone: the measured path and what is read beside it.
+
+use std::time::Duration;
+
+use bootrace_agent::protocol::{self, FromAgent, ToAgent};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent,
+    control::{Control, Event, Moment, What},
+    probe::{self, Meter},
+    sample::{Identity, Outcome, Sample},
+    scenario::{Ready, Scenario},
+    target::{self, Instance, Target, Ticket},
+};
+
+/// How long an engine gets to finish a start call after the user has asked to stop: what is cut off
+/// in the middle is harder to remove.
+const START_GRACE: Duration = Duration::from_secs(10);
+/// For answers of the agent that need no work.
+const ANSWER: Duration = Duration::from_secs(60);
+/// For an engine's account of what happened.
+const POST_MORTEM: Duration = Duration::from_secs(5);
+/// Longest error text that is kept in a sample, in bytes.
+const ERROR_LIMIT: usize = 4096;
+
+/// What a trial is doing, for the progress bar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    Starting,
+    Settling,
+    Idling,
+    Working,
+    Removing,
+}
+
+/// Why a trial gave no good sample.
+enum Ended {
+    Failed(String),
+    TimedOut(String),
+    /// The user asked to stop; not a fault of the instance.
+    Stopped,
+}
+
+impl From<target::Error> for Ended {
+    fn from(e: target::Error) -> Self {
+        Ended::Failed(e.to_string())
+    }
+}
+
+impl From<probe::Error> for Ended {
+    fn from(e: probe::Error) -> Self {
+        Ended::Failed(format!("reading {e}"))
+    }
+}
+
+impl From<protocol::FrameError> for Ended {
+    fn from(e: protocol::FrameError) -> Self {
+        Ended::Failed(e.to_string())
+    }
+}
+
+/// Runs one instance and fills in `sample`; false when it was stopped half-way, and the sample says
+/// nothing. Whatever happens, the instance is removed; what could not be is in the sample's error.
+pub async fn trial(
+    target: &dyn Target,
+    scenario: &Scenario,
+    ticket: &Ticket,
+    sample: &mut Sample,
+    stop: &CancellationToken,
+    step: &mut (dyn FnMut(Step) + Send),
+) -> bool {
+    let control = match Control::listen(&ticket.socket(), ToAgent::Start(workload(scenario))) {
+        Ok(control) => control,
+        Err(e) => {
+            fail(sample, Ended::Failed(format!("listening at {}: {e}", ticket.socket().display())));
+            return true;
+        }
+    };
+    let mut instance = match target.stage(ticket).await {
+        Ok(instance) => instance,
+        Err(e) => {
+            fail(sample, e.into());
+            return true;
+        }
+    };
+    let mut trial = Trial { scenario, control, stop, requested: Moment::now() };
+    let ended = trial.measure(target, instance.as_mut(), sample, step).await;
+    let stopped = matches!(ended, Err(Ended::Stopped));
+    if let Err(mut ended) = ended {
+        if let Ended::Failed(text) | Ended::TimedOut(text) = &mut ended
+            && let Ok(Some(account)) = timeout(POST_MORTEM, instance.post_mortem()).await
+        {
+            *text = format!("{text}. {account}");
+        }
+        fail(sample, ended);
+    }
+    step(Step::Removing);
+    trial.remove(instance.as_mut(), sample).await;
+    if let Err(e) = instance.unstage().await {
+        fail(sample, e.into());
+    }
+    !stopped
+}
+
+/// The scenario's workload as the agent is told of it.
+pub fn workload(scenario: &Scenario) -> protocol::Workload {
+    let workload = &scenario.workload;
+    protocol::Workload {
+        argv: workload.command.clone(),
+        env: workload.env.clone().into_iter().collect(),
+        ready: match workload.ready.clone() {
+            Ready::Exit(code) => protocol::Ready::Exit(code),
+            Ready::Line(regex) => protocol::Ready::Line(regex),
+            Ready::Tcp(port) => protocol::Ready::Tcp(port),
+            Ready::File(path) => protocol::Ready::File(path),
+        },
+    }
+}
+
+fn fail(sample: &mut Sample, ended: Ended) {
+    let (outcome, mut text) = match ended {
+        Ended::Failed(text) => (Outcome::Failed, text),
+        Ended::TimedOut(text) => (Outcome::TimedOut, text),
+        Ended::Stopped => (Outcome::Failed, "stopped by the user".into()),
+    };
+    if let Some(earlier) = sample.error.take() {
+        text = format!("{earlier}; then {text}");
+    } else {
+        sample.outcome = outcome;
+    }
+    if text.len() > ERROR_LIMIT {
+        text.truncate(text.floor_char_boundary(ERROR_LIMIT));
+        text.push_str(" ...");
+    }
+    sample.error = Some(text);
+}
+
+struct Trial<'a> {
+    scenario: &'a Scenario,
+    control: Control,
+    stop: &'a CancellationToken,
+    requested: Moment,
+}
+
+impl Trial<'_> {
+    async fn measure(
+        &mut self,
+        target: &dyn Target,
+        instance: &mut dyn Instance,
+        sample: &mut Sample,
+        step: &mut (dyn FnMut(Step) + Send),
+    ) -> Result<(), Ended> {
+        let sampling = &self.scenario.sampling;
+        step(Step::Starting);
+        let mut meter = Meter::before(&target.daemons())?;
+        let deadline = Instant::now() + sampling.timeout.0;
+
+        self.requested = Moment::now();
+        self.start(instance, deadline).await?;
+        sample.timeline_ns.started = Some(Moment::now().since(self.requested));
+        self.until_ready(sample, deadline).await?;
+
+        let leader =
+            self.control.peer().ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
+        meter.attach(&instance.scope(leader))?;
+        sample.cpu_ns.startup = Some(meter.cpu_ns()?);
+
+        step(Step::Settling);
+        self.wait(sampling.settle.0).await?;
+        sample.memory_bytes = meter.memory()?;
+        let answer = |m: &FromAgent| matches!(m, FromAgent::Readings(_));
+        if let FromAgent::Readings(readings) = self.ask(&ToAgent::Read, answer).await? {
+            sample.memory_bytes.workload_rss = readings.workload_rss;
+        }
+        if !sampling.idle.0.is_zero() {
+            step(Step::Idling);
+            let (from, used) = (Moment::now(), meter.cpu_ns()?);
+            self.wait(sampling.idle.0).await?;
+            sample.cpu_ns.idle = Some(meter.cpu_ns()?.saturating_sub(used));
+            sample.cpu_ns.idle_window = Some(Moment::now().since(from));
+        }
+        if self.scenario.workload.work.is_some() {
+            step(Step::Working);
+            self.work(&meter, sample).await?;
+        }
+        let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
+        if let FromAgent::Identity(identity) = self.ask(&ToAgent::Identify, answer).await? {
+            sample.identity = Some(as_seen_inside(identity));
+        }
+        Ok(())
+    }
+
+    async fn start(&self, instance: &mut dyn Instance, deadline: Instant) -> Result<(), Ended> {
+        let start = instance.start();
+        tokio::pin!(start);
+        tokio::select! {
+            result = &mut start => Ok(result?),
+            _ = tokio::time::sleep_until(deadline) => Err(self.timed_out("the engine's start call has not returned")),
+            _ = self.stop.cancelled() => {
+                let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), start).await;
+                Err(Ended::Stopped)
+            }
+        }
+    }
+
+    async fn until_ready(&mut self, sample: &mut Sample, deadline: Instant) -> Result<(), Ended> {
+        loop {
+            let waiting_for = match (sample.timeline_ns.agent, &self.scenario.workload.ready) {
+                (None, _) => "the agent has not come up".into(),
+                (_, Ready::Exit(code)) => format!("the workload has not ended with code {code}"),
+                (_, Ready::Line(regex)) => {
+                    format!("the workload has not printed a line that matches {regex:?}")
+                }
+                (_, Ready::Tcp(port)) => format!("the workload does not accept connections on port {port}"),
+                (_, Ready::File(path)) => format!("{path} has not appeared"),
+            };
+            let Ok(event) = timeout_at(deadline, self.next()).await else {
+                return Err(self.timed_out(&waiting_for));
+            };
+            let event = event?;
+            let at = event.at.since(self.requested);
+            match event.what {
+                What::Said(FromAgent::Hello(hello)) => {
+                    if hello.version != protocol::VERSION || hello.build != agent::BUILD {
+                        let seen = format!("protocol {}, build {}", hello.version, hello.build);
+                        return Err(Ended::Failed(format!(
+                            "the agent in the image is not this program's own ({seen}): bootrace image prune, then run again"
+                        )));
+                    }
+                    sample.timeline_ns.agent = Some(at);
+                }
+                What::Said(FromAgent::Ready { .. }) if sample.timeline_ns.agent.is_some() => {
+                    sample.timeline_ns.ready = Some(at);
+                    return Ok(());
+                }
+                What::Said(FromAgent::Exited(exit)) => {
+                    return Err(Ended::Failed(format!(
+                        "the workload ended before it was ready: {}",
+                        how(&exit)
+                    )));
+                }
+                other => self.unless_bad(other)?,
+            }
+        }
+    }
+
+    /// Lets time pass in which the instance must stay as it is.
+    async fn wait(&mut self, time: Duration) -> Result<(), Ended> {
+        let end = Instant::now() + time;
+        while let Ok(event) = timeout_at(end, self.next()).await {
+            self.unless_bad(event?.what)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the agent and waits for the answer that `wanted` knows.
+    async fn ask(
+        &mut self,
+        question: &ToAgent,
+        wanted: impl Fn(&FromAgent) -> bool,
+    ) -> Result<FromAgent, Ended> {
+        self.control.send(question)?;
+        Ok(self.answer(wanted, ANSWER).await?.1)
+    }
+
+    async fn answer(
+        &mut self,
+        wanted: impl Fn(&FromAgent) -> bool,
+        limit: Duration,
+    ) -> Result<(Moment, FromAgent), Ended> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let Ok(event) = timeout_at(deadline, self.next()).await else {
+                return Err(Ended::TimedOut(format!("no answer from the agent within {limit:?}")));
+            };
+            let event = event?;
+            match event.what {
+                What::Said(message) if wanted(&message) => return Ok((event.at, message)),
+                other => self.unless_bad(other)?,
+            }
+        }
+    }
+
+    async fn work(&mut self, meter: &Meter, sample: &mut Sample) -> Result<(), Ended> {
+        let Some(work) = &self.scenario.workload.work else { return Ok(()) };
+        let env = self.scenario.workload.env.clone().into_iter().collect();
+        let work = protocol::Work { argv: work.command.clone(), env };
+        let used = meter.cpu_ns()?;
+        self.control.send(&ToAgent::Work(work))?;
+        let limit = self.scenario.sampling.timeout.0;
+        let (from, _) = self.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
+        let (to, done) =
+            self.answer(|m| matches!(m, FromAgent::WorkDone(_)), limit).await.map_err(|e| match e {
+                Ended::TimedOut(_) => {
+                    Ended::TimedOut(format!("the work command has not ended within {limit:?}"))
+                }
+                other => other,
+            })?;
+        if let FromAgent::WorkDone(done) = done
+            && done.exit.code != Some(0)
+        {
+            return Err(Ended::Failed(format!("the work command failed: {}", how(&done.exit))));
+        }
+        sample.cpu_ns.work_host = Some(meter.cpu_ns()?.saturating_sub(used));
+        sample.cpu_ns.work_wall = Some(to.since(from));
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Event, Ended> {
+        tokio::select! {
+            biased;
+            _ = self.stop.cancelled() => Err(Ended::Stopped),
+            event = self.control.next() => Ok(event),
+        }
+    }
+
+    /// What may come at any time is passed over; what must not is the end.
+    fn unless_bad(&self, what: What) -> Result<(), Ended> {
+        match what {
+            What::Closed => Err(Ended::Failed("the instance ended: its control channel closed".into())),
+            What::Broken(e) => Err(e.into()),
+            What::Said(FromAgent::Failed { error }) => {
+                Err(Ended::Failed(format!("the agent reports: {error}")))
+            }
+            What::Said(FromAgent::Exited(exit))
+                if !matches!(self.scenario.workload.ready, Ready::Exit(_)) =>
+            {
+                Err(Ended::Failed(format!("the workload ended while it was measured: {}", how(&exit))))
+            }
+            What::Said(_) => Ok(()),
+        }
+    }
+
+    fn timed_out(&self, what: &str) -> Ended {
+        let limit = self.scenario.sampling.timeout;
+        Ended::TimedOut(format!("{what} within {limit} (sampling.timeout)"))
+    }
+
+    /// Stopping -> gone. A first failure is kept in the sample even if the second try succeeds, since
+    /// the teardown was not measured then.
+    async fn remove(&self, instance: &mut dyn Instance, sample: &mut Sample) {
+        sample.timeline_ns.stopping = Some(Moment::now().since(self.requested));
+        match instance.remove().await {
+            Ok(()) => sample.timeline_ns.gone = Some(Moment::now().since(self.requested)),
+            Err(e) => {
+                fail(sample, e.into());
+                sleep(Duration::from_secs(1)).await;
+                if let Err(e) = instance.remove().await {
+                    fail(sample, Ended::Failed(format!("{e}; it is left behind: bootrace clean removes it")));
+                }
+            }
+        }
+    }
+}
+
+fn how(exit: &protocol::Exit) -> String {
+    let end = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "no exit status".into(),
+    };
+    match exit.output.trim_end() {
+        "" => format!("{end}, and it printed nothing"),
+        output => format!("{end}; the end of its output: {output}"),
+    }
+}
+
+fn as_seen_inside(identity: protocol::Identity) -> Identity {
+    Identity {
+        image_digest: identity.image_digest,
+        agent_digest: identity.agent_digest,
+        workload_digest: identity.workload_digest,
+        argv: identity.argv,
+        kernel_release: identity.kernel_release,
+        boot_id: identity.boot_id,
+    }
+}

@@ -1,0 +1,72 @@
+//! What to write instead: one sentence for each key of a scenario.
+
+use super::document::Step;
+
+/// What belongs at a path.
+pub(super) fn of(path: &[Step]) -> &'static str {
+    let keys: Vec<&str> = path
+        .iter()
+        .filter_map(|step| match step {
+            Step::Key(key) => Some(key.as_str()),
+            Step::Index(_) => None,
+        })
+        .collect();
+    match keys.as_slice() {
+        ["image"] => "write a table, as in [image]",
+        ["workload"] => "write a table, as in [workload]",
+        ["resources"] => "write a table, as in [resources]",
+        ["sampling"] => "write a table, as in [sampling]",
+        ["target"] => "write a table with two brackets for each target, as in [[target]]",
+        ["claim"] => "write a table with two brackets for each claim, as in [[claim]]",
+        ["image", "packages"] => r#"write a list of package names, as in ["redis-server"]"#,
+        ["image", "components"] => r#"write a list of names, as in ["main", "universe"]"#,
+        ["workload", "command"] | ["workload", "work", "command"] => {
+            r#"write the program and its arguments as a list of strings, as in ["sleep", "5"]"#
+        }
+        ["workload", "work"] => r#"write a table, as in { command = ["program", "argument"] }"#,
+        ["workload", "env"] => r#"write a table of strings, as in { LANG = "C.UTF-8" }"#,
+        ["workload", "network"] => "write true or false",
+        ["workload", "ready", "exit"] => "write an exit code from 0 to 255, as in { exit = 0 }",
+        ["workload", "ready", "tcp"] => "write a port from 1 to 65535, as in { tcp = 6379 }",
+        ["workload", "ready", "line"] => r#"write a regular expression, as in { line = "^ready$" }"#,
+        ["workload", "ready", "file"] => r#"write an absolute path, as in { file = "/run/ready" }"#,
+        ["workload", "ready", ..] => {
+            r#"write one of { line = "REGEX" }, { tcp = PORT }, { exit = CODE }, { file = "/PATH" }"#
+        }
+        ["resources", "cpus"] => "write a whole number from 1 to 1024",
+        ["resources", "memory"] => r#"write a size as a string, as in "512MiB""#,
+        ["sampling", "samples"] => "write a whole number from 1 to 100000",
+        ["sampling", "warmup"] => "write a whole number from 0 to 1000",
+        ["sampling", "settle" | "idle" | "timeout"] => r#"write a time as a string, as in "2s""#,
+        ["claim", "at_most" | "at_least"] => r#"write a time or a size as a string, as in "2s" or "512MiB""#,
+        ["target", "kind"] => r#"write one of "native", "docker", "libvirt""#,
+        ["target", "boot"] => r#"write "direct""#,
+        ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
+        _ => "write a string, in quotes",
+    }
+}
+
+/// For a key that must be there and is not.
+pub(super) fn missing(path: &[Step]) -> String {
+    format!("this key is missing: {}", of(path))
+}
+
+/// `, did you mean NAME?`-like, where a known name is near enough to be meant.
+pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
+    match nearest(name, known) {
+        Some(near) => format!(" (did you mean {near}?)"),
+        None => String::new(),
+    }
+}
+
+/// The known name that differs least, if it differs by few letters.
+fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    // Longer than any name of ours by far, and the distance takes time that is the product of lengths.
+    if name.len() > 64 {
+        return None;
+    }
+    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
+    let near = known.iter().min_by_key(distance)?;
+    let differs = strsim::damerau_levenshtein(name, near);
+    (differs <= 1.max(near.len() / 3)).then_some(*near)
+}

@@ -1,0 +1,262 @@
+//! What a scenario must hold to besides its form: bounds, and what goes together.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{
+    Bound, Bytes, Image, Kind, Ready, Sampling, Scenario, Span, Target, Workload,
+    document::{Document, Step, at, quoted},
+    text::*,
+};
+
+/// Measured rounds.
+pub const SAMPLES: RangeInclusive<u32> = 1..=100_000;
+/// Warm-up rounds.
+pub const WARMUP: RangeInclusive<u32> = 0..=1000;
+const CPUS: RangeInclusive<u32> = 1..=1024;
+const TARGETS: usize = 64;
+/// Debian's stock kernel boots in 80 MB; with 64 MB it runs out of memory before init.
+const MEMORY_VM: Bytes = Bytes(80 << 20);
+/// Docker refuses limits below 6 MiB.
+const MEMORY_PROCESS: Bytes = Bytes(6 << 20);
+const MEMORY_MOST: Bytes = Bytes(16 << 40);
+/// A guest left alone longer than this tells nothing new.
+const PAUSE_MOST: Span = Span(Duration::from_secs(600));
+/// The kernel may account CPU time in ticks of 10 ms: less than ten of them is no reading.
+const IDLE_LEAST: Span = Span(Duration::from_millis(100));
+const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
+const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
+
+/// The unit of a metric.
+#[derive(Clone, Copy, PartialEq)]
+enum Unit {
+    Time,
+    Size,
+}
+
+/// What a claim can be about.
+const METRICS: [(&str, Unit); 13] = [
+    ("startup", Unit::Time),
+    ("startup.engine", Unit::Time),
+    ("startup.boot", Unit::Time),
+    ("startup.launch", Unit::Time),
+    ("teardown", Unit::Time),
+    ("memory.footprint", Unit::Size),
+    ("memory.overhead", Unit::Size),
+    ("memory.workload", Unit::Size),
+    ("cpu.startup", Unit::Time),
+    ("cpu.idle", Unit::Time),
+    ("cpu.work", Unit::Time),
+    ("disk.image", Unit::Size),
+    ("disk.instance", Unit::Size),
+];
+
+/// Holds a scenario, defaults filled in, to the rules; `document` says where things are written.
+pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
+    let mut wrong = |path: &[Step], result: Result<(), String>| {
+        if let Err(text) = result {
+            document.wrong(path, text);
+        }
+    };
+    wrong(at!["name"], name(&scenario.name));
+    if let Some(description) = &scenario.description {
+        wrong(at!["description"], sentence(description));
+    }
+    image(&scenario.image, &mut wrong);
+    workload(&scenario.workload, &mut wrong);
+    resources(scenario, &mut wrong);
+    sampling(&scenario.sampling, &mut wrong);
+    targets(&scenario.targets, &mut wrong);
+    claims(scenario, &mut wrong);
+}
+
+/// Takes the path of a value and what was found about it.
+type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
+
+fn image(image: &Image, wrong: &mut Wrong<'_>) {
+    let sources = [
+        ("suite", image.suite.is_some()),
+        ("tarball", image.tarball.is_some()),
+        ("registry", image.registry.is_some()),
+    ];
+    for (key, _) in sources.iter().filter(|(_, given)| *given).skip(1) {
+        wrong(at!["image", *key], fail("give only one of suite, tarball and registry"));
+    }
+    let for_suites = [
+        ("fallback", image.fallback.is_some()),
+        ("mirror", image.mirror.is_some()),
+        ("keyring", image.keyring.is_some()),
+        ("components", !image.components.is_empty()),
+    ];
+    for (key, _) in for_suites.iter().filter(|(_, given)| *given && image.suite.is_none()) {
+        wrong(at!["image", *key], fail("this goes with a suite: leave it out for a tarball or registry"));
+    }
+    for (key, text) in [("suite", &image.suite), ("fallback", &image.fallback)] {
+        if let Some(text) = text {
+            wrong(at!["image", key], suite(text));
+        }
+    }
+    if image.fallback.is_some() && image.fallback == image.suite {
+        wrong(at!["image", "fallback"], fail("this is the suite itself: name another one, or leave it out"));
+    }
+    for (key, file) in [("tarball", &image.tarball), ("keyring", &image.keyring)] {
+        if let Some(file) = file {
+            wrong(at!["image", key], file_on_host(&file.to_string_lossy()));
+        }
+    }
+    if let Some(text) = &image.mirror {
+        wrong(at!["image", "mirror"], mirror(text));
+    }
+    if let Some(text) = &image.registry {
+        wrong(at!["image", "registry"], registry(text));
+    }
+    for (index, text) in image.components.iter().enumerate() {
+        wrong(at!["image", "components", index], component(text));
+    }
+    for (index, text) in image.packages.iter().enumerate() {
+        wrong(at!["image", "packages", index], package(text));
+    }
+}
+
+fn workload(workload: &Workload, wrong: &mut Wrong<'_>) {
+    wrong(at!["workload", "command"], command(&workload.command));
+    if let Some(work) = &workload.work {
+        wrong(at!["workload", "work", "command"], command(&work.command));
+    }
+    for (key, value) in &workload.env {
+        wrong(at!["workload", "env", key.as_str()], variable(key, value));
+    }
+    wrong(at!["workload", "env"], variables(&workload.env));
+    let (key, result) = match &workload.ready {
+        Ready::Exit(code) if (0..=255).contains(code) => ("exit", Ok(())),
+        Ready::Exit(code) => ("exit", Err(format!("{code} is no exit code: write one from 0 to 255"))),
+        Ready::Line(pattern) => ("line", regex(pattern)),
+        Ready::Tcp(0) => ("tcp", fail("0 is no port to wait for: write one from 1 to 65535")),
+        Ready::Tcp(_) => ("tcp", Ok(())),
+        Ready::File(file) => ("file", file_in_image(file)),
+    };
+    wrong(at!["workload", "ready", key], result);
+}
+
+fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
+    let resources = &scenario.resources;
+    wrong(at!["resources", "cpus"], within(resources.cpus, CPUS));
+    let memory = resources.memory;
+    let vm = scenario.targets.iter().any(|target| target.kind == Kind::Libvirt);
+    let (least, why) = match vm {
+        true => (MEMORY_VM, "a VM's kernel does not boot with less"),
+        false => (MEMORY_PROCESS, "Docker refuses lower limits"),
+    };
+    wrong(at!["resources", "memory"], between(memory, least, MEMORY_MOST, why));
+    if !memory.0.is_multiple_of(1 << 20) {
+        let text =
+            format!("{memory} is not a whole number of MiB: every target must be able to give exactly this");
+        wrong(at!["resources", "memory"], Err(text));
+    }
+}
+
+fn sampling(sampling: &Sampling, wrong: &mut Wrong<'_>) {
+    wrong(at!["sampling", "samples"], within(sampling.samples, SAMPLES));
+    wrong(at!["sampling", "warmup"], within(sampling.warmup, WARMUP));
+    let zero = Span(Duration::ZERO);
+    let settle = between(sampling.settle, zero, PAUSE_MOST, "waiting longer tells nothing new");
+    wrong(at!["sampling", "settle"], settle);
+    if sampling.idle != zero {
+        let why = "kernels may count CPU time in steps of 10ms; \"0s\" leaves the reading out";
+        wrong(at!["sampling", "idle"], between(sampling.idle, IDLE_LEAST, PAUSE_MOST, why));
+    }
+    let why = "no instance is ready at once, and none is worth waiting for for more than a day";
+    wrong(at!["sampling", "timeout"], between(sampling.timeout, TIMEOUT_LEAST, TIMEOUT_MOST, why));
+}
+
+fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
+    if targets.is_empty() {
+        wrong(
+            at!["target"],
+            fail("there is no target: write [[target]] and kind = \"docker\", say, below it"),
+        );
+    }
+    if targets.len() > TARGETS {
+        wrong(at!["target"], Err(format!("{} targets are too many: write up to {TARGETS}", targets.len())));
+    }
+    for (index, target) in targets.iter().enumerate() {
+        wrong(at!["target", index, "name"], name(&target.name));
+        if let Some(first) = targets[..index].iter().position(|other| other.name == target.name) {
+            let text = format!(
+                "target[{first}] is called {} too: give each a name of its own",
+                quoted(&target.name)
+            );
+            wrong(at!["target", index, "name"], Err(text));
+        }
+        let libvirt_only = [("boot", target.boot.is_some()), ("accel", target.accel.is_some())];
+        for (key, _) in libvirt_only.iter().filter(|(_, given)| *given && target.kind != Kind::Libvirt) {
+            wrong(at!["target", index, *key], fail("this is for kind = \"libvirt\" only: leave it out here"));
+        }
+    }
+}
+
+fn claims(scenario: &Scenario, wrong: &mut Wrong<'_>) {
+    for (index, claim) in scenario.claims.iter().enumerate() {
+        wrong(at!["claim", index, "says"], sentence(&claim.says));
+        if !scenario.targets.iter().any(|target| target.name == claim.target) {
+            let text = format!(
+                "there is no target {}: the targets are {}",
+                quoted(&claim.target),
+                scenario.target_names()
+            );
+            wrong(at!["claim", index, "target"], Err(text));
+        }
+        let unit = METRICS.iter().find(|(metric, _)| *metric == claim.metric).map(|(_, unit)| *unit);
+        wrong(at!["claim", index, "metric"], metric(scenario, &claim.metric));
+        for (key, bound) in [("at_most", claim.at_most), ("at_least", claim.at_least)] {
+            let (Some(unit), Some(bound)) = (unit, bound) else { continue };
+            wrong(at!["claim", index, key], bound_fits(&claim.metric, unit, bound));
+        }
+        match (claim.at_least, claim.at_most) {
+            (None, None) => {
+                wrong(at!["claim", index], fail("a claim needs a bound: write at_most, at_least or both"));
+            }
+            (Some(Bound::Time(low)), Some(Bound::Time(high))) if low > high => {
+                wrong(at!["claim", index, "at_least"], fail("this is above at_most: nothing can be both"));
+            }
+            (Some(Bound::Size(low)), Some(Bound::Size(high))) if low > high => {
+                wrong(at!["claim", index, "at_least"], fail("this is above at_most: nothing can be both"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The metric exists, and this scenario measures it.
+fn metric(scenario: &Scenario, metric: &str) -> Result<(), String> {
+    let known = METRICS.map(|(name, _)| name);
+    match metric {
+        "cpu.work" if scenario.workload.work.is_none() => {
+            fail("this scenario measures no work: give [workload] a work = { command = [...] }")
+        }
+        "cpu.idle" if scenario.sampling.idle.0.is_zero() => {
+            fail("this scenario measures no idle CPU: give [sampling] an idle above \"0s\"")
+        }
+        "memory.overhead" if !scenario.targets.iter().any(|target| target.kind == Kind::Native) => {
+            fail("overhead is taken against a bare process: add a target with kind = \"native\"")
+        }
+        _ if known.contains(&metric) => Ok(()),
+        _ => Err(format!(
+            "there is no metric {}{}: known are {}",
+            quoted(metric),
+            super::mend::did_you_mean(metric, &known),
+            known.join(", ")
+        )),
+    }
+}
+
+fn bound_fits(metric: &str, unit: Unit, bound: Bound) -> Result<(), String> {
+    match (unit, bound) {
+        (Unit::Time, Bound::Size(_)) => {
+            Err(format!("{metric} is a time, and {bound} a size: write it as in \"2s\""))
+        }
+        (Unit::Size, Bound::Time(_)) => {
+            Err(format!("{metric} is a size, and {bound} a time: write it as in \"64MiB\""))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,232 @@
+//! The command line as scripts see it: output, messages and exit codes. Needs no engine.
+
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+/// bootrace with these arguments, without colours or log settings of whoever runs the test.
+fn bootrace(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
+    command.args(args);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn run(args: &[&str]) -> Output {
+    bootrace(args).output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A scenario file in a directory of its own.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    fs::write(&path, text).unwrap();
+    (dir, path.display().to_string())
+}
+
+#[test]
+fn help_shows_every_subcommand_and_the_exit_codes() {
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = out(&output);
+    for word in ["run", "report", "check", "list", "image", "clean", "completions"] {
+        assert!(help.contains(&format!("\n  {word} ")), "{word} is not in\n{help}");
+        assert_eq!(run(&[word, "--help"]).status.code(), Some(0), "{word} --help");
+    }
+    for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "130"] {
+        assert!(help.contains(&format!("\n  {code}")), "exit code {code} is not in\n{help}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let output = run(&["--version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(out(&output), format!("bootrace {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_what_was_wrong() {
+    for (args, word) in [
+        (&["runn"][..], "'runn'"),
+        (&["run", "--sampels", "5"], "'--sampels'"),
+        (&["run", "--samples", "many"], "'many'"),
+        (&["check"], "<SCENARIO>"),
+        (&["completions", "tcsh"], "'tcsh'"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(err(&output).contains(word), "{word} is not in\n{}", err(&output));
+        assert_eq!(out(&output), "");
+    }
+    let output = run(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("Usage: bootrace"));
+}
+
+#[test]
+fn every_shipped_scenario_is_sound_as_a_file_and_by_name() {
+    let mut names = Vec::new();
+    for entry in fs::read_dir("scenarios").unwrap() {
+        let path = entry.unwrap().path();
+        names.push(path.file_stem().unwrap().to_str().unwrap().to_string());
+        let output = run(&["check", path.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        assert!(out(&output).starts_with("ok  scenarios/"), "{}", out(&output));
+    }
+    assert!(names.len() >= 4, "{names:?}");
+    // Elsewhere only those in the binary are known, and all of them are.
+    let elsewhere = tempfile::tempdir().unwrap();
+    for name in names {
+        let output = bootrace(&["check", &name]).current_dir(elsewhere.path()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    }
+}
+
+#[test]
+fn check_says_what_running_the_scenario_takes() {
+    let output = run(&["check", "quickstart"]);
+    assert_eq!(
+        out(&output),
+        "ok  quickstart: targets native, docker, libvirt; 10 samples of each and 1 to warm up: 11 rounds, \
+         33 instances, 66s of settling and idling alone\n"
+    );
+}
+
+#[test]
+fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
+    let (_dir, path) = file(
+        "name = \"x\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\nredy = 1\n[sampling]\nsettle = \"2 sec\"\n",
+    );
+    let output = run(&["check", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(out(&output), "");
+    assert_eq!(
+        err(&output),
+        format!(
+            "error: {path}:5:1: workload.redy: there is no such key here (did you mean ready?): known are command, env, ready, work, network\n\
+             error: {path}:7:10: sampling.settle: \"2 sec\" is not a time: write a whole number and ms, s or m, as in \"2s\"\n"
+        )
+    );
+}
+
+#[test]
+fn check_goes_on_after_a_wrong_scenario() {
+    let (_dir, path) = file("name = 1");
+    let output = run(&["check", &path, "quickstart", "no/such.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(out(&output).starts_with("ok  quickstart: "), "{}", out(&output));
+    let errors = err(&output);
+    let lines: Vec<&str> = errors.lines().collect();
+    assert!(lines[0].starts_with(&format!("error: {path}:1:8: name: 1 is an integer")), "{errors}");
+    assert_eq!(
+        lines.last(),
+        Some(&"error: reading the scenario no/such.toml: No such file or directory (os error 2)")
+    );
+}
+
+#[test]
+fn an_unknown_scenario_exits_with_2_and_lists_the_known_ones() {
+    let output = run(&["check", "rediss"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        err(&output),
+        "error: no scenario is called \"rediss\" (did you mean redis?): known are nginx, python, quickstart, redis; \
+         a file is given by its path, as in ./my.toml\n"
+    );
+}
+
+#[test]
+fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
+    let output = bootrace(&["list"]).env("DOCKER_HOST", "unix:///no/such.sock").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    assert!(text.contains("\n  redis "), "{text}");
+    assert!(
+        text.contains("\n  docker   can't run: connecting to /no/such.sock: No such file or directory (os error 2): install docker.io, start dockerd"),
+        "{text}"
+    );
+}
+
+#[test]
+fn list_is_there_for_programs_too() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("scenarios")).unwrap();
+    fs::write(dir.path().join("scenarios/mine.toml"), "name = 1").unwrap();
+    let output = bootrace(&["list", "--json"]).current_dir(dir.path()).output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = json["scenarios"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["mine", "nginx", "python", "quickstart", "redis"]);
+    assert_eq!(json["scenarios"][0]["path"], "scenarios/mine.toml");
+    assert!(json["scenarios"][0]["error"].as_str().unwrap().starts_with("scenarios/mine.toml:1:8: name: "));
+    assert_eq!(json["scenarios"][1]["targets"], serde_json::json!(["native", "docker", "libvirt"]));
+    let kinds = json["targets"].as_array().unwrap().iter().map(|t| t["kind"].as_str().unwrap());
+    assert_eq!(kinds.collect::<Vec<_>>(), ["native", "docker", "libvirt"]);
+    assert!(json["targets"].as_array().unwrap().iter().all(|t| t["can_run"].is_boolean()));
+}
+
+#[test]
+fn completions_for_bash_parse_and_know_the_subcommands() {
+    let script = out(&run(&["completions", "bash"]));
+    assert!(script.contains("bootrace__subcmd__check") || script.contains("bootrace__check"), "{script}");
+    let mut bash = Command::new("bash").arg("-n").stdin(Stdio::piped()).spawn().unwrap();
+    bash.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(bash.wait().unwrap().success());
+}
+
+#[test]
+fn colours_are_for_terminals_and_no_color_is_honoured() {
+    let (_dir, path) = file("name = 1");
+    for args in [&["--help"][..], &["list"], &["check", &path, "quickstart"]] {
+        let coloured = |variables: &[(&str, &str)]| {
+            let output = bootrace(args).envs(variables.iter().copied()).output().unwrap();
+            output.stdout.contains(&0x1b) || output.stderr.contains(&0x1b)
+        };
+        assert!(coloured(&[("CLICOLOR_FORCE", "1")]), "{args:?}");
+        assert!(!coloured(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]), "{args:?}");
+        assert!(!coloured(&[]), "{args:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    for args in [&["completions", "bash"][..], &["list"], &["check", "quickstart"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = bootrace(args).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""), "{args:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    if !Path::new("/dev/full").exists() {
+        panic!("/dev/full is needed: mount devtmpfs");
+    }
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = bootrace(&["list"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        err(&output),
+        "error: writing to standard output\n  because: No space left on device (os error 28)\n"
+    );
+}
+
+#[test]
+fn the_log_goes_to_standard_error_and_does_not_mix_with_output() {
+    let output = run(&["-vv", "list", "--json"]);
+    assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok());
+}

@@ -1,0 +1,124 @@
+//! What the tests share that run the real program on real engines.
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use bootrace::sample::{Outcome, Results, Sample};
+
+pub const WHY: &str = "needs docker and libvirt: scripts/test runs it";
+
+/// The image of the quickstart scenario, so that all tests share one.
+const IMAGE: &str = "[image]\nsuite = \"ubuntu/noble\"\nfallback = \"debian/bookworm\"\n";
+
+/// A scenario in a directory of its own, with what the program writes.
+pub struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    /// `rest` is everything of the scenario but its name and image.
+    pub fn new(rest: &str) -> Self {
+        let (top, tables) = rest.split_at(rest.find("\n[").map_or(0, |at| at + 1));
+        Bench::with_text(&format!("name = \"test\"\n{top}\n{IMAGE}\n{tables}"))
+    }
+
+    pub fn with_text(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("test.toml"), text).unwrap();
+        Bench { dir }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
+        command.arg("run").arg(self.dir.path().join("test.toml"));
+        command.args(["--seed", "1", "--out"]).arg(self.dir.path().join("out")).args(arguments);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        let output = self.command(arguments).output().unwrap();
+        Ran::new(output, self.results())
+    }
+
+    /// The directory of the newest run.
+    pub fn latest(&self) -> PathBuf {
+        self.dir.path().join("out/latest")
+    }
+
+    pub fn results(&self) -> Option<Results> {
+        let text = fs::read(self.latest().join("results.json")).ok()?;
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+}
+
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+    pub results: Option<Results>,
+}
+
+impl Ran {
+    pub fn new(output: Output, results: Option<Results>) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr), results }
+    }
+
+    /// Every sample of a run that must have gone well.
+    pub fn good(self) -> Vec<Sample> {
+        assert_eq!(self.code, Some(0), "{}\n{}", self.stdout, self.stderr);
+        let samples = self.results.unwrap().samples;
+        for sample in &samples {
+            assert_eq!(sample.outcome, Outcome::Ok, "{:?}", sample.error);
+        }
+        samples
+    }
+
+    /// Asserts the exit code and that the message names each of `signs`.
+    pub fn fails(&self, code: i32, signs: &[&str]) {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        for sign in signs {
+            assert!(self.stderr.contains(sign), "no {sign:?} in: {}", self.stderr);
+        }
+    }
+}
+
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().to_owned()
+}
+
+fn output_of(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Everything of ours that runs on this host: containers, domains, cgroups, instances' files.
+pub fn left_over() -> Vec<String> {
+    let mut left = Vec::new();
+    let lines = |text: String, kind: &'static str| {
+        text.lines().filter(|l| !l.is_empty()).map(|l| format!("{kind} {l}")).collect::<Vec<_>>()
+    };
+    left.extend(lines(output_of("docker", &["ps", "-aq", "--filter", "label=bootrace.run"]), "container"));
+    let domains = output_of("virsh", &["-q", "-c", "qemu:///system", "list", "--all", "--name"]);
+    left.extend(lines(domains, "domain").into_iter().filter(|l| l.contains("bootrace-")));
+    for parent in ["cpu", "cpuacct", "memory", "pids", "."].map(|c| format!("/sys/fs/cgroup/{c}/bootrace")) {
+        for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+            if entry.path().is_dir() {
+                left.push(format!("cgroup {}", entry.path().display()));
+            }
+        }
+    }
+    for entry in fs::read_dir("/var/cache/bootrace/instances").into_iter().flatten().flatten() {
+        left.push(format!("file {}", entry.path().display()));
+    }
+    left
+}

@@ -1,0 +1,169 @@
+//! What goes wrong for a user: each has its message, its exit code, and nothing left behind.
+
+mod common;
+
+use std::{
+    io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
+    process::{Child, Command, Stdio},
+};
+
+use bootrace::sample::Outcome;
+use common::{Bench, Ran, left_over};
+
+const TARGETS: [&str; 3] = ["native", "docker", "libvirt"];
+
+fn scenario(workload: &str) -> Bench {
+    Bench::new(&format!(
+        "\n[workload]\n{workload}\n[resources]\nmemory = \"256MiB\"\n\
+         [sampling]\nsamples = 1\nwarmup = 0\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"30s\"\n"
+    ))
+}
+
+fn each_target_fails(bench: &Bench, outcome: Outcome, sign: &str) {
+    let ran = bench.run(&[]);
+    ran.fails(1, &["3 of 3 samples failed"]);
+    let results = ran.results.unwrap();
+    for target in TARGETS {
+        let sample = results.samples.iter().find(|s| s.target == target).unwrap();
+        assert_eq!(sample.outcome, outcome, "{target}: {:?}", sample.error);
+        let error = sample.error.as_deref().unwrap();
+        assert!(error.contains(sign), "{target}: no {sign:?} in {error}");
+    }
+    assert_eq!(left_over(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_workload_that_is_not_in_the_image_is_named() {
+    let bench = scenario("command = [\"no-such-program\", \"x\"]\nready = { exit = 0 }");
+    each_target_fails(&bench, Outcome::Failed, "no-such-program");
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_workload_that_dies_is_reported_with_its_code_and_last_words() {
+    let bench =
+        scenario("command = [\"sh\", \"-c\", \"echo no luck >&2; exit 7\"]\nready = { line = \"ready\" }");
+    each_target_fails(&bench, Outcome::Failed, "exit code 7; the end of its output: no luck");
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_workload_that_is_never_ready_times_out() {
+    let bench = scenario("command = [\"sleep\", \"infinity\"]\nready = { file = \"/run/never\" }");
+    each_target_fails(&bench, Outcome::TimedOut, "/run/never has not appeared within 30s (sampling.timeout)");
+}
+
+const GOOD: &str =
+    "command = [\"sh\", \"-c\", \"echo ready; exec sleep infinity\"]\nready = { line = \"ready\" }";
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn an_engine_that_is_down_is_named_with_its_mend() {
+    let docker = scenario(GOOD)
+        .command(&["--targets", "docker"])
+        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        .output();
+    Ran::new(docker.unwrap(), None)
+        .fails(1, &["connecting to Docker at unix:///nowhere/docker.sock", "scripts/setup"]);
+
+    let uri = "qemu+unix:///system?socket=/nowhere/libvirt-sock";
+    let libvirt = scenario(GOOD).command(&["--targets", "libvirt"]).env("LIBVIRT_DEFAULT_URI", uri).output();
+    Ran::new(libvirt.unwrap(), None)
+        .fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "scripts/setup"]);
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_socket_that_is_forbidden_is_named_with_its_mend() {
+    let bench = scenario(GOOD);
+    for dir in [bench.path(), &bench.path().join("out")] {
+        std::fs::create_dir_all(dir).unwrap();
+        Command::new("chmod").arg("777").arg(dir).status().unwrap();
+    }
+    let cache = tempfile::tempdir_in("/var/tmp").unwrap();
+    Command::new("chmod").arg("777").arg(cache.path()).status().unwrap();
+    // As nobody: the program must be where nobody can reach it.
+    let program = cache.path().join("bootrace");
+    std::fs::copy(env!("CARGO_BIN_EXE_bootrace"), &program).unwrap();
+    let run = |target: &str| {
+        let mut command = Command::new(&program);
+        command
+            .args(["run", "--targets", target, "--out"])
+            .arg(bench.path().join("out"))
+            .arg(bench.path().join("test.toml"));
+        command.env("BOOTRACE_CACHE", cache.path()).uid(65534).gid(65534);
+        Ran::new(command.output().unwrap(), None)
+    };
+    run("docker").fails(
+        1,
+        &["connecting to Docker at unix:///var/run/docker.sock", "ermission denied", "docker group"],
+    );
+    run("native").fails(1, &["native target", "sudo"]);
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn an_image_that_cant_be_had_is_named_with_what_was_tried() {
+    let bench = Bench::with_text(
+        "name = \"test\"\n[image]\ntarball = \"nowhere.tar\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n",
+    );
+    bench.run(&["--targets", "native"]).fails(1, &["nowhere.tar"]);
+    let bench = Bench::with_text(
+        "name = \"test\"\n[image]\nsuite = \"debian/bookworm\"\nmirror = \"http://127.0.0.1:9/debian\"\n\
+         [workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n",
+    );
+    bench.run(&["--targets", "native"]).fails(1, &["debian/bookworm", "127.0.0.1:9"]);
+}
+
+/// A long run, once its first round is done.
+fn going_on(bench: &Bench) -> Child {
+    let mut child = bench
+        .command(&["--samples", "100", "--targets", "native,docker,libvirt"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().starts_with("round 1")).unwrap().unwrap();
+    // The rest is read, so that the program never blocks on it.
+    std::thread::spawn(move || lines.for_each(drop));
+    child
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn ctrl_c_keeps_what_was_taken_and_leaves_nothing() {
+    let bench = scenario(GOOD);
+    let mut child = going_on(&bench);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let results = bench.results().unwrap();
+    assert!(results.run.interrupted && results.samples.len() >= 3 && results.samples.len() < 300);
+    assert!(bench.latest().join("index.html").exists());
+    assert_eq!(left_over(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn what_a_killed_run_leaves_is_removed_by_clean() {
+    let bench = scenario(GOOD);
+    let mut child = going_on(&bench);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let clean = || Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("clean").output().unwrap();
+
+    // A run that goes on is left alone.
+    let output = String::from_utf8(clean().stdout).unwrap();
+    assert!(output.contains("nothing was left behind"), "{output}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let results = bench.results().unwrap();
+    assert!(results.run.interrupted && results.samples.len() >= 3, "the samples taken are kept");
+
+    let output = clean();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("removed files"));
+    assert_eq!(left_over(), Vec::<String>::new());
+}

@@ -1,0 +1,262 @@
+//! The runner's order of side effects and what it does about failures, on the fake target.
+
+use std::{path::Path, time::Duration};
+
+use bootrace::{
+    plan::{Trial, plan},
+    runner::{self, Job, Step, Watch},
+    sample::{self, Host, Outcome, Results, Sample},
+    scenario::{Scenario, Span},
+    target::{
+        Target,
+        fake::{Fake, Log, Part},
+    },
+};
+use tokio_util::sync::CancellationToken;
+
+const SCENARIO: &str = r#"
+name = "fake"
+[image]
+suite = "debian/bookworm"
+[workload]
+command = ["x"]
+ready = { line = "ready" }
+work = { command = ["y"] }
+[sampling]
+samples = 4
+warmup = 1
+settle = "0s"
+idle = "100ms"
+timeout = "500ms"
+"#;
+
+/// Remembers every save, and can stop the run or refuse to save at a given sample.
+#[derive(Default)]
+struct Recorder {
+    saved: Vec<usize>,
+    stop_at: Option<(usize, CancellationToken)>,
+    refuse_at: Option<usize>,
+    steps: Vec<Step>,
+}
+
+impl Watch for Recorder {
+    fn step(&mut self, done: usize, _trial: &Trial, _target: &str, step: Step) {
+        self.steps.push(step);
+        if let Some((at, stop)) = &self.stop_at
+            && done == *at
+            && step == Step::Settling
+        {
+            stop.cancel();
+        }
+    }
+
+    fn sampled(&mut self, results: &Results) -> anyhow::Result<()> {
+        self.saved.push(results.samples.len());
+        anyhow::ensure!(self.refuse_at != Some(results.samples.len()), "the disk is full");
+        Ok(())
+    }
+}
+
+fn job(dir: &Path, log: &Log, parts: &[(&str, &[Part])]) -> Job {
+    let scenario = Scenario::parse(SCENARIO, "order.rs").unwrap();
+    let targets: Vec<Box<dyn Target>> =
+        parts.iter().map(|(name, parts)| Box::new(Fake::new(name, log, parts)) as Box<dyn Target>).collect();
+    let results = Results {
+        schema: sample::SCHEMA.into(),
+        run: sample::Run {
+            id: "fake-run".into(),
+            started_at: "2026-01-01T00:00:00Z".into(),
+            seed: 7,
+            bootrace_version: "0".into(),
+            scenario: scenario.to_json(),
+            planned: 0,
+            interrupted: true,
+            wall_ns: None,
+            measuring_ns: None,
+            warnings: Vec::new(),
+        },
+        host: Host::default(),
+        image: sample::Image {
+            digest: "0".repeat(64),
+            distribution: "debian".into(),
+            suite: "bookworm".into(),
+            source: "fake".into(),
+            fallback: false,
+            fallback_reason: None,
+            packages: Vec::new(),
+            kernel: None,
+            tar_bytes: None,
+            disk_bytes: None,
+        },
+        targets: targets.iter().map(|t| t.info()).collect(),
+        samples: Vec::new(),
+    };
+    Job { scenario, targets, results, instances: dir.into() }
+}
+
+struct Done {
+    results: anyhow::Result<Results>,
+    log: Vec<String>,
+    watch: Recorder,
+    left: Vec<std::ffi::OsString>,
+}
+
+async fn run_with(
+    parts: &[(&str, &[Part])],
+    mut watch: Recorder,
+    change: impl FnOnce(&mut Scenario),
+) -> Done {
+    let (dir, log) = (tempfile::tempdir().unwrap(), Log::default());
+    let mut job = job(dir.path(), &log, parts);
+    // Shorter than a scenario file may ask for: the fake's CPU isn't worth a wait.
+    job.scenario.sampling.idle = Span(Duration::from_millis(1));
+    change(&mut job.scenario);
+    let stop = watch.stop_at.as_ref().map(|(_, stop)| stop.clone()).unwrap_or_default();
+    let results = runner::run(job, &mut watch, &stop).await;
+    let log = log.lock().unwrap().clone();
+    let left = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    Done { results, log, watch, left }
+}
+
+async fn run(parts: &[(&str, &[Part])]) -> Done {
+    run_with(parts, Recorder::default(), |_| {}).await
+}
+
+fn of<'a>(results: &'a Results, target: &str) -> Vec<&'a Sample> {
+    results.samples.iter().filter(|s| s.target == target).collect()
+}
+
+#[tokio::test]
+async fn trials_follow_the_plan_one_after_the_other_and_each_is_saved() {
+    let done = run(&[("a", &[]), ("b", &[]), ("c", &[])]).await;
+    let results = done.results.unwrap();
+    let scenario = Scenario::parse(SCENARIO, "order.rs").unwrap();
+    let planned = plan(3, &scenario.sampling, 7);
+    let expected: Vec<String> = planned
+        .iter()
+        .flat_map(|t| {
+            ["stage", "start", "remove"].map(|what| format!("{what} {}", ["a", "b", "c"][t.target]))
+        })
+        .collect();
+    assert_eq!(done.log, expected);
+    assert_eq!(done.watch.saved, (1..=15).collect::<Vec<_>>());
+    assert!(done.left.is_empty(), "{:?}", done.left);
+    assert!(!results.run.interrupted);
+    for (sample, trial) in results.samples.iter().zip(planned) {
+        assert_eq!(
+            (sample.round, sample.position, sample.warmup),
+            (trial.round, trial.position, trial.warmup)
+        );
+        assert_eq!(sample.outcome, Outcome::Ok, "{:?}", sample.error);
+        let (t, p) = (sample.timeline_ns, sample.timeline_ns.phases().unwrap());
+        assert_eq!(p.engine + p.boot + p.launch, t.startup().unwrap());
+        assert!(p.launch >= 2_000_000, "the fake sleeps for 2 ms before it is ready: {p:?}");
+        assert!(t.stopping >= t.ready && t.gone >= t.stopping);
+        assert!(sample.cpu_ns.work_wall.is_some() && sample.cpu_ns.idle_window >= Some(1_000_000));
+        assert_eq!(sample.memory_bytes.workload_rss, Some(1 << 20));
+        assert_eq!(sample.identity.as_ref().unwrap().agent_digest, Some(bootrace::agent::digest()));
+    }
+    let steps = [Step::Starting, Step::Settling, Step::Idling, Step::Working, Step::Removing];
+    assert!(done.watch.steps.chunks(5).all(|s| s == steps));
+}
+
+#[tokio::test]
+async fn each_failure_is_a_sample_with_its_reason_and_the_run_goes_on() {
+    let cases: &[(Part, Outcome, &str)] = &[
+        (Part::StartFails, Outcome::Failed, "starting a fake: it was told to fail"),
+        (
+            Part::StartHangs,
+            Outcome::TimedOut,
+            "the engine's start call has not returned within 500ms (sampling.timeout)",
+        ),
+        (Part::Silent, Outcome::TimedOut, "the agent has not come up within 500ms"),
+        (Part::Foreign, Outcome::Failed, "the agent in the image is not this program's own"),
+        (Part::NoProgram, Outcome::Failed, "the agent reports: executing nothing: not found"),
+        (
+            Part::Dies,
+            Outcome::Failed,
+            "the workload ended before it was ready: exit code 3; the end of its output: last words",
+        ),
+        (
+            Part::NeverReady,
+            Outcome::TimedOut,
+            "the workload has not printed a line that matches \"ready\" within 500ms",
+        ),
+        (Part::Noise, Outcome::Failed, "control stream: a frame of 4294967295 bytes"),
+        (Part::WorkFails, Outcome::Failed, "the work command failed: exit code 1"),
+    ];
+    for (part, outcome, reason) in cases {
+        let done = run(&[("bad", &[Part::Good, *part, Part::Good]), ("good", &[])]).await;
+        let results = done.results.unwrap();
+        let bad = of(&results, "bad");
+        assert_eq!(bad.len(), 5, "{part:?}");
+        assert_eq!(bad[1].outcome, *outcome, "{part:?}: {:?}", bad[1].error);
+        let error = bad[1].error.as_deref().unwrap();
+        assert!(error.contains(reason), "{part:?}: {error}");
+        assert!(error.contains("the fake says nothing"), "the engine's account is missing: {error}");
+        assert!(bad[1].timeline_ns.gone.is_some(), "{part:?} was not removed");
+        for sample in of(&results, "good").into_iter().chain([bad[0], bad[2], bad[3], bad[4]]) {
+            assert_eq!(sample.outcome, Outcome::Ok, "{part:?}: {:?}", sample.error);
+        }
+        assert!(done.left.is_empty(), "{part:?}: {:?}", done.left);
+        assert_eq!(done.log.iter().filter(|l| *l == "remove bad").count(), 5, "{part:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_is_tried_again_and_spoils_its_sample() {
+    let done = run(&[("a", &[Part::Good, Part::RemoveFails, Part::Good])]).await;
+    let results = done.results.unwrap();
+    assert_eq!(done.log.iter().filter(|l| *l == "remove a").count(), 6);
+    assert_eq!(results.samples[1].outcome, Outcome::Failed);
+    assert_eq!(results.samples[1].timeline_ns.teardown(), None);
+    assert_eq!(results.samples.iter().filter(|s| s.outcome == Outcome::Ok).count(), 4);
+}
+
+#[tokio::test]
+async fn a_target_that_never_succeeds_is_given_up_and_the_results_say_so() {
+    let done = run(&[("bad", &[Part::StartFails]), ("good", &[])]).await;
+    let results = done.results.unwrap();
+    assert_eq!((of(&results, "bad").len(), of(&results, "good").len()), (3, 5));
+    assert!(results.run.warnings[0].contains("target bad failed 3 times"), "{:?}", results.run.warnings);
+}
+
+#[tokio::test]
+async fn a_stop_half_way_keeps_the_samples_taken_and_removes_what_runs() {
+    let stop = CancellationToken::new();
+    let watch = Recorder { stop_at: Some((4, stop)), ..Recorder::default() };
+    let done =
+        run_with(&[("a", &[]), ("b", &[])], watch, |s| s.sampling.settle = Span(Duration::from_millis(50)))
+            .await;
+    let results = done.results.unwrap();
+    assert_eq!(results.samples.len(), 4);
+    assert!(results.run.interrupted);
+    assert!(done.log.last().unwrap().starts_with("remove"), "{:?}", done.log);
+    assert!(done.left.is_empty(), "{:?}", done.left);
+}
+
+#[tokio::test]
+async fn a_stop_during_a_start_call_that_hangs_ends_too() {
+    let stop = CancellationToken::new();
+    let later = stop.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        later.cancel();
+    });
+    let watch = Recorder { stop_at: Some((usize::MAX, stop)), ..Recorder::default() };
+    let done = run_with(&[("a", &[Part::StartHangs])], watch, |s| {
+        s.sampling.timeout = Span(Duration::from_millis(50))
+    })
+    .await;
+    assert!(done.results.unwrap().run.interrupted);
+    assert!(done.log.last().unwrap().starts_with("remove"), "{:?}", done.log);
+}
+
+#[tokio::test]
+async fn a_sample_that_cant_be_saved_ends_the_run_with_nothing_left() {
+    let watch = Recorder { refuse_at: Some(3), ..Recorder::default() };
+    let done = run_with(&[("a", &[])], watch, |_| {}).await;
+    assert!(format!("{:#}", done.results.unwrap_err()).contains("saving a sample: the disk is full"));
+    assert_eq!(done.log.last().unwrap(), "remove a");
+    assert!(done.left.is_empty(), "{:?}", done.left);
+}

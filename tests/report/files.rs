@@ -1,0 +1,305 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use bootrace::{
+    cli::{self, Failure},
+    report,
+    sample::{Accelerator, Results},
+};
+use serde_json::Value;
+
+use crate::example::{self, HOSTILE};
+
+const CHARTS: [&str; 5] = ["startup", "phases", "memory", "cpu", "order"];
+
+/// Written afresh; left in target/tmp for people to look at.
+fn written(name: &str, results: &Results) -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = fs::remove_dir_all(&dir);
+    report::write(results, &dir).unwrap();
+    dir
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
+}
+
+/// Every file of a report, by its path within the run's directory.
+fn all_files(dir: &Path) -> Vec<(String, String)> {
+    let charts = CHARTS.iter().map(|c| format!("charts/{c}.svg"));
+    let names = ["results.json", "summary.md", "index.html"].map(String::from).into_iter().chain(charts);
+    names.map(|name| (name.clone(), read(dir.join(name)))).collect()
+}
+
+fn schema() -> jsonschema::Validator {
+    let schema: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
+    jsonschema::meta::validate(&schema).expect("the schema is itself valid");
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+fn complaints(json: &Value) -> Vec<String> {
+    schema().iter_errors(json).map(|e| format!("{}: {e}", e.instance_path())).collect()
+}
+
+#[test]
+fn written_results_keep_to_the_published_schema_and_read_back_the_same() {
+    for (name, results) in [("schema", example::results()), ("schema-clean", example::clean())] {
+        let dir = written(name, &results);
+        let json: Value = serde_json::from_str(&read(dir.join("results.json"))).unwrap();
+        assert_eq!(complaints(&json), [] as [String; 0]);
+        assert_eq!(report::load(&dir).unwrap(), results);
+    }
+}
+
+#[test]
+fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
+    let good = serde_json::to_value(example::results()).unwrap();
+    type Change = fn(&mut Value);
+    let wrong: [(Change, &str); 9] = [
+        (|v| v["schema"] = "bootrace.results/2".into(), "schema"),
+        (|v| v["run"]["seed"] = (-1).into(), "seed"),
+        (|v| v["run"]["started_at"] = "yesterday".into(), "started_at"),
+        (|v| v["image"]["digest"] = "A0".into(), "digest"),
+        (|v| v["targets"][0]["accelerator"] = "hvf".into(), "accelerator"),
+        (|v| v["samples"][0]["outcome"] = "fine".into(), "outcome"),
+        (|v| v["samples"][0]["memory_bytes"]["footprint"] = 1.5.into(), "footprint"),
+        (|v| v["samples"][0]["error"] = "but it is ok".into(), "error"),
+        (|v| drop(v["samples"][0]["cpu_ns"].as_object_mut().unwrap().remove("idle")), "idle"),
+    ];
+    for (change, what) in wrong {
+        let mut json = good.clone();
+        change(&mut json);
+        assert!(complaints(&json).iter().any(|c| c.contains(what)), "{what}: {:?}", complaints(&json));
+    }
+    let mut more = good;
+    more["extra"] = 1.into();
+    more["samples"][0]["cpu_ns"]["extra"] = 1.into();
+    assert_eq!(complaints(&more), [] as [String; 0]);
+}
+
+#[test]
+fn the_same_results_give_the_same_bytes() {
+    let first = all_files(&written("same-1", &example::results()));
+    assert_eq!(first, all_files(&written("same-2", &example::results())));
+}
+
+#[test]
+fn the_summary_of_a_run_with_all_that_can_go_wrong() {
+    let dir = written("example", &example::results());
+    insta::assert_snapshot!(read(dir.join("summary.md")));
+}
+
+#[test]
+fn hostile_text_is_inert_in_every_file() {
+    let mut results = example::results();
+    // In every place that a stranger can write to.
+    for target in &mut results.targets {
+        target.options = serde_json::json!({ HOSTILE: HOSTILE });
+        target.accelerator_reason = Some(HOSTILE.into());
+    }
+    let old = std::mem::replace(&mut results.targets[2].name, HOSTILE.into());
+    results.samples.iter_mut().filter(|s| s.target == old).for_each(|s| s.target = HOSTILE.into());
+    for sample in &mut results.samples {
+        if let Some(identity) = &mut sample.identity {
+            identity.kernel_release = HOSTILE.into();
+            identity.workload_digest = Some(HOSTILE.into());
+        }
+    }
+    results.run.started_at = HOSTILE.into();
+    results.run.bootrace_version = HOSTILE.into();
+    results.run.scenario["name"] = HOSTILE.into();
+    results.image.suite = HOSTILE.into();
+    results.image.source = HOSTILE.into();
+    results.image.packages = vec![HOSTILE.into()];
+    let host = &mut results.host;
+    for field in [&mut host.cpu_model, &mut host.os, &mut host.virtualised, &mut host.governor] {
+        *field = Some(HOSTILE.into());
+    }
+    for (name, text) in all_files(&written("hostile", &results)) {
+        if name == "results.json" {
+            continue;
+        }
+        let low = text.to_lowercase();
+        for active in ["<img", "<script", "</script", "\u{1b}", "javascript:"] {
+            assert!(!low.contains(active), "{active:?} in {name}");
+        }
+        // Somewhere it is shown, escaped.
+        assert!(low.contains("&lt;"), "nothing shown in {name}");
+    }
+}
+
+#[test]
+fn a_long_text_of_a_stranger_does_not_fill_the_page() {
+    let mut results = example::results();
+    let before = read(written("short", &results).join("index.html")).len();
+    let long = "lorem ipsum ".repeat(100_000);
+    results.samples[14].error = Some(long.clone());
+    results.host.qemu = Some(long.clone());
+    results.run.warnings.push(long.clone());
+    results.image.packages.push(long.clone());
+    results.run.scenario["description"] = long.into();
+    let after = read(written("long", &results).join("index.html")).len();
+    assert!(after < before + 60_000, "{before} bytes became {after}");
+}
+
+#[test]
+fn the_page_needs_no_network_and_no_script() {
+    let page = read(written("offline", &example::results()).join("index.html"));
+    for outside in ["<script", "<link", "<iframe", "<img", "src=", "@import", "url(", "onload"] {
+        let found = page.find(outside).map(|at| &page[at.saturating_sub(60)..at + 40]);
+        // The hostile text itself has src= in it, escaped.
+        assert!(found.is_none_or(|near| near.contains("&lt;img")), "{outside}: {found:?}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn emulation_and_fallback_are_said_in_every_output_and_only_then() {
+    for (name, text) in all_files(&written("said", &example::results())) {
+        if name != "results.json" {
+            assert!(text.contains("TCG (emulated)"), "{name}");
+            assert!(text.contains("fallback"), "{name}");
+        }
+    }
+    for (name, text) in all_files(&written("unsaid", &example::clean())) {
+        assert!(!text.contains("TCG (emulated)"), "{name}");
+    }
+}
+
+#[test]
+fn charts_are_well_formed_have_title_and_description_and_know_the_dark() {
+    for (name, svg) in all_files(&written("charts", &example::results())) {
+        if !name.ends_with(".svg") {
+            continue;
+        }
+        let mut reader = quick_xml::Reader::from_str(&svg);
+        loop {
+            match reader.read_event() {
+                Ok(quick_xml::events::Event::Eof) => break,
+                Ok(_) => {}
+                Err(e) => panic!("{name}: {e}"),
+            }
+        }
+        for needed in ["<title", "<desc", "role=\"img\"", "prefers-color-scheme:dark"] {
+            assert!(svg.contains(needed), "{needed} in {name}");
+        }
+        assert!(!svg.contains("#FA01"), "a marker colour is left in {name}");
+    }
+}
+
+#[test]
+fn strange_results_are_drawn_without_a_panic() {
+    let mut none = example::results();
+    none.samples.clear();
+    let mut bare = example::results();
+    bare.targets.clear();
+    let mut one = example::clean();
+    one.samples.truncate(3);
+    one.samples.iter_mut().for_each(|s| s.warmup = false);
+    let mut zero = example::clean();
+    for sample in &mut zero.samples {
+        let t = &mut sample.timeline_ns;
+        (t.started, t.agent, t.ready) = (Some(0), Some(0), Some(0));
+        sample.memory_bytes = Default::default();
+        sample.cpu_ns = Default::default();
+    }
+    let mut huge = example::clean();
+    huge.samples[5].timeline_ns.ready = Some(u64::MAX);
+    huge.samples[5].memory_bytes.footprint = Some(u64::MAX);
+    huge.samples[5].memory_bytes.daemons = Some(i64::MIN);
+    let mut backwards = example::clean();
+    backwards.samples[4].timeline_ns.agent = Some(9_000_000_000_000);
+    let mut empty = example::clean();
+    empty.run.scenario = Value::Null;
+    empty.targets[1].accelerator = Accelerator::Tcg;
+    let all = [none, bare, one, zero, huge, backwards, empty];
+    for (i, results) in all.iter().enumerate() {
+        let dir = written(&format!("strange-{i}"), results);
+        for (name, text) in all_files(&dir) {
+            let broken = text.split(|c: char| !c.is_alphanumeric()).find(|w| matches!(*w, "NaN" | "inf"));
+            assert_eq!(broken, None, "{name} of {i}");
+        }
+        report::table(results, &bootrace::analysis::analyse(results), false);
+    }
+}
+
+#[test]
+fn the_page_tells_how_to_do_the_same_run_again_and_its_scenario_is_one() {
+    let page = read(written("recipe", &example::clean()).join("index.html"));
+    let command = "bootrace run quickstart --seed 42 --samples 10 --warmup 1 --targets native,docker,libvirt";
+    assert!(page.contains(command));
+    let shown = page.split("as TOML</summary><pre>").nth(1).unwrap().split("</pre>").next().unwrap();
+    let toml = shown.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"").replace("&amp;", "&");
+    let scenario: bootrace::scenario::Scenario =
+        toml::from_str(&toml).unwrap_or_else(|e| panic!("{e}\n{toml}"));
+    assert_eq!((scenario.name.as_str(), scenario.targets.len()), ("quickstart", 3));
+}
+
+fn render(run: &Path) -> Result<(), Failure> {
+    cli::report::run(&cli::report::Options { runs: vec![run.to_owned()], quiet: true })
+}
+
+#[test]
+fn a_report_is_made_again_from_results_alone_and_leaves_them_as_they_are() {
+    let dir = written("again", &example::results());
+    let before = all_files(&dir);
+    for file in ["summary.md", "index.html"] {
+        fs::remove_file(dir.join(file)).unwrap();
+    }
+    fs::remove_dir_all(dir.join("charts")).unwrap();
+    render(&dir).unwrap();
+    assert_eq!(all_files(&dir), before);
+    // What a later version has added stays in the file.
+    let mut json: Value = serde_json::from_str(&before[0].1).unwrap();
+    json["added"] = "later".into();
+    fs::write(dir.join("results.json"), json.to_string()).unwrap();
+    render(&dir.join("results.json")).unwrap();
+    assert_eq!(read(dir.join("results.json")), json.to_string());
+    assert_eq!(all_files(&dir)[1..], before[1..]);
+}
+
+#[test]
+fn results_that_cannot_be_read_are_a_usage_error_that_says_what_is_wrong() {
+    let dir = written("unreadable", &example::results());
+    let file = dir.join("results.json");
+    let good = read(&file);
+    let mut wrong = serde_json::from_str::<Value>(&good).unwrap();
+    wrong["samples"][3]["round"] = "three".into();
+    let cases = [
+        (good[..good.len() / 2].to_owned(), "is damaged or no results of bootrace: EOF while parsing"),
+        ("{\"results\": []}".to_owned(), "it has no \"schema\""),
+        ("[1, 2]".to_owned(), "it has no \"schema\""),
+        (String::new(), "EOF while parsing"),
+        (
+            good.replacen("bootrace.results/1", "bootrace.results/9", 1),
+            "has the schema \"bootrace.results/9\", this version reads \"bootrace.results/1\"",
+        ),
+        (wrong.to_string(), "invalid type: string \"three\", expected u32"),
+    ];
+    for (content, words) in cases {
+        fs::write(&file, content).unwrap();
+        let failure = render(&dir).unwrap_err();
+        let message = failure.to_string();
+        assert_eq!(failure.code(), 2, "{message}");
+        assert!(message.contains(words) && message.contains("results.json"), "{message}");
+    }
+    let failure = render(Path::new("/no/such/run")).unwrap_err();
+    assert_eq!(failure.code(), 2);
+    assert!(failure.to_string().contains("/no/such/run: No such file"), "{failure}");
+}
+
+#[test]
+fn results_are_saved_whole_and_leave_nothing_beside() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("saved");
+    let _ = fs::remove_dir_all(&dir);
+    let mut results = example::results();
+    report::save_results(&results, &dir).unwrap();
+    results.samples.truncate(2);
+    report::save_results(&results, &dir).unwrap();
+    assert_eq!(report::load(&dir).unwrap().samples.len(), 2);
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+    let failure = report::save_results(&results, Path::new("/proc/no")).unwrap_err();
+    assert!(failure.to_string().starts_with("writing /proc/no/results.json"), "{failure}");
+}

@@ -1,0 +1,6 @@
+//! What is made of a run's results: figures, table, files. On hand-made results.
+
+mod analysis;
+mod example;
+mod files;
+mod table;

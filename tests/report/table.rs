@@ -1,0 +1,42 @@
+use bootrace::{analysis::analyse, report, sample::Results};
+
+use crate::example;
+
+fn table(results: &Results, color: bool) -> String {
+    report::table(results, &analyse(results), color)
+}
+
+#[test]
+fn the_table_of_a_run_with_all_that_can_go_wrong() {
+    insta::assert_snapshot!(table(&example::results(), false));
+}
+
+#[test]
+fn the_table_of_a_clean_run() {
+    insta::assert_snapshot!(table(&example::clean(), false));
+}
+
+#[test]
+fn no_line_is_wider_than_100_columns_however_many_targets_there_are() {
+    let mut results = example::results();
+    for i in 0..4 {
+        let mut target = results.targets[i % 3].clone();
+        let old = target.name.clone();
+        target.name = format!("{old}-with-a-rather-long-name-{i}");
+        let mut more: Vec<_> = results.samples.iter().filter(|s| s.target == old).cloned().collect();
+        more.iter_mut().for_each(|s| s.target = target.name.clone());
+        results.samples.extend(more);
+        results.targets.push(target);
+    }
+    for line in table(&results, false).lines() {
+        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+    }
+}
+
+#[test]
+fn without_colour_no_control_character_is_left_and_with_colour_only_our_own() {
+    let results = example::results();
+    assert!(!table(&results, false).contains(|c: char| c.is_control() && c != '\n'));
+    let stripped = anstream::adapter::strip_str(&table(&results, true)).to_string();
+    assert_eq!(stripped, table(&results, false));
+}

@@ -1,0 +1,85 @@
+//! Every target for real: the same workload, measured by the same code, nothing left.
+
+mod common;
+
+use common::{Bench, boot_id, left_over};
+
+/// Says that it is ready after a known time, holds a known amount of memory, works on a known amount of data.
+const SCENARIO: &str = r#"
+[workload]
+command = ["sh", "-c", "sleep 0.3; echo ready; exec sleep infinity"]
+ready = { line = "^ready$" }
+work = { command = ["sh", "-c", "head -c 4194304 /dev/zero | sha256sum"] }
+[resources]
+cpus = 1
+memory = "256MiB"
+[sampling]
+samples = 2
+warmup = 0
+settle = "300ms"
+idle = "500ms"
+"#;
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn one_workload_runs_identically_on_every_target_and_leaves_nothing() {
+    let bench = Bench::new(SCENARIO);
+    let samples = bench.run(&[]).good();
+    assert_eq!(samples.len(), 6);
+    let first = samples[0].identity.clone().unwrap();
+    for sample in &samples {
+        let (name, identity) = (&sample.target, sample.identity.as_ref().unwrap());
+        assert_eq!(identity.image_digest, first.image_digest, "{name}");
+        assert_eq!(identity.agent_digest, Some(bootrace::agent::digest()), "{name}");
+        assert_eq!(identity.workload_digest, first.workload_digest, "{name}");
+        assert!(identity.workload_digest.is_some(), "{name}");
+        // The VM's kernel is another boot; the others share the host's.
+        assert_eq!(identity.boot_id == boot_id(), name != "libvirt", "{name}");
+
+        let (t, p) = (sample.timeline_ns, sample.timeline_ns.phases().unwrap());
+        assert_eq!(p.engine + p.boot + p.launch, t.startup().unwrap(), "{name}");
+        assert!(p.launch >= 300_000_000, "{name}: it sleeps 0.3 s before it says that it is ready: {p:?}");
+        assert!(t.teardown().is_some(), "{name}");
+
+        let (m, c) = (sample.memory_bytes, sample.cpu_ns);
+        assert!(m.footprint.unwrap() > 100 << 10, "{name}: {m:?}");
+        assert!(m.workload_rss.unwrap() > 100 << 10, "{name}: {m:?}");
+        assert!(m.cgroup_anon.is_some() && m.cgroup_file.is_some(), "{name}: {m:?}");
+        assert_eq!(m.engine_pss.is_none(), name == "native", "{name}: {m:?}");
+        assert_eq!(m.daemons.is_none(), name == "native", "{name}: {m:?}");
+        assert!(
+            c.startup.unwrap() > 0 && c.work_host.unwrap() > 0 && c.work_wall.unwrap() > 0,
+            "{name}: {c:?}"
+        );
+        assert!(c.idle_window.unwrap() >= 500_000_000, "{name}: {c:?}");
+    }
+    let footprint = |name: &str| {
+        let of_target = samples.iter().filter(|s| s.target == name);
+        of_target.map(|s| s.memory_bytes.footprint.unwrap()).min().unwrap()
+    };
+    assert!(footprint("native") < footprint("docker") && footprint("docker") < footprint("libvirt"));
+    assert_eq!(left_over(), Vec::<String>::new());
+
+    let latest = bench.latest();
+    for file in ["results.json", "index.html", "summary.md"] {
+        assert!(latest.join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn every_readiness_works_on_every_target() {
+    let cases = [
+        (r#"["true"]"#, "{ exit = 0 }"),
+        (r#"["sh", "-c", "sleep 0.1; : > /run/here; exec sleep infinity"]"#, r#"{ file = "/run/here" }"#),
+    ];
+    for (command, ready) in cases {
+        let scenario = format!(
+            "\n[workload]\ncommand = {command}\nready = {ready}\n[resources]\nmemory = \"256MiB\"\n\
+             [sampling]\nsamples = 1\nwarmup = 0\nsettle = \"0s\"\nidle = \"0s\"\n"
+        );
+        let samples = Bench::new(&scenario).run(&[]).good();
+        assert_eq!(samples.len(), 3, "{ready}");
+        assert!(samples.iter().all(|s| s.cpu_ns.idle.is_none() && s.cpu_ns.work_wall.is_none()));
+    }
+}
