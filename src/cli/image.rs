@@ -1,7 +1,5 @@
 //! `bootrace image`: builds, lists and prunes the images that runs use.
 
-use std::path::{Path, PathBuf};
-
 use anyhow::{Context, anyhow};
 use comfy_table::{Table, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
@@ -9,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Failure;
 use crate::{
     image::{self, Cache, Error, Forms, Prune, Stored},
-    scenario::{QUICKSTART, Scenario},
+    scenario,
 };
 
 #[derive(Debug, Clone, clap::Args)]
@@ -66,7 +64,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 async fn build(cache: &Cache, scenarios: &[String]) -> Result<(), Failure> {
     for name in scenarios {
-        let (scenario, base_dir) = find(name).map_err(Failure::Usage)?;
+        let (scenario, base_dir) = scenario::find(name).map_err(|error| Failure::Usage(error.into()))?;
         let log = |line: &str| anstream::eprintln!("{}: {line}", scenario.name);
         let forms = Forms::of(&scenario.targets);
         let image = image::ensure(&scenario.image, &base_dir, forms, cache, &log).await.map_err(failure)?;
@@ -165,20 +163,11 @@ fn age(text: &str) -> Result<SignedDuration, String> {
 }
 
 /// What the scenario has wrong is a usage error; all else made the command fail.
-fn failure(error: Error) -> Failure {
+pub(super) fn failure(error: Error) -> Failure {
     match error {
         Error::Scenario(_) => Failure::Usage(error.into()),
         _ => Failure::Run(error.into()),
     }
-}
-
-fn find(name: &str) -> anyhow::Result<(Scenario, PathBuf)> {
-    if name == "quickstart" {
-        return Ok((toml::from_str(QUICKSTART).context("the built-in scenario")?, ".".into()));
-    }
-    let text = std::fs::read_to_string(name).with_context(|| format!("reading the scenario {name}"))?;
-    let scenario = toml::from_str(&text).with_context(|| format!("reading the scenario {name}"))?;
-    Ok((scenario, Path::new(name).parent().map(Path::to_path_buf).unwrap_or_default()))
 }
 
 #[cfg(test)]
