@@ -11,7 +11,10 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -58,9 +61,27 @@ const BACKLOG: usize = 64;
 /// and ends too.
 #[derive(Debug)]
 pub struct Control {
-    listener: Arc<UnixListener>,
-    peer: Arc<OnceLock<(UnixStream, u32)>>,
+    shared: Arc<Shared>,
     events: mpsc::Receiver<Event>,
+}
+
+/// What the receiving thread and the owner both hold.
+#[derive(Debug)]
+struct Shared {
+    listener: UnixListener,
+    /// The stream to who came, and its host pid.
+    peer: OnceLock<(UnixStream, u32)>,
+    dropped: AtomicBool,
+}
+
+impl Shared {
+    /// Ends the stream. Called when the owner is gone and, since that may be between `accept` and here, when
+    /// somebody has come; whoever is second sees the other's mark.
+    fn hang_up(&self) {
+        if let Some((stream, _)) = self.peer.get().filter(|_| self.dropped.load(Ordering::SeqCst)) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
 }
 
 impl Control {
@@ -70,21 +91,21 @@ impl Control {
     /// # Errors
     /// When the socket can't be made at that path.
     pub fn listen(socket: &Path, first: ToAgent) -> io::Result<Self> {
-        let listener = Arc::new(UnixListener::bind(socket)?);
-        let peer = Arc::new(OnceLock::new());
+        let listener = UnixListener::bind(socket)?;
+        let shared = Arc::new(Shared { listener, peer: OnceLock::new(), dropped: AtomicBool::new(false) });
         let (sender, events) = mpsc::channel(BACKLOG);
-        let (its_listener, its_peer) = (listener.clone(), peer.clone());
+        let its = shared.clone();
         thread::Builder::new().name("control".into()).spawn(move || {
-            if let Err(error) = receive(&its_listener, &its_peer, &first, &sender) {
+            if let Err(error) = receive(&its, &first, &sender) {
                 let _ = sender.blocking_send(Event { at: Moment::now(), what: What::Broken(error) });
             }
         })?;
-        Ok(Control { listener, peer, events })
+        Ok(Control { shared, events })
     }
 
     /// Host pid of the process at the other end: the agent, or QEMU. Known once anything was received.
     pub fn peer(&self) -> Option<u32> {
-        self.peer.get().map(|(_, pid)| *pid)
+        self.shared.peer.get().map(|(_, pid)| *pid)
     }
 
     /// The next event; events keep their order and their stamps however late they are asked for.
@@ -96,30 +117,26 @@ impl Control {
     /// # Errors
     /// When nobody has connected yet, or the stream is closed.
     pub fn send(&self, message: &ToAgent) -> Result<(), FrameError> {
-        let (stream, _) = self.peer.get().ok_or(FrameError::Io(io::ErrorKind::NotConnected.into()))?;
+        let (stream, _) = self.shared.peer.get().ok_or(FrameError::Io(io::ErrorKind::NotConnected.into()))?;
         write_frame(&mut &*stream, message)
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        let _ = shutdown(self.listener.as_fd(), Shutdown::Both);
-        if let Some((stream, _)) = self.peer.get() {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
+        self.shared.dropped.store(true, Ordering::SeqCst);
+        // Wakes an `accept` that still waits.
+        let _ = shutdown(self.shared.listener.as_fd(), Shutdown::Both);
+        self.shared.hang_up();
     }
 }
 
-fn receive(
-    listener: &UnixListener,
-    peer: &OnceLock<(UnixStream, u32)>,
-    first: &ToAgent,
-    sender: &mpsc::Sender<Event>,
-) -> Result<(), FrameError> {
-    let (mut stream, _) = listener.accept()?;
-    write_frame(&mut stream, first)?;
+fn receive(shared: &Shared, first: &ToAgent, sender: &mpsc::Sender<Event>) -> Result<(), FrameError> {
+    let (mut stream, _) = shared.listener.accept()?;
     let pid = socket_peercred(&stream).map_err(io::Error::from)?.pid.as_raw_pid().unsigned_abs();
-    let _ = peer.set((stream.try_clone()?, pid));
+    let _ = shared.peer.set((stream.try_clone()?, pid));
+    shared.hang_up();
+    write_frame(&mut stream, first)?;
     loop {
         let message = read_frame(&mut stream);
         let at = Moment::now();

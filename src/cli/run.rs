@@ -113,7 +113,7 @@ async fn run_one(
     let log = |line: &str| progress.say(line);
     let image = tokio::select! {
         image = image::ensure(&scenario.image, folder, Forms::of(&scenario.targets), &cache, &log) => {
-            image.map_err(|e| Failure::Run(e.into()))?
+            image.map_err(super::image::failure)?
         }
         _ = signals.stop.cancelled() => return Err(signals.failure(&options.out)),
     };
