@@ -50,7 +50,7 @@ fn explain(error: &ClientError) -> String {
     }
     let mend = [
         ("Permission denied", "run bootrace with sudo, or join the docker group"),
-        ("No such file", "is Docker installed and running? scripts/setup installs and starts it"),
+        ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
         ("Connection refused", "is dockerd running? scripts/setup starts it"),
     ];
     match mend.iter().find(|(sign, _)| text.contains(sign)) {
