@@ -185,7 +185,7 @@ impl Bench {
         fs::write(&file, self.libvirt.domain_xml(ticket))?;
         let mut command = Command::new("virsh");
         command.args(["-q", "-c", "qemu:///system", "create"]).arg(&file).stdout(Stdio::null());
-        let (ns, mut child) = self.until_ready(ticket, command).await?;
+        let (ns, mut child, _control) = self.until_ready(ticket, command).await?;
         child.wait()?;
         quietly("virsh", &["-q", "-c", "qemu:///system", "destroy", &ticket.instance])?;
         Ok(ns)
@@ -218,15 +218,19 @@ impl Bench {
             "-device",
             &format!("virtserialport,chardev=control,name={}", bootrace_agent::protocol::PORT_NAME),
         ]);
-        let (ns, mut child) = self.until_ready(ticket, command).await?;
+        let (ns, mut child, _control) = self.until_ready(ticket, command).await?;
         child.kill()?;
         child.wait()?;
         Ok(ns)
     }
 
     /// Runs a command that makes a VM and waits for the readiness frame. The VM's disk is made before, so that
-    /// it is not in the time here, as it is in ours.
-    async fn until_ready(&self, ticket: &Ticket, mut command: Command) -> anyhow::Result<(u64, Child)> {
+    /// it is not in the time here, as it is in ours. When the channel is dropped the VM powers itself off.
+    async fn until_ready(
+        &self,
+        ticket: &Ticket,
+        mut command: Command,
+    ) -> anyhow::Result<(u64, Child, Control)> {
         fs::copy(&self.vm.overlay, libvirt_disk(ticket))?;
         let first = ToAgent::Start(runner::workload(&self.scenario));
         let mut control = Control::listen(&ticket.socket(), first)?;
@@ -244,7 +248,7 @@ impl Bench {
         };
         let ns =
             tokio::time::timeout(self.scenario.sampling.timeout.0, ready).await.context("never ready")??;
-        Ok((ns, child))
+        Ok((ns, child, control))
     }
 }
 
