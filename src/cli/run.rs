@@ -84,7 +84,8 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
         }
         Ok::<_, Failure>(finished)
     })?;
-    finished.iter().try_for_each(verdict)?;
+    finished.iter().try_for_each(samples_are_good)?;
+    finished.iter().try_for_each(claims_hold)?;
     Ok(finished)
 }
 
@@ -238,7 +239,7 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
 }
 
 /// A run with failed samples is a failed run, however good the others are.
-fn verdict(finished: &Finished) -> Result<(), Failure> {
+fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let samples = &finished.results.samples;
     let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
     let Some(first) = bad.first() else { return Ok(()) };
@@ -251,6 +252,15 @@ fn verdict(finished: &Finished) -> Result<(), Failure> {
         first.error.as_deref().unwrap_or("no reason is known"),
         finished.dir.display(),
     )))
+}
+
+/// A claim that its run refutes ends the program with a code of its own; an undecided one is on the report.
+fn claims_hold(finished: &Finished) -> Result<(), Failure> {
+    let claims = analysis::analyse(&finished.results).claims;
+    let refuted = claims.into_iter().filter(|c| c.verdict == analysis::Verdict::Refuted);
+    let refuted: Vec<String> =
+        refuted.map(|c| format!("refuted: {} ({}: {})", c.says, c.bound, c.why)).collect();
+    if refuted.is_empty() { Ok(()) } else { Err(Failure::Refuted(refuted.join("\n"))) }
 }
 
 /// Ctrl-C and SIGTERM: the first ends the run cleanly, the second at once.

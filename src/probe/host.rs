@@ -9,14 +9,27 @@ use std::{
     str::FromStr,
 };
 
+use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
+
 use super::{cgroup, process};
 use crate::sample;
 
 /// All facts but the versions of engines, with `noise_before` as of now.
 pub fn facts() -> sample::Host {
-    let cgroup_version = cgroup::hierarchy().map_or(0, |hierarchy| hierarchy.version);
+    let wanted = RefreshKind::nothing()
+        .with_cpu(CpuRefreshKind::nothing())
+        .with_memory(MemoryRefreshKind::everything());
+    let system = System::new_with_specifics(wanted).ok();
+    let cpus = system.as_ref().map(System::cpus).unwrap_or_default();
     sample::Host {
-        cgroup_version,
+        hostname: System::host_name().ok(),
+        os: System::long_os_version().ok(),
+        kernel_release: System::kernel_version().unwrap_or_default(),
+        cpu_model: cpus.first().map(|cpu| cpu.brand().trim().to_owned()).filter(|model| !model.is_empty()),
+        cpus: u32::try_from(cpus.len()).unwrap_or(u32::MAX),
+        memory_bytes: system.as_ref().map_or(0, System::total_memory),
+        swap_bytes: system.as_ref().map_or(0, System::total_swap),
+        cgroup_version: cgroup::hierarchy().map_or(0, |hierarchy| hierarchy.version),
         noise_before: noise(),
         virtualised: Root::host().virtualised(cpuid_signature()),
         ..Root::host().facts()
@@ -49,18 +62,10 @@ impl Root {
         Some(self.number::<u8>(path)? != 0)
     }
 
+    /// What sysinfo does not know.
     fn facts(&self) -> sample::Host {
-        let cpuinfo = self.text("proc/cpuinfo").unwrap_or_default();
-        let processors = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
         sample::Host {
-            hostname: self.text("proc/sys/kernel/hostname"),
-            os: self.os(),
-            kernel_release: self.text("proc/sys/kernel/osrelease").unwrap_or_default(),
             boot_id: self.text("proc/sys/kernel/random/boot_id").unwrap_or_default(),
-            cpu_model: value(&cpuinfo, "model name", ':').or_else(|| value(&cpuinfo, "Model", ':')),
-            cpus: u32::try_from(processors).unwrap_or(u32::MAX),
-            memory_bytes: self.meminfo("MemTotal").unwrap_or(0),
-            swap_bytes: self.meminfo("SwapTotal").unwrap_or(0),
             clock_source: self.text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
             governor: self.governor(),
             turbo: self.turbo(),
@@ -69,16 +74,6 @@ impl Root {
             thp: self.thp(),
             ..sample::Host::default()
         }
-    }
-
-    fn os(&self) -> Option<String> {
-        let text = self.text("etc/os-release").or_else(|| self.text("usr/lib/os-release"))?;
-        Some(value(&text, "PRETTY_NAME", '=')?.trim_matches(['"', '\'']).to_owned())
-    }
-
-    fn meminfo(&self, key: &str) -> Option<u64> {
-        let kib = value(&self.text("proc/meminfo")?, key, ':')?;
-        Some(kib.strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
     }
 
     /// The governors of all frequency policies; more than one on some hosts.
@@ -106,7 +101,7 @@ impl Root {
     /// `signature` is what the processor says through CPUID, if it can be asked.
     fn virtualised(&self, signature: Option<String>) -> Option<String> {
         let cpuinfo = self.text("proc/cpuinfo").unwrap_or_default();
-        let flagged = value(&cpuinfo, "flags", ':')
+        let flagged = value(&cpuinfo, "flags")
             .map(|flags| flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"));
         let name = self.text("sys/hypervisor/type").or_else(|| signature.map(|text| known(&text).to_owned()));
         match flagged {
@@ -148,9 +143,9 @@ impl Root {
 }
 
 /// The value of the first line that starts with exactly this key.
-fn value(text: &str, key: &str, separator: char) -> Option<String> {
+fn value(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| {
-        let (name, value) = line.split_once(separator)?;
+        let (name, value) = line.split_once(':')?;
         (name.trim() == key).then(|| value.trim().to_owned())
     })
 }
@@ -206,11 +201,7 @@ mod tests {
     #[test]
     fn what_the_files_say_is_what_is_recorded() {
         let (_dir, root) = host(&[
-            ("proc/cpuinfo", CPUINFO),
-            ("proc/meminfo", "MemTotal:       24683520 kB\nMemFree: 1 kB\nSwapTotal:             4 kB\n"),
-            ("proc/sys/kernel/osrelease", "6.18.44\n"),
             ("proc/sys/kernel/random/boot_id", "4d2f\n"),
-            ("etc/os-release", "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n"),
             ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave\n"),
             ("sys/devices/system/cpu/cpufreq/policy1/scaling_governor", "performance\n"),
             ("sys/devices/system/cpu/cpufreq/policy2/scaling_governor", "powersave\n"),
@@ -220,10 +211,7 @@ mod tests {
             ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
         ]);
         let facts = root.facts();
-        assert_eq!(facts.cpu_model.as_deref(), Some("AMD EPYC"));
-        assert_eq!((facts.cpus, facts.memory_bytes, facts.swap_bytes), (2, 24_683_520 << 10, 4096));
-        assert_eq!((&*facts.kernel_release, &*facts.boot_id), ("6.18.44", "4d2f"));
-        assert_eq!(facts.os.as_deref(), Some("Debian GNU/Linux 12 (bookworm)"));
+        assert_eq!(facts.boot_id, "4d2f");
         assert_eq!(facts.governor.as_deref(), Some("performance, powersave"));
         assert_eq!((facts.turbo, facts.smt, facts.ksm), (Some(false), Some(true), Some(false)));
         assert_eq!(facts.thp.as_deref(), Some("madvise"));
@@ -234,7 +222,7 @@ mod tests {
         let (_dir, root) = host(&[]);
         let facts = root.facts();
         assert_eq!((facts.turbo, facts.smt, facts.ksm), (None, None, None));
-        assert_eq!((facts.governor, facts.thp, facts.clock_source, facts.os), (None, None, None, None));
+        assert_eq!((facts.governor, facts.thp, facts.clock_source), (None, None, None));
         assert_eq!(root.virtualised(None), None);
         assert_eq!(root.noise(), sample::Noise::default());
     }
