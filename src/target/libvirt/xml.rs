@@ -41,6 +41,8 @@ pub struct Machine<'a> {
     pub run: &'a str,
     pub accelerator: Accelerator,
     pub resources: &'a Resources,
+    /// The host's CPUs that vCPUs are bound to, as a list.
+    pub cpus: &'a str,
     pub kernel: &'a Path,
     pub initramfs: &'a Path,
     pub disk: &'a Path,
@@ -50,6 +52,10 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     pub fn to_xml(&self) -> String {
         let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
+        let pin = |vcpu| format!("<vcpupin vcpu='{vcpu}' cpuset='{}'/>", self.cpus);
+        let pins: String = (0..self.resources.cpus).map(pin).collect();
+        // On other architectures ACPI needs a UEFI firmware.
+        let acpi = if cfg!(target_arch = "x86_64") { "<acpi/>" } else { "" };
         let kind = if self.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
         let cpu = match cpu_model(self.accelerator) {
             "host-passthrough" => "<cpu mode='host-passthrough' migratable='off'/>".to_owned(),
@@ -62,14 +68,15 @@ impl Machine<'_> {
   <name>{name}</name>
   <metadata><bootrace:run xmlns:bootrace='{METADATA_URI}'>{run}</bootrace:run></metadata>
   <memory unit='b'>{memory}</memory>
-  <vcpu>{cpus}</vcpu>
+  <vcpu>{count}</vcpu>
+  <cputune>{pins}</cputune>
   <os>
     <type arch='{arch}' machine='{MACHINE}'>hvm</type>
     <kernel>{kernel}</kernel>
     <initrd>{initramfs}</initrd>
     <cmdline>{KERNEL_COMMAND_LINE}</cmdline>
   </os>
-  <features><acpi/></features>
+  <features>{acpi}</features>
   {cpu}
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>destroy</on_reboot>
@@ -92,7 +99,7 @@ impl Machine<'_> {
             name = escape(self.name),
             run = escape(self.run),
             memory = self.resources.memory.0,
-            cpus = self.resources.cpus,
+            count = self.resources.cpus,
             arch = std::env::consts::ARCH,
             kernel = path(self.kernel),
             initramfs = path(self.initramfs),
@@ -120,6 +127,7 @@ mod tests {
                 run: text,
                 accelerator: Accelerator::Tcg,
                 resources: &resources,
+                cpus: "0,1",
                 kernel: Path::new(text),
                 initramfs: Path::new(text),
                 disk: Path::new(text),
