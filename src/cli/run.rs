@@ -169,7 +169,7 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
         targets.push(match spec.kind {
             Kind::Native => {
                 let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
-                Box::new(Native::new(spec, resources, tree)?)
+                Box::new(Native::new(spec, resources, network, tree)?)
             }
             Kind::Docker => {
                 let reference = image.docker.clone().ok_or_else(|| missing("Docker image"))?;
@@ -177,7 +177,7 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
             }
             Kind::Libvirt => {
                 let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
-                Box::new(Libvirt::connect(spec, resources, files).await?)
+                Box::new(Libvirt::connect(spec, resources, network, files).await?)
             }
         });
     }

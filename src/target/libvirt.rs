@@ -82,6 +82,7 @@ pub struct Libvirt {
     connection: Connect,
     files: VmFiles,
     resources: Resources,
+    network: bool,
     accelerator: Accelerator,
     reason: String,
     cpus: Cpus,
@@ -89,11 +90,14 @@ pub struct Libvirt {
 }
 
 impl Libvirt {
+    /// `network`: QEMU's user network in place of none.
+    ///
     /// # Errors
     /// When libvirt does not answer, or `accel = "kvm"` is asked for where KVM can't be used.
     pub async fn connect(
         spec: &scenario::Target,
         resources: &Resources,
+        network: bool,
         files: VmFiles,
     ) -> Result<Self, Error> {
         let connection = connect().await?;
@@ -108,6 +112,7 @@ impl Libvirt {
             connection,
             files,
             resources: resources.clone(),
+            network,
             accelerator,
             reason,
             cpus: Cpus::choose(resources.cpus)?,
@@ -150,7 +155,8 @@ impl Target for Libvirt {
                 "uri": uri(),
                 "machine": xml::MACHINE,
                 "cpu_model": xml::cpu_model(self.accelerator),
-                "kernel_command_line": xml::KERNEL_COMMAND_LINE,
+                "network": if self.network { "user" } else { "none" },
+                "kernel_command_line": xml::kernel_command_line(self.network),
             }),
         }
     }
@@ -184,6 +190,7 @@ impl Libvirt {
             accelerator: self.accelerator,
             resources: &self.resources,
             cpus: &self.cpus.list(),
+            network: self.network,
             kernel: &self.files.kernel,
             initramfs: &self.files.initramfs,
             disk: &ticket.dir.join(DISK),

@@ -9,7 +9,7 @@ use std::{
     fs, io,
     os::{
         fd::AsFd,
-        unix::fs::{MetadataExt, symlink},
+        unix::fs::{MetadataExt, PermissionsExt, symlink},
     },
     path::{Path, PathBuf},
 };
@@ -42,6 +42,9 @@ use launch::Launcher;
 /// The parent of every instance's cgroup, below the root of each hierarchy.
 pub const CGROUP: &str = "bootrace";
 
+/// Where the host says whom to ask for names.
+const RESOLVER: &str = "/etc/resolv.conf";
+
 /// Gives this thread, and every thread and process that it starts from now on, mounts of its own: a
 /// bare process's root is never seen by the host, and is gone with the harness however that ends.
 /// To be called before the async runtime starts its threads.
@@ -73,16 +76,23 @@ pub struct Native {
     tree: PathBuf,
     resources: Resources,
     cpus: Cpus,
+    network: bool,
 }
 
 impl Native {
-    /// `tree` is the image's unpacked root file system.
+    /// `tree` is the image's unpacked root file system. `network`: the host's resolver configuration is in it,
+    /// too; its network always is.
     ///
     /// # Errors
     /// When there are fewer CPUs than the scenario wants.
-    pub fn new(spec: &scenario::Target, resources: &Resources, tree: PathBuf) -> Result<Self, Error> {
+    pub fn new(
+        spec: &scenario::Target,
+        resources: &Resources,
+        network: bool,
+        tree: PathBuf,
+    ) -> Result<Self, Error> {
         let cpus = Cpus::choose(resources.cpus)?;
-        Ok(Native { name: spec.name.clone(), tree, resources: resources.clone(), cpus })
+        Ok(Native { name: spec.name.clone(), tree, resources: resources.clone(), cpus, network })
     }
 }
 
@@ -126,6 +136,9 @@ struct Bare {
 
 impl Bare {
     fn prepare(&mut self, target: &Native, ticket: &Ticket) -> io::Result<()> {
+        if target.network {
+            self.root.write_resolver(Path::new(RESOLVER))?;
+        }
         self.root.mount(&target.tree, &ticket.socket())?;
         make_cgroups(&ticket.instance, &target.resources, &mut self.cgroups)?;
         self.launcher = Some(Launcher::new(&self.root.merged, &self.cgroups, target.cpus.set())?);
@@ -343,6 +356,24 @@ impl Root {
         Root { dir: dir.into(), merged: dir.join("root"), mounted: false }
     }
 
+    /// Gives the instance the host's resolver configuration, as Docker does. It is written below what will be
+    /// mounted and not into it, where the image's file may be a link to the host's own.
+    fn write_resolver(&self, host: &Path) -> io::Result<()> {
+        let failed = |at: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", at.display()));
+        let content = match fs::read(host) {
+            // The host has none, then the image's is as good.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(|e| failed(host, e))?,
+        };
+        let etc = self.dir.join("upper/etc");
+        let file = etc.join("resolv.conf");
+        fs::create_dir_all(&etc)
+            .and_then(|()| fs::write(&file, content))
+            .and_then(|()| fs::set_permissions(&etc, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)))
+            .map_err(|e| failed(&file, e))
+    }
+
     fn mount(&mut self, tree: &Path, socket: &Path) -> io::Result<()> {
         for name in ["root", "upper", "work"] {
             fs::create_dir_all(self.dir.join(name))?;
@@ -425,6 +456,22 @@ pub fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_hosts_resolver_configuration_lies_above_the_image_and_all_may_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, host) = (Root::new(dir.path()), dir.path().join("host"));
+        root.write_resolver(&host).unwrap();
+        assert!(!dir.path().join("upper").exists(), "the host has none");
+        fs::write(&host, "nameserver 192.0.2.1\n").unwrap();
+        root.write_resolver(&host).unwrap();
+        for (path, mode) in [("upper/etc", 0o755), ("upper/etc/resolv.conf", 0o644)] {
+            let meta = fs::metadata(dir.path().join(path)).unwrap();
+            assert_eq!(meta.permissions().mode() & 0o777, mode, "{path}");
+        }
+        let content = fs::read_to_string(dir.path().join("upper/etc/resolv.conf")).unwrap();
+        assert_eq!(content, "nameserver 192.0.2.1\n");
+    }
 
     #[test]
     fn a_refusal_says_that_root_is_needed() {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 use quick_xml::escape::escape;
 
 use crate::{sample::Accelerator, scenario::Resources};
@@ -19,6 +20,23 @@ pub const MACHINE: &str = "virt";
 /// - `cryptomgr.notests`: the kernel's self-tests of its ciphers took 0.3 s of an emulated boot of 2.0 s, and
 ///   no container's start has them.
 pub const KERNEL_COMMAND_LINE: &str = "quiet panic=-1 cryptomgr.notests";
+
+/// With a network the agent is told so, which then sets it up.
+pub fn kernel_command_line(network: bool) -> String {
+    if network {
+        format!("{KERNEL_COMMAND_LINE} {NETWORK_VARIABLE}=user")
+    } else {
+        KERNEL_COMMAND_LINE.into()
+    }
+}
+
+/// QEMU's user network: no bridge, no privileges. Without the ROM, with which firmware would look for
+/// something to boot.
+const NETWORK: &str = "
+    <interface type='user'>
+      <model type='virtio'/>
+      <rom enabled='no'/>
+    </interface>";
 
 /// Without it the kernel of a VM that nobody types into waits for entropy, and so does a workload that asks
 /// for random numbers early. `host-passthrough` has it where the host does.
@@ -43,6 +61,7 @@ pub struct Machine<'a> {
     pub resources: &'a Resources,
     /// The host's CPUs that vCPUs are bound to, as a list.
     pub cpus: &'a str,
+    pub network: bool,
     pub kernel: &'a Path,
     pub initramfs: &'a Path,
     pub disk: &'a Path,
@@ -74,7 +93,7 @@ impl Machine<'_> {
     <type arch='{arch}' machine='{MACHINE}'>hvm</type>
     <kernel>{kernel}</kernel>
     <initrd>{initramfs}</initrd>
-    <cmdline>{KERNEL_COMMAND_LINE}</cmdline>
+    <cmdline>{command_line}</cmdline>
   </os>
   <features>{acpi}</features>
   {cpu}
@@ -92,7 +111,7 @@ impl Machine<'_> {
     <channel type='unix'>
       <source mode='connect' path='{socket}'/>
       <target type='virtio' name='{port}'/>
-    </channel>
+    </channel>{interface}
   </devices>
 </domain>
 ",
@@ -105,7 +124,9 @@ impl Machine<'_> {
             initramfs = path(self.initramfs),
             disk = path(self.disk),
             socket = path(self.socket),
-            port = bootrace_agent::protocol::PORT_NAME,
+            port = PORT_NAME,
+            command_line = kernel_command_line(self.network),
+            interface = if self.network { NETWORK } else { "" },
         )
     }
 }
@@ -117,24 +138,34 @@ mod tests {
     use super::*;
     use crate::scenario::Bytes;
 
+    fn machine(text: &str, network: bool) -> String {
+        Machine {
+            name: text,
+            run: text,
+            accelerator: Accelerator::Tcg,
+            resources: &Resources { cpus: 2, memory: Bytes(256 << 20) },
+            cpus: "0,1",
+            network,
+            kernel: Path::new(text),
+            initramfs: Path::new(text),
+            disk: Path::new(text),
+            socket: Path::new(text),
+        }
+        .to_xml()
+    }
+
+    #[test]
+    fn only_with_a_network_is_there_a_nic_and_the_agent_told() {
+        for (network, count) in [(false, 0), (true, 1)] {
+            let xml = machine("plain", network);
+            assert_eq!(xml.matches("<interface type='user'>").count(), count);
+            assert_eq!(xml.matches(" BOOTRACE_NETWORK=user</cmdline>").count(), count);
+        }
+    }
+
     #[test]
     fn hostile_text_stays_text() {
         let hostile = "a'/><x y=\"&\"><!--";
-        let resources = Resources { cpus: 2, memory: Bytes(256 << 20) };
-        let machine = |text: &str| {
-            Machine {
-                name: text,
-                run: text,
-                accelerator: Accelerator::Tcg,
-                resources: &resources,
-                cpus: "0,1",
-                kernel: Path::new(text),
-                initramfs: Path::new(text),
-                disk: Path::new(text),
-                socket: Path::new(text),
-            }
-            .to_xml()
-        };
         let shape = |xml: &str| {
             let mut reader = quick_xml::Reader::from_str(xml);
             let mut tags = Vec::new();
@@ -149,7 +180,7 @@ mod tests {
                 }
             }
         };
-        assert_eq!(shape(&machine(hostile)), shape(&machine("plain")));
-        assert!(!machine(hostile).contains(hostile));
+        assert_eq!(shape(&machine(hostile, true)), shape(&machine("plain", true)));
+        assert!(!machine(hostile, true).contains(hostile));
     }
 }
