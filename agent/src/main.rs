@@ -50,6 +50,7 @@ fn connect() -> Result<Channel, String> {
 
 /// Serves over an open stream until it ends; an error is told to the harness if it still listens.
 fn serve(channel: Channel) -> Result<(), String> {
+    sys::same_start();
     let writer = channel.writer().clone();
     let result = identity::hello().and_then(|hello| {
         let mut agent = Agent::new(channel, hello).map_err(|e| e.to_string())?;

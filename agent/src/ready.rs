@@ -1,7 +1,9 @@
 //! The event that makes a workload ready, watched for beside it.
 //!
 //! `exit`, `line` and `file` are events of the kernel and seen at once. There is none for a port
-//! that begins to listen, so `tcp` tries to connect every millisecond: its resolution is 1 ms.
+//! that begins to listen, so `tcp` tries to connect: every millisecond, or after twenty times what a try
+//! took where that is more, so that trying takes at most a twentieth of the workload's CPU. That is its
+//! resolution.
 
 use std::{
     fs::File,
@@ -9,7 +11,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::fd::{AsRawFd, RawFd},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bootrace_agent::protocol::Ready;
@@ -17,8 +19,10 @@ use regex_lite::Regex;
 
 use crate::sys;
 
-/// Time between two tries to connect.
+/// Shortest time between two tries to connect.
 const TCP_INTERVAL: Duration = Duration::from_millis(1);
+/// Time between two tries in units of what the last one took.
+const TCP_COST: u32 = 20;
 /// Loopback answers at once; only a full backlog keeps a try waiting, and it may not keep us.
 const TCP_TIMEOUT: Duration = Duration::from_millis(20);
 /// How much of a line is looked at, in bytes.
@@ -48,7 +52,7 @@ pub enum WatchError {
 pub enum Watch {
     Exit(i32),
     Line(Lines),
-    Tcp(SocketAddr),
+    Tcp(Port),
     File(FileWatch),
 }
 
@@ -64,7 +68,9 @@ impl Watch {
             Ready::Tcp(port) => {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
                 match TcpStream::connect_timeout(&address, TCP_TIMEOUT) {
-                    Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => Ok(Watch::Tcp(address)),
+                    Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                        Ok(Watch::Tcp(Port { address, due: Instant::now() }))
+                    }
                     Err(e) if e.kind() != io::ErrorKind::TimedOut => {
                         Err(WatchError::Loopback { port: *port, error: e })
                     }
@@ -93,14 +99,17 @@ impl Watch {
 
     /// When [`Watch::check`] should be called at the latest.
     pub fn interval(&self) -> Option<Duration> {
-        matches!(self, Watch::Tcp(_)).then_some(TCP_INTERVAL)
+        match self {
+            Watch::Tcp(port) => Some(port.due.saturating_duration_since(Instant::now())),
+            _ => None,
+        }
     }
 
     /// Looks whether the event has happened.
     pub fn check(&mut self) -> bool {
         match self {
             Watch::Exit(_) | Watch::Line(_) => false,
-            Watch::Tcp(address) => TcpStream::connect_timeout(address, TCP_TIMEOUT).is_ok(),
+            Watch::Tcp(port) => port.due <= Instant::now() && port.accepts(),
             Watch::File(file) => file.check(),
         }
     }
@@ -110,8 +119,26 @@ impl Watch {
         match self {
             Watch::Exit(wanted) => code == Some(*wanted),
             // A program that goes to the background exits in its first process when it is ready.
+            Watch::Tcp(port) => port.accepts(),
             _ => self.check(),
         }
+    }
+}
+
+/// A port of the loopback interface, and when it is tried next.
+#[derive(Debug)]
+pub struct Port {
+    address: SocketAddr,
+    due: Instant,
+}
+
+impl Port {
+    fn accepts(&mut self) -> bool {
+        let begin = Instant::now();
+        let accepts = TcpStream::connect_timeout(&self.address, TCP_TIMEOUT).is_ok();
+        let now = Instant::now();
+        self.due = now + TCP_INTERVAL.max(TCP_COST * (now - begin));
+        accepts
     }
 }
 

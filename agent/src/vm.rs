@@ -9,7 +9,7 @@ use std::{
     io::{self, Write},
     net::Ipv4Addr,
     os::fd::{AsRawFd, OwnedFd},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
     process, thread,
     time::{Duration, Instant},
@@ -214,6 +214,11 @@ fn enter_root() -> Result<(), VmError> {
     let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
     mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
+    // The kernel makes the devices; these are links that udev or a container engine adds.
+    for (name, rest) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
+        let link = Path::new("/dev").join(name);
+        symlink(format!("/proc/self/fd{rest}"), &link).tried(|| format!("make {}", link.display()))?;
+    }
     sys::Interface::new("lo")
         .and_then(|loopback| loopback.up())
         .tried(|| "bring the loopback interface up".into())?;
