@@ -37,13 +37,32 @@ as_root() {
     fi
 }
 
-# Puts cargo on PATH where rustup put it; false when there is none.
+# Puts a cargo on PATH that has a toolchain: where it is already, where rustup's own installer puts
+# it, or, for a rustup without proxies, the toolchain's. False when there is none.
 find_cargo() {
-    command -v cargo >/dev/null && return
-    local bin=${CARGO_HOME:-$HOME/.cargo}/bin
-    [[ -x $bin/cargo ]] || return
-    export PATH=$bin:$PATH
+    local cargo
+    rust_runs && return
+    for cargo in "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" "$(rustup which cargo 2>/dev/null)"; do
+        if [[ -x $cargo ]] && PATH=${cargo%/*}:$PATH rust_runs; then
+            export PATH=${cargo%/*}:$PATH
+            return
+        fi
+    done
+    return 1
 }
+
+# rustup's proxies exist without a toolchain too. From inside the clone, where an override would count.
+rust_runs() {
+    (cd "$root" && cargo --version && rustc --version) >/dev/null 2>&1
+}
+
+# What programs that cargo built may be told by their caller. Named one by one: sudo-rs keeps no
+# environment as a whole.
+kept_variables=(
+    BOOTRACE_{SCENARIO,SAMPLES,CACHE} DOCKER_HOST LIBVIRT_DEFAULT_URI
+    RUST_{LOG,BACKTRACE,TEST_THREADS} NO_COLOR CARGO_TARGET_DIR CRITERION_HOME
+    {http,https,no}_proxy {HTTP,HTTPS,NO}_PROXY
+)
 
 # Lets cargo build as the user and run what it built as root, which Docker, libvirt and cgroups need.
 run_built_programs_as_root() {
@@ -51,14 +70,16 @@ run_built_programs_as_root() {
     local triple
     triple=$(rustc -vV | sed -n 's/^host: //p')
     triple=${triple//-/_}
-    export "CARGO_TARGET_${triple^^}_RUNNER=sudo --preserve-env"
+    # Else criterion would ask cargo for it: as root, in the user's cargo home.
+    export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
+    export "CARGO_TARGET_${triple^^}_RUNNER=sudo --preserve-env=$(IFS=, && echo "${kept_variables[*]}")"
 }
 
 # What ran as root wrote these; they are the user's.
 give_back_written_files() {
     ((EUID == 0)) && return
-    local path
-    for path in "$root/reports" "${CARGO_TARGET_DIR:-$root/target}/criterion"; do
+    local path target=${CARGO_TARGET_DIR:-$root/target}
+    for path in "$root/reports" "$target/criterion" "$target/tmp"; do
         [[ ! -e $path ]] || sudo chown -R "$(id -u):$(id -g)" "$path"
     done
 }
