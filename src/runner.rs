@@ -80,6 +80,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         let mut sample = blank(&name, trial);
         let mut step = |step| watch.step(done, trial, &name, step);
         let end = self::trial(target, &scenario, &ticket, &mut sample, stop, &mut step).await;
+        tracing::debug!(instance = ticket.instance, target = name, outcome = ?sample.outcome, "trial ended");
         results.run.warnings.extend(end.left_behind);
         if end.stopped {
             break;

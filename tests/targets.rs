@@ -79,6 +79,10 @@ fn every_readiness_works_on_every_target() {
     let cases = [
         (r#"["true"]"#, "{ exit = 0 }"),
         (r#"["sh", "-c", "sleep 0.1; : > /run/here; exec sleep infinity"]"#, r#"{ file = "/run/here" }"#),
+        (
+            r#"["perl", "-MIO::Socket::INET", "-e", "my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 17171, Listen => 1, ReuseAddr => 1) or die; sleep"]"#,
+            "{ tcp = 17171 }",
+        ),
     ];
     for (command, ready) in cases {
         let scenario = format!(

@@ -45,8 +45,7 @@ Exit codes:
   0    done
   1    a run failed
   2    the command line or a scenario is wrong
-  3    refuted: a claim does not hold, or something regressed
-  4    undecided, where that was asked for
+  3    refuted: a claim does not hold
   130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
 
 Environment:
@@ -130,9 +129,6 @@ pub enum Failure {
     /// 3: regressed, or a claim refuted.
     #[error("{0}")]
     Refuted(String),
-    /// 4: inconclusive or undecided, where asked for.
-    #[error("{0}")]
-    Undecided(String),
     /// 128 + signal: ended by Ctrl-C or SIGTERM, everything taken kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
@@ -147,7 +143,6 @@ impl Failure {
             Failure::Run(_) => 1,
             Failure::Usage(_) => 2,
             Failure::Refuted(_) => 3,
-            Failure::Undecided(_) => 4,
             Failure::Interrupted { signal, .. } | Failure::Stopped { signal } => 128 + signal,
         }
     }

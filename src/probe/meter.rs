@@ -278,9 +278,14 @@ impl Pss {
     }
 }
 
-/// PSS of daemons in bytes, all of which have to be there: a sum without one compares with nothing.
+/// Anonymous and shared PSS of daemons in bytes, all of which have to be there: a sum without one compares with
+/// nothing. Mapped files are left out: a daemon's share of them falls as soon as an instance maps the same ones.
 fn pss_of(pids: &[u32]) -> Result<u64, Error> {
-    pids.iter().map(|pid| Ok(process::pss(&PathBuf::from(format!("/proc/{pid}")))?.total)).sum()
+    let held = |pid| {
+        let pss = process::pss(&PathBuf::from(format!("/proc/{pid}")))?;
+        Ok(pss.anon + pss.shmem)
+    };
+    pids.iter().map(held).sum()
 }
 
 /// CPU time in ns of a process and its descendants, those that ended and were waited for included.

@@ -38,7 +38,9 @@ pub async fn connect() -> Result<Client, Error> {
         Error { absent, ..Error::new(&tried, why) }
     };
     let client = Client::connect_with_defaults().map_err(failed)?;
-    client.negotiate_version().await.map_err(failed)
+    let client = client.negotiate_version().await.map_err(failed)?;
+    tracing::debug!(host, version = %client.client_version(), "Docker answers");
+    Ok(client)
 }
 
 /// A client error with its causes (the operating system's word is the last of them) and the mend.

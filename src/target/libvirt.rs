@@ -65,6 +65,7 @@ async fn blocking<T: Send + 'static>(
 /// When nothing answers there, with the reason and the mend.
 pub async fn connect() -> Result<Connect, Error> {
     let uri = uri();
+    tracing::debug!(uri, "connecting to libvirt");
     let connected = blocking(format!("connecting to libvirt at {uri}"), move || {
         // libvirt would print every error to standard error by itself.
         virt::error::clear_error_callback();

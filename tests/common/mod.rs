@@ -9,8 +9,6 @@ use std::{
 
 use bootrace::sample::{Outcome, Results, Sample};
 
-pub const WHY: &str = "needs docker and libvirt: scripts/test runs it";
-
 /// The image of the quickstart scenario, so that all tests share one.
 const IMAGE: &str = "[image]\nsuite = \"ubuntu/noble\"\nfallback = \"debian/bookworm\"\n";
 
@@ -75,7 +73,9 @@ impl Ran {
     /// Every sample of a run that must have gone well.
     pub fn good(self) -> Vec<Sample> {
         assert_eq!(self.code, Some(0), "{}\n{}", self.stdout, self.stderr);
-        let samples = self.results.unwrap().samples;
+        let results = self.results.unwrap();
+        let samples = results.samples.clone();
+        holds_to_schema(&results);
         for sample in &samples {
             assert_eq!(sample.outcome, Outcome::Ok, "{:?}", sample.error);
         }
@@ -89,6 +89,15 @@ impl Ran {
             assert!(self.stderr.contains(sign), "no {sign:?} in: {}", self.stderr);
         }
     }
+}
+
+/// Holds what a real run wrote to the published schema.
+fn holds_to_schema(results: &Results) {
+    let schema = include_str!("../../reports/results.schema.json");
+    let validator = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+    let results = serde_json::to_value(results).unwrap();
+    let errors: Vec<String> = validator.iter_errors(&results).map(|e| e.to_string()).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
 }
 
 pub fn boot_id() -> String {
@@ -117,8 +126,19 @@ pub fn left_over() -> Vec<String> {
             }
         }
     }
-    for entry in fs::read_dir("/var/cache/bootrace/instances").into_iter().flatten().flatten() {
-        left.push(format!("file {}", entry.path().display()));
+    let cache = std::env::var("BOOTRACE_CACHE").unwrap_or_else(|_| "/var/cache/bootrace".into());
+    for dir in [format!("{cache}/instances"), "/run/bootrace".into(), "/var/log/libvirt/qemu".into()] {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with("bootrace-") {
+                left.push(format!("file {}", entry.path().display()));
+            }
+        }
+    }
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.starts_with(bootrace_agent::protocol::AGENT_PATH.as_bytes()) {
+            left.push(format!("process {}", entry.path().display()));
+        }
     }
     left
 }
