@@ -18,7 +18,7 @@ mod summary;
 mod table;
 mod text;
 
-pub use table::table;
+pub use table::{WIDTH, table, table_within};
 
 /// The raw samples' file in a run's directory.
 pub const RESULTS: &str = "results.json";
