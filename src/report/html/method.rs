@@ -23,8 +23,8 @@ const MEANINGS: [(&str, &str); 13] = [
     ),
     (
         "boot",
-        "From there until the agent inside spoke. In a VM: firmware, kernel and initramfs. Native: the new process's exec, well below \
-         the others. docker: 0 where the agent spoke before the start call returned, as it commonly does.",
+        "From there until the agent inside spoke. In a VM: firmware, kernel and initramfs. Native: the new process's exec, commonly \
+         less than a millisecond. docker: 0 where the agent spoke before the start call returned, as it commonly does.",
     ),
     (
         "launch",
