@@ -123,8 +123,18 @@ fn an_image_that_cant_be_had_is_named_with_what_was_tried() {
     bench.run(&["--targets", "native"]).fails(1, &["debian/bookworm", "127.0.0.1:9"]);
 }
 
+/// A run that doesn't outlive a test that fails.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A long run, once its first round is done.
-fn going_on(bench: &Bench) -> Child {
+fn going_on(bench: &Bench) -> Run {
     let mut child = bench
         .command(&["--samples", "100", "--targets", "native,docker,libvirt"])
         .stderr(Stdio::piped())
@@ -135,17 +145,17 @@ fn going_on(bench: &Bench) -> Child {
     lines.find(|line| line.as_ref().unwrap().starts_with("round 1")).unwrap().unwrap();
     // The rest is read, so that the program never blocks on it.
     std::thread::spawn(move || lines.for_each(drop));
-    child
+    Run(child)
 }
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn ctrl_c_keeps_what_was_taken_and_leaves_nothing() {
     let bench = scenario(GOOD);
-    let mut child = going_on(&bench);
+    let mut run = going_on(&bench);
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(Command::new("kill").args(["-INT", &run.0.id().to_string()]).status().unwrap().success());
+    assert_eq!(run.0.wait().unwrap().code(), Some(130));
     let results = bench.results().unwrap();
     assert!(results.run.interrupted && results.samples.len() >= 3 && results.samples.len() < 300);
     assert!(bench.latest().join("index.html").exists());
@@ -156,15 +166,15 @@ fn ctrl_c_keeps_what_was_taken_and_leaves_nothing() {
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn what_a_killed_run_leaves_is_removed_by_clean() {
     let bench = scenario(GOOD);
-    let mut child = going_on(&bench);
+    let mut run = going_on(&bench);
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let clean = || Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("clean").output().unwrap();
 
     // A run that goes on is left alone.
     let output = String::from_utf8(clean().stdout).unwrap();
     assert!(output.contains("nothing was left behind"), "{output}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    run.0.kill().unwrap();
+    run.0.wait().unwrap();
     let results = bench.results().unwrap();
     assert!(results.run.interrupted && results.samples.len() >= 3, "the samples taken are kept");
 

@@ -1,6 +1,6 @@
 //! What makes a comparison doubtful, in words.
 
-use super::{Identities, Target, analyse, median};
+use super::{Identities, Target, median};
 use crate::sample::{Accelerator, Host, Noise, Results};
 
 /// PSI `some avg10` above which others were waiting for this, in percent.
@@ -9,10 +9,6 @@ const PRESSURE: f64 = 10.0;
 const STEAL: f64 = 0.01;
 
 /// The runner's warnings and what can be seen in the results themselves, most serious first.
-pub fn doubts(results: &Results) -> Vec<String> {
-    analyse(results).doubts
-}
-
 pub(super) fn all(
     results: &Results,
     targets: &[Target],
@@ -28,6 +24,7 @@ pub(super) fn all(
     found.extend(targets.iter().filter_map(drifted));
     found.extend(host_facts(&results.host));
     found.extend(noise(results));
+    found.extend(unread(&results.host));
     let mut seen = std::collections::BTreeSet::new();
     found.retain(|d| seen.insert(d.clone()));
     found
@@ -118,6 +115,16 @@ fn host_facts(host: &Host) -> Vec<String> {
             "the CPU governor is {governor}, not performance: the clock rate follows the load"
         ));
     }
+    // Under a hypervisor the clock rate is the hypervisor's host's matter.
+    if host.turbo == Some(true) && host.virtualised.as_deref() == Some("none") {
+        found.push("turbo is on: the clock rate varies with heat and with how many cores are busy".into());
+    }
+    if host.swap_bytes > 0 {
+        found.push(format!(
+            "the host has {} MiB of swap: what is swapped out is in no memory figure",
+            host.swap_bytes.div_ceil(1 << 20)
+        ));
+    }
     if host.ksm == Some(true) {
         found.push(
             "kernel same-page merging (KSM) is on: memory of VMs looks smaller than it is alone".into(),
@@ -128,6 +135,27 @@ fn host_facts(host: &Host) -> Vec<String> {
         found.push(format!("the host's clock source is {clock}: reading the time is slow or coarse"));
     }
     found
+}
+
+/// What is unknown is not fine: without this, silence would read as "steady and idle".
+fn unread(host: &Host) -> Option<String> {
+    let noise = |reading: fn(&Noise) -> bool| {
+        reading(&host.noise_before) && host.noise_after.as_ref().is_none_or(reading)
+    };
+    let readings = [
+        ("whether the host is virtual", host.virtualised.is_some()),
+        ("CPU governor", host.governor.is_some()),
+        ("turbo", host.turbo.is_some()),
+        ("clock source", host.clock_source.is_some()),
+        ("load", noise(|n| n.load_1m.is_some())),
+        ("CPU pressure (PSI)", noise(|n| n.psi_cpu_some_avg10.is_some())),
+        ("disk pressure", noise(|n| n.psi_io_some_avg10.is_some())),
+        ("memory pressure", noise(|n| n.psi_memory_some_avg10.is_some())),
+        ("steal", noise(|n| n.steal_ns.is_some())),
+        ("load and pressure after the run", host.noise_after.is_some()),
+    ];
+    let missing: Vec<&str> = readings.iter().filter(|(_, known)| !known).map(|(what, _)| *what).collect();
+    (!missing.is_empty()).then(|| format!("could not be read: {}", missing.join(", ")))
 }
 
 fn noise(results: &Results) -> Vec<String> {

@@ -20,7 +20,6 @@ pub mod paired;
 pub mod unpaired;
 
 pub use claims::{Judged, Verdict};
-pub use doubts::doubts;
 pub use drift::{Drift, drift};
 pub use identity::{Identities, Kernel, Seen, short};
 pub use median::Interval;

@@ -242,8 +242,8 @@ fn doubts(analysis: &Analysis) -> Markup {
         section #doubts {
             h2 { "What makes it doubtful" }
             @if analysis.doubts.is_empty() {
-                p { "Nothing that bootrace looks for: the targets ran the same image, agent and workload, all samples "
-                    "came, the host was steady and idle." }
+                p { "Nothing that bootrace looks for, and all that it looks at could be read: the targets ran the same image, "
+                    "agent and workload, all samples came, start-up did not drift, and load and pressure (PSI) on the host were low." }
             } @else {
                 ul.doubts { @for doubt in &analysis.doubts { li { (text::clean(doubt, SENTENCE)) } } }
             }

@@ -18,9 +18,8 @@ mod summary;
 mod table;
 mod text;
 
+pub use table::{WIDTH, table, table_within};
 pub use text::{clean, clean_lines};
-
-pub use table::table;
 
 /// The raw samples' file in a run's directory.
 pub const RESULTS: &str = "results.json";

@@ -1,4 +1,5 @@
-//! The table in the terminal: a column per target, a row per figure, at most 100 columns wide.
+//! The table in the terminal: a column per target, a row per figure, at most 100 columns wide; targets
+//! that a narrower terminal has no room for go into further tables below.
 
 use std::fmt::Write;
 
@@ -11,29 +12,42 @@ use crate::{
 };
 
 /// Widest line of the table and of what is said below it, in columns.
-const WIDTH: usize = 100;
+pub const WIDTH: usize = 100;
+/// Narrower than one target needs makes no sense.
+const NARROWEST: usize = 48;
 const LABEL: u16 = 18;
-/// Widths include one space on either side.
+/// Width with one space on either side.
 const COLUMN: u16 = 25;
-/// Targets side by side; more go into further tables below.
-const ABREAST: usize = 3;
 
 const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
 const RULES: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-/// What a run says, for a terminal; colours are ANSI sequences, none when `color` is false.
+/// What a run says, as wide as the terminal on standard output has room for, 100 columns at most;
+/// colours are ANSI sequences, none when `color` is false.
 pub fn table(results: &Results, analysis: &Analysis, color: bool) -> String {
+    table_within(results, analysis, color, terminal_width().unwrap_or(WIDTH))
+}
+
+/// [`table()`] within so many columns, of which it takes 48 to 100.
+pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: usize) -> String {
+    let width = width.clamp(NARROWEST, WIDTH);
+    // Each column has one more that parts it from the next.
+    let abreast = (width - usize::from(LABEL) - 4) / usize::from(COLUMN + 1);
     let paint = Paint(color);
     let mut out = String::new();
     let name = results.run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run");
-    let _ = writeln!(out, "{}  {}", paint.bold(&text::clip(name, 64)), paint.dim(&about(results)));
-    for targets in analysis.targets.chunks(ABREAST) {
+    let (name, about) = (text::clip(name, 64), about(results));
+    let beside = name.chars().count() + 2 + about.chars().count() <= width;
+    let between = if beside { "  " } else { "\n" };
+    let about = if beside { about } else { wrap(&about, width).join("\n") };
+    let _ = writeln!(out, "{}{between}{}", paint.bold(&name), paint.dim(&about));
+    for targets in analysis.targets.chunks(abreast) {
         for (i, line) in one_table(analysis, targets).lines().enumerate() {
             let line = line.trim_end();
             let _ = writeln!(out, "{}", if i == 1 { paint.bold(line) } else { line.to_owned() });
         }
     }
-    for line in notes(analysis) {
+    for line in notes(analysis, width) {
         let _ = writeln!(out, "{}", paint.dim(&line));
     }
     for claim in &analysis.claims {
@@ -44,14 +58,23 @@ pub fn table(results: &Results, analysis: &Analysis, color: bool) -> String {
             Verdict::Undecided => paint.warn(&word),
         };
         let says = text::clean(&claim.says, 200);
-        let lines = wrap(&format!("claim {says:?}: {}", text::clean(&claim.why, 200)), WIDTH - 12);
+        let lines = wrap(&format!("claim {says:?}: {}", text::clean(&claim.why, 200)), width - 12);
         let _ = writeln!(out, "{word} {}", lines.join("\n          "));
     }
     for doubt in &analysis.doubts {
-        let lines = wrap(&text::clean(doubt, 400), WIDTH - 9);
+        let lines = wrap(&text::clean(doubt, 400), width - 9);
         let _ = writeln!(out, "{} {}", paint.warn("warning:"), lines.join("\n         "));
     }
     out
+}
+
+/// Columns of the terminal on standard output; none when it is no terminal.
+fn terminal_width() -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the call writes a winsize and nothing else.
+    let failed = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) } != 0;
+    // A terminal that doesn't know says 0.
+    (!failed && size.ws_col > 0).then(|| usize::from(size.ws_col))
 }
 
 fn about(results: &Results) -> String {
@@ -165,7 +188,7 @@ fn against(target: &Target, metric: Metric) -> String {
     }
 }
 
-fn notes(analysis: &Analysis) -> Vec<String> {
+fn notes(analysis: &Analysis, width: usize) -> Vec<String> {
     let mut text = String::from("Medians [exact interval].");
     if analysis.baseline.is_some() {
         let pairs: Vec<_> = analysis
@@ -184,7 +207,7 @@ fn notes(analysis: &Analysis) -> Vec<String> {
         let s = if outliers == 1 { "" } else { "s" };
         let _ = write!(text, " {outliers} start-up outlier{s} flagged, none dropped.");
     }
-    wrap(&text, WIDTH)
+    wrap(&text, width)
 }
 
 /// Lines of at most `width` characters, broken at spaces; a longer word is broken anywhere.

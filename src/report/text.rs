@@ -102,7 +102,7 @@ pub fn scale(unit: Unit, value: f64) -> (&'static str, f64) {
         Unit::Time if size < 9_995.0 => ("µs", 1e3),
         Unit::Time if size < 999.5e6 => ("ms", 1e6),
         Unit::Time => ("s", 1e9),
-        Unit::Size if size > 0.0 && size < 10_235.0 => ("KiB", 1024.0),
+        Unit::Size if size > 0.0 && size < 104_857.6 => ("KiB", 1024.0),
         Unit::Size if size < 1023.5 * 1_048_576.0 => ("MiB", 1_048_576.0),
         Unit::Size => ("GiB", 1_073_741_824.0),
         Unit::Share => ("%", 0.01),

@@ -1,6 +1,6 @@
 use bootrace::{
-    analysis::{Against, Kernel, Metric, Verdict, analyse, doubts},
-    sample::{Accelerator, Outcome, Results},
+    analysis::{Against, Kernel, Metric, Verdict, analyse},
+    sample::{Accelerator, Noise, Outcome, Results},
 };
 
 use crate::example;
@@ -106,13 +106,13 @@ fn claims_are_judged_by_the_interval() {
 
 #[test]
 fn a_clean_run_raises_no_doubt() {
-    assert_eq!(doubts(&example::clean()), [] as [String; 0]);
+    assert_eq!(analyse(&example::clean()).doubts, [] as [String; 0]);
 }
 
 #[test]
 fn each_thing_that_is_wrong_raises_its_doubt() {
     type Change = fn(&mut Results);
-    let cases: [(Change, &str); 16] = [
+    let cases: [(Change, &str); 23] = [
         (|r| r.targets[2].accelerator = Accelerator::Tcg, "TCG (emulated)"),
         (|r| r.image.fallback = true, "the image is a fallback"),
         (|r| r.run.interrupted = true, "cut short"),
@@ -138,6 +138,13 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
         (|r| r.host.noise_before.psi_io_some_avg10 = Some(33.0), "waited for disk 33 %"),
         (|r| r.host.noise_after.as_mut().unwrap().steal_ns = Some(99_000_000_000), "(steal)"),
         (|r| r.host.governor = Some("powersave".into()), "governor is powersave"),
+        (|r| r.host.turbo = Some(true), "turbo is on"),
+        (|r| r.host.swap_bytes = 3 << 30, "3072 MiB of swap"),
+        (|r| r.host.governor = None, "could not be read: CPU governor"),
+        (|r| r.host.noise_before = Noise::default(), "read: load, CPU pressure (PSI), disk pressure"),
+        (|r| r.host.noise_after.as_mut().unwrap().psi_cpu_some_avg10 = None, "read: CPU pressure (PSI)"),
+        (|r| r.host.noise_after = None, "could not be read: load and pressure after the run"),
+        (|r| (r.host.virtualised, r.host.turbo) = (None, None), "whether the host is virtual, turbo"),
         (
             |r| {
                 for s in r.samples.iter_mut().filter(|s| s.target == "docker") {
@@ -150,7 +157,7 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
     for (change, words) in cases {
         let mut results = example::clean();
         change(&mut results);
-        let doubts = doubts(&results);
+        let doubts = analyse(&results).doubts;
         assert!(doubts.iter().any(|d| d.contains(words)), "no {words:?} in {doubts:#?}");
     }
 }

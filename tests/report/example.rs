@@ -106,6 +106,7 @@ pub fn clean() -> Results {
     results.targets[2].accelerator_reason = Some("a probe guest ran at hardware speed".into());
     results.host.virtualised = Some("none".into());
     results.host.governor = Some("performance".into());
+    results.host.turbo = Some(false);
     results
 }
 

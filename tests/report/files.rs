@@ -57,10 +57,11 @@ fn written_results_keep_to_the_published_schema_and_read_back_the_same() {
 fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
     let good = serde_json::to_value(example::results()).unwrap();
     type Change = fn(&mut Value);
-    let wrong: [(Change, &str); 9] = [
+    let wrong: [(Change, &str); 10] = [
         (|v| v["schema"] = "bootrace.results/2".into(), "schema"),
         (|v| v["run"]["seed"] = (-1).into(), "seed"),
         (|v| v["run"]["started_at"] = "yesterday".into(), "started_at"),
+        (|v| v["host"]["cgroup_version"] = 3.into(), "cgroup_version"),
         (|v| v["image"]["digest"] = "A0".into(), "digest"),
         (|v| v["targets"][0]["accelerator"] = "hvf".into(), "accelerator"),
         (|v| v["samples"][0]["outcome"] = "fine".into(), "outcome"),
@@ -75,6 +76,7 @@ fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
     }
     let mut more = good;
     more["extra"] = 1.into();
+    more["host"]["cgroup_version"] = 0.into();
     more["samples"][0]["cpu_ns"]["extra"] = 1.into();
     assert_eq!(complaints(&more), [] as [String; 0]);
 }
@@ -147,10 +149,25 @@ fn a_long_text_of_a_stranger_does_not_fill_the_page() {
 #[test]
 fn the_page_needs_no_network_and_no_script() {
     let page = read(written("offline", &example::results()).join("index.html"));
-    for outside in ["<script", "<link", "<iframe", "<img", "src=", "@import", "url(", "onload"] {
-        let found = page.find(outside).map(|at| &page[at.saturating_sub(60)..at + 40]);
-        // The hostile text itself has src= in it, escaped.
-        assert!(found.is_none_or(|near| near.contains("&lt;img")), "{outside}: {found:?}");
+    let near = |at: usize| page[at..].chars().take(60).collect::<String>();
+    for outside in ["<script", "<link", "<iframe", "<img", "<image", "<object", "<use", "@import", "url("] {
+        let found: Vec<String> = page.match_indices(outside).map(|(at, _)| near(at)).collect();
+        assert_eq!(found, [] as [String; 0], "{outside}");
+    }
+    // In text and in attributes' values every < and > is escaped, so a bare < begins a tag.
+    let in_tag = |at: &usize| page[..*at].rfind('<') > page[..*at].rfind('>');
+    for attribute in ["src=", "srcset=", "onload", "onerror", "action=", "style="] {
+        let all: Vec<usize> = page.match_indices(attribute).map(|(at, _)| at).collect();
+        let found: Vec<String> = all.iter().copied().filter(in_tag).map(near).collect();
+        assert_eq!(found, [] as [String; 0], "{attribute}");
+        // The hostile text has these in it, so the page's text has, too.
+        assert!(!matches!(attribute, "src=" | "onerror") || !all.is_empty(), "{attribute}");
+    }
+    let links: Vec<String> = page.match_indices("href=").map(|(at, _)| at).filter(in_tag).map(near).collect();
+    assert!(!links.is_empty());
+    for link in links {
+        let local = ["results.json\"", "summary.md\"", "charts/", "#"];
+        assert!(local.iter().any(|l| link["href=\"".len()..].starts_with(l)), "{link}");
     }
     assert!(page.contains("default-src 'none'"));
 }
@@ -235,6 +252,29 @@ fn the_page_tells_how_to_do_the_same_run_again_and_its_scenario_is_one() {
     let scenario: bootrace::scenario::Scenario =
         toml::from_str(&toml).unwrap_or_else(|e| panic!("{e}\n{toml}"));
     assert_eq!((scenario.name.as_str(), scenario.targets.len()), ("quickstart", 3));
+}
+
+#[test]
+fn the_method_tells_of_polling_and_of_bound_cpus_only_where_there_were_any() {
+    let told = ["resolution 1 ms", "Bound to CPU 0-1 of the host"];
+    let plain = read(written("unbound", &example::clean()).join("index.html"));
+    let mut results = example::clean();
+    results.run.scenario["workload"]["ready"] = serde_json::json!({ "tcp": 6379 });
+    results.targets.iter_mut().for_each(|t| t.options["cpus"] = "0-1".into());
+    let bound = read(written("bound", &results).join("index.html"));
+    for words in told {
+        assert!(!plain.contains(words) && bound.contains(words), "{words}");
+    }
+}
+
+#[test]
+fn the_page_calls_the_host_quiet_only_when_it_could_be_read() {
+    let quiet = "load and pressure (PSI) on the host were low";
+    let mut results = example::clean();
+    assert!(read(written("quiet", &results).join("index.html")).contains(quiet));
+    (results.host.governor, results.host.noise_before) = (None, Default::default());
+    let page = read(written("unread", &results).join("index.html"));
+    assert!(!page.contains(quiet) && page.contains("could not be read: CPU governor, load"));
 }
 
 fn render(run: &Path) -> Result<(), Failure> {

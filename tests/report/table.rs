@@ -3,7 +3,7 @@ use bootrace::{analysis::analyse, report, sample::Results};
 use crate::example;
 
 fn table(results: &Results, color: bool) -> String {
-    report::table(results, &analyse(results), color)
+    report::table_within(results, &analyse(results), color, report::WIDTH)
 }
 
 #[test]
@@ -17,7 +17,7 @@ fn the_table_of_a_clean_run() {
 }
 
 #[test]
-fn no_line_is_wider_than_100_columns_however_many_targets_there_are() {
+fn no_line_is_wider_than_the_terminal_however_many_targets_there_are() {
     let mut results = example::results();
     for i in 0..4 {
         let mut target = results.targets[i % 3].clone();
@@ -28,8 +28,14 @@ fn no_line_is_wider_than_100_columns_however_many_targets_there_are() {
         results.samples.extend(more);
         results.targets.push(target);
     }
-    for line in table(&results, false).lines() {
-        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+    for width in [100, 80, 60, 48] {
+        let table = report::table_within(&results, &analyse(&results), false, width);
+        for line in table.lines() {
+            assert!(line.chars().count() <= width, "{} columns: {line}", line.chars().count());
+        }
+        for target in &results.targets {
+            assert!(table.contains(&target.name[..12.min(target.name.len())]), "{} at {width}", target.name);
+        }
     }
 }
 

@@ -68,20 +68,23 @@ impl Axis {
 
     fn linear_ticks(&self, unit: Unit, about: usize) -> Vec<(f64, Option<String>)> {
         // Round numbers of the unit that is shown, not of bytes.
-        let one = if unit == Unit::Size { 1_048_576.0 } else { 1.0 };
+        let one = if unit == Unit::Size { text::scale(unit, self.high).1 } else { 1.0 };
         let rough = self.high / one / about.max(1) as f64;
         let power = 10_f64.powf(rough.log10().floor());
-        let step =
-            [1.0, 2.0, 5.0, 10.0].into_iter().find(|s| s * power >= rough).unwrap_or(10.0) * power * one;
+        let wide = |step: &f64| step * power >= rough;
+        let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().find(wide).unwrap_or(10.0) * power * one;
+        // One line beside zero's gives no feeling for the scale.
+        if self.high / step < 2.0 {
+            step /= 2.0;
+        }
         let count = (self.high / step).floor() as usize;
-        let last = step * count as f64;
-        (0..=count).map(|i| step * i as f64).map(|v| (v, Some(plain(unit, v, last)))).collect()
+        (0..=count).map(|i| step * i as f64).map(|v| (v, Some(plain(unit, v, self.high)))).collect()
     }
 }
 
-/// "500 ms", "0.5 s": without needless zeros, in the unit of the axis's last label.
-fn plain(unit: Unit, value: f64, last: f64) -> String {
-    let (name, one) = text::scale(unit, last);
+/// "500 ms", "0.5 s": without needless zeros, in the unit of the axis's end.
+fn plain(unit: Unit, value: f64, end: f64) -> String {
+    let (name, one) = text::scale(unit, end);
     let number = format!("{:.6}", value / one);
     let number = number.trim_end_matches('0').trim_end_matches('.');
     if value == 0.0 { "0".into() } else { format!("{number} {name}") }
@@ -120,6 +123,14 @@ mod tests {
         let size = Axis::linear(230.0 * 1_048_576.0, (0.0, 1.0));
         let labels: Vec<String> = size.ticks(Unit::Size, 3).into_iter().filter_map(|(_, l)| l).collect();
         assert_eq!(labels, ["0", "100 MiB", "200 MiB"]);
+        let labels = |unit, high| {
+            let ticks = Axis::linear(high, (0.0, 1.0)).ticks(unit, 3);
+            ticks.into_iter().filter_map(|(_, l)| l).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(Unit::Size, 28_672.0), ["0", "10 KiB", "20 KiB"]);
+        assert_eq!(labels(Unit::Size, 3.1 * 1_073_741_824.0), ["0", "1 GiB", "2 GiB", "3 GiB"]);
+        assert_eq!(labels(Unit::Time, 2.9e9), ["0", "1 s", "2 s", "3 s"]);
+        assert_eq!(labels(Unit::Share, 0.016), ["0", "0.5 %", "1 %", "1.5 %"]);
     }
 
     #[test]

@@ -63,8 +63,10 @@ fn left(canvas: &Canvas) -> f64 {
 
 fn legend(canvas: &mut Canvas) {
     let y = canvas.y + 9.0;
-    let mut x = 6.0;
+    let mut next = 6.0;
     for (i, words) in ["sample", "warm-up", "outlier", "not ready"].into_iter().enumerate() {
+        // The outlier's ring is wider than the other marks.
+        let x = if i == 2 { next + 4.0 } else { next };
         match i {
             0 => canvas.dot((x, y), 3.5, Role::Ink, 1.0),
             1 => canvas.ring((x, y), 3.5, Role::Ink, 1.5),
@@ -75,7 +77,7 @@ fn legend(canvas: &mut Canvas) {
             _ => canvas.cross((x, y), 4.0, Role::Bad),
         }
         canvas.text(x + 11.0, y, words, SMALL, Role::Muted, Anchor::Start);
-        x += text_width(words, SMALL) + 32.0;
+        next += text_width(words, SMALL) + 32.0;
     }
     canvas.y += 30.0;
 }
@@ -136,6 +138,8 @@ fn mark(canvas: &mut Canvas, at: (f64, f64), sample: &Sample, beyond: bool, mult
         canvas.dot(at, 3.5, role, 1.0);
     }
     if beyond {
-        canvas.text(at.0 + 9.0, at.1 + 3.0, text::times(multiple), SMALL, Role::Muted, Anchor::Start);
+        // Clear of the scale's last line, which is just within.
+        let y = if multiple > 1.0 { at.1 - 5.0 } else { at.1 + 5.0 };
+        canvas.text(at.0 + 9.0, y, text::times(multiple), SMALL, Role::Muted, Anchor::Start);
     }
 }

@@ -1,5 +1,7 @@
 //! How it was measured and what each figure means, in plain words.
 
+use std::collections::BTreeSet;
+
 use maud::{Markup, html};
 
 use super::super::text;
@@ -21,7 +23,8 @@ const MEANINGS: [(&str, &str); 13] = [
     ),
     (
         "boot",
-        "From there until the agent inside spoke: kernel and initramfs of a VM; nothing for a container or a process.",
+        "From there until the agent inside spoke. In a VM: firmware, kernel and initramfs. Native: the new process's exec, commonly \
+         less than a millisecond. docker: 0 where the agent spoke before the start call returned, as it commonly does.",
     ),
     (
         "launch",
@@ -59,6 +62,8 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
             None => text::clip(&v.to_string(), 20),
         })
     };
+    let ready = results.run.scenario.get("workload").and_then(|w| w.get("ready"));
+    let tcp = ready.is_some_and(|r| r.get("tcp").is_some());
     html! {
         section #method {
             h2 { "How it was measured" }
@@ -69,6 +74,10 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                 li { "One set of readers for memory and CPU, on the host, for all targets. Memory is read " (sampling("settle"))
                     " after ready; idle CPU over a window of " (sampling("idle")) ". An instance that is not ready within "
                     (sampling("timeout")) " counts as timed out." }
+                @if tcp { li { "Ready means that its port accepts a connection. A listening socket gives no event, so the agent tries again and "
+                    "again: resolution 1 ms or twenty times what a try costs, whichever is more." } }
+                @if let Some(cpus) = bound(results) { li { "Bound to CPU " (cpus) " of the host: the bare process, the container and the VM's vCPUs, all "
+                    "to the same ones. The engine's processes (shim, QEMU's I/O threads, daemons) are not bound." } }
                 li { "Failed instances are counted and kept, never tried again. Warm-up rounds are kept and left out of the figures." }
                 @if let (Some(wall), Some(measuring)) = (results.run.wall_ns, results.run.measuring_ns) {
                     li { "The run took " (text::value(Unit::Time, wall as f64)) ", of which "
@@ -96,4 +105,11 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
             dl.meanings { @for (word, meaning) in MEANINGS { div { dt { (word) } dd { (meaning) } } } }
         }
     }
+}
+
+/// The CPUs that the targets' options name, as in "0-1"; targets that differ are all told.
+fn bound(results: &Results) -> Option<String> {
+    let cpus = results.targets.iter().filter_map(|t| t.options.get("cpus")?.as_str());
+    let cpus: BTreeSet<String> = cpus.map(|c| text::clip(c, 40)).collect();
+    (!cpus.is_empty()).then(|| cpus.into_iter().collect::<Vec<_>>().join(" or "))
 }
