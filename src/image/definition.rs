@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{Error, tame},
     manifest::sha256,
+    suite,
 };
 use crate::scenario;
 
@@ -98,6 +99,14 @@ impl Definition {
         packages.sort();
         packages.dedup();
         Ok(Definition { recipe: RECIPE, architecture: std::env::consts::ARCH.into(), source, packages })
+    }
+
+    /// What can be known without asking the source.
+    pub fn check(&self) -> Result<(), Error> {
+        match &self.source {
+            Source::Suite(suite) => suite::check(suite),
+            Source::Tarball(_) | Source::Registry(_) => Ok(()),
+        }
     }
 
     pub fn key(&self) -> String {
