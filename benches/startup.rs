@@ -20,7 +20,7 @@ use anyhow::{Context, anyhow, bail};
 use bootrace::{
     cli::{
         Failure,
-        run::{Finished, Options, run},
+        run::{Finished, Options, run, verdict},
     },
     scenario,
 };
@@ -89,6 +89,7 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
         println!("report: {}", dir.join("index.html").display());
     }
     criterion.final_summary();
+    verdict(&finished)?;
     Ok(complete)
 }
 

@@ -124,9 +124,9 @@ impl Bench {
             |kind| scenario.targets.iter().find(|t| t.kind == kind).context("quickstart has every target");
         let resources = &scenario.resources;
         let docker = Docker::connect(spec(Kind::Docker)?, resources, false, docker_image.clone()).await?;
-        let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, vm.clone()).await?;
+        let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, false, vm.clone()).await?;
         let run = format!("own-cost-{}", std::process::id());
-        let _lock = Lock::take(&cache.instances_dir(), &run)?;
+        let _lock = Lock::take(&run)?;
         Ok(Bench { docker, docker_image, libvirt, vm, cache, _lock, run, number: 0, scenario })
     }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -78,9 +79,9 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         let ticket = make_ticket(&instances, &results.run.id, done)?;
         let mut sample = blank(&name, trial);
         let mut step = |step| watch.step(done, trial, &name, step);
-        let whole = self::trial(target, &scenario, &ticket, &mut sample, stop, &mut step).await;
-        remove_dir(&ticket.dir)?;
-        if !whole {
+        let end = self::trial(target, &scenario, &ticket, &mut sample, stop, &mut step).await;
+        results.run.warnings.extend(end.left_behind);
+        if end.stopped {
             break;
         }
         measuring += measured(&sample, &scenario);
@@ -104,12 +105,12 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
 pub fn make_ticket(instances: &Path, run: &str, number: usize) -> anyhow::Result<Ticket> {
     let instance = format!("{}-{number}", tag(run));
     let dir = instances.join(&instance);
-    fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let open = fs::Permissions::from_mode(0o755);
+    fs::create_dir_all(&dir)
+        // QEMU's user must be able to enter it, whatever our umask is.
+        .and_then(|()| fs::set_permissions(&dir, open))
+        .with_context(|| format!("making {}", dir.display()))?;
     Ok(Ticket { run: run.into(), instance, dir })
-}
-
-fn remove_dir(dir: &Path) -> anyhow::Result<()> {
-    fs::remove_dir_all(dir).with_context(|| format!("removing {}", dir.display()))
 }
 
 /// A sample that says nothing yet.

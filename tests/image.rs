@@ -486,6 +486,12 @@ async fn a_mirror_that_does_not_answer_means_the_fallback_which_is_said_each_tim
     for module in ["virtio_pci", "virtio_console", "virtio_blk"] {
         assert!(at("virtio_ring") < at(module) && at("virtio") < at(module), "{module}");
     }
+    for module in ["failover", "net_failover", "virtio_net"] {
+        // Apart, so that a VM without a network doesn't load them.
+        let place = &initramfs[at(module) - "modules-network/00".len()..at(module)];
+        assert!(place.starts_with("modules-network/"), "{module}: {place}");
+        assert!(at(module) <= at("virtio_net"), "{module}");
+    }
 
     let again = fixture.ensure(&spec, ALL).await.unwrap();
     assert_eq!(again.info, image.info);

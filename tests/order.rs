@@ -245,10 +245,12 @@ async fn a_stop_during_a_start_call_that_hangs_ends_too() {
     });
     let watch = Recorder { stop_at: Some((usize::MAX, stop)), ..Recorder::default() };
     let done = run_with(&[("a", &[Part::StartHangs])], watch, |s| {
-        s.sampling.timeout = Span(Duration::from_millis(50))
+        s.sampling.timeout = Span(Duration::from_millis(400))
     })
     .await;
-    assert!(done.results.unwrap().run.interrupted);
+    let results = done.results.unwrap();
+    assert!(results.run.interrupted);
+    assert!(results.samples.is_empty(), "it was no time-out: {:?}", results.samples);
     assert!(done.log.last().unwrap().starts_with("remove"), "{:?}", done.log);
 }
 

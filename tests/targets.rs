@@ -2,6 +2,13 @@
 
 mod common;
 
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+};
+
 use common::{Bench, boot_id, left_over};
 
 /// Says that it is ready after a known time, holds a known amount of memory, works on a known amount of data.
@@ -81,5 +88,86 @@ fn every_readiness_works_on_every_target() {
         let samples = Bench::new(&scenario).run(&[]).good();
         assert_eq!(samples.len(), 3, "{ready}");
         assert!(samples.iter().all(|s| s.cpu_ns.idle.is_none() && s.cpu_ns.work_wall.is_none()));
+    }
+}
+
+/// Once, with what each target needs of a scenario for a quick run.
+const ONCE: &str = "[resources]\nmemory = \"256MiB\"\n\
+    [sampling]\nsamples = 1\nwarmup = 0\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"60s\"\n";
+
+/// Connects to the host, which is loopback for a bare process and the gateway for the others, sends what it
+/// knows of resolvers, and prints the answer.
+const CALL_HOME: &str = r#"
+my @hosts = ("127.0.0.1");
+open my $routes, "<", "/proc/net/route" or die;
+while (<$routes>) {
+    my @field = split;
+    push @hosts, join ".", reverse unpack "C4", pack "H8", $field[2] if $field[1] eq "00000000";
+}
+for (@hosts) {
+    my $host = IO::Socket::INET->new(PeerAddr => $_, PeerPort => PORT, Timeout => 10) or next;
+    if (open my $resolver, "<", "/etc/resolv.conf") { print $host $_ while <$resolver> }
+    $host->flush;
+    shutdown $host, 1;
+    $| = 1;
+    print scalar <$host>;
+    sleep;
+}
+die "nobody answers at @hosts";
+"#;
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn with_a_network_every_target_connects_out_and_knows_its_resolver() {
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = thread::spawn(move || {
+        let calls = listener.incoming().take(3).map(|connection| {
+            let (mut connection, mut said) = (connection.unwrap(), String::new());
+            connection.read_to_string(&mut said).unwrap();
+            connection.write_all(b"welcome\n").unwrap();
+            said
+        });
+        calls.collect::<Vec<_>>()
+    });
+    let script = CALL_HOME.replace("PORT", &port.to_string());
+    let bench = Bench::new(&format!(
+        "\n[workload]\ncommand = [\"perl\", \"-MIO::Socket::INET\", \"-e\", '''{script}''']\n\
+         ready = {{ line = \"^welcome$\" }}\nnetwork = true\n{ONCE}"
+    ));
+    assert_eq!(bench.run(&[]).good().len(), 3);
+
+    let resolvers = server.join().unwrap();
+    assert!(resolvers.iter().any(|said| said == "nameserver 10.0.2.3\n"), "the VM's: {resolvers:?}");
+    // A host without one means the image's.
+    if let Ok(host) = fs::read_to_string("/etc/resolv.conf") {
+        assert!(resolvers.contains(&host), "the bare process's: {resolvers:?}");
+    }
+    let targets = bench.results().unwrap().targets;
+    let networks: Vec<_> = targets.iter().map(|t| (t.name.as_str(), &t.options["network"])).collect();
+    for expected in [("native", "host"), ("docker", "bridge"), ("libvirt", "user")] {
+        assert!(networks.iter().any(|(name, network)| (*name, *network) == (expected.0, &expected.1.into())));
+    }
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn without_a_network_a_container_and_a_vm_have_loopback_alone() {
+    // Up, or a device: what a host's tunnel drivers put into every network namespace is neither.
+    let look = r#"
+        cd /sys/class/net
+        for name in *; do
+            [ -e $name/flags ] || continue
+            if [ -e $name/device ] || [ $(($(cat $name/flags) & 1)) = 1 ]; then found="$found $name"; fi
+        done
+        echo "found:$found"
+        [ "$found" = " lo" ] && exec sleep infinity
+    "#;
+    let bench = Bench::new(&format!(
+        "\n[workload]\ncommand = [\"sh\", \"-c\", '''{look}''']\nready = {{ line = \"^found: lo$\" }}\n{ONCE}"
+    ));
+    assert_eq!(bench.run(&["--targets", "docker,libvirt"]).good().len(), 2);
+    for target in bench.results().unwrap().targets {
+        assert_eq!(target.options["network"], "none", "{}", target.name);
     }
 }

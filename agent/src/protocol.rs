@@ -22,6 +22,9 @@ pub const OUTPUT_TAIL: usize = 4 * 1024;
 pub const PORT_NAME: &str = "org.bootrace.control.0";
 /// Where the agent connects in a container or as a bare process, seen from inside the root file system.
 pub const SOCKET_PATH: &str = "/run/bootrace/control.sock";
+/// Said on a VM's kernel command line if it has QEMU's user network. A word of this form, without a dot, is in
+/// the environment of the kernel's first process.
+pub const NETWORK_VARIABLE: &str = "BOOTRACE_NETWORK";
 /// Where the agent lies in every image.
 pub const AGENT_PATH: &str = "/usr/lib/bootrace/agent";
 /// Where an image says its own digest: one line of lower-case hex.

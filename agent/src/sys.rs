@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io,
     mem::MaybeUninit,
+    net::Ipv4Addr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
     os::unix::ffi::OsStrExt,
     path::Path,
@@ -220,25 +221,72 @@ pub fn set_hostname(name: &str) -> io::Result<()> {
     check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
-/// Brings the loopback interface up; the kernel gives it 127.0.0.1 by itself.
-pub fn loopback_up() -> io::Result<()> {
-    // SAFETY: the socket is new and owned by nobody else; the request is fully initialised, its
-    // name is shorter than the field, and the kernel reads and writes only the flags.
-    unsafe {
-        let socket = OwnedFd::from_raw_fd(check(libc::socket(
-            libc::AF_INET,
-            libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
-            0,
-        ))?);
-        let mut request: libc::ifreq = std::mem::zeroed();
-        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-            *to = *from as libc::c_char;
+/// A network interface, as ifconfig sees it.
+pub struct Interface {
+    socket: OwnedFd,
+    request: libc::ifreq,
+}
+
+impl Interface {
+    /// Whether there is one of this name (shorter than 16 bytes) is seen when something is asked of it.
+    pub fn new(name: &str) -> io::Result<Self> {
+        // SAFETY: the socket is new and owned by nobody else; all-zero is a valid request.
+        let (socket, mut request) = unsafe {
+            let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+            let socket = OwnedFd::from_raw_fd(check(libc::socket(libc::AF_INET, kind, 0))?);
+            (socket, std::mem::zeroed::<libc::ifreq>())
+        };
+        let room = request.ifr_name.len() - 1;
+        for (to, from) in request.ifr_name[..room].iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
         }
-        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request))?;
-        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
-        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request))?;
+        Ok(Interface { socket, request })
     }
-    Ok(())
+
+    /// Asks the kernel for something, or tells it something, by an `ifreq`.
+    fn ask(&self, what: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
+        // SAFETY: `what` is one of SIOC[GS]IF*, which read and write nothing but the live request.
+        check(unsafe { libc::ioctl(self.socket.as_raw_fd(), what as _, &raw mut *request) }).map(drop)
+    }
+
+    /// Brings it up; the loopback interface gets 127.0.0.1 from the kernel by that.
+    pub fn up(&self) -> io::Result<()> {
+        let mut request = self.request;
+        self.ask(libc::SIOCGIFFLAGS as _, &mut request)?;
+        // SAFETY: the kernel has filled in this field of the union.
+        unsafe { request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short };
+        self.ask(libc::SIOCSIFFLAGS as _, &mut request)
+    }
+
+    pub fn set_address(&self, address: Ipv4Addr, netmask: Ipv4Addr) -> io::Result<()> {
+        let mut request = self.request;
+        request.ifr_ifru.ifru_addr = socket_address(address);
+        self.ask(libc::SIOCSIFADDR as _, &mut request)?;
+        request.ifr_ifru.ifru_netmask = socket_address(netmask);
+        self.ask(libc::SIOCSIFNETMASK as _, &mut request)
+    }
+
+    /// Makes a neighbour on its network the default gateway.
+    pub fn route_by(&self, gateway: Ipv4Addr) -> io::Result<()> {
+        // SAFETY: all-zero is a valid route; the kernel only reads it.
+        unsafe {
+            let mut route: libc::rtentry = std::mem::zeroed();
+            route.rt_dst = socket_address(Ipv4Addr::UNSPECIFIED);
+            route.rt_genmask = socket_address(Ipv4Addr::UNSPECIFIED);
+            route.rt_gateway = socket_address(gateway);
+            route.rt_flags = libc::RTF_UP | libc::RTF_GATEWAY;
+            check(libc::ioctl(self.socket.as_raw_fd(), libc::SIOCADDRT as _, &raw const route)).map(drop)
+        }
+    }
+}
+
+fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
+    let mut data = [0; 14];
+    // After the port.
+    for (to, from) in data[2..].iter_mut().zip(address.octets()) {
+        *to = from as libc::c_char;
+    }
+    libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
 }
 
 /// A netlink socket on which the kernel tells of devices as they come.

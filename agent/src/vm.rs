@@ -4,8 +4,10 @@
 //! All of it is on the measured path and is what the VM's boot costs beyond its kernel.
 
 use std::{
+    env,
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    net::Ipv4Addr,
     os::fd::{AsRawFd, OwnedFd},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -13,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bootrace_agent::protocol::PORT_NAME;
+use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 
 use crate::{channel::Channel, sys};
 
@@ -22,6 +24,18 @@ const PORT_TIMEOUT: Duration = Duration::from_secs(10);
 const DISK: &str = "/dev/vda";
 const NEW_ROOT: &str = "/root";
 const HOSTNAME: &str = "bootrace";
+
+/// Drivers of the network, which only a VM that has one loads.
+const NETWORK_MODULES: &str = "/modules-network";
+const INTERFACE: &str = "eth0";
+/// What QEMU's user network gives its first guest by DHCP. They are its defaults, which nobody changes here.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const NAMESERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+const RESOLVER: &str = "/etc/resolv.conf";
+/// How long the interface may take to have a carrier, once it is up.
+const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A step on the way that failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,9 +62,12 @@ pub fn boot() -> Result<Channel, VmError> {
     let events = begin()?;
     // A disk that fails is told over the port, so the port is opened in any case; and while the
     // disk is being mounted, the host's messages that make the port come in.
-    let mounted = mount_disk();
+    let network = env::var_os(NETWORK_VARIABLE).is_some();
+    let prepared =
+        mount_disk().and_then(|()| if network { load_modules(Path::new(NETWORK_MODULES)) } else { Ok(()) });
     let channel = open_port(&events)?;
-    match mounted.and_then(|()| enter_root()) {
+    let entered = prepared.and_then(|()| enter_root());
+    match entered.and_then(|()| if network { join_network() } else { Ok(()) }) {
         Ok(()) => Ok(channel),
         Err(error) => {
             // The kernel log has it, too.
@@ -197,8 +214,40 @@ fn enter_root() -> Result<(), VmError> {
     let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
     mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
-    sys::loopback_up().tried(|| "bring the loopback interface up".into())?;
+    sys::Interface::new("lo")
+        .and_then(|loopback| loopback.up())
+        .tried(|| "bring the loopback interface up".into())?;
     sys::set_hostname(HOSTNAME).tried(|| "set the hostname".into())
+}
+
+/// Sets the network up, as a container's is before its first process.
+fn join_network() -> Result<(), VmError> {
+    let interface = sys::Interface::new(INTERFACE).tried(|| "open a socket for the network".into())?;
+    interface.set_address(ADDRESS, NETMASK).tried(|| {
+        format!(
+            "give {INTERFACE} its address; the VM needs a virtio network card, and the image's kernel virtio_net"
+        )
+    })?;
+    interface.up().tried(|| format!("bring {INTERFACE} up"))?;
+    // The driver looks for the carrier some time later, and until then packets are thrown away: a workload's
+    // first connection would take a second. IFF_RUNNING would tell of it only after up to a second, too.
+    let carrier = format!("/sys/class/net/{INTERFACE}/carrier");
+    let deadline = Instant::now() + CARRIER_TIMEOUT;
+    while fs::read(&carrier).tried(|| format!("read {carrier}"))? != b"1\n" {
+        if Instant::now() > deadline {
+            let why = format!("it has no carrier after {CARRIER_TIMEOUT:?}");
+            return Err(VmError { tried: format!("bring {INTERFACE} up"), why });
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    interface.route_by(GATEWAY).tried(|| format!("route by {GATEWAY}"))?;
+    // The image's may be a link to what only a running system makes.
+    match fs::remove_file(RESOLVER) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+    .and_then(|()| fs::write(RESOLVER, format!("nameserver {NAMESERVER}\n")))
+    .tried(|| format!("write {RESOLVER}"))
 }
 
 /// Deletes what is on this one file system. What can't be deleted only stays in memory.

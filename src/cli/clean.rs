@@ -5,7 +5,7 @@ use anyhow::Context;
 use super::{Failure, print};
 use crate::{
     image::Cache,
-    runner,
+    runner::{self, Lock},
     target::{docker, libvirt, native},
 };
 
@@ -28,22 +28,24 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn clean(all: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "what a run leaves belongs to root, and an ordinary user can't even see all of it: run bootrace clean with sudo"
+    );
     let cache = Cache::open(None)?;
-    let alive = if all { Vec::new() } else { runner::Lock::held(&cache.instances_dir())? };
-    let keep =
-        move |name: &str| alive.iter().any(|tag| name.strip_prefix(tag).is_some_and(|n| n.starts_with('-')));
-    let mut removed = Vec::new();
-    let mut failed = false;
+    let keep = move |name: &str| !all && Lock::is_held_for(name);
     let found = [
-        docker::clean(&keep).await,
-        libvirt::clean(keep.clone()).await,
-        native::clean(&keep),
-        runner::clean(&cache.instances_dir(), &keep),
+        docker::clean(keep).await,
+        libvirt::clean(keep).await,
+        libvirt::clean_logs(keep),
+        native::clean(keep),
+        runner::clean(&cache.instances_dir(), keep),
     ];
+    let (mut removed, mut failed) = (Vec::new(), false);
     for result in found {
         match result {
             Ok(names) => removed.extend(names),
-            Err(e) if e.engine_absent() => anstream::eprintln!("nothing to remove there: {e}"),
+            Err(e) if e.absent => anstream::eprintln!("not looked at, since nothing answers there: {e}"),
             Err(e) => {
                 failed = true;
                 anstream::eprintln!("{e}");

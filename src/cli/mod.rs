@@ -5,7 +5,7 @@ use std::io::Write;
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand, builder::Styles};
 
-use crate::scenario;
+use crate::{report::clean_lines, scenario};
 
 pub mod check;
 pub mod clean;
@@ -107,7 +107,7 @@ impl Command {
     /// Does what the command line asks for.
     pub fn run(self) -> Result<(), Failure> {
         match self {
-            Command::Run(options) => run::run(&options).map(|_| ()),
+            Command::Run(options) => run::verdict(&run::run(&options)?),
             Command::Report(options) => report::run(&options),
             Command::Check(options) => check::run(&options),
             Command::List(options) => list::run(&options),
@@ -136,6 +136,9 @@ pub enum Failure {
     /// 128 + signal: ended by Ctrl-C or SIGTERM, everything taken kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
+    /// 128 + signal: ended before anything was measured.
+    #[error("interrupted; nothing had been measured yet")]
+    Stopped { signal: u8 },
 }
 
 impl Failure {
@@ -145,7 +148,7 @@ impl Failure {
             Failure::Usage(_) => 2,
             Failure::Refuted(_) => 3,
             Failure::Undecided(_) => 4,
-            Failure::Interrupted { signal, .. } => 128 + signal,
+            Failure::Interrupted { signal, .. } | Failure::Stopped { signal } => 128 + signal,
         }
     }
 
@@ -164,6 +167,9 @@ impl Failure {
     }
 }
 
+/// As much of a message as anybody reads, in characters.
+const LONGEST_MESSAGE: usize = 8192;
+
 /// Writes an error and its causes, outermost first.
 fn print_error(chain: &[String]) {
     let mut text = String::new();
@@ -173,7 +179,9 @@ fn print_error(chain: &[String]) {
             continue;
         }
         let title = if depth == 0 { "error" } else { "  because" };
-        text.push_str(&format!("{BAD}{title}:{BAD:#} {}\n", message.replace('\n', "\n    ")));
+        // It may hold what a guest or an engine said: nothing that acts on a terminal gets through.
+        let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
+        text.push_str(&format!("{BAD}{title}:{BAD:#} {message}\n"));
     }
     // Nothing is left to be done where standard error is gone.
     let _ = anstream::stderr().write_all(text.as_bytes());

@@ -3,14 +3,13 @@
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     plan::Trial,
-    report,
+    report::{self, clean},
     runner::{Job, Step, Watch},
     sample::{Outcome, Results, Sample},
 };
@@ -43,8 +42,6 @@ impl Progress {
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len}  {msg}  {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
         bar.set_prefix(job.scenario.name.clone());
-        // Redraws four times a second at most: the bar must not compete for the CPU.
-        bar.enable_steady_tick(Duration::from_millis(250));
         Recorder {
             dir: dir.into(),
             bar,
@@ -81,10 +78,15 @@ impl Recorder {
     }
 }
 
+/// What became of a sample, in a line; what a guest said in it is made inert.
 fn words(sample: &Sample) -> String {
     match (sample.outcome, sample.timeline_ns.startup()) {
         (Outcome::Ok, Some(ns)) => format!("{} {:.1} ms", sample.target, ns as f64 / 1e6),
-        _ => format!("{} failed: {}", sample.target, sample.error.as_deref().unwrap_or("no reason is known")),
+        _ => format!(
+            "{} failed: {}",
+            sample.target,
+            clean(sample.error.as_deref().unwrap_or("no reason is known"), 500)
+        ),
     }
 }
 
@@ -97,6 +99,7 @@ impl Watch for Recorder {
             Step::Working => "working",
             Step::Removing => "removing",
         };
+        // Drawn here and nowhere else: a bar that redraws by itself would take CPU from what is measured.
         self.bar.set_position(done as u64);
         self.bar.set_message(format!("round {}: {what} {target}", trial.round + 1));
     }

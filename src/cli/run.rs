@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU8, atomic::Ordering},
 };
@@ -64,10 +65,11 @@ pub struct Finished {
     pub dir: PathBuf,
 }
 
-/// Runs every scenario in turn and writes its results and report.
+/// Runs every scenario in turn and writes its results and report. Whether the samples are good is for
+/// [`verdict`] to say.
 ///
 /// # Errors
-/// A usage error before anything runs; else the first failed run, after all of them ran.
+/// A usage error before anything runs; else what kept a run from its end, at once.
 pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     let scenarios =
         options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
@@ -84,9 +86,14 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
         }
         Ok::<_, Failure>(finished)
     })?;
-    finished.iter().try_for_each(samples_are_good)?;
-    finished.iter().try_for_each(claims_hold)?;
     Ok(finished)
+}
+
+/// # Errors
+/// [`Failure::Run`] when a sample failed or a target has none; else [`Failure::Refuted`] when a claim is.
+pub fn verdict(finished: &[Finished]) -> Result<(), Failure> {
+    finished.iter().try_for_each(samples_are_good)?;
+    finished.iter().try_for_each(claims_hold)
 }
 
 fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
@@ -116,14 +123,14 @@ async fn run_one(
         image = image::ensure(&scenario.image, folder, Forms::of(&scenario.targets), &cache, &log) => {
             image.map_err(super::image::failure)?
         }
-        _ = signals.stop.cancelled() => return Err(signals.failure(&options.out)),
+        _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
     };
     let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
     let results = header(&scenario, &targets, image.info, options.seed);
     let dir = options.out.join(&results.run.id);
     make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
 
-    let lock = runner::Lock::take(&cache.instances_dir(), &results.run.id).map_err(Failure::Run)?;
+    let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances: cache.instances_dir() };
     let mut recorder = progress.record(&dir, &job);
     let results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
@@ -133,7 +140,7 @@ async fn run_one(
     report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
     show(&results, &dir, options)?;
     if results.run.interrupted {
-        return Err(signals.failure(&dir));
+        return Err(Failure::Interrupted { signal: signals.signal(), dir });
     }
     Ok(Finished { results, dir })
 }
@@ -147,6 +154,10 @@ async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
     if needs(Kind::Libvirt) {
         libvirt::connect().await?;
     }
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "a run needs root, to build images, make cgroups and read the memory of engines: run bootrace with sudo"
+    );
     Ok(())
 }
 
@@ -158,7 +169,7 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
         targets.push(match spec.kind {
             Kind::Native => {
                 let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
-                Box::new(Native::new(spec, resources, tree))
+                Box::new(Native::new(spec, resources, network, tree)?)
             }
             Kind::Docker => {
                 let reference = image.docker.clone().ok_or_else(|| missing("Docker image"))?;
@@ -166,7 +177,7 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
             }
             Kind::Libvirt => {
                 let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
-                Box::new(Libvirt::connect(spec, resources, files).await?)
+                Box::new(Libvirt::connect(spec, resources, network, files).await?)
             }
         });
     }
@@ -241,6 +252,15 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
 /// A run with failed samples is a failed run, however good the others are.
 fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let samples = &finished.results.samples;
+    for target in &finished.results.targets {
+        let good =
+            |s: &sample::Sample| s.target == target.name && s.outcome == sample::Outcome::Ok && !s.warmup;
+        if !samples.iter().any(|s| good(s) || !s.warmup && s.outcome != sample::Outcome::Ok) {
+            let error = samples.iter().find(|s| s.target == target.name).and_then(|s| s.error.as_deref());
+            let error = error.unwrap_or("it was never measured");
+            return Err(Failure::Run(anyhow!("there is no sample of {}: {error}", target.name)));
+        }
+    }
     let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
     let Some(first) = bad.first() else { return Ok(()) };
     Err(Failure::Run(anyhow!(
@@ -263,7 +283,7 @@ fn claims_hold(finished: &Finished) -> Result<(), Failure> {
     if refuted.is_empty() { Ok(()) } else { Err(Failure::Refuted(refuted.join("\n"))) }
 }
 
-/// Ctrl-C and SIGTERM: the first ends the run cleanly, the second at once.
+/// Ctrl-C, SIGTERM and a hang-up: the first ends the run cleanly, the second at once.
 struct Signals {
     stop: CancellationToken,
     which: Arc<AtomicU8>,
@@ -272,24 +292,28 @@ struct Signals {
 impl Signals {
     fn watch() -> anyhow::Result<Self> {
         let (stop, which) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
-        for (kind, number) in [(SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)] {
+        for (kind, number) in
+            [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)]
+        {
             let mut signals = signal(kind).context("watching for signals")?;
             let (stop, which) = (stop.clone(), which.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
+                    // Not eprintln, which panics where the terminal is gone.
+                    let mut stderr = std::io::stderr();
                     if which.swap(number, Ordering::Relaxed) != 0 {
-                        anstream::eprintln!("stopped at once; bootrace clean removes what is left");
+                        let _ = writeln!(stderr, "stopped at once; bootrace clean removes what is left");
                         std::process::exit(128 + i32::from(number));
                     }
-                    anstream::eprintln!("stopping: removing what runs (again to stop at once)");
                     stop.cancel();
+                    let _ = writeln!(stderr, "stopping: removing what runs (again to stop at once)");
                 }
             });
         }
         Ok(Signals { stop, which })
     }
 
-    fn failure(&self, dir: &Path) -> Failure {
-        Failure::Interrupted { signal: self.which.load(Ordering::Relaxed), dir: dir.into() }
+    fn signal(&self) -> u8 {
+        self.which.load(Ordering::Relaxed)
     }
 }

@@ -1,9 +1,10 @@
-//! The initramfs of a direct-boot VM: the agent as `/init`, and the modules that it loads. A newc
-//! cpio archive, uncompressed: it is small, and the guest would pay for unpacking it.
+//! The initramfs of a direct-boot VM: the agent as `/init`, and the modules that it loads: `/modules`
+//! always, `/modules-network` only for a scenario with a network. A newc cpio archive, uncompressed: it is
+//! small, and the guest would pay for unpacking it.
 
 use std::io::{self, Write};
 
-/// A module by the name that it has in the archive's `/modules`, in load order.
+/// A module by its name.
 pub(super) struct Module {
     pub name: String,
     pub content: Vec<u8>,
@@ -14,17 +15,24 @@ const EXECUTABLE: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
-/// Writes the archive; the same input gives the same bytes.
-pub(super) fn write(out: &mut impl Write, agent: &[u8], modules: &[Module]) -> io::Result<()> {
+/// Writes the archive, each list of modules in load order; the same input gives the same bytes.
+pub(super) fn write(
+    out: &mut impl Write,
+    agent: &[u8],
+    needed: &[Module],
+    network: &[Module],
+) -> io::Result<()> {
     let mut archive = Archive { out, inode: 0 };
-    for dir in ["dev", "proc", "sys", "newroot", "modules"] {
+    for dir in ["dev", "proc", "sys", "newroot", "modules", "modules-network"] {
         archive.entry(dir, DIRECTORY, (0, 0), &[])?;
     }
     // The kernel opens it before /init could mount anything.
     archive.entry("dev/console", CHARACTER_DEVICE, (5, 1), &[])?;
     archive.entry("init", EXECUTABLE, (0, 0), agent)?;
-    for (number, module) in modules.iter().enumerate() {
-        archive.entry(&format!("modules/{number:02}-{}.ko", module.name), FILE, (0, 0), &module.content)?;
+    for (dir, modules) in [("modules", needed), ("modules-network", network)] {
+        for (number, module) in modules.iter().enumerate() {
+            archive.entry(&format!("{dir}/{number:02}-{}.ko", module.name), FILE, (0, 0), &module.content)?;
+        }
     }
     archive.inode = -1;
     archive.entry("TRAILER!!!", 0, (0, 0), &[])
@@ -101,7 +109,8 @@ mod tests {
     fn archive() -> Vec<u8> {
         let module = |name: &str| Module { name: name.into(), content: name.as_bytes().to_vec() };
         let mut bytes = Vec::new();
-        write(&mut bytes, b"agent", &[module("virtio"), module("virtio_ring")]).unwrap();
+        let needed = [module("virtio"), module("virtio_ring")];
+        write(&mut bytes, b"agent", &needed, &[module("virtio_net")]).unwrap();
         bytes
     }
 
@@ -113,8 +122,10 @@ mod tests {
         assert_eq!(find("dev/console").1, CHARACTER_DEVICE);
         assert_eq!(find("newroot").1, DIRECTORY);
         let modules: Vec<&str> =
-            entries.iter().filter_map(|(name, ..)| name.strip_prefix("modules/")).collect();
-        assert_eq!(modules, ["00-virtio.ko", "01-virtio_ring.ko"]);
+            entries.iter().map(|entry| entry.0.as_str()).filter(|name| name.ends_with(".ko")).collect();
+        let expected =
+            ["modules/00-virtio.ko", "modules/01-virtio_ring.ko", "modules-network/00-virtio_net.ko"];
+        assert_eq!(modules, expected);
     }
 
     #[test]

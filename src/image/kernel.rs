@@ -10,6 +10,8 @@ use super::rootfs::Rootfs;
 
 /// What the agent can't do without: control channel, disk, file system.
 const NEEDED: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_blk", "ext4"];
+/// What it needs besides if the scenario wants a network.
+const NETWORK: &str = "virtio_net";
 /// No kernel's lists are larger, in bytes.
 const MAX_LIST: u64 = 16 << 20;
 
@@ -41,8 +43,16 @@ pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
     }
 }
 
-/// Paths within the tree of the modules that must be loaded, in order; none for what is built in.
-pub(super) fn modules(tree: &Rootfs, kernel: &Kernel) -> Result<Vec<String>, String> {
+/// What must be loaded, in order: paths of modules. Nothing for what is built in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Modules {
+    pub needed: Vec<String>,
+    /// To be loaded after these for a network; empty also if the kernel has no driver for one.
+    pub network: Vec<String>,
+}
+
+/// Paths within the tree of the modules that must be loaded.
+pub(super) fn modules(tree: &Rootfs, kernel: &Kernel) -> Result<Modules, String> {
     let text = |name: &str| tree.read_text(&format!("{}/{name}", kernel.modules), MAX_LIST);
     let read = |name: &str| text(name).map_err(|error| format!("reading {}/{name}: {error}", kernel.modules));
     let optional = |name: &str| match text(name) {
@@ -55,8 +65,11 @@ pub(super) fn modules(tree: &Rootfs, kernel: &Kernel) -> Result<Vec<String>, Str
         softdep: optional("modules.softdep")?,
         alias: optional("modules.alias")?,
     };
-    let order = lists.order(&NEEDED).map_err(|why| format!("{why} (kernel {})", kernel.release))?;
-    Ok(order.into_iter().map(|path| format!("{}/{path}", kernel.modules)).collect())
+    let mut modules = lists.order().map_err(|why| format!("{why} (kernel {})", kernel.release))?;
+    for path in modules.needed.iter_mut().chain(&mut modules.network) {
+        *path = format!("{}/{path}", kernel.modules);
+    }
+    Ok(modules)
 }
 
 /// A module's name as the kernel has it: of `kernel/fs/ext4/ext4.ko.zst` it is `ext4`.
@@ -78,7 +91,8 @@ struct Lists {
 }
 
 impl Lists {
-    fn order(&self, needed: &[&str]) -> Result<Vec<String>, String> {
+    /// Paths as they are in the lists.
+    fn order(&self) -> Result<Modules, String> {
         let mut modules: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
         for line in self.dep.lines() {
             if let Some((path, deps)) = line.split_once(':')
@@ -89,14 +103,20 @@ impl Lists {
         }
         let built_in: BTreeSet<String> = self.builtin.lines().filter_map(name).collect();
         let mut closure = Closure { lists: self, modules, order: Vec::new(), seen: BTreeSet::new() };
-        for &module in needed {
+        for module in NEEDED {
             if closure.modules.contains_key(module) {
                 closure.add(module);
             } else if !built_in.contains(module) {
                 return Err(format!("it has no {module}, neither as a module nor built in"));
             }
         }
-        Ok(closure.order.into_iter().map(str::to_string).collect())
+        let needed = closure.order.len();
+        closure.add(NETWORK);
+        let mut needed_then_network = closure.order.into_iter().map(str::to_string);
+        Ok(Modules {
+            needed: needed_then_network.by_ref().take(needed).collect(),
+            network: needed_then_network.collect(),
+        })
     }
 
     /// What should be loaded before `module` without its symbols being needed, as ext4 wants crc32c.
@@ -182,6 +202,8 @@ mod tests {
                 kernel/drivers/virtio/virtio_ring.ko.xz: kernel/drivers/virtio/virtio.ko.xz\n\
                 kernel/drivers/virtio/virtio_pci.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz\n\
                 kernel/drivers/block/virtio-blk.ko.xz: kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz\n\
+                kernel/drivers/net/virtio_net.ko.xz: kernel/net/core/failover.ko.xz kernel/drivers/virtio/virtio_ring.ko.xz kernel/drivers/virtio/virtio.ko.xz\n\
+                kernel/net/core/failover.ko.xz:\n\
                 kernel/fs/ext4/ext4.ko.xz: kernel/fs/jbd2/jbd2.ko.xz kernel/fs/mbcache.ko.xz\n\
                 kernel/fs/jbd2/jbd2.ko.xz:\n\
                 kernel/fs/mbcache.ko.xz:\n\
@@ -194,10 +216,13 @@ mod tests {
         }
     }
 
+    fn names(paths: &[String]) -> Vec<String> {
+        paths.iter().filter_map(|path| name(path)).collect()
+    }
+
     #[test]
     fn dependencies_come_first_once_each_and_what_is_built_in_is_left_out() {
-        let order = lists().order(&NEEDED).unwrap();
-        let names: Vec<String> = order.iter().filter_map(|path| name(path)).collect();
+        let modules = lists().order().unwrap();
         let expected = [
             "virtio",
             "virtio_ring",
@@ -208,24 +233,31 @@ mod tests {
             "jbd2",
             "ext4",
         ];
-        assert_eq!(names, expected);
+        assert_eq!(names(&modules.needed), expected);
+        assert_eq!(names(&modules.network), ["failover", "virtio_net"]);
+    }
+
+    #[test]
+    fn a_kernel_whose_network_driver_is_built_in_or_missing_has_none_to_load() {
+        let mut lists = lists();
+        lists.dep =
+            lists.dep.lines().filter(|line| !line.contains("virtio_net")).collect::<Vec<_>>().join("\n");
+        assert_eq!(lists.order().unwrap().network, Vec::<String>::new());
     }
 
     #[test]
     fn a_kernel_without_a_needed_driver_is_refused_by_its_name() {
         let mut lists = lists();
         lists.builtin.clear();
-        assert_eq!(
-            lists.order(&NEEDED).unwrap_err(),
-            "it has no virtio_console, neither as a module nor built in"
-        );
+        assert_eq!(lists.order().unwrap_err(), "it has no virtio_console, neither as a module nor built in");
     }
 
     #[test]
     fn a_circle_ends() {
         let mut lists = lists();
-        lists.dep = "a/x.ko: a/y.ko\na/y.ko: a/x.ko\n".into();
-        assert_eq!(lists.order(&["x"]).unwrap(), ["a/y.ko", "a/x.ko"]);
+        lists.dep = "a/ext4.ko: a/y.ko\na/y.ko: a/ext4.ko\n".into();
+        lists.builtin = "virtio_pci.ko\nvirtio_console.ko\nvirtio_blk.ko\n".into();
+        assert_eq!(lists.order().unwrap().needed, ["a/y.ko", "a/ext4.ko"]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{
     job::Job,
     kernel,
     manifest::{Manifest, sum_file},
+    rootfs::Rootfs,
     suite::EPOCH,
     tool::Tool,
     tree::Tree,
@@ -157,16 +158,33 @@ async fn boot_files(job: &Job<'_>, tree: &Tree, dir: &Path) -> Result<(), Error>
     let no_kernel = |why| Error::NoKernel { image: tree.about.source.clone(), why };
     let root = tree.open()?;
     let kernel = kernel::find(&root).map_err(no_kernel)?;
-    let paths = kernel::modules(&root, &kernel).map_err(no_kernel)?;
+    let modules = kernel::modules(&root, &kernel).map_err(no_kernel)?;
 
     let path = dir.join(KERNEL);
     let mut from = root.file(&kernel.image).map_err(Error::io("reading the image's", &kernel.image))?;
     let mut to = File::create_new(&path).map_err(Error::io("creating", &path))?;
     std::io::copy(&mut from, &mut to).map_err(Error::io("writing", &path))?;
 
+    let needed = unpack(job, tree, &root, modules.needed).await?;
+    let network = unpack(job, tree, &root, modules.network).await?;
+    let path = dir.join(INITRAMFS);
+    let write = || {
+        let mut file = BufWriter::new(File::create_new(&path)?);
+        initramfs::write(&mut file, agent::EXECUTABLE, &needed, &network)?;
+        file.into_inner()?;
+        Ok(())
+    };
+    write().map_err(Error::io("writing", &path))
+}
+
+/// Reads modules by their paths in the image.
+async fn unpack(job: &Job<'_>, tree: &Tree, root: &Rootfs, paths: Vec<String>) -> Result<Vec<Module>, Error> {
     let mut modules = Vec::new();
     for path in paths {
-        let name = kernel::name(&path).ok_or_else(|| no_kernel(format!("{path} is no module's name")))?;
+        let name = kernel::name(&path).ok_or_else(|| Error::NoKernel {
+            image: tree.about.source.clone(),
+            why: format!("{path} is no module's name"),
+        })?;
         let compressed = [(".xz", "xz"), (".zst", "zstd"), (".gz", "gzip")];
         let unpacker = compressed.iter().find(|(ending, _)| path.ends_with(ending)).map(|(_, tool)| *tool);
         let content = match unpacker {
@@ -178,14 +196,7 @@ async fn boot_files(job: &Job<'_>, tree: &Tree, dir: &Path) -> Result<(), Error>
         };
         modules.push(Module { name, content });
     }
-    let path = dir.join(INITRAMFS);
-    let write = || {
-        let mut file = BufWriter::new(File::create_new(&path)?);
-        initramfs::write(&mut file, agent::EXECUTABLE, &modules)?;
-        file.into_inner()?;
-        Ok(())
-    };
-    write().map_err(Error::io("writing", &path))
+    Ok(modules)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ mod summary;
 mod table;
 mod text;
 
+pub use text::{clean, clean_lines};
+
 pub use table::table;
 
 /// The raw samples' file in a run's directory.

@@ -1,7 +1,12 @@
 //! Who is alive: a locked file per run, so that `clean` leaves a run alone that goes on.
+//!
+//! Containers, domains and cgroups are the whole host's, so the locks are in one place for the whole host too,
+//! whichever cache a run uses.
 
 use std::{
     fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +14,8 @@ use anyhow::Context;
 
 use crate::target;
 
-const SUFFIX: &str = ".lock";
+/// Gone at the host's next boot, as is all that its files stand for.
+const LOCKS: &str = "/run/bootrace";
 
 /// Held while a run goes on; the kernel lets go of it however the harness ends.
 pub struct Lock {
@@ -20,26 +26,34 @@ pub struct Lock {
 impl Lock {
     /// # Errors
     /// When the file can't be made or is locked: the run's id is not unique then.
-    pub fn take(instances: &Path, run: &str) -> anyhow::Result<Self> {
-        let path = instances.join(super::tag(run) + SUFFIX);
-        let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-        file.try_lock().with_context(|| format!("locking {}: is the same run going on?", path.display()))?;
-        Ok(Lock { path, _file: file })
+    pub fn take(run: &str) -> anyhow::Result<Self> {
+        Lock::take_in(Path::new(LOCKS), run)
     }
 
-    /// The tags of the runs that go on.
-    ///
-    /// # Errors
-    /// When the directory can't be read.
-    pub fn held(instances: &Path) -> anyhow::Result<Vec<String>> {
-        let mut tags = Vec::new();
-        for name in names(instances)? {
-            let Some(tag) = name.strip_suffix(SUFFIX) else { continue };
-            if File::open(instances.join(&name)).is_ok_and(|f| f.try_lock().is_err()) {
-                tags.push(tag.to_owned());
+    fn take_in(locks: &Path, run: &str) -> anyhow::Result<Self> {
+        fs::create_dir_all(locks).with_context(|| format!("making {}", locks.display()))?;
+        let path = locks.join(super::tag(run));
+        loop {
+            let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+            file.try_lock()
+                .with_context(|| format!("locking {}: is the same run going on?", path.display()))?;
+            // Whoever held it before may have removed it in between.
+            let same = |named: fs::Metadata, held: fs::Metadata| named.ino() == held.ino();
+            if fs::metadata(&path).and_then(|named| Ok(same(named, file.metadata()?))).unwrap_or(false) {
+                return Ok(Lock { path, _file: file });
             }
         }
-        Ok(tags)
+    }
+
+    /// Whether the run goes on that an instance (container, domain, cgroup) of this name belongs to.
+    pub fn is_held_for(instance: &str) -> bool {
+        Lock::is_held_in(Path::new(LOCKS), instance)
+    }
+
+    fn is_held_in(locks: &Path, instance: &str) -> bool {
+        let tag = instance.rsplit_once('-').map_or(instance, |(tag, _)| tag);
+        // Shared, so that this very question doesn't keep a run from taking its lock.
+        File::open(locks.join(tag)).is_ok_and(|file| file.try_lock_shared().is_err())
     }
 }
 
@@ -49,30 +63,38 @@ impl Drop for Lock {
     }
 }
 
-fn names(dir: &Path) -> anyhow::Result<Vec<String>> {
-    let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
-    Ok(entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
-}
-
-/// Removes the files of instances and the locks of runs that are no more; gives their names.
+/// Removes the files of instances whose runs are no more; gives their names.
 ///
 /// # Errors
 /// When one can't be removed.
 pub fn clean(instances: &Path, keep: impl Fn(&str) -> bool) -> Result<Vec<String>, target::Error> {
-    let failed = |what: &Path, e: &dyn std::fmt::Display| {
-        target::Error::new(format!("removing {}", what.display()), e)
-    };
+    let failed = |what: &Path, e: io::Error| target::Error::new(format!("removing {}", what.display()), e);
     let mut removed = Vec::new();
-    for name in names(instances).map_err(|e| failed(instances, &e))? {
-        let path = instances.join(&name);
-        let tag = name.strip_suffix(SUFFIX);
-        // A lock is kept as its run's instances are.
-        if !name.starts_with("bootrace-") || keep(&tag.map_or(name.clone(), |tag| format!("{tag}-"))) {
-            continue;
+    for entry in fs::read_dir(instances).map_err(|e| failed(instances, e))?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if name.starts_with("bootrace-") && !keep(&name) {
+            fs::remove_dir_all(&path).map_err(|e| failed(&path, e))?;
+            removed.push(format!("files {}", path.display()));
         }
-        let result = if tag.is_some() { fs::remove_file(&path) } else { fs::remove_dir_all(&path) };
-        result.map_err(|e| failed(&path, &e))?;
-        removed.push(format!("files {}", path.display()));
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_belongs_to_a_run_that_goes_on_as_long_as_its_lock_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = format!("{}-17", super::super::tag("run"));
+        assert!(!Lock::is_held_in(dir.path(), &instance));
+        let lock = Lock::take_in(dir.path(), "run").unwrap();
+        assert!(Lock::is_held_in(dir.path(), &instance));
+        assert!(!Lock::is_held_in(dir.path(), "bootrace-00000000-17"));
+        assert!(Lock::take_in(dir.path(), "run").is_err());
+        drop(lock);
+        assert!(!Lock::is_held_in(dir.path(), &instance));
+        Lock::take_in(dir.path(), "run").unwrap();
+    }
 }

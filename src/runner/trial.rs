@@ -61,8 +61,16 @@ impl From<protocol::FrameError> for Ended {
     }
 }
 
-/// Runs one instance and fills in `sample`; false when it was stopped half-way, and the sample says
-/// nothing. Whatever happens, the instance is removed; what could not be is in the sample's error.
+/// How a trial ended, beside what its sample says.
+#[derive(Debug, Default)]
+pub struct End {
+    /// The user asked to stop half-way: the sample says nothing.
+    pub stopped: bool,
+    /// What could not be removed, and why.
+    pub left_behind: Vec<String>,
+}
+
+/// Runs one instance and fills in `sample`. Whatever happens, the instance and the ticket's directory are removed.
 pub async fn trial(
     target: &dyn Target,
     scenario: &Scenario,
@@ -70,24 +78,27 @@ pub async fn trial(
     sample: &mut Sample,
     stop: &CancellationToken,
     step: &mut (dyn FnMut(Step) + Send),
-) -> bool {
+) -> End {
+    let mut end = End::default();
     let control = match Control::listen(&ticket.socket(), ToAgent::Start(workload(scenario))) {
         Ok(control) => control,
         Err(e) => {
             fail(sample, Ended::Failed(format!("listening at {}: {e}", ticket.socket().display())));
-            return true;
+            remove_dir(ticket, sample, &mut end);
+            return end;
         }
     };
     let mut instance = match target.stage(ticket).await {
         Ok(instance) => instance,
         Err(e) => {
             fail(sample, e.into());
-            return true;
+            remove_dir(ticket, sample, &mut end);
+            return end;
         }
     };
     let mut trial = Trial { scenario, control, stop, requested: Moment::now() };
     let ended = trial.measure(target, instance.as_mut(), sample, step).await;
-    let stopped = matches!(ended, Err(Ended::Stopped));
+    end.stopped = matches!(ended, Err(Ended::Stopped));
     if let Err(mut ended) = ended {
         if let Ended::Failed(text) | Ended::TimedOut(text) = &mut ended
             && let Ok(Some(account)) = timeout(POST_MORTEM, instance.post_mortem()).await
@@ -97,11 +108,25 @@ pub async fn trial(
         fail(sample, ended);
     }
     step(Step::Removing);
-    trial.remove(instance.as_mut(), sample).await;
-    if let Err(e) = instance.unstage().await {
-        fail(sample, e.into());
+    trial.remove(instance.as_mut(), sample, &mut end).await;
+    match instance.unstage().await {
+        Ok(()) => remove_dir(ticket, sample, &mut end),
+        // Its directory stays: something may still be mounted there.
+        Err(e) => left_behind(sample, &mut end, e),
     }
-    !stopped
+    end
+}
+
+fn remove_dir(ticket: &Ticket, sample: &mut Sample, end: &mut End) {
+    if let Err(e) = std::fs::remove_dir_all(&ticket.dir) {
+        left_behind(sample, end, target::Error::new(format!("removing {}", ticket.dir.display()), e));
+    }
+}
+
+fn left_behind(sample: &mut Sample, end: &mut End, error: target::Error) {
+    let text = format!("{error}; it is left behind: bootrace clean removes it");
+    end.left_behind.push(text.clone());
+    fail(sample, Ended::Failed(text));
 }
 
 /// The scenario's workload as the agent is told of it.
@@ -340,7 +365,7 @@ impl Trial<'_> {
 
     /// Stopping -> gone. A first failure is kept in the sample even if the second try succeeds, since
     /// the teardown was not measured then.
-    async fn remove(&self, instance: &mut dyn Instance, sample: &mut Sample) {
+    async fn remove(&self, instance: &mut dyn Instance, sample: &mut Sample, end: &mut End) {
         sample.timeline_ns.stopping = Some(Moment::now().since(self.requested));
         match instance.remove().await {
             Ok(()) => sample.timeline_ns.gone = Some(Moment::now().since(self.requested)),
@@ -348,7 +373,7 @@ impl Trial<'_> {
                 fail(sample, e.into());
                 sleep(Duration::from_secs(1)).await;
                 if let Err(e) = instance.remove().await {
-                    fail(sample, Ended::Failed(format!("{e}; it is left behind: bootrace clean removes it")));
+                    left_behind(sample, end, e);
                 }
             }
         }

@@ -107,7 +107,9 @@ pub struct Workload {
     /// Timed once ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
-    /// Give the instance a network (docker: bridge; libvirt: user-mode NIC). Loopback is always there.
+    /// Gives the instance a network and a resolver: a container Docker's bridge, a VM QEMU's user network, in
+    /// which the host is 10.0.2.2; else they have loopback alone. A bare process has the host's network in any
+    /// case, and by this its resolver configuration.
     #[serde(default)]
     pub network: bool,
 }

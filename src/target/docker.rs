@@ -15,7 +15,7 @@ use bollard::{
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
-use super::{Error, Instance, Target, Ticket};
+use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
     probe::{Scope, process},
     sample,
@@ -32,7 +32,11 @@ pub const LABEL: &str = "bootrace.run";
 pub async fn connect() -> Result<Client, Error> {
     let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
     let tried = format!("connecting to Docker at {host}");
-    let failed = |e: ClientError| Error::new(&tried, explain(&e));
+    let failed = |e: ClientError| {
+        let why = explain(&e);
+        let absent = ["Socket not found", "Connection refused"].iter().any(|sign| why.contains(sign));
+        Error { absent, ..Error::new(&tried, why) }
+    };
     let client = Client::connect_with_defaults().map_err(failed)?;
     client.negotiate_version().await.map_err(failed)
 }
@@ -72,7 +76,7 @@ pub struct Docker {
     image: String,
     resources: Resources,
     network: bool,
-    daemons: Vec<u32>,
+    cpus: Cpus,
     versions: Versions,
 }
 
@@ -115,7 +119,7 @@ impl Docker {
             image,
             resources: resources.clone(),
             network,
-            daemons: process::named(&["dockerd", "containerd"]),
+            cpus: Cpus::choose(resources.cpus)?,
             versions,
         })
     }
@@ -130,6 +134,7 @@ impl Target for Docker {
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
             options: serde_json::json!({
+                "cpus": self.cpus.list(),
                 "network": if self.network { "bridge" } else { "none" },
                 "log_driver": "none",
                 "storage_driver": self.versions.storage,
@@ -144,7 +149,11 @@ impl Target for Docker {
     }
 
     fn daemons(&self) -> Vec<u32> {
-        self.daemons.clone()
+        let engines = process::named(&["dockerd"]);
+        // Others, such as k3s, bring a containerd of their own.
+        let ours = |pid: &u32| process::parent(*pid).is_some_and(|ppid| ppid == 1 || engines.contains(&ppid));
+        let containerd = process::named(&["containerd"]).into_iter().filter(ours);
+        engines.iter().copied().chain(containerd).collect()
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
@@ -153,6 +162,7 @@ impl Target for Docker {
             name: ticket.instance.clone(),
             config: self.config(&ticket.run, ticket.socket()),
             created: false,
+            abandoned: false,
         }))
     }
 }
@@ -171,7 +181,9 @@ impl Docker {
                 memory: Some(memory),
                 // The limit is on memory, swap doesn't widen it.
                 memory_swap: Some(memory),
-                nano_cpus: Some(i64::from(self.resources.cpus) * 1_000_000_000),
+                cpuset_cpus: Some(self.cpus.list()),
+                // The agent is PID 1, whatever the Engine's default is.
+                init: Some(false),
                 log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
                 // The agent ends when its stream does, so a killed harness leaves no container.
                 auto_remove: Some(true),
@@ -187,6 +199,8 @@ struct Container {
     name: String,
     config: ContainerCreateBody,
     created: bool,
+    /// The create call was given up before it was answered, and may still be carried out.
+    abandoned: bool,
 }
 
 #[async_trait]
@@ -196,9 +210,11 @@ impl Instance for Container {
             |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
         // From here on it may exist, also when the call is cancelled or its answer is lost.
-        self.created = true;
+        (self.created, self.abandoned) = (true, true);
         let config = std::mem::take(&mut self.config);
-        self.client.create_container(Some(options), config).await.map_err(|e| failed("creating", &e))?;
+        let created = self.client.create_container(Some(options), config).await;
+        self.abandoned = false;
+        created.map_err(|e| failed("creating", &e))?;
         self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e))
     }
 
@@ -216,6 +232,9 @@ impl Instance for Container {
 
     async fn remove(&mut self) -> Result<(), Error> {
         if self.created {
+            if self.abandoned {
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
             remove(&self.client, &self.name).await?;
             self.created = false;
         }
@@ -234,8 +253,12 @@ async fn remove(client: &Client, name: &str) -> Result<(), Error> {
         Err(e) if status(&e) == Some(409) => {
             let options = WaitContainerOptionsBuilder::new().condition("removed").build();
             match client.wait_container(name, Some(options)).next().await {
-                Some(Err(e)) if status(&e).is_some_and(|s| s != 404) => Err(failed(&e)),
-                _ => Ok(()),
+                Some(Ok(_) | Err(ClientError::DockerContainerWaitError { .. })) => Ok(()),
+                Some(Err(e)) if status(&e) == Some(404) => Ok(()),
+                Some(Err(e)) => Err(failed(&e)),
+                None => {
+                    Err(Error::new(format!("removing container {name}"), "Docker ended its answer early"))
+                }
             }
         }
         Err(e) => Err(failed(&e)),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::task::spawn_blocking;
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 
-use super::{Error, Instance, Target, Ticket};
+use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
     image::VmFiles,
     probe::{Scope, kvm, process},
@@ -65,12 +65,16 @@ async fn blocking<T: Send + 'static>(
 /// When nothing answers there, with the reason and the mend.
 pub async fn connect() -> Result<Connect, Error> {
     let uri = uri();
-    blocking(format!("connecting to libvirt at {uri}"), move || {
+    let connected = blocking(format!("connecting to libvirt at {uri}"), move || {
         // libvirt would print every error to standard error by itself.
         virt::error::clear_error_callback();
         Connect::open(Some(&uri))
     })
-    .await
+    .await;
+    connected.map_err(|e| {
+        let absent = ["No such file", "Connection refused"].iter().any(|sign| e.why.contains(sign));
+        Error { absent, ..e }
+    })
 }
 
 pub struct Libvirt {
@@ -78,18 +82,22 @@ pub struct Libvirt {
     connection: Connect,
     files: VmFiles,
     resources: Resources,
+    network: bool,
     accelerator: Accelerator,
     reason: String,
-    daemons: Vec<u32>,
+    cpus: Cpus,
     versions: (Option<String>, Option<String>),
 }
 
 impl Libvirt {
+    /// `network`: QEMU's user network in place of none.
+    ///
     /// # Errors
     /// When libvirt does not answer, or `accel = "kvm"` is asked for where KVM can't be used.
     pub async fn connect(
         spec: &scenario::Target,
         resources: &Resources,
+        network: bool,
         files: VmFiles,
     ) -> Result<Self, Error> {
         let connection = connect().await?;
@@ -104,9 +112,10 @@ impl Libvirt {
             connection,
             files,
             resources: resources.clone(),
+            network,
             accelerator,
             reason,
-            daemons: process::named(&["libvirtd", "virtqemud", "virtlogd"]),
+            cpus: Cpus::choose(resources.cpus)?,
             versions,
         })
     }
@@ -141,11 +150,13 @@ impl Target for Libvirt {
             accelerator: self.accelerator,
             accelerator_reason: Some(self.reason.clone()),
             options: serde_json::json!({
+                "cpus": self.cpus.list(),
                 "boot": "direct",
                 "uri": uri(),
                 "machine": xml::MACHINE,
                 "cpu_model": xml::cpu_model(self.accelerator),
-                "kernel_command_line": xml::KERNEL_COMMAND_LINE,
+                "network": if self.network { "user" } else { "none" },
+                "kernel_command_line": xml::kernel_command_line(self.network),
             }),
         }
     }
@@ -155,7 +166,7 @@ impl Target for Libvirt {
     }
 
     fn daemons(&self) -> Vec<u32> {
-        self.daemons.clone()
+        process::named(&["libvirtd", "virtqemud", "virtlogd"])
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
@@ -178,6 +189,8 @@ impl Libvirt {
             run: &ticket.run,
             accelerator: self.accelerator,
             resources: &self.resources,
+            cpus: &self.cpus.list(),
+            network: self.network,
             kernel: &self.files.kernel,
             initramfs: &self.files.initramfs,
             disk: &ticket.dir.join(DISK),
@@ -215,7 +228,7 @@ impl Instance for Vm {
     }
 
     async fn post_mortem(&mut self) -> Option<String> {
-        let log = fs::read(format!("/var/log/libvirt/qemu/{}.log", self.name)).ok()?;
+        let log = fs::read(log_of(&self.name)).ok()?;
         let text = String::from_utf8_lossy(&log[log.len().saturating_sub(2048)..]).into_owned();
         let telling =
             |line: &&str| line.contains("qemu-system") || line.contains("KVM") || line.contains("error");
@@ -247,6 +260,25 @@ impl Instance for Vm {
             _ => Ok(()),
         }
     }
+
+    async fn unstage(&mut self) -> Result<(), Error> {
+        remove_log(&self.name).map(drop)
+    }
+}
+
+/// libvirt keeps what each QEMU printed for good; our names never come again.
+fn log_of(name: &str) -> PathBuf {
+    PathBuf::from(format!("/var/log/libvirt/qemu/{name}.log"))
+}
+
+/// True when there was one.
+fn remove_log(name: &str) -> Result<bool, Error> {
+    let log = log_of(name);
+    match fs::remove_file(&log) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::new(format!("removing {}", log.display()), e)),
+    }
 }
 
 /// Destroys every domain that is ours by name and metadata; gives their names.
@@ -267,4 +299,20 @@ pub async fn clean(keep: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<S
         Ok(removed)
     })
     .await
+}
+
+/// Removes the logs of domains of ours that are no more; gives their paths.
+///
+/// # Errors
+/// When one can't be removed.
+pub fn clean_logs(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    for entry in fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
+        if name.starts_with(PREFIX) && !keep(name) && remove_log(name)? {
+            removed.push(format!("log {}", log_of(name).display()));
+        }
+    }
+    Ok(removed)
 }

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::{probe::Scope, sample};
 
@@ -74,6 +75,37 @@ pub trait Instance: Send {
     }
 }
 
+/// The CPUs that an instance is bound to, the same ones on every target: as many as the scenario says, the
+/// highest-numbered that this process may use (the lowest get most interrupts). A quota would not do: for
+/// shorter than its period it lets a program use every CPU of the host, and a VM has its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cpus(Vec<usize>);
+
+impl Cpus {
+    /// # Errors
+    /// When this process may not use that many.
+    pub fn choose(count: u32) -> Result<Self, Error> {
+        let tried = format!("binding the workload to {count} CPUs (resources.cpus)");
+        let allowed = sched_getaffinity(None).map_err(|e| Error::new(&tried, e))?;
+        let mut allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+        let Some(first) = allowed.len().checked_sub(count as usize) else {
+            return Err(Error::new(tried, format!("bootrace may use only {} here", allowed.len())));
+        };
+        Ok(Cpus(allowed.split_off(first)))
+    }
+
+    /// As the kernel, Docker and libvirt write it.
+    pub fn list(&self) -> String {
+        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    fn set(&self) -> CpuSet {
+        let mut set = CpuSet::new();
+        self.0.iter().for_each(|&cpu| set.set(cpu));
+        set
+    }
+}
+
 /// An engine would not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{tried}: {why}")]
@@ -82,15 +114,12 @@ pub struct Error {
     pub tried: String,
     /// Why it failed, and what to do where that is known.
     pub why: String,
+    /// True when nothing was there to be asked: no socket, or nobody who listens at it.
+    pub absent: bool,
 }
 
 impl Error {
     pub fn new(tried: impl Into<String>, why: impl ToString) -> Self {
-        Error { tried: tried.into(), why: why.to_string() }
-    }
-
-    /// True when nothing answered where the engine should be.
-    pub fn engine_absent(&self) -> bool {
-        self.tried.starts_with("connecting to ")
+        Error { tried: tried.into(), why: why.to_string(), absent: false }
     }
 }

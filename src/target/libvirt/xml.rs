@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 use quick_xml::escape::escape;
 
 use crate::{sample::Accelerator, scenario::Resources};
@@ -19,6 +20,23 @@ pub const MACHINE: &str = "virt";
 /// - `cryptomgr.notests`: the kernel's self-tests of its ciphers took 0.3 s of an emulated boot of 2.0 s, and
 ///   no container's start has them.
 pub const KERNEL_COMMAND_LINE: &str = "quiet panic=-1 cryptomgr.notests";
+
+/// With a network the agent is told so, which then sets it up.
+pub fn kernel_command_line(network: bool) -> String {
+    if network {
+        format!("{KERNEL_COMMAND_LINE} {NETWORK_VARIABLE}=user")
+    } else {
+        KERNEL_COMMAND_LINE.into()
+    }
+}
+
+/// QEMU's user network: no bridge, no privileges. Without the ROM, with which firmware would look for
+/// something to boot.
+const NETWORK: &str = "
+    <interface type='user'>
+      <model type='virtio'/>
+      <rom enabled='no'/>
+    </interface>";
 
 /// Without it the kernel of a VM that nobody types into waits for entropy, and so does a workload that asks
 /// for random numbers early. `host-passthrough` has it where the host does.
@@ -41,6 +59,9 @@ pub struct Machine<'a> {
     pub run: &'a str,
     pub accelerator: Accelerator,
     pub resources: &'a Resources,
+    /// The host's CPUs that vCPUs are bound to, as a list.
+    pub cpus: &'a str,
+    pub network: bool,
     pub kernel: &'a Path,
     pub initramfs: &'a Path,
     pub disk: &'a Path,
@@ -50,6 +71,10 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     pub fn to_xml(&self) -> String {
         let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
+        let pin = |vcpu| format!("<vcpupin vcpu='{vcpu}' cpuset='{}'/>", self.cpus);
+        let pins: String = (0..self.resources.cpus).map(pin).collect();
+        // On other architectures ACPI needs a UEFI firmware.
+        let acpi = if cfg!(target_arch = "x86_64") { "<acpi/>" } else { "" };
         let kind = if self.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
         let cpu = match cpu_model(self.accelerator) {
             "host-passthrough" => "<cpu mode='host-passthrough' migratable='off'/>".to_owned(),
@@ -62,14 +87,15 @@ impl Machine<'_> {
   <name>{name}</name>
   <metadata><bootrace:run xmlns:bootrace='{METADATA_URI}'>{run}</bootrace:run></metadata>
   <memory unit='b'>{memory}</memory>
-  <vcpu>{cpus}</vcpu>
+  <vcpu>{count}</vcpu>
+  <cputune>{pins}</cputune>
   <os>
     <type arch='{arch}' machine='{MACHINE}'>hvm</type>
     <kernel>{kernel}</kernel>
     <initrd>{initramfs}</initrd>
-    <cmdline>{KERNEL_COMMAND_LINE}</cmdline>
+    <cmdline>{command_line}</cmdline>
   </os>
-  <features><acpi/></features>
+  <features>{acpi}</features>
   {cpu}
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>destroy</on_reboot>
@@ -85,20 +111,22 @@ impl Machine<'_> {
     <channel type='unix'>
       <source mode='connect' path='{socket}'/>
       <target type='virtio' name='{port}'/>
-    </channel>
+    </channel>{interface}
   </devices>
 </domain>
 ",
             name = escape(self.name),
             run = escape(self.run),
             memory = self.resources.memory.0,
-            cpus = self.resources.cpus,
+            count = self.resources.cpus,
             arch = std::env::consts::ARCH,
             kernel = path(self.kernel),
             initramfs = path(self.initramfs),
             disk = path(self.disk),
             socket = path(self.socket),
-            port = bootrace_agent::protocol::PORT_NAME,
+            port = PORT_NAME,
+            command_line = kernel_command_line(self.network),
+            interface = if self.network { NETWORK } else { "" },
         )
     }
 }
@@ -110,23 +138,34 @@ mod tests {
     use super::*;
     use crate::scenario::Bytes;
 
+    fn machine(text: &str, network: bool) -> String {
+        Machine {
+            name: text,
+            run: text,
+            accelerator: Accelerator::Tcg,
+            resources: &Resources { cpus: 2, memory: Bytes(256 << 20) },
+            cpus: "0,1",
+            network,
+            kernel: Path::new(text),
+            initramfs: Path::new(text),
+            disk: Path::new(text),
+            socket: Path::new(text),
+        }
+        .to_xml()
+    }
+
+    #[test]
+    fn only_with_a_network_is_there_a_nic_and_the_agent_told() {
+        for (network, count) in [(false, 0), (true, 1)] {
+            let xml = machine("plain", network);
+            assert_eq!(xml.matches("<interface type='user'>").count(), count);
+            assert_eq!(xml.matches(" BOOTRACE_NETWORK=user</cmdline>").count(), count);
+        }
+    }
+
     #[test]
     fn hostile_text_stays_text() {
         let hostile = "a'/><x y=\"&\"><!--";
-        let resources = Resources { cpus: 2, memory: Bytes(256 << 20) };
-        let machine = |text: &str| {
-            Machine {
-                name: text,
-                run: text,
-                accelerator: Accelerator::Tcg,
-                resources: &resources,
-                kernel: Path::new(text),
-                initramfs: Path::new(text),
-                disk: Path::new(text),
-                socket: Path::new(text),
-            }
-            .to_xml()
-        };
         let shape = |xml: &str| {
             let mut reader = quick_xml::Reader::from_str(xml);
             let mut tags = Vec::new();
@@ -141,7 +180,7 @@ mod tests {
                 }
             }
         };
-        assert_eq!(shape(&machine(hostile)), shape(&machine("plain")));
-        assert!(!machine(hostile).contains(hostile));
+        assert_eq!(shape(&machine(hostile, true)), shape(&machine("plain", true)));
+        assert!(!machine(hostile, true).contains(hostile));
     }
 }

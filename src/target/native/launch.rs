@@ -21,6 +21,7 @@ use bootrace_agent::protocol::AGENT_PATH;
 use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::Pid,
+    thread::{CpuSet, sched_setaffinity},
 };
 
 /// A thread that is ready to fork. Dropping it waits until the thread has ended: while it lives it is in the
@@ -36,14 +37,16 @@ impl Launcher {
     ///
     /// # Errors
     /// When a cgroup can't be joined.
-    pub fn new(root: &Path, cgroups: &[PathBuf]) -> io::Result<Self> {
+    pub fn new(root: &Path, cgroups: &[PathBuf], cpus: CpuSet) -> io::Result<Self> {
         let (go, wait) = mpsc::channel();
         let (report, launched) = mpsc::channel();
         let (joined, ready) = mpsc::channel();
         let child = Child::new(root, cgroups)?;
         let joins = if child.cgroup.is_some() { Vec::new() } else { cgroups.to_vec() };
         let thread = thread::Builder::new().name("launcher".into()).spawn(move || {
-            let result = joins.iter().try_for_each(|dir| fs::write(dir.join("tasks"), "0"));
+            // The child inherits what this thread has.
+            let joined_all = joins.iter().try_for_each(|dir| fs::write(dir.join("tasks"), "0"));
+            let result = joined_all.and_then(|()| Ok(sched_setaffinity(None, &cpus)?));
             let failed = result.is_err();
             let _ = joined.send(result);
             if !failed && wait.recv().is_ok() {
@@ -159,10 +162,13 @@ mod tests {
     use super::*;
 
     #[test]
-    #[ignore = "needs docker and libvirt: scripts/test runs it"]
+    #[ignore = "needs root (chroot): scripts/test runs it"]
     fn a_root_without_an_agent_is_an_error_and_leaves_no_process() {
         let root = tempfile::tempdir().unwrap();
-        let error = Launcher::new(root.path(), &[]).unwrap().launch().unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let cpus = rustix::thread::sched_getaffinity(None).unwrap();
+        let launcher = Launcher::new(root.path(), &[], cpus).unwrap();
+        assert_eq!(launcher.launch().unwrap_err().kind(), io::ErrorKind::NotFound);
+        let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        assert_eq!(children, "");
     }
 }
