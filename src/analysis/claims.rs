@@ -156,7 +156,8 @@ mod tests {
         };
         let mut undecidable = Vec::new();
         for metric in Metric::ALL {
-            let Some(scenario) = ["1s", "1MiB"].iter().find_map(|bound| scenario(metric.name(), bound)) else {
+            let Some(scenario) = ["1s", "1MiB"].iter().find_map(|bound| scenario(metric.name(), bound))
+            else {
                 undecidable.push(metric.name());
                 continue;
             };

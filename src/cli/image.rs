@@ -168,10 +168,11 @@ fn age(text: &str) -> Result<SignedDuration, String> {
     Ok(SignedDuration::from_hours(number * hours))
 }
 
-/// What the scenario has wrong is a usage error; all else made the command fail.
+/// What the scenario has wrong is a usage error; all else but a signal made the command fail.
 pub(super) fn failure(error: Error) -> Failure {
     match error {
         Error::Scenario(_) => Failure::Usage(error.into()),
+        Error::Signalled { signal } => Failure::Stopped { signal },
         _ => Failure::Run(error.into()),
     }
 }

@@ -111,7 +111,9 @@ pub(super) async fn choose(
 pub fn forget_failure(spec: &scenario::Image, base_dir: &Path, cache: &Cache) -> Result<(), Error> {
     let note = cache.choice(&Definition::first(spec, base_dir)?.key());
     match std::fs::remove_file(&note) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", &note)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("removing", &note)(error))
+        }
         _ => Ok(()),
     }
 }

@@ -34,6 +34,9 @@ pub enum Error {
     Cache { dir: PathBuf, why: String },
     #[error("interrupted: nothing half-made is kept")]
     Interrupted,
+    /// By a signal to this process.
+    #[error("interrupted: nothing half-made is kept")]
+    Signalled { signal: u8 },
 }
 
 impl Error {

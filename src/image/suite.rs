@@ -151,7 +151,9 @@ fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
         return Ok(());
     }
     // Without the tables mmdebstrap has older ones of its own.
-    let Ok(table) = std::fs::read_to_string(tables.join(format!("{distribution}.csv"))) else { return Ok(()) };
+    let Ok(table) = std::fs::read_to_string(tables.join(format!("{distribution}.csv"))) else {
+        return Ok(());
+    };
     let mut lines = table.lines().map(|line| line.split(','));
     let column = lines.next().and_then(|mut header| header.position(|name| name == "series"));
     let Some(column) = column else { return Ok(()) };
@@ -242,12 +244,21 @@ mod tests {
     fn only_an_archive_that_cannot_be_had_means_another_one() {
         let about = |output: &str| explain(&noble(), "ended with exit code 25", output).about_the_source();
         for (output, found_out) in [
-            ("E: Failed to fetch http://x/InRelease  Could not connect to x:80 (1.2.3.4)", Some(FoundOut::There)),
-            ("E: The repository 'http://x noble Release' does not have a Release file.", Some(FoundOut::There)),
+            (
+                "E: Failed to fetch http://x/InRelease  Could not connect to x:80 (1.2.3.4)",
+                Some(FoundOut::There),
+            ),
+            (
+                "E: The repository 'http://x noble Release' does not have a Release file.",
+                Some(FoundOut::There),
+            ),
             ("E: The repository 'http://x noble InRelease' is not signed.", Some(FoundOut::Here)),
             ("E: Failed to fetch http://x/a.deb  write (28: No space left on device)", None),
             ("E: Unable to locate package redis-sever", None),
-            ("dpkg: error processing package x (--configure): | E: Sub-process /usr/bin/dpkg returned an error code (1)", None),
+            (
+                "dpkg: error processing package x (--configure): | E: Sub-process /usr/bin/dpkg returned an error code (1)",
+                None,
+            ),
             ("it said nothing", None),
         ] {
             assert_eq!(about(output), found_out, "{output}");
@@ -265,8 +276,10 @@ mod tests {
         let tables = tempfile::tempdir().unwrap();
         let known = |suite: Suite| known(&suite, tables.path());
         assert_eq!(known(noble()), Ok(()));
-        std::fs::write(tables.path().join("ubuntu.csv"), "version,codename,series\n22.04,J J,jammy\n").unwrap();
-        std::fs::write(tables.path().join("debian.csv"), "version,codename,series\n12,Bookworm,bookworm\n").unwrap();
+        std::fs::write(tables.path().join("ubuntu.csv"), "version,codename,series\n22.04,J J,jammy\n")
+            .unwrap();
+        std::fs::write(tables.path().join("debian.csv"), "version,codename,series\n12,Bookworm,bookworm\n")
+            .unwrap();
         assert_eq!(
             known(noble()).unwrap_err(),
             "mmdebstrap on this host does not know ubuntu's noble: upgrade the package distro-info-data, or give \
@@ -274,7 +287,8 @@ mod tests {
         );
         assert_eq!(known(Suite { name: "jammy".into(), ..noble() }), Ok(()));
         assert_eq!(known(Suite { mirror: Some("http://127.0.0.1/ubuntu".into()), ..noble() }), Ok(()));
-        let debian = |name: &str| known(Suite { distribution: Distribution::Debian, name: name.into(), ..noble() });
+        let debian =
+            |name: &str| known(Suite { distribution: Distribution::Debian, name: name.into(), ..noble() });
         assert_eq!((debian("bookworm"), debian("stable"), debian("sid")), (Ok(()), Ok(()), Ok(())));
         assert!(debian("jammy").is_err());
     }
