@@ -70,7 +70,7 @@ pub(super) async fn choose(
 ) -> Result<(Base, Option<String>), Error> {
     let first = Definition::first(spec, base_dir)?;
     let Some(second) = Definition::fallback(spec)? else {
-        return Ok((ensure(job, first).await?, None));
+        return Ok((Box::pin(ensure(job, first)).await?, None));
     };
     if let Some(base) = find(job, &first).await? {
         return Ok((base, None));
@@ -88,7 +88,7 @@ pub(super) async fn choose(
                 ));
                 return Ok((base, Some(reason)));
             }
-            ensure(job, first.clone()).await
+            Box::pin(ensure(job, first.clone())).await
         }
         Err(error) => Err(error),
     };
@@ -99,7 +99,7 @@ pub(super) async fn choose(
     let Some(found_out) = error.about_the_source() else { return Err(error) };
     let reason = tame(&error.to_string(), 1000);
     job.say(format!("using {second_name} in its place: {reason}"));
-    let base = ensure(job, second).await?;
+    let base = Box::pin(ensure(job, second)).await?;
     if found_out == FoundOut::There {
         let until = Timestamp::now() + PATIENCE;
         write_json(&note, &Choice { asked: first.source.to_string(), reason: reason.clone(), until })?;

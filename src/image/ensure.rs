@@ -35,8 +35,8 @@ pub async fn ensure(
     log: &dyn Fn(&str),
 ) -> Result<Image, Error> {
     let job = Job { cache, log, cancel: CancellationToken::new() };
-    let work = work(&job, spec, base_dir, forms);
-    tokio::pin!(work);
+    // On the heap: all that building takes, which a caller's future and stack should not hold.
+    let mut work = Box::pin(work(&job, spec, base_dir, forms));
     tokio::select! {
         image = &mut work => image,
         signal = interrupted() => {
