@@ -132,13 +132,17 @@ fn mmdebstrap(suite: &Suite, packages: &[String], temp: &Path, memory: Option<u6
     }
     tool = tool.args([suite.name.as_str(), "-"]);
     match &suite.mirror {
-        // A path of this host is none within the root file system, where mmdebstrap has apt run: `copy` reads it
-        // from outside.
-        Some(mirror) => match mirror.strip_prefix("file:") {
-            Some(path) => tool.arg(format!("copy:{path}")),
-            None => tool.arg(mirror),
-        },
+        Some(mirror) => tool.arg(mirror_for_apt(mirror)),
         None => tool,
+    }
+}
+
+/// mmdebstrap refuses `file:`, since a path of this host is none within the root file system; `copy:` reads the same
+/// from outside.
+fn mirror_for_apt(mirror: &str) -> String {
+    match mirror.strip_prefix("file:") {
+        Some(path) => format!("copy:{path}"),
+        None => mirror.into(),
     }
 }
 
@@ -291,6 +295,12 @@ mod tests {
             |name: &str| known(Suite { distribution: Distribution::Debian, name: name.into(), ..noble() });
         assert_eq!((debian("bookworm"), debian("stable"), debian("sid")), (Ok(()), Ok(()), Ok(())));
         assert!(debian("jammy").is_err());
+    }
+
+    #[test]
+    fn a_mirror_on_this_host_is_one_that_mmdebstrap_takes() {
+        assert_eq!(mirror_for_apt("file:///srv/mirror"), "copy:///srv/mirror");
+        assert_eq!(mirror_for_apt("http://127.0.0.1/ubuntu"), "http://127.0.0.1/ubuntu");
     }
 
     #[test]

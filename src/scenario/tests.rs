@@ -388,6 +388,14 @@ fn targets_have_names_of_their_own_and_options_of_their_kind() {
 }
 
 #[test]
+fn packages_cannot_be_added_to_a_tarball() {
+    assert_eq!(
+        wrong("[image]\ntarball = 'root.tar'\npackages = ['redis']\n"),
+        "x.toml:7:12: image.packages: packages can't be added to a tarball: put them into it, or use suite or registry"
+    );
+}
+
+#[test]
 fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
     let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.daemons, cpu.startup, cpu.work, cpu.work_host";
     let claim = |metric: &str, target: &str, bound: &str| {
