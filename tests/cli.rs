@@ -11,7 +11,7 @@ use std::{
 fn bootrace(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
     command.args(args);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST"] {
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST", "LIBVIRT_DEFAULT_URI"] {
         command.env_remove(name);
     }
     command
@@ -156,7 +156,28 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     let text = out(&output);
     assert!(text.contains("\n  redis "), "{text}");
     assert!(
-        text.contains("\n  docker   can't run: connecting to /no/such.sock: No such file or directory (os error 2): install docker.io, start dockerd"),
+        text.contains(
+            "\n  docker   can't run: connecting to Docker at unix:///no/such.sock: Socket not found: "
+        ) && text.contains("is Docker installed and running? scripts/setup installs and starts it"),
+        "{text}"
+    );
+}
+
+#[test]
+fn list_asks_the_engines_that_a_run_would_use_and_does_not_wait_for_one_that_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("hangs.sock");
+    let _never_answers = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let output = bootrace(&["list"])
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .env("LIBVIRT_DEFAULT_URI", "test+nonsense:///nothing")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    assert!(text.contains("\n  docker   can't run: Docker has not answered for 2 s"), "{text}");
+    assert!(
+        text.contains("\n  libvirt  can't run: connecting to libvirt at test+nonsense:///nothing: "),
         "{text}"
     );
 }

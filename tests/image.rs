@@ -496,5 +496,45 @@ async fn a_mirror_that_does_not_answer_means_the_fallback_which_is_said_each_tim
     let again = fixture.ensure(&spec, ALL).await.unwrap();
     assert_eq!(again.info, image.info);
     let said = fixture.said();
-    assert!(said.len() == 1 && said[0].starts_with("using debian/bookworm in its place"), "{said:?}");
+    assert!(
+        said.len() == 1
+            && said[0].starts_with("using debian/bookworm in its place until ")
+            && said[0].contains(" UTC, or bootrace image build --refresh: ubuntu/noble"),
+        "{said:?}"
+    );
+    image::forget_failure(&spec, fixture.dir.path(), &fixture.cache).unwrap();
+    fixture.ensure(&spec, TREE).await.unwrap();
+    assert!(
+        fixture.said()[0].starts_with("making the root file system: ubuntu/noble"),
+        "it was not asked again"
+    );
+
+    // What is missing on this host is looked for each time.
+    let notes = fixture.in_cache("choices");
+    let keyless = scenario::Image { keyring: Some("no-such.gpg".into()), mirror: None, ..spec };
+    let image = fixture.ensure(&keyless, TREE).await.unwrap();
+    assert!(image.info.fallback_reason.unwrap().contains("no-such.gpg is not there"));
+    let said = fixture.said();
+    assert!(said.len() == 1 && said[0].starts_with("using debian/bookworm in its place: "), "{said:?}");
+    assert_eq!(fixture.in_cache("choices"), notes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, mmdebstrap and a Debian mirror: scripts/test runs it"]
+async fn a_misspelt_package_is_reported_and_no_fallback_hides_it() {
+    let fixture = Fixture::new();
+    let spec = scenario::Image {
+        suite: Some("debian/bookworm".into()),
+        fallback: Some("debian/trixie".into()),
+        packages: vec!["redis-sever".into()],
+        ..scenario::Image::default()
+    };
+    let error = fixture.ensure(&spec, TREE).await.unwrap_err();
+    assert!(matches!(error, Error::Scenario(_)), "{error:?}");
+    let error = error.to_string();
+    assert!(error.starts_with("[image] packages: debian/bookworm does not have all of them"), "{error}");
+    assert!(error.contains("Unable to locate package redis-sever"), "{error}");
+    let said = fixture.said();
+    assert!(!said.iter().any(|line| line.contains("trixie")), "{said:?}");
+    assert_eq!(fixture.in_cache("choices"), [] as [PathBuf; 0]);
 }

@@ -146,6 +146,30 @@ mod tests {
     }
 
     #[test]
+    fn a_run_can_decide_every_claim_that_a_scenario_may_make() {
+        let scenario = |metric: &str, bound: &str| {
+            let text = format!(
+                "name = 'x'\n[workload]\ncommand = ['true']\nready = {{ exit = 0 }}\nwork = {{ command = ['true'] }}\n\
+                 [[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = 'docker'\nat_most = '{bound}'\n"
+            );
+            crate::scenario::Scenario::parse(&text, "x.toml").ok()
+        };
+        let mut undecidable = Vec::new();
+        for metric in Metric::ALL {
+            let Some(scenario) = ["1s", "1MiB"].iter().find_map(|bound| scenario(metric.name(), bound))
+            else {
+                undecidable.push(metric.name());
+                continue;
+            };
+            let mut target = docker(Some(Interval { low: 1.0, high: 2.0, coverage: 0.998 }));
+            target.figures[0].metric = metric;
+            let judged = judge_one(&scenario.to_json()["claim"][0], &[target]);
+            assert_eq!(judged.verdict, Verdict::Supported, "{}: {}", metric.name(), judged.why);
+        }
+        assert_eq!(undecidable, ["cpu.idle"]);
+    }
+
+    #[test]
     fn what_cannot_be_judged_is_undecided_and_says_why() {
         let (v, why) = verdict(json!({"at_most": "2MiB"}), 1.0, 2.0);
         assert_eq!((v, why.as_str()), (Verdict::Undecided, "the bound 2MiB has not the metric's unit"));

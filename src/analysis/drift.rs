@@ -1,9 +1,13 @@
 //! Did values drift over a run? Mann-Kendall's test for a trend, with Theil and Sen's slope.
 //!
 //! The null distribution of Kendall's S is exact, by counting permutations by their inversions:
-//! Mann 1945; Kendall, *Rank Correlation Methods*, 4th ed. 1970; Sen 1968.
+//! Mann 1945; Kendall, *Rank Correlation Methods*, 4th ed. 1970; Sen 1968. Beyond [`EXACT`] values it is taken as
+//! normal, with Kendall's variance and correction for continuity (his chapter 4).
 
-use super::median;
+use super::{median, unpaired::erfc};
+
+/// Up to so many values p is exact; the exact distribution takes O(n^3).
+pub const EXACT: usize = 200;
 
 /// How values moved from the first sample to the last.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -41,6 +45,17 @@ pub fn drift(values: &[f64]) -> Option<Drift> {
 
 /// P(|S| >= s) for n values in random order. S = pairs - 2 * inversions.
 fn kendall_p(n: usize, s: u64) -> f64 {
+    if n <= EXACT { exact_p(n, s) } else { normal_p(n, s) }
+}
+
+/// As [`kendall_p`], S taken as normal: mean 0, variance n (n - 1) (2n + 5) / 18. S moves in steps of two.
+fn normal_p(n: usize, s: u64) -> f64 {
+    let (n, s) = (n as f64, s as f64);
+    let deviation = (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();
+    erfc((s - 1.0).max(0.0) / deviation / std::f64::consts::SQRT_2)
+}
+
+fn exact_p(n: usize, s: u64) -> f64 {
     let pairs = n * (n - 1) / 2;
     let mut chance = vec![0.0; pairs + 1];
     chance[0] = 1.0;
@@ -75,6 +90,19 @@ mod tests {
         assert!((d.share - 9.0 / 5.5).abs() < 1e-12);
         let y = [5.0, 4.0, 6.0, 7.0, 3.0, 9.0, 8.0, 10.0];
         assert!((drift(&y).unwrap().p - 0.06101190476190476).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_normal_approximation_agrees_with_the_exact_p_where_it_takes_over() {
+        for n in [EXACT - 1, EXACT, EXACT + 1] {
+            let deviation = ((n * (n - 1) * (2 * n + 5)) as f64 / 18.0).sqrt();
+            for deviations in [0.5, 1.0, 2.0, 2.576, 3.0] {
+                // S has the parity of the number of pairs.
+                let s = (deviations * deviation) as u64 / 2 * 2 + (n * (n - 1) / 2 % 2) as u64;
+                let (exact, normal) = (exact_p(n, s), normal_p(n, s));
+                assert!((exact - normal).abs() < 1e-3, "n = {n}, S = {s}: {exact} against {normal}");
+            }
+        }
     }
 
     #[test]

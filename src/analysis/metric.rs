@@ -1,17 +1,10 @@
 //! The figures that are compared, by their published names.
 
-use crate::sample::{Outcome, Sample};
-
-/// What a number of a metric counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// ns.
-    Time,
-    /// Bytes.
-    Size,
-    /// Of one core: 0.01 is 1 %.
-    Share,
-}
+pub use crate::scenario::Unit;
+use crate::{
+    sample::{Outcome, Sample},
+    scenario,
+};
 
 /// One figure of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -93,18 +86,7 @@ impl Metric {
     }
 
     pub fn unit(self) -> Unit {
-        match self {
-            Metric::Startup
-            | Metric::Engine
-            | Metric::Boot
-            | Metric::Launch
-            | Metric::Teardown
-            | Metric::CpuStartup
-            | Metric::CpuWork
-            | Metric::CpuWorkHost => Unit::Time,
-            Metric::CpuIdle => Unit::Share,
-            _ => Unit::Size,
-        }
+        scenario::unit_of(self.name()).expect("the list of metrics is the scenario's: a test compares them")
     }
 
     /// The sample's own value in the metric's unit; `None` where the target can't give it. Overhead
@@ -150,5 +132,10 @@ mod tests {
             assert_eq!(Metric::from_name(metric.name()), Some(metric));
         }
         assert_eq!(Metric::from_name("startup.nothing"), None);
+    }
+
+    #[test]
+    fn metrics_are_those_that_scenarios_know() {
+        assert_eq!(Metric::ALL.map(Metric::name), scenario::METRICS.map(|(name, _)| name));
     }
 }

@@ -158,7 +158,7 @@ fn normal_p(m: usize, n: usize, off: f64, ties: f64) -> f64 {
 }
 
 /// Complementary error function, relative error below 1.2e-7: Press et al., *Numerical Recipes*, 3rd ed. 2007, 6.2.2.
-fn erfc(x: f64) -> f64 {
+pub(super) fn erfc(x: f64) -> f64 {
     const TERMS: [f64; 10] = [
         -1.26551223,
         1.00002368,

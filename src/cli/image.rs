@@ -23,6 +23,9 @@ pub enum Action {
         /// Scenario files, or names of shipped scenarios.
         #[arg(value_name = "SCENARIO|NAME", default_value = "quickstart")]
         scenarios: Vec<String>,
+        /// Ask again the archives that did not answer within the last day, whose fallback is used since.
+        #[arg(long)]
+        refresh: bool,
     },
     /// List what is there.
     List {
@@ -48,7 +51,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let cache = Cache::open(None).map_err(failure)?;
     runtime.block_on(async {
         match &options.action {
-            Action::Build { scenarios } => build(&cache, scenarios).await,
+            Action::Build { scenarios, refresh } => build(&cache, scenarios, *refresh).await,
             Action::List { verify } => list(&cache, *verify).await,
             Action::Prune { all, unused } => {
                 let what = match (all, unused) {
@@ -62,9 +65,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     })
 }
 
-async fn build(cache: &Cache, scenarios: &[String]) -> Result<(), Failure> {
+async fn build(cache: &Cache, scenarios: &[String], refresh: bool) -> Result<(), Failure> {
     for name in scenarios {
         let (scenario, base_dir) = scenario::find(name).map_err(|error| Failure::Usage(error.into()))?;
+        if refresh {
+            image::forget_failure(&scenario.image, &base_dir, cache).map_err(failure)?;
+        }
         let log = |line: &str| anstream::eprintln!("{}: {line}", scenario.name);
         let forms = Forms::of(&scenario.targets);
         let image = image::ensure(&scenario.image, &base_dir, forms, cache, &log).await.map_err(failure)?;
@@ -162,10 +168,11 @@ fn age(text: &str) -> Result<SignedDuration, String> {
     Ok(SignedDuration::from_hours(number * hours))
 }
 
-/// What the scenario has wrong is a usage error; all else made the command fail.
+/// What the scenario has wrong is a usage error; all else but a signal made the command fail.
 pub(super) fn failure(error: Error) -> Failure {
     match error {
         Error::Scenario(_) => Failure::Usage(error.into()),
+        Error::Signalled { signal } => Failure::Stopped { signal },
         _ => Failure::Run(error.into()),
     }
 }

@@ -1,11 +1,24 @@
 //! `bootrace list`: what is there to run, and where it can run on this host.
 
-use std::{fmt::Write, io, os::unix::net::UnixStream, path::Path};
+use std::{
+    fmt::{Display, Write},
+    path::Path,
+    time::Duration,
+};
 
+use anyhow::Context;
 use serde::Serialize;
+use tokio::task::JoinError;
 
 use super::{BAD, Failure, GOOD, HEADING, print};
-use crate::scenario::{self, Kind};
+use crate::{
+    probe::kvm,
+    scenario::{self, Kind},
+    target::{docker, libvirt},
+};
+
+/// How long an engine may take for each answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -16,10 +29,14 @@ pub struct Options {
 
 /// Prints scenarios and targets. A target that can't run is no failure.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let listing = Listing {
         scenarios: scenario::names().into_iter().map(Entry::new).collect(),
-        targets: Kind::ALL.map(Host::new).into(),
+        targets: runtime.block_on(futures_util::future::join_all(Kind::ALL.map(Host::new))),
     };
+    // Without waiting for a call that hangs.
+    runtime.shutdown_background();
     print(&if options.json { listing.json() } else { listing.text() })
 }
 
@@ -70,11 +87,11 @@ struct Host {
 }
 
 impl Host {
-    fn new(kind: Kind) -> Self {
+    async fn new(kind: Kind) -> Self {
         let found = match kind {
             Kind::Native => native(),
-            Kind::Docker => docker(),
-            Kind::Libvirt => libvirt(),
+            Kind::Docker => docker().await,
+            Kind::Libvirt => libvirt().await,
         };
         let can_run = found.is_ok();
         Host { kind, can_run, reason: found.unwrap_or_else(|reason| reason) }
@@ -93,46 +110,47 @@ fn native() -> Result<String, String> {
     }
 }
 
-fn docker() -> Result<String, String> {
-    let mend = "install docker.io, start dockerd (systemctl start docker)";
-    let socket = match std::env::var("DOCKER_HOST") {
-        Err(_) => "/var/run/docker.sock".to_string(),
-        Ok(host) => match host.strip_prefix("unix://") {
-            Some(path) => path.to_string(),
-            None => {
-                return Err(format!(
-                    "DOCKER_HOST is {host:?}, which is not on this host: unset it, or give unix:///PATH"
-                ));
-            }
-        },
+async fn docker() -> Result<String, String> {
+    let client = in_time(docker::connect(), "Docker").await?;
+    let version = in_time(client.version(), "Docker").await?;
+    Ok(version.version.map_or("it answers".into(), |version| format!("Docker {version}")))
+}
+
+async fn libvirt() -> Result<String, String> {
+    let connection = in_time(libvirt::connect(), "libvirt").await?;
+    let versions = blocking(move || {
+        // major * 1,000,000 + minor * 1,000 + release
+        let read = |v: u32| format!("{}.{}.{}", v / 1_000_000, v / 1_000 % 1_000, v % 1_000);
+        let named = [("libvirt", connection.lib_version()), ("QEMU", connection.hyp_version())];
+        let known = named.into_iter().filter_map(|(name, v)| Some(format!("{name} {}", read(v.ok()?))));
+        known.collect::<Vec<_>>().join(", ")
+    });
+    let (versions, verdict) = tokio::join!(in_time(versions, "libvirt"), blocking(kvm::probe));
+    let verdict = verdict.map_err(|error| format!("probing KVM: {error}"))?;
+    let accelerator = match verdict {
+        kvm::Verdict::Hardware { .. } => "KVM",
+        _ => "TCG (emulated)",
     };
-    answers(&[&socket], mend, "docker")
+    Ok(format!("{}; accelerator {accelerator}: {verdict}", versions?))
 }
 
-fn libvirt() -> Result<String, String> {
-    let mend = "install libvirt-daemon-system, start libvirtd (systemctl start libvirtd)";
-    answers(&["/var/run/libvirt/libvirt-sock", "/var/run/libvirt/virtqemud-sock"], mend, "libvirt")
-}
-
-/// Whether someone listens on one of these sockets; `mend` for when no one does, `group` for when
-/// the user may not connect.
-fn answers(sockets: &[&str], mend: &str, group: &str) -> Result<String, String> {
-    let mut reasons = Vec::new();
-    for socket in sockets {
-        match UnixStream::connect(socket) {
-            Ok(_) => return Ok(format!("{socket} answers")),
-            Err(error) => {
-                let mend = match error.kind() {
-                    io::ErrorKind::PermissionDenied => format!("join the group {group}, or use sudo"),
-                    _ => mend.to_string(),
-                };
-                reasons.push((error.kind(), format!("connecting to {socket}: {error}: {mend}")));
-            }
-        }
+/// An engine that hangs must not hang the list.
+async fn in_time<T, E: Display>(
+    asking: impl Future<Output = Result<T, E>>,
+    engine: &str,
+) -> Result<T, String> {
+    match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!(
+            "{engine} has not answered for {} s: does it hang? scripts/setup starts it",
+            PATIENCE.as_secs()
+        )),
     }
-    // A socket that is there says more than one that is not.
-    reasons.sort_by_key(|(kind, _)| *kind == io::ErrorKind::NotFound);
-    Err(reasons.into_iter().next().map_or_else(|| mend.to_string(), |(_, reason)| reason))
+}
+
+/// For calls that block.
+async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    tokio::task::spawn_blocking(call).await
 }
 
 impl Listing {

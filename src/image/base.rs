@@ -1,8 +1,8 @@
 //! The root file system as its source gives it, before the agent is added: `base.tar`.
 //!
 //! Cached by its definition, apart from the images made of it, so that a new agent does not mean
-//! a new build. When the first choice can't be had the fallback takes its place, and for a day the
-//! first choice isn't tried again.
+//! a new build. When the first choice can't be had the fallback takes its place, and for a day an
+//! archive that did not answer isn't asked again.
 
 use std::{path::Path, time::Instant};
 
@@ -10,9 +10,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cache::open_up,
+    cache::{Cache, open_up},
     definition::{Definition, Source},
-    error::{Error, tame},
+    error::{Error, FoundOut, tame},
     job::Job,
     lock::Lock,
     manifest::{Manifest, Sum, read_json, sum_file, write_json},
@@ -41,12 +41,12 @@ pub(super) struct Base {
     _in_use: Lock,
 }
 
-/// Why the first choice is not tried.
+/// Why the first choice is not tried, and until when.
 #[derive(Debug, Serialize, Deserialize)]
 struct Choice {
     asked: String,
     reason: String,
-    at: Timestamp,
+    until: Timestamp,
 }
 
 impl Base {
@@ -70,36 +70,59 @@ pub(super) async fn choose(
 ) -> Result<(Base, Option<String>), Error> {
     let first = Definition::first(spec, base_dir)?;
     let Some(second) = Definition::fallback(spec)? else {
-        return Ok((ensure(job, first).await?, None));
+        return Ok((Box::pin(ensure(job, first)).await?, None));
     };
-    let note = job.cache.choice(&first.key());
-    let report = |reason: &str| job.say(format!("using {} in its place: {reason}", second.source));
-    if find(job, &first).await?.is_none()
-        && let Some(choice) = read_json::<Choice>(&note).filter(Choice::is_fresh)
-        && let Some(base) = find(job, &second).await?
-    {
-        report(&choice.reason);
-        return Ok((base, Some(choice.reason)));
+    if let Some(base) = find(job, &first).await? {
+        return Ok((base, None));
     }
-    match ensure(job, first.clone()).await {
-        Ok(base) => Ok((base, None)),
-        Err(error) if error.is_about_the_source() => {
-            let reason = tame(&error.to_string(), 1000);
-            report(&reason);
-            let base = ensure(job, second.clone()).await?;
-            let choice = Choice { asked: first.source.to_string(), reason, at: Timestamp::now() };
-            write_json(&note, &choice)?;
-            Ok((base, Some(choice.reason)))
+    let note = job.cache.choice(&first.key());
+    let second_name = second.source.to_string();
+    let tried = match first.check() {
+        Ok(()) => {
+            if let Some(Choice { reason, until, .. }) = read_json(&note).filter(Choice::is_fresh)
+                && let Some(base) = find(job, &second).await?
+            {
+                job.say(format!(
+                    "using {second_name} in its place until {}, or bootrace image build --refresh: {reason}",
+                    until.strftime("%Y-%m-%d %H:%M UTC")
+                ));
+                return Ok((base, Some(reason)));
+            }
+            Box::pin(ensure(job, first.clone())).await
         }
         Err(error) => Err(error),
+    };
+    let error = match tried {
+        Ok(base) => return Ok((base, None)),
+        Err(error) => error,
+    };
+    let Some(found_out) = error.about_the_source() else { return Err(error) };
+    let reason = tame(&error.to_string(), 1000);
+    job.say(format!("using {second_name} in its place: {reason}"));
+    let base = Box::pin(ensure(job, second)).await?;
+    if found_out == FoundOut::There {
+        let until = Timestamp::now() + PATIENCE;
+        write_json(&note, &Choice { asked: first.source.to_string(), reason: reason.clone(), until })?;
+    }
+    Ok((base, Some(reason)))
+}
+
+/// Has the scenario's first choice tried again, if it was found that it can't be had.
+pub fn forget_failure(spec: &scenario::Image, base_dir: &Path, cache: &Cache) -> Result<(), Error> {
+    let note = cache.choice(&Definition::first(spec, base_dir)?.key());
+    match std::fs::remove_file(&note) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("removing", &note)(error))
+        }
+        _ => Ok(()),
     }
 }
 
 impl Choice {
     fn is_fresh(&self) -> bool {
-        let age = Timestamp::now().duration_since(self.at);
+        let left = self.until.duration_since(Timestamp::now());
         // A clock that was set back does not make it fresh for years.
-        age < PATIENCE && age > -PATIENCE
+        left > SignedDuration::ZERO && left <= PATIENCE
     }
 }
 
@@ -166,12 +189,12 @@ mod tests {
 
     #[test]
     fn a_first_choice_that_failed_is_tried_again_after_a_day_whatever_the_clock_did() {
-        let aged = |hours: i64| Choice {
+        let ending_in = |hours: i64| Choice {
             asked: String::new(),
             reason: String::new(),
-            at: Timestamp::now() - SignedDuration::from_hours(hours),
+            until: Timestamp::now() + SignedDuration::from_hours(hours),
         };
-        assert!(aged(0).is_fresh() && aged(23).is_fresh());
-        assert!(!aged(25).is_fresh() && !aged(-25).is_fresh());
+        assert!(ending_in(24).is_fresh() && ending_in(1).is_fresh());
+        assert!(!ending_in(0).is_fresh() && !ending_in(-1).is_fresh() && !ending_in(26).is_fresh());
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    error::Error,
+    error::{Error, tame},
     lock::{Kind, Lock},
 };
 
@@ -34,8 +34,10 @@ impl Cache {
     /// Opens `dir`, else the one of the environment, else the default one; makes it where it is missing.
     pub fn open(dir: Option<PathBuf>) -> Result<Cache, Error> {
         let dir = dir.map_or_else(default_dir, Ok)?;
+        sound(&dir)?;
         make_dir(&dir)?;
         let dir = dir.canonicalize().map_err(Error::io("finding", &dir))?;
+        sound(&dir)?;
         let cache = Cache { dir };
         for part in ["bases", "images", "choices", "instances", "tmp", "locks"] {
             make_dir(&cache.dir.join(part))?;
@@ -128,6 +130,23 @@ impl Cache {
         let mut closed: Vec<&Path> = self.dir.ancestors().filter(closed).collect();
         closed.pop().map(Path::to_path_buf)
     }
+}
+
+/// Paths of the cache become options of overlay mounts and binds of containers, where these characters separate
+/// one thing from the next.
+fn sound(dir: &Path) -> Result<(), Error> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = dir.as_os_str().as_bytes();
+    if !bytes.iter().any(|byte| b":,\\\"".contains(byte) || byte.is_ascii_control()) {
+        return Ok(());
+    }
+    Err(Error::Cache {
+        dir: tame(&dir.to_string_lossy(), 300).into(),
+        why: format!(
+            "mounts and containers can't have ':', ',', '\"', '\\' or control characters in a path; name another \
+             directory with {VARIABLE}"
+        ),
+    })
 }
 
 /// A directory that goes when it is dropped, unless it was put in its place.
@@ -272,6 +291,20 @@ mod tests {
         assert_eq!(cache.sweep().unwrap(), 1);
         assert!(living.path().is_dir());
         assert!(!stale.exists());
+    }
+
+    #[test]
+    fn a_path_that_would_change_a_mounts_meaning_is_refused_and_nothing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a:ro", "a,upperdir=b", "a\\b", "a\"b", "a\nb"] {
+            let error = Cache::open(Some(dir.path().join(name))).unwrap_err().to_string();
+            assert!(error.contains("name another directory with BOOTRACE_CACHE"), "{error}");
+        }
+        assert_eq!(children(dir.path()).unwrap(), [] as [PathBuf; 0]);
+        fs::create_dir(dir.path().join("a:b")).unwrap();
+        std::os::unix::fs::symlink("a:b", dir.path().join("link")).unwrap();
+        assert!(Cache::open(Some(dir.path().join("link"))).is_err());
+        assert!(Cache::open(Some(dir.path().join("with space"))).is_ok());
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn why(error: &Bollard) -> String {
     let mend = match kind {
         Some(std::io::ErrorKind::PermissionDenied) => "; be root or in the group docker",
         Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
-            "; is dockerd running? `bootrace doctor` says more"
+            "; is dockerd running? scripts/setup installs and starts it"
         }
         _ => "",
     };

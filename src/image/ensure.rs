@@ -25,7 +25,7 @@ use crate::{agent, sample, scenario};
 /// already, and what is made is kept in `cache`. `base_dir` is where the scenario's relative paths
 /// start. `log` gets a line for each step that takes long, and the reason for a fallback.
 ///
-/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Interrupted`] once all that it spawned is gone;
+/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Signalled`] once all that it spawned is gone;
 /// so does dropping it. (From its first call on, those signals no longer end the process by themselves.)
 pub async fn ensure(
     spec: &scenario::Image,
@@ -35,15 +35,15 @@ pub async fn ensure(
     log: &dyn Fn(&str),
 ) -> Result<Image, Error> {
     let job = Job { cache, log, cancel: CancellationToken::new() };
-    let work = work(&job, spec, base_dir, forms);
-    tokio::pin!(work);
+    // On the heap: all that building takes, which a caller's future and stack should not hold.
+    let mut work = Box::pin(work(&job, spec, base_dir, forms));
     tokio::select! {
         image = &mut work => image,
-        () = interrupted() => {
+        signal = interrupted() => {
             job.say("stopping what was begun");
             job.cancel.cancel();
             let _ = work.await;
-            Err(Error::Interrupted)
+            Err(Error::Signalled { signal })
         }
     }
 }
@@ -177,15 +177,15 @@ impl Made {
     }
 }
 
-/// Ends when the user wants out; never if signals can't be had.
-async fn interrupted() {
+/// Ends when the user wants out, with the number of the signal; never if signals can't be had.
+async fn interrupted() -> u8 {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
         return std::future::pending().await;
     };
     tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
-        _ = hup.recv() => {}
+        _ = int.recv() => 2,
+        _ = term.recv() => 15,
+        _ = hup.recv() => 1,
     }
 }

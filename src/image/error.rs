@@ -22,9 +22,9 @@ pub enum Error {
     NotRoot,
     #[error("Docker would not {tried}: {why}")]
     Docker { tried: String, why: String },
-    /// A source of root file systems did not give what was asked for.
+    /// A source of root file systems can't be reached, does not have what was asked for, or can't be trusted.
     #[error("{asked} can't be had: {why}")]
-    Source { asked: String, why: String },
+    Source { asked: String, why: String, found_out: FoundOut },
     #[error("a VM needs a kernel from its image, and {image} has none that fits: {why}")]
     NoKernel { image: String, why: String },
     /// The root file system is not as it should be.
@@ -34,6 +34,9 @@ pub enum Error {
     Cache { dir: PathBuf, why: String },
     #[error("interrupted: nothing half-made is kept")]
     Interrupted,
+    /// By a signal to this process.
+    #[error("interrupted: nothing half-made is kept")]
+    Signalled { signal: u8 },
 }
 
 impl Error {
@@ -42,10 +45,22 @@ impl Error {
         move |source| Error::Io { doing, path: path.as_ref().into(), source }
     }
 
-    /// True when another source may do where this one failed.
-    pub(super) fn is_about_the_source(&self) -> bool {
-        matches!(self, Error::Source { .. })
+    /// Where another source may do where this one failed: how that was found out.
+    pub(super) fn about_the_source(&self) -> Option<FoundOut> {
+        match self {
+            Error::Source { found_out, .. } => Some(*found_out),
+            _ => None,
+        }
     }
+}
+
+/// Where it was found out that a source can't be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FoundOut {
+    /// On this host, which costs nothing to repeat and may be mended at any time.
+    Here,
+    /// By asking the source, which takes time.
+    There,
 }
 
 /// Foreign text made fit for a terminal: control characters escaped, at most `max` bytes, its end

@@ -32,10 +32,11 @@ mod tool;
 mod tree;
 mod vm;
 
+pub use base::forget_failure;
 pub use cache::Cache;
 pub use docker::LABEL as DOCKER_LABEL;
 pub use ensure::ensure;
-pub use error::Error;
+pub use error::{Error, FoundOut};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};
 pub use registry::LABEL as BUILD_LABEL;

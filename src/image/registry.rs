@@ -16,7 +16,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::{
     engine::{connect, is_not_found, refused},
-    error::{Error, tame},
+    error::{Error, FoundOut, tame},
     job::Job,
     manifest::{Sum, save},
 };
@@ -41,7 +41,11 @@ pub(super) async fn build(
     packages: &[String],
     tar: &Path,
 ) -> Result<(Sum, String), Error> {
-    let source = |why: String| Error::Source { asked: format!("the registry's image {reference}"), why };
+    let source = |why: String| Error::Source {
+        asked: format!("the registry's image {reference}"),
+        why,
+        found_out: FoundOut::There,
+    };
     let docker = connect().await?;
     remove_orphans(&docker).await?;
     tokio::select! {

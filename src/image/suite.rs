@@ -7,7 +7,7 @@ use tokio_util::io::ReaderStream;
 
 use super::{
     definition::{Distribution, Source, Suite},
-    error::Error,
+    error::{Error, FoundOut},
     job::Job,
     manifest::{Sum, save},
     tool::{Tool, require},
@@ -19,6 +19,10 @@ pub(super) const EPOCH: &str = "1735689600";
 /// An archive that does not answer must not hold up the fallback for long.
 const APT: [&str; 3] =
     [r#"Acquire::Retries "0""#, r#"Acquire::http::Timeout "15""#, r#"Acquire::https::Timeout "15""#];
+/// Of suites by distribution; of the package distro-info-data.
+const TABLES: &str = "/usr/share/distro-info";
+/// Debian's names for whatever suite has that role.
+const ALIASES: [&str; 5] = ["oldstable", "stable", "testing", "unstable", "sid"];
 /// Builds go to memory where there is this much of it: two and a half times as fast, as dpkg
 /// writes everything twice and syncs.
 const ROOMY: u64 = 4 << 30;
@@ -31,8 +35,7 @@ pub(super) async fn build(
     tar: &Path,
 ) -> Result<Sum, Error> {
     require("mmdebstrap")?;
-    let source = |why| Error::Source { asked: Source::Suite(suite.clone()).to_string(), why };
-    keyring(suite).map_err(source)?;
+    check(suite)?;
     let temp = job.cache.temp()?;
     let mut memory = match private_tmpfs(job, temp.path()).await {
         true => available_memory().filter(|&available| available >= ROOMY).map(|available| available / 4 * 3),
@@ -52,14 +55,44 @@ pub(super) async fn build(
                 memory = None;
                 std::fs::remove_file(tar).map_err(Error::io("removing", tar))?;
             }
-            Err(Error::Tool { outcome, output, .. }) => {
-                let unsigned = output.contains("NO_PUBKEY") || output.contains("is not signed");
-                let mend = if unsigned { unknown_key(suite) } else { String::new() };
-                return Err(source(format!("{mend}mmdebstrap {outcome}: {output}")));
-            }
+            Err(Error::Tool { outcome, output, .. }) => return Err(explain(suite, &outcome, &output)),
             other => return other,
         }
     }
+}
+
+/// What can be known of the suite without asking its archive.
+pub(super) fn check(suite: &Suite) -> Result<(), Error> {
+    let known = known(suite, Path::new(TABLES));
+    known.and_then(|()| keyring(suite)).map_err(|why| cannot_be_had(suite, why, FoundOut::Here))
+}
+
+fn cannot_be_had(suite: &Suite, why: String, found_out: FoundOut) -> Error {
+    Error::Source { asked: Source::Suite(suite.clone()).to_string(), why, found_out }
+}
+
+/// Why mmdebstrap failed. Only what apt says of the archive is about the archive; a full disk, a killed process
+/// or a package that does not install would fail with another suite too, or should.
+fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
+    let said = |signs: &[&str]| signs.iter().any(|sign| output.contains(sign));
+    let why = format!("mmdebstrap {outcome}: {output}");
+    let asked = Source::Suite(suite.clone());
+    if said(&["Unable to locate package", "has no installation candidate", "Couldn't find any package"]) {
+        return Error::Scenario(format!(
+            "packages: {asked} does not have all of them (are they spelt as there, and is their section one of \
+             components, {}?): {why}",
+            suite.components.join(", ")
+        ));
+    }
+    if said(&["NO_PUBKEY", "is not signed"]) {
+        return cannot_be_had(suite, format!("{}{why}", unknown_key(suite)), FoundOut::Here);
+    }
+    if !is_full(output)
+        && said(&["Failed to fetch", "does not have a Release file", "no longer has a Release file"])
+    {
+        return cannot_be_had(suite, why, FoundOut::There);
+    }
+    Error::Tree { image: asked.to_string(), why }
 }
 
 fn mmdebstrap(suite: &Suite, packages: &[String], temp: &Path, memory: Option<u64>) -> Tool {
@@ -99,9 +132,43 @@ fn mmdebstrap(suite: &Suite, packages: &[String], temp: &Path, memory: Option<u6
     }
     tool = tool.args([suite.name.as_str(), "-"]);
     match &suite.mirror {
-        Some(mirror) => tool.arg(mirror),
+        Some(mirror) => tool.arg(mirror_for_apt(mirror)),
         None => tool,
     }
+}
+
+/// mmdebstrap refuses `file:`, since a path of this host is none within the root file system; `copy:` reads the same
+/// from outside.
+fn mirror_for_apt(mirror: &str) -> String {
+    match mirror.strip_prefix("file:") {
+        Some(path) => format!("copy:{path}"),
+        None => mirror.into(),
+    }
+}
+
+/// mmdebstrap gets the suite's name alone and finds its distribution by the tables of distro-info-data. For a
+/// name that it does not find there it would ask Debian's mirror.
+fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
+    let distribution = suite.distribution.name();
+    let alias = suite.distribution == Distribution::Debian && ALIASES.contains(&suite.name.as_str());
+    if suite.mirror.is_some() || alias {
+        return Ok(());
+    }
+    // Without the tables mmdebstrap has older ones of its own.
+    let Ok(table) = std::fs::read_to_string(tables.join(format!("{distribution}.csv"))) else {
+        return Ok(());
+    };
+    let mut lines = table.lines().map(|line| line.split(','));
+    let column = lines.next().and_then(|mut header| header.position(|name| name == "series"));
+    let Some(column) = column else { return Ok(()) };
+    if lines.any(|mut line| line.nth(column) == Some(suite.name.as_str())) {
+        return Ok(());
+    }
+    Err(format!(
+        "mmdebstrap on this host does not know {distribution}'s {}: upgrade the package distro-info-data, or give \
+         mirror = \"URL\" in [image]",
+        suite.name
+    ))
 }
 
 /// Said in words before apt says it in hex.
@@ -167,15 +234,78 @@ mod tests {
         assert!(available_memory().unwrap() > 1 << 20);
     }
 
-    #[test]
-    fn a_missing_keyring_is_said_in_words_with_the_mend() {
-        let suite = |keyring: &str| Suite {
+    fn noble() -> Suite {
+        Suite {
             distribution: Distribution::Ubuntu,
             name: "noble".into(),
             mirror: None,
-            keyring: Some(keyring.into()),
+            keyring: None,
             components: vec!["main".into()],
-        };
+        }
+    }
+
+    #[test]
+    fn only_an_archive_that_cannot_be_had_means_another_one() {
+        let about = |output: &str| explain(&noble(), "ended with exit code 25", output).about_the_source();
+        for (output, found_out) in [
+            (
+                "E: Failed to fetch http://x/InRelease  Could not connect to x:80 (1.2.3.4)",
+                Some(FoundOut::There),
+            ),
+            (
+                "E: The repository 'http://x noble Release' does not have a Release file.",
+                Some(FoundOut::There),
+            ),
+            ("E: The repository 'http://x noble InRelease' is not signed.", Some(FoundOut::Here)),
+            ("E: Failed to fetch http://x/a.deb  write (28: No space left on device)", None),
+            ("E: Unable to locate package redis-sever", None),
+            (
+                "dpkg: error processing package x (--configure): | E: Sub-process /usr/bin/dpkg returned an error code (1)",
+                None,
+            ),
+            ("it said nothing", None),
+        ] {
+            assert_eq!(about(output), found_out, "{output}");
+        }
+        let error = explain(&noble(), "ended with exit code 25", "E: Unable to locate package redis-sever");
+        assert_eq!(
+            error.to_string(),
+            "[image] packages: ubuntu/noble does not have all of them (are they spelt as there, and is their section \
+             one of components, main?): mmdebstrap ended with exit code 25: E: Unable to locate package redis-sever"
+        );
+    }
+
+    #[test]
+    fn a_suite_that_mmdebstrap_would_seek_at_another_distribution_is_refused() {
+        let tables = tempfile::tempdir().unwrap();
+        let known = |suite: Suite| known(&suite, tables.path());
+        assert_eq!(known(noble()), Ok(()));
+        std::fs::write(tables.path().join("ubuntu.csv"), "version,codename,series\n22.04,J J,jammy\n")
+            .unwrap();
+        std::fs::write(tables.path().join("debian.csv"), "version,codename,series\n12,Bookworm,bookworm\n")
+            .unwrap();
+        assert_eq!(
+            known(noble()).unwrap_err(),
+            "mmdebstrap on this host does not know ubuntu's noble: upgrade the package distro-info-data, or give \
+             mirror = \"URL\" in [image]"
+        );
+        assert_eq!(known(Suite { name: "jammy".into(), ..noble() }), Ok(()));
+        assert_eq!(known(Suite { mirror: Some("http://127.0.0.1/ubuntu".into()), ..noble() }), Ok(()));
+        let debian =
+            |name: &str| known(Suite { distribution: Distribution::Debian, name: name.into(), ..noble() });
+        assert_eq!((debian("bookworm"), debian("stable"), debian("sid")), (Ok(()), Ok(()), Ok(())));
+        assert!(debian("jammy").is_err());
+    }
+
+    #[test]
+    fn a_mirror_on_this_host_is_one_that_mmdebstrap_takes() {
+        assert_eq!(mirror_for_apt("file:///srv/mirror"), "copy:///srv/mirror");
+        assert_eq!(mirror_for_apt("http://127.0.0.1/ubuntu"), "http://127.0.0.1/ubuntu");
+    }
+
+    #[test]
+    fn a_missing_keyring_is_said_in_words_with_the_mend() {
+        let suite = |keyring: &str| Suite { keyring: Some(keyring.into()), ..noble() };
         assert_eq!(keyring(&suite("/no/such.gpg")).unwrap_err(), "the keyring /no/such.gpg is not there");
         assert_eq!(keyring(&suite("/proc/meminfo")), Ok(()));
         assert_eq!(

@@ -35,7 +35,7 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         }
         ["resources", "cpus"] => "write a whole number from 1 to 1024",
         ["resources", "memory"] => r#"write a size as a string, as in "512MiB""#,
-        ["sampling", "samples"] => "write a whole number from 1 to 100000",
+        ["sampling", "samples"] => "write a whole number from 1 to 2000",
         ["sampling", "warmup"] => "write a whole number from 0 to 1000",
         ["sampling", "settle" | "idle" | "timeout"] => r#"write a time as a string, as in "2s""#,
         ["claim", "at_most" | "at_least"] => r#"write a time or a size as a string, as in "2s" or "512MiB""#,

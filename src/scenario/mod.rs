@@ -14,12 +14,14 @@ use serde::{Deserialize, Serialize};
 
 mod document;
 mod mend;
+mod metric;
 mod rules;
 mod shipped;
 mod text;
 mod units;
 
 pub use document::Problem;
+pub use metric::{METRICS, Unit, unit_of};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
 pub use units::{Bound, Bytes, Span};

@@ -3,13 +3,15 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Bound, Bytes, Image, Kind, Ready, Sampling, Scenario, Span, Target, Workload,
+    Bound, Bytes, Claim, Image, Kind, Ready, Sampling, Scenario, Span, Target, Workload,
     document::{Document, Step, at, quoted},
+    metric::{METRICS, Unit, unit_of},
     text::*,
 };
 
-/// Measured rounds.
-pub const SAMPLES: RangeInclusive<u32> = 1..=100_000;
+/// Measured rounds. The analysis takes all pairs of them: 2,000 take it seconds, ten times as many a hundred
+/// times as long.
+pub const SAMPLES: RangeInclusive<u32> = 1..=2000;
 /// Warm-up rounds.
 pub const WARMUP: RangeInclusive<u32> = 0..=1000;
 const CPUS: RangeInclusive<u32> = 1..=1024;
@@ -25,30 +27,6 @@ const PAUSE_MOST: Span = Span(Duration::from_secs(600));
 const IDLE_LEAST: Span = Span(Duration::from_millis(100));
 const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
 const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
-
-/// The unit of a metric.
-#[derive(Clone, Copy, PartialEq)]
-enum Unit {
-    Time,
-    Size,
-}
-
-/// What a claim can be about.
-const METRICS: [(&str, Unit); 13] = [
-    ("startup", Unit::Time),
-    ("startup.engine", Unit::Time),
-    ("startup.boot", Unit::Time),
-    ("startup.launch", Unit::Time),
-    ("teardown", Unit::Time),
-    ("memory.footprint", Unit::Size),
-    ("memory.overhead", Unit::Size),
-    ("memory.workload", Unit::Size),
-    ("cpu.startup", Unit::Time),
-    ("cpu.idle", Unit::Time),
-    ("cpu.work", Unit::Time),
-    ("disk.image", Unit::Size),
-    ("disk.instance", Unit::Size),
-];
 
 /// Holds a scenario, defaults filled in, to the rules; `document` says where things are written.
 pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
@@ -114,6 +92,10 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
     }
     for (index, text) in image.packages.iter().enumerate() {
         wrong(at!["image", "packages", index], package(text));
+    }
+    if image.tarball.is_some() && !image.packages.is_empty() {
+        let text = "packages can't be added to a tarball: put them into it, or use suite or registry";
+        wrong(at!["image", "packages"], fail(text));
     }
 }
 
@@ -205,8 +187,8 @@ fn claims(scenario: &Scenario, wrong: &mut Wrong<'_>) {
             );
             wrong(at!["claim", index, "target"], Err(text));
         }
-        let unit = METRICS.iter().find(|(metric, _)| *metric == claim.metric).map(|(_, unit)| *unit);
-        wrong(at!["claim", index, "metric"], metric(scenario, &claim.metric));
+        let unit = unit_of(&claim.metric);
+        wrong(at!["claim", index, "metric"], metric(scenario, claim));
         for (key, bound) in [("at_most", claim.at_most), ("at_least", claim.at_least)] {
             let (Some(unit), Some(bound)) = (unit, bound) else { continue };
             wrong(at!["claim", index, key], bound_fits(&claim.metric, unit, bound));
@@ -226,18 +208,29 @@ fn claims(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     }
 }
 
-/// The metric exists, and this scenario measures it.
-fn metric(scenario: &Scenario, metric: &str) -> Result<(), String> {
-    let known = METRICS.map(|(name, _)| name);
+/// The metric exists, a bound can be written for it, and this scenario measures it.
+fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
+    let metric = claim.metric.as_str();
+    let targets = &scenario.targets;
+    let known: Vec<&str> =
+        METRICS.iter().filter(|(_, unit)| *unit != Unit::Share).map(|(name, _)| *name).collect();
+    // As the analysis chooses what overhead is taken against.
+    let native = targets.iter().find(|target| target.name == "native");
+    let native = native.or_else(|| targets.iter().find(|target| target.kind == Kind::Native));
     match metric {
-        "cpu.work" if scenario.workload.work.is_none() => {
+        "cpu.work" | "cpu.work_host" if scenario.workload.work.is_none() => {
             fail("this scenario measures no work: give [workload] a work = { command = [...] }")
         }
-        "cpu.idle" if scenario.sampling.idle.0.is_zero() => {
-            fail("this scenario measures no idle CPU: give [sampling] an idle above \"0s\"")
-        }
-        "memory.overhead" if !scenario.targets.iter().any(|target| target.kind == Kind::Native) => {
+        _ if unit_of(metric) == Some(Unit::Share) => Err(format!(
+            "{metric} is a share of a core, and a bound is a time or a size: no claim can be about it; \
+             those that can are {}",
+            known.join(", ")
+        )),
+        "memory.overhead" if !targets.iter().any(|target| target.kind == Kind::Native) => {
             fail("overhead is taken against a bare process: add a target with kind = \"native\"")
+        }
+        "memory.overhead" if native.is_some_and(|native| native.name == claim.target) => {
+            fail("overhead is taken against this claim's own target: make the claim about another one")
         }
         _ if known.contains(&metric) => Ok(()),
         _ => Err(format!(

@@ -72,7 +72,7 @@ samples = "ten"
 x.toml:3:1: colour: there is no such key here: known are name, description, image, workload, resources, sampling, target, claim
 x.toml:5:9: image.suite: "fedora/40" is not a suite: write debian/SUITE or ubuntu/SUITE, as in "ubuntu/noble" or "debian/bookworm"
 x.toml:10:10: sampling.settle: "2 sec" is not a time: write a whole number and ms, s or m, as in "2s"
-x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 to 100000"#
+x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 to 2000"#
     );
 }
 
@@ -134,7 +134,7 @@ fn values_of_another_type_get_the_mend() {
         ),
         (
             "[sampling]\nsamples = -1",
-            "x.toml:6:11: sampling.samples: -1 is out of range: write a whole number from 1 to 100000",
+            "x.toml:6:11: sampling.samples: -1 is out of range: write a whole number from 1 to 2000",
         ),
         (
             "[sampling]\nsettle = '99999999999999999999s'",
@@ -333,7 +333,7 @@ fn resources_are_what_every_target_can_give() {
 #[test]
 fn sampling_is_bounded() {
     for (line, message) in [
-        ("samples = 0", "11: sampling.samples: 0 is out of range: write a whole number from 1 to 100000"),
+        ("samples = 0", "11: sampling.samples: 0 is out of range: write a whole number from 1 to 2000"),
         ("warmup = 1001", "10: sampling.warmup: 1001 is out of range: write a whole number from 0 to 1000"),
         (
             "settle = '11m'",
@@ -388,8 +388,16 @@ fn targets_have_names_of_their_own_and_options_of_their_kind() {
 }
 
 #[test]
+fn packages_cannot_be_added_to_a_tarball() {
+    assert_eq!(
+        wrong("[image]\ntarball = 'root.tar'\npackages = ['redis']\n"),
+        "x.toml:7:12: image.packages: packages can't be added to a tarball: put them into it, or use suite or registry"
+    );
+}
+
+#[test]
 fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
-    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, cpu.startup, cpu.idle, cpu.work, disk.image, disk.instance";
+    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.daemons, cpu.startup, cpu.work, cpu.work_host";
     let claim = |metric: &str, target: &str, bound: &str| {
         format!("[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = '{target}'\n{bound}\n")
     };
@@ -404,7 +412,9 @@ fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
         (claim("startup", "docker", "at_most = 2"), r#"9:11: claim[0].at_most: 2 is an integer: write a time or a size as a string, as in "2s" or "512MiB""#.into()),
         (claim("startup", "docker", "at_most = '1s'\nat_least = '2s'"), "10:12: claim[0].at_least: this is above at_most: nothing can be both".into()),
         (claim("cpu.work", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
-        (format!("{}[sampling]\nidle = '0s'", claim("cpu.idle", "docker", "at_most = '2s'")), r#"7:10: claim[0].metric: this scenario measures no idle CPU: give [sampling] an idle above "0s""#.into()),
+        (claim("cpu.work_host", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
+        (claim("cpu.idle", "docker", "at_most = '2s'"), format!("7:10: claim[0].metric: cpu.idle is a share of a core, and a bound is a time or a size: no claim can be about it; those that can are {metrics}")),
+        (claim("memory.overhead", "native", "at_most = '2MiB'"), "7:10: claim[0].metric: overhead is taken against this claim's own target: make the claim about another one".into()),
         (format!("{docker_only}{}", claim("memory.overhead", "docker", "at_most = '2MiB'")), r#"9:10: claim[0].metric: overhead is taken against a bare process: add a target with kind = "native""#.into()),
         (claim("startup", "docker", "at_most = '2s'").replace("'x'", r#""\u001b[2J""#), r#"6:8: claim[0].says: "\u{1b}[2J" is not a sentence: write one line of up to 200 characters"#.into()),
     ] {
