@@ -63,7 +63,18 @@ impl Drop for Lock {
     }
 }
 
-/// Removes the files of instances whose runs are no more; gives their names.
+/// Removes the locks of runs that are no more. Nothing that a user would miss: they aren't named.
+fn clean_locks(locks: &Path) {
+    for entry in fs::read_dir(locks).into_iter().flatten().flatten() {
+        if let Ok(file) = File::open(entry.path())
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Removes the files of instances, and the locks, of runs that are no more; gives the files' names.
 ///
 /// # Errors
 /// When one can't be removed.
@@ -77,6 +88,7 @@ pub fn clean(instances: &Path, keep: impl Fn(&str) -> bool) -> Result<Vec<String
             removed.push(format!("files {}", path.display()));
         }
     }
+    clean_locks(Path::new(LOCKS));
     Ok(removed)
 }
 
