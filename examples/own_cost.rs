@@ -25,8 +25,8 @@ use bootrace::{
     sample::{Accelerator, Outcome},
     scenario::{self, Kind, Scenario, Span},
     target::{
-        Target, Ticket,
-        docker::Docker,
+        Cpus, Target, Ticket,
+        docker::{self, Docker},
         libvirt::{Libvirt, xml},
     },
 };
@@ -40,7 +40,12 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let rounds: u32 = arguments.next().map_or(Ok(20), |n| n.parse()).context("ROUNDS is a whole number")?;
     let seed: u64 = arguments.next().map_or(Ok(1), |n| n.parse()).context("SEED is a whole number")?;
-    tokio::runtime::Runtime::new()?.block_on(compare(rounds, seed))
+    tokio::runtime::Runtime::new()?.block_on(async {
+        tokio::select! {
+            result = compare(rounds, seed) => result,
+            _ = tokio::signal::ctrl_c() => bail!("interrupted; bootrace clean removes what is left"),
+        }
+    })
 }
 
 async fn compare(rounds: u32, seed: u64) -> anyhow::Result<()> {
@@ -105,6 +110,8 @@ struct Bench {
     _lock: Lock,
     run: String,
     number: u32,
+    /// The CPUs that instances are bound to.
+    cpus: String,
 }
 
 impl Bench {
@@ -127,7 +134,8 @@ impl Bench {
         let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, false, vm.clone()).await?;
         let run = format!("own-cost-{}", std::process::id());
         let _lock = Lock::take(&run)?;
-        Ok(Bench { docker, docker_image, libvirt, vm, cache, _lock, run, number: 0, scenario })
+        let cpus = Cpus::choose(resources.cpus)?.list();
+        Ok(Bench { cpus, docker, docker_image, libvirt, vm, cache, _lock, run, number: 0, scenario })
     }
 
     fn host(&self) -> String {
@@ -161,10 +169,19 @@ impl Bench {
     fn docker_run(&self, ticket: &Ticket) -> anyhow::Result<u64> {
         let memory = self.scenario.resources.memory.0.to_string();
         let mut command = Command::new("docker");
-        command.args(["run", "--name", &ticket.instance, "--network", "none", "--log-driver", "none"]);
+        command.args([
+            "run",
+            "--rm",
+            "--name",
+            &ticket.instance,
+            "--network",
+            "none",
+            "--log-driver",
+            "none",
+        ]);
+        command.args(["--label", &format!("{}={}", docker::LABEL, ticket.run), "--cpuset-cpus", &self.cpus]);
         command.args(["--memory", &memory, "--memory-swap", &memory]);
-        command.args(["--cpus", &self.scenario.resources.cpus.to_string(), &self.docker_image]);
-        command.args(&self.scenario.workload.command).stdout(Stdio::piped());
+        command.arg(&self.docker_image).args(&self.scenario.workload.command).stdout(Stdio::piped());
         let begin = Moment::now();
         let mut child = command.spawn().context("running docker run")?;
         let mut byte = [0];
@@ -195,8 +212,9 @@ impl Bench {
         let accelerator = self.libvirt.info().accelerator;
         let accel = if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" };
         let (cpu, options) = match xml::cpu_model(accelerator) {
-            "host-passthrough" => ("host", ",migratable=off"),
-            model => (model, ""),
+            "host-passthrough" => ("host", ",migratable=off".to_owned()),
+            model if xml::RANDOM_FEATURE.is_empty() => (model, String::new()),
+            model => (model, format!(",+{}", xml::RANDOM_FEATURE)),
         };
         let mut command = Command::new(format!("qemu-system-{}", std::env::consts::ARCH));
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);

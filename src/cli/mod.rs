@@ -133,7 +133,7 @@ pub enum Failure {
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
     /// 128 + signal: ended before anything was measured.
-    #[error("interrupted; nothing had been measured yet")]
+    #[error("interrupted before anything was measured")]
     Stopped { signal: u8 },
 }
 

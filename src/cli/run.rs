@@ -39,10 +39,10 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     pub targets: Vec<String>,
     /// Measured rounds.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::SAMPLES.start())..=i64::from(*scenario::SAMPLES.end())))]
     pub samples: Option<u32>,
     /// Warm-up rounds before them, kept and marked.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
     pub warmup: Option<u32>,
     /// Seed of the random order; none: a fresh one, recorded in the results.
     #[arg(long, value_name = "N")]

@@ -41,9 +41,9 @@ const NETWORK: &str = "
 /// Without it the kernel of a VM that nobody types into waits for entropy, and so does a workload that asks
 /// for random numbers early. `host-passthrough` has it where the host does.
 #[cfg(target_arch = "x86_64")]
-const RANDOM: &str = "<feature policy='require' name='rdrand'/>";
+pub const RANDOM_FEATURE: &str = "rdrand";
 #[cfg(not(target_arch = "x86_64"))]
-const RANDOM: &str = "";
+pub const RANDOM_FEATURE: &str = "";
 
 /// KVM shows the host's CPU; emulation is quickest with QEMU's plainest model.
 pub fn cpu_model(accelerator: Accelerator) -> &'static str {
@@ -76,10 +76,14 @@ impl Machine<'_> {
         // On other architectures ACPI needs a UEFI firmware.
         let acpi = if cfg!(target_arch = "x86_64") { "<acpi/>" } else { "" };
         let kind = if self.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
+        let random = match RANDOM_FEATURE {
+            "" => String::new(),
+            feature => format!("<feature policy='require' name='{feature}'/>"),
+        };
         let cpu = match cpu_model(self.accelerator) {
             "host-passthrough" => "<cpu mode='host-passthrough' migratable='off'/>".to_owned(),
             model => format!(
-                "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model>{RANDOM}</cpu>"
+                "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model>{random}</cpu>"
             ),
         };
         format!(
