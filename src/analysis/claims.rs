@@ -79,7 +79,8 @@ fn decide(claim: &Claim, targets: &[Target]) -> Result<(Verdict, String), String
     if at_most.is_none() && at_least.is_none() {
         return Err("the claim has no bound".into());
     }
-    let sure = format!("the {:.1} % interval of the median", interval.coverage * 100.0);
+    // Rounded down, as wherever a coverage is shown.
+    let sure = format!("the {:.1} % interval of the median", (interval.coverage * 1000.0).floor() / 10.0);
     let (most, least) = (at_most.unwrap_or(f64::INFINITY), at_least.unwrap_or(f64::NEG_INFINITY));
     if interval.low >= least && interval.high <= most {
         return Ok((Verdict::Supported, format!("{sure} lies within the bound")));

@@ -126,10 +126,14 @@ async fn run_one(
         _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
     };
     let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
-    let results = header(&scenario, &targets, image.info, options.seed);
+    let mut results = header(&scenario, &targets, image.info, options.seed);
     let dir = options.out.join(&results.run.id);
     make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
 
+    if let Some(warning) = runner::Lock::others() {
+        progress.say(&warning);
+        results.run.warnings.push(warning);
+    }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances: cache.instances_dir() };
     let mut recorder = progress.record(&dir, &job);
@@ -264,12 +268,13 @@ fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
     let Some(first) = bad.first() else { return Ok(()) };
     Err(Failure::Run(anyhow!(
-        "{} of {} samples failed, the first on {} in round {}: {}\n(all samples are kept in {})",
+        "{} of {} samples failed, the first on {} in round {}: {}{}\n(all samples are kept in {})",
         bad.len(),
         samples.iter().filter(|s| !s.warmup).count(),
         first.target,
-        first.round,
+        first.round + 1,
         first.error.as_deref().unwrap_or("no reason is known"),
+        finished.results.run.warnings.iter().map(|w| format!("\n{w}")).collect::<String>(),
         finished.dir.display(),
     )))
 }

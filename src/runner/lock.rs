@@ -45,6 +45,19 @@ impl Lock {
         }
     }
 
+    /// What makes figures doubtful when other runs go on beside this one, which are bound to the same CPUs.
+    pub fn others() -> Option<String> {
+        let entries = fs::read_dir(LOCKS).into_iter().flatten().flatten();
+        let alive =
+            entries.filter(|e| Lock::is_held_in(Path::new(LOCKS), &format!("{}-", e.file_name().display())));
+        match alive.count() {
+            0 => None,
+            n => Some(format!(
+                "{n} other bootrace runs were going on, on the same CPUs: they spoil each other's figures"
+            )),
+        }
+    }
+
     /// Whether the run goes on that an instance (container, domain, cgroup) of this name belongs to.
     pub fn is_held_for(instance: &str) -> bool {
         Lock::is_held_in(Path::new(LOCKS), instance)

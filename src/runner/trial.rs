@@ -103,7 +103,7 @@ pub async fn trial(
         if let Ended::Failed(text) | Ended::TimedOut(text) = &mut ended
             && let Ok(Some(account)) = timeout(POST_MORTEM, instance.post_mortem()).await
         {
-            *text = format!("{text}. {account}");
+            *text = format!("{}. {account}", text.trim_end_matches(['.', '\n']));
         }
         fail(sample, ended);
     }

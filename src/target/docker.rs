@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bollard::{
     Docker as Client,
     errors::Error as ClientError,
-    models::{ContainerCreateBody, HostConfig, HostConfigLogConfig},
+    models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig},
     query_parameters::{
         CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
         WaitContainerOptionsBuilder,
@@ -229,7 +229,13 @@ impl Instance for Container {
         let state = self.client.inspect_container(&self.name, None).await.ok()?.state?;
         let oom = if state.oom_killed == Some(true) { ", killed for lack of memory" } else { "" };
         let error = state.error.filter(|e| !e.is_empty()).map(|e| format!(", {e}")).unwrap_or_default();
-        Some(format!("Docker says {}{oom}{error}", state.status?))
+        // That the agent still runs explains nothing.
+        let status = state.status.filter(|status| !matches!(status, ContainerStateStatusEnum::RUNNING));
+        match status {
+            None if oom.is_empty() && error.is_empty() => None,
+            None => Some(format!("Docker says running{oom}{error}")),
+            Some(status) => Some(format!("Docker says {status}{oom}{error}")),
+        }
     }
 
     async fn remove(&mut self) -> Result<(), Error> {
