@@ -1,0 +1,171 @@
+//! The cgroups of bare processes: made with the limits that Docker would set, emptied and removed.
+
+use std::{
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+use crate::{
+    probe::cgroup::{self, Hierarchy},
+    scenario::Resources,
+    target::Error,
+};
+
+/// The parent of every instance's cgroup, below the root of each hierarchy.
+const CGROUP: &str = "bootrace";
+
+/// How long a killed process may take to be gone: one that waits for a dead disk or NFS server may take for ever.
+const DEATH: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+
+/// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for
+/// their end by pidfd.
+pub fn kill(dir: &Path, leader: Option<u32>) -> io::Result<()> {
+    loop {
+        let mut pids = cgroup::pids(dir).map_err(io::Error::other)?;
+        // On version 1 a harness that is about to launch has a thread in there.
+        pids.retain(|pid| *pid != std::process::id());
+        if pids.iter().any(|pid| Some(*pid) != leader) {
+            pids.retain(|pid| Some(*pid) != leader);
+        }
+        let open = |pid: u32| pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok();
+        let handles: Vec<_> = pids.iter().filter_map(|pid| Some((*pid, open(*pid)?))).collect();
+        // A pid that was free again before it was opened may be anybody's by now.
+        let members = cgroup::pids(dir).map_err(io::Error::other)?;
+        let members: Vec<_> = handles.iter().filter(|(pid, _)| members.contains(pid)).collect();
+        if members.is_empty() && pids.is_empty() {
+            return Ok(());
+        }
+        for (_, handle) in &members {
+            match pidfd_send_signal(handle, Signal::KILL) {
+                // A process that is gone already is what was wanted.
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        for (pid, handle) in &members {
+            let mut gone = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
+            if rustix::io::retry_on_intr(|| poll(&mut gone, Some(&DEATH)))? == 0 {
+                return Err(io::Error::other(format!("process {pid} was killed and does not end")));
+            }
+        }
+    }
+}
+
+/// A cgroup whose last process was just reaped may be busy for another moment. The cgroups that a workload made
+/// in it go first, and the parent of all instances' when it is empty.
+pub fn remove(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path())?;
+        }
+    }
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && tries < 1000 => {
+                tries += 1;
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => break,
+        }
+    }
+    if let Some(parent) = dir.parent().filter(|parent| parent.ends_with(CGROUP)) {
+        // Not empty: other instances are there.
+        let _ = fs::remove_dir(parent);
+    }
+    Ok(())
+}
+
+/// Makes the instance's cgroup in every hierarchy that limits or accounts, with the memory limit that Docker
+/// would set; `made` has each as soon as it is there.
+pub fn make(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> io::Result<()> {
+    let hierarchy = cgroup::hierarchy().map_err(io::Error::other)?;
+    let limit = resources.memory.0.to_string();
+    let limits: &[(&str, &str)] = match hierarchy.version {
+        1 => &[("memory.limit_in_bytes", &limit), ("memory.memsw.limit_in_bytes", &limit)],
+        _ => &[("memory.max", &limit), ("memory.swap.max", "0")],
+    };
+    for (controller, root) in controllers(&hierarchy) {
+        let parent = root.join(CGROUP);
+        if hierarchy.version == 2 {
+            enable_controller(controller, root, &parent)?;
+        }
+        let dir = parent.join(instance);
+        if !made.contains(&dir) {
+            fs::create_dir_all(&dir).map_err(|e| named(&dir, e))?;
+            made.push(dir.clone());
+        }
+        for (file, value) in limits.iter().filter(|_| controller == "memory") {
+            let file = dir.join(file);
+            // Not there without swap accounting in this kernel: no swap to limit.
+            if file.exists() {
+                fs::write(&file, value).map_err(|e| named(&file, e))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// An error that says on what.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The controllers that limit or account, and where cgroups of theirs are made.
+fn controllers(hierarchy: &Hierarchy) -> impl Iterator<Item = (&'static str, &Path)> {
+    let Hierarchy { cpu, cpuacct, memory, .. } = hierarchy;
+    [("cpu", cpu), ("cpuacct", cpuacct), ("memory", memory)]
+        .into_iter()
+        .filter_map(|(name, root)| Some((name, root.as_deref()?)))
+}
+
+/// cgroup v2 hands a controller to children only where the parent says so.
+fn enable_controller(controller: &str, root: &Path, parent: &Path) -> io::Result<()> {
+    fs::create_dir_all(parent).map_err(|e| named(parent, e))?;
+    // CPU time is accounted for without being asked to.
+    if controller == "cpuacct" {
+        return Ok(());
+    }
+    for dir in [root, parent] {
+        let file = dir.join("cgroup.subtree_control");
+        fs::write(&file, format!("+{controller}")).map_err(|e| match e.kind() {
+            io::ErrorKind::ResourceBusy => io::Error::other(format!(
+                "{}: {e}. Processes sit in the root of this cgroup namespace, as in a container: move them into a \
+                 cgroup below it, or run bootrace on the host itself",
+                file.display()
+            )),
+            _ => named(&file, e),
+        })?;
+    }
+    Ok(())
+}
+
+/// Kills and removes every instance's cgroup; gives their names.
+///
+/// # Errors
+/// When a cgroup can't be emptied or removed.
+pub fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+    let hierarchy = cgroup::hierarchy().map_err(|e| Error::new("finding left-over cgroups", e))?;
+    let mut removed = Vec::new();
+    for (_, root) in controllers(&hierarchy) {
+        let parent = root.join(CGROUP);
+        for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
+            let (dir, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if name.starts_with("bootrace-") && !keep(&name) && dir.is_dir() {
+                kill(&dir, None)
+                    .and_then(|()| remove(&dir))
+                    .map_err(|e| Error::new(format!("removing cgroup {}", dir.display()), e))?;
+                removed.push(format!("cgroup {}", dir.display()));
+            }
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,140 @@
+//! The root file system of a bare process, and its devices.
+
+use std::{
+    fs, io,
+    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    path::{Path, PathBuf},
+};
+
+use bootrace_agent::protocol::SOCKET_PATH;
+use rustix::{
+    fs::{CWD, FileType, Mode, makedev},
+    mount::{self, MountFlags, UnmountFlags},
+};
+
+/// A root file system of the instance's own: the image's tree below, its writes above.
+pub struct Root {
+    dir: PathBuf,
+    /// Where it is mounted.
+    pub merged: PathBuf,
+    mounted: bool,
+}
+
+impl Root {
+    pub fn new(dir: &Path) -> Self {
+        Root { dir: dir.into(), merged: dir.join("root"), mounted: false }
+    }
+
+    /// Gives the instance the host's resolver configuration, as Docker does. It is written below what will be
+    /// mounted and not into it, where the image's file may be a link to the host's own.
+    pub fn write_resolver(&self, host: &Path) -> io::Result<()> {
+        let failed = |at: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", at.display()));
+        let content = match fs::read(host) {
+            // The host has none, then the image's is as good.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(|e| failed(host, e))?,
+        };
+        let etc = self.dir.join("upper/etc");
+        let file = etc.join("resolv.conf");
+        fs::create_dir_all(&etc)
+            .and_then(|()| fs::write(&file, content))
+            .and_then(|()| fs::set_permissions(&etc, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| fs::set_permissions(&file, fs::Permissions::from_mode(0o644)))
+            .map_err(|e| failed(&file, e))
+    }
+
+    pub fn mount(&mut self, tree: &Path, socket: &Path) -> io::Result<()> {
+        for name in ["root", "upper", "work"] {
+            fs::create_dir_all(self.dir.join(name))?;
+        }
+        // The merged root's own mode and owner are those of the upper directory, whatever our umask is.
+        let (like, upper) = (fs::metadata(tree)?, self.dir.join("upper"));
+        fs::set_permissions(&upper, like.permissions())?;
+        std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
+        let (upper, work) = (self.dir.join("upper"), self.dir.join("work"));
+        let options =
+            format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
+        let options = std::ffi::CString::new(options)?;
+        let merged = &self.merged;
+        let failed = |at: &Path, e: rustix::io::Errno| {
+            let e = io::Error::from(e);
+            io::Error::new(e.kind(), format!("mounting {}: {e}", at.display()))
+        };
+        mount::mount("overlay", merged, "overlay", MountFlags::empty(), options.as_c_str())
+            .map_err(|e| failed(merged, e))?;
+        self.mounted = true;
+        let special = MountFlags::NOSUID | MountFlags::NOEXEC;
+        for (kind, name, flags) in [
+            ("proc", "proc", special | MountFlags::NODEV),
+            ("sysfs", "sys", special | MountFlags::NODEV | MountFlags::RDONLY),
+            ("tmpfs", "dev", special),
+            ("devpts", "dev/pts", special),
+            ("tmpfs", "dev/shm", special | MountFlags::NODEV),
+        ] {
+            let at = merged.join(name);
+            fs::create_dir_all(&at)?;
+            let options = match name {
+                "dev" => Some(c"mode=0755"),
+                "dev/pts" => Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5"),
+                "dev/shm" => Some(c"mode=1777"),
+                _ => None,
+            };
+            mount::mount(kind, &at, kind, flags, options).map_err(|e| failed(&at, e))?;
+        }
+        make_devices(&merged.join("dev"))?;
+        let at = merged.join(SOCKET_PATH.trim_start_matches('/'));
+        if let Some(parent) = at.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&at, "")?;
+        mount::mount_bind(socket, &at).map_err(|e| failed(&at, e))
+    }
+
+    /// Takes the root away with all that is mounted below it.
+    pub fn unmount(&mut self) -> io::Result<()> {
+        if self.mounted {
+            mount::unmount(&self.merged, UnmountFlags::DETACH)?;
+            self.mounted = false;
+        }
+        Ok(())
+    }
+}
+
+/// The devices that a container gets, and no others: the host's own are none of the workload's business.
+fn make_devices(dev: &Path) -> io::Result<()> {
+    let nodes =
+        [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    for (name, major, minor) in nodes {
+        let node = dev.join(name);
+        let mode = Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, mode, makedev(major, minor))?;
+        // The umask has no say here.
+        rustix::fs::chmod(&node, mode)?;
+    }
+    let links = [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")];
+    for (name, rest) in links {
+        symlink(format!("/proc/self/fd{rest}"), dev.join(name))?;
+    }
+    symlink("pts/ptmx", dev.join("ptmx"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_resolver_configuration_lies_above_the_image_and_all_may_read_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, host) = (Root::new(dir.path()), dir.path().join("host"));
+        root.write_resolver(&host).unwrap();
+        assert!(!dir.path().join("upper").exists(), "the host has none");
+        fs::write(&host, "nameserver 192.0.2.1\n").unwrap();
+        root.write_resolver(&host).unwrap();
+        for (path, mode) in [("upper/etc", 0o755), ("upper/etc/resolv.conf", 0o644)] {
+            let meta = fs::metadata(dir.path().join(path)).unwrap();
+            assert_eq!(meta.permissions().mode() & 0o777, mode, "{path}");
+        }
+        let content = fs::read_to_string(dir.path().join("upper/etc/resolv.conf")).unwrap();
+        assert_eq!(content, "nameserver 192.0.2.1\n");
+    }
+}
