@@ -8,10 +8,12 @@
 //! drives them through [`target`]s, with the one clock and the one set of readers in [`probe`];
 //! [`sample`] is what is kept; [`analysis`] is pure statistics over it and [`report`] shows them.
 //! [`image`] makes the one root file system that every target uses. [`agent`] is the guest
-//! program that comes with it. [`cli`] ties it together.
+//! program that comes with it. [`calibration`] measures what is known, to tell the error of all that.
+//! [`cli`] ties it together.
 
 pub mod agent;
 pub mod analysis;
+pub mod calibration;
 pub mod cli;
 pub mod control;
 pub mod image;

@@ -239,6 +239,9 @@ pub struct Cpu {
     pub work_wall: Option<u64>,
     /// Host CPU time over the work command.
     pub work_host: Option<u64>,
+    /// CPU time of the work command as its own kernel accounts for it: in a VM, the guest's view.
+    #[serde(default)]
+    pub work_guest: Option<u64>,
 }
 
 /// Who ran where, as seen from inside.

@@ -1,5 +1,6 @@
-//! What harness and agent share: the [`protocol`], and the build that both must be of.
+//! What harness and agent share: the [`protocol`], the [`known`] workloads, and the build that both must be of.
 
+pub mod known;
 pub mod protocol;
 
 /// sha256 of the agent's sources, lower-case hex; what `Hello.build` of an agent of this very build says.

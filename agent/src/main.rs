@@ -3,6 +3,8 @@
 //! As `/init` of an initramfs it first makes a VM's root ([`vm`]); else it runs in its root file
 //! system already and connects to the harness's socket (its first argument, if it has one). Then
 //! it says hello and serves until the stream ends, and takes everything below it along.
+//!
+//! With `--known` it is no agent but a workload, one whose cost is known: see [`perform`].
 
 use std::{
     env,
@@ -10,13 +12,17 @@ use std::{
     process::{self, ExitCode},
 };
 
-use bootrace_agent::protocol::SOCKET_PATH;
+use bootrace_agent::{
+    known::{self, Known},
+    protocol::SOCKET_PATH,
+};
 
 use crate::{channel::Channel, serve::Agent};
 
 mod below;
 mod channel;
 mod identity;
+mod perform;
 mod program;
 mod ready;
 mod serve;
@@ -30,13 +36,26 @@ fn main() -> ExitCode {
         }
         vm::power_off();
     }
-    match connect().and_then(serve) {
+    let ended = match known_workload() {
+        Some(known) => known.and_then(perform::perform),
+        None => connect().and_then(serve),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bootrace-agent: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The workload that the command line asks for; `None`: it wants the agent.
+fn known_workload() -> Option<Result<Known, String>> {
+    let mut words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    words.next().filter(|first| first == known::FLAG)?;
+    let (word, amount) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let known = Known::parse(&word, &amount);
+    Some(known.ok_or_else(|| format!("there is no known workload {word:?} of {amount:?}")))
 }
 
 fn connect() -> Result<Channel, String> {

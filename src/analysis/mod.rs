@@ -17,6 +17,7 @@ pub mod median;
 mod metric;
 mod outlier;
 pub mod paired;
+pub mod slope;
 pub mod unpaired;
 
 pub use claims::{Judged, Verdict};

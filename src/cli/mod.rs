@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, builder::Styles};
 
 use crate::{report::clean_lines, scenario};
 
+pub mod calibrate;
 pub mod check;
 pub mod clean;
 pub mod completions;
@@ -91,6 +92,9 @@ pub enum Command {
     /// Say whether scenarios are right, and what running them takes.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Options),
+    /// Measure what is known, and tell the error of the figures on this host.
+    #[command(after_help = calibrate::EXAMPLES)]
+    Calibrate(calibrate::Options),
     /// List scenarios, and targets and whether they can run on this host.
     List(list::Options),
     /// Build, list and prune images.
@@ -109,6 +113,7 @@ impl Command {
             Command::Run(options) => run::verdict(&run::run(&options)?),
             Command::Report(options) => report::run(&options),
             Command::Check(options) => check::run(&options),
+            Command::Calibrate(options) => calibrate::run(&options),
             Command::List(options) => list::run(&options),
             Command::Image(options) => image::run(&options),
             Command::Clean(options) => clean::run(&options),

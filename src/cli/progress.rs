@@ -31,17 +31,23 @@ impl Progress {
         }
     }
 
-    /// A watcher that saves the results of `job` in `dir` as they come.
-    pub fn record(&self, dir: &Path, job: &Job) -> Recorder {
-        let sampling = &job.scenario.sampling;
-        let rounds = sampling.warmup + sampling.samples;
-        let bar = ProgressBar::new(u64::from(rounds) * job.targets.len() as u64);
+    /// A bar of so many steps; none is drawn where there is no terminal.
+    pub fn bar(&self, name: &str, steps: u64) -> ProgressBar {
+        let bar = ProgressBar::new(steps);
         if self.quiet || !self.terminal {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len}  {msg}  {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
-        bar.set_prefix(job.scenario.name.clone());
+        bar.set_prefix(name.to_owned());
+        bar
+    }
+
+    /// A watcher that saves the results of `job` in `dir` as they come.
+    pub fn record(&self, dir: &Path, job: &Job) -> Recorder {
+        let sampling = &job.scenario.sampling;
+        let rounds = sampling.warmup + sampling.samples;
+        let bar = self.bar(&job.scenario.name, u64::from(rounds) * job.targets.len() as u64);
         Recorder {
             dir: dir.into(),
             bar,
@@ -95,6 +101,7 @@ impl Watch for Recorder {
         let what = match step {
             Step::Starting => "starting",
             Step::Settling => "settling",
+            Step::Reading => "reading",
             Step::Idling => "idling",
             Step::Working => "working",
             Step::Removing => "removing",

@@ -158,6 +158,10 @@ async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
     if needs(Kind::Libvirt) {
         libvirt::connect().await?;
     }
+    must_be_root()
+}
+
+pub(super) fn must_be_root() -> anyhow::Result<()> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
         "a run needs root, to build images, make cgroups and read the memory of engines: run bootrace with sudo"
@@ -165,7 +169,7 @@ async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<dyn Target>>> {
+pub(super) async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<dyn Target>>> {
     let (resources, network) = (&scenario.resources, scenario.workload.network);
     let missing = |form: &str| anyhow!("the image was not made as a {form}: this is a bug");
     let mut targets: Vec<Box<dyn Target>> = Vec::new();
@@ -189,7 +193,7 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
 }
 
 /// The results before the first sample.
-fn header(
+pub(super) fn header(
     scenario: &Scenario,
     targets: &[Box<dyn Target>],
     image: sample::Image,
@@ -223,7 +227,7 @@ fn header(
 }
 
 /// 32 bits are enough, and keep the run's id short.
-fn fresh_seed() -> u64 {
+pub(super) fn fresh_seed() -> u64 {
     let mut bytes = [0; 4];
     match rand::rngs::SysRng.try_fill_bytes(&mut bytes) {
         Ok(()) => u32::from_le_bytes(bytes).into(),
@@ -254,7 +258,7 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
 }
 
 /// A run with failed samples is a failed run, however good the others are.
-fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
+pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let samples = &finished.results.samples;
     for target in &finished.results.targets {
         let good =
@@ -289,13 +293,13 @@ fn claims_hold(finished: &Finished) -> Result<(), Failure> {
 }
 
 /// Ctrl-C, SIGTERM and a hang-up: the first ends the run cleanly, the second at once.
-struct Signals {
-    stop: CancellationToken,
+pub(super) struct Signals {
+    pub stop: CancellationToken,
     which: Arc<AtomicU8>,
 }
 
 impl Signals {
-    fn watch() -> anyhow::Result<Self> {
+    pub fn watch() -> anyhow::Result<Self> {
         let (stop, which) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
         for (kind, number) in
             [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)]
@@ -318,7 +322,7 @@ impl Signals {
         Ok(Signals { stop, which })
     }
 
-    fn signal(&self) -> u8 {
+    pub fn signal(&self) -> u8 {
         self.which.load(Ordering::Relaxed)
     }
 }

@@ -1,7 +1,7 @@
 //! Processes: what they hold of memory, what they used of CPU time, who is whose child.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs::{self, File},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -139,6 +139,44 @@ pub fn named(names: &[&str]) -> Vec<u32> {
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_one).collect();
     pids.sort_unstable();
     pids
+}
+
+/// Host pids of all processes.
+pub fn all() -> BTreeSet<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Anonymous and shared PSS in bytes of every process that came after `before` and descends from one of `roots`, or
+/// from nobody any more. Nobody is asked where an instance's processes are: they are found by what is new.
+///
+/// # Errors
+/// When a process can't be read, but for those that end meanwhile.
+pub fn held_by_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> {
+    let mut sum = 0;
+    for pid in all().into_iter().filter(|pid| !before.contains(pid)) {
+        if !descends(pid, before, roots) {
+            continue;
+        }
+        match pss(&PathBuf::from(format!("/proc/{pid}"))) {
+            Ok(pss) => sum += pss.anon + pss.shmem,
+            Err(error) if error.gone => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sum)
+}
+
+/// Whether the first ancestor that is not new is one of `roots`, or the one that takes orphans.
+fn descends(pid: u32, before: &BTreeSet<u32>, roots: &[u32]) -> bool {
+    let mut ancestor = pid;
+    while !before.contains(&ancestor) {
+        match parent(ancestor) {
+            Some(above) if above != ancestor => ancestor = above,
+            _ => return false,
+        }
+    }
+    ancestor == 1 || roots.contains(&ancestor)
 }
 
 /// Host pid of a process's parent; `None` when it is gone.

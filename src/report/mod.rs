@@ -12,6 +12,7 @@ use crate::{
     sample::{Results, SCHEMA},
 };
 
+pub mod calibration;
 mod chart;
 mod html;
 mod summary;

@@ -30,6 +30,8 @@ const ERROR_LIMIT: usize = 4096;
 pub enum Step {
     Starting,
     Settling,
+    /// Its memory is about to be read.
+    Reading,
     Idling,
     Working,
     Removing,
@@ -194,6 +196,7 @@ impl Trial<'_> {
 
         step(Step::Settling);
         self.wait(sampling.settle.0).await?;
+        step(Step::Reading);
         sample.memory_bytes = meter.memory()?;
         let answer = |m: &FromAgent| matches!(m, FromAgent::Readings(_));
         if let FromAgent::Readings(readings) = self.ask(&ToAgent::Read, answer).await? {
@@ -323,10 +326,11 @@ impl Trial<'_> {
                 }
                 other => other,
             })?;
-        if let FromAgent::WorkDone(done) = done
-            && done.exit.code != Some(0)
-        {
-            return Err(Ended::Failed(format!("the work command failed: {}", how(&done.exit))));
+        if let FromAgent::WorkDone(done) = done {
+            if done.exit.code != Some(0) {
+                return Err(Ended::Failed(format!("the work command failed: {}", how(&done.exit))));
+            }
+            sample.cpu_ns.work_guest = Some(done.cpu_ns);
         }
         sample.cpu_ns.work_host = Some(meter.cpu_ns()?.saturating_sub(used));
         sample.cpu_ns.work_wall = Some(to.since(from));

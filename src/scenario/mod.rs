@@ -288,15 +288,20 @@ impl Scenario {
 
 impl Kind {
     pub const ALL: [Kind; 3] = [Kind::Native, Kind::Docker, Kind::Libvirt];
+
+    /// As scenarios have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Native => "native",
+            Kind::Docker => "docker",
+            Kind::Libvirt => "libvirt",
+        }
+    }
 }
 
 impl std::fmt::Display for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Kind::Native => "native",
-            Kind::Docker => "docker",
-            Kind::Libvirt => "libvirt",
-        })
+        f.pad(self.name())
     }
 }
 

@@ -154,6 +154,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
             idle_window: Some(1_000_000_000),
             work_wall: Some(work),
             work_host: Some(work_host),
+            work_guest: Some(work_host),
         },
         identity: Some(identity(shape.name, round)),
     }

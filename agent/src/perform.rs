@@ -1,0 +1,115 @@
+//! Performs the workloads of [`known`](bootrace_agent::known).
+
+use std::{
+    fs::{self, File, OpenOptions},
+    hint::black_box,
+    io::{self, Read, Seek, Write},
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use bootrace_agent::known::{Known, READY};
+
+use crate::sys;
+
+const CHUNK: usize = 1 << 20;
+/// Made on the instance's own root file system; gone with its name at once.
+const FILE: &str = "/bootrace-known";
+
+/// Does not return for a workload that goes on.
+///
+/// # Errors
+/// What was tried, and why it failed.
+pub fn perform(known: Known) -> Result<(), String> {
+    match known {
+        Known::Delay { ns } => {
+            thread::sleep(Duration::from_nanos(ns));
+            stay(())
+        }
+        Known::Anonymous { bytes } => stay(touch(bytes)?),
+        Known::File { bytes } => {
+            stay(read_file(Path::new(FILE), bytes).map_err(|e| format!("read {FILE}: {e}"))?)
+        }
+        Known::Burn { ns } => burn(ns),
+    }
+}
+
+/// Says that it is ready and keeps what it holds.
+fn stay<T>(held: T) -> Result<(), String> {
+    println!("{READY}");
+    loop {
+        thread::park();
+        black_box(&held);
+    }
+}
+
+/// Memory that is zero is not there before it is written to.
+fn touch(bytes: u64) -> Result<Vec<u8>, String> {
+    let length = usize::try_from(bytes).map_err(|e| e.to_string())?;
+    let mut memory = vec![0_u8; length];
+    for at in (0..length).step_by(sys::page_size() as usize) {
+        memory[at] = 1;
+    }
+    Ok(black_box(memory))
+}
+
+/// The file is written first; then its pages are dropped, so that what is in the page cache was read.
+fn read_file(path: &Path, bytes: u64) -> io::Result<File> {
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+    fs::remove_file(path)?;
+    let mut chunk = vec![0x5a; CHUNK];
+    let mut left = bytes;
+    while left > 0 {
+        let size = left.min(CHUNK as u64) as usize;
+        file.write_all(&chunk[..size])?;
+        left -= size as u64;
+    }
+    file.sync_all()?;
+    sys::drop_page_cache(&file)?;
+    file.rewind()?;
+    let mut read = 0;
+    loop {
+        match file.read(&mut chunk)? {
+            0 => break,
+            n => read += n as u64,
+        }
+    }
+    if read != bytes {
+        return Err(io::Error::other(format!("it holds {read} bytes and not the {bytes} that were written")));
+    }
+    Ok(file)
+}
+
+/// Sums of floats and integers, a few microseconds at a time.
+fn burn(ns: u64) -> Result<(), String> {
+    let (mut x, mut sum) = (1_u64, 0.0);
+    while sys::process_cpu().map_err(|e| format!("read the CPU time clock: {e}"))? < Duration::from_nanos(ns) {
+        for _ in 0..2_000 {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            sum += (x >> 40) as f64;
+        }
+        black_box((x, sum));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_and_leaves_no_name() {
+        let path = std::env::temp_dir().join(format!("bootrace-known-{}", std::process::id()));
+        let file = read_file(&path, 3 * CHUNK as u64 + 5).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 3 * CHUNK as u64 + 5);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn burning_uses_what_it_says() {
+        let before = sys::process_cpu().unwrap();
+        burn(before.as_nanos() as u64 + 20_000_000).unwrap();
+        assert!(sys::process_cpu().unwrap() - before >= Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,193 @@
+//! Runs the plan: each instance through the runner's own trial, so that what is judged is what measures.
+
+use std::{
+
+    path::PathBuf,
+};
+
+use anyhow::Context;
+use bootrace_agent::protocol::{FromAgent, ToAgent};
+use tokio::time::{Duration, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Break, Calibration, Check, Plan, Taken, judge, plan::Step, watched::Watched};
+use crate::{
+    control::{Control, Moment, What},
+    plan::Trial,
+    probe::process,
+    runner,
+    sample::Sample,
+    target::{Target, Ticket},
+};
+
+/// Round trips per target.
+const ROUND_TRIPS: u64 = 500;
+/// For a single answer of the agent, its start included.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// What a calibration needs.
+pub struct Job {
+    pub targets: Vec<Box<dyn Target>>,
+    pub plan: Plan,
+    pub checks: Vec<Check>,
+    pub broken: Option<Break>,
+    /// Everything but what is taken.
+    pub calibration: Calibration,
+    /// Where instances keep their files and control sockets.
+    pub instances: PathBuf,
+}
+
+/// Who is told.
+pub trait Watch: Send {
+    /// The `done`-th of all instances (from 0) is about to start.
+    fn starting(&mut self, done: usize, check: Check, target: &str);
+
+    /// Something was taken. An error ends the calibration.
+    fn taken(&mut self, calibration: &Calibration) -> anyhow::Result<()>;
+}
+
+/// Runs every instance of the plan; a failed one is a failed row.
+///
+/// # Errors
+/// When what was taken can't be saved, or an instance's directory can't be made.
+pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Calibration> {
+    let Job { targets, plan, checks, broken, mut calibration, instances } = job;
+    let targets: Vec<Watched> = targets.into_iter().map(|target| Watched::new(target, broken)).collect();
+    let begin = Moment::now();
+    let mut done = 0;
+    for step in &plan.0 {
+        if stop.is_cancelled() {
+            break;
+        }
+        let target = &targets[step.target];
+        watch.starting(done, step.check, &calibration.targets[step.target].name);
+        let ticket = runner::make_ticket(&instances, &calibration.id, done)?;
+        done += 1;
+        let Some(taken) = take(target, step, &ticket, stop, &mut calibration.errors).await? else { break };
+        calibration.taken.push(taken);
+        calibration.wall_ns = Some(Moment::now().since(begin));
+        watch.taken(&calibration).context("saving what was taken")?;
+    }
+    if checks.contains(&Check::Channel) {
+        for target in &targets {
+            if stop.is_cancelled() {
+                break;
+            }
+            let name = target.info().name;
+            watch.starting(done, Check::Channel, &name);
+            let ticket = runner::make_ticket(&instances, &calibration.id, done)?;
+            done += 1;
+            match round_trips(target, &ticket, ROUND_TRIPS, stop).await {
+                Ok(trips) => {
+                    calibration.round_trips_ns.insert(name, trips);
+                }
+                Err(_) if stop.is_cancelled() => {}
+                Err(e) => calibration.errors.push(format!("round trips on {name}: {e:#}")),
+            }
+        }
+    }
+    calibration.interrupted = stop.is_cancelled();
+    calibration.wall_ns = Some(Moment::now().since(begin));
+    calibration.rows = judge::rows(&calibration);
+    Ok(calibration)
+}
+
+/// One instance; `None` when the user stopped it.
+async fn take(
+    target: &Watched,
+    step: &Step,
+    ticket: &Ticket,
+    stop: &CancellationToken,
+    errors: &mut Vec<String>,
+) -> anyhow::Result<Option<Taken>> {
+    let scenario = step.check.scenario(step.amount).context("a known workload's scenario is wrong: this is a bug")?;
+    let trial = Trial { target: step.target, round: step.round, position: 0, warmup: false };
+    let mut sample = runner::blank(&target.info().name, &trial);
+    let roots = roots(target);
+    let mut new_processes = None;
+    let mut watch = |now: runner::Step| {
+        if now == runner::Step::Reading {
+            new_processes = process::held_by_new(&target.seen().before, &roots).ok();
+        }
+    };
+    let end = runner::trial(target, &scenario, ticket, &mut sample, stop, &mut watch).await;
+    errors.extend(end.left_behind);
+    if end.stopped {
+        return Ok(None);
+    }
+    if target.broken == Some(Break::PageCache) {
+        count_page_cache(&mut sample);
+    }
+    let seen = target.seen();
+    Ok(Some(Taken {
+        check: step.check,
+        amount: step.amount,
+        start_call_ns: seen.start_call_ns,
+        remove_call_ns: seen.remove_call_ns,
+        new_processes_bytes: new_processes,
+        sample,
+    }))
+}
+
+/// Whose children an instance's processes can be: ours, the engine's, those of who takes the engine's orphans.
+fn roots(target: &Watched) -> Vec<u32> {
+    let daemons = target.daemons();
+    let above = daemons.iter().filter_map(|pid| process::parent(*pid));
+    let mut roots: Vec<u32> = above.collect();
+    roots.extend(daemons);
+    roots.push(std::process::id());
+    roots
+}
+
+/// As a reader that takes the cgroup's usage for what the instance holds.
+fn count_page_cache(sample: &mut Sample) {
+    let memory = &mut sample.memory_bytes;
+    if let (Some(footprint), Some(file)) = (&mut memory.footprint, memory.cgroup_file) {
+        *footprint += file;
+    }
+}
+
+/// Times so many questions to the agent and their answers.
+async fn round_trips(
+    target: &dyn Target,
+    ticket: &Ticket,
+    count: u64,
+    stop: &CancellationToken,
+) -> anyhow::Result<Vec<u64>> {
+    let mut control = Control::listen(&ticket.socket(), ToAgent::Ping { token: 0 })?;
+    let mut instance = target.stage(ticket).await?;
+    let asked = async {
+        instance.start().await?;
+        answer(&mut control, 0).await?;
+        let mut trips = Vec::new();
+        for token in 1..=count {
+            let from = Moment::now();
+            control.send(&ToAgent::Ping { token })?;
+            trips.push(answer(&mut control, token).await?.since(from));
+        }
+        anyhow::Ok(trips)
+    };
+    let trips = tokio::select! {
+        trips = asked => trips,
+        _ = stop.cancelled() => Err(anyhow::anyhow!("stopped by the user")),
+    };
+    let removed = instance.remove().await;
+    instance.unstage().await?;
+    std::fs::remove_dir_all(&ticket.dir).with_context(|| format!("removing {}", ticket.dir.display()))?;
+    removed?;
+    trips
+}
+
+/// When the answer to this question came.
+async fn answer(control: &mut Control, token: u64) -> anyhow::Result<Moment> {
+    loop {
+        let event = timeout(ANSWER, control.next()).await.context("the agent has not answered")?;
+        match event.what {
+            What::Said(FromAgent::Pong { token: its }) if its == token => return Ok(event.at),
+            What::Said(FromAgent::Failed { error }) => anyhow::bail!("the agent reports: {error}"),
+            What::Said(_) => {}
+            What::Closed => anyhow::bail!("the instance ended: its control channel closed"),
+            What::Broken(e) => return Err(e.into()),
+        }
+    }
+}

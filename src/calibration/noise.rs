@@ -1,0 +1,297 @@
+//! A target against itself: how far apart are two sides that are the same?
+//!
+//! A session is a run in which a kind of target has two sides, a and b, interleaved like any two targets. With
+//! a and b the medians of one metric in session s:
+//!
+//! - within: d_s = ln(b / a) has the variance 2 w^2 if w is the deviation of a side's own log median, and the
+//!   mean 0, which is known: w^2 = mean(d_s^2) / 2;
+//! - between: the deviation, over three sessions or more, of ln(sqrt(a b)): what sessions differ by although
+//!   nothing was changed.
+//!
+//! The noise floor is the larger of the two, as a ratio less 1. A gate's margin is max(5 %, 3 sqrt(2) times it): two
+//! sides have sqrt(2) times the deviation of one, and three deviations are beyond chance. One host's sessions are
+//! kept in one file, so that the floor is that of days and not of minutes.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    analysis::{Analysis, Metric, Unit},
+    sample::{Accelerator, Host, Results},
+};
+
+/// The schema that this version writes.
+pub const SCHEMA: &str = "bootrace.noise/1";
+/// Names another directory for what is known of hosts.
+pub const VARIABLE: &str = "BOOTRACE_STATE";
+const STATE: &str = "/var/lib/bootrace";
+/// Sessions that are kept of each kind of target, the newest.
+const KEPT: usize = 200;
+/// Sessions that a deviation between them takes.
+pub const FEWEST: usize = 3;
+/// No margin is smaller.
+const LEAST_MARGIN: f64 = 0.05;
+
+/// All that is known of one host's noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub schema: String,
+    /// What tells the host from others: [`key`].
+    pub host: String,
+    pub cpu_model: Option<String>,
+    pub cpus: u32,
+    pub kernel_release: String,
+    /// Oldest first.
+    pub sessions: Vec<Session>,
+}
+
+/// One kind of target in one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    pub run: String,
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub bootrace_version: String,
+    /// Kind of target.
+    pub target: String,
+    pub accelerator: Accelerator,
+    /// Good samples of the side that has fewer.
+    pub samples: usize,
+    /// By metric: the medians of both sides, above zero.
+    pub medians: BTreeMap<String, [f64; 2]>,
+}
+
+/// What two sides that are the same differ by, as ratios less 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Floor {
+    pub target: String,
+    pub accelerator: Accelerator,
+    pub metric: String,
+    pub sessions: usize,
+    pub within: f64,
+    /// Null with fewer than three sessions.
+    pub between: Option<f64>,
+    /// The larger of the two.
+    pub floor: f64,
+    /// What a gate may not take for a change.
+    pub margin: f64,
+    /// Per session, what b was of a, less 1.
+    pub differences: Vec<f64>,
+}
+
+/// The two sides of a kind of target.
+pub fn sides(kind: &str) -> [String; 2] {
+    [format!("{kind}-a"), format!("{kind}-b")]
+}
+
+/// The sessions of one run, one for each kind of target that has two sides in it.
+pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for target in &results.targets {
+        let names = sides(&target.kind);
+        if target.name != names[0] {
+            continue;
+        }
+        let [Some(a), Some(b)] = names.map(|name| analysis.target(&name)) else { continue };
+        let medians = Metric::ALL.into_iter().filter(|metric| metric.unit() != Unit::Share).filter_map(|metric| {
+            let pair = [a.median(metric)?, b.median(metric)?];
+            pair.iter().all(|v| *v > 0.0).then(|| (metric.name().to_owned(), pair))
+        });
+        sessions.push(Session {
+            run: results.run.id.clone(),
+            at: results.run.started_at.clone(),
+            bootrace_version: results.run.bootrace_version.clone(),
+            target: target.kind.clone(),
+            accelerator: target.accelerator,
+            samples: a.counts.ok.min(b.counts.ok),
+            medians: medians.collect(),
+        });
+    }
+    sessions
+}
+
+impl Record {
+    pub fn new(host: &Host) -> Self {
+        Record {
+            schema: SCHEMA.into(),
+            host: key(host),
+            cpu_model: host.cpu_model.clone(),
+            cpus: host.cpus,
+            kernel_release: host.kernel_release.clone(),
+            sessions: Vec::new(),
+        }
+    }
+
+    /// Adds sessions, and lets go of each kind's oldest beyond 200.
+    pub fn add(&mut self, sessions: Vec<Session>) {
+        self.sessions.extend(sessions);
+        let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+        let mut newest: Vec<Session> = self.sessions.drain(..).rev().collect();
+        newest.retain(|session| {
+            let count = kept.entry(session.target.clone()).or_default();
+            *count += 1;
+            *count <= KEPT
+        });
+        self.sessions = newest.into_iter().rev().collect();
+    }
+
+    /// The noise floor of each metric of each kind of target that has sessions.
+    pub fn floors(&self) -> Vec<Floor> {
+        let mut of: BTreeMap<(String, bool, String), Vec<&Session>> = BTreeMap::new();
+        for session in &self.sessions {
+            for metric in session.medians.keys() {
+                let tcg = session.accelerator == Accelerator::Tcg;
+                of.entry((session.target.clone(), tcg, metric.clone())).or_default().push(session);
+            }
+        }
+        of.into_iter().filter_map(|((_, _, metric), sessions)| floor(&metric, &sessions)).collect()
+    }
+}
+
+fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
+    let pairs: Vec<[f64; 2]> = sessions.iter().filter_map(|s| s.medians.get(metric).copied()).collect();
+    let first = sessions.first()?;
+    let n = pairs.len() as f64;
+    let logs = pairs.iter().map(|[a, b]| (b / a).ln());
+    let within = (logs.clone().map(|d| d * d).sum::<f64>() / n / 2.0).sqrt();
+    let between = (pairs.len() >= FEWEST).then(|| {
+        let centres: Vec<f64> = pairs.iter().map(|[a, b]| (a * b).ln() / 2.0).collect();
+        let mean = centres.iter().sum::<f64>() / n;
+        (centres.iter().map(|c| (c - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+    });
+    let floor = within.max(between.unwrap_or(0.0)).exp_m1();
+    Some(Floor {
+        target: first.target.clone(),
+        accelerator: first.accelerator,
+        metric: metric.into(),
+        sessions: pairs.len(),
+        within: within.exp_m1(),
+        between: between.map(f64::exp_m1),
+        floor,
+        margin: LEAST_MARGIN.max(3.0 * std::f64::consts::SQRT_2 * floor),
+        differences: logs.map(f64::exp_m1).collect(),
+    })
+}
+
+/// What tells a host, as far as its noise goes, from others: machine id, processor and kernel. 16 hex digits.
+pub fn key(host: &Host) -> String {
+    let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let facts = [
+        machine.trim(),
+        host.hostname.as_deref().filter(|_| machine.trim().is_empty()).unwrap_or_default(),
+        host.cpu_model.as_deref().unwrap_or_default(),
+        &host.cpus.to_string(),
+        &host.kernel_release,
+    ];
+    let digest = Sha256::digest(facts.join("\n"));
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The file of a host's record.
+pub fn file(key: &str) -> PathBuf {
+    let state = std::env::var_os(VARIABLE).filter(|dir| !dir.is_empty()).map_or_else(|| STATE.into(), PathBuf::from);
+    state.join("noise").join(format!("{key}.json"))
+}
+
+/// The record of this host; a fresh one where there is none.
+///
+/// # Errors
+/// When it can't be read, or is no record of this version.
+pub fn load(host: &Host) -> io::Result<Record> {
+    load_from(&file(&key(host)), host)
+}
+
+fn load_from(path: &Path, host: &Host) -> io::Result<Record> {
+    let text = match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Record::new(host)),
+        result => result?,
+    };
+    let record: Record = serde_json::from_slice(&text)?;
+    if record.schema != SCHEMA {
+        return Err(io::Error::other(format!("its schema is {:?}, this version reads {SCHEMA:?}", record.schema)));
+    }
+    Ok(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(at: usize, a: f64, b: f64) -> Session {
+        Session {
+            run: format!("run-{at}"),
+            at: "2026-01-01T00:00:00Z".into(),
+            bootrace_version: "0".into(),
+            target: "docker".into(),
+            accelerator: Accelerator::None,
+            samples: 10,
+            medians: BTreeMap::from([("startup".into(), [a, b])]),
+        }
+    }
+
+    fn record(sessions: Vec<Session>) -> Record {
+        let mut record = Record::new(&Host::default());
+        record.add(sessions);
+        record
+    }
+
+    #[test]
+    fn sides_that_never_differ_have_no_noise_and_the_least_margin() {
+        let floors = record(vec![session(0, 5.0, 5.0), session(1, 5.0, 5.0), session(2, 5.0, 5.0)]).floors();
+        assert_eq!((floors[0].floor, floors[0].between, floors[0].margin), (0.0, Some(0.0), 0.05));
+    }
+
+    /// ln(b / a) = +0.04, -0.04: w = 0.04 / sqrt(2).
+    #[test]
+    fn what_sides_differ_by_is_the_deviation_of_one() {
+        let (up, down) = (0.04_f64.exp(), (-0.04_f64).exp());
+        let floors = record(vec![session(0, 1.0, up), session(1, 1.0, down)]).floors();
+        let expected = (0.04 / 2.0_f64.sqrt()).exp_m1();
+        assert!((floors[0].within - expected).abs() < 1e-12);
+        assert_eq!((floors[0].between, floors[0].sessions), (None, 2));
+        assert!((floors[0].margin - 3.0 * 2.0_f64.sqrt() * expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn sessions_that_differ_more_than_their_sides_set_the_floor() {
+        let at = |log: f64| log.exp();
+        let sessions = [-0.1, 0.0, 0.1].iter().enumerate().map(|(i, log)| session(i, at(*log), at(*log)));
+        let floors = record(sessions.collect()).floors();
+        assert_eq!(floors[0].within, 0.0);
+        assert!((floors[0].floor - 0.1_f64.exp_m1()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn an_emulated_vm_and_one_on_kvm_have_floors_of_their_own() {
+        let mut kvm = session(0, 1.0, 1.0);
+        kvm.accelerator = Accelerator::Kvm;
+        let tcg = Session { accelerator: Accelerator::Tcg, ..kvm.clone() };
+        assert_eq!(record(vec![kvm, tcg]).floors().len(), 2);
+    }
+
+    #[test]
+    fn the_newest_sessions_are_kept() {
+        let record = record((0..KEPT + 5).map(|i| session(i, 1.0, 1.0)).collect());
+        assert_eq!((record.sessions.len(), record.sessions[0].run.as_str()), (KEPT, "run-5"));
+    }
+
+    #[test]
+    fn a_record_is_read_as_written_and_a_foreign_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        let host = Host::default();
+        assert_eq!(load_from(&path, &host).unwrap(), Record::new(&host));
+        let mut record = record(vec![session(0, 1.0, 2.0)]);
+        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        assert_eq!(load_from(&path, &host).unwrap(), record);
+        record.schema = "bootrace.noise/2".into();
+        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        assert!(load_from(&path, &host).unwrap_err().to_string().contains("noise/2"));
+    }
+}

@@ -1,0 +1,189 @@
+//! What is known, and how much of it is run. Pure.
+
+use bootrace_agent::{
+    known::{Known, READY},
+    protocol::AGENT_PATH,
+};
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::{self, Scenario};
+
+/// Memory of every instance: the most that is touched, and what a VM's own kernel needs.
+const MEMORY: &str = "768MiB";
+
+/// One kind of truth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// Ready a known time after its start; CPU time of a known amount as its work.
+    Delay,
+    /// Touches a known amount of anonymous memory.
+    Memory,
+    /// Reads a known amount of file data.
+    File,
+    /// Burns a known amount of CPU time before it is ready.
+    Cpu,
+    /// Does nothing.
+    Idle,
+    /// Answers over the control channel.
+    Channel,
+    /// Is gone when it is gone.
+    Teardown,
+}
+
+impl Check {
+    pub const ALL: [Check; 7] = [
+        Check::Delay,
+        Check::Memory,
+        Check::File,
+        Check::Cpu,
+        Check::Idle,
+        Check::Channel,
+        Check::Teardown,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Check::Delay => "delay",
+            Check::Memory => "memory",
+            Check::File => "file",
+            Check::Cpu => "cpu",
+            Check::Idle => "idle",
+            Check::Channel => "channel",
+            Check::Teardown => "teardown",
+        }
+    }
+
+    /// The known amounts, in ns or bytes; none for a check that has no instances of its own.
+    pub fn amounts(self) -> &'static [u64] {
+        const MS: u64 = 1_000_000;
+        const MIB: u64 = 1 << 20;
+        match self {
+            Check::Delay => &[0, 500 * MS, 1000 * MS, 1500 * MS, 2000 * MS],
+            // Not from 0: a VM's kernel has freed some memory that its host still holds, which comes first.
+            Check::Memory => &[80 * MIB, 160 * MIB, 240 * MIB, 320 * MIB, 400 * MIB],
+            Check::File => &[0, 32 * MIB, 64 * MIB, 96 * MIB, 128 * MIB],
+            Check::Cpu => &[0, 250 * MS, 500 * MS, 750 * MS, 1000 * MS],
+            Check::Idle => &[0],
+            Check::Channel | Check::Teardown => &[],
+        }
+    }
+
+    /// How often each amount is run where `samples` are asked for.
+    fn repeats(self, samples: u32) -> u32 {
+        match self {
+            // What it decides is as small as the noise of a start-up.
+            Check::Delay => samples,
+            _ => samples.div_ceil(2).max(2),
+        }
+    }
+
+    fn workload(self, amount: u64) -> Known {
+        match self {
+            Check::Memory => Known::Anonymous { bytes: amount },
+            Check::File => Known::File { bytes: amount },
+            Check::Cpu => Known::Burn { ns: amount },
+            _ => Known::Delay { ns: amount },
+        }
+    }
+
+    /// The work beside it, whose CPU time is known.
+    pub const WORK_NS: u64 = 500_000_000;
+
+    /// The scenario of an instance with this amount.
+    pub fn scenario(self, amount: u64) -> Result<Scenario, scenario::Error> {
+        let command = |known: Known| {
+            let words = std::iter::once(AGENT_PATH.to_owned()).chain(known.arguments());
+            words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
+        };
+        let known = self.workload(amount);
+        let ready = match known {
+            Known::Burn { .. } => "{ exit = 0 }".to_owned(),
+            _ => format!("{{ line = \"^{READY}$\" }}"),
+        };
+        let work = match self {
+            Check::Delay => format!("work = {{ command = [{}] }}", command(Known::Burn { ns: Self::WORK_NS })),
+            _ => String::new(),
+        };
+        let (settle, idle) = match self {
+            Check::Delay | Check::Cpu => ("0s", "0s"),
+            Check::Idle => ("500ms", "4s"),
+            _ => ("500ms", "0s"),
+        };
+        let text = format!(
+            "name = \"calibrate-{}\"\n[workload]\ncommand = [{}]\nready = {ready}\n{work}\n[resources]\ncpus = 1\n\
+             memory = \"{MEMORY}\"\n[sampling]\nsamples = 1\nwarmup = 0\nsettle = \"{settle}\"\nidle = \"{idle}\"\n",
+            self.name(),
+            command(known),
+        );
+        Scenario::parse(&text, "calibration")
+    }
+}
+
+/// One instance to be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    pub check: Check,
+    pub amount: u64,
+    /// Index into the targets.
+    pub target: usize,
+    /// Repetition, from 0.
+    pub round: u32,
+}
+
+/// Every instance in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan(pub Vec<Step>);
+
+impl Plan {
+    /// Check by check; within one, each repetition has every amount on every target, in an order that the seed
+    /// decides: what the host does meanwhile then hits all amounts alike and no slope comes of it.
+    pub fn new(checks: &[Check], targets: usize, samples: u32, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut steps = Vec::new();
+        for &check in checks {
+            for round in 0..check.repeats(samples) {
+                let mut of_round: Vec<Step> = (0..targets)
+                    .flat_map(|target| {
+                        check.amounts().iter().map(move |&amount| Step { check, amount, target, round })
+                    })
+                    .collect();
+                of_round.shuffle(&mut rng);
+                steps.extend(of_round);
+            }
+        }
+        Plan(steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_amount_of_every_check_makes_a_scenario_that_is_right() {
+        for check in Check::ALL {
+            for &amount in check.amounts() {
+                let scenario = check.scenario(amount).unwrap();
+                assert_eq!(scenario.workload.command[0], AGENT_PATH);
+                assert_eq!(scenario.workload.work.is_some(), check == Check::Delay);
+            }
+        }
+    }
+
+    #[test]
+    fn every_repetition_has_every_amount_on_every_target_and_the_seed_decides_the_order() {
+        let plan = Plan::new(&[Check::Delay, Check::Memory], 3, 4, 7);
+        assert_eq!(plan.0.len(), 4 * 5 * 3 + 2 * 5 * 3);
+        for round in plan.0.chunks(15) {
+            let mut all: Vec<_> = round.iter().map(|step| (step.target, step.amount)).collect();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), 15);
+        }
+        assert_eq!(plan, Plan::new(&[Check::Delay, Check::Memory], 3, 4, 7));
+        assert_ne!(plan, Plan::new(&[Check::Delay, Check::Memory], 3, 4, 8));
+    }
+}

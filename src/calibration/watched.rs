@@ -1,0 +1,119 @@
+//! A target as it is, with a stopwatch of the calibration's own beside it, and broken where that is asked for.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use async_trait::async_trait;
+
+use super::Break;
+use crate::{
+    probe::{Scope, process},
+    sample,
+    target::{Error, Instance, Target, Ticket},
+};
+
+/// What was seen of one instance beside its sample.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    pub start_call_ns: Option<u64>,
+    pub remove_call_ns: Option<u64>,
+    /// The processes that were there before it.
+    pub before: BTreeSet<u32>,
+}
+
+/// A target that an instance at a time is measured on.
+pub struct Watched {
+    pub target: Box<dyn Target>,
+    pub broken: Option<Break>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Watched {
+    pub fn new(target: Box<dyn Target>, broken: Option<Break>) -> Self {
+        Watched { target, broken, seen: Arc::default() }
+    }
+
+    /// Of the last instance.
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[async_trait]
+impl Target for Watched {
+    fn info(&self) -> sample::Target {
+        self.target.info()
+    }
+
+    fn versions(&self, host: &mut sample::Host) {
+        self.target.versions(host);
+    }
+
+    fn daemons(&self) -> Vec<u32> {
+        self.target.daemons()
+    }
+
+    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+        let instance = self.target.stage(ticket).await?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            Seen { before: process::all(), ..Seen::default() };
+        let mut watched =
+            WatchedInstance { instance, broken: self.broken, seen: self.seen.clone(), started: false };
+        if self.broken == Some(Break::Clock) {
+            watched.start_now().await?;
+        }
+        Ok(Box::new(watched))
+    }
+}
+
+struct WatchedInstance {
+    instance: Box<dyn Instance>,
+    broken: Option<Break>,
+    seen: Arc<Mutex<Seen>>,
+    started: bool,
+}
+
+impl WatchedInstance {
+    async fn start_now(&mut self) -> Result<(), Error> {
+        let begin = Instant::now();
+        let result = self.instance.start().await;
+        let took = begin.elapsed().as_nanos() as u64;
+        self.started = true;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).start_call_ns = Some(took);
+        result
+    }
+}
+
+#[async_trait]
+impl Instance for WatchedInstance {
+    async fn start(&mut self) -> Result<(), Error> {
+        if self.started { Ok(()) } else { self.start_now().await }
+    }
+
+    fn scope(&self, leader: u32) -> Scope {
+        let mut scope = self.instance.scope(leader);
+        if self.broken == Some(Break::Engine) {
+            scope.engine.clear();
+        }
+        scope
+    }
+
+    async fn post_mortem(&mut self) -> Option<String> {
+        self.instance.post_mortem().await
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        let begin = Instant::now();
+        let result = self.instance.remove().await;
+        let took = begin.elapsed().as_nanos() as u64;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove_call_ns = Some(took);
+        result
+    }
+
+    async fn unstage(&mut self) -> Result<(), Error> {
+        self.instance.unstage().await
+    }
+}

@@ -1,0 +1,241 @@
+//! `bootrace calibrate`: what the error of the figures is on this host.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow};
+use clap::builder::PossibleValuesParser;
+use indicatif::ProgressBar;
+
+use super::{Failure, print, progress::Progress, run};
+use crate::{
+    calibration::{Break, Calibration, Check, Plan, SCHEMA, drive},
+    image::{self, Cache, Forms},
+    probe::host,
+    report::calibration as report,
+    runner,
+    scenario::{Kind, Scenario},
+    target::{self, Target, docker, libvirt, native},
+};
+
+mod aa;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  bootrace calibrate                                  every check on every target that can run here
+  bootrace calibrate --targets docker --checks delay,memory
+  bootrace calibrate --break page-cache               a broken reader: it has to fail
+  bootrace calibrate --aa                             each target against itself: this host's noise floor
+  bootrace calibrate --json > calibration.json
+
+It writes reports/calibration-.../index.html and calibration.json. With --aa it writes a run for each session,
+and adds it to what is known of this host, in /var/lib/bootrace/noise (BOOTRACE_STATE names another directory).
+Exit codes: 0 everything is within its bound, 1 something is not or could not be measured,
+2 wrong command line, 130 ended by Ctrl-C (what was taken is kept).";
+
+/// How often each known amount is run, unless another number is asked for.
+const SAMPLES: u32 = 5;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Only these kinds of target; each must be able to run. None: all that can run here.
+    #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::name)))]
+    pub targets: Vec<String>,
+    /// Only these checks.
+    #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(Check::ALL.map(Check::name)))]
+    pub checks: Vec<String>,
+    /// How often each known amount is run (5; half as often where nothing is noisy); with --aa, samples of each side
+    /// in each session (10).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub samples: Option<u32>,
+    /// Run each target against itself, for the noise floor that a gate's margin has to be above.
+    #[arg(long, conflicts_with_all = ["checks", "broken"])]
+    pub aa: bool,
+    /// Sessions of --aa.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "aa", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub sessions: u32,
+    /// Seed of the random order; none: a fresh one, recorded in the results.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where the calibration is written.
+    #[arg(long, default_value = "reports", value_name = "DIR")]
+    pub out: PathBuf,
+    /// No progress bar, no table.
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print calibration.json to standard output in place of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// Break a reader on purpose: a calibration that doesn't fail then is worth nothing.
+    #[arg(long = "break", value_name = "READER", value_parser = PossibleValuesParser::new(Break::ALL.map(Break::name)))]
+    pub broken: Option<String>,
+}
+
+/// Runs what is known and holds what was measured to it.
+///
+/// # Errors
+/// [`Failure::Run`] when something is beyond its bound or nothing could be measured.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    runtime.block_on(async {
+        match options.aa {
+            true => aa::run(options).await,
+            false => calibrate(options).await,
+        }
+    })
+}
+
+async fn calibrate(options: &Options) -> Result<(), Failure> {
+    let signals = run::Signals::watch().map_err(Failure::Run)?;
+    let progress = Progress::new(options.quiet || options.json);
+    let (scenario, left_out) = runnable(options).await.map_err(Failure::Run)?;
+    for (name, why) in &left_out {
+        progress.say(&format!("{name} can't run here and is left out: {why}"));
+    }
+    let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+    let log = |line: &str| progress.say(line);
+    let image = image::ensure(&scenario.image, Path::new("."), Forms::of(&scenario.targets), &cache, &log)
+        .await
+        .map_err(super::image::failure)?;
+    let targets = run::connect(&scenario, &image).await.map_err(Failure::Run)?;
+    let calibration = header(options, &targets, left_out, image.info);
+    let dir = options.out.join(&calibration.id);
+    let lock = runner::Lock::take(&calibration.id).map_err(Failure::Run)?;
+    let checks = checks(options);
+    let plan = Plan::new(&checks, targets.len(), options.samples.unwrap_or(SAMPLES), calibration.seed);
+    let mut bar = Bar { bar: progress.bar("calibrate", plan.0.len() as u64), dir: dir.clone() };
+    let instances = cache.instances_dir();
+    let broken = Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref());
+    let tag = runner::tag(&calibration.id);
+    let job = drive::Job { targets, plan, checks, broken, calibration, instances: instances.clone() };
+    let mut calibration = drive::run(job, &mut bar, &signals.stop).await.map_err(Failure::Run)?;
+    drop(lock);
+    bar.bar.finish_and_clear();
+    calibration.see_what_is_left(left_over(&tag, &instances).await);
+
+    report::write(&calibration, &dir).map_err(|e| Failure::Run(e.into()))?;
+    show(&calibration, &dir, options)?;
+    if calibration.interrupted {
+        return Err(Failure::Interrupted { signal: signals.signal(), dir });
+    }
+    verdict(&calibration)
+}
+
+fn checks(options: &Options) -> Vec<Check> {
+    let wanted = |check: &Check| options.checks.is_empty() || options.checks.iter().any(|c| c == check.name());
+    Check::ALL.into_iter().filter(wanted).collect()
+}
+
+/// A scenario with the targets that are asked for; without being asked, with those that can run here.
+async fn runnable(options: &Options) -> anyhow::Result<(Scenario, BTreeMap<String, String>)> {
+    let mut scenario = Check::Idle.scenario(0).context("the calibration's own scenario is wrong: this is a bug")?;
+    scenario.select_targets(&options.targets)?;
+    let mut left_out = BTreeMap::new();
+    for target in scenario.targets.clone() {
+        let answer = match target.kind {
+            Kind::Native => Ok(()),
+            Kind::Docker => docker::connect().await.map(drop),
+            Kind::Libvirt => libvirt::connect().await.map(drop),
+        };
+        match answer {
+            Ok(()) => {}
+            Err(e) if options.targets.is_empty() => {
+                left_out.insert(target.name, e.to_string());
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+    scenario.targets.retain(|target| !left_out.contains_key(&target.name));
+    run::must_be_root()?;
+    Ok((scenario, left_out))
+}
+
+/// The calibration before anything was taken.
+fn header(
+    options: &Options,
+    targets: &[Box<dyn Target>],
+    left_out: BTreeMap<String, String>,
+    image: crate::sample::Image,
+) -> Calibration {
+    let seed = options.seed.unwrap_or_else(run::fresh_seed);
+    let now = jiff::Timestamp::now();
+    let mut host = host::facts();
+    targets.iter().for_each(|target| target.versions(&mut host));
+    Calibration {
+        schema: SCHEMA.into(),
+        id: format!("calibration-{}-{seed}", now.strftime("%Y%m%dT%H%M%SZ")),
+        started_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        seed,
+        bootrace_version: env!("CARGO_PKG_VERSION").into(),
+        broken: Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref()),
+        interrupted: true,
+        wall_ns: None,
+        host,
+        image,
+        targets: targets.iter().map(|target| target.info()).collect(),
+        left_out,
+        rows: Vec::new(),
+        taken: Vec::new(),
+        round_trips_ns: BTreeMap::new(),
+        left_over: None,
+        errors: Vec::new(),
+    }
+}
+
+/// What is still there of this calibration. It is removed, too.
+async fn left_over(tag: &str, instances: &Path) -> Vec<Result<Vec<String>, target::Error>> {
+    let prefix = format!("{tag}-");
+    let others = |prefix: String| move |name: &str| !name.starts_with(&prefix);
+    vec![
+        docker::clean(others(prefix.clone())).await,
+        libvirt::clean(others(prefix.clone())).await,
+        libvirt::clean_logs(others(prefix.clone())),
+        native::clean(others(prefix.clone())),
+        runner::clean(instances, others(prefix)),
+    ]
+}
+
+fn show(calibration: &Calibration, dir: &Path, options: &Options) -> Result<(), Failure> {
+    if options.json {
+        let json = serde_json::to_string_pretty(calibration).context("writing the calibration as JSON");
+        return print(&(json.map_err(Failure::Run)? + "\n"));
+    }
+    if options.quiet {
+        return Ok(());
+    }
+    print(&(report::table(calibration) + "\n"))?;
+    print(&format!("report: {}\n", dir.join("index.html").display()))
+}
+
+fn verdict(calibration: &Calibration) -> Result<(), Failure> {
+    if calibration.passed() {
+        return Ok(());
+    }
+    let rows: Vec<String> = calibration
+        .failed_rows()
+        .map(|row| format!("{} of {}: {}", row.metric, row.target, row.says))
+        .chain(calibration.errors.iter().cloned())
+        .collect();
+    Err(Failure::Run(anyhow!("the calibration failed:\n{}", rows.join("\n"))))
+}
+
+/// Shows how far it is, and saves.
+struct Bar {
+    bar: ProgressBar,
+    dir: PathBuf,
+}
+
+impl drive::Watch for Bar {
+    fn starting(&mut self, done: usize, check: Check, target: &str) {
+        self.bar.set_position(done as u64);
+        self.bar.set_message(format!("{} on {target}", check.name()));
+    }
+
+    fn taken(&mut self, calibration: &Calibration) -> anyhow::Result<()> {
+        Ok(report::save(calibration, &self.dir)?)
+    }
+}

@@ -1,0 +1,108 @@
+//! `bootrace calibrate --aa`: each target against itself, for the noise floor of this host.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::{super::run, Options, runnable};
+use crate::{
+    analysis,
+    calibration::noise::{self, Record},
+    cli::{Failure, print, progress::Progress},
+    image::{self, Cache, Forms},
+    probe::host,
+    report::{self, calibration as shown},
+    runner::{self, Job},
+    scenario::{self, Kind, Scenario},
+};
+
+/// Good samples of each side and session, unless others are asked for.
+const SAMPLES: u32 = 10;
+
+/// Takes the sessions, adds them to what is known of this host, and shows the floors.
+///
+/// # Errors
+/// [`Failure::Run`] when a sample failed or the record can't be kept.
+pub async fn run(options: &Options) -> Result<(), Failure> {
+    let signals = run::Signals::watch().map_err(Failure::Run)?;
+    let progress = Progress::new(options.quiet || options.json);
+    let (runnable, left_out) = runnable(options).await.map_err(Failure::Run)?;
+    for (name, why) in &left_out {
+        progress.say(&format!("{name} can't run here and is left out: {why}"));
+    }
+    let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind).collect();
+    let scenario = scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
+    let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+    let log = |line: &str| progress.say(line);
+    let image = image::ensure(&scenario.image, Path::new("."), Forms::of(&scenario.targets), &cache, &log)
+        .await
+        .map_err(crate::cli::image::failure)?;
+    let first_seed = options.seed.unwrap_or_else(run::fresh_seed);
+    let mut record = read_record()?;
+    for number in 0..options.sessions {
+        progress.say(&format!("session {} of {}", number + 1, options.sessions));
+        let targets = run::connect(&scenario, &image).await.map_err(Failure::Run)?;
+        let seed = first_seed.wrapping_add(u64::from(number));
+        let results = run::header(&scenario, &targets, image.info.clone(), Some(seed));
+        let dir = options.out.join(&results.run.id);
+        let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
+        let job = Job { scenario: scenario.clone(), targets, results, instances: cache.instances_dir() };
+        let mut recorder = progress.record(&dir, &job);
+        let results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
+        drop(lock);
+        recorder.finish();
+        report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
+        if results.run.interrupted {
+            return Err(Failure::Interrupted { signal: signals.signal(), dir });
+        }
+        let finished = run::Finished { results, dir };
+        run::samples_are_good(&finished)?;
+        record.add(noise::sessions(&finished.results, &analysis::analyse(&finished.results)));
+        // Each session is kept as soon as it is there.
+        keep(&record)?;
+    }
+    show(&record, options)
+}
+
+/// The quickstart workload without its work, each kind of target twice.
+fn scenario(kinds: &[Kind], samples: u32) -> Result<Scenario, scenario::Error> {
+    let mut scenario = Scenario::parse(scenario::QUICKSTART, "quickstart (built in)")?;
+    let targets: String = kinds
+        .iter()
+        .flat_map(|kind| noise::sides(kind.name()).map(|name| format!("[[target]]\nname = \"{name}\"\nkind = \"{kind}\"\n")))
+        .collect();
+    let text = format!(
+        "name = \"aa\"\ndescription = \"the same target against itself\"\n[workload]\ncommand = [\"true\"]\n\
+         ready = {{ exit = 0 }}\n[sampling]\nsamples = {samples}\nwarmup = 1\nsettle = \"300ms\"\nidle = \"0s\"\n{targets}"
+    );
+    let aa = Scenario::parse(&text, "calibration")?;
+    scenario.workload.work = None;
+    Ok(Scenario { workload: scenario.workload, resources: scenario.resources, image: scenario.image, ..aa })
+}
+
+fn read_record() -> Result<Record, Failure> {
+    let host = host::facts();
+    let path = noise::file(&noise::key(&host));
+    let record = noise::load(&host).with_context(|| {
+        format!("reading what is known of this host's noise, {}: move it away to begin anew", path.display())
+    });
+    record.map_err(Failure::Run)
+}
+
+fn keep(record: &Record) -> Result<(), Failure> {
+    shown::save_noise(record, &noise::file(&record.host)).map_err(|e| Failure::Run(e.into()))
+}
+
+fn show(record: &Record, options: &Options) -> Result<(), Failure> {
+    let floors = record.floors();
+    if options.json {
+        let json = serde_json::json!({ "record": record, "floors": floors });
+        let json = serde_json::to_string_pretty(&json).context("writing the noise floors as JSON");
+        return print(&(json.map_err(Failure::Run)? + "\n"));
+    }
+    if options.quiet {
+        return Ok(());
+    }
+    print(&(shown::floors(record, &floors) + "\n"))?;
+    print(&format!("kept in {}\n", noise::file(&record.host).display()))
+}
