@@ -215,6 +215,10 @@ pub struct Memory {
     /// Page cache charged to the instance's cgroup.
     pub cgroup_file: Option<u64>,
     pub cgroup_kernel: Option<u64>,
+    /// Page cache of a VM's own kernel, as the guest has it; null for what is no VM. The host can't tell it from other
+    /// memory of the guest and gets it back with the VM, so it is in the footprint.
+    #[serde(default)]
+    pub guest_cache: Option<u64>,
     /// PSS of the engine's processes that exist for this instance alone (shim, QEMU); null for native.
     pub engine_pss: Option<u64>,
     /// PSS of every process that exists because of the instance.

@@ -66,7 +66,17 @@ pub fn readings() -> io::Result<Readings> {
     Ok(Readings {
         workload_rss: (!pids.is_empty()).then_some(resident),
         workload_cpu_ns: Some(cpu.as_nanos() as u64),
+        page_cache: fs::read_to_string("/proc/meminfo").ok().and_then(|text| page_cache(&text)),
     })
+}
+
+/// Cached files and block devices in bytes, of what `/proc/meminfo` says. Its Cached has shared memory in it.
+fn page_cache(meminfo: &str) -> Option<u64> {
+    let find = |key: &str| {
+        let value = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        value.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    };
+    Some((find("Cached")? + find("Buffers")?).saturating_sub(find("Shmem")?) * 1024)
 }
 
 /// Kills everything below the agent and returns when nothing of it is left. `groups` are the
@@ -116,5 +126,13 @@ mod tests {
         found.sort_unstable();
         assert_eq!(found, [3, 4]);
         assert_eq!(below(8, &all).len(), 2);
+    }
+
+    #[test]
+    fn page_cache_is_files_and_block_devices_without_shared_memory() {
+        let meminfo =
+            "MemTotal:  99 kB\nBuffers:   8 kB\nCached:  100 kB\nSwapCached:  7 kB\nShmem:  30 kB\n";
+        assert_eq!(page_cache(meminfo), Some(78 * 1024));
+        assert_eq!(page_cache("Cached: 100 kB\n"), None);
     }
 }

@@ -84,7 +84,8 @@ fn read_file(path: &Path, bytes: u64) -> io::Result<File> {
 /// Sums of floats and integers, a few microseconds at a time.
 fn burn(ns: u64) -> Result<(), String> {
     let (mut x, mut sum) = (1_u64, 0.0);
-    while sys::process_cpu().map_err(|e| format!("read the CPU time clock: {e}"))? < Duration::from_nanos(ns) {
+    while sys::process_cpu().map_err(|e| format!("read the CPU time clock: {e}"))? < Duration::from_nanos(ns)
+    {
         for _ in 0..2_000 {
             x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             sum += (x >> 40) as f64;

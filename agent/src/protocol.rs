@@ -157,6 +157,9 @@ pub struct Readings {
     pub workload_rss: Option<u64>,
     /// User and system CPU time of those processes in ns, ended children included.
     pub workload_cpu_ns: Option<u64>,
+    /// Page cache of the kernel that it runs on, in bytes, shared memory not counted: in a VM the guest's, else the
+    /// host's.
+    pub page_cache: Option<u64>,
 }
 
 /// A piece of work is done.

@@ -1,16 +1,13 @@
 //! Runs the plan: each instance through the runner's own trial, so that what is judged is what measures.
 
-use std::{
-
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use bootrace_agent::protocol::{FromAgent, ToAgent};
 use tokio::time::{Duration, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Break, Calibration, Check, Plan, Taken, judge, plan::Step, watched::Watched};
+use super::{Break, Calibration, Check, Plan, Taken, plan::Step, watched::Watched};
 use crate::{
     control::{Control, Moment, What},
     plan::Trial,
@@ -88,7 +85,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     }
     calibration.interrupted = stop.is_cancelled();
     calibration.wall_ns = Some(Moment::now().since(begin));
-    calibration.rows = judge::rows(&calibration);
+    calibration.judge();
     Ok(calibration)
 }
 
@@ -100,7 +97,8 @@ async fn take(
     stop: &CancellationToken,
     errors: &mut Vec<String>,
 ) -> anyhow::Result<Option<Taken>> {
-    let scenario = step.check.scenario(step.amount).context("a known workload's scenario is wrong: this is a bug")?;
+    let scenario =
+        step.check.scenario(step.amount).context("a known workload's scenario is wrong: this is a bug")?;
     let trial = Trial { target: step.target, round: step.round, position: 0, warmup: false };
     let mut sample = runner::blank(&target.info().name, &trial);
     let roots = roots(target);
@@ -122,6 +120,7 @@ async fn take(
     Ok(Some(Taken {
         check: step.check,
         amount: step.amount,
+        work_ns: step.check.work_ns(),
         start_call_ns: seen.start_call_ns,
         remove_call_ns: seen.remove_call_ns,
         new_processes_bytes: new_processes,

@@ -62,6 +62,8 @@ pub struct Taken {
     pub check: Check,
     /// What is known of it: ns or bytes, as its check says.
     pub amount: u64,
+    /// CPU time that its work burns, in ns; null without work.
+    pub work_ns: Option<u64>,
     /// How long the target's start call took, by a stopwatch of the calibration's own.
     pub start_call_ns: Option<u64>,
     /// The same for its removal.
@@ -128,7 +130,9 @@ pub struct Row {
 impl Calibration {
     /// Everything within its bound, and nothing missing.
     pub fn passed(&self) -> bool {
-        !self.interrupted && self.errors.is_empty() && self.rows.iter().all(|row| row.verdict != Verdict::Fail)
+        !self.interrupted
+            && self.errors.is_empty()
+            && self.rows.iter().all(|row| row.verdict != Verdict::Fail)
     }
 
     /// Takes note of what was found of its instances when it was over, and judges anew.
@@ -143,6 +147,11 @@ impl Calibration {
             }
         }
         self.left_over = Some(left);
+        self.judge();
+    }
+
+    /// Makes the rows anew of what was taken.
+    pub fn judge(&mut self) {
         self.rows = judge::rows(self);
     }
 

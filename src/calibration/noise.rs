@@ -99,7 +99,11 @@ pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
             continue;
         }
         let [Some(a), Some(b)] = names.map(|name| analysis.target(&name)) else { continue };
-        let medians = Metric::ALL.into_iter().filter(|metric| metric.unit() != Unit::Share).filter_map(|metric| {
+        // What is a difference or a share has no ratio.
+        let has_ratio = |metric: &Metric| {
+            metric.unit() != Unit::Share && !matches!(metric, Metric::Overhead | Metric::Daemons)
+        };
+        let medians = Metric::ALL.into_iter().filter(has_ratio).filter_map(|metric| {
             let pair = [a.median(metric)?, b.median(metric)?];
             pair.iter().all(|v| *v > 0.0).then(|| (metric.name().to_owned(), pair))
         });
@@ -195,7 +199,8 @@ pub fn key(host: &Host) -> String {
 
 /// The file of a host's record.
 pub fn file(key: &str) -> PathBuf {
-    let state = std::env::var_os(VARIABLE).filter(|dir| !dir.is_empty()).map_or_else(|| STATE.into(), PathBuf::from);
+    let state =
+        std::env::var_os(VARIABLE).filter(|dir| !dir.is_empty()).map_or_else(|| STATE.into(), PathBuf::from);
     state.join("noise").join(format!("{key}.json"))
 }
 
@@ -214,7 +219,10 @@ fn load_from(path: &Path, host: &Host) -> io::Result<Record> {
     };
     let record: Record = serde_json::from_slice(&text)?;
     if record.schema != SCHEMA {
-        return Err(io::Error::other(format!("its schema is {:?}, this version reads {SCHEMA:?}", record.schema)));
+        return Err(io::Error::other(format!(
+            "its schema is {:?}, this version reads {SCHEMA:?}",
+            record.schema
+        )));
     }
     Ok(record)
 }

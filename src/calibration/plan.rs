@@ -34,15 +34,8 @@ pub enum Check {
 }
 
 impl Check {
-    pub const ALL: [Check; 7] = [
-        Check::Delay,
-        Check::Memory,
-        Check::File,
-        Check::Cpu,
-        Check::Idle,
-        Check::Channel,
-        Check::Teardown,
-    ];
+    pub const ALL: [Check; 7] =
+        [Check::Delay, Check::Memory, Check::File, Check::Cpu, Check::Idle, Check::Channel, Check::Teardown];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -65,7 +58,7 @@ impl Check {
             // Not from 0: a VM's kernel has freed some memory that its host still holds, which comes first.
             Check::Memory => &[80 * MIB, 160 * MIB, 240 * MIB, 320 * MIB, 400 * MIB],
             Check::File => &[0, 32 * MIB, 64 * MIB, 96 * MIB, 128 * MIB],
-            Check::Cpu => &[0, 250 * MS, 500 * MS, 750 * MS, 1000 * MS],
+            Check::Cpu => &[0, 500 * MS, 1000 * MS, 1500 * MS, 2000 * MS],
             Check::Idle => &[0],
             Check::Channel | Check::Teardown => &[],
         }
@@ -75,7 +68,7 @@ impl Check {
     fn repeats(self, samples: u32) -> u32 {
         match self {
             // What it decides is as small as the noise of a start-up.
-            Check::Delay => samples,
+            Check::Delay | Check::Cpu => samples,
             _ => samples.div_ceil(2).max(2),
         }
     }
@@ -89,8 +82,10 @@ impl Check {
         }
     }
 
-    /// The work beside it, whose CPU time is known.
-    pub const WORK_NS: u64 = 500_000_000;
+    /// CPU time that its work burns once it is ready, in ns; `None`: it has no work.
+    pub fn work_ns(self) -> Option<u64> {
+        (self == Check::Delay).then_some(500_000_000)
+    }
 
     /// The scenario of an instance with this amount.
     pub fn scenario(self, amount: u64) -> Result<Scenario, scenario::Error> {
@@ -103,10 +98,9 @@ impl Check {
             Known::Burn { .. } => "{ exit = 0 }".to_owned(),
             _ => format!("{{ line = \"^{READY}$\" }}"),
         };
-        let work = match self {
-            Check::Delay => format!("work = {{ command = [{}] }}", command(Known::Burn { ns: Self::WORK_NS })),
-            _ => String::new(),
-        };
+        let work =
+            self.work_ns().map(|ns| format!("work = {{ command = [{}] }}", command(Known::Burn { ns })));
+        let work = work.unwrap_or_default();
         let (settle, idle) = match self {
             Check::Delay | Check::Cpu => ("0s", "0s"),
             Check::Idle => ("500ms", "4s"),

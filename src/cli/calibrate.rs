@@ -126,13 +126,15 @@ async fn calibrate(options: &Options) -> Result<(), Failure> {
 }
 
 fn checks(options: &Options) -> Vec<Check> {
-    let wanted = |check: &Check| options.checks.is_empty() || options.checks.iter().any(|c| c == check.name());
+    let wanted =
+        |check: &Check| options.checks.is_empty() || options.checks.iter().any(|c| c == check.name());
     Check::ALL.into_iter().filter(wanted).collect()
 }
 
 /// A scenario with the targets that are asked for; without being asked, with those that can run here.
 async fn runnable(options: &Options) -> anyhow::Result<(Scenario, BTreeMap<String, String>)> {
-    let mut scenario = Check::Idle.scenario(0).context("the calibration's own scenario is wrong: this is a bug")?;
+    let mut scenario =
+        Check::Idle.scenario(0).context("the calibration's own scenario is wrong: this is a bug")?;
     scenario.select_targets(&options.targets)?;
     let mut left_out = BTreeMap::new();
     for target in scenario.targets.clone() {
@@ -211,16 +213,21 @@ fn show(calibration: &Calibration, dir: &Path, options: &Options) -> Result<(), 
     print(&format!("report: {}\n", dir.join("index.html").display()))
 }
 
+/// The table has said what failed.
 fn verdict(calibration: &Calibration) -> Result<(), Failure> {
-    if calibration.passed() {
-        return Ok(());
+    match (calibration.passed(), calibration.failed_rows().next()) {
+        (true, _) => Ok(()),
+        (false, None) => {
+            Err(Failure::Run(anyhow!("the calibration failed: {}", calibration.errors.join("; "))))
+        }
+        (false, Some(first)) => Err(Failure::Run(anyhow!(
+            "the calibration failed: {} figures are beyond their bounds, the first {} of {} ({})",
+            calibration.failed_rows().count(),
+            first.metric,
+            first.target,
+            first.says
+        ))),
     }
-    let rows: Vec<String> = calibration
-        .failed_rows()
-        .map(|row| format!("{} of {}: {}", row.metric, row.target, row.says))
-        .chain(calibration.errors.iter().cloned())
-        .collect();
-    Err(Failure::Run(anyhow!("the calibration failed:\n{}", rows.join("\n"))))
 }
 
 /// Shows how far it is, and saves.

@@ -1,13 +1,13 @@
-//! `bootrace report`: renders runs again from their results.json.
+//! `bootrace report`: renders runs and calibrations again from their JSON.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Failure, print};
-use crate::{analysis::analyse, report};
+use crate::{analysis::analyse, calibration::Calibration, report, sample::Results};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Directories of runs, each with its results.json.
+    /// Directories of runs, each with its results.json, or of calibrations.
     #[arg(value_name = "RUN_DIR", required = true)]
     pub runs: Vec<PathBuf>,
     /// Write the files, print no table.
@@ -15,20 +15,58 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// Renders each run in its own directory; results.json stays as it is. All are read before any is
+/// Renders each run or calibration in its own directory; its JSON stays as it is. All are read before any is
 /// written, so that one that can't be read stops the command with nothing done.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let usage = |e: report::Error| Failure::Usage(e.into());
-    let runs = options.runs.iter().map(|dir| Ok((dir, report::load(dir).map_err(usage)?)));
-    for (dir, results) in runs.collect::<Result<Vec<_>, Failure>>()? {
-        // A results.json may be named itself.
-        let dir = if dir.is_dir() { dir.as_path() } else { dir.parent().unwrap_or(dir) };
-        report::render(&results, dir).map_err(|e| Failure::Run(e.into()))?;
+    let read = options.runs.iter().map(|path| Ok((path, Saved::load(path)?)));
+    for (path, saved) in
+        read.collect::<Result<Vec<_>, report::Error>>().map_err(|e| Failure::Usage(e.into()))?
+    {
+        // The JSON may be named itself.
+        let dir = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(path) };
+        let table = saved.render(dir).map_err(|e| Failure::Run(e.into()))?;
         if !options.quiet {
             // anstream takes the colours out where the terminal or NO_COLOR wants none.
-            print(&(report::table(&results, &analyse(&results), true) + "\n"))?;
+            print(&(table + "\n"))?;
             print(&format!("report: {}\n", dir.join("index.html").display()))?;
         }
     }
     Ok(())
+}
+
+/// What a directory of ours may hold.
+enum Saved {
+    Run(Box<Results>),
+    Calibration(Box<Calibration>),
+}
+
+impl Saved {
+    fn load(path: &Path) -> Result<Self, report::Error> {
+        let is_calibration = match path.is_dir() {
+            true => path.join(report::calibration::FILE).exists(),
+            false => path.ends_with(report::calibration::FILE),
+        };
+        match is_calibration {
+            true => {
+                let mut calibration = report::calibration::load(path)?;
+                calibration.judge();
+                Ok(Saved::Calibration(calibration.into()))
+            }
+            false => Ok(Saved::Run(report::load(path)?.into())),
+        }
+    }
+
+    /// Gives the terminal's table.
+    fn render(&self, dir: &Path) -> Result<String, report::Error> {
+        match self {
+            Saved::Run(results) => {
+                report::render(results, dir)?;
+                Ok(report::table(results, &analyse(results), true))
+            }
+            Saved::Calibration(calibration) => {
+                report::calibration::render(calibration, dir)?;
+                Ok(report::calibration::table(calibration))
+            }
+        }
+    }
 }

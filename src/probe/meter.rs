@@ -187,6 +187,7 @@ impl Meter {
         Ok(sample::Memory {
             footprint: Some(held.footprint(charged.map_or(0, |charged| charged.shmem)) + kernel.unwrap_or(0)),
             workload_rss: None,
+            guest_cache: None,
             cgroup_anon: charged.map(|charged| charged.anon + charged.shmem),
             cgroup_file: charged.map(|charged| charged.file),
             cgroup_kernel: kernel,

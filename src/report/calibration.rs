@@ -1,14 +1,15 @@
 //! All that is shown of a calibration: the table in the terminal, `calibration.json`, the page.
 
-use std::path::Path;
+use std::{fmt::Write, fs, path::Path};
 
+use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
 
-use super::{Error, put, text};
+use super::{Error, chart, html, put, text};
 use crate::{
     analysis::Unit,
     calibration::{
-        Calibration, Quantity, Row, Verdict,
+        Calibration, Quantity, Row, SCHEMA, Verdict,
         noise::{self, Floor, Record},
     },
 };
@@ -16,9 +17,34 @@ use crate::{
 /// The file that everything else can be made from.
 pub const FILE: &str = "calibration.json";
 
-/// Writes `calibration.json` and `index.html` into `dir`, which is made if it isn't there.
+/// Writes `calibration.json`, then all that is made from it, into `dir`, which is made if it isn't there.
 pub fn write(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
-    save(calibration, dir)
+    save(calibration, dir)?;
+    render(calibration, dir)
+}
+
+/// Writes `charts/fits.svg` and `index.html`.
+pub fn render(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
+    let chart = chart::fits::chart(calibration)?;
+    if let Some(chart) = &chart {
+        put(&dir.join("charts").join(format!("{}.svg", chart.name)), chart.alone().as_bytes())?;
+    }
+    put(&dir.join("index.html"), html::calibration::page(calibration, chart.as_ref()).as_bytes())
+}
+
+/// Reads a calibration: `path` is its directory or the file itself.
+///
+/// # Errors
+/// When it can't be read, or is none of this version.
+pub fn load(path: &Path) -> Result<Calibration, Error> {
+    let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
+    let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
+    let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
+    let calibration: Calibration = serde_json::from_slice(&json).map_err(damaged)?;
+    match calibration.schema == SCHEMA {
+        true => Ok(calibration),
+        false => Err(Error::Foreign { found: text::clip(&calibration.schema, 80), path }),
+    }
 }
 
 /// Writes `calibration.json` alone: whole or not at all.
@@ -44,9 +70,18 @@ pub fn floors(record: &Record, floors: &[Floor]) -> String {
     let percent = |v: f64| format!("{:.2} %", v * 100.0);
     for floor in floors {
         let between = floor.between.map_or(format!("need >= {}", noise::FEWEST), percent);
-        let numbers = [floor.sessions.to_string(), percent(floor.within), between, percent(floor.floor), percent(floor.margin)];
+        let numbers = [
+            floor.sessions.to_string(),
+            percent(floor.within),
+            between,
+            percent(floor.floor),
+            percent(floor.margin),
+        ];
         let accelerator = text::accelerator(floor.accelerator).map(|a| format!(" {a}")).unwrap_or_default();
-        let mut cells = vec![Cell::new(format!("{}{accelerator}", text::clip(&floor.target, 24))), Cell::new(text::clip(&floor.metric, 24))];
+        let mut cells = vec![
+            Cell::new(format!("{}{accelerator}", text::clip(&floor.target, 24))),
+            Cell::new(text::clip(&floor.metric, 24)),
+        ];
         cells.extend(numbers.map(|n| Cell::new(n).set_alignment(CellAlignment::Right)));
         table.add_row(cells);
     }
@@ -64,19 +99,75 @@ pub fn floors(record: &Record, floors: &[Floor]) -> String {
 const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
 const RULES: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-/// Truth, measured, error and bound of each row.
+/// Truth, measured, error and bound of each row, then what has to be said beside them.
 pub fn table(calibration: &Calibration) -> String {
+    let mut out = String::new();
+    let cpu = text::clip(calibration.host.cpu_model.as_deref().unwrap_or("unknown CPU"), 60);
+    let _ = writeln!(
+        out,
+        "calibration of {} instances, seed {}, {} × {cpu}, Linux {}",
+        calibration.taken.len(),
+        calibration.seed,
+        calibration.host.cpus,
+        text::clip(&calibration.host.kernel_release, 60)
+    );
+    for target in &calibration.targets {
+        if let Some(accelerator) = text::accelerator(target.accelerator) {
+            let _ = writeln!(out, "{}: {accelerator}", text::clip(&target.name, 24));
+        }
+    }
     let mut table = Table::new();
     table.load_style(RULES);
     table.set_header(["check", "target", "figure", "truth", "measured", "error", "bound", ""]);
     for row in &calibration.rows {
-        let numbers = [truth(row), measured(row), error(row), bound(row)].map(|n| Cell::new(n).set_alignment(CellAlignment::Right));
-        let mut cells = vec![Cell::new(row.check.name()), Cell::new(text::clip(&row.target, 24)), Cell::new(text::clip(&row.metric, 24))];
-        cells.extend(numbers);
+        let numbers = [truth(row), measured(row), error(row), bound(row)];
+        let words = [row.check.name().to_owned(), text::clip(&row.target, 24), text::clip(&row.metric, 24)];
+        let mut cells: Vec<Cell> = words.into_iter().map(Cell::new).collect();
+        cells.extend(numbers.map(|number| Cell::new(number).set_alignment(CellAlignment::Right)));
         cells.push(Cell::new(word(row.verdict)));
         table.add_row(cells);
     }
-    table.to_string()
+    for line in table.to_string().lines() {
+        let line = line.trim_end();
+        let _ = match line.strip_suffix(word(Verdict::Fail)) {
+            Some(rest) => writeln!(out, "{rest}{BAD}{}{BAD:#}", word(Verdict::Fail)),
+            None => writeln!(out, "{line}"),
+        };
+    }
+    let _ = write!(out, "{}", summary(calibration));
+    out
+}
+
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+
+/// The verdict on the whole, and why rows failed.
+fn summary(calibration: &Calibration) -> String {
+    let judged = calibration.rows.iter().filter(|row| row.verdict != Verdict::Stated).count();
+    let failed = calibration.failed_rows().count();
+    let mut out = match calibration.passed() {
+        true => format!(
+            "{GOOD}pass{GOOD:#}: all {judged} figures that have a truth to be held to are within their bounds\n"
+        ),
+        false => format!(
+            "{BAD}FAIL{BAD:#}: {failed} of {judged} figures are beyond their bounds or could not be measured\n"
+        ),
+    };
+    for row in calibration.failed_rows() {
+        let note =
+            row.note.as_deref().map(|note| format!(" ({})", text::clean(note, 400))).unwrap_or_default();
+        let _ = writeln!(out, "  {} of {}: {}{note}", row.metric, text::clip(&row.target, 24), row.says);
+    }
+    for error in &calibration.errors {
+        let _ = writeln!(out, "  {}", text::clean(error, 400));
+    }
+    for (target, why) in &calibration.left_out {
+        let _ = writeln!(out, "{} was left out: {}", text::clip(target, 24), text::clean(why, 400));
+    }
+    if let Some(broken) = calibration.broken {
+        let _ = writeln!(out, "broken on purpose: {}", broken.name());
+    }
+    out
 }
 
 /// A row's verdict in a word.
@@ -88,23 +179,23 @@ pub fn word(verdict: Verdict) -> &'static str {
     }
 }
 
-fn truth(row: &Row) -> String {
+pub(super) fn truth(row: &Row) -> String {
     row.truth.map_or(text::NOTHING.into(), |v| value(row.quantity, v))
 }
 
-fn measured(row: &Row) -> String {
+pub(super) fn measured(row: &Row) -> String {
     row.measured.map_or(text::NOTHING.into(), |v| value(row.quantity, v))
 }
 
-fn error(row: &Row) -> String {
+pub(super) fn error(row: &Row) -> String {
     match (row.error, row.relative) {
         (None, _) => text::NOTHING.into(),
-        (Some(e), true) => format!("{:+.2} %", e * 100.0),
+        (Some(e), true) => percent(e),
         (Some(e), false) => signed(row.quantity, e),
     }
 }
 
-fn bound(row: &Row) -> String {
+pub(super) fn bound(row: &Row) -> String {
     match (row.bound, row.relative) {
         (None, _) => text::NOTHING.into(),
         (Some(b), true) => format!("{:.1} %", b * 100.0),
@@ -115,22 +206,34 @@ fn bound(row: &Row) -> String {
     }
 }
 
+/// "[0.9990, 1.0011]"; none where there is no interval.
+pub(super) fn interval(row: &Row) -> Option<String> {
+    let [low, high] = row.interval?;
+    let level = row.level.map_or(String::new(), |level| format!(", {:.1} %", level * 100.0));
+    Some(format!("[{}, {}]{level}", value(row.quantity, low), value(row.quantity, high)))
+}
+
 fn signed(quantity: Quantity, v: f64) -> String {
     match quantity {
-        Quantity::Slope => format!("{:+.2} %", v * 100.0),
+        Quantity::Slope | Quantity::Share => percent(v),
         Quantity::Time => text::signed(Unit::Time, v),
         Quantity::Size => text::signed(Unit::Size, v),
-        Quantity::Share => format!("{:+.2} %", v * 100.0),
         Quantity::Count => format!("{v:+.0}"),
     }
 }
 
 fn value(quantity: Quantity, v: f64) -> String {
     match quantity {
-        Quantity::Slope => format!("{v:.4}"),
+        // Not "-0.0000".
+        Quantity::Slope => format!("{:.4}", (v * 1e4).round() / 1e4 + 0.0).replace('-', "−"),
         Quantity::Time => text::value(Unit::Time, v),
         Quantity::Size => text::value(Unit::Size, v),
         Quantity::Share => format!("{:.2} %", v * 100.0),
         Quantity::Count => format!("{v:.0}"),
     }
+}
+
+/// "+0.20 %".
+fn percent(share: f64) -> String {
+    format!("{:+.2} %", (share * 1e4).round() / 1e2 + 0.0).replace('-', "−")
 }

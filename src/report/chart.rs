@@ -23,6 +23,7 @@ use crate::{
 
 mod axis;
 mod document;
+pub mod fits;
 mod order;
 mod panels;
 mod phases;
@@ -310,16 +311,21 @@ struct Plan<'a> {
 }
 
 fn make(source: &Source<'_>, plan: Plan<'_>) -> Result<Chart, Error> {
+    make_with(&source.notes(), &source.about(), plan)
+}
+
+/// `notes` go below the chart, `about` beside the title where it stands alone.
+fn make_with(notes: &[String], about: &str, plan: Plan<'_>) -> Result<Chart, Error> {
     let drawing = |room, titled| {
         let mut canvas = Canvas::new(room);
         if titled {
             canvas.bold(0.0, 10.0, plan.title, 18.0, Role::Ink, Anchor::Start);
-            canvas.text(canvas.width(), 10.0, source.about(), SMALL, Role::Muted, Anchor::End);
+            canvas.text(canvas.width(), 10.0, about, SMALL, Role::Muted, Anchor::End);
             canvas.y = 36.0;
         }
         (plan.layout)(&mut canvas);
-        for note in source.notes() {
-            canvas.paragraph(&note, Role::Muted);
+        for note in notes {
+            canvas.paragraph(note, Role::Muted);
         }
         canvas.finish(plan.name)
     };

@@ -13,6 +13,7 @@ use crate::{
     sample::{Accelerator, Results},
 };
 
+pub mod calibration;
 mod figures;
 mod method;
 mod origin;
@@ -28,15 +29,7 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta name="generator" content={ "bootrace " (text::clip(&results.run.bootrace_version, 40)) };
-                title { (name) " · bootrace" }
-                style { (PreEscaped(include_str!("html/style.css"))) (PreEscaped(colors(results))) (PreEscaped(chart::dark_style())) }
-            }
+            (head(&name, &results.run.bootrace_version, results.targets.len()))
             body {
                 (header(results, &name))
                 main {
@@ -73,15 +66,30 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
     page.into_string()
 }
 
+/// `targets`: how many have a colour of their own.
+fn head(title: &str, version: &str, targets: usize) -> Markup {
+    html! {
+        head {
+            meta charset="utf-8";
+            meta http-equiv="Content-Security-Policy" content=(POLICY);
+            meta name="viewport" content="width=device-width, initial-scale=1";
+            meta name="color-scheme" content="light dark";
+            meta name="generator" content={ "bootrace " (text::clip(version, 40)) };
+            title { (title) " · bootrace" }
+            style { (PreEscaped(include_str!("html/style.css"))) (PreEscaped(colors(targets))) (PreEscaped(chart::dark_style())) }
+        }
+    }
+}
+
 fn name(results: &Results) -> String {
     text::clip(results.run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run"), 64)
 }
 
 /// A class with each target's colour, as in the charts.
-fn colors(results: &Results) -> String {
+fn colors(targets: usize) -> String {
     let each = |dark: bool| -> String {
         let color = |i| if dark { chart::target_colors(i).1 } else { chart::target_colors(i).0 };
-        (0..results.targets.len()).map(|i| format!(".t{i}{{--own:{}}}", color(i))).collect()
+        (0..targets).map(|i| format!(".t{i}{{--own:{}}}", color(i))).collect()
     };
     format!("{}@media screen and (prefers-color-scheme:dark){{{}}}", each(false), each(true))
 }

@@ -10,7 +10,7 @@ use crate::{
     agent,
     control::{Control, Event, Moment, What},
     probe::{self, Meter},
-    sample::{Identity, Outcome, Sample},
+    sample::{Accelerator, Identity, Outcome, Sample},
     scenario::{Ready, Scenario},
     target::{self, Instance, Target, Ticket},
 };
@@ -201,6 +201,9 @@ impl Trial<'_> {
         let answer = |m: &FromAgent| matches!(m, FromAgent::Readings(_));
         if let FromAgent::Readings(readings) = self.ask(&ToAgent::Read, answer).await? {
             sample.memory_bytes.workload_rss = readings.workload_rss;
+            // What shares the host's kernel would only say what the host caches.
+            sample.memory_bytes.guest_cache =
+                readings.page_cache.filter(|_| target.info().accelerator != Accelerator::None);
         }
         if !sampling.idle.0.is_zero() {
             step(Step::Idling);

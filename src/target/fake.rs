@@ -180,7 +180,11 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 boot_id: boot_id.clone(),
             }))?,
             ToAgent::Read => {
-                say(FromAgent::Readings(Readings { workload_rss: Some(1 << 20), workload_cpu_ns: Some(1) }))?;
+                say(FromAgent::Readings(Readings {
+                    workload_rss: Some(1 << 20),
+                    workload_cpu_ns: Some(1),
+                    page_cache: Some(1),
+                }))?;
             }
             ToAgent::Work(_) => {
                 say(FromAgent::WorkStarted)?;

@@ -31,7 +31,8 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         progress.say(&format!("{name} can't run here and is left out: {why}"));
     }
     let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind).collect();
-    let scenario = scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
+    let scenario =
+        scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
     let log = |line: &str| progress.say(line);
     let image = image::ensure(&scenario.image, Path::new("."), Forms::of(&scenario.targets), &cache, &log)
@@ -69,7 +70,10 @@ fn scenario(kinds: &[Kind], samples: u32) -> Result<Scenario, scenario::Error> {
     let mut scenario = Scenario::parse(scenario::QUICKSTART, "quickstart (built in)")?;
     let targets: String = kinds
         .iter()
-        .flat_map(|kind| noise::sides(kind.name()).map(|name| format!("[[target]]\nname = \"{name}\"\nkind = \"{kind}\"\n")))
+        .flat_map(|kind| {
+            noise::sides(kind.name())
+                .map(|name| format!("[[target]]\nname = \"{name}\"\nkind = \"{kind}\"\n"))
+        })
         .collect();
     let text = format!(
         "name = \"aa\"\ndescription = \"the same target against itself\"\n[workload]\ncommand = [\"true\"]\n\

@@ -157,7 +157,7 @@ fn percent(value: Option<f64>) -> String {
     value.map_or(NOTHING.into(), |v| format!("{v:.1} %"))
 }
 
-fn facts(host: &Host) -> Vec<(&'static str, String)> {
+pub fn facts(host: &Host) -> Vec<(&'static str, String)> {
     let word = |v: &Option<String>| v.as_deref().map_or("unknown".to_owned(), |v| text::clean(v, 120));
     let switch = |v: Option<bool>| v.map_or("unknown", |on| if on { "on" } else { "off" }).to_owned();
     let size = |v: u64| if v == 0 { "none".to_owned() } else { text::value(Unit::Size, v as f64) };
