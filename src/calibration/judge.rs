@@ -296,7 +296,7 @@ impl<'a> Subject<'a> {
             ));
             let rest: Figure = |t| Some(footprint(t)? - t.sample.memory_bytes.guest_cache? as f64);
             rows.push(self.stays(
-                "memory.footprint less that",
+                "footprint less that",
                 "no footprint apart from that",
                 rest,
                 SLOPE_OF_GUEST_REST,

@@ -38,6 +38,7 @@ Examples:
   bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
+  bootrace calibrate                              known quantities: what is the error of the figures here?
 
 A run writes reports/RUN/index.html, results.json, summary.md and charts;
 reports/latest is the newest.
