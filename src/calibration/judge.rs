@@ -155,7 +155,22 @@ impl<'a> Subject<'a> {
 
     fn follows(&self, metric: &str, says: &str, figure: Figure, bound: f64) -> Row {
         let row = self.slope(metric, says, figure, LEVEL);
-        self.judged(Row { truth: Some(1.0), error: row.measured.map(|m| m - 1.0), bound: Some(bound), ..row })
+        let mut row = self.judged(Row {
+            truth: Some(1.0),
+            error: row.measured.map(|m| m - 1.0),
+            bound: Some(bound),
+            ..row
+        });
+        if let (Verdict::Fail, Some([low, high])) = (row.verdict, row.interval)
+            && low <= 1.0
+            && high >= 1.0
+        {
+            add(
+                &mut row.note,
+                "the host's noise may be all of it: again on a quieter host, or with more --samples",
+            );
+        }
+        row
     }
 
     /// A slope that must be none: beyond its bound it fails only where chance can't be the reason.

@@ -140,6 +140,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
         memory_bytes: Memory {
             footprint: footprint.map(bytes),
             workload_rss: workload.map(bytes),
+            guest_cache: None,
             cgroup_anon: footprint.map(|f| bytes(f * 0.8)),
             cgroup_file: cache.map(bytes),
             cgroup_kernel: Some(bytes(0.4)),
