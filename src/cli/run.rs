@@ -27,6 +27,7 @@ use crate::{
         libvirt::{self, Libvirt},
         native::{self, Native},
     },
+    tune::{self, Tuning},
 };
 
 /// As given on the command line; `None` and empty: as the scenario says.
@@ -50,6 +51,10 @@ pub struct Options {
     /// Where runs are written.
     #[arg(long, default_value = "reports", value_name = "DIR")]
     pub out: PathBuf,
+    /// Set the CPU governor, turbo, KSM and swappiness for steady figures, drop the page cache once, and put
+    /// back what was found.
+    #[arg(long)]
+    pub tune: bool,
     /// No progress bar, no table.
     #[arg(long, short)]
     pub quiet: bool,
@@ -78,15 +83,18 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     }
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    let tuning = Tuning::new();
     let finished = runtime.block_on(async {
-        let signals = Signals::watch().map_err(Failure::Run)?;
+        let signals = Signals::watch(tuning.handle()).map_err(Failure::Run)?;
         let mut finished = Vec::new();
         for (scenario, folder) in scenarios {
-            finished.push(run_one(scenario, &folder, options, &signals).await?);
+            finished.push(run_one(scenario, &folder, options, &signals, &tuning).await?);
         }
         Ok::<_, Failure>(finished)
-    })?;
-    Ok(finished)
+    });
+    // Whatever became of the run; its own failure is the one to be told then.
+    let put_back = tuning.put_back().map_err(|e| Failure::Run(e.into()));
+    finished.and_then(|finished| put_back.map(|()| finished))
 }
 
 /// # Errors
@@ -114,6 +122,7 @@ async fn run_one(
     folder: &Path,
     options: &Options,
     signals: &Signals,
+    tuning: &Tuning,
 ) -> Result<Finished, Failure> {
     let progress = Progress::new(options.quiet || options.json);
     engines_answer(&scenario).await.map_err(Failure::Run)?;
@@ -125,8 +134,13 @@ async fn run_one(
         }
         _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
     };
+    let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
     let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
     let mut results = header(&scenario, &targets, image.info, options.seed);
+    results.host.tuned = tuned;
+    for target in &targets {
+        target.neighbours(&mut results.host).await;
+    }
     let dir = options.out.join(&results.run.id);
     make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
 
@@ -134,11 +148,19 @@ async fn run_one(
         progress.say(&warning);
         results.run.warnings.push(warning);
     }
+    if let Some(warning) = tune::left().first().filter(|_| !options.tune) {
+        let warning = format!(
+            "a tuned run that was killed has left this host's settings as it set them ({warning}): bootrace clean puts them back"
+        );
+        progress.say(&warning);
+        results.run.warnings.push(warning);
+    }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances: cache.instances_dir() };
     let mut recorder = progress.record(&dir, &job);
-    let results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
+    let mut results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
+    results.run.warnings.extend(tuning.changed());
     recorder.finish();
 
     report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
@@ -295,18 +317,19 @@ struct Signals {
 }
 
 impl Signals {
-    fn watch() -> anyhow::Result<Self> {
+    fn watch(tuning: tune::Handle) -> anyhow::Result<Self> {
         let (stop, which) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
         for (kind, number) in
             [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)]
         {
             let mut signals = signal(kind).context("watching for signals")?;
-            let (stop, which) = (stop.clone(), which.clone());
+            let (stop, which, tuning) = (stop.clone(), which.clone(), tuning.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
                     // Not eprintln, which panics where the terminal is gone.
                     let mut stderr = std::io::stderr();
                     if which.swap(number, Ordering::Relaxed) != 0 {
+                        tuning.put_back();
                         let _ = writeln!(stderr, "stopped at once; bootrace clean removes what is left");
                         std::process::exit(128 + i32::from(number));
                     }

@@ -124,15 +124,15 @@ impl Root {
 
     /// Where there are no policies, as in most guests, /proc/cpuinfo has at least a rate.
     fn frequencies(&self) -> Vec<sample::Frequency> {
-        let mut ranges: BTreeMap<(Option<u64>, Option<u64>), (u32, Vec<u64>)> = BTreeMap::new();
+        let mut ranges: BTreeMap<[Option<u64>; 2], (u32, Vec<u64>)> = BTreeMap::new();
         for policy in self.policies() {
             let khz = |file: &str| self.text(policy.join(file))?.parse().ok();
             let cpus = self.text(policy.join("related_cpus")).map_or(1, |cpus| cpus.split(' ').count());
-            let range = ranges.entry((khz("cpuinfo_min_freq"), khz("cpuinfo_max_freq"))).or_default();
+            let range = ranges.entry(["cpuinfo_min_freq", "cpuinfo_max_freq"].map(khz)).or_default();
             range.0 += cpus as u32;
             range.1.extend(khz("scaling_cur_freq"));
         }
-        let mean = |khz: &[u64]| Some(khz.iter().sum::<u64>().checked_div(khz.len() as u64)?);
+        let mean = |khz: &[u64]| khz.iter().sum::<u64>().checked_div(khz.len() as u64);
         if ranges.is_empty() {
             let khz = self.cpuinfo_khz();
             let one = sample::Frequency { cpus: khz.len() as u32, now_khz: mean(&khz), ..Default::default() };
@@ -140,7 +140,7 @@ impl Root {
         }
         ranges
             .into_iter()
-            .map(|((min_khz, max_khz), (cpus, now))| sample::Frequency {
+            .map(|([min_khz, max_khz], (cpus, now))| sample::Frequency {
                 cpus,
                 min_khz,
                 max_khz,
