@@ -4,9 +4,9 @@ mod common;
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Lines, Write},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -142,8 +142,8 @@ impl Drop for Ksm {
     }
 }
 
-/// A long tuned run, once its first round is done.
-fn going_on(bench: &Bench) -> Child {
+/// A long tuned run, once its first round is done, and what it says on from there.
+fn going_on(bench: &Bench) -> (Child, Lines<BufReader<ChildStderr>>) {
     let mut child = bench
         .command(&["--tune", "--samples", "100", "--targets", "native"])
         .stderr(Stdio::piped())
@@ -151,10 +151,16 @@ fn going_on(bench: &Bench) -> Child {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    lines.find(|line| line.as_ref().unwrap().starts_with("round 1")).unwrap().unwrap();
-    thread::spawn(move || lines.for_each(drop));
+    until(&mut lines, "round 1");
     assert_eq!(Ksm::now(), "0", "off while the run goes on");
-    child
+    (child, lines)
+}
+
+fn until(lines: &mut Lines<BufReader<ChildStderr>>, start: &str) {
+    lines
+        .find(|line| line.as_ref().unwrap().starts_with(start))
+        .unwrap_or_else(|| panic!("no {start}"))
+        .unwrap();
 }
 
 fn signal(child: &Child, signal: &str) {
@@ -199,11 +205,16 @@ fn a_tuned_run_is_measured_as_tuned_and_puts_back_what_it_found_also_when_it_fai
 fn ctrl_c_once_or_twice_puts_back_what_was_tuned() {
     let _ksm = Ksm::on();
     let bench = scenario("settle = \"5s\"");
-    for times in [1, 2] {
-        let mut run = going_on(&bench);
-        (0..times).for_each(|_| signal(&run, "-INT"));
+    for twice in [false, true] {
+        let (mut run, mut said) = going_on(&bench);
+        signal(&run, "-INT");
+        until(&mut said, "stopping");
+        if twice {
+            signal(&run, "-INT");
+            until(&mut said, "stopped at once");
+        }
         assert_eq!(run.wait().unwrap().code(), Some(130));
-        assert_eq!(Ksm::now(), "1", "after {times}");
+        assert_eq!(Ksm::now(), "1", "twice: {twice}");
         clean();
     }
     assert_eq!(left_over(), Vec::<String>::new());
@@ -214,7 +225,8 @@ fn ctrl_c_once_or_twice_puts_back_what_was_tuned() {
 fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_needed() {
     let _ksm = Ksm::on();
     let bench = scenario("settle = \"500ms\"");
-    let mut run = going_on(&bench);
+    let (mut run, said) = going_on(&bench);
+    thread::spawn(move || said.for_each(drop));
     let busy = scenario("samples = 1").run(&["--tune", "--targets", "native"]);
     busy.fails(1, &["another tuned run is going on"]);
     assert!(clean().contains("nothing was left behind"), "a run that goes on keeps its settings");
