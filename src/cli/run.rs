@@ -134,10 +134,12 @@ async fn run_one(
         }
         _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
     };
+    // Writing out and dropping the page cache is no noise of others.
+    let noise_before = host::noise();
     let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
     let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
     let mut results = header(&scenario, &targets, image.info, options.seed);
-    results.host.tuned = tuned;
+    (results.host.tuned, results.host.noise_before) = (tuned, noise_before);
     for target in &targets {
         target.neighbours(&mut results.host).await;
     }

@@ -21,9 +21,6 @@ use crate::{
     sample::{Accelerator, Results, Sample},
 };
 
-/// Half the side of the square around a disturbed sample: clear of an outlier's ring.
-pub(super) const DISTURBED: f64 = 8.5;
-
 mod axis;
 mod document;
 mod order;
@@ -182,7 +179,7 @@ impl Canvas {
     /// An open square.
     pub fn square(&mut self, (x, y): (f64, f64), arm: f64, role: Role) {
         let corners = [(-arm, -arm), (arm, -arm), (arm, arm), (-arm, arm), (-arm, -arm)];
-        self.line(&corners.map(|(dx, dy)| (x + dx, y + dy)), role, 1.5, 1.0);
+        self.line(&corners.map(|(dx, dy)| (x + dx, y + dy)), role, 1.25, 1.0);
     }
 
     /// Lines of text from `self.y` on, which moves below them.

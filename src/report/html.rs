@@ -243,7 +243,7 @@ fn doubts(analysis: &Analysis) -> Markup {
             h2 { "What makes it doubtful" }
             @if analysis.doubts.is_empty() {
                 p { "Nothing that bootrace looks for, and all that it looks at could be read: the targets ran the same image, "
-                    "agent and workload, all samples came, start-up did not drift, and load and pressure (PSI) on the host were low." }
+                    "agent and workload, all samples came, none was disturbed, start-up did not drift, and load and pressure (PSI) on the host were low." }
             } @else {
                 ul.doubts { @for doubt in &analysis.doubts { li { (text::clean(doubt, SENTENCE)) } } }
             }

@@ -1,7 +1,7 @@
 //! Start-up in the order in which samples were taken, each beside its target's own median, so that
 //! drift can be seen.
 
-use super::{Anchor, Canvas, Chart, DISTURBED, Plan, Role, SMALL, Source, make, text_width};
+use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, Source, make, text_width};
 use crate::{
     analysis::{Metric, Target, counts},
     report::{Error, text},
@@ -132,7 +132,8 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
         let x = place(index);
         let height = multiple(sample).filter(|_| sample.outcome == Outcome::Ok).map_or(bottom - 8.0, y);
         if source.disturbed(sample) {
-            canvas.square((x, height), DISTURBED, Role::Bad);
+            // Clear of an outlier's ring.
+            canvas.square((x, height), 8.5, Role::Bad);
         }
         match multiple(sample).filter(|_| sample.outcome == Outcome::Ok) {
             Some(m) => mark(canvas, (x, y(m)), sample, m.max(1.0 / m) > reach, m, role),

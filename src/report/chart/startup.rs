@@ -1,8 +1,6 @@
 //! Start-up of every sample, with median and interval.
 
-use super::{
-    Anchor, Canvas, Chart, DISTURBED, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width,
-};
+use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
 use crate::{
     analysis::{Figure, Metric, Target, Unit, counts},
     report::{Error, text},
@@ -62,7 +60,7 @@ fn legend(source: &Source<'_>, canvas: &mut Canvas) {
     if source.results.samples.iter().any(|s| counts(s) && source.disturbed(s)) {
         let at = (10.0, canvas.y + 11.0);
         canvas.dot(at, 3.0, Role::Ink, 1.0);
-        canvas.square(at, 7.0, Role::Bad);
+        canvas.square(at, 5.5, Role::Bad);
         canvas.text(25.0, at.1, "disturbed while it was taken", SMALL, Role::Muted, Anchor::Start);
         canvas.y += 30.0;
     }
@@ -166,7 +164,8 @@ fn dots(
             canvas.ring(at, 6.5, Role::Ink, 1.5);
         }
         if source.disturbed(sample) {
-            canvas.square(at, DISTURBED, Role::Bad);
+            // Small, since a row may have a hundred of them.
+            canvas.square(at, 5.5, Role::Bad);
         }
     }
 }
