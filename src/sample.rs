@@ -125,10 +125,11 @@ pub struct Mitigation {
 pub struct Setting {
     /// `governor`, `turbo`, `ksm`, `swappiness` or `caches`.
     pub name: String,
-    /// What was there before, as the kernel writes it; null where there is no such setting.
+    /// What was there before, several where CPUs differ; null where there is no such setting.
     pub found: Option<String>,
-    /// What was set; null where nothing was, which `why_not` explains.
+    /// What holds for the run, though it may have held before; null where it could not be set.
     pub set: Option<String>,
+    /// Why not, or not everywhere.
     pub why_not: Option<String>,
 }
 

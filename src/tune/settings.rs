@@ -17,6 +17,8 @@ pub(super) struct Plan {
     pub changes: Vec<Change>,
     /// Where there is no such file on this host.
     absent: &'static str,
+    /// What a file's text means, where that is no word itself.
+    words: &'static [(&'static str, &'static str)],
 }
 
 /// Everything but the caches, which have no state to be put back.
@@ -40,7 +42,10 @@ fn governor(root: &Path) -> Plan {
 /// Intel's driver has it the other way round; others have one switch for all CPUs or one each.
 fn turbo(root: &Path) -> Plan {
     let plan = |want, files: Vec<PathBuf>| {
-        Plan::new(root, "turbo", want, files, "no switch for it is here; a BIOS may have one")
+        let plan = Plan::new(root, "turbo", want, files, "no switch for it is here; a BIOS may have one");
+        let words: &[_] =
+            if want == "1" { &[("0", "on"), ("1", "off")] } else { &[("1", "on"), ("0", "off")] };
+        Plan { words, ..plan }
     };
     let intel: PathBuf = "sys/devices/system/cpu/intel_pstate/no_turbo".into();
     let boost = Path::new(CPUFREQ).join("boost");
@@ -102,13 +107,17 @@ impl Plan {
     ) -> Self {
         let change =
             |file: PathBuf| Some(Change { found: read(&root.join(&file))?, file, set: want.to_owned() });
-        Plan { name, changes: files.into_iter().filter_map(change).collect(), absent }
+        Plan { name, changes: files.into_iter().filter_map(change).collect(), absent, words: &[] }
     }
 
     /// Sets what is not so already, and says what holds now.
     pub fn carry_out(self, root: &Path) -> Setting {
-        let Plan { name, changes, absent } = self;
-        let mut found: Vec<&str> = changes.iter().map(|change| change.found.as_str()).collect();
+        let Plan { name, changes, absent, words } = self;
+        let word = |text: &str| {
+            let known = words.iter().find(|(written, _)| *written == text);
+            known.map_or(text, |(_, meant)| meant).to_owned()
+        };
+        let mut found: Vec<String> = changes.iter().map(|change| word(&change.found)).collect();
         found.sort_unstable();
         found.dedup();
         let mut refused = Vec::new();
@@ -127,7 +136,7 @@ impl Plan {
         Setting {
             name: name.to_owned(),
             found: (!found.is_empty()).then(|| found.join(", ")),
-            set: set.map(|change| change.set.clone()),
+            set: set.map(|change| word(&change.set)),
             why_not,
         }
     }

@@ -55,7 +55,7 @@ fn everything_is_set_told_and_put_back() {
         told,
         [
             ("governor", Some("performance, powersave"), Some("performance")),
-            ("turbo", Some("0"), Some("1")),
+            ("turbo", Some("on"), Some("off")),
             ("ksm", Some("1"), Some("0")),
             ("swappiness", Some("60"), Some("1")),
             ("caches", None, Some("dropped once, before the first sample")),
@@ -187,7 +187,8 @@ fn merging_that_is_being_undone_is_not_stopped_and_boost_is_off_where_there_is_n
     let each = "sys/devices/system/cpu/cpufreq/policy0/boost";
     let (_dir, place) = host(&[(KSM, "2\n"), (boost, "1\n"), (each, "1\n")]);
     let tuning = Tuning::at(place.clone());
-    tuning.apply().unwrap();
+    let turbo = &tuning.apply().unwrap()[1];
+    assert_eq!((turbo.found.as_deref(), turbo.set.as_deref()), (Some("on"), Some("off")));
     assert_eq!([KSM, boost, each].map(|file| now(&place, file)), ["2", "0", "1"]);
     drop(tuning);
     assert_eq!(now(&place, boost), "1");

@@ -151,7 +151,7 @@ fn mitigations(host: &Host) -> Option<String> {
 }
 
 fn untuned(host: &Host) -> Option<String> {
-    let left = host.tuned.iter().flatten().filter(|s| s.set.is_none());
+    let left = host.tuned.iter().flatten();
     let told = |s: &Setting| s.why_not.as_ref().map(|why| format!("{} ({why})", s.name));
     let left: Vec<String> = left.filter_map(told).collect();
     (!left.is_empty()).then(|| format!("--tune could not set {}", left.join(", ")))
