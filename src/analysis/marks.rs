@@ -117,7 +117,8 @@ impl Mark {
             Mark::DiskPressure => waited(noise.psi_io_ns, DISK_SHARE),
             Mark::MemoryPressure => waited(noise.psi_memory_ns, MEMORY_SHARE),
             Mark::Swapping => {
-                let pages = noise.swapped_in_pages.unwrap_or(0) + noise.swapped_out_pages.unwrap_or(0);
+                let pages =
+                    noise.swapped_in_pages.unwrap_or(0).saturating_add(noise.swapped_out_pages.unwrap_or(0));
                 pages >= SWAPPED_PAGES
             }
         }

@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod figures;
+mod host;
 mod method;
 mod origin;
 
@@ -50,7 +51,7 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
                     }
                     (method::section(results, analysis))
                     (origin::identity(results, analysis))
-                    (origin::host(results))
+                    (host::section(results))
                     (origin::failures(results))
                     (origin::scenario(results))
                     (figures::samples(results, analysis))

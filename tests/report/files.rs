@@ -231,6 +231,10 @@ fn disturbed_samples_have_a_square_a_legend_and_a_word_and_only_they() {
     let page = file(&marked, "index.html");
     assert!(page.contains("ok, stolen") && !file(&quiet, "index.html").contains("ok, stolen"));
     assert!(page.contains("1 of 10 samples of docker were taken while a hypervisor took CPU time away"));
+    assert!(page.contains("What else went on during samples"));
+    results.samples.iter_mut().for_each(|s| s.noise = None);
+    let page = read(written("no-noise", &results).join("index.html"));
+    assert!(!page.contains("What else went on during samples"), "nothing is known of it");
 }
 
 #[test]
@@ -247,6 +251,7 @@ fn a_run_that_was_tuned_shows_what_it_found_and_set() {
     assert_eq!(report::load(&dir).unwrap(), results);
     assert_eq!(complaints(&serde_json::to_value(&results).unwrap()), [] as [String; 0]);
     let page = read(dir.join("index.html"));
+    assert!(page.contains("native,docker,libvirt --tune"), "to do it again, it takes that too");
     assert!(page.contains("Tuned for the run") && page.contains("powersave"));
     assert!(!read(written("untuned", &example::clean()).join("index.html")).contains("Tuned for the run"));
     results.host.tuned.as_mut().unwrap().push(setting("turbo", None, None));
@@ -280,6 +285,10 @@ fn strange_results_are_drawn_without_a_panic() {
     huge.samples[5].timeline_ns.ready = Some(u64::MAX);
     huge.samples[5].memory_bytes.footprint = Some(u64::MAX);
     huge.samples[5].memory_bytes.daemons = Some(i64::MIN);
+    let noise = huge.samples[5].noise.as_mut().unwrap();
+    (noise.swapped_in_pages, noise.swapped_out_pages) = (Some(u64::MAX), Some(u64::MAX));
+    (noise.others_cpu_ns, noise.window_ns) = (Some(u64::MAX), u64::MAX);
+    zero.samples.iter_mut().for_each(|s| s.noise.as_mut().unwrap().window_ns = 0);
     let mut backwards = example::clean();
     backwards.samples[4].timeline_ns.agent = Some(9_000_000_000_000);
     let mut empty = example::clean();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     analysis::{Analysis, Kernel, Seen, Unit, short},
-    sample::{Frequency, Host, Noise, Outcome, Results},
+    sample::{Outcome, Results},
 };
 
 /// Longest scenario that is shown, in characters.
@@ -114,148 +114,6 @@ fn boot(seen: &Seen) -> Markup {
     html! { (kernel) small { (seen.boot_ids.len()) " seen" } }
 }
 
-pub fn host(results: &Results) -> Markup {
-    let host = &results.host;
-    html! {
-        section #host {
-            h2 { "The host" }
-            dl.facts.wide {
-                @for (what, value) in facts(host) { div { dt { (what) } dd { (value) } } }
-            }
-            (mitigations(host))
-            (tuned(host))
-            h3 { "What else it was doing" }
-            div.scroll tabindex="0" role="region" aria-label="The host's noise" {
-                table.plain {
-                    thead { tr { th scope="col" { } th scope="col" { "before" } th scope="col" { "after" } } }
-                    tbody {
-                        @for (what, value) in NOISE {
-                            tr {
-                                th scope="row" { (what) }
-                                td { (value(&host.noise_before)) }
-                                td { (host.noise_after.as_ref().map_or(NOTHING.into(), value)) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-type Reading = (&'static str, fn(&Noise) -> String);
-
-const NOISE: [Reading; 5] = [
-    ("load, 1 minute", |n| n.load_1m.map_or(NOTHING.into(), |v| format!("{v:.2}"))),
-    ("waiting for CPU (PSI some, 10 s)", |n| percent(n.psi_cpu_some_avg10)),
-    ("waiting for disk", |n| percent(n.psi_io_some_avg10)),
-    ("waiting for memory", |n| percent(n.psi_memory_some_avg10)),
-    ("stolen by a hypervisor since boot", |n| {
-        n.steal_ns.map_or(NOTHING.into(), |v| text::value(Unit::Time, v as f64))
-    }),
-];
-
-fn percent(value: Option<f64>) -> String {
-    value.map_or(NOTHING.into(), |v| format!("{v:.1} %"))
-}
-
-fn facts(host: &Host) -> Vec<(&'static str, String)> {
-    let word = |v: &Option<String>| v.as_deref().map_or("unknown".to_owned(), |v| text::clean(v, 120));
-    let switch = |v: Option<bool>| v.map_or("unknown", |on| if on { "on" } else { "off" }).to_owned();
-    let size = |v: u64| if v == 0 { "none".to_owned() } else { text::value(Unit::Size, v as f64) };
-    let or_nothing = |text: String| if text.is_empty() { "unknown".to_owned() } else { text };
-    vec![
-        ("CPU", format!("{} × {}", host.cpus, word(&host.cpu_model))),
-        ("clock rate", or_nothing(frequencies(host))),
-        ("microcode", word(&host.microcode)),
-        ("NUMA nodes", number(host.numa_nodes.map(u64::from))),
-        ("memory", size(host.memory_bytes)),
-        ("swap", format!("{}{}", size(host.swap_bytes), swap(host))),
-        ("name", word(&host.hostname)),
-        ("system", word(&host.os)),
-        ("kernel", text::clean(&host.kernel_release, 120)),
-        ("boot id", text::clean(&host.boot_id, 60)),
-        ("itself virtual", word(&host.virtualised)),
-        ("nested virtualisation", switch(host.nested)),
-        ("clock source", word(&host.clock_source)),
-        ("CPU governor", word(&host.governor)),
-        ("turbo", switch(host.turbo)),
-        ("SMT", switch(host.smt)),
-        ("same-page merging (KSM)", format!("{}, {} pages merged", switch(host.ksm), number(host.ksm_pages))),
-        ("transparent huge pages", word(&host.thp)),
-        ("other containers", number(host.other_containers.map(u64::from))),
-        ("other VMs", number(host.other_vms.map(u64::from))),
-        ("cgroup", format!("v{}", host.cgroup_version)),
-        ("Docker Engine", word(&host.docker)),
-        ("containerd", word(&host.containerd)),
-        ("runc", word(&host.runc)),
-        ("libvirt", word(&host.libvirt)),
-        ("QEMU", word(&host.qemu)),
-    ]
-}
-
-fn number(value: Option<u64>) -> String {
-    value.map_or("unknown".into(), |n| n.to_string())
-}
-
-/// "8 CPUs: 0.80 to 5.00 GHz, 3.50 GHz now", and the same for other ranges.
-fn frequencies(host: &Host) -> String {
-    let ghz = |khz: u64| format!("{:.2} GHz", khz as f64 / 1e6);
-    let one = |f: &Frequency| {
-        let range = f.min_khz.zip(f.max_khz).map(|(min, max)| format!("{} to {}", ghz(min), ghz(max)));
-        let now = f.now_khz.map(|khz| format!("{} now", ghz(khz)));
-        let known: Vec<String> = range.into_iter().chain(now).collect();
-        format!("{} CPUs: {}", f.cpus, if known.is_empty() { "unknown".into() } else { known.join(", ") })
-    };
-    host.frequencies.iter().take(8).map(one).collect::<Vec<_>>().join("; ")
-}
-
-fn swap(host: &Host) -> String {
-    let used = host.swap_used_bytes.filter(|_| host.swap_bytes > 0);
-    let used = used.map(|used| format!(", {} used", text::value(Unit::Size, used as f64)));
-    used.unwrap_or_default() + &host.swappiness.map(|s| format!(", swappiness {s}")).unwrap_or_default()
-}
-
-/// What `--tune` found and did.
-fn tuned(host: &Host) -> Markup {
-    let Some(settings) = &host.tuned else { return html! {} };
-    let word = |v: &Option<String>| v.as_deref().map_or(NOTHING.into(), |v| text::clean(v, 120));
-    html! {
-        h3 { "Tuned for the run (--tune), and put back after it" }
-        div.scroll tabindex="0" role="region" aria-label="What was tuned" {
-            table.plain {
-                thead { tr { @for head in ["setting", "found", "set", "why not"] { th scope="col" { (head) } } } }
-                tbody {
-                    @for setting in settings.iter().take(16) {
-                        tr {
-                            th scope="row" { (text::clip(&setting.name, 40)) }
-                            td { (word(&setting.found)) }
-                            td { (word(&setting.set)) }
-                            td.words { (word(&setting.why_not)) }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn mitigations(host: &Host) -> Markup {
-    if host.mitigations.is_empty() {
-        return html! {};
-    }
-    html! {
-        details {
-            summary { "The processor's weaknesses, and what the kernel does about them" }
-            dl.facts.wide {
-                @for m in host.mitigations.iter().take(64) {
-                    div { dt { (text::clip(&m.name, 60)) } dd { (text::clean(&m.state, 200)) } }
-                }
-            }
-        }
-    }
-}
-
 pub fn failures(results: &Results) -> Markup {
     let bad: Vec<_> = results.samples.iter().enumerate().filter(|(_, s)| s.outcome != Outcome::Ok).collect();
     html! {
@@ -313,6 +171,9 @@ fn options(results: &Results) -> String {
     let targets: Vec<&str> = results.targets.iter().map(|t| t.name.as_str()).collect();
     if !targets.is_empty() && targets.iter().all(|t| harmless(t)) {
         options.push_str(&format!(" --targets {}", targets.join(",")));
+    }
+    if results.host.tuned.is_some() {
+        options.push_str(" --tune");
     }
     options
 }
