@@ -3,6 +3,7 @@
 //!
 //! - `BOOTRACE_SCENARIO`: another scenario than `quickstart`, by name or file.
 //! - `BOOTRACE_SAMPLES`: measured rounds, in place of the scenario's.
+//! - `BOOTRACE_TUNE=1`: as `bootrace run --tune`.
 //! - criterion's own arguments work; with a filter, only the targets that it leaves are measured.
 //! - `--list` and `--test` measure nothing.
 //!
@@ -68,6 +69,7 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
         warmup: None,
         seed: None,
         out: Path::new(env!("CARGO_MANIFEST_DIR")).join("reports"),
+        tune: env::var("BOOTRACE_TUNE").is_ok_and(|v| v == "1"),
         quiet: false,
         json: false,
     })?;

@@ -24,3 +24,4 @@ pub mod runner;
 pub mod sample;
 pub mod scenario;
 pub mod target;
+pub mod tune;

@@ -127,6 +127,7 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
         memory_bytes: Memory::default(),
         cpu_ns: Cpu::default(),
         identity: None,
+        noise: None,
     }
 }
 

@@ -52,27 +52,85 @@ pub struct Host {
     pub boot_id: String,
     pub cpu_model: Option<String>,
     pub cpus: u32,
+    /// By range, so one entry on most hosts and two or three where cores differ; empty where nothing tells.
+    #[serde(default)]
+    pub frequencies: Vec<Frequency>,
+    /// The first CPU's, as the kernel writes it.
+    #[serde(default)]
+    pub microcode: Option<String>,
+    #[serde(default)]
+    pub mitigations: Vec<Mitigation>,
+    #[serde(default)]
+    pub numa_nodes: Option<u32>,
     pub memory_bytes: u64,
     pub swap_bytes: u64,
+    #[serde(default)]
+    pub swap_used_bytes: Option<u64>,
+    #[serde(default)]
+    pub swappiness: Option<u32>,
     /// The hypervisor that the host itself runs under, `none` on bare metal.
     pub virtualised: Option<String>,
+    /// Whether KVM here lets its guests run guests of their own.
+    #[serde(default)]
+    pub nested: Option<bool>,
     pub clock_source: Option<String>,
     pub governor: Option<String>,
     pub turbo: Option<bool>,
     pub smt: Option<bool>,
     pub ksm: Option<bool>,
+    /// How many pages KSM saves now.
+    #[serde(default)]
+    pub ksm_pages: Option<u64>,
     /// Transparent huge pages: `always`, `madvise` or `never`.
     pub thp: Option<String>,
     /// `1` (legacy, hybrid included), `2` (unified), or 0 where none is mounted.
     pub cgroup_version: u8,
     pub noise_before: Noise,
     pub noise_after: Option<Noise>,
+    /// Running before the first instance of this run; null where the run has no target that can ask.
+    #[serde(default)]
+    pub other_containers: Option<u32>,
+    #[serde(default)]
+    pub other_vms: Option<u32>,
+    /// What `--tune` did; all facts above are as it left them. Null without it.
+    #[serde(default)]
+    pub tuned: Option<Vec<Setting>>,
     /// Versions as the programs say them.
     pub docker: Option<String>,
     pub containerd: Option<String>,
     pub runc: Option<String>,
     pub libvirt: Option<String>,
     pub qemu: Option<String>,
+}
+
+/// The clock rates of CPUs that share one range.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Frequency {
+    pub cpus: u32,
+    pub min_khz: Option<u64>,
+    pub max_khz: Option<u64>,
+    /// Their mean, before the run.
+    pub now_khz: Option<u64>,
+}
+
+/// A weakness of the processor and what the kernel does about it, in the kernel's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mitigation {
+    pub name: String,
+    pub state: String,
+}
+
+/// One thing that `--tune` knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// `governor`, `turbo`, `ksm`, `swappiness` or `caches`.
+    pub name: String,
+    /// What was there before, several where CPUs differ; null where there is no such setting.
+    pub found: Option<String>,
+    /// What holds for the run, though it may have held before; null where it could not be set.
+    pub set: Option<String>,
+    /// Why not, or not everywhere.
+    pub why_not: Option<String>,
 }
 
 /// What else the host was doing, at one moment.
@@ -85,6 +143,30 @@ pub struct Noise {
     pub psi_memory_some_avg10: Option<f64>,
     /// CPU time that a hypervisor took from this host since its boot.
     pub steal_ns: Option<u64>,
+}
+
+/// What else went on during one sample: from just before it was requested until just before it was stopped.
+/// Null where the host doesn't tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Disturbance {
+    pub window_ns: u64,
+    /// CPU time of all but the instance, its engine and the harness, in ns of one core.
+    pub others_cpu_ns: Option<u64>,
+    /// CPU time that a hypervisor took from this host.
+    pub steal_ns: Option<u64>,
+    /// Time in which some task on the host waited (PSI `some`), the instance's own among them.
+    pub psi_cpu_ns: Option<u64>,
+    pub psi_io_ns: Option<u64>,
+    pub psi_memory_ns: Option<u64>,
+    /// Times that a core was slowed down for its heat.
+    pub thermal_throttles: Option<u64>,
+    /// Time that a CPU quota on the harness's own cgroup held it back.
+    pub quota_throttled_ns: Option<u64>,
+    pub swapped_in_pages: Option<u64>,
+    pub swapped_out_pages: Option<u64>,
+    pub major_faults: Option<u64>,
+    /// The fastest CPU's clock rate at the window's end.
+    pub cpu_khz: Option<u64>,
 }
 
 /// The one root file system that every target used.
@@ -156,6 +238,9 @@ pub struct Sample {
     pub memory_bytes: Memory,
     pub cpu_ns: Cpu,
     pub identity: Option<Identity>,
+    /// Null where the instance could not be staged, and in files of versions that did not look.
+    #[serde(default)]
+    pub noise: Option<Disturbance>,
 }
 
 /// The moments of one instance in ns since `requested`, all by the host's CLOCK_MONOTONIC.

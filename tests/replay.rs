@@ -23,6 +23,7 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
         memory_bytes: Default::default(),
         cpu_ns: Default::default(),
         identity: None,
+        noise: None,
     }
 }
 

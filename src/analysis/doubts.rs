@@ -1,7 +1,9 @@
 //! What makes a comparison doubtful, in words.
 
-use super::{Identities, Target, median};
-use crate::sample::{Accelerator, Host, Noise, Results};
+use super::{Identities, Target, counts, marks, median};
+use crate::sample::{Accelerator, Noise, Results, Sample};
+
+mod host;
 
 /// PSI `some avg10` above which others were waiting for this, in percent.
 const PRESSURE: f64 = 10.0;
@@ -22,9 +24,11 @@ pub(super) fn all(
     found.extend(baseline_doubt(results, baseline));
     found.extend(results.run.warnings.iter().cloned());
     found.extend(targets.iter().filter_map(drifted));
-    found.extend(host_facts(&results.host));
+    found.extend(marks::doubts(results));
+    found.extend(host::facts(&results.host));
+    found.extend(host::nesting(results));
     found.extend(noise(results));
-    found.extend(unread(&results.host));
+    found.extend(unread(results));
     let mut seen = std::collections::BTreeSet::new();
     found.retain(|d| seen.insert(d.clone()));
     found
@@ -96,52 +100,20 @@ fn drifted(target: &Target) -> Option<String> {
     let drift = target.drift.filter(|d| d.matters())?;
     let way = if drift.share > 0.0 { "rose" } else { "fell" };
     Some(format!(
-        "{}: start-up {way} by {:.0} % over the run (Mann-Kendall p = {:.4}): the host was not steady",
+        "{}: start-up {way} by {:.0} % over the run (Mann-Kendall p = {:.4}): the host was not steady; more warm-up rounds (sampling.warmup) or a quieter host help",
         target.name,
         drift.share.abs() * 100.0,
         drift.p
     ))
 }
 
-fn host_facts(host: &Host) -> Vec<String> {
-    let mut found = Vec::new();
-    if let Some(hypervisor) = host.virtualised.as_deref().filter(|v| *v != "none") {
-        found.push(format!(
-            "the host is itself virtual ({hypervisor}): nested virtualisation can slow VMs by half or more, and neighbours can't be seen"
-        ));
-    }
-    if let Some(governor) = host.governor.as_deref().filter(|g| *g != "performance") {
-        found.push(format!(
-            "the CPU governor is {governor}, not performance: the clock rate follows the load"
-        ));
-    }
-    // Under a hypervisor the clock rate is the hypervisor's host's matter.
-    if host.turbo == Some(true) && host.virtualised.as_deref() == Some("none") {
-        found.push("turbo is on: the clock rate varies with heat and with how many cores are busy".into());
-    }
-    if host.swap_bytes > 0 {
-        found.push(format!(
-            "the host has {} MiB of swap: what is swapped out is in no memory figure",
-            host.swap_bytes.div_ceil(1 << 20)
-        ));
-    }
-    if host.ksm == Some(true) {
-        found.push(
-            "kernel same-page merging (KSM) is on: memory of VMs looks smaller than it is alone".into(),
-        );
-    }
-    if let Some(clock) = host.clock_source.as_deref().filter(|c| matches!(*c, "hpet" | "acpi_pm" | "jiffies"))
-    {
-        found.push(format!("the host's clock source is {clock}: reading the time is slow or coarse"));
-    }
-    found
-}
-
 /// What is unknown is not fine: without this, silence would read as "steady and idle".
-fn unread(host: &Host) -> Option<String> {
+fn unread(results: &Results) -> Option<String> {
+    let host = &results.host;
     let noise = |reading: fn(&Noise) -> bool| {
         reading(&host.noise_before) && host.noise_after.as_ref().is_none_or(reading)
     };
+    let read = |s: &Sample| s.noise.is_some_and(|noise| noise.others_cpu_ns.is_some());
     let readings = [
         ("whether the host is virtual", host.virtualised.is_some()),
         ("CPU governor", host.governor.is_some()),
@@ -153,6 +125,7 @@ fn unread(host: &Host) -> Option<String> {
         ("memory pressure", noise(|n| n.psi_memory_some_avg10.is_some())),
         ("steal", noise(|n| n.steal_ns.is_some())),
         ("load and pressure after the run", host.noise_after.is_some()),
+        ("what others used during samples", results.samples.iter().filter(|s| counts(s)).all(read)),
     ];
     let missing: Vec<&str> = readings.iter().filter(|(_, known)| !known).map(|(what, _)| *what).collect();
     (!missing.is_empty()).then(|| format!("could not be read: {}", missing.join(", ")))
@@ -170,7 +143,7 @@ fn noise(results: &Results) -> Vec<String> {
         let share = stolen as f64 / (wall as f64 * f64::from(host.cpus.max(1)));
         if share > STEAL {
             found.push(format!(
-                "a hypervisor took {:.1} % of the host's CPU time during the run (steal)",
+                "a hypervisor took {:.1} % of the host's CPU time during the run (steal): use a host with CPUs of its own, or run again when its neighbours are quiet",
                 share * 100.0
             ));
         }
@@ -181,17 +154,17 @@ fn noise(results: &Results) -> Vec<String> {
 fn moment(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(load) = noise.load_1m.filter(|l| *l > f64::from(cpus)) {
-        found.push(format!("the load was {load:.1} on {cpus} CPUs {when} the run: others were computing"));
+        found.push(format!("the load was {load:.1} on {cpus} CPUs {when} the run: others were computing; stop what else runs (top shows it), wait, and run again"));
     }
     let pressures = [
-        ("CPU", noise.psi_cpu_some_avg10),
-        ("disk", noise.psi_io_some_avg10),
-        ("memory", noise.psi_memory_some_avg10),
+        ("CPU", noise.psi_cpu_some_avg10, "stop what else runs (top shows it)"),
+        ("disk", noise.psi_io_some_avg10, "let what uses it end first (iotop shows it)"),
+        ("memory", noise.psi_memory_some_avg10, "free some, or give the scenario less (resources.memory)"),
     ];
-    for (what, value) in pressures {
+    for (what, value, mend) in pressures {
         if let Some(value) = value.filter(|v| *v > PRESSURE) {
             found.push(format!(
-                "tasks waited for {what} {value:.0} % of the time {when} the run (PSI some avg10)"
+                "tasks waited for {what} {value:.0} % of the time {when} the run (PSI some avg10): {mend}"
             ));
         }
     }

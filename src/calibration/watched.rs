@@ -52,6 +52,10 @@ impl Target for Watched {
         self.target.versions(host);
     }
 
+    async fn neighbours(&self, host: &mut sample::Host) {
+        self.target.neighbours(host).await;
+    }
+
     fn daemons(&self) -> Vec<u32> {
         self.target.daemons()
     }

@@ -9,7 +9,12 @@ use anyhow::{Context, anyhow};
 use clap::builder::PossibleValuesParser;
 use indicatif::ProgressBar;
 
-use super::{Failure, print, progress::Progress, run};
+use super::{
+    Failure, print,
+    progress::Progress,
+    run,
+    signals::{self, Signals},
+};
 use crate::{
     calibration::{Break, Calibration, Check, Plan, SCHEMA, drive},
     image::{self, Cache, Forms},
@@ -18,6 +23,7 @@ use crate::{
     runner,
     scenario::{Kind, Scenario},
     target::{self, Target, docker, libvirt, native},
+    tune::Tuning,
 };
 
 mod aa;
@@ -56,6 +62,9 @@ pub struct Options {
     /// Sessions of --aa.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "aa", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub sessions: u32,
+    /// Set the host up to be steady meanwhile, and put it back: as bootrace run --tune.
+    #[arg(long)]
+    pub tune: bool,
     /// Seed of the random order; none: a fresh one, recorded in the results.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -79,18 +88,13 @@ pub struct Options {
 /// [`Failure::Run`] when something is beyond its bound or nothing could be measured.
 pub fn run(options: &Options) -> Result<(), Failure> {
     native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
-    let runtime =
-        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
-    runtime.block_on(async {
-        match options.aa {
-            true => aa::run(options).await,
-            false => calibrate(options).await,
-        }
+    signals::watched(async |signals, tuning| match options.aa {
+        true => aa::run(options, signals, tuning).await,
+        false => calibrate(options, signals, tuning).await,
     })
 }
 
-async fn calibrate(options: &Options) -> Result<(), Failure> {
-    let signals = run::Signals::watch().map_err(Failure::Run)?;
+async fn calibrate(options: &Options, signals: &Signals, tuning: &Tuning) -> Result<(), Failure> {
     let progress = Progress::new(options.quiet || options.json);
     let (scenario, left_out) = runnable(options).await.map_err(Failure::Run)?;
     for (name, why) in &left_out {
@@ -101,8 +105,13 @@ async fn calibrate(options: &Options) -> Result<(), Failure> {
     let image = image::ensure(&scenario.image, Path::new("."), Forms::of(&scenario.targets), &cache, &log)
         .await
         .map_err(super::image::failure)?;
+    let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
     let targets = run::connect(&scenario, &image).await.map_err(Failure::Run)?;
-    let calibration = header(options, &targets, left_out, image.info);
+    let mut calibration = header(options, &targets, left_out, image.info);
+    calibration.host.tuned = tuned;
+    for target in &targets {
+        target.neighbours(&mut calibration.host).await;
+    }
     let dir = options.out.join(&calibration.id);
     let lock = runner::Lock::take(&calibration.id).map_err(Failure::Run)?;
     let checks = checks(options);

@@ -7,6 +7,7 @@ use crate::{
     image::Cache,
     runner::{self, Lock},
     target::{docker, libvirt, native},
+    tune,
 };
 
 #[derive(Debug, Clone, clap::Args)]
@@ -16,7 +17,8 @@ pub struct Options {
     pub all: bool,
 }
 
-/// Finds containers by label, domains by metadata, cgroups, processes and files by name, and removes them.
+/// Finds containers by label, domains by metadata, cgroups, processes and files by name, and removes them;
+/// puts back the settings that a tuned run left.
 /// An engine that is not there can have nothing left: it is said, and is no error.
 ///
 /// # Errors
@@ -52,10 +54,18 @@ async fn clean(all: bool) -> anyhow::Result<()> {
             }
         }
     }
+    let settings = tune::clean().unwrap_or_else(|e| {
+        failed = true;
+        anstream::eprintln!("{e}");
+        Vec::new()
+    });
+    for line in &settings {
+        print(&format!("{line}\n"))?;
+    }
     for name in &removed {
         print(&format!("removed {name}\n"))?;
     }
-    if removed.is_empty() && !failed {
+    if removed.is_empty() && settings.is_empty() && !failed {
         print("nothing was left behind\n")?;
     }
     anyhow::ensure!(!failed, "not everything could be removed");

@@ -16,6 +16,7 @@ pub mod list;
 mod progress;
 pub mod report;
 pub mod run;
+mod signals;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -60,6 +61,7 @@ Examples:
   bootrace run redis nginx --samples 40           two shipped scenarios, one after the other
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
   bootrace run --seed 7 --json > results.json     in a known order, for programs
+  bootrace run --tune                             governor, turbo, KSM and caches set, and put back
 
 Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted,
 130 ended by Ctrl-C (what was measured is kept).";
@@ -100,7 +102,7 @@ pub enum Command {
     List(list::Options),
     /// Build, list and prune images.
     Image(image::Options),
-    /// Remove what runs left behind that did not end well.
+    /// Remove what runs left behind that did not end well, and put back what they tuned.
     Clean(clean::Options),
     /// Print a completion script for a shell.
     #[command(after_help = completions::AFTER_HELP)]

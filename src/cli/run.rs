@@ -2,17 +2,17 @@
 
 use std::{
     fs,
-    io::Write,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU8, atomic::Ordering},
 };
 
 use anyhow::{Context, anyhow};
 use rand::TryRng;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
-use super::{Failure, print, progress::Progress};
+use super::{
+    Failure, print,
+    progress::Progress,
+    signals::{self, Signals},
+};
 use crate::{
     analysis,
     image::{self, Cache, Forms, Image},
@@ -27,6 +27,7 @@ use crate::{
         libvirt::{self, Libvirt},
         native::{self, Native},
     },
+    tune::{self, Tuning},
 };
 
 /// As given on the command line; `None` and empty: as the scenario says.
@@ -50,6 +51,10 @@ pub struct Options {
     /// Where runs are written.
     #[arg(long, default_value = "reports", value_name = "DIR")]
     pub out: PathBuf,
+    /// Set the CPU governor, turbo, KSM and swappiness for steady figures, drop the page cache once, and put
+    /// back what was found.
+    #[arg(long)]
+    pub tune: bool,
     /// No progress bar, no table.
     #[arg(long, short)]
     pub quiet: bool,
@@ -76,17 +81,13 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind == Kind::Native)) {
         native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
     }
-    let runtime =
-        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
-    let finished = runtime.block_on(async {
-        let signals = Signals::watch().map_err(Failure::Run)?;
+    signals::watched(async |signals, tuning| {
         let mut finished = Vec::new();
         for (scenario, folder) in scenarios {
-            finished.push(run_one(scenario, &folder, options, &signals).await?);
+            finished.push(run_one(scenario, &folder, options, signals, tuning).await?);
         }
-        Ok::<_, Failure>(finished)
-    })?;
-    Ok(finished)
+        Ok(finished)
+    })
 }
 
 /// # Errors
@@ -114,6 +115,7 @@ async fn run_one(
     folder: &Path,
     options: &Options,
     signals: &Signals,
+    tuning: &Tuning,
 ) -> Result<Finished, Failure> {
     let progress = Progress::new(options.quiet || options.json);
     engines_answer(&scenario).await.map_err(Failure::Run)?;
@@ -125,8 +127,15 @@ async fn run_one(
         }
         _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
     };
+    // Writing out and dropping the page cache is no noise of others.
+    let noise_before = host::noise();
+    let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
     let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
     let mut results = header(&scenario, &targets, image.info, options.seed);
+    (results.host.tuned, results.host.noise_before) = (tuned, noise_before);
+    for target in &targets {
+        target.neighbours(&mut results.host).await;
+    }
     let dir = options.out.join(&results.run.id);
     make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
 
@@ -134,11 +143,19 @@ async fn run_one(
         progress.say(&warning);
         results.run.warnings.push(warning);
     }
+    if let Some(warning) = tune::left().first().filter(|_| !options.tune) {
+        let warning = format!(
+            "a tuned run that was killed has left this host's settings as it set them ({warning}): bootrace clean puts them back"
+        );
+        progress.say(&warning);
+        results.run.warnings.push(warning);
+    }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances: cache.instances_dir() };
     let mut recorder = progress.record(&dir, &job);
-    let results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
+    let mut results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
+    results.run.warnings.extend(tuning.changed());
     recorder.finish();
 
     report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
@@ -290,39 +307,4 @@ fn claims_hold(finished: &Finished) -> Result<(), Failure> {
     let refuted: Vec<String> =
         refuted.map(|c| format!("refuted: {} ({}: {})", c.says, c.bound, c.why)).collect();
     if refuted.is_empty() { Ok(()) } else { Err(Failure::Refuted(refuted.join("\n"))) }
-}
-
-/// Ctrl-C, SIGTERM and a hang-up: the first ends the run cleanly, the second at once.
-pub(super) struct Signals {
-    pub stop: CancellationToken,
-    which: Arc<AtomicU8>,
-}
-
-impl Signals {
-    pub fn watch() -> anyhow::Result<Self> {
-        let (stop, which) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
-        for (kind, number) in
-            [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)]
-        {
-            let mut signals = signal(kind).context("watching for signals")?;
-            let (stop, which) = (stop.clone(), which.clone());
-            tokio::spawn(async move {
-                while signals.recv().await.is_some() {
-                    // Not eprintln, which panics where the terminal is gone.
-                    let mut stderr = std::io::stderr();
-                    if which.swap(number, Ordering::Relaxed) != 0 {
-                        let _ = writeln!(stderr, "stopped at once; bootrace clean removes what is left");
-                        std::process::exit(128 + i32::from(number));
-                    }
-                    stop.cancel();
-                    let _ = writeln!(stderr, "stopping: removing what runs (again to stop at once)");
-                }
-            });
-        }
-        Ok(Signals { stop, which })
-    }
-
-    pub fn signal(&self) -> u8 {
-        self.which.load(Ordering::Relaxed)
-    }
 }

@@ -17,8 +17,8 @@ use plotters::{
 
 use super::{Error, text};
 use crate::{
-    analysis::{Analysis, Target},
-    sample::{Accelerator, Results},
+    analysis::{Analysis, Target, marks},
+    sample::{Accelerator, Results, Sample},
 };
 
 mod axis;
@@ -177,6 +177,12 @@ impl Canvas {
         self.line(&[(x - arm, y + arm), (x + arm, y - arm)], role, 2.0, 1.0);
     }
 
+    /// An open square.
+    pub fn square(&mut self, (x, y): (f64, f64), arm: f64, role: Role) {
+        let corners = [(-arm, -arm), (arm, -arm), (arm, arm), (-arm, arm), (-arm, -arm)];
+        self.line(&corners.map(|(dx, dy)| (x + dx, y + dy)), role, 1.25, 1.0);
+    }
+
     /// Lines of text from `self.y` on, which moves below them.
     pub fn paragraph(&mut self, text: &str, role: Role) {
         let fit = (self.width() / text_width("x", SMALL)) as usize;
@@ -277,6 +283,11 @@ pub(super) struct Source<'a> {
 impl<'a> Source<'a> {
     pub fn targets(&self) -> impl Iterator<Item = (Role, &'a Target)> {
         self.analysis.targets.iter().enumerate().map(|(i, t)| (Role::Target(i), t))
+    }
+
+    /// Whether something disturbed the sample while it was taken.
+    pub fn disturbed(&self, sample: &Sample) -> bool {
+        !marks(sample, self.results.host.cpus).is_empty()
     }
 
     /// What must be said on every chart, one line each.

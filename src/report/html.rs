@@ -15,6 +15,7 @@ use crate::{
 
 pub mod calibration;
 mod figures;
+mod host;
 mod method;
 mod origin;
 
@@ -43,7 +44,7 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
                     }
                     (method::section(results, analysis))
                     (origin::identity(results, analysis))
-                    (origin::host(results))
+                    (host::section(results))
                     (origin::failures(results))
                     (origin::scenario(results))
                     (figures::samples(results, analysis))
@@ -251,7 +252,7 @@ fn doubts(analysis: &Analysis) -> Markup {
             h2 { "What makes it doubtful" }
             @if analysis.doubts.is_empty() {
                 p { "Nothing that bootrace looks for, and all that it looks at could be read: the targets ran the same image, "
-                    "agent and workload, all samples came, start-up did not drift, and load and pressure (PSI) on the host were low." }
+                    "agent and workload, all samples came, none was disturbed, start-up did not drift, and load and pressure (PSI) on the host were low." }
             } @else {
                 ul.doubts { @for doubt in &analysis.doubts { li { (text::clean(doubt, SENTENCE)) } } }
             }

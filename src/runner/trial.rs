@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agent,
     control::{Control, Event, Moment, What},
-    probe::{self, Meter},
+    probe::{self, Meter, host::Reading},
     sample::{Accelerator, Identity, Outcome, Sample},
     scenario::{Ready, Scenario},
     target::{self, Instance, Target, Ticket},
@@ -98,8 +98,13 @@ pub async fn trial(
             return end;
         }
     };
+    let before = Reading::now();
     let mut trial = Trial { scenario, control, stop, requested: Moment::now() };
-    let ended = trial.measure(target, instance.as_mut(), sample, step).await;
+    let mut meter = None;
+    let ended = trial.measure(target, instance.as_mut(), sample, &mut meter, step).await;
+    // Before it is stopped: what is gone can't be asked any more how much of the host's CPU time was its own.
+    let own = meter.as_ref().and_then(|meter| meter.cpu_ns().ok());
+    sample.noise = Some(before.until_now(own));
     end.stopped = matches!(ended, Err(Ended::Stopped));
     if let Err(mut ended) = ended {
         if let Ended::Failed(text) | Ended::TimedOut(text) = &mut ended
@@ -172,11 +177,13 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
+    /// The meter is `attached` once it knows the instance.
     async fn measure(
         &mut self,
         target: &dyn Target,
         instance: &mut dyn Instance,
         sample: &mut Sample,
+        attached: &mut Option<Meter>,
         step: &mut (dyn FnMut(Step) + Send),
     ) -> Result<(), Ended> {
         let sampling = &self.scenario.sampling;
@@ -193,6 +200,7 @@ impl Trial<'_> {
             self.control.peer().ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
         meter.attach(&instance.scope(leader))?;
         sample.cpu_ns.startup = Some(meter.cpu_ns()?);
+        let meter = attached.insert(meter);
 
         step(Step::Settling);
         self.wait(sampling.settle.0).await?;
@@ -214,7 +222,7 @@ impl Trial<'_> {
         }
         if self.scenario.workload.work.is_some() {
             step(Step::Working);
-            self.work(&meter, sample).await?;
+            self.work(meter, sample).await?;
         }
         let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
         if let FromAgent::Identity(identity) = self.ask(&ToAgent::Identify, answer).await? {

@@ -150,6 +150,11 @@ impl Target for Docker {
         host.runc = self.versions.runc.clone();
     }
 
+    async fn neighbours(&self, host: &mut sample::Host) {
+        let running = self.client.list_containers(None).await;
+        host.other_containers = running.ok().and_then(|running| u32::try_from(running.len()).ok());
+    }
+
     fn daemons(&self) -> Vec<u32> {
         let engines = process::named(&["dockerd"]);
         // Others, such as k3s, bring a containerd of their own.

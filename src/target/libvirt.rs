@@ -166,6 +166,12 @@ impl Target for Libvirt {
         (host.libvirt, host.qemu) = self.versions.clone();
     }
 
+    async fn neighbours(&self, host: &mut sample::Host) {
+        let connection = self.connection.clone();
+        let count = blocking("counting domains".into(), move || connection.num_of_domains()).await;
+        host.other_vms = count.ok();
+    }
+
     fn daemons(&self) -> Vec<u32> {
         process::named(&["libvirtd", "virtqemud", "virtlogd"])
     }

@@ -45,6 +45,10 @@ pub trait Target: Send + Sync {
     /// Fills in the versions of the engine's programs, as they say them.
     fn versions(&self, host: &mut sample::Host);
 
+    /// Fills in what the engine runs before any instance of this run: containers or VMs of others. What it won't
+    /// tell stays unknown.
+    async fn neighbours(&self, _host: &mut sample::Host) {}
+
     /// Host pids of the engine's daemons, which serve every instance; empty where there is none.
     fn daemons(&self) -> Vec<u32>;
 

@@ -1,6 +1,6 @@
 use bootrace::{
     analysis::{Against, Kernel, Metric, Verdict, analyse},
-    sample::{Accelerator, Noise, Outcome, Results},
+    sample::{Accelerator, Frequency, Noise, Outcome, Results, Sample, Setting},
 };
 
 use crate::example;
@@ -112,7 +112,7 @@ fn a_clean_run_raises_no_doubt() {
 #[test]
 fn each_thing_that_is_wrong_raises_its_doubt() {
     type Change = fn(&mut Results);
-    let cases: [(Change, &str); 23] = [
+    let cases: [(Change, &str); 38] = [
         (|r| r.targets[2].accelerator = Accelerator::Tcg, "TCG (emulated)"),
         (|r| r.image.fallback = true, "the image is a fallback"),
         (|r| r.run.interrupted = true, "cut short"),
@@ -145,6 +145,41 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
         (|r| r.host.noise_after.as_mut().unwrap().psi_cpu_some_avg10 = None, "read: CPU pressure (PSI)"),
         (|r| r.host.noise_after = None, "could not be read: load and pressure after the run"),
         (|r| (r.host.virtualised, r.host.turbo) = (None, None), "whether the host is virtual, turbo"),
+        (|r| r.host.governor = Some("powersave".into()), "run with --tune, or cpupower"),
+        (|r| r.host.smt = Some(true), "SMT is on"),
+        (|r| r.host.thp = Some("always".into()), "huge pages are always on"),
+        (|r| r.host.ksm = Some(true), "(KSM) is on"),
+        (|r| r.host.ksm_pages = Some(512), "512 pages are still merged"),
+        (|r| r.host.numa_nodes = Some(2), "2 NUMA nodes"),
+        (|r| r.host.clock_source = Some("hpet".into()), "clock source is hpet"),
+        (|r| r.host.frequencies.push(Frequency::default()), "2 different ranges of clock rate"),
+        (|r| r.host.mitigations[0].state = "Vulnerable".into(), "weaknesses are off (meltdown)"),
+        (
+            |r| (r.host.other_containers, r.host.other_vms) = (Some(1), Some(3)),
+            "1 other container and 3 other VMs",
+        ),
+        (
+            |r| (r.host.swap_bytes, r.host.swap_used_bytes) = (1 << 30, Some(5 << 20)),
+            "1024 MiB of swap, 5 of them in use",
+        ),
+        (|r| r.host.virtualised = Some("KVM".into()), "libvirt ran nested, a VM within a VM of KVM"),
+        (
+            |r| {
+                let why_not = Some("there is no such file".into());
+                r.host.tuned = Some(vec![Setting { name: "turbo".into(), found: None, set: None, why_not }]);
+            },
+            "--tune could not set turbo (there is no such file)",
+        ),
+        (
+            |r| {
+                for i in [5, 6, 8, 9] {
+                    let noise = r.samples[i].noise.as_mut().unwrap();
+                    noise.others_cpu_ns = Some(noise.window_ns);
+                }
+            },
+            "were taken while others used the CPUs, up to 1.0 of 2: stop what else runs",
+        ),
+        (|r| r.samples[5].noise = None, "could not be read: what others used during samples"),
         (
             |r| {
                 for s in r.samples.iter_mut().filter(|s| s.target == "docker") {
@@ -160,6 +195,18 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
         let doubts = analyse(&results).doubts;
         assert!(doubts.iter().any(|d| d.contains(words)), "no {words:?} in {doubts:#?}");
     }
+}
+
+#[test]
+fn a_warm_up_that_was_disturbed_is_no_doubt_and_each_target_counts_its_own() {
+    let mut results = example::clean();
+    let disturb = |s: &mut Sample| s.noise.as_mut().unwrap().swapped_in_pages = Some(5000);
+    results.samples.iter_mut().filter(|s| s.warmup).for_each(disturb);
+    assert_eq!(analyse(&results).doubts, [] as [String; 0]);
+    results.samples.iter_mut().filter(|s| s.target != "native" && s.round == 3).for_each(disturb);
+    let doubts = analyse(&results).doubts;
+    let told = "1 of 10 samples of docker, 1 of 10 samples of libvirt were taken while the host swapped: ";
+    assert!(doubts.len() == 1 && doubts[0].starts_with(told), "{doubts:#?}");
 }
 
 #[test]

@@ -107,6 +107,8 @@ pub fn clean() -> Results {
     results.host.virtualised = Some("none".into());
     results.host.governor = Some("performance".into());
     results.host.turbo = Some(false);
+    results.host.smt = Some(false);
+    results.host.thp = Some("madvise".into());
     results
 }
 
@@ -158,6 +160,20 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
             work_guest: Some(work_host),
         },
         identity: Some(identity(shape.name, round)),
+        noise: Some(Disturbance {
+            window_ns: stopping,
+            others_cpu_ns: Some(stopping / 50),
+            steal_ns: Some(0),
+            psi_cpu_ns: Some(stopping / 10),
+            psi_io_ns: Some(stopping / 100),
+            psi_memory_ns: Some(0),
+            thermal_throttles: None,
+            quota_throttled_ns: Some(0),
+            swapped_in_pages: Some(0),
+            swapped_out_pages: Some(0),
+            major_faults: Some(12),
+            cpu_khz: Some(2_600_000),
+        }),
     }
 }
 
@@ -230,14 +246,25 @@ fn host() -> Host {
         boot_id: "3f0c2f6e-1111-4222-8333-444455556666".into(),
         cpu_model: Some("Intel(R) Xeon(R) Processor @ 2.60GHz".into()),
         cpus: 2,
+        frequencies: vec![Frequency { cpus: 2, now_khz: Some(2_600_000), ..Default::default() }],
+        microcode: Some("0x1".into()),
+        mitigations: vec![
+            Mitigation { name: "meltdown".into(), state: "Not affected".into() },
+            Mitigation { name: "retbleed".into(), state: format!("Vulnerable {HOSTILE}") },
+        ],
+        numa_nodes: Some(1),
         memory_bytes: 24 << 30,
         swap_bytes: 0,
+        swap_used_bytes: Some(0),
+        swappiness: Some(60),
         virtualised: Some("kvm".into()),
+        nested: None,
         clock_source: Some("tsc".into()),
         governor: None,
         turbo: None,
         smt: Some(true),
         ksm: Some(false),
+        ksm_pages: Some(0),
         thp: Some("always".into()),
         cgroup_version: 1,
         noise_before: Noise {
@@ -254,6 +281,9 @@ fn host() -> Host {
             psi_memory_some_avg10: Some(0.0),
             steal_ns: Some(1_200_000_000),
         }),
+        other_containers: Some(0),
+        other_vms: Some(0),
+        tuned: None,
         docker: Some("20.10.24+dfsg1".into()),
         containerd: Some("1.6.20~ds1".into()),
         runc: Some("1.1.5+ds1".into()),

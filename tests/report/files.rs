@@ -6,7 +6,7 @@ use std::{
 use bootrace::{
     cli::{self, Failure},
     report,
-    sample::{Accelerator, Results},
+    sample::{Accelerator, Results, Setting},
 };
 use serde_json::Value;
 
@@ -57,7 +57,7 @@ fn written_results_keep_to_the_published_schema_and_read_back_the_same() {
 fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
     let good = serde_json::to_value(example::results()).unwrap();
     type Change = fn(&mut Value);
-    let wrong: [(Change, &str); 10] = [
+    let wrong: [(Change, &str); 12] = [
         (|v| v["schema"] = "bootrace.results/2".into(), "schema"),
         (|v| v["run"]["seed"] = (-1).into(), "seed"),
         (|v| v["run"]["started_at"] = "yesterday".into(), "started_at"),
@@ -66,6 +66,8 @@ fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
         (|v| v["targets"][0]["accelerator"] = "hvf".into(), "accelerator"),
         (|v| v["samples"][0]["outcome"] = "fine".into(), "outcome"),
         (|v| v["samples"][0]["memory_bytes"]["footprint"] = 1.5.into(), "footprint"),
+        (|v| v["samples"][0]["noise"]["others_cpu_ns"] = (-1).into(), "noise"),
+        (|v| v["host"]["mitigations"] = "off".into(), "mitigations"),
         (|v| v["samples"][0]["error"] = "but it is ok".into(), "error"),
         (|v| drop(v["samples"][0]["cpu_ns"].as_object_mut().unwrap().remove("idle")), "idle"),
     ];
@@ -207,6 +209,63 @@ fn charts_are_well_formed_have_title_and_description_and_know_the_dark() {
 }
 
 #[test]
+fn disturbed_samples_have_a_square_a_legend_and_a_word_and_only_they() {
+    let disturbed = |results: &mut Results| {
+        let sample = results.samples.iter_mut().find(|s| s.target == "docker" && s.round == 5).unwrap();
+        sample.noise.as_mut().unwrap().steal_ns = Some(1_000_000_000);
+    };
+    let quiet = all_files(&written("undisturbed", &example::clean()));
+    let mut results = example::clean();
+    disturbed(&mut results);
+    let marked = all_files(&written("disturbed", &results));
+    let file = |files: &[(String, String)], name: &str| {
+        files.iter().find(|(file, _)| file == name).map(|(_, text)| text.clone()).unwrap()
+    };
+    for (chart, legend) in [("startup", "disturbed while it was taken"), ("order", "disturbed")] {
+        let squares = |files| file(files, &format!("charts/{chart}.svg")).matches("<polyline").count();
+        assert_eq!(squares(&marked) - squares(&quiet), 2, "one around the sample, one in {chart}'s legend");
+        let drawn =
+            |files| file(files, &format!("charts/{chart}.svg")).contains(&format!("{legend}\n</text>"));
+        assert!(drawn(&marked) && !drawn(&quiet), "{chart}");
+    }
+    let page = file(&marked, "index.html");
+    assert!(page.contains("ok, stolen") && !file(&quiet, "index.html").contains("ok, stolen"));
+    assert!(page.contains("1 of 10 samples of docker were taken while a hypervisor took CPU time away"));
+    assert!(page.contains("What else went on during samples"));
+    results.samples.iter_mut().for_each(|s| s.noise = None);
+    let page = read(written("no-noise", &results).join("index.html"));
+    assert!(!page.contains("What else went on during samples"), "nothing is known of it");
+}
+
+#[test]
+fn a_run_that_was_tuned_shows_what_it_found_and_set() {
+    let mut results = example::clean();
+    let setting = |name: &str, found: Option<&str>, set: Option<&str>| Setting {
+        name: name.into(),
+        found: found.map(String::from),
+        set: set.map(String::from),
+        why_not: set.is_none().then(|| format!("no such file {HOSTILE}")),
+    };
+    results.host.tuned = Some(vec![setting("governor", Some("powersave"), Some("performance"))]);
+    let dir = written("tuned", &results);
+    assert_eq!(report::load(&dir).unwrap(), results);
+    assert_eq!(complaints(&serde_json::to_value(&results).unwrap()), [] as [String; 0]);
+    let page = read(dir.join("index.html"));
+    assert!(page.contains("native,docker,libvirt --tune"), "to do it again, it takes that too");
+    assert!(page.contains("Tuned for the run") && page.contains("powersave"));
+    assert!(!read(written("untuned", &example::clean()).join("index.html")).contains("Tuned for the run"));
+    results.host.tuned.as_mut().unwrap().push(setting("turbo", None, None));
+    assert!(!read(written("tuned", &results).join("index.html")).contains("<img"));
+}
+
+#[test]
+fn the_committed_sample_report_of_an_earlier_version_still_loads() {
+    let results = report::load(Path::new("reports/sample")).unwrap();
+    assert!(!results.samples.is_empty());
+    report::write(&results, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("sample-again")).unwrap();
+}
+
+#[test]
 fn strange_results_are_drawn_without_a_panic() {
     let mut none = example::results();
     none.samples.clear();
@@ -226,6 +285,10 @@ fn strange_results_are_drawn_without_a_panic() {
     huge.samples[5].timeline_ns.ready = Some(u64::MAX);
     huge.samples[5].memory_bytes.footprint = Some(u64::MAX);
     huge.samples[5].memory_bytes.daemons = Some(i64::MIN);
+    let noise = huge.samples[5].noise.as_mut().unwrap();
+    (noise.swapped_in_pages, noise.swapped_out_pages) = (Some(u64::MAX), Some(u64::MAX));
+    (noise.others_cpu_ns, noise.window_ns) = (Some(u64::MAX), u64::MAX);
+    zero.samples.iter_mut().for_each(|s| s.noise.as_mut().unwrap().window_ns = 0);
     let mut backwards = example::clean();
     backwards.samples[4].timeline_ns.agent = Some(9_000_000_000_000);
     let mut empty = example::clean();

@@ -8,12 +8,13 @@ use super::{super::run, Options, runnable};
 use crate::{
     analysis,
     calibration::noise::{self, Record},
-    cli::{Failure, print, progress::Progress},
+    cli::{Failure, print, progress::Progress, signals::Signals},
     image::{self, Cache, Forms},
     probe::host,
     report::{self, calibration as shown},
     runner::{self, Job},
     scenario::{self, Kind, Scenario},
+    tune::Tuning,
 };
 
 /// Good samples of each side and session, unless others are asked for.
@@ -23,8 +24,7 @@ const SAMPLES: u32 = 10;
 ///
 /// # Errors
 /// [`Failure::Run`] when a sample failed or the record can't be kept.
-pub async fn run(options: &Options) -> Result<(), Failure> {
-    let signals = run::Signals::watch().map_err(Failure::Run)?;
+pub async fn run(options: &Options, signals: &Signals, tuning: &Tuning) -> Result<(), Failure> {
     let progress = Progress::new(options.quiet || options.json);
     let (runnable, left_out) = runnable(options).await.map_err(Failure::Run)?;
     for (name, why) in &left_out {
@@ -40,11 +40,13 @@ pub async fn run(options: &Options) -> Result<(), Failure> {
         .map_err(crate::cli::image::failure)?;
     let first_seed = options.seed.unwrap_or_else(run::fresh_seed);
     let mut record = read_record()?;
+    let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
     for number in 0..options.sessions {
         progress.say(&format!("session {} of {}", number + 1, options.sessions));
         let targets = run::connect(&scenario, &image).await.map_err(Failure::Run)?;
         let seed = first_seed.wrapping_add(u64::from(number));
-        let results = run::header(&scenario, &targets, image.info.clone(), Some(seed));
+        let mut results = run::header(&scenario, &targets, image.info.clone(), Some(seed));
+        results.host.tuned.clone_from(&tuned);
         let dir = options.out.join(&results.run.id);
         let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
         let job = Job { scenario: scenario.clone(), targets, results, instances: cache.instances_dir() };

@@ -16,7 +16,8 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
             title: "Sample order: did the host hold still?",
             caption: "Start-up of each sample as a multiple of its target's median, left to right in the order in \
                       which the whole run took them. A slope or a step that all targets share is the host's doing. \
-                      All rows have one scale, logarithmic; what lies beyond it is at the edge with its multiple."
+                      All rows have one scale, logarithmic; what lies beyond it is at the edge with its multiple. \
+                      A square marks a sample that something disturbed; the raw samples say what."
                 .into(),
             description: describe(source),
             layout: &|canvas| layout(source, canvas),
@@ -46,7 +47,7 @@ fn reach(source: &Source<'_>) -> f64 {
 }
 
 fn layout(source: &Source<'_>, canvas: &mut Canvas) {
-    legend(canvas);
+    legend(canvas, source.results.samples.iter().any(|s| source.disturbed(s)));
     let reach = reach(source);
     for (role, target) in source.targets() {
         strip(source, canvas, role, target, reach);
@@ -61,12 +62,17 @@ fn left(canvas: &Canvas) -> f64 {
     if canvas.narrow() { 46.0 } else { 200.0 }
 }
 
-fn legend(canvas: &mut Canvas) {
-    let y = canvas.y + 9.0;
+fn legend(canvas: &mut Canvas, disturbed: bool) {
+    let mut y = canvas.y + 9.0;
     let mut next = 6.0;
-    for (i, words) in ["sample", "warm-up", "outlier", "not ready"].into_iter().enumerate() {
-        // The outlier's ring is wider than the other marks.
-        let x = if i == 2 { next + 4.0 } else { next };
+    let words = ["sample", "warm-up", "outlier", "not ready", "disturbed"];
+    for (i, words) in words.into_iter().enumerate().take(if disturbed { 5 } else { 4 }) {
+        let room = text_width(words, SMALL) + 32.0;
+        if next + room > canvas.width() + 20.0 {
+            (next, y) = (6.0, y + 22.0);
+        }
+        // Ring and square are wider than the other marks.
+        let x = if matches!(i, 2 | 4) { next + 4.0 } else { next };
         match i {
             0 => canvas.dot((x, y), 3.5, Role::Ink, 1.0),
             1 => canvas.ring((x, y), 3.5, Role::Ink, 1.5),
@@ -74,12 +80,16 @@ fn legend(canvas: &mut Canvas) {
                 canvas.dot((x, y), 3.0, Role::Ink, 1.0);
                 canvas.ring((x, y), 6.0, Role::Ink, 1.5);
             }
-            _ => canvas.cross((x, y), 4.0, Role::Bad),
+            3 => canvas.cross((x, y), 4.0, Role::Bad),
+            _ => {
+                canvas.dot((x, y), 3.0, Role::Ink, 1.0);
+                canvas.square((x, y), 7.0, Role::Bad);
+            }
         }
         canvas.text(x + 11.0, y, words, SMALL, Role::Muted, Anchor::Start);
-        next += text_width(words, SMALL) + 32.0;
+        next += room;
     }
-    canvas.y += 30.0;
+    canvas.y = y + 21.0;
 }
 
 fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, reach: f64) {
@@ -120,6 +130,11 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     }
     for (index, sample) in mine {
         let x = place(index);
+        let height = multiple(sample).filter(|_| sample.outcome == Outcome::Ok).map_or(bottom - 8.0, y);
+        if source.disturbed(sample) {
+            // Clear of an outlier's ring.
+            canvas.square((x, height), 8.5, Role::Bad);
+        }
         match multiple(sample).filter(|_| sample.outcome == Outcome::Ok) {
             Some(m) => mark(canvas, (x, y(m)), sample, m.max(1.0 / m) > reach, m, role),
             None => canvas.cross((x, bottom - 8.0), 4.0, Role::Bad),

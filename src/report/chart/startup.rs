@@ -27,7 +27,8 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
             title: "Start-up: requested to ready",
             caption: format!(
                 "Every good sample is a dot, the first at the top of its row, the last at the bottom. The bar is the \
-                 median, the band its interval; a ringed dot is an outlier, flagged and kept. {scale} Multiples are of \
+                 median, the band its interval; a ringed dot is an outlier, flagged and kept; a square \
+                 is around a sample that something disturbed, kept too. {scale} Multiples are of \
                  the baseline's start-up."
             ),
             description: describe(source),
@@ -41,7 +42,12 @@ fn describe(source: &Source<'_>) -> String {
         Some(f) => format!("{} {}", text::clip(&t.name, 40), shown(f)),
         None => format!("{} no good sample", text::clip(&t.name, 40)),
     });
-    format!("Median start-up: {}.", each.collect::<Vec<_>>().join("; "))
+    let samples = || source.results.samples.iter().filter(|s| counts(s));
+    let disturbed = match samples().filter(|s| source.disturbed(s)).count() {
+        0 => String::new(),
+        n => format!(" {n} of {} samples were disturbed.", samples().count()),
+    };
+    format!("Median start-up: {}.{disturbed}", each.collect::<Vec<_>>().join("; "))
 }
 
 fn shown(figure: &Figure) -> String {
@@ -49,7 +55,19 @@ fn shown(figure: &Figure) -> String {
     format!("{} {interval}", text::value(Unit::Time, figure.median))
 }
 
+/// Only where there is a square to be explained.
+fn legend(source: &Source<'_>, canvas: &mut Canvas) {
+    if source.results.samples.iter().any(|s| counts(s) && source.disturbed(s)) {
+        let at = (10.0, canvas.y + 11.0);
+        canvas.dot(at, 3.0, Role::Ink, 1.0);
+        canvas.square(at, 5.5, Role::Bad);
+        canvas.text(25.0, at.1, "disturbed while it was taken", SMALL, Role::Muted, Anchor::Start);
+        canvas.y += 30.0;
+    }
+}
+
 fn layout(source: &Source<'_>, canvas: &mut Canvas, low: f64, high: f64) {
+    legend(source, canvas);
     let width = canvas.width();
     let pixels = if canvas.narrow() { (16.0, width - 10.0) } else { (150.0, width - 176.0) };
     let axis = Axis::spanning(low, high, pixels);
@@ -144,6 +162,10 @@ fn dots(
         canvas.dot(at, 3.4, role, 0.75);
         if figure.outliers.contains(index) {
             canvas.ring(at, 6.5, Role::Ink, 1.5);
+        }
+        if source.disturbed(sample) {
+            // Small, since a row may have a hundred of them.
+            canvas.square(at, 5.5, Role::Bad);
         }
     }
 }

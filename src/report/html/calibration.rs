@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::{
     super::{calibration as shown, chart::Chart, text},
-    SENTENCE, figure, head, origin, started,
+    SENTENCE, figure, head, host, started,
 };
 use crate::{
     calibration::{Calibration, Check, Row, Verdict},
@@ -67,7 +67,7 @@ pub fn page(calibration: &Calibration, chart: Option<&Chart>) -> String {
                     }
                     section #host {
                         h2 { "The host" }
-                        dl.facts.wide { @for (what, value) in origin::facts(&calibration.host) { div { dt { (what) } dd { (value) } } } }
+                        dl.facts.wide { @for (what, value) in host::facts(&calibration.host) { div { dt { (what) } dd { (value) } } } }
                     }
                 }
                 footer { p {

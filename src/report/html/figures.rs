@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::super::text::{self, NOTHING};
 use crate::{
-    analysis::{Analysis, Figure, Metric, Target, Unit},
+    analysis::{Analysis, Figure, Mark, Metric, Target, Unit, marks, others_cpus},
     sample::{Outcome, Results, Sample},
 };
 
@@ -145,17 +145,21 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
             h2 { "Raw samples" }
             details {
                 summary { "All " (results.samples.len()) " samples, in the order in which they were taken" }
+                p.note {
+                    "Others: how many CPUs all but the instance, its engine and bootrace kept busy, from request to stop. "
+                    "Marks (" (Mark::ALL.map(Mark::word).join(", ")) ") say what disturbed a sample; none is dropped."
+                }
                 div.scroll tabindex="0" role="region" aria-label="Raw samples" {
                     table.raw {
                         thead { tr {
                             @for head in ["#", "round", "target", "outcome", "start-up", "engine", "boot", "launch",
-                                "teardown", "footprint", "workload", "engine's", "cache", "CPU start", "idle", "work"] {
+                                "teardown", "footprint", "workload", "engine's", "cache", "CPU start", "idle", "work", "others"] {
                                 th scope="col" { (head) }
                             }
                         } }
                         tbody {
                             @for (index, sample) in results.samples.iter().enumerate() {
-                                (raw(index, sample, outlier(index, sample)))
+                                (raw(index, sample, outlier(index, sample), &marks(sample, results.host.cpus)))
                             }
                         }
                     }
@@ -165,7 +169,7 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
     }
 }
 
-fn raw(index: usize, sample: &Sample, outlier: bool) -> Markup {
+fn raw(index: usize, sample: &Sample, outlier: bool, marks: &[Mark]) -> Markup {
     const SHOWN: [Metric; 12] = [
         Metric::Startup,
         Metric::Engine,
@@ -194,10 +198,12 @@ fn raw(index: usize, sample: &Sample, outlier: bool) -> Markup {
                 (outcome)
                 @if sample.warmup { ", warm-up" }
                 @if outlier { ", outlier" }
+                @for mark in marks { ", " (mark.word()) }
             }
             @for metric in SHOWN {
                 td { (metric.of(sample).map_or(NOTHING.into(), |v| exact(metric.unit(), v))) }
             }
+            td { (others_cpus(sample).map_or(NOTHING.into(), |cpus| format!("{cpus:.2} CPUs"))) }
         }
     }
 }

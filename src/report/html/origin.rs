@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     analysis::{Analysis, Kernel, Seen, Unit, short},
-    sample::{Host, Noise, Outcome, Results},
+    sample::{Outcome, Results},
 };
 
 /// Longest scenario that is shown, in characters.
@@ -114,77 +114,6 @@ fn boot(seen: &Seen) -> Markup {
     html! { (kernel) small { (seen.boot_ids.len()) " seen" } }
 }
 
-pub fn host(results: &Results) -> Markup {
-    let host = &results.host;
-    html! {
-        section #host {
-            h2 { "The host" }
-            dl.facts.wide {
-                @for (what, value) in facts(host) { div { dt { (what) } dd { (value) } } }
-            }
-            h3 { "What else it was doing" }
-            div.scroll tabindex="0" role="region" aria-label="The host's noise" {
-                table.plain {
-                    thead { tr { th scope="col" { } th scope="col" { "before" } th scope="col" { "after" } } }
-                    tbody {
-                        @for (what, value) in NOISE {
-                            tr {
-                                th scope="row" { (what) }
-                                td { (value(&host.noise_before)) }
-                                td { (host.noise_after.as_ref().map_or(NOTHING.into(), value)) }
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-type Reading = (&'static str, fn(&Noise) -> String);
-
-const NOISE: [Reading; 5] = [
-    ("load, 1 minute", |n| n.load_1m.map_or(NOTHING.into(), |v| format!("{v:.2}"))),
-    ("waiting for CPU (PSI some, 10 s)", |n| percent(n.psi_cpu_some_avg10)),
-    ("waiting for disk", |n| percent(n.psi_io_some_avg10)),
-    ("waiting for memory", |n| percent(n.psi_memory_some_avg10)),
-    ("stolen by a hypervisor since boot", |n| {
-        n.steal_ns.map_or(NOTHING.into(), |v| text::value(Unit::Time, v as f64))
-    }),
-];
-
-fn percent(value: Option<f64>) -> String {
-    value.map_or(NOTHING.into(), |v| format!("{v:.1} %"))
-}
-
-pub fn facts(host: &Host) -> Vec<(&'static str, String)> {
-    let word = |v: &Option<String>| v.as_deref().map_or("unknown".to_owned(), |v| text::clean(v, 120));
-    let switch = |v: Option<bool>| v.map_or("unknown", |on| if on { "on" } else { "off" }).to_owned();
-    let size = |v: u64| if v == 0 { "none".to_owned() } else { text::value(Unit::Size, v as f64) };
-    vec![
-        ("CPU", format!("{} × {}", host.cpus, word(&host.cpu_model))),
-        ("memory", size(host.memory_bytes)),
-        ("swap", size(host.swap_bytes)),
-        ("name", word(&host.hostname)),
-        ("system", word(&host.os)),
-        ("kernel", text::clean(&host.kernel_release, 120)),
-        ("boot id", text::clean(&host.boot_id, 60)),
-        ("itself virtual", word(&host.virtualised)),
-        ("clock source", word(&host.clock_source)),
-        ("CPU governor", word(&host.governor)),
-        ("turbo", switch(host.turbo)),
-        ("SMT", switch(host.smt)),
-        ("same-page merging (KSM)", switch(host.ksm)),
-        ("transparent huge pages", word(&host.thp)),
-        ("cgroup", format!("v{}", host.cgroup_version)),
-        ("Docker Engine", word(&host.docker)),
-        ("containerd", word(&host.containerd)),
-        ("runc", word(&host.runc)),
-        ("libvirt", word(&host.libvirt)),
-        ("QEMU", word(&host.qemu)),
-    ]
-}
-
 pub fn failures(results: &Results) -> Markup {
     let bad: Vec<_> = results.samples.iter().enumerate().filter(|(_, s)| s.outcome != Outcome::Ok).collect();
     html! {
@@ -242,6 +171,9 @@ fn options(results: &Results) -> String {
     let targets: Vec<&str> = results.targets.iter().map(|t| t.name.as_str()).collect();
     if !targets.is_empty() && targets.iter().all(|t| harmless(t)) {
         options.push_str(&format!(" --targets {}", targets.join(",")));
+    }
+    if results.host.tuned.is_some() {
+        options.push_str(" --tune");
     }
     options
 }

@@ -1,0 +1,158 @@
+//! What of the host itself makes figures doubtful, each with what to do about it.
+
+use crate::sample::{Accelerator, Host, Results, Setting};
+
+/// In the order of how much they usually matter.
+pub(super) fn facts(host: &Host) -> Vec<String> {
+    let bare = host.virtualised.as_deref() == Some("none");
+    [
+        virtualised(host),
+        neighbours(host),
+        governor(host),
+        // Under a hypervisor the clock rate is the hypervisor's host's matter.
+        turbo(host).filter(|_| bare),
+        frequencies(host),
+        smt(host),
+        numa(host),
+        swap(host),
+        ksm(host),
+        thp(host),
+        clock(host),
+        mitigations(host),
+        untuned(host),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A VM on KVM on a host that is itself a guest.
+pub(super) fn nesting(results: &Results) -> Option<String> {
+    let hypervisor = results.host.virtualised.as_deref().filter(|v| *v != "none")?;
+    let nested: Vec<&str> = results
+        .targets
+        .iter()
+        .filter(|t| t.accelerator == Accelerator::Kvm)
+        .map(|t| t.name.as_str())
+        .collect();
+    (!nested.is_empty()).then(|| {
+        format!(
+            "{} ran nested, a VM within a VM of {hypervisor}: its exits cost a multiple of those on bare metal; for figures of VMs use a bare-metal host",
+            nested.join(" and ")
+        )
+    })
+}
+
+fn virtualised(host: &Host) -> Option<String> {
+    let hypervisor = host.virtualised.as_deref().filter(|v| *v != "none")?;
+    Some(format!(
+        "the host is itself virtual ({hypervisor}): nested virtualisation can slow VMs by half or more, and neighbours can't be seen; use a bare-metal host where it matters"
+    ))
+}
+
+fn neighbours(host: &Host) -> Option<String> {
+    let count = |n: Option<u32>, what: &str| {
+        let n = n.filter(|n| *n > 0)?;
+        Some(format!("{n} other {what}{}", if n == 1 { "" } else { "s" }))
+    };
+    let found = [count(host.other_containers, "container"), count(host.other_vms, "VM")];
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    (!found.is_empty()).then(|| {
+        format!(
+            "running beside this run: {}; they use CPU and memory, and share the engine's daemons: stop them (docker ps, virsh list) and run again",
+            found.join(" and ")
+        )
+    })
+}
+
+fn governor(host: &Host) -> Option<String> {
+    let governor = host.governor.as_deref().filter(|g| *g != "performance")?;
+    Some(format!(
+        "the CPU governor is {governor}, not performance: the clock rate follows the load; run with --tune, or cpupower frequency-set -g performance"
+    ))
+}
+
+fn turbo(host: &Host) -> Option<String> {
+    (host.turbo == Some(true)).then(|| {
+        "turbo is on: the clock rate varies with heat and with how many cores are busy; run with --tune, which turns it off meanwhile".into()
+    })
+}
+
+fn frequencies(host: &Host) -> Option<String> {
+    let ranges = host.frequencies.len();
+    (ranges > 1).then(|| {
+        format!(
+            "the host's CPUs have {ranges} different ranges of clock rate: instances are bound to the highest-numbered, which may be the slower ones; start bootrace with taskset on the ones you mean"
+        )
+    })
+}
+
+fn smt(host: &Host) -> Option<String> {
+    (host.smt == Some(true)).then(|| {
+        "SMT is on: what runs on a core's other thread slows an instance down unseen; echo off > /sys/devices/system/cpu/smt/control until the next boot".into()
+    })
+}
+
+fn numa(host: &Host) -> Option<String> {
+    let nodes = host.numa_nodes.filter(|n| *n > 1)?;
+    Some(format!(
+        "the host has {nodes} NUMA nodes: memory of another node is slower, and instances may get either; start bootrace with numactl --cpunodebind=0 --membind=0"
+    ))
+}
+
+fn swap(host: &Host) -> Option<String> {
+    if host.swap_bytes == 0 {
+        return None;
+    }
+    let used = host.swap_used_bytes.filter(|used| *used > 0);
+    let used = used.map(|used| format!(", {} of them in use", used.div_ceil(1 << 20))).unwrap_or_default();
+    Some(format!(
+        "the host has {} MiB of swap{used}: what is swapped out is in no memory figure; swapoff -a meanwhile, or run with --tune, which makes the kernel avoid it",
+        host.swap_bytes.div_ceil(1 << 20)
+    ))
+}
+
+fn ksm(host: &Host) -> Option<String> {
+    if host.ksm == Some(true) {
+        return Some(
+            "kernel same-page merging (KSM) is on: memory of VMs looks smaller than it is alone; run with --tune, or echo 0 > /sys/kernel/mm/ksm/run".into(),
+        );
+    }
+    let pages = host.ksm_pages.filter(|pages| *pages > 0)?;
+    Some(format!(
+        "kernel same-page merging (KSM) is off, but {pages} pages are still merged from before: echo 2 > /sys/kernel/mm/ksm/run parts them"
+    ))
+}
+
+fn thp(host: &Host) -> Option<String> {
+    (host.thp.as_deref() == Some("always")).then(|| {
+        "transparent huge pages are always on: memory grows in steps of 2 MiB whether it is used or not; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into()
+    })
+}
+
+fn clock(host: &Host) -> Option<String> {
+    let clock = host.clock_source.as_deref().filter(|c| matches!(*c, "hpet" | "acpi_pm" | "jiffies"))?;
+    Some(format!(
+        "the host's clock source is {clock}: reading the time is slow or coarse; if /sys/devices/system/clocksource/clocksource0/available_clocksource has tsc, write that to current_clocksource beside it"
+    ))
+}
+
+/// Told only where they were switched off: then the host is faster than most are, and starts of processes most of all.
+fn mitigations(host: &Host) -> Option<String> {
+    const COSTLY: [&str; 4] = ["meltdown", "spectre_v2", "mds", "l1tf"];
+    let open = host.mitigations.iter().filter(|m| m.state.starts_with("Vulnerable"));
+    let open: Vec<&str> = open.map(|m| m.name.as_str()).filter(|name| COSTLY.contains(name)).collect();
+    (!open.is_empty()).then(|| {
+        format!(
+            "mitigations of the processor's weaknesses are off ({}): system calls and VM exits are cheaper than on most hosts; compare with hosts alike only, or boot without mitigations=off",
+            open.join(", ")
+        )
+    })
+}
+
+fn untuned(host: &Host) -> Option<String> {
+    let left = host.tuned.iter().flatten();
+    let told = |s: &Setting| s.why_not.as_ref().map(|why| format!("{} ({why})", s.name));
+    let left: Vec<String> = left.filter_map(told).collect();
+    (!left.is_empty()).then(|| format!("--tune could not set {}", left.join(", ")))
+}

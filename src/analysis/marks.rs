@@ -1,0 +1,230 @@
+//! Which samples were disturbed, and by what. A mark flags its sample and drops nothing.
+//!
+//! Thresholds are set where a disturbance is clear of what a quiet host does by itself, and of what an
+//! instance does to itself; each says why it is there. All are shares of the sample's window
+//! ([`Disturbance::window_ns`]), and none is shorter than what its counter can tell.
+
+use crate::sample::{Disturbance, Results, Sample};
+
+use super::counts;
+
+/// What disturbed a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mark {
+    /// Others used the CPUs.
+    BusyHost,
+    /// A hypervisor took CPU time away.
+    Stolen,
+    /// Heat or a quota slowed the CPUs down.
+    Throttled,
+    /// Tasks waited for the disk.
+    DiskPressure,
+    /// Tasks waited for memory.
+    MemoryPressure,
+    /// Pages went to swap or came from there.
+    Swapping,
+}
+
+/// Others' CPU time, in CPUs: half of one, or a tenth of a host that has fewer than five. Desktops and daemons
+/// at rest stay below a twentieth of one; a compiler or a hog takes one or more.
+const OTHERS_CPUS: f64 = 0.5;
+const OTHERS_SHARE: f64 = 0.1;
+/// Others' CPU time is told in clock ticks for each CPU: below this it may be rounding alone.
+const OTHERS_LEAST_NS: u64 = 50_000_000;
+/// Of all CPUs' time. What is stolen comes in slices of milliseconds, right out of what is measured.
+const STEAL_SHARE: f64 = 0.01;
+/// Two ticks: one may be rounding.
+const STEAL_LEAST_NS: u64 = 20_000_000;
+/// A quota's period is usually 100 ms; one hit costs tens of them.
+const QUOTA_SHARE: f64 = 0.01;
+/// An instance that reads its image waits for the disk too, but for a small part of its window.
+const DISK_SHARE: f64 = 0.2;
+/// Waiting for memory is never part of a start that fits.
+const MEMORY_SHARE: f64 = 0.05;
+/// An instance whose window is a few ms may wait for its own first page through all of it.
+const PRESSURE_LEAST_NS: u64 = 20_000_000;
+/// 1 MiB of 4 KiB pages: a lone page that comes back is no swapping.
+const SWAPPED_PAGES: u64 = 256;
+
+impl Mark {
+    pub const ALL: [Mark; 6] = [
+        Mark::BusyHost,
+        Mark::Stolen,
+        Mark::Throttled,
+        Mark::DiskPressure,
+        Mark::MemoryPressure,
+        Mark::Swapping,
+    ];
+
+    /// A word or two, for tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mark::BusyHost => "busy host",
+            Mark::Stolen => "stolen",
+            Mark::Throttled => "throttled",
+            Mark::DiskPressure => "disk pressure",
+            Mark::MemoryPressure => "memory pressure",
+            Mark::Swapping => "swapping",
+        }
+    }
+
+    /// Goes on from "samples were taken".
+    fn while_what(self) -> &'static str {
+        match self {
+            Mark::BusyHost => "while others used the CPUs",
+            Mark::Stolen => "while a hypervisor took CPU time away (steal)",
+            Mark::Throttled => "while heat or a CPU quota slowed the CPUs down",
+            Mark::DiskPressure => {
+                "while tasks waited for the disk, those of the instance among them (PSI some)"
+            }
+            Mark::MemoryPressure => "while tasks waited for memory (PSI some)",
+            Mark::Swapping => "while the host swapped",
+        }
+    }
+
+    fn mend(self) -> &'static str {
+        match self {
+            Mark::BusyHost => {
+                "stop what else runs (top shows it) and run again, or compare the unmarked ones"
+            }
+            Mark::Stolen => "use a host with CPUs of its own, or run again when its neighbours are quiet",
+            Mark::Throttled => {
+                "cool the host or run with --tune, which turns turbo off; lift a quota on bootrace's own cgroup"
+            }
+            Mark::DiskPressure => {
+                "stop what else uses the disk (iotop shows it); if it is the workload itself, this is its nature"
+            }
+            Mark::MemoryPressure | Mark::Swapping => {
+                "free memory, or give the scenario less of it (resources.memory)"
+            }
+        }
+    }
+
+    fn holds(self, noise: &Disturbance, cpus: u32) -> bool {
+        let cpus = f64::from(cpus.max(1));
+        let window = noise.window_ns as f64;
+        let above = |value: Option<u64>, limit: f64| value.is_some_and(|v| v > 0 && v as f64 >= limit);
+        let waited = |value, share: f64| above(value, (share * window).max(PRESSURE_LEAST_NS as f64));
+        match self {
+            Mark::BusyHost => {
+                let limit = OTHERS_CPUS.min(OTHERS_SHARE * cpus) * window;
+                above(noise.others_cpu_ns, limit.max(OTHERS_LEAST_NS as f64))
+            }
+            Mark::Stolen => above(noise.steal_ns, (STEAL_SHARE * window * cpus).max(STEAL_LEAST_NS as f64)),
+            Mark::Throttled => {
+                above(noise.thermal_throttles, 1.0) || above(noise.quota_throttled_ns, QUOTA_SHARE * window)
+            }
+            Mark::DiskPressure => waited(noise.psi_io_ns, DISK_SHARE),
+            Mark::MemoryPressure => waited(noise.psi_memory_ns, MEMORY_SHARE),
+            Mark::Swapping => {
+                let pages =
+                    noise.swapped_in_pages.unwrap_or(0).saturating_add(noise.swapped_out_pages.unwrap_or(0));
+                pages >= SWAPPED_PAGES
+            }
+        }
+    }
+}
+
+/// The marks of one sample taken on a host of so many CPUs; none where nothing is known of its noise.
+pub fn marks(sample: &Sample, cpus: u32) -> Vec<Mark> {
+    sample.noise.as_ref().map_or_else(Vec::new, |noise| of(noise, cpus))
+}
+
+fn of(noise: &Disturbance, cpus: u32) -> Vec<Mark> {
+    Mark::ALL.into_iter().filter(|mark| mark.holds(noise, cpus)).collect()
+}
+
+/// Others' CPU time of a sample in CPUs: how many of them they kept busy.
+pub fn others_cpus(sample: &Sample) -> Option<f64> {
+    let noise = sample.noise.as_ref().filter(|noise| noise.window_ns > 0)?;
+    Some(noise.others_cpu_ns? as f64 / noise.window_ns as f64)
+}
+
+/// One doubt for each kind of mark that good samples carry.
+pub(super) fn doubts(results: &Results) -> Vec<String> {
+    let cpus = results.host.cpus;
+    let doubt = |mark: Mark| {
+        let mut each = Vec::new();
+        let mut most: f64 = 0.0;
+        for target in &results.targets {
+            let good: Vec<&Sample> =
+                results.samples.iter().filter(|s| s.target == target.name && counts(s)).collect();
+            let marked: Vec<&&Sample> = good.iter().filter(|s| marks(s, cpus).contains(&mark)).collect();
+            if !marked.is_empty() {
+                each.push(format!("{} of {} samples of {}", marked.len(), good.len(), target.name));
+            }
+            most = marked.iter().filter_map(|s| others_cpus(s)).fold(most, f64::max);
+        }
+        let up_to =
+            if mark == Mark::BusyHost { format!(", up to {most:.1} of {cpus}") } else { String::new() };
+        let (what, mend) = (mark.while_what(), mark.mend());
+        (!each.is_empty()).then(|| format!("{} were taken {what}{up_to}: {mend}", each.join(", ")))
+    };
+    Mark::ALL.into_iter().filter_map(doubt).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// A quiet sample of two seconds with one thing changed.
+    fn marked(cpus: u32, change: impl FnOnce(&mut Disturbance)) -> Vec<Mark> {
+        let mut noise = Disturbance {
+            window_ns: 2 * SECOND,
+            others_cpu_ns: Some(SECOND / 10),
+            steal_ns: Some(SECOND / 100),
+            // A VM whose threads wait for each other on its one CPU raises it, with no one else about.
+            psi_cpu_ns: Some(SECOND),
+            psi_io_ns: Some(SECOND / 10),
+            psi_memory_ns: Some(0),
+            thermal_throttles: Some(0),
+            quota_throttled_ns: Some(0),
+            swapped_in_pages: Some(8),
+            swapped_out_pages: Some(0),
+            major_faults: Some(30),
+            cpu_khz: None,
+        };
+        change(&mut noise);
+        of(&noise, cpus)
+    }
+
+    #[test]
+    fn a_quiet_sample_has_no_mark_whatever_it_does_to_itself() {
+        assert_eq!(marked(2, |_| ()), []);
+        assert_eq!(marked(64, |n| n.major_faults = Some(100_000)), []);
+    }
+
+    #[test]
+    fn each_disturbance_has_its_mark() {
+        assert_eq!(marked(2, |n| n.others_cpu_ns = Some(SECOND)), [Mark::BusyHost]);
+        assert_eq!(marked(2, |n| n.steal_ns = Some(SECOND / 20)), [Mark::Stolen]);
+        assert_eq!(marked(2, |n| n.thermal_throttles = Some(1)), [Mark::Throttled]);
+        assert_eq!(marked(2, |n| n.quota_throttled_ns = Some(SECOND / 10)), [Mark::Throttled]);
+        assert_eq!(marked(2, |n| n.psi_io_ns = Some(SECOND)), [Mark::DiskPressure]);
+        assert_eq!(marked(2, |n| n.psi_memory_ns = Some(SECOND / 4)), [Mark::MemoryPressure]);
+        assert_eq!(marked(2, |n| n.swapped_out_pages = Some(300)), [Mark::Swapping]);
+    }
+
+    #[test]
+    fn a_hog_is_seen_on_a_large_host_too_and_a_daemon_is_not() {
+        assert_eq!(marked(64, |n| n.others_cpu_ns = Some(2 * SECOND)), [Mark::BusyHost]);
+        assert_eq!(marked(64, |n| n.others_cpu_ns = Some(SECOND / 2)), []);
+    }
+
+    #[test]
+    fn a_window_too_short_for_clock_ticks_is_not_marked_by_them() {
+        let short = |n: &mut Disturbance| {
+            (n.window_ns, n.psi_io_ns) = (5_000_000, Some(4_000_000));
+            (n.others_cpu_ns, n.steal_ns) = (Some(40_000_000), Some(10_000_000));
+        };
+        assert_eq!(marked(2, short), []);
+    }
+
+    #[test]
+    fn what_is_not_known_marks_nothing() {
+        assert_eq!(marked(2, |n| *n = Disturbance { window_ns: SECOND, ..Default::default() }), []);
+        assert_eq!(marked(2, |n| *n = Disturbance::default()), []);
+    }
+}

@@ -1,0 +1,294 @@
+//! `--tune`: sets what makes the host steadier while a run goes on, and puts it back.
+//!
+//! What was found is saved under /run before anything is set, so that whatever ends the run (its end, an error, a
+//! signal, a panic, even SIGKILL) the way back is known: the first four put back by themselves, after the last one
+//! `bootrace clean` or the next tuned run does. One tuned run at a time holds a lock there, so none saves another's
+//! settings as what it found. What somebody else changed in between is left to them.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Setting;
+
+mod settings;
+
+/// Beside the locks of runs, and like them gone at the next boot, as the settings are.
+const STATE: &str = "/run/bootrace/tuned";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "tuning this host: another tuned run is going on, and its end would put the settings back in the middle of this one; wait for it, or run without --tune"
+    )]
+    Busy,
+    #[error("{tried} {path}: {why}")]
+    State { tried: &'static str, path: String, why: String },
+    #[error("settings of this host could not be put back (bootrace clean tries again): {}", .0.join("; "))]
+    NotPutBack(Vec<String>),
+}
+
+/// One file that is set, below the root, and what it held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Change {
+    file: PathBuf,
+    found: String,
+    set: String,
+}
+
+/// A run's hold on the host's settings. Dropped, it puts back what is not yet.
+pub struct Tuning(Arc<Shared>);
+
+/// Puts back from elsewhere, as a signal's handler that is about to end the program must.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+struct Shared {
+    place: Place,
+    held: Mutex<Option<Held>>,
+}
+
+/// While this is there, settings may differ from what was found.
+struct Held {
+    settings: Vec<Setting>,
+    _lock: File,
+}
+
+/// Where /sys and /proc are, and where the way back is kept.
+#[derive(Debug, Clone)]
+struct Place {
+    root: PathBuf,
+    state: PathBuf,
+}
+
+impl Place {
+    fn host() -> Self {
+        Place { root: "/".into(), state: STATE.into() }
+    }
+
+    fn changes(&self) -> PathBuf {
+        self.state.join("changes.json")
+    }
+
+    /// `None`: a tuned run is going on.
+    fn lock(&self) -> Result<Option<File>, Error> {
+        let path = self.state.join("lock");
+        let failed = |e: io::Error| state("locking", &path, e);
+        fs::create_dir_all(&self.state).map_err(failed)?;
+        let file = File::create(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(failed(e)),
+        }
+    }
+
+    fn saved(&self) -> Result<Vec<Change>, Error> {
+        let path = self.changes();
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| state("reading", &path, e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(state("reading", &path, e)),
+        }
+    }
+
+    /// In one step, so that a kill leaves the old list or the new one.
+    fn save(&self, changes: &[Change]) -> Result<(), Error> {
+        let (path, new) = (self.changes(), self.state.join("changes.new"));
+        let bytes = serde_json::to_vec(changes).map_err(|e| state("writing", &path, e))?;
+        fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).map_err(|e| state("writing", &path, e))
+    }
+
+    /// Puts back what is saved, last set first, and says what it did. Needs the lock.
+    fn put_back(&self) -> Result<Vec<String>, Error> {
+        let (mut done, mut failed, mut still) = (Vec::new(), Vec::new(), Vec::new());
+        for change in self.saved()?.into_iter().rev() {
+            let path = self.root.join(&change.file);
+            match read(&path) {
+                Some(now) if now == change.found => {}
+                Some(now) if now == change.set => match write(&path, &change.found) {
+                    Ok(()) => done.push(format!("{}: {} again", path.display(), change.found)),
+                    Err(why) => {
+                        failed.push(format!("{}: {why}", path.display()));
+                        still.insert(0, change);
+                    }
+                },
+                // Not ours any more.
+                Some(now) => done.push(format!("{}: left at {now}, which is not ours", path.display())),
+                None => {}
+            }
+        }
+        if !failed.is_empty() {
+            self.save(&still)?;
+            return Err(Error::NotPutBack(failed));
+        }
+        match fs::remove_file(self.changes()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(state("removing", &self.changes(), e)),
+            _ => Ok(done),
+        }
+    }
+}
+
+impl Tuning {
+    /// Nothing is set yet.
+    pub fn new() -> Self {
+        Tuning::at(Place::host())
+    }
+
+    fn at(place: Place) -> Self {
+        Tuning(Arc::new(Shared { place, held: Mutex::new(None) }))
+    }
+
+    pub fn handle(&self) -> Handle {
+        Handle(self.0.clone())
+    }
+
+    /// Sets what there is to be set; a second call only says again what the first one did.
+    ///
+    /// # Errors
+    /// When another tuned run is going on or the way back can't be saved: then nothing is set. A setting that can't
+    /// be set is no error: it says so itself.
+    pub fn apply(&self) -> Result<Vec<Setting>, Error> {
+        let Shared { place, held } = &*self.0;
+        if let Some(held) = lock(held).as_ref() {
+            return Ok(held.settings.clone());
+        }
+        let lock_file = place.lock()?.ok_or(Error::Busy)?;
+        // Writing out dirty pages may take long, and a signal must not wait for it: not under the mutex.
+        let caches = settings::drop_caches(&place.root);
+        let mut held = lock(held);
+        // A tuned run that was killed left these: what it set is not what this host had.
+        place.put_back()?;
+        let plans = settings::plan(&place.root);
+        let changes: Vec<Change> = plans.iter().flat_map(|plan| plan.changes.clone()).collect();
+        place.save(&changes)?;
+        let held = held.insert(Held { settings: Vec::new(), _lock: lock_file });
+        held.settings.extend(plans.into_iter().map(|plan| plan.carry_out(&place.root)));
+        held.settings.push(caches);
+        Ok(held.settings.clone())
+    }
+
+    /// What somebody else has changed since, a line each: a run's later samples were taken with that.
+    pub fn changed(&self) -> Vec<String> {
+        let Shared { place, held } = &*self.0;
+        if lock(held).is_none() {
+            return Vec::new();
+        }
+        let tell = |change: Change| {
+            let path = place.root.join(&change.file);
+            let now = read(&path).filter(|now| *now != change.set && *now != change.found)?;
+            Some(format!(
+                "{} was set to {} for this run, and somebody else made it {now} meanwhile: stop what does (a power or KSM daemon), and run again",
+                path.display(),
+                change.set
+            ))
+        };
+        place.saved().unwrap_or_default().into_iter().filter_map(tell).collect()
+    }
+
+    /// # Errors
+    /// When a setting can't be put back; it stays saved, for `bootrace clean`.
+    pub fn put_back(&self) -> Result<(), Error> {
+        self.0.put_back()
+    }
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Tuning::new()
+    }
+}
+
+impl Drop for Tuning {
+    fn drop(&mut self) {
+        Handle(self.0.clone()).put_back();
+    }
+}
+
+impl Handle {
+    /// As [`Tuning::put_back`], for where nobody is left to take an error.
+    pub fn put_back(&self) {
+        if let Err(e) = self.0.put_back() {
+            // Not eprintln, which panics where the terminal is gone.
+            let _ = writeln!(io::stderr(), "{e}");
+        }
+    }
+}
+
+impl Shared {
+    fn put_back(&self) -> Result<(), Error> {
+        let mut held = lock(&self.held);
+        // The lock goes with it in either case: `clean` must be able to try again.
+        match held.take() {
+            Some(_held) => self.place.put_back().map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a tuned run that was killed has left set, a line each; empty while a tuned run goes on.
+pub fn left() -> Vec<String> {
+    left_at(&Place::host())
+}
+
+fn left_at(place: &Place) -> Vec<String> {
+    if !place.changes().exists() || !matches!(place.lock(), Ok(Some(_))) {
+        return Vec::new();
+    }
+    let saved = place.saved().unwrap_or_default();
+    let ours = saved.iter().filter(|c| read(&place.root.join(&c.file)).as_ref() == Some(&c.set));
+    ours.filter(|c| c.set != c.found)
+        .map(|c| format!("{}: {}, was {}", place.root.join(&c.file).display(), c.set, c.found))
+        .collect()
+}
+
+/// Puts back what a tuned run that was killed has left set, and says what it did. A run that goes on keeps its
+/// settings.
+///
+/// # Errors
+/// When a setting can't be put back.
+pub fn clean() -> Result<Vec<String>, Error> {
+    clean_at(&Place::host())
+}
+
+fn clean_at(place: &Place) -> Result<Vec<String>, Error> {
+    // Nothing is made where nothing was tuned.
+    if !place.changes().exists() {
+        return Ok(Vec::new());
+    }
+    match place.lock()? {
+        Some(_lock) => place.put_back(),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn lock(held: &Mutex<Option<Held>>) -> MutexGuard<'_, Option<Held>> {
+    // Whoever panicked with it had set or put back a part; the saved list knows which.
+    held.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn state(tried: &'static str, path: &Path, why: impl ToString) -> Error {
+    Error::State { tried, path: path.display().to_string(), why: why.to_string() }
+}
+
+fn read(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// Writes and looks whether the kernel took it.
+fn write(path: &Path, value: &str) -> Result<(), String> {
+    let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(|e| e.to_string())?;
+    file.write_all(value.as_bytes()).map_err(|e| e.to_string())?;
+    match read(path) {
+        Some(now) if now == value => Ok(()),
+        now => Err(format!("the kernel has {} in place of {value}", now.unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
