@@ -157,7 +157,7 @@ async fn trials_follow_the_plan_one_after_the_other_and_each_is_saved() {
         assert_eq!(sample.identity.as_ref().unwrap().agent_digest, Some(bootrace::agent::digest()));
     }
     let steps = [Step::Starting, Step::Settling, Step::Reading, Step::Idling, Step::Working, Step::Removing];
-    assert!(done.watch.steps.chunks(5).all(|s| s == steps));
+    assert!(done.watch.steps.chunks(steps.len()).all(|s| s == steps));
 }
 
 #[tokio::test]
