@@ -1,8 +1,10 @@
 //! From what was taken to rows: truth, measured, error, bound, verdict. Pure.
 
+use std::collections::BTreeSet;
+
 use super::{Calibration, Check, Quantity, Row, Taken, Verdict};
 use crate::{
-    analysis::{median::median, slope},
+    analysis::{Mark, marks, median::median, slope},
     sample::{Accelerator, Outcome, Target},
 };
 
@@ -50,6 +52,8 @@ pub fn rows(calibration: &Calibration) -> Vec<Row> {
 struct Subject<'a> {
     check: Check,
     target: &'a Target,
+    /// Of the host.
+    cpus: u32,
     good: Vec<&'a Taken>,
     /// How many failed, and why the first did.
     bad: Option<(usize, &'a str)>,
@@ -80,7 +84,7 @@ impl<'a> Subject<'a> {
         let (good, bad): (Vec<_>, Vec<_>) =
             mine.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
         let first = bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason is known"));
-        Subject { check, target, good, bad: first.map(|why| (bad.len(), why)) }
+        Subject { check, target, cpus: calibration.host.cpus, good, bad: first.map(|why| (bad.len(), why)) }
     }
 
     fn is_vm(&self) -> bool {
@@ -122,7 +126,8 @@ impl<'a> Subject<'a> {
         self.complete(row)
     }
 
-    /// What fails in the instances fails the row, and so does what is missing.
+    /// What fails in the instances fails the row, and so does what is missing. A row that fails says what may have
+    /// disturbed it.
     fn complete(&self, mut row: Row) -> Row {
         if row.measured.is_none() {
             row.verdict = Verdict::Fail;
@@ -130,12 +135,24 @@ impl<'a> Subject<'a> {
         }
         if let Some((count, why)) = self.bad {
             row.verdict = Verdict::Fail;
-            add(
-                &mut row.note,
-                &format!("{count} of {} instances failed, the first: {why}", count + self.good.len()),
-            );
+            let all = count + self.good.len();
+            add(&mut row.note, &format!("{count} of {all} instances failed, the first: {why}"));
+        }
+        if let (Verdict::Fail, Some(disturbed)) = (row.verdict, self.disturbed()) {
+            add(&mut row.note, &disturbed);
         }
         row
+    }
+
+    /// How many instances something on the host disturbed, and what.
+    fn disturbed(&self) -> Option<String> {
+        let marks =
+            self.good.iter().map(|taken| marks(&taken.sample, self.cpus)).filter(|marks| !marks.is_empty());
+        let marks: Vec<Vec<Mark>> = marks.collect();
+        let kinds: BTreeSet<&str> = marks.iter().flatten().map(|mark| mark.word()).collect();
+        let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
+        (!marks.is_empty())
+            .then(|| format!("{} of {} instances were disturbed ({kinds})", marks.len(), self.good.len()))
     }
 
     /// Slope of a figure over the known amounts.
@@ -402,7 +419,7 @@ fn channel(calibration: &Calibration, target: &Target) -> Vec<Row> {
     sorted.sort_by(f64::total_cmp);
     let at =
         |share: f64| sorted.get(((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
-    let subject = Subject { check: Check::Channel, target, good: Vec::new(), bad: None };
+    let subject = Subject { check: Check::Channel, target, cpus: 1, good: Vec::new(), bad: None };
     let row = |says: &str, share| {
         let row = subject.row("round trip", says, Quantity::Time);
         subject.stated(
