@@ -287,6 +287,7 @@ impl<'a> Source<'a> {
         if self.results.image.fallback {
             notes.push(format!("Image: {}.", text::image(&self.results.image)));
         }
+        notes.push(text::PageCache::of(self.results).sentence().into());
         if self.results.run.interrupted {
             notes.push("The run was cut short.".into());
         }
@@ -327,7 +328,7 @@ fn make(source: &Source<'_>, plan: Plan<'_>) -> Result<Chart, Error> {
         name: plan.name,
         title: plan.title,
         caption: plan.caption,
-        description: plan.description,
+        description: format!("{} {}", plan.description, text::PageCache::of(source.results).sentence()),
         wide: drawing(Room::Wide, false)?,
         narrow: drawing(Room::Narrow, false)?,
         alone: drawing(Room::Wide, true)?,
