@@ -164,7 +164,7 @@ impl Target for Libvirt {
                 "uri": uri(),
                 "machine": xml::MACHINE,
                 "cpu_model": self.knobs.cpu_model,
-                "hugepages": self.knobs.hugepages,
+                "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
                 "disk_cache": self.knobs.disk_cache.map_or("default", DiskCache::name),
                 "network": if self.network { "user" } else { "none" },
                 "kernel_command_line": xml::kernel_command_line(self.network),

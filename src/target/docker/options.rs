@@ -97,6 +97,6 @@ mod tests {
             Err("the Engine has none of this name: it has crun, runc; add it".into())
         );
         let many = (0..100).map(|n| format!("net{n}")).collect();
-        assert!(has("x", many, "add it").unwrap_err().ends_with("net34, ...; add it"));
+        assert!(has("x", many, "add it").unwrap_err().ends_with("net35, ...; add it"));
     }
 }

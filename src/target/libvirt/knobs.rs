@@ -10,7 +10,7 @@ use super::{accelerate, blocking, connect, xml};
 use crate::{
     probe::huge,
     sample::Accelerator,
-    scenario::{self, DiskCache, Resources},
+    scenario::{self, Bytes, DiskCache, Resources},
     target::Error,
 };
 
@@ -19,7 +19,8 @@ use crate::{
 pub struct Knobs {
     /// `host-passthrough`, `host-model`, `max`, or a model that libvirt knows.
     pub cpu_model: String,
-    pub hugepages: bool,
+    /// Size of the huge pages that the VM's memory is of; none: ordinary pages.
+    pub hugepages: Option<Bytes>,
     /// None: the hypervisor's default.
     pub disk_cache: Option<DiskCache>,
 }
@@ -42,7 +43,7 @@ pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(),
 impl Knobs {
     /// What is chosen where the scenario says nothing.
     pub fn default_for(accelerator: Accelerator) -> Self {
-        Knobs { cpu_model: xml::cpu_model(accelerator).into(), hugepages: false, disk_cache: None }
+        Knobs { cpu_model: xml::cpu_model(accelerator).into(), hugepages: None, disk_cache: None }
     }
 
     /// # Errors
@@ -69,8 +70,7 @@ impl Knobs {
             knobs.cpu_model.clone_from(model);
         }
         if spec.hugepages == Some(true) {
-            enough_huge_pages(spec, resources)?;
-            knobs.hugepages = true;
+            knobs.hugepages = Some(enough_huge_pages(spec, resources)?);
         }
         Ok(knobs)
     }
@@ -94,9 +94,13 @@ impl Knobs {
         }
     }
 
-    /// As `<memoryBacking>`. Of a memfd: no hugetlbfs need be mounted for it.
-    pub(super) fn memory_backing(&self) -> &'static str {
-        if self.hugepages { "<memoryBacking><hugepages/><source type='memfd'/></memoryBacking>" } else { "" }
+    /// As `<memoryBacking>`. Of a memfd and with the size given: no hugetlbfs need be mounted for that.
+    pub(super) fn memory_backing(&self) -> String {
+        self.hugepages.map_or(String::new(), |Bytes(size)| {
+            format!(
+                "<memoryBacking><hugepages><page size='{size}' unit='b'/></hugepages><source type='memfd'/></memoryBacking>"
+            )
+        })
     }
 
     /// As an attribute of the disk's `<driver>`.
@@ -105,10 +109,12 @@ impl Knobs {
     }
 }
 
-fn enough_huge_pages(spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+/// Gives their size.
+fn enough_huge_pages(spec: &scenario::Target, resources: &Resources) -> Result<Bytes, Error> {
     let tried = format!("giving the VM of target {} huge pages", spec.name);
     let pool = huge::Pool::read().map_err(|e| Error::new(&tried, e))?;
-    enough(pool, resources.memory.0).map_err(|why| Error::new(tried, why))
+    enough(pool, resources.memory.0).map_err(|why| Error::new(tried, why))?;
+    Ok(Bytes(pool.page_bytes))
 }
 
 fn enough(pool: huge::Pool, memory: u64) -> Result<(), String> {

@@ -185,7 +185,11 @@ mod tests {
         assert!(!plain.contains("memoryBacking") && !plain.contains("cache="), "{plain}");
         let with = |cpu_model: &str| {
             let disk_cache = Some(DiskCache::Directsync);
-            machine_with("plain", false, &Knobs { cpu_model: cpu_model.into(), hugepages: true, disk_cache })
+            machine_with(
+                "plain",
+                false,
+                &Knobs { cpu_model: cpu_model.into(), hugepages: Some(Bytes(2 << 20)), disk_cache },
+            )
         };
         for (model, cpu) in [
             ("host-passthrough", "<cpu mode='host-passthrough' migratable='off'/>"),
@@ -197,7 +201,8 @@ mod tests {
             let xml = with(model);
             assert!(xml.contains(cpu), "{xml}");
             assert!(
-                xml.contains("<memoryBacking><hugepages/>") && xml.contains(" cache='directsync'/>"),
+                xml.contains("<hugepages><page size='2097152' unit='b'/>")
+                    && xml.contains(" cache='directsync'/>"),
                 "{xml}"
             );
         }
