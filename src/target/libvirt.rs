@@ -163,7 +163,7 @@ impl Target for Libvirt {
                 "boot": "direct",
                 "uri": uri(),
                 "machine": xml::MACHINE,
-                "cpu_model": self.knobs.cpu_model,
+                "cpu_model": self.knobs.shown_cpu_model(),
                 "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
                 "disk_cache": self.knobs.disk_cache.map_or("default", DiskCache::name),
                 "network": if self.network { "user" } else { "none" },

@@ -19,6 +19,8 @@ use crate::{
 pub struct Knobs {
     /// `host-passthrough`, `host-model`, `max`, or a model that libvirt knows.
     pub cpu_model: String,
+    /// What `host-model` comes to here.
+    pub host_model: Option<String>,
     /// Size of the huge pages that the VM's memory is of; none: ordinary pages.
     pub hugepages: Option<Bytes>,
     /// None: the hypervisor's default.
@@ -43,7 +45,12 @@ pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(),
 impl Knobs {
     /// What is chosen where the scenario says nothing.
     pub fn default_for(accelerator: Accelerator) -> Self {
-        Knobs { cpu_model: xml::cpu_model(accelerator).into(), hugepages: None, disk_cache: None }
+        Knobs {
+            cpu_model: xml::cpu_model(accelerator).into(),
+            host_model: None,
+            hugepages: None,
+            disk_cache: None,
+        }
     }
 
     /// # Errors
@@ -66,13 +73,21 @@ impl Knobs {
                     ),
                 ));
             }
-            Models::of(connection, accelerator).await?.has(model).map_err(|why| Error::new(tried, why))?;
+            let models = Models::of(connection, accelerator).await?;
+            models.has(model).map_err(|why| Error::new(tried, why))?;
             knobs.cpu_model.clone_from(model);
+            knobs.host_model = models.host.filter(|_| model == "host-model");
         }
         if spec.hugepages == Some(true) {
             knobs.hugepages = Some(enough_huge_pages(spec, resources)?);
         }
         Ok(knobs)
+    }
+
+    /// For the results: also what `host-model` came to.
+    pub(super) fn shown_cpu_model(&self) -> String {
+        let host = self.host_model.as_ref().map_or(String::new(), |host| format!(" ({host})"));
+        format!("{}{host}", self.cpu_model)
     }
 
     /// As `<cpu>`. A model without random numbers gets them; the others have them where the host does.
@@ -137,6 +152,8 @@ struct Models {
     modes: Vec<String>,
     /// By name; false where this host or emulation lacks something of it.
     named: BTreeMap<String, bool>,
+    /// The model that `host-model` stands for, before features are added and taken away.
+    host: Option<String>,
 }
 
 impl Models {
@@ -159,8 +176,8 @@ impl Models {
     fn parse(capabilities: &str) -> Result<Self, quick_xml::Error> {
         let mut reader = Reader::from_str(capabilities);
         let mut models = Models::default();
-        // Within <cpu>, of the <model> that is being read: whether it is usable.
-        let (mut in_cpu, mut in_custom, mut usable) = (false, false, None);
+        // Within <cpu>, the <mode>, and of the <model> that is being read whether it is usable.
+        let (mut in_cpu, mut within, mut usable) = (false, String::new(), None);
         loop {
             match reader.read_event()? {
                 Event::Eof => return Ok(models),
@@ -173,20 +190,21 @@ impl Models {
                         "cpu" => in_cpu = true,
                         "mode" if in_cpu => {
                             let name = attribute("name").unwrap_or_default();
-                            in_custom = name == "custom";
                             if attribute("supported").as_deref() == Some("yes") {
-                                models.modes.push(name);
+                                models.modes.push(name.clone());
                             }
+                            within = name;
                         }
-                        "model" if in_cpu && in_custom => {
-                            usable = Some(attribute("usable").as_deref() != Some("no"));
-                        }
+                        "model" if in_cpu => usable = Some(attribute("usable").as_deref() != Some("no")),
                         _ => {}
                     }
                 }
                 Event::Text(text) => {
-                    if let Some(usable) = usable.take() {
-                        models.named.insert(text.to_string(), usable);
+                    let Some(usable) = usable.take() else { continue };
+                    match within.as_str() {
+                        "custom" => drop(models.named.insert(text.to_string(), usable)),
+                        "host-model" => models.host = Some(text.to_string()),
+                        _ => {}
                     }
                 }
                 Event::End(tag) if tag.name().as_ref() == "cpu" => in_cpu = false,
@@ -232,6 +250,7 @@ mod tests {
     #[test]
     fn a_model_is_one_that_qemu_has_and_this_host_can_do() {
         let models = Models::parse(CAPABILITIES).unwrap();
+        assert_eq!(models.host.as_deref(), Some("EPYC"));
         for model in ["max", "host-model", "qemu64"] {
             assert_eq!(models.has(model), Ok(()), "{model}");
         }

@@ -184,12 +184,13 @@ mod tests {
         let plain = machine("plain", false);
         assert!(!plain.contains("memoryBacking") && !plain.contains("cache="), "{plain}");
         let with = |cpu_model: &str| {
-            let disk_cache = Some(DiskCache::Directsync);
-            machine_with(
-                "plain",
-                false,
-                &Knobs { cpu_model: cpu_model.into(), hugepages: Some(Bytes(2 << 20)), disk_cache },
-            )
+            let knobs = Knobs {
+                cpu_model: cpu_model.into(),
+                hugepages: Some(Bytes(2 << 20)),
+                disk_cache: Some(DiskCache::Directsync),
+                ..Knobs::default_for(Accelerator::Tcg)
+            };
+            machine_with("plain", false, &knobs)
         };
         for (model, cpu) in [
             ("host-passthrough", "<cpu mode='host-passthrough' migratable='off'/>"),
