@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod cpus;
 mod document;
+mod knobs;
 mod mend;
 mod metric;
 mod rules;
@@ -23,6 +24,7 @@ mod units;
 
 pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
+pub use knobs::{DiskCache, PageCache};
 pub use metric::{METRICS, Unit, unit_of};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
@@ -162,16 +164,6 @@ pub struct Sampling {
     pub cache: Option<PageCache>,
 }
 
-/// What of the image is in the host's page cache when an instance is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PageCache {
-    /// Nothing: dropped before each sample.
-    Cold,
-    /// All that warm-up rounds read.
-    Warm,
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
@@ -203,17 +195,6 @@ pub struct Target {
     /// docker only; none given: the Engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-}
-
-/// How QEMU opens a VM's disk: `none` and `directsync` go past the host's page cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DiskCache {
-    None,
-    Writeback,
-    Writethrough,
-    Directsync,
-    Unsafe,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,44 +323,6 @@ impl Scenario {
     /// The names of its targets, as in `native, docker`.
     pub fn target_names(&self) -> String {
         self.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
-    }
-}
-
-impl Sampling {
-    /// Warm where there are warm-up rounds, unless the scenario says otherwise; `None`: as it is found.
-    pub fn page_cache(&self) -> Option<PageCache> {
-        self.cache.or((self.warmup > 0).then_some(PageCache::Warm))
-    }
-}
-
-impl Target {
-    /// With every option left out.
-    pub fn new(kind: Kind) -> Self {
-        Target {
-            name: String::new(),
-            kind,
-            boot: None,
-            accel: None,
-            cpu_model: None,
-            hugepages: None,
-            disk_cache: None,
-            network: None,
-            log_driver: None,
-            runtime: None,
-        }
-    }
-}
-
-impl DiskCache {
-    /// As libvirt and QEMU call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            DiskCache::None => "none",
-            DiskCache::Writeback => "writeback",
-            DiskCache::Writethrough => "writethrough",
-            DiskCache::Directsync => "directsync",
-            DiskCache::Unsafe => "unsafe",
-        }
     }
 }
 
