@@ -134,7 +134,7 @@ impl Bench {
         let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, false, vm.clone()).await?;
         let run = format!("own-cost-{}", std::process::id());
         let _lock = Lock::take(&run)?;
-        let cpus = Cpus::choose(resources.cpus)?.list();
+        let cpus = Cpus::choose(&resources.cpus)?.list();
         Ok(Bench { cpus, docker, docker_image, libvirt, vm, cache, _lock, run, number: 0, scenario })
     }
 
@@ -228,7 +228,7 @@ impl Bench {
             &format!("{cpu}{options}"),
         ]);
         command.args(["-m", &format!("{}M", self.scenario.resources.memory.0 >> 20)]);
-        command.args(["-smp", &self.scenario.resources.cpus.to_string()]);
+        command.args(["-smp", &self.scenario.resources.cpus.count().to_string()]);
         command.arg("-kernel").arg(&self.vm.kernel).arg("-initrd").arg(&self.vm.initramfs);
         command.args(["-append", xml::KERNEL_COMMAND_LINE]);
         let disk = libvirt_disk(ticket);

@@ -15,13 +15,15 @@ use crate::{
     plan::{Trial, plan},
     probe::host,
     sample::{Cpu, Memory, Outcome, Results, Sample, Timeline},
-    scenario::Scenario,
+    scenario::{PageCache, Scenario},
     target::{Target, Ticket},
 };
 
+mod cold;
 mod lock;
 mod trial;
 
+pub use cold::drop_caches;
 pub use lock::{Lock, clean};
 pub use trial::{Step, trial, workload};
 
@@ -58,14 +60,16 @@ pub fn tag(run: &str) -> String {
 /// Runs all rounds. Failed trials are samples too; the run goes on.
 ///
 /// # Errors
-/// When a sample can't be saved or an instance's directory can't be made: everything until then is
-/// kept, and nothing is left running.
+/// When a sample can't be saved, an instance's directory can't be made, or the page cache can't be dropped where the
+/// scenario asks for that: everything until then is kept, and nothing is left running.
 pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Results> {
     let Job { scenario, targets, mut results, instances } = job;
     let trials = plan(targets.len(), &scenario.sampling, results.run.seed);
     results.run.planned = trials.len() as u32;
     let begin = Moment::now();
     let mut measuring = 0;
+    let cold = scenario.sampling.page_cache() == Some(PageCache::Cold);
+    let mut dropping = 0;
     let mut failures = vec![Some(0); targets.len()];
     for (done, trial) in trials.iter().enumerate() {
         if stop.is_cancelled() {
@@ -76,6 +80,13 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
             continue;
         }
         let name = results.targets[trial.target].name.clone();
+        if cold {
+            // Before staging, which may read what it mounts or copies.
+            watch.step(done, trial, &name, Step::Cooling);
+            let from = Moment::now();
+            drop_caches().await?;
+            dropping += Moment::now().since(from);
+        }
         let ticket = make_ticket(&instances, &results.run.id, done)?;
         let mut sample = blank(&name, trial);
         let mut step = |step| watch.step(done, trial, &name, step);
@@ -90,6 +101,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         results.samples.push(sample);
         results.run.wall_ns = Some(Moment::now().since(begin));
         results.run.measuring_ns = Some(measuring);
+        results.run.cache_drop_ns = cold.then_some(dropping);
         // True until the last: a harness that is killed leaves a file that says so.
         results.run.interrupted = done + 1 < trials.len();
         watch.sampled(&results).context("saving a sample")?;

@@ -39,6 +39,9 @@ pub struct Run {
     pub wall_ns: Option<u64>,
     /// How much of `wall_ns` was start-up, settle, idle window, work and teardown of samples.
     pub measuring_ns: Option<u64>,
+    /// How much of `wall_ns` went into dropping the page cache before samples; null where the scenario asks for none.
+    #[serde(default)]
+    pub cache_drop_ns: Option<u64>,
     /// What makes this run's figures doubtful, in words.
     pub warnings: Vec<String>,
 }

@@ -124,6 +124,17 @@ fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
 }
 
 #[test]
+fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_page_cache() {
+    let least = "name = \"x\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n[sampling]\n";
+    let (_dir, path) = file(&format!("{least}cache = \"warm\"\n"));
+    assert_eq!(run(&["check", &path]).status.code(), Some(0));
+    let output = run(&["run", &path, "--warmup", "0"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = err(&output);
+    assert!(message.contains("cache = \"warm\"") && message.contains("without a warm-up round"), "{message}");
+}
+
+#[test]
 fn check_goes_on_after_a_wrong_scenario() {
     let (_dir, path) = file("name = 1");
     let output = run(&["check", &path, "quickstart", "no/such.toml"]);

@@ -73,6 +73,7 @@ fn job(dir: &Path, log: &Log, parts: &[(&str, &[Part])]) -> Job {
             interrupted: true,
             wall_ns: None,
             measuring_ns: None,
+            cache_drop_ns: None,
             warnings: Vec::new(),
         },
         host: Host::default(),

@@ -47,6 +47,7 @@ fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
             interrupted: false,
             wall_ns: None,
             measuring_ns: None,
+            cache_drop_ns: None,
             warnings: Vec::new(),
         },
         host: Host::default(),

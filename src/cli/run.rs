@@ -20,9 +20,9 @@ use crate::{
     report,
     runner::{self, Job},
     sample::{self, Results},
-    scenario::{self, Kind, Scenario},
+    scenario::{self, Kind, PageCache, Scenario},
     target::{
-        Target,
+        Cpus, Target,
         docker::{self, Docker},
         libvirt::{self, Libvirt},
         native::{self, Native},
@@ -105,7 +105,7 @@ fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
         scenario.sampling.samples = samples;
     }
     if let Some(warmup) = options.warmup {
-        scenario.sampling.warmup = warmup;
+        scenario.set_warmup(warmup).map_err(usage)?;
     }
     Ok((scenario, folder))
 }
@@ -119,6 +119,7 @@ async fn run_one(
 ) -> Result<Finished, Failure> {
     let progress = Progress::new(options.quiet || options.json);
     engines_answer(&scenario).await.map_err(Failure::Run)?;
+    host_can(&scenario).await.map_err(Failure::Run)?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
     let log = |line: &str| progress.say(line);
     let image = tokio::select! {
@@ -186,6 +187,22 @@ pub(super) fn must_be_root() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Tries what the scenario chooses of this host and its engines, before an image is built for it.
+async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
+    Cpus::choose(&scenario.resources.cpus)?;
+    for spec in &scenario.targets {
+        match spec.kind {
+            Kind::Native => {}
+            Kind::Docker => docker::check(spec).await?,
+            Kind::Libvirt => libvirt::check(spec, &scenario.resources).await?,
+        }
+    }
+    if scenario.sampling.page_cache() == Some(PageCache::Cold) {
+        runner::drop_caches().await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<dyn Target>>> {
     let (resources, network) = (&scenario.resources, scenario.workload.network);
     let missing = |form: &str| anyhow!("the image was not made as a {form}: this is a bug");
@@ -234,6 +251,7 @@ pub(super) fn header(
             interrupted: true,
             wall_ns: None,
             measuring_ns: None,
+            cache_drop_ns: None,
             warnings: Vec::new(),
         },
         host,

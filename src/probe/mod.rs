@@ -8,6 +8,7 @@ use std::{fs, io, path::Path};
 
 pub mod cgroup;
 pub mod host;
+pub mod huge;
 pub mod kvm;
 mod meter;
 pub mod process;

@@ -299,6 +299,7 @@ impl<'a> Source<'a> {
         if self.results.image.fallback {
             notes.push(format!("Image: {}.", text::image(&self.results.image)));
         }
+        notes.push(text::PageCache::of(self.results).sentence().into());
         if self.results.run.interrupted {
             notes.push("The run was cut short.".into());
         }
@@ -322,7 +323,8 @@ struct Plan<'a> {
 }
 
 fn make(source: &Source<'_>, plan: Plan<'_>) -> Result<Chart, Error> {
-    make_with(&source.notes(), &source.about(), plan)
+    let description = format!("{} {}", plan.description, text::PageCache::of(source.results).sentence());
+    make_with(&source.notes(), &source.about(), Plan { description, ..plan })
 }
 
 /// `notes` go below the chart, `about` beside the title where it stands alone.

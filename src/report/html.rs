@@ -110,7 +110,7 @@ fn header(results: &Results, name: &str) -> Markup {
             dl.facts {
                 div { dt { "started" } dd { time { (started(&run.started_at)) } } }
                 div { dt { "rounds" } dd { (rounds(false)) " measured, " (rounds(true)) " warm-up" } }
-                div { dt { "image" } dd { (text::image(&results.image)) } }
+                div { dt { "image" } dd { (text::image(&results.image)) ", " (text::PageCache::of(results).words()) } }
                 div { dt { "host" } dd {
                     (host.cpus) " × " (text::clip(host.cpu_model.as_deref().unwrap_or("unknown CPU"), 60))
                     ", " (text::value(Unit::Size, host.memory_bytes as f64))

@@ -22,8 +22,9 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
         out,
         "\nMedians with their exact order-statistic interval in brackets ({:.0} % asked for). Ratios are \
          Hodges-Lehmann estimates over pairs of one round. Warm-ups and failed samples are in no figure; \
-         outliers are in all.",
-        analysis.level * 100.0
+         outliers are in all. {}",
+        analysis.level * 100.0,
+        text::PageCache::of(results).sentence(),
     );
     if !analysis.doubts.is_empty() {
         let _ = writeln!(out, "\n## What makes this doubtful\n");

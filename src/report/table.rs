@@ -83,8 +83,8 @@ fn about(results: &Results) -> String {
         of_kind.collect::<std::collections::BTreeSet<_>>().len()
     };
     let (measured, warmups) = (rounds(false), rounds(true));
-    let image = text::image(&results.image);
-    format!("{measured} rounds, {warmups} warm-up, seed {}, image {image}", results.run.seed)
+    let (image, cache) = (text::image(&results.image), text::PageCache::of(results).words());
+    format!("{measured} rounds, {warmups} warm-up, {cache}, seed {}, image {image}", results.run.seed)
 }
 
 fn one_table(analysis: &Analysis, targets: &[Target]) -> String {

@@ -2,7 +2,7 @@
 
 use crate::{
     analysis::{Interval, Metric, Unit},
-    sample::{Accelerator, Image},
+    sample::{Accelerator, Image, Results},
 };
 
 /// The words that go wherever a figure of an emulated VM is shown.
@@ -154,6 +154,46 @@ pub fn accelerator(accelerator: Accelerator) -> Option<&'static str> {
         Accelerator::None => None,
         Accelerator::Kvm => Some("KVM"),
         Accelerator::Tcg => Some(EMULATED),
+    }
+}
+
+/// What of the image the host had in its page cache when instances were asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageCache {
+    Cold,
+    Warm,
+    /// Neither dropped nor warmed.
+    AsFound,
+}
+
+impl PageCache {
+    /// As the scenario says; one from before it did had what its warm-up rounds left.
+    pub fn of(results: &Results) -> Self {
+        let said = results.run.scenario.get("sampling").and_then(|s| s.get("cache")).and_then(|c| c.as_str());
+        match said {
+            Some("cold") => PageCache::Cold,
+            Some("warm") => PageCache::Warm,
+            _ if results.samples.iter().any(|s| s.warmup) => PageCache::Warm,
+            _ => PageCache::AsFound,
+        }
+    }
+
+    /// For a list of facts.
+    pub fn words(self) -> &'static str {
+        match self {
+            PageCache::Cold => "page cache cold",
+            PageCache::Warm => "page cache warm",
+            PageCache::AsFound => "page cache as found",
+        }
+    }
+
+    /// For where it stands alone, as on every chart.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            PageCache::Cold => "Page cache: cold, dropped before each sample.",
+            PageCache::Warm => "Page cache: warm, by the warm-up rounds.",
+            PageCache::AsFound => "Page cache: as found, neither warmed nor dropped.",
+        }
     }
 }
 

@@ -28,6 +28,8 @@ const ERROR_LIMIT: usize = 4096;
 /// What a trial is doing, for the progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Dropping the page cache.
+    Cooling,
     Starting,
     Settling,
     /// Its memory is about to be read.

@@ -33,15 +33,26 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["workload", "ready", ..] => {
             r#"write one of { line = "REGEX" }, { tcp = PORT }, { exit = CODE }, { file = "/PATH" }"#
         }
-        ["resources", "cpus"] => "write a whole number from 1 to 1024",
+        ["resources", "cpus"] => {
+            r#"write a whole number from 1 to 1024, or CPUs of the host as a string, as in "2-3" or "0,2""#
+        }
         ["resources", "memory"] => r#"write a size as a string, as in "512MiB""#,
         ["sampling", "samples"] => "write a whole number from 1 to 2000",
         ["sampling", "warmup"] => "write a whole number from 0 to 1000",
         ["sampling", "settle" | "idle" | "timeout"] => r#"write a time as a string, as in "2s""#,
+        ["sampling", "cache"] => r#"write "cold" or "warm""#,
         ["claim", "at_most" | "at_least"] => r#"write a time or a size as a string, as in "2s" or "512MiB""#,
         ["target", "kind"] => r#"write one of "native", "docker", "libvirt""#,
         ["target", "boot"] => r#"write "direct""#,
         ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
+        ["target", "cpu_model"] => {
+            r#"write "host-passthrough", "host-model" or a model of QEMU's, as in "max""#
+        }
+        ["target", "hugepages"] => "write true or false",
+        ["target", "disk_cache"] => {
+            r#"write one of "none", "writeback", "writethrough", "directsync", "unsafe""#
+        }
+        ["target", "network"] => r#"write "none", "bridge", "host" or a network of Docker's, in quotes"#,
         _ => "write a string, in quotes",
     }
 }

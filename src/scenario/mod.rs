@@ -12,7 +12,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod cpus;
 mod document;
+mod knobs;
 mod mend;
 mod metric;
 mod rules;
@@ -20,7 +22,9 @@ mod shipped;
 mod text;
 mod units;
 
+pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
+pub use knobs::{DiskCache, PageCache};
 pub use metric::{METRICS, Unit, unit_of};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
@@ -46,6 +50,10 @@ pub enum Error {
     Unknown { name: String, nearest: String, known: String },
     #[error("scenario {scenario} has no target {target}{nearest}: its targets are {known}")]
     UnknownTarget { scenario: String, target: String, nearest: String, known: String },
+    #[error(
+        "scenario {scenario} has cache = \"warm\", and nothing warms the page cache without a warm-up round: let it have one, or take cache out of its [sampling]"
+    )]
+    NeverWarm { scenario: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,8 +140,8 @@ pub struct Work {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
-    /// Whole CPUs: vCPUs of a VM, CPU quota of a container or bare process.
-    pub cpus: u32,
+    /// Whole CPUs of the host, the same ones for every target; a VM has as many vCPUs.
+    pub cpus: CpuChoice,
     /// RAM of a VM, cgroup limit of a container or bare process.
     pub memory: Bytes,
 }
@@ -151,6 +159,9 @@ pub struct Sampling {
     pub idle: Span,
     /// Longest time from requested to ready, and for the work command.
     pub timeout: Span,
+    /// As written; [`Sampling::page_cache`] is what holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PageCache>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,6 +177,24 @@ pub struct Target {
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accel: Option<Accel>,
+    /// libvirt only: `host-passthrough`, `host-model`, or a model of QEMU's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_model: Option<String>,
+    /// libvirt only: the VM's memory is of the host's pool of huge pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hugepages: Option<bool>,
+    /// libvirt only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_cache: Option<DiskCache>,
+    /// docker only: `none`, `bridge`, `host`, or a network that the Engine has; none given: as `workload.network` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// docker only; none given: `none`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_driver: Option<String>,
+    /// docker only; none given: the Engine's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -275,9 +304,20 @@ impl Scenario {
         Ok(())
     }
 
+    /// So many warm-up rounds in place of the scenario's. Fails where its page cache would never get warm.
+    pub fn set_warmup(&mut self, rounds: u32) -> Result<(), Error> {
+        self.sampling.warmup = rounds;
+        match self.sampling.cache {
+            Some(PageCache::Warm) if rounds == 0 => Err(Error::NeverWarm { scenario: self.name.clone() }),
+            _ => Ok(()),
+        }
+    }
+
     /// As resolved, for the results.
     pub fn to_json(&self) -> serde_json::Value {
-        serde_json::to_value(self).expect("all keys are strings and no value can fail to serialise")
+        let mut resolved = self.clone();
+        resolved.sampling.cache = self.sampling.page_cache();
+        serde_json::to_value(resolved).expect("all keys are strings and no value can fail to serialise")
     }
 
     /// The names of its targets, as in `native, docker`.
@@ -306,7 +346,7 @@ impl std::fmt::Display for Kind {
 }
 
 fn default_targets() -> Vec<Target> {
-    Kind::ALL.map(|kind| Target { name: String::new(), kind, boot: None, accel: None }).into()
+    Kind::ALL.map(Target::new).into()
 }
 
 impl Default for Image {
@@ -326,14 +366,21 @@ impl Default for Image {
 
 impl Default for Resources {
     fn default() -> Self {
-        Resources { cpus: 1, memory: Bytes(512 << 20) }
+        Resources { cpus: CpuChoice::Count(1), memory: Bytes(512 << 20) }
     }
 }
 
 impl Default for Sampling {
     fn default() -> Self {
         let seconds = |s| Span(Duration::from_secs(s));
-        Sampling { samples: 20, warmup: 1, settle: seconds(2), idle: seconds(1), timeout: seconds(120) }
+        Sampling {
+            samples: 20,
+            warmup: 1,
+            settle: seconds(2),
+            idle: seconds(1),
+            timeout: seconds(120),
+            cache: None,
+        }
     }
 }
 

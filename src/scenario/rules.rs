@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Bound, Bytes, Claim, Image, Kind, Ready, Sampling, Scenario, Span, Target, Workload,
+    Accel, Bound, Bytes, Claim, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Target, Workload,
     document::{Document, Step, at, quoted},
     metric::{METRICS, Unit, unit_of},
     text::*,
@@ -44,6 +44,9 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     resources(scenario, &mut wrong);
     sampling(&scenario.sampling, &mut wrong);
     targets(&scenario.targets, &mut wrong);
+    for (index, target) in scenario.targets.iter().enumerate() {
+        options(index, target, &scenario.workload, &mut wrong);
+    }
     claims(scenario, &mut wrong);
 }
 
@@ -121,7 +124,7 @@ fn workload(workload: &Workload, wrong: &mut Wrong<'_>) {
 
 fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     let resources = &scenario.resources;
-    wrong(at!["resources", "cpus"], within(resources.cpus, CPUS));
+    wrong(at!["resources", "cpus"], within(resources.cpus.count(), CPUS));
     let memory = resources.memory;
     let vm = scenario.targets.iter().any(|target| target.kind == Kind::Libvirt);
     let (least, why) = match vm {
@@ -148,6 +151,10 @@ fn sampling(sampling: &Sampling, wrong: &mut Wrong<'_>) {
     }
     let why = "no instance is ready at once, and none is worth waiting for for more than a day";
     wrong(at!["sampling", "timeout"], between(sampling.timeout, TIMEOUT_LEAST, TIMEOUT_MOST, why));
+    if sampling.cache == Some(PageCache::Warm) && sampling.warmup == 0 {
+        let text = "nothing warms the page cache without a warm-up round: write warmup = 1 or more, or leave this out";
+        wrong(at!["sampling", "cache"], fail(text));
+    }
 }
 
 fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
@@ -169,10 +176,44 @@ fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
             );
             wrong(at!["target", index, "name"], Err(text));
         }
-        let libvirt_only = [("boot", target.boot.is_some()), ("accel", target.accel.is_some())];
-        for (key, _) in libvirt_only.iter().filter(|(_, given)| *given && target.kind != Kind::Libvirt) {
-            wrong(at!["target", index, *key], fail("this is for kind = \"libvirt\" only: leave it out here"));
+    }
+}
+
+/// Each option belongs to one kind, and is of safe characters: it goes into XML or a request to an engine.
+fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong<'_>) {
+    let options = [
+        ("boot", Kind::Libvirt, target.boot.is_some()),
+        ("accel", Kind::Libvirt, target.accel.is_some()),
+        ("cpu_model", Kind::Libvirt, target.cpu_model.is_some()),
+        ("hugepages", Kind::Libvirt, target.hugepages.is_some()),
+        ("disk_cache", Kind::Libvirt, target.disk_cache.is_some()),
+        ("network", Kind::Docker, target.network.is_some()),
+        ("log_driver", Kind::Docker, target.log_driver.is_some()),
+        ("runtime", Kind::Docker, target.runtime.is_some()),
+    ];
+    for (key, kind, _) in options.iter().filter(|(_, kind, given)| *given && *kind != target.kind) {
+        let text = format!("this is for kind = \"{kind}\" only: leave it out here");
+        wrong(at!["target", index, *key], Err(text));
+    }
+    if let Some(model) = &target.cpu_model {
+        wrong(at!["target", index, "cpu_model"], cpu_model(model));
+        if model == "host-passthrough" && target.accel == Some(Accel::Tcg) {
+            let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all that it can, or accel = \"kvm\"";
+            wrong(at!["target", index, "cpu_model"], fail(text));
         }
+    }
+    if let Some(network) = &target.network {
+        wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
+        if network == "none" && workload.network {
+            let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of Docker's, or leave one of the two out";
+            wrong(at!["target", index, "network"], fail(text));
+        }
+    }
+    if let Some(driver) = &target.log_driver {
+        wrong(at!["target", index, "log_driver"], engine_name(driver, "._-/:", "a log driver", "json-file"));
+    }
+    if let Some(runtime) = &target.runtime {
+        wrong(at!["target", index, "runtime"], engine_name(runtime, "._-", "a runtime", "runc"));
     }
 }
 

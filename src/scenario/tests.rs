@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod knobs;
+
 /// The least that a scenario needs.
 const LEAST: &str = r#"name = "x"
 [workload]
@@ -16,6 +18,10 @@ fn parse(text: &str) -> Result<Scenario, String> {
 /// What is wrong with [`LEAST`] when it goes on like this, from line 5 on.
 fn wrong(more: &str) -> String {
     parse(&format!("{LEAST}{more}")).unwrap_err()
+}
+
+fn wrong_or_none(more: &str) -> Option<String> {
+    parse(&format!("{LEAST}{more}")).err()
 }
 
 /// What is wrong with a scenario of this `[workload]`.
@@ -48,7 +54,10 @@ fn an_image_without_a_source_is_of_the_default_suite() {
 fn what_is_resolved_reads_back_as_the_same() {
     for (name, text) in SHIPPED {
         let scenario = Scenario::parse(text, name).unwrap();
-        assert_eq!(serde_json::from_value::<Scenario>(scenario.to_json()).unwrap(), scenario);
+        let mut read = serde_json::from_value::<Scenario>(scenario.to_json()).unwrap();
+        assert_eq!(read.sampling.cache, scenario.sampling.page_cache());
+        read.sampling.cache = scenario.sampling.cache;
+        assert_eq!(read, scenario);
     }
 }
 
@@ -93,11 +102,11 @@ fn what_is_no_toml_is_said_with_its_place() {
 fn unknown_keys_get_the_known_ones_and_the_nearest() {
     assert_eq!(
         wrong("[sampling]\nsample = 5"),
-        "x.toml:6:1: sampling.sample: there is no such key here (did you mean samples?): known are samples, warmup, settle, idle, timeout"
+        "x.toml:6:1: sampling.sample: there is no such key here (did you mean samples?): known are samples, warmup, settle, idle, timeout, cache"
     );
     assert_eq!(
         wrong("[[target]]\nkind = 'docker'\n[[target]]\nkind = 'libvirt'\nacel = 'kvm'"),
-        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, boot, accel"
+        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, boot, accel, cpu_model, hugepages, disk_cache, network, log_driver, runtime"
     );
 }
 
@@ -130,7 +139,23 @@ fn values_of_another_type_get_the_mend() {
         ),
         (
             "[resources]\ncpus = 1.5",
-            "x.toml:6:8: resources.cpus: 1.5 is a float: write a whole number from 1 to 1024",
+            r#"x.toml:6:8: resources.cpus: 1.5 is a float: write a whole number from 1 to 1024, or CPUs of the host as a string, as in "2-3" or "0,2""#,
+        ),
+        (
+            "[resources]\ncpus = -1",
+            r#"x.toml:6:8: resources.cpus: -1 is out of range: write a whole number from 1 to 1024, or CPUs of the host as a string, as in "2-3" or "0,2""#,
+        ),
+        (
+            "[sampling]\ncache = 'hot'",
+            r#"x.toml:6:9: sampling.cache: 'hot' is not known here: write "cold" or "warm""#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\ndisk_cache = 'some'",
+            r#"x.toml:7:14: target[0].disk_cache: 'some' is not known here: write one of "none", "writeback", "writethrough", "directsync", "unsafe""#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\nhugepages = '2M'",
+            "x.toml:7:13: target[0].hugepages: '2M' is a string: write true or false",
         ),
         (
             "[sampling]\nsamples = -1",
@@ -371,6 +396,50 @@ fn targets_have_names_of_their_own_and_options_of_their_kind() {
         (
             "[[target]]\nkind = 'native'\nboot = 'direct'",
             r#"7:8: target[0].boot: this is for kind = "libvirt" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'docker'\ncpu_model = 'max'",
+            r#"7:13: target[0].cpu_model: this is for kind = "libvirt" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'native'\nhugepages = false",
+            r#"7:13: target[0].hugepages: this is for kind = "libvirt" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'docker'\ndisk_cache = 'none'",
+            r#"7:14: target[0].disk_cache: this is for kind = "libvirt" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\nnetwork = 'bridge'",
+            r#"7:11: target[0].network: this is for kind = "docker" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'native'\nlog_driver = 'local'",
+            r#"7:14: target[0].log_driver: this is for kind = "docker" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\nruntime = 'runc'",
+            r#"7:11: target[0].runtime: this is for kind = "docker" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\ncpu_model = \"x'/>\"",
+            r#"7:13: target[0].cpu_model: "x'/>" is not a CPU model: write "host-passthrough", "host-model", or letters, digits, '.', '_' and '-' as in "qemu64" or "Skylake-Server""#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\ncpu_model = 'host-passthrough'\naccel = 'tcg'",
+            r#"7:13: target[0].cpu_model: emulation (accel = "tcg") has no host CPU to pass through: write "max" for all that it can, or accel = "kvm""#,
+        ),
+        (
+            "[[target]]\nkind = 'docker'\nnetwork = 'container:x'",
+            r#"7:11: target[0].network: "container:x" is not a network: write letters, digits, '.', '_', '-', with a letter or digit first, as in "bridge""#,
+        ),
+        (
+            "[[target]]\nkind = 'docker'\nruntime = '/bin/sh'",
+            r#"7:11: target[0].runtime: "/bin/sh" is not a runtime: write letters, digits, '.', '_', '-', with a letter or digit first, as in "runc""#,
+        ),
+        (
+            "[[target]]\nkind = 'docker'\nlog_driver = ''",
+            r#"7:14: target[0].log_driver: "" is not a log driver: write letters, digits, '.', '_', '-', '/', ':', with a letter or digit first, as in "json-file""#,
         ),
     ] {
         assert_eq!(wrong(more), format!("x.toml:{message}"));

@@ -85,6 +85,30 @@ pub(super) fn registry(text: &str) -> Result<(), String> {
     })
 }
 
+/// As QEMU names its CPU models.
+pub(super) fn cpu_model(text: &str) -> Result<(), String> {
+    let good = text.len() <= 64 && starts_alphanumeric(text) && only(text, "._-", true);
+    ensure(good, || {
+        format!(
+            "{} is not a CPU model: write \"host-passthrough\", \"host-model\", or letters, digits, '.', '_' and '-' \
+             as in \"qemu64\" or \"Skylake-Server\"",
+            quoted(text)
+        )
+    })
+}
+
+/// The name of something that an engine has; `others` may be in it beside letters and digits.
+pub(super) fn engine_name(text: &str, others: &str, what: &str, example: &str) -> Result<(), String> {
+    let good = text.len() <= 128 && starts_alphanumeric(text) && only(text, others, true);
+    ensure(good, || {
+        let others = others.chars().map(|c| format!("'{c}'")).collect::<Vec<_>>().join(", ");
+        format!(
+            "{} is not {what}: write letters, digits, {others}, with a letter or digit first, as in \"{example}\"",
+            quoted(text)
+        )
+    })
+}
+
 pub(super) fn file_on_host(text: &str) -> Result<(), String> {
     let good =
         !text.is_empty() && text.len() <= PATH_MOST && !text.starts_with('-') && !text.chars().any(is_active);

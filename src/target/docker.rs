@@ -22,6 +22,10 @@ use crate::{
     scenario::{self, Resources},
 };
 
+mod options;
+
+pub use options::check;
+
 /// Marks a container as ours; its value is the run's id.
 pub const LABEL: &str = "bootrace.run";
 
@@ -77,7 +81,7 @@ pub struct Docker {
     client: Client,
     image: String,
     resources: Resources,
-    network: bool,
+    options: options::Resolved,
     cpus: Cpus,
     versions: Versions,
 }
@@ -91,10 +95,10 @@ struct Versions {
 }
 
 impl Docker {
-    /// `image` is a reference that the Engine has; `network`: bridge in place of none.
+    /// `image` is a reference that the Engine has; `network`: bridge in place of none, unless the target names one.
     ///
     /// # Errors
-    /// When the Engine does not answer.
+    /// When the Engine does not answer, or lacks what the target's options name.
     pub async fn connect(
         spec: &scenario::Target,
         resources: &Resources,
@@ -113,15 +117,16 @@ impl Docker {
             docker: version.version.clone(),
             containerd: component("containerd"),
             runc: component("runc"),
-            storage: info.driver,
+            storage: info.driver.clone(),
         };
+        let options = options::resolve(&client, &info, spec, network).await?;
         Ok(Docker {
             name: spec.name.clone(),
             client,
             image,
             resources: resources.clone(),
-            network,
-            cpus: Cpus::choose(resources.cpus)?,
+            options,
+            cpus: Cpus::choose(&resources.cpus)?,
             versions,
         })
     }
@@ -137,8 +142,9 @@ impl Target for Docker {
             accelerator_reason: None,
             options: serde_json::json!({
                 "cpus": self.cpus.list(),
-                "network": if self.network { "bridge" } else { "none" },
-                "log_driver": "none",
+                "network": self.options.network,
+                "log_driver": self.options.log_driver,
+                "runtime": self.options.runtime,
                 "storage_driver": self.versions.storage,
             }),
         }
@@ -184,14 +190,19 @@ impl Docker {
             labels: Some(HashMap::from([(LABEL.into(), run.into())])),
             host_config: Some(HostConfig {
                 binds: Some(vec![format!("{}:{SOCKET_PATH}:ro", socket.display())]),
-                network_mode: Some(if self.network { "bridge" } else { "none" }.into()),
+                network_mode: Some(self.options.network.clone()),
                 memory: Some(memory),
                 // The limit is on memory, swap doesn't widen it.
                 memory_swap: Some(memory),
                 cpuset_cpus: Some(self.cpus.list()),
                 // The agent is PID 1, whatever the Engine's default is.
                 init: Some(false),
-                log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+                log_config: Some(HostConfigLogConfig {
+                    typ: Some(self.options.log_driver.clone()),
+                    config: None,
+                }),
+                // None: the Engine's default.
+                runtime: self.options.runtime.clone(),
                 // The agent ends when its stream does, so a killed harness leaves no container.
                 auto_remove: Some(true),
                 ..HostConfig::default()

@@ -12,10 +12,14 @@ use crate::{
     image::VmFiles,
     probe::{Scope, kvm, process},
     sample::{self, Accelerator},
-    scenario::{self, Accel, Resources},
+    scenario::{self, Accel, DiskCache, Resources},
 };
 
+pub mod knobs;
 pub mod xml;
+
+use knobs::Knobs;
+pub use knobs::check;
 
 /// Name of an instance's disk in its directory.
 pub const DISK: &str = "disk.qcow2";
@@ -86,6 +90,7 @@ pub struct Libvirt {
     network: bool,
     accelerator: Accelerator,
     reason: String,
+    knobs: Knobs,
     cpus: Cpus,
     versions: (Option<String>, Option<String>),
 }
@@ -94,7 +99,8 @@ impl Libvirt {
     /// `network`: QEMU's user network in place of none.
     ///
     /// # Errors
-    /// When libvirt does not answer, or `accel = "kvm"` is asked for where KVM can't be used.
+    /// When libvirt does not answer, `accel = "kvm"` is asked for where KVM can't be used, or the host can't do what
+    /// the target's options ask for.
     pub async fn connect(
         spec: &scenario::Target,
         resources: &Resources,
@@ -103,6 +109,7 @@ impl Libvirt {
     ) -> Result<Self, Error> {
         let connection = connect().await?;
         let (accelerator, reason) = accelerate(spec.accel.unwrap_or_default()).await?;
+        let knobs = Knobs::resolve(&connection, spec, resources, (accelerator, &reason)).await?;
         let asked = connection.clone();
         let versions = blocking("asking libvirt for its version".into(), move || {
             Ok((asked.lib_version().ok().map(version), asked.hyp_version().ok().map(version)))
@@ -116,7 +123,8 @@ impl Libvirt {
             network,
             accelerator,
             reason,
-            cpus: Cpus::choose(resources.cpus)?,
+            knobs,
+            cpus: Cpus::choose(&resources.cpus)?,
             versions,
         })
     }
@@ -155,7 +163,9 @@ impl Target for Libvirt {
                 "boot": "direct",
                 "uri": uri(),
                 "machine": xml::MACHINE,
-                "cpu_model": xml::cpu_model(self.accelerator),
+                "cpu_model": self.knobs.shown_cpu_model(),
+                "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
+                "disk_cache": self.knobs.disk_cache.map_or("default", DiskCache::name),
                 "network": if self.network { "user" } else { "none" },
                 "kernel_command_line": xml::kernel_command_line(self.network),
             }),
@@ -195,8 +205,9 @@ impl Libvirt {
             name: &ticket.instance,
             run: &ticket.run,
             accelerator: self.accelerator,
-            resources: &self.resources,
-            cpus: &self.cpus.list(),
+            memory: self.resources.memory,
+            cpus: &self.cpus,
+            knobs: &self.knobs,
             network: self.network,
             kernel: &self.files.kernel,
             initramfs: &self.files.initramfs,

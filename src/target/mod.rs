@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use crate::{probe::Scope, sample};
+use crate::{probe::Scope, sample, scenario::CpuChoice};
 
 pub mod docker;
 pub mod fake;
@@ -79,28 +79,57 @@ pub trait Instance: Send {
     }
 }
 
-/// The CPUs that an instance is bound to, the same ones on every target: as many as the scenario says, the
-/// highest-numbered that this process may use (the lowest get most interrupts). A quota would not do: for
-/// shorter than its period it lets a program use every CPU of the host, and a VM has its number.
+/// The CPUs that an instance is bound to, the same ones on every target: those that the scenario lists, or as many
+/// as it says, the highest-numbered that this process may use (the lowest get most interrupts). A quota would not
+/// do: for shorter than its period it lets a program use every CPU of the host, and a VM has its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cpus(Vec<usize>);
 
 impl Cpus {
     /// # Errors
-    /// When this process may not use that many.
-    pub fn choose(count: u32) -> Result<Self, Error> {
-        let tried = format!("binding the workload to {count} CPUs (resources.cpus)");
-        let allowed = sched_getaffinity(None).map_err(|e| Error::new(&tried, e))?;
-        let mut allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
-        let Some(first) = allowed.len().checked_sub(count as usize) else {
-            return Err(Error::new(tried, format!("bootrace may use only {} here", allowed.len())));
+    /// When this process may not use that many, or not these.
+    pub fn choose(wanted: &CpuChoice) -> Result<Self, Error> {
+        let tried = match wanted {
+            CpuChoice::Count(count) => format!("binding the workload to {count} CPUs (resources.cpus)"),
+            CpuChoice::List(_) => {
+                format!("binding the workload to CPUs {wanted} of the host (resources.cpus)")
+            }
         };
-        Ok(Cpus(allowed.split_off(first)))
+        let allowed = sched_getaffinity(None).map_err(|e| Error::new(&tried, e))?;
+        let allowed = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu)).collect();
+        Self::choose_of(wanted, allowed).map_err(|why| Error::new(tried, why))
+    }
+
+    fn choose_of(wanted: &CpuChoice, mut allowed: Vec<usize>) -> Result<Self, String> {
+        match wanted {
+            CpuChoice::Count(count) => match allowed.len().checked_sub(*count as usize) {
+                Some(first) => Ok(Cpus(allowed.split_off(first))),
+                None => Err(format!("bootrace may use only {} here", allowed.len())),
+            },
+            CpuChoice::List(list) => {
+                let (usable, not): (Vec<usize>, Vec<usize>) =
+                    list.cpus().iter().partition(|cpu| allowed.contains(cpu));
+                if not.is_empty() {
+                    return Ok(Cpus(usable));
+                }
+                Err(format!(
+                    "CPU {} is not on this host, or not for bootrace: it may use {} here. Name some of these, or start \
+                     it where it may use the others (taskset, the container's cpuset)",
+                    joined(&not),
+                    joined(&allowed)
+                ))
+            }
+        }
     }
 
     /// As the kernel, Docker and libvirt write it.
     pub fn list(&self) -> String {
-        self.0.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        joined(&self.0)
+    }
+
+    /// As many vCPUs has a VM.
+    fn count(&self) -> usize {
+        self.0.len()
     }
 
     fn set(&self) -> CpuSet {
@@ -108,6 +137,10 @@ impl Cpus {
         self.0.iter().for_each(|&cpu| set.set(cpu));
         set
     }
+}
+
+fn joined(cpus: &[usize]) -> String {
+    cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
 /// An engine would not do what it was asked.
@@ -125,5 +158,30 @@ pub struct Error {
 impl Error {
     pub fn new(tried: impl Into<String>, why: impl ToString) -> Self {
         Error { tried: tried.into(), why: why.to_string(), absent: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(wanted: &CpuChoice) -> Result<String, String> {
+        Cpus::choose_of(wanted, vec![0, 1, 4, 5]).map(|cpus| cpus.list())
+    }
+
+    #[test]
+    fn a_count_takes_the_highest_numbered_that_are_allowed() {
+        assert_eq!(choose(&CpuChoice::Count(3)).unwrap(), "1,4,5");
+        assert_eq!(choose(&CpuChoice::Count(5)).unwrap_err(), "bootrace may use only 4 here");
+    }
+
+    #[test]
+    fn a_list_takes_exactly_its_cpus_and_names_those_that_are_not_to_be_had() {
+        let choose = |list: &str| choose(&CpuChoice::List(list.parse().unwrap()));
+        assert_eq!(choose("4,0-1").unwrap(), "0,1,4");
+        let refused = choose("1-3").unwrap_err();
+        assert!(
+            refused.starts_with("CPU 2,3 is not on this host, or not for bootrace: it may use 0,1,4,5 here")
+        );
     }
 }

@@ -73,14 +73,14 @@ impl Native {
     /// too; its network always is.
     ///
     /// # Errors
-    /// When there are fewer CPUs than the scenario wants.
+    /// When the CPUs that the scenario wants are not to be had.
     pub fn new(
         spec: &scenario::Target,
         resources: &Resources,
         network: bool,
         tree: PathBuf,
     ) -> Result<Self, Error> {
-        let cpus = Cpus::choose(resources.cpus)?;
+        let cpus = Cpus::choose(&resources.cpus)?;
         Ok(Native { name: spec.name.clone(), tree, resources: resources.clone(), cpus, network })
     }
 }

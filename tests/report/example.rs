@@ -234,6 +234,7 @@ fn run(planned: u32) -> Run {
         interrupted: false,
         wall_ns: Some(163_000_000_000),
         measuring_ns: Some(151_000_000_000),
+        cache_drop_ns: None,
         warnings: vec![format!("swap is on {HOSTILE}")],
     }
 }

@@ -96,6 +96,53 @@ fn the_summary_of_a_run_with_all_that_can_go_wrong() {
 }
 
 #[test]
+fn how_warm_the_page_cache_was_is_on_every_chart_and_wherever_figures_are() {
+    let warm = ("page cache warm", "Page cache: warm, by the warm-up rounds.");
+    let cold = ("page cache cold", "Page cache: cold, dropped before each sample.");
+    let as_found = ("page cache as found", "Page cache: as found, neither warmed nor dropped.");
+    let without_warmup = || {
+        let mut results = example::clean();
+        results.samples.retain(|s| !s.warmup);
+        results
+    };
+    let with = |cache: &str| {
+        let mut results = example::clean();
+        results.run.scenario["sampling"]["cache"] = cache.into();
+        results
+    };
+    for (results, (words, sentence)) in [
+        (with("warm"), warm),
+        (with("cold"), cold),
+        // From before the scenario said so.
+        (example::clean(), warm),
+        (without_warmup(), as_found),
+    ] {
+        let dir = written("cache", &results);
+        for chart in CHARTS {
+            let svg = read(dir.join(format!("charts/{chart}.svg")));
+            // Drawn, and in the description.
+            assert_eq!(svg.matches(sentence).count(), 2, "{chart}: {sentence}");
+        }
+        let page = read(dir.join("index.html"));
+        // Each chart at two widths, and the section on method.
+        assert_eq!(page.matches(sentence).count(), CHARTS.len() * 2 * 2 + 1, "{sentence}");
+        assert!(page.contains(words) && read(dir.join("summary.md")).contains(sentence), "{sentence}");
+        let table = report::table_within(&results, &bootrace::analysis::analyse(&results), false, 100);
+        assert!(table.lines().next().unwrap().contains(words), "{table}");
+    }
+}
+
+#[test]
+fn what_dropping_the_page_cache_took_is_told_beside_what_was_measured() {
+    let mut results = example::clean();
+    results.run.scenario["sampling"]["cache"] = "cold".into();
+    results.run.cache_drop_ns = Some(8_150_000_000);
+    let dir = written("cold", &results);
+    assert_eq!(complaints(&serde_json::to_value(&results).unwrap()), [] as [String; 0]);
+    assert!(read(dir.join("index.html")).contains(", and 5 % dropping the page cache."));
+}
+
+#[test]
 fn hostile_text_is_inert_in_every_file() {
     let mut results = example::results();
     // In every place that a stranger can write to.

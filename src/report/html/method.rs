@@ -76,13 +76,18 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                     (sampling("timeout")) " counts as timed out." }
                 @if tcp { li { "Ready means that its port accepts a connection. A listening socket gives no event, so the agent tries again and "
                     "again: resolution 1 ms or twenty times what a try costs, whichever is more." } }
+                li { (cache(results)) }
                 @if let Some(cpus) = bound(results) { li { "Bound to CPU " (cpus) " of the host: the bare process, the container and the VM's vCPUs, all "
                     "to the same ones. The engine's processes (shim, QEMU's I/O threads, daemons) are not bound." } }
                 li { "Failed instances are counted and kept, never tried again. Warm-up rounds are kept and left out of the figures." }
                 @if let (Some(wall), Some(measuring)) = (results.run.wall_ns, results.run.measuring_ns) {
                     li { "The run took " (text::value(Unit::Time, wall as f64)) ", of which "
                         (format!("{:.0} %", measuring as f64 / wall.max(1) as f64 * 100.0))
-                        " was start-up, settling, idle window, work and teardown of samples." }
+                        " was start-up, settling, idle window, work and teardown of samples"
+                        @if let Some(dropping) = results.run.cache_drop_ns {
+                            ", and " (format!("{:.0} %", dropping as f64 / wall.max(1) as f64 * 100.0)) " dropping the page cache"
+                        }
+                        "." }
                 }
             }
             h3 { "How sure it is" }
@@ -105,6 +110,21 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
             dl.meanings { @for (word, meaning) in MEANINGS { div { dt { (word) } dd { (meaning) } } } }
         }
     }
+}
+
+fn cache(results: &Results) -> String {
+    let cache = text::PageCache::of(results);
+    let more = match cache {
+        text::PageCache::Cold => {
+            "Written back and dropped (drop_caches) before anything of the sample was prepared, so outside of all figures. What \
+             running programs have mapped stays, such as the engines' own code; so does what a hypervisor below this host caches."
+        }
+        text::PageCache::Warm => "A first start from a cold disk is slower, and in no figure.",
+        text::PageCache::AsFound => {
+            "The first samples may have read from the disk what later ones found in memory."
+        }
+    };
+    format!("{} {more}", cache.sentence())
 }
 
 /// The CPUs that the targets' options name, as in "0-1"; targets that differ are all told.

@@ -5,7 +5,8 @@ use std::path::Path;
 use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 use quick_xml::escape::escape;
 
-use crate::{sample::Accelerator, scenario::Resources};
+use super::knobs::Knobs;
+use crate::{sample::Accelerator, scenario::Bytes, target::Cpus};
 
 /// Namespace of the metadata that marks a domain as ours.
 pub const METADATA_URI: &str = "https://bootrace.invalid/domain/1";
@@ -54,13 +55,19 @@ pub fn cpu_model(accelerator: Accelerator) -> &'static str {
     }
 }
 
+/// libvirt's word for it.
+pub fn domain_type(accelerator: Accelerator) -> &'static str {
+    if accelerator == Accelerator::Kvm { "kvm" } else { "qemu" }
+}
+
 pub struct Machine<'a> {
     pub name: &'a str,
     pub run: &'a str,
     pub accelerator: Accelerator,
-    pub resources: &'a Resources,
-    /// The host's CPUs that vCPUs are bound to, as a list.
-    pub cpus: &'a str,
+    pub memory: Bytes,
+    /// The host's CPUs that vCPUs are bound to; there are as many vCPUs.
+    pub cpus: &'a Cpus,
+    pub knobs: &'a Knobs,
     pub network: bool,
     pub kernel: &'a Path,
     pub initramfs: &'a Path,
@@ -71,26 +78,15 @@ pub struct Machine<'a> {
 impl Machine<'_> {
     pub fn to_xml(&self) -> String {
         let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
-        let pin = |vcpu| format!("<vcpupin vcpu='{vcpu}' cpuset='{}'/>", self.cpus);
-        let pins: String = (0..self.resources.cpus).map(pin).collect();
+        let pin = |vcpu| format!("<vcpupin vcpu='{vcpu}' cpuset='{}'/>", self.cpus.list());
+        let pins: String = (0..self.cpus.count()).map(pin).collect();
         // On other architectures ACPI needs a UEFI firmware.
         let acpi = if cfg!(target_arch = "x86_64") { "<acpi/>" } else { "" };
-        let kind = if self.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
-        let random = match RANDOM_FEATURE {
-            "" => String::new(),
-            feature => format!("<feature policy='require' name='{feature}'/>"),
-        };
-        let cpu = match cpu_model(self.accelerator) {
-            "host-passthrough" => "<cpu mode='host-passthrough' migratable='off'/>".to_owned(),
-            model => format!(
-                "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>{model}</model>{random}</cpu>"
-            ),
-        };
         format!(
             "<domain type='{kind}'>
   <name>{name}</name>
   <metadata><bootrace:run xmlns:bootrace='{METADATA_URI}'>{run}</bootrace:run></metadata>
-  <memory unit='b'>{memory}</memory>
+  <memory unit='b'>{memory}</memory>{memory_backing}
   <vcpu>{count}</vcpu>
   <cputune>{pins}</cputune>
   <os>
@@ -108,7 +104,7 @@ impl Machine<'_> {
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
     <disk type='file' device='disk'>
-      <driver name='qemu' type='qcow2'/>
+      <driver name='qemu' type='qcow2'{disk_cache}/>
       <source file='{disk}'/>
       <target dev='vda' bus='virtio'/>
     </disk>
@@ -121,8 +117,12 @@ impl Machine<'_> {
 ",
             name = escape(self.name),
             run = escape(self.run),
-            memory = self.resources.memory.0,
-            count = self.resources.cpus,
+            kind = domain_type(self.accelerator),
+            memory = self.memory.0,
+            memory_backing = self.knobs.memory_backing(),
+            count = self.cpus.count(),
+            cpu = self.knobs.cpu(),
+            disk_cache = self.knobs.disk_cache(),
             arch = std::env::consts::ARCH,
             kernel = path(self.kernel),
             initramfs = path(self.initramfs),
@@ -140,15 +140,20 @@ mod tests {
     use quick_xml::events::Event;
 
     use super::*;
-    use crate::scenario::Bytes;
+    use crate::scenario::DiskCache;
 
     fn machine(text: &str, network: bool) -> String {
+        machine_with(text, network, &Knobs::default_for(Accelerator::Tcg))
+    }
+
+    fn machine_with(text: &str, network: bool, knobs: &Knobs) -> String {
         Machine {
             name: text,
             run: text,
             accelerator: Accelerator::Tcg,
-            resources: &Resources { cpus: 2, memory: Bytes(256 << 20) },
-            cpus: "0,1",
+            memory: Bytes(256 << 20),
+            cpus: &Cpus(vec![2, 3]),
+            knobs,
             network,
             kernel: Path::new(text),
             initramfs: Path::new(text),
@@ -164,6 +169,43 @@ mod tests {
             let xml = machine("plain", network);
             assert_eq!(xml.matches("<interface type='user'>").count(), count);
             assert_eq!(xml.matches(" BOOTRACE_NETWORK=user</cmdline>").count(), count);
+        }
+    }
+
+    #[test]
+    fn there_are_as_many_vcpus_as_cpus_and_each_is_bound_to_them() {
+        let xml = machine("plain", false);
+        assert!(xml.contains("<vcpu>2</vcpu>"));
+        assert_eq!(xml.matches(" cpuset='2,3'/>").count(), 2);
+    }
+
+    #[test]
+    fn each_knob_is_in_the_domain_and_without_them_nothing_is() {
+        let plain = machine("plain", false);
+        assert!(!plain.contains("memoryBacking") && !plain.contains("cache="), "{plain}");
+        let with = |cpu_model: &str| {
+            let knobs = Knobs {
+                cpu_model: cpu_model.into(),
+                hugepages: Some(Bytes(2 << 20)),
+                disk_cache: Some(DiskCache::Directsync),
+                ..Knobs::default_for(Accelerator::Tcg)
+            };
+            machine_with("plain", false, &knobs)
+        };
+        for (model, cpu) in [
+            ("host-passthrough", "<cpu mode='host-passthrough' migratable='off'/>"),
+            ("host-model", "<cpu mode='host-model'/>"),
+            ("max", "<cpu mode='maximum'/>"),
+            ("Skylake-Server", "<model fallback='forbid'>Skylake-Server</model>"),
+            ("a'/><x>", "<model fallback='forbid'>a&apos;/&gt;&lt;x&gt;</model>"),
+        ] {
+            let xml = with(model);
+            assert!(xml.contains(cpu), "{xml}");
+            assert!(
+                xml.contains("<hugepages><page size='2097152' unit='b'/>")
+                    && xml.contains(" cache='directsync'/>"),
+                "{xml}"
+            );
         }
     }
 

@@ -1,0 +1,97 @@
+//! The rules of what may be chosen of CPUs, page cache and engines.
+
+use super::*;
+
+#[test]
+fn cpus_are_a_number_of_them_or_a_list_as_the_kernel_writes_it() {
+    let cpus = |value: &str| parse(&format!("{LEAST}[resources]\ncpus = {value}")).map(|s| s.resources.cpus);
+    for (value, count, listed) in [
+        ("3", 3, None),
+        ("'2-3'", 2, Some(vec![2, 3])),
+        ("'7,0-2'", 4, Some(vec![0, 1, 2, 7])),
+        ("'5'", 1, Some(vec![5])),
+    ] {
+        let cpus = cpus(value).unwrap();
+        assert_eq!(cpus.count(), count, "{value}");
+        // As it was written, also in the results.
+        assert_eq!(cpus.to_string(), value.trim_matches('\''));
+        assert_eq!(serde_json::to_string(&cpus).unwrap().replace('"', "'"), value);
+        match (cpus, listed) {
+            (CpuChoice::Count(_), None) => {}
+            (CpuChoice::List(list), Some(listed)) => assert!(list.cpus().iter().eq(&listed)),
+            other => panic!("{other:?}"),
+        }
+    }
+    for (list, why) in [
+        ("", r#""" is no number from 0 to 1023"#),
+        ("2-", r#""" is no number from 0 to 1023"#),
+        ("2, 3", r#"" 3" is no number from 0 to 1023"#),
+        ("+1", r#""+1" is no number from 0 to 1023"#),
+        ("0-7:2/4", r#""7:2/4" is no number from 0 to 1023"#),
+        ("1024", r#""1024" is no number from 0 to 1023"#),
+        ("0-99999999999", r#""99999999999" is no number from 0 to 1023"#),
+        ("3-2", r#""3-2" runs backwards"#),
+        ("0-2,1", "CPU 1 is in it twice"),
+    ] {
+        let message = format!(
+            "x.toml:6:8: resources.cpus: {list:?} is not a list of CPUs: {why}; write CPUs of the host as the kernel \
+             does, as in \"2-3\" or \"0,2\""
+        );
+        assert_eq!(cpus(&format!("'{list}'")).unwrap_err(), message);
+    }
+}
+
+#[test]
+fn the_page_cache_is_warm_where_something_warms_it_unless_it_is_to_be_cold() {
+    let sampling = |lines: &str| parse(&format!("{LEAST}[sampling]\n{lines}")).unwrap();
+    for (lines, cache) in [
+        ("", Some(PageCache::Warm)),
+        ("warmup = 0", None),
+        ("cache = 'warm'", Some(PageCache::Warm)),
+        ("cache = 'cold'", Some(PageCache::Cold)),
+        ("cache = 'cold'\nwarmup = 0", Some(PageCache::Cold)),
+    ] {
+        let scenario = sampling(lines);
+        assert_eq!(scenario.sampling.page_cache(), cache, "{lines}");
+        let resolved = &scenario.to_json()["sampling"]["cache"];
+        assert_eq!(resolved, &cache.map_or(serde_json::Value::Null, |c| serde_json::to_value(c).unwrap()));
+    }
+    let never = "nothing warms the page cache without a warm-up round";
+    assert_eq!(
+        wrong("[sampling]\nwarmup = 0\ncache = 'warm'"),
+        format!("x.toml:7:9: sampling.cache: {never}: write warmup = 1 or more, or leave this out")
+    );
+    assert!(sampling("").set_warmup(0).is_ok(), "nobody asked for a warm cache");
+    let error = sampling("cache = 'warm'").set_warmup(0).unwrap_err().to_string();
+    assert!(error.contains(never), "{error}");
+}
+
+#[test]
+fn two_targets_of_a_kind_differ_by_name_and_keep_their_options() {
+    let scenario = parse(&format!(
+        "{LEAST}[[target]]\nkind = 'docker'\nnetwork = 'host'\nruntime = 'runc'\n\
+         [[target]]\nkind = 'docker'\nname = 'logged'\nlog_driver = 'json-file'\n\
+         [[target]]\nkind = 'libvirt'\ncpu_model = 'Skylake-Server'\nhugepages = true\ndisk_cache = 'none'\n"
+    ));
+    let scenario = scenario.unwrap();
+    assert_eq!(scenario.target_names(), "docker, logged, libvirt");
+    let [docker, logged, libvirt] = scenario.targets.as_slice() else { panic!("{:?}", scenario.targets) };
+    assert_eq!((docker.network.as_deref(), docker.runtime.as_deref()), (Some("host"), Some("runc")));
+    assert_eq!((logged.network.as_deref(), logged.log_driver.as_deref()), (None, Some("json-file")));
+    assert_eq!(libvirt.cpu_model.as_deref(), Some("Skylake-Server"));
+    assert_eq!((libvirt.hugepages, libvirt.disk_cache), (Some(true), Some(DiskCache::None)));
+}
+
+#[test]
+fn a_container_without_a_network_contradicts_a_workload_that_needs_one() {
+    let with = |network: &str| {
+        wrong_or_none(&format!("network = true\n[[target]]\nkind = 'docker'\nnetwork = '{network}'"))
+    };
+    assert_eq!(
+        with("none").unwrap(),
+        r#"x.toml:8:11: target[0].network: this contradicts workload.network = true: write "bridge", "host" or a network of Docker's, or leave one of the two out"#
+    );
+    for network in ["bridge", "host", "mine"] {
+        assert_eq!(with(network), None, "{network}");
+    }
+}

@@ -1,0 +1,102 @@
+//! A container's network, log driver and runtime: as the scenario names them, if the Engine has them.
+
+use bollard::{Docker as Client, models::SystemInfo};
+
+use super::{connect, explain};
+use crate::{scenario, target::Error};
+
+/// What a target's options come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Resolved {
+    pub network: String,
+    /// Any but `none` adds its work to start-up; `json-file` and `local` go with the container, the others keep
+    /// what they were given.
+    pub log_driver: String,
+    /// The Engine's default where the scenario names none; unknown where the Engine doesn't say that.
+    pub runtime: Option<String>,
+}
+
+/// Whether the Engine has what the target's options name, before anything is made for it.
+///
+/// # Errors
+/// When it doesn't answer or hasn't, with what it has.
+pub async fn check(spec: &scenario::Target) -> Result<(), Error> {
+    let client = connect().await?;
+    let info = client.info().await.map_err(|e| Error::new("asking Docker what it has", explain(&e)))?;
+    resolve(&client, &info, spec, false).await.map(drop)
+}
+
+/// `network`: whether the workload needs one.
+pub(super) async fn resolve(
+    client: &Client,
+    info: &SystemInfo,
+    spec: &scenario::Target,
+    network: bool,
+) -> Result<Resolved, Error> {
+    if let Some(name) = &spec.network {
+        let failed = |e| Error::new("asking Docker for its networks", explain(&e));
+        let networks = client.list_networks(None).await.map_err(failed)?;
+        let known = networks.into_iter().filter_map(|network| network.name).collect();
+        has(name, known, &format!("docker network create {name} makes one")).map_err(|why| {
+            Error::new(format!("using Docker's network {name} for target {}", spec.name), why)
+        })?;
+    }
+    if let Some(name) = spec.log_driver.as_deref().filter(|name| *name != "none") {
+        let known = info.plugins.as_ref().and_then(|plugins| plugins.log.clone()).unwrap_or_default();
+        has(name, known.into_iter().chain(["none".into()]).collect(), "docker plugin install adds others")
+            .map_err(|why| {
+                Error::new(format!("using Docker's log driver {name} for target {}", spec.name), why)
+            })?;
+    }
+    if let Some(name) = &spec.runtime {
+        let known = info.runtimes.iter().flatten().map(|(name, _)| name.clone()).collect();
+        let listed = has(name, known, "the Engine's configuration (daemon.json, \"runtimes\") names others");
+        if !(takes_any_shim(client) && name.starts_with("io.containerd.")) {
+            listed.map_err(|why| {
+                Error::new(format!("using Docker's runtime {name} for target {}", spec.name), why)
+            })?;
+        }
+    }
+    let default_network = if network { "bridge" } else { "none" };
+    Ok(Resolved {
+        network: spec.network.clone().unwrap_or_else(|| default_network.into()),
+        log_driver: spec.log_driver.clone().unwrap_or_else(|| "none".into()),
+        runtime: spec.runtime.clone().or_else(|| info.default_runtime.clone()),
+    })
+}
+
+/// Since API 1.42 (Docker 23) the Engine takes every shim of containerd's by its name, listed or not.
+fn takes_any_shim(client: &Client) -> bool {
+    let version = client.client_version();
+    (version.major_version, version.minor_version) >= (1, 42)
+}
+
+fn has(name: &str, mut known: Vec<String>, mend: &str) -> Result<(), String> {
+    if known.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    known.sort_unstable();
+    // A host may have hundreds of networks.
+    let more = if known.len() > MOST_SHOWN { ", ..." } else { "" };
+    known.truncate(MOST_SHOWN);
+    Err(format!("the Engine has none of this name: it has {}{more}; {mend}", known.join(", ")))
+}
+
+const MOST_SHOWN: usize = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_engine_lacks_is_refused_with_what_it_has() {
+        let known = || vec!["runc".to_owned(), "crun".to_owned()];
+        assert_eq!(has("runc", known(), "mend"), Ok(()));
+        assert_eq!(
+            has("runsc", known(), "add it"),
+            Err("the Engine has none of this name: it has crun, runc; add it".into())
+        );
+        let many = (0..100).map(|n| format!("net{n}")).collect();
+        assert!(has("x", many, "add it").unwrap_err().ends_with("net35, ...; add it"));
+    }
+}
