@@ -19,6 +19,7 @@ use crate::{
     target::{Target, Ticket},
 };
 
+mod heard;
 mod lock;
 mod trial;
 
