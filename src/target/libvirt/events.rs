@@ -240,7 +240,7 @@ fn in_words(event: c_int, detail: c_int) -> Option<&'static str> {
             sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => "shut down",
             sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => "was destroyed",
             sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => "crashed",
-            sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => "stopped: QEMU failed",
+            sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => "stopped: QEMU died",
             _ => "stopped",
         },
         sys::VIR_DOMAIN_EVENT_SHUTDOWN => match detail {

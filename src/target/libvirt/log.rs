@@ -66,6 +66,8 @@ fn telling(log: &str) -> Vec<String> {
             && !line.ends_with('\\')
             && !line.contains("starting up libvirt version")
             && !line.contains("shutting down, reason=")
+            // By libvirtd, whose events say what for.
+            && !line.contains("terminating on signal 15")
     };
     let (warnings, errors): (Vec<_>, Vec<_>) =
         log.lines().filter(complains).partition(|line| line.contains("warning:"));

@@ -15,22 +15,22 @@ const SIGNS: [(&str, &str); 8] = [
     ),
     (
         "KVM internal error",
-        "this host's KVM can't run what the VM runs, Linux included: it emulates instructions and knows too few \
+        "This host's KVM can't run what the VM runs, Linux included: it emulates instructions and knows too few \
          of them. Use accel = \"auto\" or \"tcg\", or a host with hardware or nested virtualisation",
     ),
     (
         "failed to set MSR 0x10a",
-        "this host's KVM refuses a register (IA32_ARCH_CAPABILITIES) of the CPU model that the VM has: take \
+        "This host's KVM refuses a register (IA32_ARCH_CAPABILITIES) of the CPU model that the VM has: take \
          another, without arch-capabilities (host-passthrough and max have it), or accel = \"tcg\"",
     ),
     (
         "failed to set MSR",
-        "this host's KVM refuses a register that the VM's CPU model or clock needs: take another CPU model, \
+        "This host's KVM refuses a register that the VM's CPU model or clock needs: take another CPU model, \
          or accel = \"tcg\"",
     ),
     (
         "does not provide required features",
-        "this host's KVM lacks what the VM's CPU model needs: take another, such as host-passthrough, or \
+        "This host's KVM lacks what the VM's CPU model needs: take another, such as host-passthrough, or \
          accel = \"tcg\"",
     ),
 ];
