@@ -71,8 +71,11 @@ pub fn probe() -> Verdict {
     guest::probe()
 }
 
+mod access;
 #[cfg(target_arch = "x86_64")]
 mod cage;
+
+pub use access::closed_to_qemu;
 
 #[cfg(not(target_arch = "x86_64"))]
 mod guest {

@@ -10,7 +10,7 @@ use virt::connect::Connect;
 use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
     image::VmFiles,
-    probe::process,
+    probe::{kvm, process},
     sample::{self, Accelerator},
     scenario::{self, Resources},
 };
@@ -156,7 +156,10 @@ impl Target for Libvirt {
     }
 
     fn warnings(&self) -> Vec<String> {
-        self.warning.iter().map(|warning| format!("{} {warning}", self.name)).collect()
+        let accelerator = self.warning.iter().map(|warning| format!("{} {warning}", self.name));
+        // The session's QEMU runs as who connects.
+        let system = uri().contains(":///system");
+        accelerator.chain(kvm::closed_to_qemu().filter(|_| system)).collect()
     }
 
     fn versions(&self, host: &mut sample::Host) {

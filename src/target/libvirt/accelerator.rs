@@ -27,8 +27,8 @@ fn decide(asked: Accel, verdict: &kvm::Verdict) -> Result<(Accelerator, String, 
         (Accel::Kvm, _) => {
             let reason = format!("asked for by the scenario, in spite of the probe: {verdict}");
             let warning = format!(
-                "uses KVM only because the scenario asks for it (accel = \"kvm\"): {verdict}. Its VMs may die, \
-                 and their figures say nothing about KVM on hardware"
+                "uses KVM only because the scenario asks for it (accel = \"kvm\"): its VMs may die, and its figures \
+                 say nothing about KVM on hardware. {verdict}"
             );
             Ok((Accelerator::Kvm, reason, Some(warning)))
         }
