@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod cold;
+mod heard;
 mod lock;
 mod trial;
 

@@ -183,6 +183,9 @@ async fn each_failure_is_a_sample_with_its_reason_and_the_run_goes_on() {
             Outcome::TimedOut,
             "the workload has not printed a line that matches \"ready\" within 500ms",
         ),
+        (Part::Ended, Outcome::Failed, "the fake was ended"),
+        (Part::LastWords, Outcome::Failed, "the workload ended before it was ready: exit code 3"),
+        (Part::Vanishes, Outcome::Failed, "the fake was ended"),
         (Part::Noise, Outcome::Failed, "control stream: a frame of 4294967295 bytes"),
         (Part::WorkFails, Outcome::Failed, "the work command failed: exit code 1"),
     ];

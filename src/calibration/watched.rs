@@ -12,7 +12,7 @@ use super::Break;
 use crate::{
     probe::{Scope, process},
     sample,
-    target::{Error, Instance, Target, Ticket},
+    target::{Ended, Error, Instance, Target, Ticket},
 };
 
 /// What was seen of one instance beside its sample.
@@ -50,6 +50,10 @@ impl Target for Watched {
 
     fn versions(&self, host: &mut sample::Host) {
         self.target.versions(host);
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.target.warnings()
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {
@@ -103,6 +107,10 @@ impl Instance for WatchedInstance {
             scope.engine.clear();
         }
         scope
+    }
+
+    fn ended(&mut self) -> Option<Ended> {
+        self.instance.ended()
     }
 
     async fn post_mortem(&mut self) -> Option<String> {

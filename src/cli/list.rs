@@ -131,7 +131,8 @@ async fn libvirt() -> Result<String, String> {
         kvm::Verdict::Hardware { .. } => "KVM",
         _ => "TCG (emulated)",
     };
-    Ok(format!("{}; accelerator {accelerator}: {verdict}", versions?))
+    let closed = kvm::closed_to_qemu().map(|why| format!(". {why}")).unwrap_or_default();
+    Ok(format!("{}; accelerator {accelerator}: {verdict}{closed}", versions?))
 }
 
 /// An engine that hangs must not hang the list.

@@ -151,6 +151,10 @@ async fn run_one(
         progress.say(&warning);
         results.run.warnings.push(warning);
     }
+    for warning in targets.iter().flat_map(|target| target.warnings()) {
+        progress.say(&warning);
+        results.run.warnings.push(warning);
+    }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances: cache.instances_dir() };
     let mut recorder = progress.record(&dir, &job);

@@ -13,14 +13,31 @@ const HARDWARE_RATE: f64 = 5e7;
 /// What came of running a guest. Rates are loop iterations per second.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Guests run at hardware speed.
+    /// Guests run at hardware speed, and do all that hardware does.
     Hardware { rate: f64 },
-    /// Guests run, but each instruction is emulated.
-    Emulated { rate: f64 },
+    /// Guests run, but each instruction is emulated; `failed`: those that were not even that, and how.
+    Emulated { rate: f64, failed: Vec<Fault> },
     /// There is no KVM for us to use.
     Missing { why: String },
     /// KVM is there and does not run a guest as it should.
     Broken { why: String },
+}
+
+/// Something that a guest could not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub what: &'static str,
+    /// How it ended.
+    pub how: String,
+}
+
+/// Faults in words, those that ended alike together.
+fn list(faults: &[Fault]) -> String {
+    let alike = faults.chunk_by(|a, b| a.how == b.how).map(|alike| {
+        let names: Vec<_> = alike.iter().map(|fault| fault.what).collect();
+        format!("{} ({})", names.join(", "), alike[0].how)
+    });
+    alike.collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Verdict {
@@ -29,12 +46,17 @@ impl fmt::Display for Verdict {
             Verdict::Hardware { rate } => {
                 write!(f, "KVM runs guests in hardware: {rate:.0e} loop iterations/s in a probe guest")
             }
-            Verdict::Emulated { rate } => write!(
-                f,
-                "KVM is here but emulates each instruction: {rate:.0e} loop iterations/s in a probe guest, \
-                 hardware does {HARDWARE_RATE:.0e} or more; use accel = \"tcg\", or a host with hardware \
-                 or nested virtualisation"
-            ),
+            Verdict::Emulated { rate, failed } => {
+                write!(
+                    f,
+                    "KVM is here but emulates each instruction: {rate:.0e} loop iterations/s in a probe guest, \
+                     hardware does {HARDWARE_RATE:.0e} or more; "
+                )?;
+                if !failed.is_empty() {
+                    write!(f, "it can't do {}; ", list(failed))?;
+                }
+                write!(f, "use accel = \"tcg\", or a host with hardware or nested virtualisation")
+            }
             Verdict::Missing { why } => write!(f, "no KVM: {why}"),
             Verdict::Broken { why } => {
                 write!(f, "KVM does not run a probe guest: {why}; use accel = \"tcg\"")
@@ -43,16 +65,17 @@ impl fmt::Display for Verdict {
     }
 }
 
-impl Verdict {
-    fn from_rate(rate: f64) -> Self {
-        if rate >= HARDWARE_RATE { Verdict::Hardware { rate } } else { Verdict::Emulated { rate } }
-    }
-}
-
-/// Runs a tiny guest and judges KVM by it. Takes well under a second, and 4 s if KVM hangs.
+/// Runs a tiny guest and judges KVM by it. Takes some 30 ms, and half a second if KVM hangs; the guest lives in
+/// a process of its own, so neither can it harm the caller.
 pub fn probe() -> Verdict {
     guest::probe()
 }
+
+mod access;
+#[cfg(target_arch = "x86_64")]
+mod cage;
+
+pub use access::closed_to_qemu;
 
 #[cfg(not(target_arch = "x86_64"))]
 mod guest {
@@ -71,17 +94,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_verdict_follows_the_rate() {
-        assert_eq!(Verdict::from_rate(6e5), Verdict::Emulated { rate: 6e5 });
-        assert_eq!(Verdict::from_rate(9e8), Verdict::Hardware { rate: 9e8 });
-    }
-
-    #[test]
-    fn each_verdict_says_what_to_do() {
+    fn each_verdict_says_what_was_seen_and_what_to_do() {
         let say = |verdict: Verdict| verdict.to_string();
         assert!(say(Verdict::Hardware { rate: 9.1e8 }).contains("9e8 loop iterations/s"));
-        assert!(say(Verdict::Emulated { rate: 6.2e5 }).contains("6e5"));
-        assert!(say(Verdict::Emulated { rate: 6.2e5 }).contains("use accel = \"tcg\""));
+        let fault = |what, how: &str| Fault { what, how: how.into() };
+        let emulated = |failed: &[Fault]| say(Verdict::Emulated { rate: 6.2e5, failed: failed.to_vec() });
+        let failed = [fault("a", "triple fault"), fault("b", "triple fault"), fault("c", "wrong result")];
+        for part in ["6e5", "it can't do a, b (triple fault), c (wrong result); ", "use accel = \"tcg\""] {
+            assert!(emulated(&failed).contains(part), "{}", emulated(&failed));
+        }
+        assert!(emulated(&[]).contains("or more; use accel"));
         assert!(say(Verdict::Broken { why: "exit: Shutdown".into() }).contains("exit: Shutdown; use accel"));
     }
 }

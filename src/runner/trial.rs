@@ -6,6 +6,7 @@ use bootrace_agent::protocol::{self, FromAgent, ToAgent};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::heard::Heard;
 use crate::{
     agent,
     control::{Control, Event, Moment, What},
@@ -101,7 +102,8 @@ pub async fn trial(
         }
     };
     let before = Reading::now();
-    let mut trial = Trial { scenario, control, stop, requested: Moment::now() };
+    let heard = Heard::new(control, instance.ended());
+    let mut trial = Trial { scenario, heard, stop, requested: Moment::now() };
     let mut meter = None;
     let ended = trial.measure(target, instance.as_mut(), sample, &mut meter, step).await;
     // Before it is stopped: what is gone can't be asked any more how much of the host's CPU time was its own.
@@ -173,7 +175,7 @@ fn fail(sample: &mut Sample, ended: Ended) {
 
 struct Trial<'a> {
     scenario: &'a Scenario,
-    control: Control,
+    heard: Heard,
     stop: &'a CancellationToken,
     requested: Moment,
 }
@@ -198,8 +200,11 @@ impl Trial<'_> {
         sample.timeline_ns.started = Some(Moment::now().since(self.requested));
         self.until_ready(sample, deadline).await?;
 
-        let leader =
-            self.control.peer().ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
+        let leader = self
+            .heard
+            .control
+            .peer()
+            .ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
         meter.attach(&instance.scope(leader))?;
         sample.cpu_ns.startup = Some(meter.cpu_ns()?);
         let meter = attached.insert(meter);
@@ -302,7 +307,7 @@ impl Trial<'_> {
         question: &ToAgent,
         wanted: impl Fn(&FromAgent) -> bool,
     ) -> Result<FromAgent, Ended> {
-        self.control.send(question)?;
+        self.heard.control.send(question)?;
         Ok(self.answer(wanted, ANSWER).await?.1)
     }
 
@@ -329,7 +334,7 @@ impl Trial<'_> {
         let env = self.scenario.workload.env.clone().into_iter().collect();
         let work = protocol::Work { argv: work.command.clone(), env };
         let used = meter.cpu_ns()?;
-        self.control.send(&ToAgent::Work(work))?;
+        self.heard.control.send(&ToAgent::Work(work))?;
         let limit = self.scenario.sampling.timeout.0;
         let (from, _) = self.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
         let (to, done) =
@@ -354,7 +359,7 @@ impl Trial<'_> {
         tokio::select! {
             biased;
             _ = self.stop.cancelled() => Err(Ended::Stopped),
-            event = self.control.next() => Ok(event),
+            event = self.heard.next() => event.map_err(Ended::Failed),
         }
     }
 

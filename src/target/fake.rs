@@ -13,8 +13,9 @@ use async_trait::async_trait;
 use bootrace_agent::protocol::{
     Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, read_frame, write_frame,
 };
+use tokio::sync::Notify;
 
-use super::{Error, Instance, Target, Ticket};
+use super::{Ended, Error, Instance, Target, Ticket};
 use crate::{agent, probe::Scope, sample};
 
 /// How an instance behaves.
@@ -36,6 +37,12 @@ pub enum Part {
     Dies,
     /// Its workload never becomes ready.
     NeverReady,
+    /// Nobody ever connects, since the engine has ended it, and says so.
+    Ended,
+    /// The engine has ended it and says so, sooner than the news of its workload's end come through.
+    LastWords,
+    /// Its channel closes, and the engine says a little later that it has ended.
+    Vanishes,
     /// It sends noise in place of frames.
     Noise,
     /// Its work command fails.
@@ -93,6 +100,7 @@ impl Target for Fake {
             log: self.log.clone(),
             part,
             socket: ticket.socket(),
+            ended: Arc::new(Notify::new()),
             removals: 0,
         }))
     }
@@ -103,6 +111,7 @@ struct Actor {
     log: Log,
     part: Part,
     socket: PathBuf,
+    ended: Arc<Notify>,
     removals: u32,
 }
 
@@ -114,6 +123,18 @@ impl Instance for Actor {
             Part::StartFails => return Err(Error::new("starting a fake", "it was told to fail")),
             Part::StartHangs => std::future::pending().await,
             Part::Silent => return Ok(()),
+            Part::Ended => {
+                self.ended.notify_one();
+                return Ok(());
+            }
+            Part::LastWords => self.ended.notify_one(),
+            Part::Vanishes => {
+                let ended = self.ended.clone();
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(50));
+                    ended.notify_one();
+                });
+            }
             _ => {}
         }
         let (socket, part) = (self.socket.clone(), self.part);
@@ -123,6 +144,14 @@ impl Instance for Actor {
 
     fn scope(&self, leader: u32) -> Scope {
         Scope { leader, engine: Vec::new() }
+    }
+
+    fn ended(&mut self) -> Option<Ended> {
+        let ended = self.ended.clone();
+        Some(Box::pin(async move {
+            ended.notified().await;
+            "the fake was ended".into()
+        }))
     }
 
     async fn post_mortem(&mut self) -> Option<String> {
@@ -160,7 +189,9 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
         match asked {
             ToAgent::Start(_) => match part {
                 Part::NoProgram => say(FromAgent::Failed { error: "executing nothing: not found".into() })?,
-                Part::Dies => {
+                Part::Vanishes => return Some(()),
+                Part::Dies | Part::LastWords => {
+                    thread::sleep(Duration::from_millis(if part == Part::LastWords { 20 } else { 0 }));
                     say(FromAgent::Started { pid: 2 })?;
                     say(FromAgent::Exited(exit(3)))?;
                 }

@@ -1,25 +1,32 @@
 //! The workload in a libvirt virtual machine: the image's own kernel and an initramfs that holds
 //! the agent, passed to QEMU directly; the image's disk below a copy-on-write overlay.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, sync::Arc};
 
 use async_trait::async_trait;
-use tokio::task::spawn_blocking;
-use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
+use tokio::{sync::Mutex, task::spawn_blocking};
+use virt::connect::Connect;
 
 use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
     image::VmFiles,
-    probe::{Scope, kvm, process},
+    probe::{kvm, process},
     sample::{self, Accelerator},
-    scenario::{self, Accel, DiskCache, Resources},
+    scenario::{self, DiskCache, Resources},
 };
 
+mod accelerator;
+pub mod events;
 pub mod knobs;
+mod log;
+mod mend;
+mod vm;
 pub mod xml;
 
+use events::Events;
 use knobs::Knobs;
 pub use knobs::check;
+use vm::Vm;
 
 /// Name of an instance's disk in its directory.
 pub const DISK: &str = "disk.qcow2";
@@ -32,33 +39,13 @@ pub fn uri() -> String {
 /// Start-up of every domain's name: what `clean` looks for, beside the metadata.
 const PREFIX: &str = "bootrace-";
 
-fn explain(error: &virt::error::Error) -> String {
-    let text = error.message().trim().to_owned();
-    let mend = [
-        ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
-        ("authentication", "run bootrace with sudo, or join the libvirt group"),
-        (
-            "Permission denied",
-            "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
-        ),
-        (
-            "Could not access KVM",
-            "scripts/setup mends the group and mode of /dev/kvm; accel = \"tcg\" does without",
-        ),
-    ];
-    match mend.iter().find(|(sign, _)| text.contains(sign)) {
-        Some((_, mend)) => format!("{text}. {mend}"),
-        None => text,
-    }
-}
-
 /// Runs a libvirt call, which blocks, off the async threads.
 async fn blocking<T: Send + 'static>(
     tried: String,
     call: impl FnOnce() -> Result<T, virt::error::Error> + Send + 'static,
 ) -> Result<T, Error> {
     match spawn_blocking(call).await {
-        Ok(result) => result.map_err(|e| Error::new(tried, explain(&e))),
+        Ok(result) => result.map_err(|e| Error::new(tried, mend::explain(&e))),
         Err(e) => Err(Error::new(tried, e)),
     }
 }
@@ -69,6 +56,7 @@ async fn blocking<T: Send + 'static>(
 /// When nothing answers there, with the reason and the mend.
 pub async fn connect() -> Result<Connect, Error> {
     let uri = uri();
+    events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
     let connected = blocking(format!("connecting to libvirt at {uri}"), move || {
         // libvirt would print every error to standard error by itself.
@@ -82,15 +70,33 @@ pub async fn connect() -> Result<Connect, Error> {
     })
 }
 
+/// A connection and what is heard at it.
+struct Link {
+    events: Events,
+    connection: Connect,
+}
+
+impl Link {
+    async fn open() -> Result<Arc<Self>, Error> {
+        let connection = connect().await?;
+        let at = connection.clone();
+        let events = blocking("asking libvirt for events".into(), move || Events::of(&at)).await?;
+        Ok(Arc::new(Link { events, connection }))
+    }
+}
+
 pub struct Libvirt {
     name: String,
-    connection: Connect,
+    /// Made anew when libvirtd was restarted.
+    link: Mutex<Arc<Link>>,
     files: VmFiles,
     resources: Resources,
     network: bool,
     accelerator: Accelerator,
     reason: String,
     knobs: Knobs,
+    /// What makes figures of this accelerator doubtful.
+    warning: Option<String>,
     cpus: Cpus,
     versions: (Option<String>, Option<String>),
 }
@@ -107,23 +113,24 @@ impl Libvirt {
         network: bool,
         files: VmFiles,
     ) -> Result<Self, Error> {
-        let connection = connect().await?;
-        let (accelerator, reason) = accelerate(spec.accel.unwrap_or_default()).await?;
-        let knobs = Knobs::resolve(&connection, spec, resources, (accelerator, &reason)).await?;
-        let asked = connection.clone();
+        let link = Link::open().await?;
+        let (accelerator, reason, warning) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
+        let knobs = Knobs::resolve(&link.connection, spec, resources, (accelerator, &reason)).await?;
+        let asked = link.connection.clone();
         let versions = blocking("asking libvirt for its version".into(), move || {
             Ok((asked.lib_version().ok().map(version), asked.hyp_version().ok().map(version)))
         })
         .await?;
         Ok(Libvirt {
             name: spec.name.clone(),
-            connection,
+            link: Mutex::new(link),
             files,
             resources: resources.clone(),
             network,
             accelerator,
             reason,
             knobs,
+            warning,
             cpus: Cpus::choose(&resources.cpus)?,
             versions,
         })
@@ -133,21 +140,6 @@ impl Libvirt {
 /// libvirt gives versions as major * 1,000,000 + minor * 1,000 + release.
 fn version(number: u32) -> String {
     format!("{}.{}.{}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000)
-}
-
-async fn accelerate(asked: Accel) -> Result<(Accelerator, String), Error> {
-    if asked == Accel::Tcg {
-        return Ok((Accelerator::Tcg, "asked for by the scenario".into()));
-    }
-    let verdict = spawn_blocking(kvm::probe).await.map_err(|e| Error::new("probing KVM", e))?;
-    match (asked, matches!(verdict, kvm::Verdict::Hardware { .. })) {
-        (_, true) => Ok((Accelerator::Kvm, verdict.to_string())),
-        (Accel::Kvm, false) => Err(Error::new(
-            "using KVM as the scenario asks",
-            format!("{verdict}. accel = \"auto\" would emulate"),
-        )),
-        _ => Ok((Accelerator::Tcg, verdict.to_string())),
-    }
 }
 
 #[async_trait]
@@ -172,12 +164,20 @@ impl Target for Libvirt {
         }
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let accelerator = self.warning.iter().map(|warning| format!("{} {warning}", self.name));
+        // The session's QEMU runs as who connects.
+        let system = uri().contains(":///system");
+        accelerator.chain(kvm::closed_to_qemu().filter(|_| system)).collect()
+    }
+
     fn versions(&self, host: &mut sample::Host) {
         (host.libvirt, host.qemu) = self.versions.clone();
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {
-        let connection = self.connection.clone();
+        let Ok(link) = self.link().await else { return };
+        let connection = link.connection.clone();
         let count = blocking("counting domains".into(), move || connection.num_of_domains()).await;
         host.other_vms = count.ok();
     }
@@ -187,18 +187,29 @@ impl Target for Libvirt {
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
-        Ok(Box::new(Vm {
-            connection: self.connection.clone(),
-            name: ticket.instance.clone(),
-            xml: self.domain_xml(ticket),
-            template: self.files.overlay.clone(),
-            overlay: ticket.dir.join(DISK),
-            domain: None,
-        }))
+        self.stage_domain(ticket, self.domain_xml(ticket)).await
     }
 }
 
 impl Libvirt {
+    /// Stages a domain of one's own making, named as the ticket says.
+    ///
+    /// # Errors
+    /// When the connection was lost and libvirt does not answer.
+    pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
+        let link = self.link().await?;
+        Ok(Box::new(Vm::new(link, ticket, xml, self.files.overlay.clone())))
+    }
+
+    async fn link(&self) -> Result<Arc<Link>, Error> {
+        let mut link = self.link.lock().await;
+        if let Some(why) = link.events.lost() {
+            tracing::warn!("{why} Connecting anew");
+            *link = Link::open().await?;
+        }
+        Ok(link.clone())
+    }
+
     /// The domain that an instance is; its disk is [`DISK`] in the ticket's directory.
     pub fn domain_xml(&self, ticket: &Ticket) -> String {
         xml::Machine {
@@ -215,87 +226,6 @@ impl Libvirt {
             socket: &ticket.socket(),
         }
         .to_xml()
-    }
-}
-
-struct Vm {
-    connection: Connect,
-    name: String,
-    xml: String,
-    template: PathBuf,
-    overlay: PathBuf,
-    domain: Option<Domain>,
-}
-
-#[async_trait]
-impl Instance for Vm {
-    async fn start(&mut self) -> Result<(), Error> {
-        let failed = |e: io::Error| Error::new(format!("making {}", self.overlay.display()), e);
-        fs::copy(&self.template, &self.overlay).map_err(failed)?;
-        let (connection, xml) = (self.connection.clone(), self.xml.clone());
-        let create = move || {
-            // AUTODESTROY: libvirt ends the domain when this connection ends, however that comes.
-            connection.create_domain_xml(&xml, virt_sys::VIR_DOMAIN_START_AUTODESTROY)
-        };
-        self.domain = Some(blocking(format!("creating domain {}", self.name), create).await?);
-        Ok(())
-    }
-
-    fn scope(&self, leader: u32) -> Scope {
-        Scope { leader, engine: vec![leader] }
-    }
-
-    async fn post_mortem(&mut self) -> Option<String> {
-        let log = fs::read(log_of(&self.name)).ok()?;
-        let text = String::from_utf8_lossy(&log[log.len().saturating_sub(2048)..]).into_owned();
-        let telling =
-            |line: &&str| line.contains("qemu-system") || line.contains("KVM") || line.contains("error");
-        let lines: Vec<_> =
-            text.lines().filter(telling).filter(|l| !l.contains("/usr/bin/qemu-system")).collect();
-        (!lines.is_empty()).then(|| format!("QEMU's log says: {}", lines.join("; ")))
-    }
-
-    async fn remove(&mut self) -> Result<(), Error> {
-        let (connection, name, known) = (self.connection.clone(), self.name.clone(), self.domain.take());
-        let destroy = move || {
-            // A create call that was given up on may have made it all the same.
-            let domain = known.map_or_else(|| connection.lookup_domain_by_name(&name), Ok);
-            match domain.and_then(|d| d.destroy()) {
-                Err(e)
-                    if e.code() == ErrorNumber::NoDomain.into()
-                        || e.code() == ErrorNumber::OperationInvalid.into() =>
-                {
-                    Ok(())
-                }
-                result => result,
-            }
-        };
-        blocking(format!("destroying domain {}", self.name), destroy).await?;
-        match fs::remove_file(&self.overlay) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::new(format!("removing {}", self.overlay.display()), e))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn unstage(&mut self) -> Result<(), Error> {
-        remove_log(&self.name).map(drop)
-    }
-}
-
-/// libvirt keeps what each QEMU printed for good; our names never come again.
-fn log_of(name: &str) -> PathBuf {
-    PathBuf::from(format!("/var/log/libvirt/qemu/{name}.log"))
-}
-
-/// True when there was one.
-fn remove_log(name: &str) -> Result<bool, Error> {
-    let log = log_of(name);
-    match fs::remove_file(&log) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::new(format!("removing {}", log.display()), e)),
     }
 }
 
@@ -328,8 +258,8 @@ pub fn clean_logs(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
     for entry in fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {
         let file = entry.file_name();
         let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
-        if name.starts_with(PREFIX) && !keep(name) && remove_log(name)? {
-            removed.push(format!("log {}", log_of(name).display()));
+        if name.starts_with(PREFIX) && !keep(name) && log::remove(name)? {
+            removed.push(format!("log {}", log::path(name).display()));
         }
     }
     Ok(removed)

@@ -4,7 +4,7 @@
 //! targets are measured by the same code. It takes no time stamps either: the runner stamps around
 //! [`Instance::start`] and [`Instance::remove`].
 
-use std::path::PathBuf;
+use std::{path::PathBuf, pin::Pin};
 
 use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -42,6 +42,11 @@ pub trait Target: Send + Sync {
     /// What goes into the results.
     fn info(&self) -> sample::Target;
 
+    /// What makes its figures doubtful before there are any, each a sentence that names the target.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Fills in the versions of the engine's programs, as they say them.
     fn versions(&self, host: &mut sample::Host);
 
@@ -66,6 +71,12 @@ pub trait Instance: Send {
     /// control channel. Asks the engine nothing: that would cost CPU on the measured path.
     fn scope(&self, leader: u32) -> Scope;
 
+    /// Comes when the engine says by itself that the instance runs no more, and says how; asked for once, before
+    /// `start`. It must cost nothing until then. None where the end of the control channel says as much.
+    fn ended(&mut self) -> Option<Ended> {
+        None
+    }
+
     /// Why it stopped running by itself, if the engine can tell.
     async fn post_mortem(&mut self) -> Option<String>;
 
@@ -78,6 +89,9 @@ pub trait Instance: Send {
         Ok(())
     }
 }
+
+/// The end of an instance, in its engine's words.
+pub type Ended = Pin<Box<dyn Future<Output = String> + Send>>;
 
 /// The CPUs that an instance is bound to, the same ones on every target: those that the scenario lists, or as many
 /// as it says, the highest-numbered that this process may use (the lowest get most interrupts). A quota would not

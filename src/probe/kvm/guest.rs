@@ -1,53 +1,267 @@
-//! The probe guest: four pages of memory, one virtual processor in long mode (where every VM spends
-//! its life, and where no processor needs KVM's help), one loop that ends in `hlt`.
+//! The probe guest: a few pages of memory and one virtual processor in long mode, where every VM spends its
+//! life and where no processor needs KVM's help. First a loop, for its rate; then what an emulator of
+//! instructions that KVM falls back on doesn't know or gets wrong, though a kernel can't do without it.
+//!
+//! All that touches KVM runs in a [`cage`](super::cage), so it makes system calls only, and leaves its findings
+//! in a [`Report`].
 
 use std::{
     io,
-    os::unix::thread::JoinHandleExt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::{self, RecvTimeoutError},
-    },
-    thread,
-    time::{Duration, Instant},
+    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
+    time::Duration,
 };
 
-use kvm_bindings::{kvm_regs, kvm_segment, kvm_userspace_memory_region};
-use kvm_ioctls::{Kvm, VcpuExit, VcpuFd, VmFd};
-use rustix::time::{ClockId, clock_gettime};
+use kvm_bindings::{
+    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_regs,
+};
 
-use super::{HARDWARE_RATE, Verdict};
+use super::{
+    Fault, HARDWARE_RATE, Verdict,
+    cage::{self, End, Slate},
+    list,
+};
 
-/// Long enough to tell the two kinds apart, and at 1.6 us each not too long where they are emulated.
-const ITERATIONS: u64 = 100_000;
+mod machine;
 
-/// A run that took longer is no victim of chance, and is not tried again.
-const LONG: Duration = Duration::from_millis(50);
-const TRIES: u32 = 5;
+use machine::{Guest, Memory, ONE, TWO};
 
-/// How long a guest may take before it is kicked, and how long the kicks go on.
-const PATIENCE: Duration = Duration::from_secs(3);
-const KICKING: Duration = Duration::from_secs(1);
+/// With the time that a process takes to be killed: half a second at the very worst. Twenty times what it takes
+/// where each instruction is emulated, and a hundred times what hardware takes.
+const PATIENCE: Duration = Duration::from_millis(400);
 
-const PAGE: usize = 4096;
-const PML4: u64 = 0;
-const PDPT: u64 = 0x1000;
-const PD: u64 = 0x2000;
-const CODE: u64 = 0x3000;
+/// The loop's first size; the next are what the rate seen does in [`LONG`], so that where entering a guest is
+/// dear, as in nested ones, that is not the loop's.
+const ITERATIONS: u64 = 10_000;
+const LONG: Duration = Duration::from_millis(5);
+const TRIES: u32 = 3;
 
-/// `1: dec rcx; jnz 1b; hlt`
-const LOOP: [u8; 6] = [0x48, 0xff, 0xc9, 0x75, 0xfb, 0xf4];
+/// `1: dec rcx; jnz 1b`
+const LOOP: &[u8] = &[0x48, 0xff, 0xc9, 0x75, 0xfb];
+
+/// A few instructions that start with rbx = [`ONE`], rcx = [`TWO`] and the registers that
+/// [`Guest::run`] sets; and what the registers must then be.
+struct Check {
+    name: &'static str,
+    code: &'static [u8],
+    right: fn(&kvm_regs) -> bool,
+}
+
+const CHECKS: &[Check] = &[
+    // xor eax, eax; xor edx, edx; lock cmpxchg16b [rsi]; mov rax, [rsi]; mov rdx, [rsi + 8]
+    Check {
+        name: "lock cmpxchg16b",
+        code: &[
+            0x31, 0xc0, 0x31, 0xd2, 0xf0, 0x48, 0x0f, 0xc7, 0x0e, 0x48, 0x8b, 0x06, 0x48, 0x8b, 0x56, 0x08,
+        ],
+        right: |r| (r.rax, r.rdx) == (ONE, TWO),
+    },
+    // movq xmm0, rbx; paddq xmm0, xmm0; movq rax, xmm0
+    Check {
+        name: "paddq (SSE2)",
+        code: &[0x66, 0x48, 0x0f, 0x6e, 0xc3, 0x66, 0x0f, 0xd4, 0xc0, 0x66, 0x48, 0x0f, 0x7e, 0xc0],
+        right: |r| r.rax == ONE.wrapping_add(ONE),
+    },
+    // fninit; fld1; fld1; faddp; fistp qword [rsi + 16]; mov rax, [rsi + 16]
+    Check {
+        name: "faddp (x87)",
+        code: &[0xdb, 0xe3, 0xd9, 0xe8, 0xd9, 0xe8, 0xde, 0xc1, 0xdf, 0x7e, 0x10, 0x48, 0x8b, 0x46, 0x10],
+        right: |r| r.rax == 2,
+    },
+    // mov rax, [rdi]; mov [r8], r9; invlpg [rdi]; mov rdx, [rdi]
+    Check {
+        name: "invlpg",
+        code: &[0x48, 0x8b, 0x07, 0x4d, 0x89, 0x08, 0x0f, 0x01, 0x3f, 0x48, 0x8b, 0x17],
+        right: |r| (r.rax, r.rdx) == (ONE, TWO),
+    },
+    // rdtsc; shl rdx, 32; lea rbx, [rax + rdx]; rdtsc; shl rdx, 32; add rax, rdx
+    Check {
+        name: "rdtsc",
+        code: &[
+            0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20, 0x48, 0x8d, 0x1c, 0x10, 0x0f, 0x31, 0x48, 0xc1, 0xe2, 0x20,
+            0x48, 0x01, 0xd0,
+        ],
+        right: |r| r.rax >= r.rbx && r.rax > 0,
+    },
+];
+
+/// What is run, so that tests can have guests that misbehave.
+struct Plan {
+    patience: Duration,
+    counting: &'static [u8],
+    checks: &'static [Check],
+}
 
 pub fn probe() -> Verdict {
-    let kvm = match Kvm::new() {
-        Ok(kvm) => kvm,
-        Err(error) => return missing(&io::Error::from_raw_os_error(error.errno())),
-    };
-    guarded(PATIENCE, move |stop| match measure(&kvm, stop) {
-        Ok(rate) => Verdict::from_rate(rate),
-        Err(why) => Verdict::Broken { why },
-    })
+    Plan { patience: PATIENCE, counting: LOOP, checks: CHECKS }.carry_out()
+}
+
+/// How far the probe has come: [`Report::step`].
+const SETUP: [&str; 5] = [
+    "opening /dev/kvm",
+    "creating a VM",
+    "giving it memory",
+    "creating its vCPU",
+    "putting it into long mode",
+];
+const LOOPING: u32 = SETUP.len() as u32;
+const CHECKING: u32 = LOOPING + 1;
+
+const MOST_CHECKS: usize = 8;
+const _: () = assert!(CHECKS.len() <= MOST_CHECKS);
+
+/// What the caged process has found.
+struct Report {
+    /// Below [`LOOPING`]: an index of [`SETUP`]; from [`CHECKING`]: of the checks, and beyond them when done.
+    step: AtomicU32,
+    /// Set when a step of the set-up failed.
+    errno: AtomicI32,
+    /// Best of the loops' rates, the bits of an f64: 0 until there is one.
+    rate: AtomicU64,
+    counting: Outcome,
+    checks: [Outcome; MOST_CHECKS],
+}
+
+// SAFETY: atomics alone, for which zero is a value.
+unsafe impl Slate for Report {}
+
+/// How a guest's program ended, as numbers.
+struct Outcome {
+    /// [`UNTRIED`], [`RIGHT`], [`WRONG`], [`EXIT`] with KVM's reason and sub-reason, or [`ERROR`] with errno.
+    how: AtomicU32,
+    reason: AtomicU32,
+    detail: AtomicU32,
+}
+
+const UNTRIED: u32 = 0;
+const RIGHT: u32 = 1;
+const WRONG: u32 = 2;
+const EXIT: u32 = 3;
+const ERROR: u32 = 4;
+
+impl Outcome {
+    fn set(&self, how: u32, reason: u32, detail: u32) {
+        self.reason.store(reason, Relaxed);
+        self.detail.store(detail, Relaxed);
+        self.how.store(how, Relaxed);
+    }
+
+    /// What went wrong, if it was tried and anything did.
+    fn fault(&self) -> Option<String> {
+        let (reason, detail) = (self.reason.load(Relaxed), self.detail.load(Relaxed));
+        match self.how.load(Relaxed) {
+            UNTRIED | RIGHT => None,
+            WRONG => Some("wrong result".into()),
+            EXIT => Some(match reason {
+                KVM_EXIT_INTERNAL_ERROR => format!("KVM internal error, suberror {detail}"),
+                KVM_EXIT_SHUTDOWN => "triple fault".into(),
+                KVM_EXIT_MMIO => "stray access to memory (MMIO exit)".into(),
+                KVM_EXIT_IO => "stray access to a port (I/O exit)".into(),
+                KVM_EXIT_FAIL_ENTRY => "the processor refused to enter the guest".into(),
+                other => format!("KVM exit {other}"),
+            }),
+            _ => Some(format!("KVM_RUN: {}", io::Error::from_raw_os_error(reason as i32))),
+        }
+    }
+}
+
+impl Plan {
+    fn carry_out(&self) -> Verdict {
+        let mut memory = Box::new(Memory::new());
+        match cage::run(self.patience, |report: &Report| self.examine(&mut memory, report)) {
+            Ok((report, end)) => self.judge(&report, &end),
+            Err(error) => Verdict::Broken { why: format!("there is no memory for a probe guest: {error}") },
+        }
+    }
+
+    /// In the cage.
+    fn examine(&self, memory: &mut Memory, report: &Report) {
+        let mut guest = match Guest::new(memory, |step| report.step.store(step, Relaxed)) {
+            Ok(guest) => guest,
+            Err(error) => return report.errno.store(error.errno(), Relaxed),
+        };
+        report.step.store(LOOPING, Relaxed);
+        if self.count(&mut guest, report).is_none() {
+            return;
+        }
+        for (at, check) in self.checks.iter().enumerate() {
+            report.step.store(CHECKING + at as u32, Relaxed);
+            let outcome = &report.checks[at];
+            if guest.run(check.code, TWO, outcome, check.right).is_none() && outcome.is_final() {
+                return;
+            }
+        }
+        report.step.store(CHECKING + self.checks.len() as u32, Relaxed);
+    }
+
+    /// The best rate of a few loops; none when the guest doesn't come to the loop's end.
+    fn count(&self, guest: &mut Guest, report: &Report) -> Option<()> {
+        let done = |r: &kvm_regs| r.rcx == 0;
+        guest.run(self.counting, 1, &report.counting, done)?; // What a first entry costs is not the loop's.
+        let (mut best, mut iterations) = (0.0f64, ITERATIONS);
+        for _ in 0..TRIES {
+            let took = guest.run(self.counting, iterations, &report.counting, done)?;
+            best = best.max(iterations as f64 / took.as_secs_f64().max(1e-9));
+            report.rate.store(best.to_bits(), Relaxed);
+            iterations = ((best * LONG.as_secs_f64()) as u64).max(ITERATIONS);
+        }
+        Some(())
+    }
+
+    fn judge(&self, report: &Report, end: &End) -> Verdict {
+        let step = report.step.load(Relaxed);
+        let rate = f64::from_bits(report.rate.load(Relaxed));
+        if let Some(errno) = Some(report.errno.load(Relaxed)).filter(|e| *e != 0) {
+            let error = io::Error::from_raw_os_error(errno);
+            return match step {
+                0 => missing(&error),
+                _ => Verdict::Broken { why: format!("{}: {error}", SETUP[step as usize]) },
+            };
+        }
+        let fault = |step, how| Fault { what: self.name_of(step), how };
+        let outcomes = report.checks.iter().zip(CHECKING..);
+        let mut failed: Vec<Fault> =
+            outcomes.filter_map(|(outcome, step)| Some(fault(step, outcome.fault()?))).collect();
+        failed.extend(report.counting.fault().map(|how| fault(LOOPING, how)));
+        match end {
+            End::Done => {}
+            End::Late { patience, cpu } => {
+                let used = cpu.map_or("and it does not die".into(), |cpu| format!("{cpu:.0?} of CPU time"));
+                failed.push(fault(step, format!("not done after {patience:?}, {used}")));
+            }
+            End::Died(how) => failed.push(fault(step, format!("its process died: {how}"))),
+            End::NotStarted(error) => {
+                return Verdict::Broken { why: format!("cannot make a process for a probe guest: {error}") };
+            }
+        }
+        match failed.is_empty() {
+            _ if rate > 0.0 && rate < HARDWARE_RATE => Verdict::Emulated { rate, failed },
+            true => Verdict::Hardware { rate },
+            false if rate > 0.0 => {
+                let why = format!(
+                    "{rate:.0e} loop iterations/s, as hardware does, and yet it can't do {}",
+                    list(&failed)
+                );
+                Verdict::Broken { why }
+            }
+            false => Verdict::Broken { why: format!("it can't do {}", list(&failed)) },
+        }
+    }
+
+    fn name_of(&self, step: u32) -> &'static str {
+        match step {
+            LOOPING => "a loop",
+            _ if step < LOOPING => SETUP[step as usize],
+            _ => self.checks.get((step - CHECKING) as usize).map_or("its end", |check| check.name),
+        }
+    }
+}
+
+impl Outcome {
+    /// After an internal error the same vCPU runs something else; after other ends its state is unknown.
+    fn is_final(&self) -> bool {
+        let ended = (self.how.load(Relaxed), self.reason.load(Relaxed));
+        !matches!(ended, (RIGHT | WRONG, _) | (EXIT, KVM_EXIT_INTERNAL_ERROR))
+    }
 }
 
 fn missing(error: &io::Error) -> Verdict {
@@ -66,178 +280,5 @@ fn missing(error: &io::Error) -> Verdict {
     Verdict::Missing { why: format!("cannot open /dev/kvm: {error}: {mend}") }
 }
 
-/// Runs `job` in a thread that is told to stop, and kicked out of the kernel, should it not come
-/// back by itself.
-fn guarded(patience: Duration, job: impl FnOnce(&AtomicBool) -> Verdict + Send + 'static) -> Verdict {
-    let (sender, receiver) = mpsc::channel();
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    let worker = thread::spawn(move || {
-        // The receiver is gone only after it has given up on us.
-        let _ = sender.send(job(&told));
-    });
-    match receiver.recv_timeout(patience) {
-        Ok(verdict) => return verdict,
-        Err(RecvTimeoutError::Disconnected) => {
-            return Verdict::Broken { why: "the probe itself failed".into() };
-        }
-        Err(RecvTimeoutError::Timeout) => {}
-    }
-    let why = format!("a guest of a moment's work was not done after {} s", patience.as_secs_f64());
-    stop.store(true, Ordering::Relaxed);
-    let signal = kick_signal();
-    let start = Instant::now();
-    while start.elapsed() < KICKING && !worker.is_finished() {
-        // SAFETY: the thread has not been joined, so its handle is good, even if it has ended.
-        unsafe { libc::pthread_kill(worker.as_pthread_t(), signal) };
-        thread::sleep(Duration::from_millis(10));
-    }
-    Verdict::Broken { why }
-}
-
-/// A signal that does nothing but end a wait in the kernel.
-fn kick_signal() -> libc::c_int {
-    extern "C" fn nothing(_: libc::c_int) {}
-    let signal = libc::SIGRTMIN() + 5;
-    // SAFETY: all zeros is a valid sigaction, and the handler does nothing at all.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-        libc::sigaction(signal, &action, std::ptr::null_mut());
-    }
-    signal
-}
-
-/// Best rate of a few runs, in loop iterations per second.
-fn measure(kvm: &Kvm, stop: &AtomicBool) -> Result<f64, String> {
-    let mut guest = Guest::new(kvm)?;
-    guest.run(1, stop)?; // What a first entry costs is not the loop's.
-    let mut best = 0.0f64;
-    for _ in 0..TRIES {
-        let took = guest.run(ITERATIONS, stop)?;
-        best = best.max(ITERATIONS as f64 / took.as_secs_f64().max(1e-9));
-        if best >= HARDWARE_RATE || took > LONG {
-            break;
-        }
-    }
-    Ok(best)
-}
-
-struct Guest {
-    // In the order in which they have to go.
-    vcpu: VcpuFd,
-    _vm: VmFd,
-    _memory: Box<Memory>,
-}
-
-#[repr(C, align(4096))]
-struct Memory([u8; 4 * PAGE]);
-
-impl Guest {
-    fn new(kvm: &Kvm) -> Result<Self, String> {
-        let failed = |what: &'static str| move |error| format!("{what}: {error}");
-        let vm = kvm.create_vm().map_err(failed("cannot create a VM"))?;
-        let mut memory = Box::new(Memory([0; 4 * PAGE]));
-        // One 2 MiB page that maps addresses to themselves: present and writable, and for the last PS.
-        for (at, entry) in [(PML4, PDPT | 0x3), (PDPT, PD | 0x3), (PD, 0x83)] {
-            memory.0[at as usize..][..8].copy_from_slice(&entry.to_le_bytes());
-        }
-        memory.0[CODE as usize..][..LOOP.len()].copy_from_slice(&LOOP);
-        let region = kvm_userspace_memory_region {
-            slot: 0,
-            flags: 0,
-            guest_phys_addr: 0,
-            memory_size: memory.0.len() as u64,
-            userspace_addr: memory.0.as_ptr() as u64,
-        };
-        // SAFETY: the memory is page aligned, of that size, used by nobody else, and outlives VM and vCPU.
-        unsafe { vm.set_user_memory_region(region) }.map_err(failed("cannot give a VM memory"))?;
-        let vcpu = vm.create_vcpu(0).map_err(failed("cannot create a vCPU"))?;
-        enter_long_mode(&vcpu).map_err(failed("cannot put a vCPU into long mode"))?;
-        Ok(Guest { vcpu, _vm: vm, _memory: memory })
-    }
-
-    /// Runs the loop once; how much CPU time that took, which no other process can lengthen.
-    fn run(&mut self, iterations: u64, stop: &AtomicBool) -> Result<Duration, String> {
-        let regs = kvm_regs { rip: CODE, rcx: iterations, rflags: 2, ..Default::default() };
-        self.vcpu.set_regs(&regs).map_err(|error| format!("cannot set a vCPU's registers: {error}"))?;
-        let start = thread_time();
-        loop {
-            match self.vcpu.run() {
-                Ok(VcpuExit::Hlt) => break,
-                Ok(exit) => return Err(format!("the guest ended in {exit:?} instead of Hlt")),
-                Err(error) if error.errno() == libc::EINTR && !stop.load(Ordering::Relaxed) => {}
-                Err(error) => return Err(format!("cannot run a vCPU: {error}")),
-            }
-        }
-        let took = thread_time().saturating_sub(start);
-        let regs =
-            self.vcpu.get_regs().map_err(|error| format!("cannot read a vCPU's registers: {error}"))?;
-        if regs.rcx == 0 { Ok(took) } else { Err(format!("the guest left {} iterations out", regs.rcx)) }
-    }
-}
-
-fn enter_long_mode(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
-    let mut sregs = vcpu.get_sregs()?;
-    let flat = kvm_segment { limit: u32::MAX, present: 1, s: 1, g: 1, ..Default::default() };
-    sregs.cs = kvm_segment { selector: 0x8, type_: 0b1011, l: 1, ..flat };
-    let data = kvm_segment { selector: 0x10, type_: 0b0011, db: 1, ..flat };
-    (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-    sregs.cr3 = PML4;
-    sregs.cr4 = 1 << 5; // PAE
-    sregs.cr0 = 1 << 31 | 1 << 4 | 1; // PG, ET, PE
-    sregs.efer = 1 << 10 | 1 << 8; // LMA, LME
-    vcpu.set_sregs(&sregs)
-}
-
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_that_may_not_be_opened_and_one_that_is_not_there_have_their_own_mends() {
-        let say = |code| missing(&io::Error::from_raw_os_error(code)).to_string();
-        assert!(say(libc::ENOENT).contains("modprobe kvm_intel"));
-        assert!(say(libc::EACCES).contains("group kvm"));
-    }
-
-    #[test]
-    #[ignore = "needs /dev/kvm: scripts/test runs it"]
-    fn a_guest_runs_its_loop_to_the_end() {
-        let rate = measure(&Kvm::new().unwrap(), &AtomicBool::new(false)).unwrap();
-        assert!(rate > 1e3, "{rate} iterations/s");
-    }
-
-    #[test]
-    #[ignore = "needs /dev/kvm: scripts/test runs it"]
-    fn an_exit_other_than_the_expected_one_is_named() {
-        let kvm = Kvm::new().unwrap();
-        let mut guest = Guest::new(&kvm).unwrap();
-        guest._memory.0[CODE as usize..][..2].copy_from_slice(&[0x0f, 0x0b]); // ud2, and no handler for it
-        let why = guest.run(1, &AtomicBool::new(false)).unwrap_err();
-        assert!(why.contains("instead of Hlt"), "{why}");
-    }
-
-    #[test]
-    fn a_job_that_hangs_in_the_kernel_is_kicked_out_of_it() {
-        let (sender, left) = mpsc::channel();
-        let verdict = guarded(Duration::from_millis(20), move |stop| {
-            while !stop.load(Ordering::Relaxed) {
-                // SAFETY: no file descriptors are passed.
-                unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
-            }
-            let _ = sender.send(());
-            Verdict::Hardware { rate: 1.0 }
-        });
-        assert_eq!(
-            verdict,
-            Verdict::Broken { why: "a guest of a moment's work was not done after 0.02 s".into() }
-        );
-        assert_eq!(left.recv(), Ok(()));
-    }
-}
+mod tests;

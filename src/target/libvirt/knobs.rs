@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quick_xml::{Reader, escape::escape, events::Event};
 use virt::connect::Connect;
 
-use super::{accelerate, blocking, connect, xml};
+use super::{accelerator, blocking, connect, xml};
 use crate::{
     probe::huge,
     sample::Accelerator,
@@ -36,7 +36,7 @@ pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(),
         enough_huge_pages(spec, resources)?;
     }
     if spec.cpu_model.is_some() {
-        let (accelerator, reason) = accelerate(spec.accel.unwrap_or_default()).await?;
+        let (accelerator, reason, _) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
         Knobs::resolve(&connect().await?, spec, resources, (accelerator, &reason)).await?;
     }
     Ok(())

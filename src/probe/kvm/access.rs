@@ -1,0 +1,123 @@
+//! Whether the user as whom libvirt runs QEMU may open `/dev/kvm`. Where it may not, libvirt takes what it
+//! knows of QEMU for outdated, and asks QEMU anew, many times, at each start of a VM: a minute each, with KVM
+//! or without.
+
+use std::{
+    fs,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+};
+
+const DEVICE: &str = "/dev/kvm";
+/// Whom distributions give it, where its configuration names nobody.
+const USERS: [&str; 2] = ["libvirt-qemu", "qemu"];
+
+/// Why libvirt's QEMU can't open the device though it is there, and the mend. None where it can, and where
+/// that can't be told.
+pub fn closed_to_qemu() -> Option<String> {
+    let device = fs::metadata(DEVICE).ok().filter(|device| device.file_type().is_char_device())?;
+    // An access control list may let in anybody.
+    if rustix::fs::getxattr(DEVICE, "system.posix_acl_access", &mut [0u8; 0][..]).is_ok() {
+        return None;
+    }
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    let access = Access { mode: device.mode(), owner: device.uid(), group: device.gid() };
+    let who = User::find(&read("/etc/libvirt/qemu.conf"), &read("/etc/passwd"), &read("/etc/group"))?;
+    (!who.may_open(&access)).then(|| {
+        format!(
+            "libvirt's QEMU runs as {}, who can't open {DEVICE} (mode {:04o}): libvirt then takes up to a minute longer \
+             to start each VM, emulated ones too. Run scripts/setup, or chgrp kvm {DEVICE}, chmod 660 {DEVICE} and \
+             restart libvirtd",
+            who.name,
+            access.mode & 0o7777
+        )
+    })
+}
+
+struct Access {
+    mode: u32,
+    owner: u32,
+    group: u32,
+}
+
+#[derive(Debug, PartialEq)]
+struct User {
+    name: String,
+    id: u32,
+    groups: Vec<u32>,
+}
+
+impl User {
+    fn find(conf: &str, passwd: &str, group: &str) -> Option<Self> {
+        let configured = conf.lines().rev().find_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            (key.trim() == "user").then(|| value.trim().trim_matches('"').trim_start_matches('+'))
+        });
+        let named = |name: &str| {
+            let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+            let mut fields = line.split(':').skip(2).map(str::parse);
+            Some((name.to_owned(), fields.next()?.ok()?, fields.next()?.ok()?))
+        };
+        let (name, id, own) = match configured {
+            Some(name) => named(name)?,
+            None => USERS.iter().find_map(|name| named(name))?,
+        };
+        // name:password:id:member,member
+        let member = |line: &str| {
+            let mut fields = line.split(':').skip(2);
+            let id = fields.next()?.parse().ok()?;
+            fields.next()?.split(',').any(|member| member.trim() == name).then_some(id)
+        };
+        let groups = std::iter::once(own).chain(group.lines().filter_map(member)).collect();
+        Some(User { name, id, groups })
+    }
+
+    fn may_open(&self, access: &Access) -> bool {
+        let shift = match () {
+            () if self.id == 0 => return true,
+            () if self.id == access.owner => 6,
+            () if self.groups.contains(&access.group) => 3,
+            () => 0,
+        };
+        access.mode >> shift & 0o6 == 0o6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nlibvirt-qemu:x:64055:994:QEMU:/var/lib/libvirt:/bin/false\n\
+                          me:x:1000:1000::/home/me:/bin/sh\n";
+    const GROUP: &str = "root:x:0:\nkvm:x:104:libvirt-qemu,me\ndisk:x:6:\n";
+
+    fn device(mode: u32, group: u32) -> Access {
+        Access { mode: 0o20000 | mode, owner: 0, group }
+    }
+
+    #[test]
+    fn the_user_is_the_configured_one_else_the_distributions() {
+        let user = |conf| User::find(conf, PASSWD, GROUP);
+        let usual = User { name: "libvirt-qemu".into(), id: 64055, groups: vec![994, 104] };
+        assert_eq!(user("#user = \"root\"\ngroup = \"disk\"\n"), Some(usual));
+        assert_eq!(user("user = \"me\"").unwrap().groups, [1000, 104]);
+        assert_eq!(user("user = \"nobody-here\""), None);
+        assert_eq!(User::find("", "", ""), None);
+    }
+
+    #[test]
+    fn the_device_is_open_to_it_by_its_groups_or_to_all() {
+        let usual = User::find("", PASSWD, GROUP).unwrap();
+        for (access, open) in [
+            (device(0o600, 0), false),
+            (device(0o600, 104), false),
+            (device(0o660, 0), false),
+            (device(0o660, 104), true),
+            (device(0o666, 0), true),
+            // The group's rights count for its members, not the others'.
+            (device(0o606, 104), false),
+        ] {
+            assert_eq!(usual.may_open(&access), open, "{:o} {}", access.mode, access.group);
+        }
+        assert!(User::find("user = \"root\"", PASSWD, GROUP).unwrap().may_open(&device(0o600, 0)));
+    }
+}

@@ -1,0 +1,365 @@
+//! What libvirt says of its domains by itself: that one stopped, crashed or was paused, and that the
+//! connection was lost. So a trial whose VM is dead ends at once, and not by its time-out.
+//!
+//! libvirt gives events through an event loop, of which a process has one, in a thread of ours that sleeps in
+//! `poll` until libvirt sends something. While a VM runs that is a sign of life that libvirtd asks its clients
+//! for every 5 s, at 0.1 ms of CPU time (seen here; the loop itself has no timer and asks nothing).
+//! The callbacks run in that thread, and hand on what they hear to whoever [watches](Events::watch) a domain
+//! of that name: from before the domain is created, so none is missed.
+
+use std::{
+    collections::HashMap,
+    ffi::{CStr, c_int, c_void},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+};
+
+use tokio::sync::watch;
+use virt::{connect::Connect, error::Error};
+use virt_sys as sys;
+
+/// Starts the event loop, once. Connections take part in it if it was there before them.
+///
+/// # Errors
+/// When libvirt has no loop for us, or there is no thread to be had.
+pub fn start_loop() -> Result<(), String> {
+    static LOOP: OnceLock<Result<(), String>> = OnceLock::new();
+    let start = || {
+        virt::event::event_register_default_impl().map_err(|e| e.message().trim().to_owned())?;
+        let run = || {
+            while let Ok(()) = virt::event::event_run_default_impl() {}
+            tracing::warn!("libvirt's event loop ended: {}", Error::last_error().message());
+        };
+        thread::Builder::new().name("libvirt-events".into()).spawn(run).map(drop).map_err(|e| e.to_string())
+    };
+    LOOP.get_or_init(start).clone()
+}
+
+/// The events of one connection, until it is dropped.
+pub struct Events {
+    connection: Connect,
+    callback: c_int,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    domains: Mutex<Domains>,
+}
+
+#[derive(Default)]
+struct Domains {
+    /// By name; each hears of its end, which happens once.
+    watched: HashMap<String, watch::Sender<Option<String>>>,
+    /// Why nothing more will be heard of any.
+    lost: Option<String>,
+}
+
+impl Shared {
+    /// Nothing that could panic is done under the lock.
+    fn domains(&self) -> MutexGuard<'_, Domains> {
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ended(&self, domain: &str, how: &str) {
+        if let Some(sender) = self.domains().watched.get(domain) {
+            tell(sender, format!("the domain {how}"));
+        }
+    }
+
+    fn lost(&self, why: &str) {
+        let text = format!("the connection to libvirt was lost ({why}): was libvirtd stopped or restarted?");
+        let mut domains = self.domains();
+        domains.watched.values().for_each(|sender| tell(sender, text.clone()));
+        domains.lost = Some(text);
+    }
+}
+
+/// What ended it comes first; what follows from that says less.
+fn tell(sender: &watch::Sender<Option<String>>, text: String) {
+    sender.send_if_modified(|told| {
+        let first = told.is_none();
+        if first {
+            *told = Some(text);
+        }
+        first
+    });
+}
+
+impl Events {
+    /// Listens for the events of every domain at this connection.
+    ///
+    /// # Errors
+    /// When libvirt won't send any.
+    pub fn of(connection: &Connect) -> Result<Self, Error> {
+        let (connection, shared) = (connection.clone(), Arc::new(Shared::default()));
+        let opaque = |shared: &Arc<Shared>| Arc::into_raw(shared.clone()).cast_mut().cast::<c_void>();
+        // SAFETY: libvirt itself passes lifecycle callbacks by this type, and calls this one as what it is.
+        let heard = unsafe {
+            std::mem::transmute::<LifecycleCallback, unsafe extern "C" fn(_, _, _)>(heard_of_domain)
+        };
+        let ours = opaque(&shared);
+        // SAFETY: the connection is open, and `ours` is a reference of its own that `forget` gives back.
+        let callback = unsafe {
+            let id = sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int;
+            let (connection, any) = (connection.as_ptr(), std::ptr::null_mut());
+            sys::virConnectDomainEventRegisterAny(connection, any, id, Some(heard), ours, Some(forget))
+        };
+        if callback < 0 {
+            let error = Error::last_error();
+            // SAFETY: libvirt has not taken it.
+            unsafe { forget(ours) };
+            return Err(error);
+        }
+        // From here on its drop undoes what was done.
+        let events = Events { connection, callback, shared };
+        let ours = opaque(&events.shared);
+        // SAFETY: as above.
+        let registered = unsafe {
+            let connection = events.connection.as_ptr();
+            sys::virConnectRegisterCloseCallback(connection, Some(heard_of_close), ours, Some(forget))
+        };
+        if registered < 0 {
+            let error = Error::last_error();
+            // SAFETY: libvirt has not taken it.
+            unsafe { forget(ours) };
+            return Err(error);
+        }
+        Ok(events)
+    }
+
+    /// Why nothing is heard of any domain any more.
+    pub fn lost(&self) -> Option<String> {
+        self.shared.domains().lost.clone()
+    }
+
+    /// Hears of the end of the domain of that name, whether it is there yet or not.
+    pub fn watch(&self, domain: &str) -> Watch {
+        let mut domains = self.shared.domains();
+        let (sender, end) = watch::channel(domains.lost.clone());
+        domains.watched.insert(domain.into(), sender);
+        Watch { domain: domain.into(), shared: self.shared.clone(), end }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // SAFETY: the connection is ours; what is not registered, or no more, is an error without harm.
+        unsafe {
+            sys::virConnectUnregisterCloseCallback(self.connection.as_ptr(), Some(heard_of_close));
+            sys::virConnectDomainEventDeregisterAny(self.connection.as_ptr(), self.callback);
+        }
+    }
+}
+
+/// Hears of one domain until it is dropped.
+pub struct Watch {
+    domain: String,
+    shared: Arc<Shared>,
+    end: watch::Receiver<Option<String>>,
+}
+
+impl Watch {
+    /// Comes when the domain has ended, or when nothing more can be heard of it, and says how.
+    pub fn end(&self) -> impl Future<Output = String> + Send + 'static {
+        let mut end = self.end.clone();
+        async move {
+            let told = match end.wait_for(Option::is_some).await {
+                Ok(text) => (*text).clone(),
+                Err(_) => None,
+            };
+            match told {
+                Some(text) => text,
+                // The watch is gone, so nobody waits.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.end.borrow().is_some()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.domains().watched.remove(&self.domain);
+    }
+}
+
+type LifecycleCallback =
+    unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+
+unsafe extern "C" fn heard_of_domain(
+    _connection: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    event: c_int,
+    detail: c_int,
+    opaque: *mut c_void,
+) -> c_int {
+    let Some(how) = in_words(event, detail) else { return 0 };
+    // SAFETY: libvirt gives a domain that is good during this call; its name, a C string, lives as long. `opaque`
+    // is what was registered, and not freed before `forget`.
+    let (name, shared) = unsafe {
+        let name = sys::virDomainGetName(domain);
+        if name.is_null() {
+            return 0;
+        }
+        (CStr::from_ptr(name), &*opaque.cast_const().cast::<Shared>())
+    };
+    shared.ended(&name.to_string_lossy(), how);
+    0
+}
+
+unsafe extern "C" fn heard_of_close(_connection: sys::virConnectPtr, reason: c_int, opaque: *mut c_void) {
+    let why = match reason as sys::virConnectCloseReason {
+        sys::VIR_CONNECT_CLOSE_REASON_EOF => "end of file",
+        sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE => "it did not answer",
+        sys::VIR_CONNECT_CLOSE_REASON_CLIENT => "closed by us",
+        _ => "an error on its socket",
+    };
+    // SAFETY: as above.
+    unsafe { &*opaque.cast_const().cast::<Shared>() }.lost(why);
+}
+
+unsafe extern "C" fn forget(opaque: *mut c_void) {
+    // SAFETY: the reference that was given away when this was registered.
+    drop(unsafe { Arc::from_raw(opaque.cast_const().cast::<Shared>()) });
+}
+
+/// An event after which a domain doesn't run any more; none for others.
+fn in_words(event: c_int, detail: c_int) -> Option<&'static str> {
+    let detail = detail as u32;
+    Some(match event as sys::virDomainEventType {
+        sys::VIR_DOMAIN_EVENT_SUSPENDED => match detail {
+            sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR => "was paused by an I/O error on its disk",
+            sys::VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG => "was paused by its watchdog",
+            sys::VIR_DOMAIN_EVENT_SUSPENDED_API_ERROR => "was paused by a libvirt call that failed",
+            _ => "was paused",
+        },
+        sys::VIR_DOMAIN_EVENT_STOPPED => match detail {
+            sys::VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN => "shut down",
+            sys::VIR_DOMAIN_EVENT_STOPPED_DESTROYED => "was destroyed",
+            sys::VIR_DOMAIN_EVENT_STOPPED_CRASHED => "crashed",
+            sys::VIR_DOMAIN_EVENT_STOPPED_FAILED => "stopped: QEMU died",
+            _ => "stopped",
+        },
+        sys::VIR_DOMAIN_EVENT_SHUTDOWN => match detail {
+            sys::VIR_DOMAIN_EVENT_SHUTDOWN_GUEST => "was shut down or reset by its guest",
+            sys::VIR_DOMAIN_EVENT_SHUTDOWN_HOST => "was shut down by a request of the host",
+            _ => "is shutting down",
+        },
+        sys::VIR_DOMAIN_EVENT_PMSUSPENDED => "went to sleep",
+        sys::VIR_DOMAIN_EVENT_CRASHED => "crashed: its kernel panicked",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+    const WHILE: Duration = Duration::from_millis(50);
+
+    /// libvirt's driver for tests, which runs in this process, with a running domain named `test`.
+    fn connection() -> Connect {
+        virt::error::clear_error_callback();
+        start_loop().unwrap();
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let domain =
+            "<domain type='test'><name>test</name><memory>1024</memory><os><type>hvm</type></os></domain>";
+        write!(file, "<node>{domain}</node>").unwrap();
+        Connect::open(Some(&format!("test://{}", file.path().display()))).unwrap()
+    }
+
+    fn events(shared: &Arc<Shared>) -> impl Fn(&str) -> Watch {
+        let shared = shared.clone();
+        move |domain| {
+            let (sender, end) = watch::channel(None);
+            shared.domains().watched.insert(domain.into(), sender);
+            Watch { domain: domain.into(), shared: shared.clone(), end }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_domain_that_is_paused_is_heard_of_by_who_watches_it_alone() {
+        let connection = connection();
+        let events = Events::of(&connection).unwrap();
+        let (watch, other) = (events.watch("test"), events.watch("another"));
+        assert!(timeout(WHILE, watch.end()).await.is_err(), "nothing has happened yet");
+        connection.lookup_domain_by_name("test").unwrap().suspend().unwrap();
+        let text = timeout(SOON, watch.end()).await.unwrap();
+        assert_eq!(text, "the domain was paused");
+        assert!(timeout(WHILE, other.end()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_happens_before_anyone_asks_is_kept_and_the_first_end_counts() {
+        let connection = connection();
+        let events = Events::of(&connection).unwrap();
+        let watch = events.watch("test");
+        let domain = connection.lookup_domain_by_name("test").unwrap();
+        domain.destroy().unwrap();
+        domain.create().unwrap();
+        domain.suspend().unwrap();
+        for _ in 0..2 {
+            assert_eq!(timeout(SOON, watch.end()).await.unwrap(), "the domain was destroyed");
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_watch_that_is_dropped() {
+        let events = Events::of(&connection()).unwrap();
+        for n in 0..100 {
+            drop(events.watch(&format!("bootrace-{n}")));
+        }
+        assert_eq!(events.shared.domains().watched.len(), 0);
+    }
+
+    // The driver for tests takes callbacks for closed connections and forgets to free them.
+    #[tokio::test]
+    #[ignore = "needs docker and libvirt: scripts/test runs it"]
+    async fn nothing_is_left_of_a_connection_that_is_dropped() {
+        start_loop().unwrap();
+        let connection = Connect::open(Some(&super::super::uri())).unwrap();
+        let events = Events::of(&connection).unwrap();
+        let shared = events.shared.clone();
+        assert_eq!(Arc::strong_count(&shared), 4, "ours, the events', and one for each callback");
+        drop((events, connection));
+        // The loop's thread forgets it in its own time.
+        for _ in 0..1000 {
+            if Arc::strong_count(&shared) == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("libvirt still holds {} references", Arc::strong_count(&shared) - 1);
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_the_end_of_all_its_domains_also_of_those_to_come() {
+        let shared = Arc::new(Shared::default());
+        let of = events(&shared);
+        let (ended, running) = (of("ended"), of("running"));
+        shared.ended("ended", "crashed");
+        // SAFETY: what is registered with libvirt is such a pointer.
+        unsafe { heard_of_close(std::ptr::null_mut(), 1, Arc::as_ptr(&shared).cast_mut().cast()) };
+        assert_eq!(ended.end().await, "the domain crashed");
+        let lost = running.end().await;
+        assert!(lost.starts_with("the connection to libvirt was lost (end of file)"), "{lost}");
+        assert_eq!(shared.domains().lost, Some(lost));
+    }
+
+    #[test]
+    fn events_after_which_a_domain_runs_are_no_end() {
+        let runs =
+            [sys::VIR_DOMAIN_EVENT_DEFINED, sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_RESUMED];
+        assert!(runs.iter().all(|event| in_words(*event as c_int, 0).is_none()));
+        assert_eq!(in_words(sys::VIR_DOMAIN_EVENT_STOPPED as c_int, 2), Some("crashed"));
+    }
+}

@@ -1,0 +1,110 @@
+//! What QEMU printed, which libvirt keeps in a file per domain, for good; our names never come again.
+
+use std::{
+    fs,
+    io::{self, Read, Seek, SeekFrom},
+    path::PathBuf,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+
+use super::Error;
+
+/// Enough for the command line and for all that KVM prints of a processor's state.
+const TAIL: u64 = 16 << 10;
+/// What is quoted of it at most.
+const LINES: usize = 6;
+const LENGTH: usize = 240;
+/// virtlogd writes it, a moment after QEMU has ended.
+const LAG: Duration = Duration::from_millis(500);
+
+pub fn path(domain: &str) -> PathBuf {
+    PathBuf::from(format!("/var/log/libvirt/qemu/{domain}.log"))
+}
+
+/// True when there was one.
+///
+/// # Errors
+/// When it can't be removed.
+pub fn remove(domain: &str) -> Result<bool, Error> {
+    let log = path(domain);
+    match fs::remove_file(&log) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::new(format!("removing {}", log.display()), e)),
+    }
+}
+
+/// The lines of a domain's log that tell why it ended; `over`: it has, so there may be some in a moment.
+pub async fn complaints(domain: &str, over: bool) -> Vec<String> {
+    let deadline = Instant::now() + LAG;
+    loop {
+        let lines = tail(domain).map(|text| telling(&text)).unwrap_or_default();
+        if !lines.is_empty() || !over || Instant::now() >= deadline {
+            return lines;
+        }
+        sleep(LAG / 20).await;
+    }
+}
+
+fn tail(domain: &str) -> io::Result<String> {
+    let mut file = fs::File::open(path(domain))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Complaints, and not the command line, which libvirt writes there too; warnings only where there is
+/// nothing else. Control characters are taken out: it goes to terminals.
+fn telling(log: &str) -> Vec<String> {
+    let complains = |line: &&str| {
+        ["qemu-system", "KVM", "error", "failure"].iter().any(|sign| line.contains(sign))
+            && !["/", "-", "LC_ALL=", "PATH="].iter().any(|start| line.starts_with(start))
+            && !line.ends_with('\\')
+            && !line.contains("starting up libvirt version")
+            && !line.contains("shutting down, reason=")
+            // By libvirtd, whose events say what for.
+            && !line.contains("terminating on signal 15")
+    };
+    let (warnings, errors): (Vec<_>, Vec<_>) =
+        log.lines().filter(complains).partition(|line| line.contains("warning:"));
+    let lines = if errors.is_empty() { warnings } else { errors };
+    let plain = |line: &str| line.chars().filter(|c| !c.is_control()).take(LENGTH).collect();
+    lines.into_iter().take(LINES).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: &str = "2026-11-25 01:53:14.3+0000: starting up libvirt version: 9.0.0, qemu version: 7.2.22\n\
+        LC_ALL=C \\\nPATH=/usr/sbin:/usr/bin/qemu-system \\\n/usr/bin/qemu-system-x86_64 \\\n\
+        -name guest=x,debug-threads=on \\\n-msg timestamp=on\n";
+    const WARNING: &str = "qemu-system-x86_64: warning: host doesn't support requested feature: svm\n";
+    const END: &str = "2026-11-25 01:53:16.944+0000: shutting down, reason=failed\n";
+
+    #[test]
+    fn what_libvirt_writes_by_itself_tells_nothing() {
+        assert!(telling(&format!("{START}{END}")).is_empty());
+        assert_eq!(telling(&format!("{START}{WARNING}{END}")).len(), 1);
+    }
+
+    #[test]
+    fn an_error_of_kvm_is_found_before_all_of_its_registers() {
+        let registers = "EAX=00000000 EBX=00000000\n".repeat(40);
+        let text = format!(
+            "{START}{WARNING}KVM internal error. Suberror: 1\nextra data[0]: 1\nemulation failure\n{registers}{END}"
+        );
+        assert_eq!(telling(&text), ["KVM internal error. Suberror: 1", "emulation failure"]);
+    }
+
+    #[test]
+    fn what_is_quoted_is_bounded_and_fit_for_a_terminal() {
+        let lines = telling(&format!("\u{1b}[2J error {}\n", "x".repeat(10_000)).repeat(50));
+        assert_eq!(lines.len(), LINES);
+        assert!(lines.iter().all(|l| l.starts_with("[2J error x") && l.len() == LENGTH), "{lines:?}");
+    }
+}

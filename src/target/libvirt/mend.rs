@@ -1,0 +1,66 @@
+//! What is to be done about what libvirt and QEMU complain of.
+
+/// What their texts have in them, and the mend; the first that fits counts.
+const SIGNS: [(&str, &str); 8] = [
+    ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
+    ("authentication", "run bootrace with sudo, or join the libvirt group"),
+    // Before the next, which its text has in it, too.
+    (
+        "Could not access KVM",
+        "scripts/setup mends the group and mode of /dev/kvm; accel = \"tcg\" does without",
+    ),
+    (
+        "Permission denied",
+        "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
+    ),
+    (
+        "KVM internal error",
+        "This host's KVM can't run what the VM runs, Linux included: it emulates instructions and knows too few \
+         of them. Use accel = \"auto\" or \"tcg\", or a host with hardware or nested virtualisation",
+    ),
+    (
+        "failed to set MSR 0x10a",
+        "This host's KVM refuses a register (IA32_ARCH_CAPABILITIES) of the CPU model that the VM has: take \
+         another, without arch-capabilities (host-passthrough and max have it), or accel = \"tcg\"",
+    ),
+    (
+        "failed to set MSR",
+        "This host's KVM refuses a register that the VM's CPU model or clock needs: take another CPU model, \
+         or accel = \"tcg\"",
+    ),
+    (
+        "does not provide required features",
+        "This host's KVM lacks what the VM's CPU model needs: take another, such as host-passthrough, or \
+         accel = \"tcg\"",
+    ),
+];
+
+/// The mend of what `text` complains of, where one is known.
+pub fn of(text: &str) -> Option<&'static str> {
+    SIGNS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, mend)| *mend)
+}
+
+/// An error of libvirt's with its mend.
+pub fn explain(error: &virt::error::Error) -> String {
+    let text = error.message().trim();
+    of(text).map_or_else(|| text.to_owned(), |mend| format!("{text}. {mend}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_narrower_sign_counts() {
+        let kvm = "Could not access KVM kernel module: Permission denied";
+        assert!(of(kvm).unwrap().contains("/dev/kvm"));
+        let msr =
+            |number| of(&format!("qemu-system-x86_64: error: failed to set MSR {number} to 0x69")).unwrap();
+        assert!(
+            msr("0x10a").contains("arch-capabilities") && !msr("0x40000021").contains("arch-capabilities")
+        );
+        let svm = "the CPU is incompatible with host CPU: Host CPU does not provide required features: svm";
+        assert!(of(svm).unwrap().contains("CPU model"));
+        assert_eq!(of("no such thing"), None);
+    }
+}
