@@ -40,7 +40,8 @@ impl Heard {
             match first {
                 // A closed channel is so for good: if this is dropped, it is heard of again.
                 Ok(event) if matches!(event.what, What::Closed) => {
-                    return timeout(OBITUARY, ended).await.map_or(Ok(event), Err);
+                    let Ok(how) = timeout(OBITUARY, ended).await else { return Ok(event) };
+                    (self.dead, self.ended) = (Some(how), None);
                 }
                 Ok(event) => return Ok(event),
                 Err(how) => (self.dead, self.ended) = (Some(how), None),
