@@ -19,10 +19,11 @@ use crate::{
     target::{Target, Ticket},
 };
 
+pub mod left_over;
 mod lock;
 mod trial;
 
-pub use lock::{Lock, clean};
+pub use lock::Lock;
 pub use trial::{Step, trial, workload};
 
 /// A target that fails this often in a row, and never succeeded, is given up: its remaining trials

@@ -15,6 +15,8 @@ use crate::{
     scenario::{self, Accel, Resources},
 };
 
+pub mod inspect;
+pub mod left_over;
 pub mod xml;
 
 /// Name of an instance's disk in its directory.
@@ -280,40 +282,4 @@ fn remove_log(name: &str) -> Result<bool, Error> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(Error::new(format!("removing {}", log.display()), e)),
     }
-}
-
-/// Destroys every domain that is ours by name and metadata; gives their names.
-///
-/// # Errors
-/// When libvirt does not answer or will not destroy one.
-pub async fn clean(keep: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<String>, Error> {
-    let connection = connect().await?;
-    blocking("destroying left-over domains".into(), move || {
-        let mut removed = Vec::new();
-        for domain in connection.list_all_domains(0)? {
-            let name = domain.name()?;
-            if name.starts_with(PREFIX) && !keep(&name) && domain.xml_desc(0)?.contains(xml::METADATA_URI) {
-                domain.destroy()?;
-                removed.push(format!("domain {name}"));
-            }
-        }
-        Ok(removed)
-    })
-    .await
-}
-
-/// Removes the logs of domains of ours that are no more; gives their paths.
-///
-/// # Errors
-/// When one can't be removed.
-pub fn clean_logs(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
-    let mut removed = Vec::new();
-    for entry in fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
-        if name.starts_with(PREFIX) && !keep(name) && remove_log(name)? {
-            removed.push(format!("log {}", log_of(name).display()));
-        }
-    }
-    Ok(removed)
 }
