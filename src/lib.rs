@@ -8,12 +8,14 @@
 //! drives them through [`target`]s, with the one clock and the one set of readers in [`probe`];
 //! [`sample`] is what is kept; [`analysis`] is pure statistics over it and [`report`] shows them.
 //! [`image`] makes the one root file system that every target uses. [`agent`] is the guest
-//! program that comes with it. [`cli`] ties it together.
+//! program that comes with it. [`doctor`] says
+//! what of all that works on this host. [`cli`] ties it together.
 
 pub mod agent;
 pub mod analysis;
 pub mod cli;
 pub mod control;
+pub mod doctor;
 pub mod image;
 pub mod plan;
 pub mod probe;
