@@ -224,6 +224,9 @@ async fn try_engines(
         Ok(cache) => trial::Bench::new(cache).map_err(|error| format!("{error:#}")),
         Err(why) => Err(why.clone()),
     };
+    let unfit = bench.as_ref().err().filter(|_| host::is_root()).map(|why| {
+        Check::failed("trial", "files of trials", why, &Kind::ALL).mend("see the space for images")
+    });
     let (docker, libvirt) = (&engines.docker, &engines.libvirt);
     let of_libvirt = async {
         let mut checks = vec![libvirt.0.clone(), accelerator::kvm(&engines.verdict)];
@@ -250,7 +253,7 @@ async fn try_engines(
         }
     };
     let (native, docker, libvirt) = tokio::join!(of_native, of_docker, of_libvirt);
-    [native].into_iter().chain(docker).chain(libvirt).collect()
+    unfit.into_iter().chain([native]).chain(docker).chain(libvirt).collect()
 }
 
 async fn of_hypervisor(
@@ -259,7 +262,10 @@ async fn of_hypervisor(
     bench: &Result<trial::Bench, String>,
     cache: &Result<Cache, String>,
 ) -> Vec<Check> {
-    let account = hypervisor.offers.account.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid));
+    let account = match &hypervisor.offers {
+        Some(offers) => offers.account.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid)),
+        None => Account::configured_for_qemu(),
+    };
     let access = accelerator::access(&account);
     let mut checks = vec![engine::emulator(hypervisor)];
     checks.extend(access.clone());

@@ -70,7 +70,7 @@ pub fn access(account: &Account) -> Option<Check> {
 pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Verdict) -> Option<Check> {
     let (id, title) = ("kvm.libvirt", "KVM for libvirt");
     access.filter(|check| check.status == super::Status::Ok)?;
-    if hypervisor.offers.kvm {
+    if hypervisor.offers.as_ref()?.kvm {
         return Some(Check::ok(id, title, "libvirt offers it"));
     }
     let found =
@@ -85,6 +85,7 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Ver
 #[cfg(test)]
 mod tests {
     use super::{super::Status, *};
+    use crate::target::libvirt::inspect::Offers;
 
     #[test]
     fn kvm_that_emulates_is_said_in_plain_words_and_stops_nothing() {
@@ -99,10 +100,11 @@ mod tests {
     #[test]
     fn a_libvirt_that_remembers_wrongly_is_to_be_restarted() {
         let open = Check::ok("kvm.access", "", "");
+        let hypervisor = Hypervisor { offers: Some(Offers::default()), ..Hypervisor::default() };
         let verdict = Verdict::Broken { why: String::new() };
-        let check = remembered(&Hypervisor::default(), Some(&open), &verdict).unwrap();
+        let check = remembered(&hypervisor, Some(&open), &verdict).unwrap();
         assert_eq!(check.status, Status::Warning);
         assert!(check.mend.unwrap().contains("libvirtd"));
-        assert_eq!(remembered(&Hypervisor::default(), None, &verdict), None);
+        assert_eq!(remembered(&hypervisor, None, &verdict), None);
     }
 }

@@ -37,6 +37,14 @@ impl Account {
         Account { name: name.to_string_lossy().into_owned(), uid, gid, groups }
     }
 
+    /// Whom libvirt's system driver runs QEMU as by its settings, else by what distributions build into it.
+    pub fn configured_for_qemu() -> Self {
+        let settings = std::fs::read_to_string("/etc/libvirt/qemu.conf").unwrap_or_default();
+        let named = [configured(&settings), Some("libvirt-qemu".into()), Some("qemu".into())];
+        let found = named.into_iter().flatten().find_map(|name| number_of(&name));
+        found.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid))
+    }
+
     pub fn is_ours(&self) -> bool {
         self.uid == rustix::process::geteuid().as_raw()
     }
@@ -80,6 +88,28 @@ fn entry_of(uid: u32) -> Option<(CString, u32)> {
     }
 }
 
+/// `user = "name"` of libvirt's settings, the last one if there are more.
+fn configured(settings: &str) -> Option<String> {
+    let values = settings.lines().filter_map(|line| {
+        let value = line.trim_start().strip_prefix("user")?.trim_start().strip_prefix('=')?.trim();
+        Some(value.trim_matches('"').to_owned())
+    });
+    values.last()
+}
+
+/// Of a user by name: uid and primary gid.
+fn number_of(name: &str) -> Option<(u32, u32)> {
+    let name = CString::new(name).ok()?;
+    let mut buffer = vec![0; LARGEST_ENTRY];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: as above; the name ends with a zero.
+    unsafe {
+        let mut entry: libc::passwd = std::mem::zeroed();
+        libc::getpwnam_r(name.as_ptr(), &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found);
+        (!found.is_null()).then_some((entry.pw_uid, entry.pw_gid))
+    }
+}
+
 fn groups_of(name: &CStr, gid: u32) -> Vec<u32> {
     let mut groups = vec![0; MOST_GROUPS];
     let mut count = MOST_GROUPS as libc::c_int;
@@ -110,6 +140,16 @@ mod tests {
         assert_eq!(Account::new(0, 0).name, "root");
         let nobody = Account::new(4_000_000_001, 4_000_000_002);
         assert_eq!((nobody.name.as_str(), nobody.groups), ("4000000001", vec![4_000_000_002]));
+    }
+
+    #[test]
+    fn qemus_user_is_the_last_one_that_the_settings_name() {
+        let settings =
+            "#user = \"root\"\nuser = \"one\"\n  user=\"two\"\nusers = \"three\"\ngroup = \"kvm\"\n";
+        assert_eq!(configured(settings).as_deref(), Some("two"));
+        assert_eq!(configured("#user = \"root\""), None);
+        assert_eq!(number_of("root"), Some((0, 0)));
+        assert_eq!(number_of("nobody-has-this-name"), None);
     }
 
     #[test]

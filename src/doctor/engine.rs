@@ -1,6 +1,6 @@
 //! Docker and libvirt: do they answer, and in which version.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::{Check, PATIENCE};
 use crate::{
@@ -14,6 +14,10 @@ use crate::{
         },
     },
 };
+
+/// How long libvirt may take to try out what it offers. Where QEMU's user can't open `/dev/kvm` it does so anew each
+/// time.
+const DETAILS: Duration = Duration::from_secs(10);
 
 /// How a daemon is started, restarted and named here.
 struct Daemon {
@@ -137,9 +141,13 @@ pub fn docker_details(engine: &Engine) -> Vec<Check> {
 pub async fn libvirt() -> (Check, Option<Hypervisor>) {
     let (id, title) = ("libvirt", "libvirt");
     match LIBVIRT.ask(virt::inspect()).await {
-        Ok(hypervisor) => {
+        Ok(mut hypervisor) => {
             let version = hypervisor.libvirt.as_deref().unwrap_or("of unknown version");
-            (Check::ok(id, title, format!("libvirt {version} at {}", libvirt::uri())), Some(hypervisor))
+            let check = Check::ok(id, title, format!("libvirt {version} at {}", libvirt::uri()));
+            if let Ok(Ok((qemu, offers))) = tokio::time::timeout(DETAILS, virt::offers()).await {
+                (hypervisor.qemu, hypervisor.offers) = (qemu, Some(offers));
+            }
+            (check, Some(hypervisor))
         }
         Err((found, mend)) => (Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend), None),
     }
@@ -148,7 +156,10 @@ pub async fn libvirt() -> (Check, Option<Hypervisor>) {
 /// Whether it has a QEMU for this architecture.
 pub fn emulator(hypervisor: &Hypervisor) -> Check {
     let (id, title) = ("qemu", "QEMU");
-    let offers = &hypervisor.offers;
+    let Some(offers) = &hypervisor.offers else {
+        let found = format!("libvirt has not said within {} s what it offers", DETAILS.as_secs());
+        return Check::failed(id, title, found, &[Kind::Libvirt]).mend(restart_libvirt());
+    };
     match &offers.emulator {
         Some(emulator) if offers.tcg || offers.kvm => {
             let version = hypervisor.qemu.as_deref().unwrap_or("of unknown version");
@@ -158,7 +169,7 @@ pub fn emulator(hypervisor: &Hypervisor) -> Check {
             let arch = std::env::consts::ARCH;
             let package = if arch == "x86_64" { "qemu-system-x86" } else { "qemu-system-arm" };
             let found = format!("libvirt knows no QEMU for {arch}");
-            let mend = format!("sudo apt-get install {package}, then {}", restart_libvirt());
+            let mend = format!("sudo apt-get install {package} && {}", restart_libvirt());
             Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend)
         }
     }
@@ -167,6 +178,7 @@ pub fn emulator(hypervisor: &Hypervisor) -> Check {
 #[cfg(test)]
 mod tests {
     use super::{super::Status, *};
+    use crate::target::libvirt::inspect::Offers;
 
     #[test]
     fn an_old_api_and_a_missing_limit_are_warned_of_and_other_complaints_are_not() {
@@ -188,8 +200,10 @@ mod tests {
 
     #[test]
     fn a_libvirt_without_qemu_names_the_package() {
-        let check = emulator(&Hypervisor::default());
+        let nothing = Hypervisor { offers: Some(Offers::default()), ..Hypervisor::default() };
+        let check = emulator(&nothing);
         assert_eq!((check.status, check.stops), (Status::Failed, vec![Kind::Libvirt]));
         assert!(check.mend.unwrap().contains("apt-get install qemu-system-"));
+        assert_eq!(emulator(&Hypervisor::default()).status, Status::Failed, "it has not said");
     }
 }

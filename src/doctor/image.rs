@@ -54,11 +54,7 @@ fn mirror(reached: &[Reach]) -> Check {
     };
     let Some(error) = &first.error else { return Check::ok(id, MIRROR, format!("{} answers", first.name)) };
     let found = format!("{} can't be had: {}", first.name, error.why);
-    let mend = if error.here {
-        "mend what is said, or scripts/setup; or name a mirror and a keyring in the scenario's [image]"
-    } else {
-        "see that it can be reached (http_proxy, apt's Acquire::http::Proxy), or name a mirror in the scenario's [image]"
-    };
+    let mend = mends(reached);
     if let Some(fallback) = rest.iter().find(|reach| reach.error.is_none()) {
         let found = format!("{found}; its fallback {} answers, and is used", fallback.name);
         return Check::warning(id, MIRROR, found).mend(mend);
@@ -75,6 +71,18 @@ fn mirror(reached: &[Reach]) -> Check {
         }
         None => Check::failed(id, MIRROR, found, &Kind::ALL).mend(mend),
     }
+}
+
+/// One for what is wrong here, one for what does not answer.
+fn mends(reached: &[Reach]) -> String {
+    let any = |here| reached.iter().flat_map(|reach| &reach.error).any(|error| error.here == here);
+    let here = any(true)
+        .then_some("mend what is said of this host; scripts/setup installs keyrings that can be had");
+    let there = any(false).then_some(
+        "see that the archive can be reached (http_proxy, apt's Acquire::http::Proxy), or name a mirror in the \
+         scenario's [image]",
+    );
+    here.into_iter().chain(there).collect::<Vec<_>>().join("; ")
 }
 
 #[cfg(test)]

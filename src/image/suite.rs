@@ -78,7 +78,8 @@ pub(super) async fn ask(
     check(suite)?;
     let temp = std::env::temp_dir();
     let mode = if rustix::process::geteuid().is_root() { "root" } else { "chrootless" };
-    let seconds = patience.as_secs().max(1);
+    // apt, which knows what it waits for, gives up first.
+    let seconds = (patience.as_secs() / 2).max(1);
     let mut tool = Tool::new("mmdebstrap")
         .env("TMPDIR", temp)
         .args(["--simulate", "--format=tar", "--variant=custom"])

@@ -20,7 +20,8 @@ use crate::sample::Accelerator;
 pub struct Hypervisor {
     pub libvirt: Option<String>,
     pub qemu: Option<String>,
-    pub offers: Offers,
+    /// `None` while it has not said so.
+    pub offers: Option<Offers>,
 }
 
 /// What its capabilities say of full virtualisation on this host's architecture.
@@ -34,19 +35,28 @@ pub struct Offers {
     pub account: Option<(u32, u32)>,
 }
 
-/// Connects and asks.
+/// Connects, and asks for no more than its own version.
 ///
 /// # Errors
 /// When it does not answer.
 pub async fn inspect() -> Result<Hypervisor, Error> {
     let connection = connect().await?;
+    blocking("asking libvirt for its version".into(), move || {
+        Ok(Hypervisor { libvirt: connection.lib_version().ok().map(version), ..Hypervisor::default() })
+    })
+    .await
+}
+
+/// QEMU's version, and what libvirt offers with it. It may try out every QEMU of the host before it answers.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn offers() -> Result<(Option<String>, Offers), Error> {
+    let connection = connect().await?;
     blocking("asking libvirt for its capabilities".into(), move || {
-        Ok(Hypervisor {
-            libvirt: connection.lib_version().ok().map(version),
-            // Fails where there is no emulator.
-            qemu: connection.hyp_version().ok().map(version),
-            offers: Offers::parse(&connection.capabilities()?, std::env::consts::ARCH),
-        })
+        let offers = Offers::parse(&connection.capabilities()?, std::env::consts::ARCH);
+        // Fails where there is no emulator.
+        Ok((connection.hyp_version().ok().map(version), offers))
     })
     .await
 }
