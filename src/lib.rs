@@ -24,3 +24,6 @@ pub mod runner;
 pub mod sample;
 pub mod scenario;
 pub mod target;
+
+#[cfg(test)]
+mod in_guest;
