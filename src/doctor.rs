@@ -230,8 +230,11 @@ async fn try_engines(
     let (docker, libvirt) = (&engines.docker, &engines.libvirt);
     let of_libvirt = async {
         let mut checks = vec![libvirt.0.clone(), accelerator::kvm(&engines.verdict)];
-        if let Some(hypervisor) = &libvirt.1 {
-            checks.extend(of_hypervisor(hypervisor, &engines.verdict, &bench, cache).await);
+        match &libvirt.1 {
+            Some(hypervisor) => {
+                checks.extend(of_hypervisor(hypervisor, &engines.verdict, &bench, cache).await)
+            }
+            None => checks.extend(accelerator::access(&Account::configured_for_qemu())),
         }
         checks
     };

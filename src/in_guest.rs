@@ -35,6 +35,7 @@ exec /busybox switch_root /newroot /sbin/init
 /// Only this is booted into. `probe::kvm` is about the host.
 const UNIT: &str = "[Service]
 Type=oneshot
+Environment=LOOPS=100000
 StandardOutput=append:/bootrace-tests.txt
 StandardError=inherit
 ExecStartPre=/bin/sh -c 'cat /proc/1/comm; stat --file-system --format=%%T /sys/fs/cgroup; cat /proc/self/cgroup; \

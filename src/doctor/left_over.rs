@@ -16,7 +16,12 @@ pub async fn check(cache: &Cache) -> Check {
 
 fn judge(found: &Found) -> Check {
     let (id, title) = ("left_over", "left-overs of earlier runs");
-    let unseen: Vec<String> = found.unseen.iter().map(ToString::to_string).collect();
+    // Of an engine that is not there enough is said elsewhere.
+    let unseen = found.unseen.iter().map(|error| match error.absent {
+        true => format!("{}: nothing answers there", error.tried),
+        false => error.to_string(),
+    });
+    let unseen: Vec<String> = unseen.collect();
     let mut names: Vec<String> = found.things.iter().take(NAMED).map(ToString::to_string).collect();
     if let Some(more) = found.things.len().checked_sub(NAMED).filter(|more| *more > 0) {
         names.push(format!("{more} more"));
