@@ -187,6 +187,18 @@ fn an_engine_that_hangs_is_named_and_does_not_hang_the_doctor() {
     said.stops(&["docker", "libvirt"]);
 }
 
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn colours_are_there_where_they_are_asked_for_and_no_color_is_honoured() {
+    let coloured = |variables: &[(&str, &str)]| {
+        let mut command = bootrace(&["doctor"]);
+        command.env("DOCKER_HOST", "unix:///nowhere/docker.sock").envs(variables.iter().copied());
+        command.output().unwrap().stdout.contains(&0x1b)
+    };
+    assert!(coloured(&[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+}
+
 /// Gives a file its mode back, however the test ends.
 struct Mode(PathBuf, u32);
 

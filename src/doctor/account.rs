@@ -90,11 +90,10 @@ fn entry_of(uid: u32) -> Option<(CString, u32)> {
 
 /// `user = "name"` of libvirt's settings, the last one if there are more.
 fn configured(settings: &str) -> Option<String> {
-    let values = settings.lines().filter_map(|line| {
+    settings.lines().rev().find_map(|line| {
         let value = line.trim_start().strip_prefix("user")?.trim_start().strip_prefix('=')?.trim();
         Some(value.trim_matches('"').to_owned())
-    });
-    values.last()
+    })
 }
 
 /// Of a user by name: uid and primary gid.

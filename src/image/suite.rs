@@ -319,6 +319,14 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_has_answered_when_only_the_lists_that_were_left_out_are_missing() {
+        assert!(lists_alone_are_missing(
+            "E: apt-get update did not find any indices for architecture 'amd64' in suite 'bookworm'"
+        ));
+        assert!(!lists_alone_are_missing("E: Failed to fetch http://x/InRelease  Could not connect to x:80"));
+    }
+
+    #[test]
     fn a_suite_that_mmdebstrap_would_seek_at_another_distribution_is_refused() {
         let tables = tempfile::tempdir().unwrap();
         let known = |suite: Suite| known(&suite, tables.path());

@@ -213,6 +213,19 @@ fn a_service_under_systemd_is_found_and_read_in_the_one_hierarchy() {
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn this_hosts_controllers_are_named_without_the_options_of_their_mounts() {
+    let all = controllers().unwrap();
+    assert!(all.iter().any(|name| name == "memory") && all.iter().any(|name| name == "cpuacct"), "{all:?}");
+    let kernels = fs::read_to_string("/proc/cgroups").unwrap();
+    for name in &all {
+        // A line of the kernel's list begins with the name and a tab; version 2 has renamed one.
+        let known = kernels.lines().any(|line| line.split('\t').next() == Some(name));
+        assert!(known || ["io", "misc", "dmem", "rdma"].contains(&name.as_str()), "{name} in {all:?}");
+    }
+}
+
+#[test]
 fn before_linux_5_18_kernel_memory_is_the_sum_of_its_parts() {
     let old: String = V2_MEMORY_STAT
         .lines()
