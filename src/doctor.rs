@@ -182,35 +182,50 @@ impl Engines {
     }
 }
 
-/// What is there and answers, without trying it: a matter of a moment.
+/// What is there and answers, without starting anything: a matter of a moment.
 pub async fn glance() -> Report {
     let engines = Engines::ask().await;
     let seen = engines.seen();
-    let checks = vec![host::privileges(), host::cgroups(), engines.docker.0, engines.libvirt.0];
+    let access = accelerator::access(&qemus_account(engines.libvirt.1.as_ref()));
+    let mut checks = vec![host::privileges(), host::cgroups(), engines.docker.0, engines.libvirt.0];
+    checks.extend(access);
     Report::of(checks, &seen)
 }
 
 /// Everything, by using it. `isolated` is what came of [`crate::target::native::isolate_mounts`].
 pub async fn examine(isolated: Result<(), String>) -> Report {
     let cache = Cache::open(None).map_err(|error| error.to_string());
-    // An archive takes longest, and asking one disturbs no trial.
-    let (image, (engines, tried)) = tokio::join!(image::check(cache.as_ref().ok()), async {
-        let engines = Engines::ask().await;
-        let left_over = match &cache {
+    // What takes long, an archive or an engine that hangs, disturbs no trial; and trials hold a run's lock, so that
+    // what they make is nobody's left-over.
+    let left_over = async {
+        match &cache {
             Ok(cache) => left_over::check(cache).await,
             Err(why) => Check::not_checked("left_over", "left-overs of earlier runs", why),
-        };
-        let mut tried = try_engines(&engines, &cache, isolated).await;
-        tried.push(left_over);
+        }
+    };
+    let trying = async {
+        let engines = Engines::ask().await;
+        let tried = try_engines(&engines, &cache, isolated).await;
         (engines, tried)
-    });
+    };
+    let (image, left_over, (engines, tried)) =
+        tokio::join!(image::check(cache.as_ref().ok()), left_over, trying);
     let seen = engines.seen();
     let root = engines.docker.1.and_then(|engine| engine.root);
     let mut checks = vec![host::privileges(), host::kernel(), host::cgroups(), host::clock()];
     checks.extend(storage::check(&cache, root, image.cached));
     checks.extend(image.checks);
     checks.extend(tried);
+    checks.push(left_over);
     Report::of(checks, &seen)
+}
+
+/// Whom libvirt runs QEMU as, by its own word if it gave it.
+fn qemus_account(hypervisor: Option<&Hypervisor>) -> Account {
+    match hypervisor.and_then(|hypervisor| hypervisor.offers.as_ref()) {
+        Some(offers) => offers.account.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid)),
+        None => Account::configured_for_qemu(),
+    }
 }
 
 /// What depends on the engines, and each tried with something that runs.
@@ -234,7 +249,7 @@ async fn try_engines(
             Some(hypervisor) => {
                 checks.extend(of_hypervisor(hypervisor, &engines.verdict, &bench, cache).await)
             }
-            None => checks.extend(accelerator::access(&Account::configured_for_qemu())),
+            None => checks.extend(accelerator::access(&qemus_account(None))),
         }
         checks
     };
@@ -265,10 +280,7 @@ async fn of_hypervisor(
     bench: &Result<trial::Bench, String>,
     cache: &Result<Cache, String>,
 ) -> Vec<Check> {
-    let account = match &hypervisor.offers {
-        Some(offers) => offers.account.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid)),
-        None => Account::configured_for_qemu(),
-    };
+    let account = qemus_account(Some(hypervisor));
     let access = accelerator::access(&account);
     let mut checks = vec![engine::emulator(hypervisor)];
     checks.extend(access.clone());

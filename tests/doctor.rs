@@ -182,8 +182,8 @@ fn an_engine_that_hangs_is_named_and_does_not_hang_the_doctor() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let said = Said::of(&child.wait_with_output().unwrap());
-    said.names("docker", "failed", &["Docker has not answered for 2 s"], "dockerd");
-    said.names("libvirt", "failed", &["libvirt has not answered for 2 s"], "libvirtd");
+    said.names("docker", "failed", &["Docker has not answered for 2 s"], "DOCKER_HOST");
+    said.names("libvirt", "failed", &["libvirt has not answered for 2 s"], "LIBVIRT_DEFAULT_URI");
     said.stops(&["docker", "libvirt"]);
 }
 

@@ -50,22 +50,30 @@ impl Daemon {
         }
     }
 
+    /// Whether another engine than the local one is asked.
+    fn is_elsewhere(&self) -> bool {
+        std::env::var_os(self.variable).is_some_and(|named| !named.is_empty())
+    }
+
     fn mend(&self, error: &Error) -> String {
         let denied = ["ermission denied", "authentication"].iter().any(|sign| error.why.contains(sign));
-        match std::env::var(self.variable) {
-            Ok(named) if !denied && !named.is_empty() => {
-                format!("start what {} names, or unset {0}", self.variable)
-            }
-            _ if denied => {
-                format!("sudo bootrace doctor, or: sudo usermod -aG {} $USER", self.name.to_lowercase())
-            }
-            _ if has_systemd()
-                && error.absent
-                && Path::new("/usr/lib/systemd/system").join(self.unit).exists() =>
-            {
-                format!("sudo systemctl start {}", self.unit)
-            }
-            _ => "scripts/setup".into(),
+        let installed = || Path::new("/usr/lib/systemd/system").join(self.unit).exists();
+        if denied {
+            return format!("sudo bootrace doctor, or: sudo usermod -aG {} $USER", self.name.to_lowercase());
+        }
+        if self.is_elsewhere() {
+            return format!("start what {} names, or unset {0}", self.variable);
+        }
+        match has_systemd() && error.absent && installed() {
+            true => format!("sudo systemctl start {}", self.unit),
+            false => "scripts/setup".into(),
+        }
+    }
+
+    fn mend_of_a_hang(&self) -> String {
+        match self.is_elsewhere() {
+            true => format!("restart what {} names, or unset {0}", self.variable),
+            false => self.restart(),
         }
     }
 
@@ -76,7 +84,7 @@ impl Daemon {
             Ok(Err(error)) => Err((error.to_string(), self.mend(&error))),
             Err(_) => Err((
                 format!("{} has not answered for {} s: does it hang?", self.name, PATIENCE.as_secs()),
-                self.restart(),
+                self.mend_of_a_hang(),
             )),
         }
     }
