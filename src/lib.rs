@@ -8,14 +8,15 @@
 //! drives them through [`target`]s, with the one clock and the one set of readers in [`probe`];
 //! [`sample`] is what is kept; [`analysis`] is pure statistics over it and [`report`] shows them.
 //! [`image`] makes the one root file system that every target uses. [`agent`] is the guest
-//! program that comes with it. [`calibration`] measures what is known, to tell the error of all that.
-//! [`cli`] ties it together.
+//! program that comes with it. [`calibration`] measures what is known, to tell the error of all that;
+//! [`doctor`] says what of it works on this host. [`cli`] ties it together.
 
 pub mod agent;
 pub mod analysis;
 pub mod calibration;
 pub mod cli;
 pub mod control;
+pub mod doctor;
 pub mod image;
 pub mod plan;
 pub mod probe;
@@ -25,3 +26,6 @@ pub mod sample;
 pub mod scenario;
 pub mod target;
 pub mod tune;
+
+#[cfg(test)]
+mod in_guest;

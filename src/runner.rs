@@ -21,11 +21,12 @@ use crate::{
 
 mod cold;
 mod heard;
+pub mod left_over;
 mod lock;
 mod trial;
 
 pub use cold::drop_caches;
-pub use lock::{Lock, clean};
+pub use lock::Lock;
 pub use trial::{Step, trial, workload};
 
 /// A target that fails this often in a row, and never succeeded, is given up: its remaining trials

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::sample;
+use crate::{runner::left_over, sample};
 
 pub mod drive;
 pub mod judge;
@@ -136,17 +136,11 @@ impl Calibration {
     }
 
     /// Takes note of what was found of its instances when it was over, and judges anew.
-    pub fn see_what_is_left(&mut self, found: Vec<Result<Vec<String>, crate::target::Error>>) {
-        let mut left = Vec::new();
-        for result in found {
-            match result {
-                Ok(names) => left.extend(names),
-                // Who isn't there has nothing.
-                Err(e) if e.absent => {}
-                Err(e) => self.errors.push(format!("looking for what is left: {e}")),
-            }
-        }
-        self.left_over = Some(left);
+    pub fn see_what_is_left(&mut self, found: left_over::Found) {
+        // Who isn't there has nothing.
+        let unseen = found.unseen.into_iter().filter(|error| !error.absent);
+        self.errors.extend(unseen.map(|error| format!("looking for what is left: {error}")));
+        self.left_over = Some(found.things.iter().map(ToString::to_string).collect());
         self.judge();
     }
 

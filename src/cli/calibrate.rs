@@ -20,9 +20,12 @@ use crate::{
     image::{self, Cache, Forms},
     probe::host,
     report::calibration as report,
-    runner,
+    runner::{
+        self,
+        left_over::{self, Whose},
+    },
     scenario::{Kind, Scenario},
-    target::{self, Target, docker, libvirt, native},
+    target::{Target, docker, libvirt, native},
     tune::Tuning,
 };
 
@@ -119,12 +122,12 @@ async fn calibrate(options: &Options, signals: &Signals, tuning: &Tuning) -> Res
     let mut bar = Bar { bar: progress.bar("calibrate", plan.0.len() as u64), dir: dir.clone() };
     let instances = cache.instances_dir();
     let broken = Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref());
-    let tag = runner::tag(&calibration.id);
+    let mine = Whose::Run(calibration.id.clone());
     let job = drive::Job { targets, plan, checks, broken, calibration, instances: instances.clone() };
     let mut calibration = drive::run(job, &mut bar, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
     bar.bar.finish_and_clear();
-    calibration.see_what_is_left(left_over(&tag, &instances).await);
+    calibration.see_what_is_left(left_over::find(&instances, &mine).await);
 
     report::write(&calibration, &dir).map_err(|e| Failure::Run(e.into()))?;
     show(&calibration, &dir, options)?;
@@ -195,19 +198,6 @@ fn header(
         left_over: None,
         errors: Vec::new(),
     }
-}
-
-/// What is still there of this calibration. It is removed, too.
-async fn left_over(tag: &str, instances: &Path) -> Vec<Result<Vec<String>, target::Error>> {
-    let prefix = format!("{tag}-");
-    let others = |prefix: String| move |name: &str| !name.starts_with(&prefix);
-    vec![
-        docker::clean(others(prefix.clone())).await,
-        libvirt::clean(others(prefix.clone())).await,
-        libvirt::clean_logs(others(prefix.clone())),
-        native::clean(others(prefix.clone())),
-        runner::clean(instances, others(prefix)),
-    ]
 }
 
 fn show(calibration: &Calibration, dir: &Path, options: &Options) -> Result<(), Failure> {

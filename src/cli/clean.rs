@@ -5,8 +5,7 @@ use anyhow::Context;
 use super::{Failure, print};
 use crate::{
     image::Cache,
-    runner::{self, Lock},
-    target::{docker, libvirt, native},
+    runner::left_over::{self, Whose},
     tune,
 };
 
@@ -15,6 +14,9 @@ pub struct Options {
     /// Also what belongs to runs that still go on.
     #[arg(long)]
     pub all: bool,
+    /// Only say what would be removed.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// Finds containers by label, domains by metadata, cgroups, processes and files by name, and removes them;
@@ -26,48 +28,57 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
-    runtime.block_on(clean(options.all)).map_err(Failure::Run)
+    runtime.block_on(clean(options)).map_err(Failure::Run)
 }
 
-async fn clean(all: bool) -> anyhow::Result<()> {
+async fn clean(options: &Options) -> anyhow::Result<()> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
         "what a run leaves belongs to root, and an ordinary user can't even see all of it: run bootrace clean with sudo"
     );
     let cache = Cache::open(None)?;
-    let keep = move |name: &str| !all && Lock::is_held_for(name);
-    let found = [
-        docker::clean(keep).await,
-        libvirt::clean(keep).await,
-        libvirt::clean_logs(keep),
-        native::clean(keep),
-        runner::clean(&cache.instances_dir(), keep),
-    ];
-    let (mut removed, mut failed) = (Vec::new(), false);
-    for result in found {
-        match result {
-            Ok(names) => removed.extend(names),
-            Err(e) if e.absent => anstream::eprintln!("not looked at, since nothing answers there: {e}"),
-            Err(e) => {
+    let whose = if options.all { Whose::Everyones } else { Whose::Ended };
+    let found = left_over::find(&cache.instances_dir(), &whose).await;
+    let mut failed = false;
+    for error in &found.unseen {
+        if error.absent {
+            anstream::eprintln!("not looked at, since nothing answers there: {error}");
+        } else {
+            failed = true;
+            anstream::eprintln!("{error}");
+        }
+    }
+    for thing in &found.things {
+        if options.dry_run {
+            print(&format!("would remove {thing}\n"))?;
+            continue;
+        }
+        match left_over::remove(thing).await {
+            Ok(()) => print(&format!("removed {thing}\n"))?,
+            Err(error) => {
                 failed = true;
-                anstream::eprintln!("{e}");
+                anstream::eprintln!("{error}");
             }
         }
     }
-    let settings = tune::clean().unwrap_or_else(|e| {
-        failed = true;
-        anstream::eprintln!("{e}");
-        Vec::new()
-    });
+    let settings = match options.dry_run {
+        true => tune::left().into_iter().map(|setting| format!("would put back {setting}")).collect(),
+        false => tune::clean().unwrap_or_else(|e| {
+            failed = true;
+            anstream::eprintln!("{e}");
+            Vec::new()
+        }),
+    };
     for line in &settings {
         print(&format!("{line}\n"))?;
     }
-    for name in &removed {
-        print(&format!("removed {name}\n"))?;
-    }
-    if removed.is_empty() && settings.is_empty() && !failed {
+    if found.things.is_empty() && settings.is_empty() && !failed {
         print("nothing was left behind\n")?;
     }
-    anyhow::ensure!(!failed, "not everything could be removed");
+    anyhow::ensure!(
+        !failed,
+        "not everything could be {}",
+        if options.dry_run { "looked at" } else { "removed" }
+    );
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod calibrate;
 pub mod check;
 pub mod clean;
 pub mod completions;
+pub mod doctor;
 pub mod image;
 pub mod list;
 mod progress;
@@ -25,6 +26,7 @@ const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
+const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
 const HEADING: Style = Style::new().bold();
 
 const ABOUT: &str = "\
@@ -40,13 +42,14 @@ Examples:
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
   bootrace calibrate                              known quantities: what is the error of the figures here?
+  bootrace doctor                                 what works here, what doesn't, and the mend
 
 A run writes reports/RUN/index.html, results.json, summary.md and charts;
 reports/latest is the newest.
 
 Exit codes:
   0    done
-  1    a run failed
+  1    a run failed; of doctor: a target can't run
   2    the command line or a scenario is wrong
   3    refuted: a claim does not hold
   130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
@@ -98,6 +101,9 @@ pub enum Command {
     /// Measure what is known, and tell the error of the figures on this host.
     #[command(after_help = calibrate::EXAMPLES)]
     Calibrate(calibrate::Options),
+    /// Say what of this host a run needs works, what doesn't, and what mends it.
+    #[command(after_help = doctor::AFTER_HELP)]
+    Doctor(doctor::Options),
     /// List scenarios, and targets and whether they can run on this host.
     List(list::Options),
     /// Build, list and prune images.
@@ -117,6 +123,7 @@ impl Command {
             Command::Report(options) => report::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
+            Command::Doctor(options) => doctor::run(&options),
             Command::List(options) => list::run(&options),
             Command::Image(options) => image::run(&options),
             Command::Clean(options) => clean::run(&options),
@@ -131,6 +138,9 @@ pub enum Failure {
     /// 1: a run failed.
     #[error("{0:#}")]
     Run(anyhow::Error),
+    /// 1: not every target can run, as was said on standard output.
+    #[error("not every target can run")]
+    Unfit,
     /// 2: usage or scenario error.
     #[error("{0:#}")]
     Usage(anyhow::Error),
@@ -148,7 +158,7 @@ pub enum Failure {
 impl Failure {
     pub fn code(&self) -> u8 {
         match self {
-            Failure::Run(_) => 1,
+            Failure::Run(_) | Failure::Unfit => 1,
             Failure::Usage(_) => 2,
             Failure::Refuted(_) => 3,
             Failure::Interrupted { signal, .. } | Failure::Stopped { signal } => 128 + signal,
@@ -159,6 +169,7 @@ impl Failure {
     pub fn print(&self) {
         let error = match self {
             Failure::Run(error) | Failure::Usage(error) => error,
+            Failure::Unfit => return,
             _ => return print_error(&[self.to_string()]),
         };
         match error.downcast_ref::<scenario::Error>() {

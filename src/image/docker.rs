@@ -8,11 +8,13 @@ use std::{
 
 use bollard::{
     Docker,
-    query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
+    query_parameters::{
+        CreateImageOptions, CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+    },
 };
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use tokio_util::io::ReaderStream;
+use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
     cache::Cache,
@@ -64,22 +66,7 @@ pub(super) async fn make(job: &Job<'_>, docker: &Docker, image: &Path, tree: &Tr
     let labels = [(LABEL, digest.clone()), (CACHE_LABEL, job.cache.dir().to_string_lossy().into_owned())];
     let changes = labels.map(|(name, value)| format!("LABEL {name}={}", quoted(&value))).to_vec();
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(&reference).changes(changes).build();
-    let pack = Tool::new("tar")
-        .args(["--create", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sort=name", "--directory"])
-        .arg(&tree.root)
-        .args(["--file=-", "."]);
-    let packed = pack
-        .with_stdout(&job.cancel, |stdout| async {
-            let body = bollard::body_try_stream(ReaderStream::with_capacity(stdout, 256 << 10));
-            let progress = docker.create_image(Some(options), Some(body), None);
-            progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(format!("import {reference}")))
-        })
-        .await;
-    if let Err(error) = packed {
-        // The engine may have taken the half of an archive for a whole one.
-        let _ = remove(docker, &reference).await;
-        return Err(error);
-    }
+    import(docker, &tree.root, options, &reference, &job.cancel).await?;
     let temp = job.cache.temp()?;
     Manifest::new(About { reference: reference.clone() }, []).write(temp.path())?;
     temp.put(&place(image), job.cache)?;
@@ -88,6 +75,32 @@ pub(super) async fn make(job: &Job<'_>, docker: &Docker, image: &Path, tree: &Tr
         tried: format!("keep the image {reference}"),
         why: "it was imported, and is not there".into(),
     })
+}
+
+/// Streams a root file system into the engine.
+pub(super) async fn import(
+    docker: &Docker,
+    root: &Path,
+    options: CreateImageOptions,
+    reference: &str,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    let pack = Tool::new("tar")
+        .args(["--create", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--sort=name", "--directory"])
+        .arg(root)
+        .args(["--file=-", "."]);
+    let packed = pack
+        .with_stdout(cancel, |stdout| async {
+            let body = bollard::body_try_stream(ReaderStream::with_capacity(stdout, 256 << 10));
+            let progress = docker.create_image(Some(options), Some(body), None);
+            progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(format!("import {reference}")))
+        })
+        .await;
+    if packed.is_err() {
+        // The engine may have taken the half of an archive for a whole one.
+        let _ = remove(docker, reference).await;
+    }
+    packed
 }
 
 /// False if something else uses it; true if it is gone.
@@ -115,7 +128,7 @@ pub(super) async fn of_cache(docker: &Docker, cache: &Cache) -> Result<Vec<(Stri
 }
 
 /// A word of a Dockerfile's LABEL instruction.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('\n', " "))
 }
 

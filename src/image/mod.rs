@@ -24,12 +24,14 @@ mod kernel;
 mod lock;
 mod manifest;
 mod prune;
+mod reach;
 mod registry;
 mod rootfs;
 mod stored;
 mod suite;
 mod tool;
 mod tree;
+pub mod trial;
 mod vm;
 
 pub use base::forget_failure;
@@ -39,6 +41,7 @@ pub use ensure::ensure;
 pub use error::{Error, FoundOut};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};
+pub use reach::{Reach, Unreachable, missing_programs, reach};
 pub use registry::LABEL as BUILD_LABEL;
 pub use stored::{Stored, list, verify};
 

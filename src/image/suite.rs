@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt;
-use tokio_util::io::ReaderStream;
+use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
     definition::{Distribution, Source, Suite},
@@ -67,6 +67,53 @@ pub(super) fn check(suite: &Suite) -> Result<(), Error> {
     known.and_then(|()| keyring(suite)).map_err(|why| cannot_be_had(suite, why, FoundOut::Here))
 }
 
+/// Asks the suite's archive for its release files and checks their signatures, as a build begins: the very same
+/// program and options, but without lists of packages, and so without packages. Needs no root.
+pub(super) async fn ask(
+    suite: &Suite,
+    patience: std::time::Duration,
+    cancel: &CancellationToken,
+) -> Result<(), Error> {
+    require("mmdebstrap")?;
+    check(suite)?;
+    let temp = std::env::temp_dir();
+    let mode = if rustix::process::geteuid().is_root() { "root" } else { "chrootless" };
+    // apt, which knows what it waits for, gives up first.
+    let seconds = (patience.as_secs() / 2).max(1);
+    let mut tool = Tool::new("mmdebstrap")
+        .env("TMPDIR", temp)
+        .args(["--simulate", "--format=tar", "--variant=custom"])
+        .arg(format!("--mode={mode}"))
+        .arg(format!("--components={}", suite.components.join(",")))
+        .arg(r#"--aptopt=Acquire::Retries "0""#)
+        .args(["http", "https"].map(|way| format!("--aptopt=Acquire::{way}::Timeout \"{seconds}\"")))
+        .arg(r#"--aptopt=Acquire::IndexTargets::deb::Packages::DefaultEnabled "false""#);
+    if let Some(keyring) = &suite.keyring {
+        tool = tool.arg(keyring_option(keyring));
+    }
+    tool = tool.args([suite.name.as_str(), "-"]);
+    if let Some(mirror) = &suite.mirror {
+        tool = tool.arg(mirror_for_apt(mirror));
+    }
+    match tool.run(cancel).await {
+        // All that it lacks is the lists that it was told to do without: the archive has answered.
+        Err(Error::Tool { output, .. }) if lists_alone_are_missing(&output) => Ok(()),
+        Err(Error::Tool { outcome, output, .. }) => Err(explain(suite, &outcome, &output)),
+        other => other,
+    }
+}
+
+/// In the words of newer and older versions.
+fn lists_alone_are_missing(output: &str) -> bool {
+    output.contains("did not find any indices") || output.contains("indextargets output is empty")
+}
+
+fn keyring_option(keyring: &Path) -> std::ffi::OsString {
+    let mut option = std::ffi::OsString::from("--keyring=");
+    option.push(keyring);
+    option
+}
+
 fn cannot_be_had(suite: &Suite, why: String, found_out: FoundOut) -> Error {
     Error::Source { asked: Source::Suite(suite.clone()).to_string(), why, found_out }
 }
@@ -124,11 +171,7 @@ fn mmdebstrap(suite: &Suite, packages: &[String], temp: &Path, memory: Option<u6
         // What was right for building is not for the image.
         .arg(r#"--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap""#);
     if let Some(keyring) = &suite.keyring {
-        tool = tool.arg({
-            let mut arg = std::ffi::OsString::from("--keyring=");
-            arg.push(keyring);
-            arg
-        });
+        tool = tool.arg(keyring_option(keyring));
     }
     tool = tool.args([suite.name.as_str(), "-"]);
     match &suite.mirror {
@@ -273,6 +316,14 @@ mod tests {
             "[image] packages: ubuntu/noble does not have all of them (are they spelt as there, and is their section \
              one of components, main?): mmdebstrap ended with exit code 25: E: Unable to locate package redis-sever"
         );
+    }
+
+    #[test]
+    fn an_archive_has_answered_when_only_the_lists_that_were_left_out_are_missing() {
+        assert!(lists_alone_are_missing(
+            "E: apt-get update did not find any indices for architecture 'amd64' in suite 'bookworm'"
+        ));
+        assert!(!lists_alone_are_missing("E: Failed to fetch http://x/InRelease  Could not connect to x:80"));
     }
 
     #[test]

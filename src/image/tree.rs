@@ -23,7 +23,7 @@ use crate::agent;
 /// Where it lies within its entry.
 const ROOT: &str = "root";
 /// What a form's engine mounts something on.
-const MOUNT_POINTS: [(&str, u32); 5] =
+pub(super) const MOUNT_POINTS: [(&str, u32); 5] =
     [("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("run", 0o755), ("tmp", 0o1777)];
 
 /// What the manifest says of a tree.

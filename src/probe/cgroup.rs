@@ -57,6 +57,28 @@ pub fn hierarchy() -> Result<Hierarchy, Error> {
     })
 }
 
+/// The controllers under which cgroups can be made, of either version, sorted. CPU time is always accounted for on
+/// version 2, as `cpuacct` does on version 1.
+///
+/// # Errors
+/// When `/proc/self/mountinfo` can't be read.
+pub fn controllers() -> Result<Vec<String>, Error> {
+    let mounts = Mounts::read()?;
+    let named = |name: &&String| *name != UNIFIED && !name.contains('=');
+    let legacy = mounts.0.iter().flat_map(|mount| mount.controllers.iter().filter(named).cloned());
+    let unified = mounts.dir(UNIFIED, "/").or_else(|| mounts.point(UNIFIED));
+    let offers = unified.as_ref().and_then(|dir| fs::read_to_string(dir.join("cgroup.controllers")).ok());
+    let offers = offers.unwrap_or_default();
+    let always = unified.is_some().then(|| "cpuacct".to_owned());
+    let mut all: Vec<String> =
+        legacy.chain(offers.split_whitespace().map(str::to_owned)).chain(always).collect();
+    // A mount's options are in the same list.
+    all.retain(|name| !["rw", "ro", "xattr", "clone_children", "noprefix"].contains(&name.as_str()));
+    all.sort_unstable();
+    all.dedup();
+    Ok(all)
+}
+
 /// One mounted cgroup hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mount {

@@ -49,6 +49,14 @@ pub(super) fn pss(dir: &Path) -> Result<Pss, Error> {
     })
 }
 
+/// Whether this kernel tells anonymous from file memory, tried on this process.
+///
+/// # Errors
+/// When it does not: before Linux 5.3, or built without it.
+pub fn splits_memory() -> Result<(), Error> {
+    pss(Path::new("/proc/self")).map(drop)
+}
+
 /// What is used of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {

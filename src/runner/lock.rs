@@ -12,8 +12,6 @@ use std::{
 
 use anyhow::Context;
 
-use crate::target;
-
 /// Gone at the host's next boot, as is all that its files stand for.
 const LOCKS: &str = "/run/bootrace";
 
@@ -76,33 +74,22 @@ impl Drop for Lock {
     }
 }
 
-/// Removes the locks of runs that are no more. Nothing that a user would miss: they aren't named.
-fn clean_locks(locks: &Path) {
-    for entry in fs::read_dir(locks).into_iter().flatten().flatten() {
-        if let Ok(file) = File::open(entry.path())
-            && file.try_lock().is_ok()
-        {
-            let _ = fs::remove_file(entry.path());
-        }
-    }
+/// The locks of runs that are no more.
+pub(super) fn dead() -> Vec<PathBuf> {
+    let entries = fs::read_dir(LOCKS).into_iter().flatten().flatten();
+    let dead = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && File::open(path).is_ok_and(|file| file.try_lock_shared().is_ok()));
+    dead.collect()
 }
 
-/// Removes the files of instances, and the locks, of runs that are no more; gives the files' names.
-///
-/// # Errors
-/// When one can't be removed.
-pub fn clean(instances: &Path, keep: impl Fn(&str) -> bool) -> Result<Vec<String>, target::Error> {
-    let failed = |what: &Path, e: io::Error| target::Error::new(format!("removing {}", what.display()), e);
-    let mut removed = Vec::new();
-    for entry in fs::read_dir(instances).map_err(|e| failed(instances, e))?.flatten() {
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        if name.starts_with("bootrace-") && !keep(&name) {
-            fs::remove_dir_all(&path).map_err(|e| failed(&path, e))?;
-            removed.push(format!("files {}", path.display()));
-        }
+/// Removes a lock unless a run holds it.
+pub(super) fn discard(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) if file.try_lock().is_ok() => fs::remove_file(path),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
     }
-    clean_locks(Path::new(LOCKS));
-    Ok(removed)
 }
 
 #[cfg(test)]

@@ -8,8 +8,7 @@ use bollard::{
     errors::Error as ClientError,
     models::{ContainerCreateBody, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig},
     query_parameters::{
-        CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
-        WaitContainerOptionsBuilder,
+        CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
@@ -22,12 +21,16 @@ use crate::{
     scenario::{self, Resources},
 };
 
+pub mod inspect;
+pub mod left_over;
 mod options;
 
 pub use options::check;
 
 /// Marks a container as ours; its value is the run's id.
 pub const LABEL: &str = "bootrace.run";
+/// Repository of the images that are made for a trial alone; the tag is the instance's name.
+pub const TRIAL_IMAGE: &str = "bootrace-trial";
 
 /// Connects to the Engine that DOCKER_HOST names, or to the local one.
 ///
@@ -287,26 +290,4 @@ async fn remove(client: &Client, name: &str) -> Result<(), Error> {
         }
         Err(e) => Err(failed(&e)),
     }
-}
-
-/// Removes every container that carries our label; gives their names and runs.
-///
-/// # Errors
-/// When the Engine does not answer or will not remove one.
-pub async fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
-    let client = connect().await?;
-    let filters = HashMap::from([("label", vec![LABEL])]);
-    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    let failed = |e: ClientError| Error::new("listing containers", explain(&e));
-    let mut removed = Vec::new();
-    for container in client.list_containers(Some(options)).await.map_err(failed)? {
-        let names = container.names.unwrap_or_default();
-        let Some(name) = names.first().map(|n| n.trim_start_matches('/')) else { continue };
-        if keep(name) {
-            continue;
-        }
-        remove(&client, name).await?;
-        removed.push(format!("container {name}"));
-    }
-    Ok(removed)
 }

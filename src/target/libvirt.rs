@@ -1,7 +1,7 @@
 //! The workload in a libvirt virtual machine: the image's own kernel and an initramfs that holds
 //! the agent, passed to QEMU directly; the image's disk below a copy-on-write overlay.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::{sync::Mutex, task::spawn_blocking};
@@ -17,7 +17,9 @@ use crate::{
 
 mod accelerator;
 pub mod events;
+pub mod inspect;
 pub mod knobs;
+pub mod left_over;
 mod log;
 mod mend;
 mod vm;
@@ -227,40 +229,4 @@ impl Libvirt {
         }
         .to_xml()
     }
-}
-
-/// Destroys every domain that is ours by name and metadata; gives their names.
-///
-/// # Errors
-/// When libvirt does not answer or will not destroy one.
-pub async fn clean(keep: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<String>, Error> {
-    let connection = connect().await?;
-    blocking("destroying left-over domains".into(), move || {
-        let mut removed = Vec::new();
-        for domain in connection.list_all_domains(0)? {
-            let name = domain.name()?;
-            if name.starts_with(PREFIX) && !keep(&name) && domain.xml_desc(0)?.contains(xml::METADATA_URI) {
-                domain.destroy()?;
-                removed.push(format!("domain {name}"));
-            }
-        }
-        Ok(removed)
-    })
-    .await
-}
-
-/// Removes the logs of domains of ours that are no more; gives their paths.
-///
-/// # Errors
-/// When one can't be removed.
-pub fn clean_logs(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
-    let mut removed = Vec::new();
-    for entry in fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
-        if name.starts_with(PREFIX) && !keep(name) && log::remove(name)? {
-            removed.push(format!("log {}", log::path(name).display()));
-        }
-    }
-    Ok(removed)
 }

@@ -13,8 +13,11 @@ use crate::{probe::Scope, sample, scenario::CpuChoice};
 
 pub mod docker;
 pub mod fake;
+mod left_over;
 pub mod libvirt;
 pub mod native;
+
+pub use left_over::{LeftOver, Thing};
 
 /// What tells one instance from all others, and where its control socket is.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ mod groups;
 mod launch;
 mod root;
 
-pub use groups::clean;
+pub use groups::{discard as discard_cgroup, find as find_cgroups, try_out as try_cgroups};
 use launch::Launcher;
 use root::Root;
 
@@ -48,6 +48,18 @@ pub fn isolate_mounts() -> Result<(), Error> {
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed)?;
     let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
     mount::mount_change("/", propagation).map_err(failed)
+}
+
+/// Mounts a bare process's root in `dir` with `tree` below it, and takes it away again: does that work here? To be
+/// called by a process of [`isolate_mounts`].
+///
+/// # Errors
+/// When it can't be mounted.
+pub fn try_root(dir: &Path, tree: &Path, socket: &Path) -> io::Result<()> {
+    let mut root = Root::new(dir);
+    let tried = root.mount(tree, socket);
+    root.unmount()?;
+    tried
 }
 
 fn needs_root(error: impl Into<io::Error>) -> String {

@@ -4,7 +4,9 @@ use super::*;
 use crate::{
     calibration::SCHEMA,
     plan::Trial,
+    runner::left_over::Found,
     sample::{Host, Image, Sample},
+    target::{LeftOver, Thing},
 };
 
 fn target(name: &str, accelerator: Accelerator) -> Target {
@@ -243,12 +245,14 @@ fn figures_that_no_instance_gave_fail() {
 #[test]
 fn whatever_is_left_behind_fails() {
     let mut calibration = calibration(Vec::new());
-    calibration.see_what_is_left(vec![Ok(vec!["container bootrace-1-2".into()]), Ok(Vec::new())]);
+    let container =
+        LeftOver { kind: Thing::Container, name: "bootrace-1-2".into(), instance: "bootrace-1-2".into() };
+    calibration.see_what_is_left(Found { things: vec![container], unseen: Vec::new() });
     let [row] = calibration.rows.as_slice() else { panic!("{:?}", calibration.rows) };
     assert_eq!((row.verdict, row.measured), (Verdict::Fail, Some(1.0)));
     assert!(row.note.as_deref().unwrap().contains("bootrace-1-2"));
     assert!(!calibration.passed());
-    calibration.see_what_is_left(vec![Ok(Vec::new())]);
+    calibration.see_what_is_left(Found::default());
     assert!(calibration.passed());
 }
 

@@ -3,6 +3,10 @@ use super::*;
 const V1_MEMORY_STAT: &str = include_str!("samples/v1.memory.stat");
 const V2_MEMORY_STAT: &str = include_str!("samples/v2.memory.stat");
 
+/// Of a service under systemd 252 and Linux 6.1, with version 2 alone.
+const SYSTEMD_V2: &str = include_str!("samples/v2.systemd.mountinfo");
+const SERVICE_MEMORY_STAT: &str = include_str!("samples/v2.systemd.memory.stat");
+
 /// A host with both versions, no systemd: each controller apart, version 2 below.
 const HYBRID: &str = "\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -195,6 +199,30 @@ fn version_2_memory_has_sockets_in_its_kernel_memory_and_shmem_apart_from_page_c
         kernel: Some(1_421_312 + 8192),
     };
     assert_eq!(v2::memory(dir.path()).unwrap(), expected);
+}
+
+#[test]
+fn a_service_under_systemd_is_found_and_read_in_the_one_hierarchy() {
+    let (mounts, service) = (Mounts::parse(SYSTEMD_V2), "/system.slice/bootrace-tests.service");
+    assert_eq!(Places::parse(&format!("0::{service}\n")).path(UNIFIED), Some(service));
+    assert_eq!(mounts.dir(UNIFIED, service), at(&format!("/sys/fs/cgroup{service}")));
+    assert_eq!(mounts.dir("memory", service), None, "version 1 has no part in it");
+    let dir = dir_with(&[("memory.stat", SERVICE_MEMORY_STAT)]);
+    let expected = Memory { anon: 225_280, shmem: 0, file: 327_680, kernel: Some(192_512) };
+    assert_eq!(v2::memory(dir.path()).unwrap(), expected);
+}
+
+#[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn this_hosts_controllers_are_named_without_the_options_of_their_mounts() {
+    let all = controllers().unwrap();
+    assert!(all.iter().any(|name| name == "memory") && all.iter().any(|name| name == "cpuacct"), "{all:?}");
+    let kernels = fs::read_to_string("/proc/cgroups").unwrap();
+    for name in &all {
+        // A line of the kernel's list begins with the name and a tab; version 2 has renamed one.
+        let known = kernels.lines().any(|line| line.split('\t').next() == Some(name));
+        assert!(known || ["io", "misc", "dmem", "rdma"].contains(&name.as_str()), "{name} in {all:?}");
+    }
 }
 
 #[test]

@@ -11,8 +11,8 @@ use crate::probe::cgroup::{Hierarchy, hierarchy};
 
 const MIB: u64 = 1 << 20;
 
-/// Some tenths of a second of CPU time in a shell.
-const BURN: &str = "i=0; while [ $i -lt 500000 ]; do i=$((i+1)); done";
+/// Some tenths of a second of CPU time in a shell; an emulated one is told to do with less.
+const BURN: &str = "i=0; while [ $i -lt ${LOOPS:-500000} ]; do i=$((i+1)); done";
 
 /// A shell that runs the lines it is given, in a cgroup of its own if so wanted.
 struct Shell {

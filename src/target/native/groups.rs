@@ -15,7 +15,7 @@ use rustix::{
 use crate::{
     probe::cgroup::{self, Hierarchy},
     scenario::Resources,
-    target::Error,
+    target::{Error, LeftOver, Thing},
 };
 
 /// The parent of every instance's cgroup, below the root of each hierarchy.
@@ -114,6 +114,17 @@ pub fn make(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> i
     Ok(())
 }
 
+/// Makes an instance's cgroups with their limits, and removes them: do they work here?
+///
+/// # Errors
+/// When one can't be made, limited or removed.
+pub fn try_out(instance: &str, resources: &Resources) -> io::Result<()> {
+    let mut made = Vec::new();
+    let tried = make(instance, resources, &mut made);
+    made.iter().rev().try_for_each(|dir| remove(dir).map_err(|e| named(dir, e)))?;
+    tried
+}
+
 /// An error that says on what.
 fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
@@ -148,24 +159,36 @@ fn enable_controller(controller: &str, root: &Path, parent: &Path) -> io::Result
     Ok(())
 }
 
-/// Kills and removes every instance's cgroup; gives their names.
+/// Cgroups of instances whose name is `wanted`.
 ///
 /// # Errors
-/// When a cgroup can't be emptied or removed.
-pub fn clean(keep: impl Fn(&str) -> bool) -> Result<Vec<String>, Error> {
+/// When no cgroups are mounted.
+pub fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
     let hierarchy = cgroup::hierarchy().map_err(|e| Error::new("finding left-over cgroups", e))?;
-    let mut removed = Vec::new();
+    let mut found: Vec<LeftOver> = Vec::new();
     for (_, root) in controllers(&hierarchy) {
-        let parent = root.join(CGROUP);
-        for entry in fs::read_dir(&parent).into_iter().flatten().flatten() {
-            let (dir, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-            if name.starts_with("bootrace-") && !keep(&name) && dir.is_dir() {
-                kill(&dir, None)
-                    .and_then(|()| remove(&dir))
-                    .map_err(|e| Error::new(format!("removing cgroup {}", dir.display()), e))?;
-                removed.push(format!("cgroup {}", dir.display()));
+        for entry in fs::read_dir(root.join(CGROUP)).into_iter().flatten().flatten() {
+            let (dir, instance) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let name = dir.display().to_string();
+            // On version 2 every controller has the same directory.
+            let known = found.iter().any(|it| it.name == name);
+            if !known && instance.starts_with("bootrace-") && wanted(&instance) && dir.is_dir() {
+                found.push(LeftOver { kind: Thing::Cgroup, name, instance });
             }
         }
     }
-    Ok(removed)
+    Ok(found)
+}
+
+/// Kills what is in the cgroup and removes it.
+///
+/// # Errors
+/// When it can't be emptied or removed.
+pub fn discard(dir: &Path) -> Result<(), Error> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    kill(dir, None)
+        .and_then(|()| remove(dir))
+        .map_err(|e| Error::new(format!("removing cgroup {}", dir.display()), e))
 }

@@ -1,0 +1,97 @@
+//! `bootrace doctor`: what works on this host, what doesn't, and the mend.
+
+use std::fmt::Write;
+
+use anstyle::Style;
+use anyhow::Context;
+
+use super::{BAD, DOUBTFUL, Failure, GOOD, HEADING, print};
+use crate::{
+    doctor::{self, Ability, Check, Report, Status},
+    report::clean,
+    target::native,
+};
+
+pub const AFTER_HELP: &str = "\
+Each thing is checked by using it: engines are asked and start something, a root is mounted, a probe
+guest runs on KVM, files are opened as QEMU's user. Nothing is changed, and what is made is removed.
+Takes some seconds.
+
+Examples:
+  bootrace doctor
+  bootrace doctor --json | jq '.checks[] | select(.status == \"failed\")'
+
+Exit codes: 0 every target can run, 1 one can't.";
+
+/// As much of a finding as anybody reads, in characters.
+const LONGEST_FINDING: usize = 1000;
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Looks at everything and prints it.
+///
+/// # Errors
+/// [`Failure::Unfit`] when a target can't run.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    // Before the runtime has threads: a trial's mounts are for nobody to see.
+    let isolated = native::isolate_mounts().map_err(|error| error.to_string());
+    let runtime =
+        tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
+    let report = runtime.block_on(doctor::examine(isolated));
+    // Without waiting for a call that hangs.
+    runtime.shutdown_background();
+    print(&if options.json { json(&report) } else { text(&report) })?;
+    if report.all_can_run() { Ok(()) } else { Err(Failure::Unfit) }
+}
+
+fn json(report: &Report) -> String {
+    let json = serde_json::to_string_pretty(report).expect("all keys are strings");
+    format!("{json}\n")
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let width = report.checks.iter().map(|check| check.title.chars().count()).max().unwrap_or(0);
+    for Check { title, status, found, .. } in &report.checks {
+        let (word, style) = word(*status);
+        let found = clean(found, LONGEST_FINDING);
+        let _ = writeln!(text, "{style}{word:9}{style:#}  {title:width$}  {found}");
+    }
+    let mends = report.checks.iter().filter_map(|check| Some((check, check.mend.as_deref()?)));
+    let mends: Vec<_> = mends.collect();
+    if !mends.is_empty() {
+        let _ = writeln!(text, "\n{HEADING}Mends{HEADING:#}");
+        for (check, mend) in mends {
+            let style = word(check.status).1;
+            let _ = writeln!(text, "  {style}{}{style:#}: {}", check.title, clean(mend, LONGEST_FINDING));
+        }
+    }
+    text + "\n" + &abilities(&report.targets)
+}
+
+fn word(status: Status) -> (&'static str, Style) {
+    match status {
+        Status::Ok => ("ok", GOOD),
+        Status::Warning => ("warning", DOUBTFUL),
+        Status::Failed => ("failed", BAD),
+        Status::NotChecked => ("unchecked", DOUBTFUL),
+    }
+}
+
+/// The targets, and whether and how they can run.
+pub fn abilities(targets: &[Ability]) -> String {
+    let mut text = format!("{HEADING}Targets{HEADING:#}\n");
+    for Ability { kind, how, reason, .. } in targets {
+        let reason = clean(reason, LONGEST_FINDING);
+        let _ = match how {
+            Some(how) => writeln!(text, "  {kind:7}  {GOOD}can run{GOOD:#} {how}: {reason}"),
+            None => writeln!(text, "  {kind:7}  {BAD}can't run{BAD:#}: {reason}"),
+        };
+    }
+    text
+}

@@ -1,0 +1,306 @@
+//! What a run needs of this host, each thing checked by using it: what is wrong, and what mends it.
+//!
+//! A [`Check`] is one record of what was tried. From all of them follows for each target whether it can run, and how
+//! ([`Ability`]). Nothing is changed on the host, what is made for a trial is removed again, and every check is
+//! bounded in time: an engine that hangs is a finding, not a doctor that hangs.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{
+    image::Cache,
+    probe::kvm::Verdict,
+    sample::Accelerator,
+    scenario::Kind,
+    target::{docker::inspect::Engine, libvirt::inspect::Hypervisor},
+};
+
+mod accelerator;
+mod account;
+mod engine;
+mod host;
+mod image;
+mod left_over;
+mod storage;
+mod trial;
+
+use account::Account;
+
+/// How long an engine may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a trial of an engine may take, from nothing to gone. libvirt's first domain after its start takes longest.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an archive may take.
+const MIRROR_PATIENCE: Duration = Duration::from_secs(8);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Ok,
+    /// Runs are possible; what is found costs something.
+    Warning,
+    /// The targets that it stops can't run.
+    Failed,
+    /// It could not be looked at; what was found says why.
+    NotChecked,
+}
+
+/// One thing that a run needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// For programs: stable.
+    pub id: &'static str,
+    pub title: &'static str,
+    pub status: Status,
+    /// What was found, in words.
+    pub found: String,
+    /// A command or an edit.
+    pub mend: Option<String>,
+    /// The targets that can't run because of it.
+    pub stops: Vec<Kind>,
+}
+
+impl Check {
+    fn new(id: &'static str, title: &'static str, status: Status, found: impl Into<String>) -> Self {
+        Check { id, title, status, found: found.into(), mend: None, stops: Vec::new() }
+    }
+
+    fn ok(id: &'static str, title: &'static str, found: impl Into<String>) -> Self {
+        Check::new(id, title, Status::Ok, found)
+    }
+
+    fn warning(id: &'static str, title: &'static str, found: impl Into<String>) -> Self {
+        Check::new(id, title, Status::Warning, found)
+    }
+
+    fn failed(id: &'static str, title: &'static str, found: impl Into<String>, stops: &[Kind]) -> Self {
+        Check { stops: stops.into(), ..Check::new(id, title, Status::Failed, found) }
+    }
+
+    /// `why` says what kept it from being looked at.
+    fn not_checked(id: &'static str, title: &'static str, why: impl Into<String>) -> Self {
+        Check::new(id, title, Status::NotChecked, why)
+    }
+
+    fn mend(self, mend: impl Into<String>) -> Self {
+        Check { mend: Some(mend.into()), ..self }
+    }
+}
+
+/// Whether a kind of target can run on this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ability {
+    pub kind: Kind,
+    pub can_run: bool,
+    /// As what: `as a bare process`, `in a container`, `on KVM`, `emulated (TCG)`; null if it can't run.
+    pub how: Option<&'static str>,
+    /// What was found; for one that can't run, why and the mend.
+    pub reason: String,
+    /// The checks that stop it, by id.
+    pub stopped_by: Vec<&'static str>,
+}
+
+/// All that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    pub checks: Vec<Check>,
+    pub targets: Vec<Ability>,
+}
+
+impl Report {
+    pub fn all_can_run(&self) -> bool {
+        self.targets.iter().all(|target| target.can_run)
+    }
+
+    /// What of the checks decides about each target.
+    fn of(checks: Vec<Check>, seen: &Seen) -> Self {
+        let targets = Kind::ALL.map(|kind| {
+            let stopping: Vec<&Check> = checks.iter().filter(|check| check.stops.contains(&kind)).collect();
+            let can_run = stopping.is_empty();
+            let how = match kind {
+                Kind::Native => "as a bare process",
+                Kind::Docker => "in a container",
+                Kind::Libvirt if seen.hardware => "on KVM",
+                Kind::Libvirt => "emulated (TCG)",
+            };
+            let good = match kind {
+                Kind::Native => "root, with cgroups",
+                Kind::Docker => &seen.docker,
+                Kind::Libvirt => &seen.libvirt,
+            };
+            // The checks are in an order in which the first is the cause of the others.
+            let reason = stopping.first().map_or(good.to_owned(), |check| match &check.mend {
+                Some(mend) if !check.found.contains(mend) => format!("{}; mend: {mend}", check.found),
+                _ => check.found.clone(),
+            });
+            let stopped_by = stopping.iter().map(|check| check.id).collect();
+            Ability { kind, can_run, how: can_run.then_some(how), reason, stopped_by }
+        });
+        Report { checks, targets: targets.into() }
+    }
+}
+
+/// What is said of targets that can run.
+#[derive(Debug, Default)]
+struct Seen {
+    docker: String,
+    libvirt: String,
+    hardware: bool,
+}
+
+/// Engines that answered, or did not, and the verdict on KVM.
+struct Engines {
+    docker: (Check, Option<Engine>),
+    libvirt: (Check, Option<Hypervisor>),
+    verdict: Verdict,
+}
+
+impl Engines {
+    async fn ask() -> Self {
+        let (docker, libvirt, verdict) =
+            tokio::join!(engine::docker(), engine::libvirt(), accelerator::verdict());
+        Engines { docker, libvirt, verdict }
+    }
+
+    fn seen(&self) -> Seen {
+        let docker = self.docker.1.as_ref().and_then(|engine| engine.version.as_ref());
+        let hypervisor = self.libvirt.1.as_ref();
+        let named = [
+            ("libvirt", hypervisor.and_then(|it| it.libvirt.as_ref())),
+            ("QEMU", hypervisor.and_then(|it| it.qemu.as_ref())),
+        ];
+        let versions = named.into_iter().filter_map(|(name, version)| Some(format!("{name} {}", version?)));
+        let versions = versions.collect::<Vec<_>>().join(", ");
+        let hardware = matches!(self.verdict, Verdict::Hardware { .. });
+        let accelerator = if hardware { "KVM" } else { "TCG (emulated)" };
+        Seen {
+            docker: docker.map_or("it answers".into(), |version| format!("Docker {version}")),
+            libvirt: format!("{versions}; accelerator {accelerator}: {}", self.verdict),
+            hardware,
+        }
+    }
+}
+
+/// What is there and answers, without starting anything: a matter of a moment.
+pub async fn glance() -> Report {
+    let engines = Engines::ask().await;
+    let seen = engines.seen();
+    let access = accelerator::access(&qemus_account(engines.libvirt.1.as_ref()));
+    let mut checks = vec![host::privileges(), host::cgroups(), engines.docker.0, engines.libvirt.0];
+    checks.extend(access);
+    Report::of(checks, &seen)
+}
+
+/// Everything, by using it. `isolated` is what came of [`crate::target::native::isolate_mounts`].
+pub async fn examine(isolated: Result<(), String>) -> Report {
+    let cache = Cache::open(None).map_err(|error| error.to_string());
+    // What takes long, an archive or an engine that hangs, disturbs no trial; and trials hold a run's lock, so that
+    // what they make is nobody's left-over.
+    let left_over = async {
+        match &cache {
+            Ok(cache) => left_over::check(cache).await,
+            Err(why) => Check::not_checked("left_over", "left-overs of earlier runs", why),
+        }
+    };
+    let trying = async {
+        let engines = Engines::ask().await;
+        let tried = try_engines(&engines, &cache, isolated).await;
+        (engines, tried)
+    };
+    let (image, left_over, (engines, tried)) =
+        tokio::join!(image::check(cache.as_ref().ok()), left_over, trying);
+    let seen = engines.seen();
+    let root = engines.docker.1.and_then(|engine| engine.root);
+    let mut checks = vec![host::privileges(), host::kernel(), host::cgroups(), host::clock()];
+    checks.extend(storage::check(&cache, root, image.cached));
+    checks.extend(image.checks);
+    checks.extend(tried);
+    checks.push(left_over);
+    Report::of(checks, &seen)
+}
+
+/// Whom libvirt runs QEMU as, by its own word if it gave it.
+fn qemus_account(hypervisor: Option<&Hypervisor>) -> Account {
+    match hypervisor.and_then(|hypervisor| hypervisor.offers.as_ref()) {
+        Some(offers) => offers.account.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid)),
+        None => Account::configured_for_qemu(),
+    }
+}
+
+/// What depends on the engines, and each tried with something that runs.
+async fn try_engines(
+    engines: &Engines,
+    cache: &Result<Cache, String>,
+    isolated: Result<(), String>,
+) -> Vec<Check> {
+    let bench = match cache {
+        Ok(_) if !host::is_root() => Err("trying it takes root".to_owned()),
+        Ok(cache) => trial::Bench::new(cache).map_err(|error| format!("{error:#}")),
+        Err(why) => Err(why.clone()),
+    };
+    let unfit = bench.as_ref().err().filter(|_| host::is_root()).map(|why| {
+        Check::failed("trial", "files of trials", why, &Kind::ALL).mend("see the space for images")
+    });
+    let (docker, libvirt) = (&engines.docker, &engines.libvirt);
+    let of_libvirt = async {
+        let mut checks = vec![libvirt.0.clone(), accelerator::kvm(&engines.verdict)];
+        match &libvirt.1 {
+            Some(hypervisor) => {
+                checks.extend(of_hypervisor(hypervisor, &engines.verdict, &bench, cache).await)
+            }
+            None => checks.extend(accelerator::access(&qemus_account(None))),
+        }
+        checks
+    };
+    let of_docker = async {
+        let mut checks = vec![docker.0.clone()];
+        if let Some(engine) = &docker.1 {
+            checks.extend(engine::docker_details(engine));
+            checks.push(match &bench {
+                Ok(bench) => bench.docker().await,
+                Err(why) => Check::not_checked("docker.trial", "a container", why),
+            });
+        }
+        checks
+    };
+    let of_native = async {
+        match &bench {
+            Ok(bench) => bench.native(&isolated).await,
+            Err(why) => Check::not_checked("native.trial", "a bare process", why),
+        }
+    };
+    let (native, docker, libvirt) = tokio::join!(of_native, of_docker, of_libvirt);
+    unfit.into_iter().chain([native]).chain(docker).chain(libvirt).collect()
+}
+
+async fn of_hypervisor(
+    hypervisor: &Hypervisor,
+    verdict: &Verdict,
+    bench: &Result<trial::Bench, String>,
+    cache: &Result<Cache, String>,
+) -> Vec<Check> {
+    let account = qemus_account(Some(hypervisor));
+    let access = accelerator::access(&account);
+    let mut checks = vec![engine::emulator(hypervisor)];
+    checks.extend(access.clone());
+    checks.extend(accelerator::remembered(hypervisor, access.as_ref(), verdict));
+    let (Ok(bench), Ok(cache)) = (bench, cache) else {
+        let why = bench.as_ref().err().or(cache.as_ref().err()).cloned().unwrap_or_default();
+        checks.push(Check::not_checked("libvirt.trial", "a VM", why));
+        return checks;
+    };
+    checks.push(bench.readable(&account, cache));
+    match checks.iter().find(|check| check.status == Status::Failed) {
+        Some(cause) => {
+            let why = format!("it would fail or take a minute: see {}", cause.title);
+            checks.push(Check::not_checked("libvirt.trial", "a VM", why));
+        }
+        None => {
+            let hardware = matches!(verdict, Verdict::Hardware { .. });
+            let accelerator = if hardware { Accelerator::Kvm } else { Accelerator::Tcg };
+            checks.extend(bench.libvirt(accelerator).await);
+        }
+    }
+    checks
+}

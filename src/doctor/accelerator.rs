@@ -1,0 +1,110 @@
+//! KVM: is it there, does it run Linux, may QEMU's user open it, and does libvirt know.
+
+use std::{fs::File, io, path::Path};
+
+use super::{Check, account::Account, engine, host};
+use crate::{
+    probe::kvm::{self, Verdict},
+    scenario::Kind,
+    target::libvirt::inspect::Hypervisor,
+};
+
+const DEVICE: &str = "/dev/kvm";
+
+/// Runs the probe guest.
+pub async fn verdict() -> Verdict {
+    let probing = tokio::task::spawn_blocking(kvm::probe).await;
+    probing.unwrap_or_else(|error| Verdict::Broken { why: format!("the probe ended early: {error}") })
+}
+
+/// What the verdict means for a run, in plain words.
+pub fn kvm(verdict: &Verdict) -> Check {
+    let (id, title) = ("kvm", "KVM");
+    let emulated = "VMs will be emulated (TCG), and their figures compare with each other and say nothing about a VM \
+                    on KVM";
+    match verdict {
+        Verdict::Hardware { .. } => Check::ok(id, title, verdict.to_string()),
+        Verdict::Missing { .. } => {
+            Check::warning(id, title, format!("KVM is not here: {emulated} ({verdict})")).mend(
+                "run on a host with hardware or nested virtualisation, with kvm_intel or kvm_amd loaded",
+            )
+        }
+        _ => Check::warning(id, title, format!("KVM is here but cannot run Linux: {emulated} ({verdict})"))
+            .mend("run on a host with hardware or nested virtualisation; nothing on this one mends it"),
+    }
+}
+
+/// Whether QEMU's user can open the device, tried as that user. Where it can't, libvirt probes QEMU again and again, and
+/// every start of a VM takes a minute, emulated ones too.
+pub fn access(account: &Account) -> Option<Check> {
+    let (id, title) = ("kvm.access", "KVM for QEMU's user");
+    if !Path::new(DEVICE).exists() {
+        return None;
+    }
+    if !account.is_ours() && !host::is_root() {
+        let why = format!("only root can find out what QEMU's user {} may open", account.name);
+        return Some(Check::not_checked(id, title, why));
+    }
+    let name = &account.name;
+    Some(match account.act(|| File::options().read(true).write(true).open(DEVICE)) {
+        Ok(_) => Check::ok(id, title, format!("{name} can open {DEVICE}")),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            let found = format!(
+                "libvirt runs QEMU as {name}, which can't open {DEVICE} ({e}): each VM, emulated or not, takes \
+                 libvirt a minute to start"
+            );
+            let mend = format!(
+                "sudo chgrp kvm {DEVICE} && sudo chmod 660 {DEVICE} && {}",
+                engine::restart_libvirt()
+            );
+            Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend)
+        }
+        Err(e) => {
+            let found = format!("{name} can't open {DEVICE}: {e}");
+            Check::warning(id, title, found).mend("sudo modprobe kvm_intel || sudo modprobe kvm_amd")
+        }
+    })
+}
+
+/// libvirt remembers from its start whether KVM was usable.
+pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Verdict) -> Option<Check> {
+    let (id, title) = ("kvm.libvirt", "KVM for libvirt");
+    access.filter(|check| check.status == super::Status::Ok)?;
+    if hypervisor.offers.as_ref()?.kvm {
+        return Some(Check::ok(id, title, "libvirt offers it"));
+    }
+    let found =
+        "libvirt offers no KVM though QEMU's user can open it: it remembers how things were when it started";
+    let mend = engine::restart_libvirt();
+    Some(match verdict {
+        Verdict::Hardware { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend),
+        _ => Check::warning(id, title, found).mend(mend),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Status, *};
+    use crate::target::libvirt::inspect::Offers;
+
+    #[test]
+    fn kvm_that_emulates_is_said_in_plain_words_and_stops_nothing() {
+        let check = kvm(&Verdict::Broken { why: "exit: Shutdown".into() });
+        assert!(check.found.starts_with("KVM is here but cannot run Linux: VMs will be emulated (TCG)"));
+        assert!(check.found.contains("exit: Shutdown"));
+        assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
+        let check = kvm(&Verdict::Missing { why: "no /dev/kvm".into() });
+        assert!(check.found.starts_with("KVM is not here: VMs will be emulated (TCG)"), "{}", check.found);
+    }
+
+    #[test]
+    fn a_libvirt_that_remembers_wrongly_is_to_be_restarted() {
+        let open = Check::ok("kvm.access", "", "");
+        let hypervisor = Hypervisor { offers: Some(Offers::default()), ..Hypervisor::default() };
+        let verdict = Verdict::Broken { why: String::new() };
+        let check = remembered(&hypervisor, Some(&open), &verdict).unwrap();
+        assert_eq!(check.status, Status::Warning);
+        assert!(check.mend.unwrap().contains("libvirtd"));
+        assert_eq!(remembered(&hypervisor, None, &verdict), None);
+    }
+}

@@ -1,0 +1,164 @@
+//! Looking at the host with the eyes of another user: QEMU's, which is not ours.
+
+use std::{
+    ffi::{CStr, CString},
+    io, thread,
+};
+
+use rustix::{
+    process::{Gid, Uid},
+    thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
+};
+
+/// A user of this host, by number, with the groups that it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub name: String,
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl Account {
+    /// Who runs this.
+    pub fn own() -> Self {
+        Account::new(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+    }
+
+    /// With the groups that the host's user database gives to it, as libvirt does before it starts QEMU.
+    pub fn new(uid: u32, gid: u32) -> Self {
+        let Some((name, primary)) = entry_of(uid) else {
+            return Account { name: uid.to_string(), uid, gid, groups: vec![gid] };
+        };
+        let mut groups = groups_of(&name, primary);
+        if !groups.contains(&gid) {
+            groups.push(gid);
+        }
+        Account { name: name.to_string_lossy().into_owned(), uid, gid, groups }
+    }
+
+    /// Whom libvirt's system driver runs QEMU as by its settings, else by what distributions build into it.
+    pub fn configured_for_qemu() -> Self {
+        let settings = std::fs::read_to_string("/etc/libvirt/qemu.conf").unwrap_or_default();
+        let named = [configured(&settings), Some("libvirt-qemu".into()), Some("qemu".into())];
+        let found = named.into_iter().flatten().find_map(|name| number_of(&name));
+        found.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid))
+    }
+
+    pub fn is_ours(&self) -> bool {
+        self.uid == rustix::process::geteuid().as_raw()
+    }
+
+    /// Does something as this user: in a thread of its own, since for the kernel each thread is somebody.
+    ///
+    /// # Errors
+    /// What `action` fails with; and for another user than ourselves if we aren't root.
+    pub fn act<T: Send>(&self, action: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        let become_it = || -> io::Result<()> {
+            if self.is_ours() {
+                return Ok(());
+            }
+            let groups: Vec<Gid> = self.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+            let (uid, gid) = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
+            set_thread_groups(&groups)?;
+            set_thread_res_gid(gid, gid, gid)?;
+            // The last: it takes the right to do any of these away.
+            Ok(set_thread_res_uid(uid, uid, uid)?)
+        };
+        thread::scope(|scope| {
+            let acting = scope.spawn(|| become_it().and_then(|()| action()));
+            acting.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+        })
+    }
+}
+
+/// As large as any entry of a user database is, in bytes.
+const LARGEST_ENTRY: usize = 64 << 10;
+const MOST_GROUPS: usize = 4096;
+
+/// Name and primary group.
+fn entry_of(uid: u32) -> Option<(CString, u32)> {
+    let mut buffer = vec![0; LARGEST_ENTRY];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: all zeros is a valid passwd; buffer and result outlive the call, which is told the buffer's length.
+    unsafe {
+        let mut entry: libc::passwd = std::mem::zeroed();
+        libc::getpwuid_r(uid, &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found);
+        (!found.is_null()).then(|| (CStr::from_ptr(entry.pw_name).to_owned(), entry.pw_gid))
+    }
+}
+
+/// `user = "name"` of libvirt's settings, the last one if there are more.
+fn configured(settings: &str) -> Option<String> {
+    settings.lines().rev().find_map(|line| {
+        let value = line.trim_start().strip_prefix("user")?.trim_start().strip_prefix('=')?.trim();
+        Some(value.trim_matches('"').to_owned())
+    })
+}
+
+/// Of a user by name: uid and primary gid.
+fn number_of(name: &str) -> Option<(u32, u32)> {
+    let name = CString::new(name).ok()?;
+    let mut buffer = vec![0; LARGEST_ENTRY];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: as above; the name ends with a zero.
+    unsafe {
+        let mut entry: libc::passwd = std::mem::zeroed();
+        libc::getpwnam_r(name.as_ptr(), &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found);
+        (!found.is_null()).then_some((entry.pw_uid, entry.pw_gid))
+    }
+}
+
+fn groups_of(name: &CStr, gid: u32) -> Vec<u32> {
+    let mut groups = vec![0; MOST_GROUPS];
+    let mut count = MOST_GROUPS as libc::c_int;
+    // SAFETY: it writes at most `count` numbers, which is how many there is room for.
+    let result = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
+    if result < 0 {
+        return vec![gid];
+    }
+    groups.truncate(usize::try_from(count).unwrap_or(0));
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn who_runs_this_may_do_what_it_may() {
+        let own = Account::own();
+        assert!(own.is_ours());
+        assert_eq!(own.act(|| Ok(rustix::process::geteuid().as_raw())).unwrap(), own.uid);
+    }
+
+    #[test]
+    fn a_user_is_known_by_name_and_a_number_that_nobody_has_by_its_digits() {
+        assert_eq!(Account::new(0, 0).name, "root");
+        let nobody = Account::new(4_000_000_001, 4_000_000_002);
+        assert_eq!((nobody.name.as_str(), nobody.groups), ("4000000001", vec![4_000_000_002]));
+    }
+
+    #[test]
+    fn qemus_user_is_the_last_one_that_the_settings_name() {
+        let settings =
+            "#user = \"root\"\nuser = \"one\"\n  user=\"two\"\nusers = \"three\"\ngroup = \"kvm\"\n";
+        assert_eq!(configured(settings).as_deref(), Some("two"));
+        assert_eq!(configured("#user = \"root\""), None);
+        assert_eq!(number_of("root"), Some((0, 0)));
+        assert_eq!(number_of("nobody-has-this-name"), None);
+    }
+
+    #[test]
+    #[ignore = "needs root: scripts/test runs it"]
+    fn another_user_can_not_open_what_is_roots_alone_and_we_still_can() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let nobody = Account::new(65534, 65534);
+        let error = nobody.act(|| File::open(file.path())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        File::open(file.path()).unwrap();
+        assert!(rustix::process::geteuid().is_root());
+    }
+}

@@ -1,0 +1,118 @@
+//! Whether the default image can be made or is there.
+
+use std::path::Path;
+
+use super::{Check, MIRROR_PATIENCE};
+use crate::{
+    image::{self, Cache, Reach},
+    scenario::{self, Kind},
+};
+
+/// What was found of the default image.
+pub struct Found {
+    pub checks: Vec<Check>,
+    /// Its root file system, or its fallback's, is in the cache.
+    pub cached: bool,
+}
+
+/// Asks for the default image's suite and its fallback.
+pub async fn check(cache: Option<&Cache>) -> Found {
+    let spec = scenario::Image::default();
+    let reached = match image::reach(&spec, Path::new("."), cache, MIRROR_PATIENCE).await {
+        Ok(reached) => reached,
+        Err(error) => {
+            let check = Check::not_checked("image.mirror", MIRROR, error.to_string());
+            return Found { checks: vec![check], cached: false };
+        }
+    };
+    let cached = reached.iter().any(|reach| reach.cached);
+    Found { checks: vec![programs(cached), mirror(&reached)], cached }
+}
+
+fn programs(cached: bool) -> Check {
+    let (id, title) = ("image.programs", "programs that make images");
+    let missing = image::missing_programs();
+    if missing.is_empty() {
+        return Check::ok(id, title, "mmdebstrap, tar, mke2fs, qemu-img and what they need");
+    }
+    let found: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let found = found.join("; ");
+    match cached {
+        true => Check::warning(id, title, format!("{found}; the default image is in the cache"))
+            .mend("scripts/setup"),
+        false => Check::failed(id, title, found, &Kind::ALL).mend("scripts/setup"),
+    }
+}
+
+const MIRROR: &str = "archive of the default image";
+
+/// The first choice is wanted, the fallback does, and what is in the cache needs neither.
+fn mirror(reached: &[Reach]) -> Check {
+    let id = "image.mirror";
+    let [first, rest @ ..] = reached else {
+        return Check::not_checked(id, MIRROR, "there is none to be asked");
+    };
+    let Some(error) = &first.error else { return Check::ok(id, MIRROR, format!("{} answers", first.name)) };
+    let found = format!("{} can't be had: {}", first.name, error.why);
+    let mend = mends(reached);
+    if let Some(fallback) = rest.iter().find(|reach| reach.error.is_none()) {
+        let found = format!("{found}; its fallback {} answers, and is used", fallback.name);
+        return Check::warning(id, MIRROR, found).mend(mend);
+    }
+    let others = rest.iter().filter_map(|reach| {
+        let error = reach.error.as_ref()?;
+        Some(format!("; nor can its fallback {}: {}", reach.name, error.why))
+    });
+    let found = others.fold(found, |found, other| found + &other);
+    match reached.iter().find(|reach| reach.cached) {
+        Some(cached) => {
+            let found = format!("{found}; {} is in the cache, others can't be made", cached.name);
+            Check::warning(id, MIRROR, found).mend(mend)
+        }
+        None => Check::failed(id, MIRROR, found, &Kind::ALL).mend(mend),
+    }
+}
+
+/// One for what is wrong here, one for what does not answer.
+fn mends(reached: &[Reach]) -> String {
+    let any = |here| reached.iter().flat_map(|reach| &reach.error).any(|error| error.here == here);
+    let here = any(true)
+        .then_some("mend what is said of this host; scripts/setup installs keyrings that can be had");
+    let there = any(false).then_some(
+        "see that the archive can be reached (http_proxy, apt's Acquire::http::Proxy), or name a mirror in the \
+         scenario's [image]",
+    );
+    here.into_iter().chain(there).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Status, *};
+    use crate::image::Unreachable;
+
+    fn reach(name: &str, cached: bool, why: Option<&str>) -> Reach {
+        let error = why.map(|why| Unreachable { why: why.into(), here: false });
+        Reach { name: name.into(), cached, error }
+    }
+
+    #[test]
+    fn no_archive_at_all_stops_everything_unless_the_image_is_there() {
+        let answers = [reach("ubuntu/noble", false, None), reach("debian/bookworm", false, Some("no"))];
+        assert_eq!(mirror(&answers).status, Status::Ok);
+        let fallback = [reach("ubuntu/noble", false, Some("x")), reach("debian/bookworm", false, None)];
+        let check = mirror(&fallback);
+        assert_eq!(check.status, Status::Warning);
+        assert!(
+            check.found.ends_with("its fallback debian/bookworm answers, and is used"),
+            "{}",
+            check.found
+        );
+        for (cached, status) in [(true, Status::Warning), (false, Status::Failed)] {
+            let none = [reach("ubuntu/noble", false, Some("x")), reach("debian/bookworm", cached, Some("y"))];
+            let check = mirror(&none);
+            assert_eq!(check.status, status);
+            assert!(check.found.contains("can't be had: x; nor can its fallback debian/bookworm: y"));
+            assert!(check.mend.unwrap().contains("http_proxy"));
+        }
+    }
+}

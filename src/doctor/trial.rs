@@ -1,0 +1,256 @@
+//! Each engine tried with something that runs: a root file system that holds only our agent, started and measured as in
+//! a run by the runner's own code. Of libvirt a paused VM without an operating system, since booting one takes seconds.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::{fs::PermissionsExt, net::UnixListener},
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bootrace_agent::protocol::AGENT_PATH;
+use tokio_util::sync::CancellationToken;
+
+use super::{Check, TRIAL_PATIENCE, account::Account, engine};
+use crate::{
+    image::{self, Cache},
+    plan,
+    runner::{self, Lock, make_ticket},
+    sample::{Accelerator, Sample},
+    scenario::{Kind, Scenario},
+    target::{
+        Target, Ticket,
+        docker::{self, Docker},
+        libvirt::inspect,
+        native::{self, Native},
+    },
+};
+
+/// Teardown waits for QEMU to be reaped; longer than this it waits for a slow PID 1.
+const SLOW_END: Duration = Duration::from_secs(1);
+
+/// The agent as its own workload: told to connect to where nobody listens, it ends with code 1.
+fn scenario() -> Scenario {
+    let text = format!(
+        "name = \"doctor\"\n[workload]\ncommand = [\"{AGENT_PATH}\", \"/nobody/listens\"]\nready = {{ exit = 1 }}\n\
+         [resources]\ncpus = 1\nmemory = \"64MiB\"\n\
+         [sampling]\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"10s\"\n\
+         [[target]]\nkind = \"native\"\n[[target]]\nkind = \"docker\"\n"
+    );
+    Scenario::parse(&text, "the doctor's trial").expect("it is the same for everyone, and a test parses it")
+}
+
+/// Where trials are made: in the cache, where instances' files are too.
+pub struct Bench {
+    run: String,
+    /// Keeps `clean` away while it lasts.
+    _lock: Lock,
+    instances: PathBuf,
+    home: Ticket,
+    next: AtomicUsize,
+    scenario: Scenario,
+}
+
+impl Bench {
+    /// # Errors
+    /// When its files can't be made.
+    pub fn new(cache: &Cache) -> anyhow::Result<Self> {
+        let run = format!("doctor-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
+        let lock = Lock::take(&run)?;
+        let instances = cache.instances_dir();
+        let home = make_ticket(&instances, &run, 0)?;
+        let bench =
+            Bench { run, _lock: lock, instances, home, next: AtomicUsize::new(1), scenario: scenario() };
+        image::trial::make_tree(&bench.tree())?;
+        Ok(bench)
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.home.dir.join("tree")
+    }
+
+    fn ticket(&self) -> anyhow::Result<Ticket> {
+        make_ticket(&self.instances, &self.run, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Whether the file system of images can be read by another user: QEMU's.
+    pub fn readable(&self, account: &Account, cache: &Cache) -> Check {
+        let (id, title) = ("qemu.files", "images for QEMU's user");
+        let (name, file) = (&account.name, self.home.dir.join("image"));
+        let make = || {
+            fs::write(&file, "image")?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
+        };
+        if let Err(e) = make() {
+            let mend = "see the space for images";
+            return Check::failed(id, title, format!("writing {}: {e}", file.display()), &Kind::ALL)
+                .mend(mend);
+        }
+        match account.act(|| fs::File::open(&file)) {
+            Ok(_) => Check::ok(id, title, format!("{name} can read {}", cache.dir().display())),
+            Err(e) => {
+                let mend = match cache.barrier() {
+                    Some(barrier) => format!(
+                        "sudo chmod o+x {}, or another directory in BOOTRACE_CACHE",
+                        barrier.display()
+                    ),
+                    None => "name another directory in BOOTRACE_CACHE".into(),
+                };
+                let found = format!("libvirt runs QEMU as {name}, which can't read {}: {e}", file.display());
+                Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend)
+            }
+        }
+    }
+
+    /// Cgroups, then a root file system, then a bare process with both: the first that fails is the cause.
+    pub async fn native(&self, isolated: &Result<(), String>) -> Check {
+        let (id, title) = ("native.trial", "a bare process");
+        let failed = |found: String| Check::failed(id, title, found, &[Kind::Native]);
+        if let Err(e) = native::try_cgroups(&self.home.instance, &self.scenario.resources) {
+            return failed(format!("making and removing a cgroup: {e}")).mend(
+                "see the control groups; in a container, run it with --privileged and --cgroupns=host",
+            );
+        }
+        if let Err(error) = isolated {
+            return failed(error.clone())
+                .mend("run bootrace on the host itself, or in a privileged container");
+        }
+        if let Err(error) = self.try_root() {
+            return failed(format!("mounting an overlay: {error}")).mend(
+                "sudo modprobe overlay; in a container, run it privileged with BOOTRACE_CACHE on a volume, since \
+                 an overlay on an overlay is refused",
+            );
+        }
+        let target = Native::new(&self.scenario.targets[0], &self.scenario.resources, false, self.tree());
+        match target {
+            Ok(target) => self.judge(id, title, Kind::Native, self.run(&target).await),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+
+    fn try_root(&self) -> anyhow::Result<()> {
+        let ticket = self.ticket()?;
+        let listener = UnixListener::bind(ticket.socket())?;
+        native::try_root(&ticket.dir, &self.tree(), &ticket.socket())?;
+        drop(listener);
+        Ok(fs::remove_dir_all(&ticket.dir)?)
+    }
+
+    pub async fn docker(&self) -> Check {
+        let (id, title) = ("docker.trial", "a container");
+        let image = format!("{}:{}", docker::TRIAL_IMAGE, self.home.instance);
+        let tried = async {
+            image::trial::import(&self.tree(), &image, (docker::LABEL, &self.run)).await?;
+            let spec = &self.scenario.targets[1];
+            let target = Docker::connect(spec, &self.scenario.resources, false, image.clone()).await?;
+            self.run(&target).await
+        };
+        let tried = in_time(tried).await;
+        // Also of a trial that was given up; what this does not get is found by `clean`.
+        let removed = in_time(async { Ok(docker::left_over::remove_image(&image).await?) }).await;
+        self.judge(id, title, Kind::Docker, tried.and_then(|took| removed.map(|()| took)))
+    }
+
+    /// Runs one instance as a run does, to its end.
+    async fn run(&self, target: &dyn Target) -> anyhow::Result<Sample> {
+        let ticket = self.ticket()?;
+        let place = plan::Trial { round: 0, position: 0, warmup: false, target: 0 };
+        let mut sample = runner::blank(&target.info().name, &place);
+        let stop = CancellationToken::new();
+        let mut step = |_| {};
+        let running = runner::trial(target, &self.scenario, &ticket, &mut sample, &stop, &mut step);
+        tokio::time::timeout(TRIAL_PATIENCE, running).await.map_err(|_| late())?;
+        match sample.error.take() {
+            None => Ok(sample),
+            Some(error) => Err(anyhow::anyhow!(error)),
+        }
+    }
+
+    fn judge(
+        &self,
+        id: &'static str,
+        title: &'static str,
+        kind: Kind,
+        tried: anyhow::Result<Sample>,
+    ) -> Check {
+        match tried {
+            Ok(sample) => {
+                let timeline = sample.timeline_ns;
+                let ms = |ns: Option<u64>| ns.map_or("?".into(), |ns| (ns / 1_000_000).to_string());
+                let found = format!(
+                    "our agent ran in one: ready after {} ms, measured, gone after {} ms",
+                    ms(timeline.ready),
+                    ms(timeline.teardown())
+                );
+                Check::ok(id, title, found)
+            }
+            Err(error) => Check::failed(id, title, format!("{error:#}"), &[kind])
+                .mend("mend what is said; sudo bootrace clean removes what is left"),
+        }
+    }
+
+    /// Starts a paused VM that opens a disk and our socket.
+    pub async fn libvirt(&self, accelerator: Accelerator) -> Vec<Check> {
+        let (id, title) = ("libvirt.trial", "a VM");
+        let took = match in_time(self.domain(accelerator)).await {
+            Ok(took) => took,
+            Err(error) => {
+                let mend =
+                    format!("mend what is said; {} if it is slow for no reason", engine::restart_libvirt());
+                return vec![Check::failed(id, title, format!("{error:#}"), &[Kind::Libvirt]).mend(mend)];
+            }
+        };
+        let how = if accelerator == Accelerator::Kvm { "on KVM" } else { "emulated (TCG)" };
+        let (start, end) = (took.start.as_millis(), took.end.as_millis());
+        let found = format!("QEMU started one, {how}, in {start} ms, and it was gone after {end} ms");
+        let mut checks = vec![Check::ok(id, title, found)];
+        if took.end > SLOW_END {
+            let found = format!(
+                "libvirt waited {end} ms for QEMU to be gone: PID 1 here may be slow to reap orphans; teardown is so \
+                 much longer"
+            );
+            let mend = "start libvirtd below a subreaper (docker-init -s -- libvirtd), as scripts/setup does";
+            checks.push(Check::warning("libvirt.reaping", "end of a VM", found).mend(mend));
+        }
+        checks
+    }
+
+    async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::Took> {
+        let ticket = self.ticket()?;
+        let (disk, socket) = (ticket.dir.join("disk"), ticket.socket());
+        let _listener = UnixListener::bind(&socket)?;
+        fs::File::create(&disk)?.write_all(&[0; 4096])?;
+        let tried = inspect::try_domain(&ticket.instance, &self.run, accelerator, &disk, &socket).await;
+        fs::remove_dir_all(&ticket.dir)?;
+        Ok(tried?)
+    }
+}
+
+impl Drop for Bench {
+    /// Not what a failed trial left: something may still be mounted there, and `clean` knows how to remove it.
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.home.dir);
+    }
+}
+
+async fn in_time<T>(trying: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::time::timeout(TRIAL_PATIENCE, trying).await.unwrap_or_else(|_| Err(late()))
+}
+
+fn late() -> anyhow::Error {
+    anyhow::anyhow!("it was not done after {} s", TRIAL_PATIENCE.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trials_scenario_is_one() {
+        let scenario = scenario();
+        let kinds: Vec<Kind> = scenario.targets.iter().map(|target| target.kind).collect();
+        assert_eq!(kinds, [Kind::Native, Kind::Docker]);
+    }
+}

@@ -1,0 +1,84 @@
+//! Whether a scenario's image could be made now, without making it.
+
+use std::{path::Path, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Cache, Error, FoundOut, base,
+    definition::{Definition, Source},
+    manifest::Manifest,
+    suite,
+    tool::require,
+};
+use crate::scenario;
+
+/// A source of root file systems, and whether it can be had.
+#[derive(Debug)]
+pub struct Reach {
+    /// As a user would say it.
+    pub name: String,
+    /// What it gives is in the cache already: it need not answer.
+    pub cached: bool,
+    pub error: Option<Unreachable>,
+}
+
+/// Why a source can't be had.
+#[derive(Debug)]
+pub struct Unreachable {
+    pub why: String,
+    /// It is a matter of this host (a keyring, a table, a program), not of the network.
+    pub here: bool,
+}
+
+/// Asks for the scenario's first choice and its fallback, as a build would: with mmdebstrap, apt, its proxies and its
+/// keys, but for the release files alone. At most `patience`, both at once.
+///
+/// # Errors
+/// When the scenario's own words are wrong.
+pub async fn reach(
+    spec: &scenario::Image,
+    base_dir: &Path,
+    cache: Option<&Cache>,
+    patience: Duration,
+) -> Result<Vec<Reach>, Error> {
+    let first = Definition::first(spec, base_dir)?;
+    let second = Definition::fallback(spec)?;
+    let asked = [Some(first), second].into_iter().flatten();
+    Ok(futures_util::future::join_all(asked.map(|definition| one(definition, cache, patience))).await)
+}
+
+async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) -> Reach {
+    let cached =
+        cache.is_some_and(|cache| Manifest::<base::About>::load(&cache.base(&definition.key())).is_some());
+    let asked = match &definition.source {
+        Source::Suite(suite) => {
+            let cancel = CancellationToken::new();
+            let asking = suite::ask(suite, patience, &cancel);
+            tokio::pin!(asking);
+            match tokio::time::timeout(patience, &mut asking).await {
+                Ok(asked) => asked,
+                Err(_) => {
+                    cancel.cancel();
+                    asking.await
+                }
+            }
+        }
+        Source::Tarball(_) | Source::Registry(_) => Ok(()),
+    };
+    let error = asked.err().map(|error| match error {
+        Error::Source { why, found_out, .. } => Unreachable { why, here: found_out == FoundOut::Here },
+        Error::Interrupted => Unreachable {
+            why: format!("its archive has not answered for {} s", patience.as_secs()),
+            here: false,
+        },
+        other => Unreachable { why: other.to_string(), here: true },
+    });
+    Reach { name: definition.source.to_string(), cached, error }
+}
+
+/// The programs that making an image takes and that are not here, each with how to get it.
+pub fn missing_programs() -> Vec<Error> {
+    let needed = ["mmdebstrap", "tar", "mke2fs", "qemu-img", "unshare", "xz", "zstd", "cp"];
+    needed.into_iter().filter_map(|program| require(program).err()).collect()
+}

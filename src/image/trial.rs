@@ -1,0 +1,39 @@
+//! A root file system that holds nothing but the agent: for who wants to know whether an engine runs anything.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::Path,
+};
+
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use bootrace_agent::protocol::AGENT_PATH;
+use tokio_util::sync::CancellationToken;
+
+use super::{docker, engine, error::Error, tree::MOUNT_POINTS};
+use crate::agent;
+
+/// Makes it in `root`, which is made too.
+pub fn make_tree(root: &Path) -> Result<(), Error> {
+    let agent = root.join(AGENT_PATH.trim_start_matches('/'));
+    let make = || {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o755);
+        for (name, _) in MOUNT_POINTS {
+            builder.create(root.join(name))?;
+        }
+        agent.parent().map_or(Ok(()), |parent| builder.create(parent))?;
+        fs::write(&agent, agent::EXECUTABLE)?;
+        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755))
+    };
+    make().map_err(Error::io("writing", &agent))
+}
+
+/// Makes a Docker image of it with this name, marked with the label.
+pub async fn import(root: &Path, reference: &str, label: (&str, &str)) -> Result<(), Error> {
+    let docker = engine::connect().await?;
+    let (name, value) = label;
+    let changes = vec![format!("LABEL {name}={}", docker::quoted(value))];
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(reference).changes(changes).build();
+    docker::import(&docker, root, options, reference, &CancellationToken::new()).await
+}

@@ -1,0 +1,144 @@
+//! What runs left on the host: one finder for who removes it, who only looks, and who proves that there is nothing.
+
+use std::{fs, io, path::Path, time::Duration};
+
+use super::{Lock, lock, tag};
+use crate::target::{Error, LeftOver, Thing, docker, libvirt, native};
+
+/// How long an engine may take to list what it has.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whose left-overs are looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// Those of runs that are no more.
+    Ended,
+    /// Those of every run, the ones that go on included.
+    Everyones,
+    /// Those of the run with this id.
+    Run(String),
+}
+
+impl Whose {
+    fn has(&self, instance: &str) -> bool {
+        match self {
+            Whose::Ended => !Lock::is_held_for(instance),
+            Whose::Everyones => true,
+            Whose::Run(id) => instance.strip_prefix(&tag(id)).is_some_and(|rest| rest.starts_with('-')),
+        }
+    }
+}
+
+/// What was found, and where could not be looked.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub things: Vec<LeftOver>,
+    /// Engines that did not answer, directories that could not be read.
+    pub unseen: Vec<Error>,
+}
+
+/// Finds containers by label, domains by metadata, logs, cgroups, files and locks by name. `instances` is where
+/// instances of this cache have their files. Removes nothing.
+pub async fn find(instances: &Path, whose: &Whose) -> Found {
+    let wanted = || {
+        let whose = whose.clone();
+        move |instance: &str| whose.has(instance)
+    };
+    let (containers, domains) = tokio::join!(
+        in_time("Docker", docker::left_over::find(wanted())),
+        in_time("libvirt", libvirt::left_over::find(wanted()))
+    );
+    let here = [
+        Ok(libvirt::left_over::logs(wanted())),
+        native::find_cgroups(wanted()),
+        files(instances, wanted()),
+        Ok(locks(wanted())),
+    ];
+    let mut found = Found::default();
+    for part in [containers, domains].into_iter().chain(here) {
+        match part {
+            Ok(things) => found.things.extend(things),
+            Err(error) => found.unseen.push(error),
+        }
+    }
+    found
+}
+
+/// Removes one thing that [`find`] found; one that is gone by now is fine.
+///
+/// # Errors
+/// When it can't be removed.
+pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
+    let failed = |e: io::Error| Error::new(format!("removing {thing}"), e);
+    match thing.kind {
+        Thing::Container => docker::left_over::remove_container(&thing.name).await,
+        Thing::Image => docker::left_over::remove_image(&thing.name).await,
+        Thing::Domain => libvirt::left_over::destroy(&thing.name).await,
+        Thing::Log => libvirt::left_over::discard_log(&thing.instance),
+        Thing::Cgroup => native::discard_cgroup(Path::new(&thing.name)),
+        Thing::Files => match fs::remove_dir_all(&thing.name) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
+            _ => Ok(()),
+        },
+        Thing::Lock => lock::discard(Path::new(&thing.name)).map_err(failed),
+    }
+}
+
+/// An engine that hangs is one that could not be looked at.
+async fn in_time<T>(engine: &str, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = |_| Error::new(format!("asking {engine} what it has"), format!("no answer in {PATIENCE:?}"));
+    tokio::time::timeout(PATIENCE, asking).await.map_err(late)?
+}
+
+fn files(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
+    let entries = match fs::read_dir(instances) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::new(format!("listing {}", instances.display()), e)),
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let instance = entry.file_name().to_string_lossy().into_owned();
+        if instance.starts_with("bootrace-") && wanted(&instance) {
+            found.push(LeftOver { kind: Thing::Files, name: entry.path().display().to_string(), instance });
+        }
+    }
+    Ok(found)
+}
+
+fn locks(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
+    let mut found = Vec::new();
+    for path in lock::dead() {
+        let instance = format!("{}-", path.file_name().unwrap_or_default().to_string_lossy());
+        if wanted(&instance) {
+            found.push(LeftOver { kind: Thing::Lock, name: path.display().to_string(), instance });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runs_left_overs_are_its_own_and_no_other_runs() {
+        let (one, other) = (tag("one"), tag("other"));
+        let whose = Whose::Run("one".into());
+        assert!(whose.has(&format!("{one}-0")) && whose.has(&format!("{one}-17")));
+        assert!(!whose.has(&format!("{other}-0")) && !whose.has(&one) && !whose.has(&format!("{one}0-1")));
+    }
+
+    #[test]
+    fn instances_files_are_found_by_name_and_foreign_ones_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let instance = format!("{}-3", tag("gone"));
+        for name in [&*instance, "mine"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let found = files(dir.path(), |name| Whose::Ended.has(name)).unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].to_string(), format!("files {}", dir.path().join(&instance).display()));
+        assert_eq!(files(&dir.path().join("none"), |_| true).unwrap(), []);
+    }
+}

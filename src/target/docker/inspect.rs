@@ -1,0 +1,43 @@
+//! What the Engine says of itself.
+
+use std::path::PathBuf;
+
+use bollard::errors::Error as ClientError;
+
+use super::{Error, connect, explain};
+
+/// The oldest API that bootrace is tried with: Docker 20.10's.
+pub const OLDEST_API: (u32, u32) = (1, 41);
+
+/// An Engine that answers.
+#[derive(Debug, Clone, Default)]
+pub struct Engine {
+    pub version: Option<String>,
+    /// What client and Engine agreed on.
+    pub api: (u32, u32),
+    pub storage: Option<String>,
+    pub cgroup_version: Option<String>,
+    pub root: Option<PathBuf>,
+    /// What it complains of itself, such as limits that its kernel lacks.
+    pub warnings: Vec<String>,
+}
+
+/// Connects, agrees on a version and asks.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn inspect() -> Result<Engine, Error> {
+    let client = connect().await?;
+    let failed = |e: ClientError| Error::new("asking Docker about itself", explain(&e));
+    let agreed = client.client_version();
+    let version = client.version().await.map_err(failed)?;
+    let info = client.info().await.map_err(failed)?;
+    Ok(Engine {
+        version: version.version,
+        api: (agreed.major_version as u32, agreed.minor_version as u32),
+        storage: info.driver,
+        cgroup_version: info.cgroup_version.map(|version| version.to_string()),
+        root: info.docker_root_dir.map(PathBuf::from),
+        warnings: info.warnings.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,47 @@
+//! What is on the host because of an instance, for those who look whether anything is left of one.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// One thing on the host that bears the mark of an instance of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOver {
+    pub kind: Thing,
+    /// Its name, or its path.
+    pub name: String,
+    /// The instance that it belongs to, which tells the run.
+    pub instance: String,
+}
+
+/// The kinds of things that an instance is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Thing {
+    Container,
+    /// A Docker image that was made for a trial alone.
+    Image,
+    Domain,
+    /// What libvirt keeps of what QEMU printed.
+    Log,
+    Cgroup,
+    /// An instance's directory.
+    Files,
+    /// Stands for a run that goes on.
+    Lock,
+}
+
+impl fmt::Display for LeftOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Thing::Container => "container",
+            Thing::Image => "image",
+            Thing::Domain => "domain",
+            Thing::Log => "log",
+            Thing::Cgroup => "cgroup",
+            Thing::Files => "files",
+            Thing::Lock => "lock",
+        };
+        write!(f, "{kind} {}", self.name)
+    }
+}

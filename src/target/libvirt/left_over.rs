@@ -1,0 +1,79 @@
+//! Domains of ours, and the logs that libvirt keeps of them.
+
+use std::fs;
+
+use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
+
+use super::{Error, PREFIX, blocking, connect, log, xml};
+use crate::target::{LeftOver, Thing};
+
+/// Domains that are ours by name and metadata, and whose name is `wanted`.
+///
+/// # Errors
+/// When libvirt does not answer.
+pub async fn find(wanted: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<LeftOver>, Error> {
+    let connection = connect().await?;
+    blocking("listing domains".into(), move || {
+        let mut found = Vec::new();
+        for domain in connection.list_all_domains(0)? {
+            if let Some(name) = ours(&domain, &wanted)? {
+                found.push(LeftOver { kind: Thing::Domain, name: name.clone(), instance: name });
+            }
+        }
+        Ok(found)
+    })
+    .await
+}
+
+/// The name of a wanted domain of ours; `None` also for one that is gone by now.
+fn ours(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Option<String>, virt::error::Error> {
+    let name = domain.name()?;
+    if !name.starts_with(PREFIX) || !wanted(&name) {
+        return Ok(None);
+    }
+    match domain.xml_desc(0) {
+        Ok(text) => Ok(text.contains(xml::METADATA_URI).then_some(name)),
+        Err(e) if e.code() == ErrorNumber::NoDomain.into() => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Destroys a domain that [`find`] found; one that is gone already is fine.
+///
+/// # Errors
+/// When libvirt does not answer or will not destroy it.
+pub async fn destroy(name: &str) -> Result<(), Error> {
+    let connection = connect().await?;
+    let tried = format!("destroying domain {name}");
+    let name = name.to_owned();
+    blocking(tried, move || destroy_by_name(&connection, &name)).await
+}
+
+fn destroy_by_name(connection: &Connect, name: &str) -> Result<(), virt::error::Error> {
+    match connection.lookup_domain_by_name(name).and_then(|domain| domain.destroy()) {
+        Err(e) if e.code() == ErrorNumber::NoDomain.into() => Ok(()),
+        result => result,
+    }
+}
+
+/// Logs of domains of ours whose name is `wanted`; none where the directory can't be read.
+pub fn logs(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
+        if name.starts_with(PREFIX) && wanted(name) {
+            let path = log::path(name).display().to_string();
+            found.push(LeftOver { kind: Thing::Log, name: path, instance: name.into() });
+        }
+    }
+    found
+}
+
+/// Removes the log of the domain of this name.
+///
+/// # Errors
+/// When it can't be removed.
+pub fn discard_log(instance: &str) -> Result<(), Error> {
+    log::remove(instance).map(drop)
+}
