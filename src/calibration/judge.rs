@@ -1,12 +1,11 @@
 //! From what was taken to rows: truth, measured, error, bound, verdict. Pure.
 
-use std::collections::BTreeSet;
-
 use super::{Calibration, Check, Quantity, Row, Taken, Verdict};
-use crate::{
-    analysis::{Mark, marks, median::median, slope},
-    sample::{Accelerator, Outcome, Target},
-};
+use crate::{analysis::median::median, sample::Target};
+
+mod subject;
+
+use subject::{Figure, LEVEL, Subject, add};
 
 /// Of slopes of times that must follow a known time.
 const SLOPE_OF_TIME: f64 = 0.01;
@@ -18,15 +17,6 @@ const SLOPE_OF_GUEST_REST: f64 = 0.05;
 const SHARE: f64 = 0.02;
 /// CPU that an idle instance may seem to use, of one core.
 const IDLE: f64 = 0.005;
-/// A stopwatch is started a few calls after the clock; more than this is no such thing.
-const STOPWATCH_NS: f64 = 500_000.0;
-const STOPWATCH_SHARE: f64 = 0.01;
-/// Level of the intervals of slopes.
-const LEVEL: f64 = 0.99;
-/// Of those that must be zero. There are several in a calibration, each noisier than its bound on some hosts, and
-/// chance must not fail one in a hundred.
-const LEVEL_OF_NONE: f64 = 0.999;
-
 /// What everything that was taken says, check by check and target by target.
 pub fn rows(calibration: &Calibration) -> Vec<Row> {
     let mut rows = Vec::new();
@@ -48,20 +38,6 @@ pub fn rows(calibration: &Calibration) -> Vec<Row> {
     rows
 }
 
-/// One check on one target.
-struct Subject<'a> {
-    check: Check,
-    target: &'a Target,
-    /// Of the host.
-    cpus: u32,
-    good: Vec<&'a Taken>,
-    /// How many failed, and why the first did.
-    bad: Option<(usize, &'a str)>,
-}
-
-/// A figure of an instance.
-type Figure = fn(&Taken) -> Option<f64>;
-
 fn launch(taken: &Taken) -> Option<f64> {
     Some(taken.sample.timeline_ns.phases()?.launch as f64)
 }
@@ -74,174 +50,7 @@ fn cache(taken: &Taken) -> Option<f64> {
     Some(taken.sample.memory_bytes.cgroup_file? as f64)
 }
 
-impl<'a> Subject<'a> {
-    fn new(calibration: &'a Calibration, check: Check, target: &'a Target) -> Self {
-        // Every instance is torn down.
-        let of = |taken: &&Taken| {
-            taken.sample.target == target.name && (check == Check::Teardown || taken.check == check)
-        };
-        let mine: Vec<&Taken> = calibration.taken.iter().filter(of).collect();
-        let (good, bad): (Vec<_>, Vec<_>) =
-            mine.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
-        let first = bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason is known"));
-        Subject { check, target, cpus: calibration.host.cpus, good, bad: first.map(|why| (bad.len(), why)) }
-    }
-
-    fn is_vm(&self) -> bool {
-        self.target.accelerator != Accelerator::None
-    }
-
-    fn is_empty(&self) -> bool {
-        self.good.is_empty() && self.bad.is_none()
-    }
-
-    /// A row of which only the subject is known.
-    fn row(&self, metric: &str, says: impl Into<String>, quantity: Quantity) -> Row {
-        Row {
-            check: self.check,
-            target: self.target.name.clone(),
-            metric: metric.into(),
-            says: says.into(),
-            quantity,
-            truth: None,
-            measured: None,
-            interval: None,
-            level: None,
-            error: None,
-            relative: false,
-            bound: None,
-            verdict: Verdict::Stated,
-            note: None,
-            n: self.good.len(),
-            points: Vec::new(),
-        }
-    }
-
-    /// The verdict on a row whose error and bound are filled in.
-    fn judged(&self, mut row: Row) -> Row {
-        row.verdict = match (row.error, row.bound) {
-            (Some(error), Some(bound)) if error.abs() <= bound => Verdict::Pass,
-            _ => Verdict::Fail,
-        };
-        self.complete(row)
-    }
-
-    /// What fails in the instances fails the row, and so does what is missing. A row that fails says what may have
-    /// disturbed it.
-    fn complete(&self, mut row: Row) -> Row {
-        if row.measured.is_none() {
-            row.verdict = Verdict::Fail;
-            add(&mut row.note, "no instance gave this figure");
-        }
-        if let Some((count, why)) = self.bad {
-            row.verdict = Verdict::Fail;
-            let all = count + self.good.len();
-            add(&mut row.note, &format!("{count} of {all} instances failed, the first: {why}"));
-        }
-        if let (Verdict::Fail, Some(disturbed)) = (row.verdict, self.disturbed()) {
-            add(&mut row.note, &disturbed);
-        }
-        row
-    }
-
-    /// How many instances something on the host disturbed, and what.
-    fn disturbed(&self) -> Option<String> {
-        let marks =
-            self.good.iter().map(|taken| marks(&taken.sample, self.cpus)).filter(|marks| !marks.is_empty());
-        let marks: Vec<Vec<Mark>> = marks.collect();
-        let kinds: BTreeSet<&str> = marks.iter().flatten().map(|mark| mark.word()).collect();
-        let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
-        (!marks.is_empty())
-            .then(|| format!("{} of {} instances were disturbed ({kinds})", marks.len(), self.good.len()))
-    }
-
-    /// Slope of a figure over the known amounts.
-    fn slope(&self, metric: &str, says: &str, figure: Figure, level: f64) -> Row {
-        let points: Vec<(f64, f64)> =
-            self.good.iter().filter_map(|taken| Some((taken.amount as f64, figure(taken)?))).collect();
-        let fit = slope::fit(&points, level);
-        Row {
-            measured: fit.map(|fit| fit.slope),
-            interval: fit.map(|fit| [fit.low, fit.high]),
-            level: Some(level),
-            n: points.len(),
-            points: points.into_iter().map(|(x, y)| [x, y]).collect(),
-            ..self.row(metric, says, Quantity::Slope)
-        }
-    }
-
-    fn follows(&self, metric: &str, says: &str, figure: Figure, bound: f64) -> Row {
-        let row = self.slope(metric, says, figure, LEVEL);
-        let mut row = self.judged(Row {
-            truth: Some(1.0),
-            error: row.measured.map(|m| m - 1.0),
-            bound: Some(bound),
-            ..row
-        });
-        if let (Verdict::Fail, Some([low, high])) = (row.verdict, row.interval)
-            && low <= 1.0
-            && high >= 1.0
-        {
-            add(
-                &mut row.note,
-                "the host's noise may be all of it: again on a quieter host, or with more --samples",
-            );
-        }
-        row
-    }
-
-    /// A slope that must be none: beyond its bound it fails only where chance can't be the reason.
-    fn stays(&self, metric: &str, says: &str, figure: Figure, bound: f64) -> Row {
-        let row = self.slope(metric, says, figure, LEVEL_OF_NONE);
-        let mut row = self.judged(Row { truth: Some(0.0), error: row.measured, bound: Some(bound), ..row });
-        if let (Verdict::Fail, Some([low, high]), None) = (row.verdict, row.interval, self.bad)
-            && low <= 0.0
-            && high >= 0.0
-        {
-            row.verdict = Verdict::Pass;
-            row.note = Some(format!(
-                "within what this host's noise allows to tell: {:+.1} to {:+.1} %",
-                low * 100.0,
-                high * 100.0
-            ));
-        }
-        row
-    }
-
-    /// The largest share by which a figure misses what is known of it.
-    fn share(&self, metric: &str, says: &str, figure: Figure, known: Figure, bound: f64) -> Row {
-        let pairs: Vec<(f64, f64)> =
-            self.good.iter().filter_map(|t| Some((known(t).filter(|k| *k > 0.0)?, figure(t)?))).collect();
-        let misses: Vec<f64> = pairs.iter().map(|(known, is)| is / known - 1.0).collect();
-        self.judged(Row {
-            truth: median(&pairs.iter().map(|p| p.0).collect::<Vec<_>>()),
-            measured: median(&pairs.iter().map(|p| p.1).collect::<Vec<_>>()),
-            error: median(&misses),
-            relative: true,
-            bound: Some(bound),
-            n: pairs.len(),
-            ..self.row(metric, says, Quantity::Time)
-        })
-    }
-
-    /// The median difference to a stopwatch of our own: one that is interrupted between the two is no late clock.
-    fn stopwatch(&self, metric: &str, says: &str, figure: Figure, stopwatch: Figure) -> Row {
-        let pairs: Vec<(f64, f64)> =
-            self.good.iter().filter_map(|t| Some((stopwatch(t)?, figure(t)?))).collect();
-        let truth = median(&pairs.iter().map(|p| p.0).collect::<Vec<_>>());
-        let differences: Vec<f64> = pairs.iter().map(|(known, is)| is - known).collect();
-        let worst = differences.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
-        self.judged(Row {
-            truth,
-            measured: median(&pairs.iter().map(|p| p.1).collect::<Vec<_>>()),
-            error: median(&differences),
-            bound: truth.map(|t| STOPWATCH_NS.max(t * STOPWATCH_SHARE)),
-            n: pairs.len(),
-            note: Some(format!("median; the largest difference is {:+.3} ms", worst / 1e6)),
-            ..self.row(metric, says, Quantity::Time)
-        })
-    }
-
+impl Subject<'_> {
     fn delay(&self, rows: &mut Vec<Row>) {
         if self.is_empty() {
             return;
@@ -405,12 +214,6 @@ impl<'a> Subject<'a> {
             |t| Some(t.remove_call_ns? as f64),
         ));
     }
-
-    fn stated(&self, row: Row, note: &str) -> Row {
-        let mut row = Row { verdict: Verdict::Stated, bound: None, ..row };
-        row.note = Some(note.into());
-        self.complete(row)
-    }
 }
 
 fn channel(calibration: &Calibration, target: &Target) -> Vec<Row> {
@@ -419,18 +222,15 @@ fn channel(calibration: &Calibration, target: &Target) -> Vec<Row> {
     sorted.sort_by(f64::total_cmp);
     let at =
         |share: f64| sorted.get(((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
-    let subject = Subject { check: Check::Channel, target, cpus: 1, good: Vec::new(), bad: None };
-    let row = |says: &str, share| {
-        let row = subject.row("round trip", says, Quantity::Time);
+    let subject = Subject::new(calibration, Check::Channel, target);
+    let row = |metric: &str, share| {
+        let row = subject.row(metric, "from host to agent and back", Quantity::Time);
         subject.stated(
             Row { measured: at(share), n: sorted.len(), ..row },
-            "host to agent and back; an event comes after half of it, more or less",
+            "an event takes about half of it to the host's clock",
         )
     };
-    vec![
-        row("asks the agent for an answer: median", 0.5),
-        row("asks the agent for an answer: 99th percentile", 0.99),
-    ]
+    vec![row("round trip, median", 0.5), row("round trip, p99", 0.99)]
 }
 
 fn left_over(calibration: &Calibration) -> Option<Row> {
@@ -457,13 +257,6 @@ fn left_over(calibration: &Calibration) -> Option<Row> {
         n: calibration.taken.len(),
         points: Vec::new(),
     })
-}
-
-fn add(note: &mut Option<String>, text: &str) {
-    *note = Some(match note.take() {
-        Some(note) => format!("{note}; {text}"),
-        None => text.into(),
-    });
 }
 
 #[cfg(test)]

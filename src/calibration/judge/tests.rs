@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::sample::{Accelerator, Outcome};
 use crate::{
     calibration::SCHEMA,
     plan::Trial,

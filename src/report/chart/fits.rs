@@ -28,6 +28,7 @@ pub fn chart(calibration: &Calibration) -> Result<Option<Chart>, Error> {
         .map(|target| {
             format!("{}: {}, no hardware virtualisation.", text::clip(&target.name, 24), text::EMULATED)
         })
+        .chain([text::PageCache::AsFound.sentence().to_owned()])
         .chain(calibration.broken.map(|broken| format!("Broken on purpose: {}.", broken.name())))
         .collect();
     let about = format!("{} · seed {}", text::clip(&calibration.started_at, 30), calibration.seed);
