@@ -27,7 +27,7 @@ mod trial;
 
 pub use cold::drop_caches;
 pub use lock::Lock;
-pub use trial::{Step, trial, workload};
+pub use trial::{Step, trial, trial_with_pings, workload};
 
 /// A target that fails this often in a row, and never succeeded, is given up: its remaining trials
 /// would only cost time.

@@ -31,8 +31,10 @@ const OTHERS_CPUS: f64 = 0.5;
 const OTHERS_SHARE: f64 = 0.1;
 /// Others' CPU time is told in clock ticks for each CPU: below this it may be rounding alone.
 const OTHERS_LEAST_NS: u64 = 50_000_000;
-/// Of all CPUs' time. What is stolen comes in slices of milliseconds, right out of what is measured.
+/// Of all CPUs' time, and in CPUs: an instance may be bound to the very one that is stolen from. What is stolen comes in
+/// slices of milliseconds, right out of what is measured.
 const STEAL_SHARE: f64 = 0.01;
+const STEAL_CPUS: f64 = 0.05;
 /// Two ticks: one may be rounding.
 const STEAL_LEAST_NS: u64 = 20_000_000;
 /// A quota's period is usually 100 ms; one hit costs tens of them.
@@ -110,7 +112,10 @@ impl Mark {
                 let limit = OTHERS_CPUS.min(OTHERS_SHARE * cpus) * window;
                 above(noise.others_cpu_ns, limit.max(OTHERS_LEAST_NS as f64))
             }
-            Mark::Stolen => above(noise.steal_ns, (STEAL_SHARE * window * cpus).max(STEAL_LEAST_NS as f64)),
+            Mark::Stolen => {
+                let limit = STEAL_CPUS.min(STEAL_SHARE * cpus) * window;
+                above(noise.steal_ns, limit.max(STEAL_LEAST_NS as f64))
+            }
             Mark::Throttled => {
                 above(noise.thermal_throttles, 1.0) || above(noise.quota_throttled_ns, QUOTA_SHARE * window)
             }

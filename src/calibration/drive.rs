@@ -1,15 +1,14 @@
 //! Runs the plan: each instance through the runner's own trial, so that what is judged is what measures.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::Context;
-use bootrace_agent::protocol::{FromAgent, ToAgent};
-use tokio::time::{Duration, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{Break, Calibration, Check, Plan, Taken, plan::Step, watched::Watched};
 use crate::{
-    control::{Control, Moment, What},
+    control::Moment,
     plan::Trial,
     probe::process,
     runner,
@@ -18,15 +17,14 @@ use crate::{
 };
 
 /// Round trips per target.
-const ROUND_TRIPS: u64 = 500;
-/// For a single answer of the agent, its start included.
-const ANSWER: Duration = Duration::from_secs(120);
+const ROUND_TRIPS: u32 = 500;
+/// How long processes that are on their way out may take.
+const LINGERING: Duration = Duration::from_secs(1);
 
 /// What a calibration needs.
 pub struct Job {
     pub targets: Vec<Box<dyn Target>>,
     pub plan: Plan,
-    pub checks: Vec<Check>,
     pub broken: Option<Break>,
     /// Everything but what is taken.
     pub calibration: Calibration,
@@ -48,7 +46,7 @@ pub trait Watch: Send {
 /// # Errors
 /// When what was taken can't be saved, or an instance's directory can't be made.
 pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Calibration> {
-    let Job { targets, plan, checks, broken, mut calibration, instances } = job;
+    let Job { targets, plan, broken, mut calibration, instances } = job;
     let targets: Vec<Watched> = targets.into_iter().map(|target| Watched::new(target, broken)).collect();
     let begin = Moment::now();
     let mut done = 0;
@@ -64,24 +62,6 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         calibration.taken.push(taken);
         calibration.wall_ns = Some(Moment::now().since(begin));
         watch.taken(&calibration).context("saving what was taken")?;
-    }
-    if checks.contains(&Check::Channel) {
-        for target in &targets {
-            if stop.is_cancelled() {
-                break;
-            }
-            let name = target.info().name;
-            watch.starting(done, Check::Channel, &name);
-            let ticket = runner::make_ticket(&instances, &calibration.id, done)?;
-            done += 1;
-            match round_trips(target, &ticket, ROUND_TRIPS, stop).await {
-                Ok(trips) => {
-                    calibration.round_trips_ns.insert(name, trips);
-                }
-                Err(_) if stop.is_cancelled() => {}
-                Err(e) => calibration.errors.push(format!("round trips on {name}: {e:#}")),
-            }
-        }
     }
     calibration.interrupted = stop.is_cancelled();
     calibration.wall_ns = Some(Moment::now().since(begin));
@@ -108,7 +88,8 @@ async fn take(
             new_processes = process::held_by_new(&target.seen().before, &roots).ok();
         }
     };
-    let end = runner::trial(target, &scenario, ticket, &mut sample, stop, &mut watch).await;
+    let pings = if step.check == Check::Channel { ROUND_TRIPS } else { 0 };
+    let end = runner::trial_with_pings(target, &scenario, ticket, &mut sample, stop, &mut watch, pings).await;
     errors.extend(end.left_behind);
     if end.stopped {
         return Ok(None);
@@ -124,8 +105,19 @@ async fn take(
         start_call_ns: seen.start_call_ns,
         remove_call_ns: seen.remove_call_ns,
         new_processes_bytes: new_processes,
+        processes_left: still_there(&seen.before, &roots).await,
+        round_trips_ns: end.round_trips_ns,
         sample,
     }))
+}
+
+/// Processes that came with the instance and outlive it. Helpers of an engine may still be on their way out.
+async fn still_there(before: &BTreeSet<u32>, roots: &[u32]) -> u64 {
+    if process::new_since(before, roots).is_empty() {
+        return 0;
+    }
+    sleep(LINGERING).await;
+    process::new_since(before, roots).len() as u64
 }
 
 /// Whose children an instance's processes can be: ours, the engine's, those of who takes the engine's orphans.
@@ -143,50 +135,5 @@ fn count_page_cache(sample: &mut Sample) {
     let memory = &mut sample.memory_bytes;
     if let (Some(footprint), Some(file)) = (&mut memory.footprint, memory.cgroup_file) {
         *footprint += file;
-    }
-}
-
-/// Times so many questions to the agent and their answers.
-async fn round_trips(
-    target: &dyn Target,
-    ticket: &Ticket,
-    count: u64,
-    stop: &CancellationToken,
-) -> anyhow::Result<Vec<u64>> {
-    let mut control = Control::listen(&ticket.socket(), ToAgent::Ping { token: 0 })?;
-    let mut instance = target.stage(ticket).await?;
-    let asked = async {
-        instance.start().await?;
-        answer(&mut control, 0).await?;
-        let mut trips = Vec::new();
-        for token in 1..=count {
-            let from = Moment::now();
-            control.send(&ToAgent::Ping { token })?;
-            trips.push(answer(&mut control, token).await?.since(from));
-        }
-        anyhow::Ok(trips)
-    };
-    let trips = tokio::select! {
-        trips = asked => trips,
-        _ = stop.cancelled() => Err(anyhow::anyhow!("stopped by the user")),
-    };
-    let removed = instance.remove().await;
-    instance.unstage().await?;
-    std::fs::remove_dir_all(&ticket.dir).with_context(|| format!("removing {}", ticket.dir.display()))?;
-    removed?;
-    trips
-}
-
-/// When the answer to this question came.
-async fn answer(control: &mut Control, token: u64) -> anyhow::Result<Moment> {
-    loop {
-        let event = timeout(ANSWER, control.next()).await.context("the agent has not answered")?;
-        match event.what {
-            What::Said(FromAgent::Pong { token: its }) if its == token => return Ok(event.at),
-            What::Said(FromAgent::Failed { error }) => anyhow::bail!("the agent reports: {error}"),
-            What::Said(_) => {}
-            What::Closed => anyhow::bail!("the instance ended: its control channel closed"),
-            What::Broken(e) => return Err(e.into()),
-        }
     }
 }

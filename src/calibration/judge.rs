@@ -1,7 +1,7 @@
 //! From what was taken to rows: truth, measured, error, bound, verdict. Pure.
 
 use super::{Calibration, Check, Quantity, Row, Taken, Verdict};
-use crate::{analysis::median::median, sample::Target};
+use crate::analysis::median::median;
 
 mod subject;
 
@@ -29,13 +29,42 @@ pub fn rows(calibration: &Calibration) -> Vec<Row> {
                 Check::File => subject.file(&mut rows),
                 Check::Cpu => subject.cpu(&mut rows),
                 Check::Idle => subject.idle(&mut rows),
-                Check::Channel => rows.extend(channel(calibration, target)),
+                Check::Channel => subject.channel(&mut rows),
                 Check::Teardown => subject.teardown(&mut rows),
             }
         }
     }
     rows.extend(left_over(calibration));
     rows
+}
+
+/// What is left of all instances; nothing can be said of none.
+fn left_over(calibration: &Calibration) -> Option<Row> {
+    let left = calibration.left_over.as_ref().filter(|_| !calibration.taken.is_empty())?;
+    let processes: u64 = calibration.taken.iter().map(|taken| taken.processes_left).sum();
+    let count = left.len() as f64 + processes as f64;
+    let mut note = (!left.is_empty()).then(|| left.join("; "));
+    if processes > 0 {
+        add(&mut note, &format!("{processes} processes outlived their instances"));
+    }
+    Some(Row {
+        check: Check::Teardown,
+        target: "all".into(),
+        metric: "left over".into(),
+        says: "containers, domains, cgroups, files and processes of this calibration".into(),
+        quantity: Quantity::Count,
+        truth: Some(0.0),
+        measured: Some(count),
+        interval: None,
+        level: None,
+        error: Some(count),
+        relative: false,
+        bound: Some(0.0),
+        verdict: if count > 0.0 { Verdict::Fail } else { Verdict::Pass },
+        note,
+        n: calibration.taken.len(),
+        points: Vec::new(),
+    })
 }
 
 fn launch(taken: &Taken) -> Option<f64> {
@@ -61,6 +90,13 @@ impl Subject<'_> {
             launch,
             SLOPE_OF_TIME,
         ));
+        let beyond: Vec<f64> = self.good.iter().filter_map(|t| Some(launch(t)? - t.amount as f64)).collect();
+        let row = Row {
+            measured: median(&beyond),
+            n: beyond.len(),
+            ..self.row("launch less the delay", "what is launch beside what is known of it", Quantity::Time)
+        };
+        rows.push(self.stated(row, "executing the workload, and the event's way to the host's clock"));
         let engine: Figure = |t| Some(t.sample.timeline_ns.phases()?.engine as f64);
         let boot: Figure = |t| Some(t.sample.timeline_ns.phases()?.boot as f64);
         rows.push(self.stays("startup.engine", "does not move with that delay", engine, SLOPE_OF_TIME));
@@ -199,8 +235,32 @@ impl Subject<'_> {
             SHARE,
         );
         row.quantity = Quantity::Size;
-        add(&mut row.note, "kernel memory left out on both sides");
+        add(
+            &mut row.note,
+            "without kernel memory; its processes are found by what is new on the host, and read by the same reader",
+        );
         rows.push(row);
+    }
+
+    fn channel(&self, rows: &mut Vec<Row>) {
+        if self.is_empty() {
+            return;
+        }
+        let mut sorted: Vec<f64> =
+            self.good.iter().flat_map(|taken| &taken.round_trips_ns).map(|ns| *ns as f64).collect();
+        sorted.sort_by(f64::total_cmp);
+        for (metric, share) in [("round trip, median", 0.5), ("round trip, p99", 0.99)] {
+            let rank = (sorted.len() as f64 * share).ceil() as usize;
+            let measured = sorted.get(rank.saturating_sub(1)).copied();
+            let row = self.row(metric, "from host to agent and back", Quantity::Time);
+            let n = sorted.len();
+            rows.push(
+                self.stated(
+                    Row { measured, n, ..row },
+                    "an event takes about half of it to the host's clock",
+                ),
+            );
+        }
     }
 
     fn teardown(&self, rows: &mut Vec<Row>) {
@@ -214,49 +274,6 @@ impl Subject<'_> {
             |t| Some(t.remove_call_ns? as f64),
         ));
     }
-}
-
-fn channel(calibration: &Calibration, target: &Target) -> Vec<Row> {
-    let Some(trips) = calibration.round_trips_ns.get(&target.name) else { return Vec::new() };
-    let mut sorted: Vec<f64> = trips.iter().map(|ns| *ns as f64).collect();
-    sorted.sort_by(f64::total_cmp);
-    let at =
-        |share: f64| sorted.get(((sorted.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
-    let subject = Subject::new(calibration, Check::Channel, target);
-    let row = |metric: &str, share| {
-        let row = subject.row(metric, "from host to agent and back", Quantity::Time);
-        subject.stated(
-            Row { measured: at(share), n: sorted.len(), ..row },
-            "an event takes about half of it to the host's clock",
-        )
-    };
-    vec![row("round trip, median", 0.5), row("round trip, p99", 0.99)]
-}
-
-fn left_over(calibration: &Calibration) -> Option<Row> {
-    let left = calibration.left_over.as_ref()?;
-    let (verdict, note) = match left.as_slice() {
-        [] => (Verdict::Pass, None),
-        some => (Verdict::Fail, Some(some.join("; "))),
-    };
-    Some(Row {
-        check: Check::Teardown,
-        target: "all".into(),
-        metric: "left over".into(),
-        says: "containers, domains, cgroups, processes and files of this calibration".into(),
-        quantity: Quantity::Count,
-        truth: Some(0.0),
-        measured: Some(left.len() as f64),
-        interval: None,
-        level: None,
-        error: Some(left.len() as f64),
-        relative: false,
-        bound: Some(0.0),
-        verdict,
-        note,
-        n: calibration.taken.len(),
-        points: Vec::new(),
-    })
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Check {
         }
     }
 
-    /// The known amounts, in ns or bytes; none for a check that has no instances of its own.
+    /// The known amounts, in ns or bytes.
     pub fn amounts(self) -> &'static [u64] {
         const MS: u64 = 1_000_000;
         const MIB: u64 = 1 << 20;
@@ -59,8 +59,7 @@ impl Check {
             Check::Memory => &[80 * MIB, 160 * MIB, 240 * MIB, 320 * MIB, 400 * MIB],
             Check::File => &[0, 32 * MIB, 64 * MIB, 96 * MIB, 128 * MIB],
             Check::Cpu => &[0, 500 * MS, 1000 * MS, 1500 * MS, 2000 * MS],
-            Check::Idle => &[0],
-            Check::Channel | Check::Teardown => &[],
+            Check::Idle | Check::Channel | Check::Teardown => &[0],
         }
     }
 
@@ -69,6 +68,9 @@ impl Check {
         match self {
             // What it decides is as small as the noise of a start-up.
             Check::Delay | Check::Cpu => samples,
+            Check::Channel => 1,
+            // A median of two is no median.
+            Check::Idle => samples.div_ceil(2).max(3),
             _ => samples.div_ceil(2).max(2),
         }
     }
@@ -102,7 +104,7 @@ impl Check {
             self.work_ns().map(|ns| format!("work = {{ command = [{}] }}", command(Known::Burn { ns })));
         let work = work.unwrap_or_default();
         let (settle, idle) = match self {
-            Check::Delay | Check::Cpu => ("0s", "0s"),
+            Check::Delay | Check::Cpu | Check::Teardown => ("0s", "0s"),
             Check::Idle => ("500ms", "4s"),
             _ => ("500ms", "0s"),
         };

@@ -65,13 +65,15 @@ impl Target for Watched {
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
         let instance = self.target.stage(ticket).await?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
             Seen { before: process::all(), ..Seen::default() };
         let mut watched =
-            WatchedInstance { instance, broken: self.broken, seen: self.seen.clone(), started: false };
+            WatchedInstance { instance, broken: self.broken, seen: self.seen.clone(), started: None };
         if self.broken == Some(Break::Clock) {
-            watched.start_now().await?;
+            // What comes of it is told by `start`: a staging that fails has nothing to be removed.
+            watched.started = Some(watched.start_now().await);
         }
         Ok(Box::new(watched))
     }
@@ -81,7 +83,8 @@ struct WatchedInstance {
     instance: Box<dyn Instance>,
     broken: Option<Break>,
     seen: Arc<Mutex<Seen>>,
-    started: bool,
+    /// What came of a start ahead of its time.
+    started: Option<Result<(), Error>>,
 }
 
 impl WatchedInstance {
@@ -89,7 +92,6 @@ impl WatchedInstance {
         let begin = Instant::now();
         let result = self.instance.start().await;
         let took = begin.elapsed().as_nanos() as u64;
-        self.started = true;
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).start_call_ns = Some(took);
         result
     }
@@ -98,7 +100,10 @@ impl WatchedInstance {
 #[async_trait]
 impl Instance for WatchedInstance {
     async fn start(&mut self) -> Result<(), Error> {
-        if self.started { Ok(()) } else { self.start_now().await }
+        match self.started.take() {
+            Some(result) => result,
+            None => self.start_now().await,
+        }
     }
 
     fn scope(&self, leader: u32) -> Scope {

@@ -10,20 +10,22 @@ use clap::builder::PossibleValuesParser;
 use indicatif::ProgressBar;
 
 use super::{
-    Failure, print,
+    Failure,
+    prepare::{Prepared, Wanted, must_be_root, prepare},
+    print,
     progress::Progress,
     run,
     signals::{self, Signals},
 };
 use crate::{
     calibration::{Break, Calibration, Check, Plan, SCHEMA, drive},
-    image::{self, Cache, Forms},
     probe::host,
     report::calibration as report,
     runner::{
         self,
         left_over::{self, Whose},
     },
+    sample,
     scenario::{Kind, Scenario},
     target::{Target, docker, libvirt, native},
     tune::Tuning,
@@ -103,30 +105,23 @@ async fn calibrate(options: &Options, signals: &Signals, tuning: &Tuning) -> Res
     for (name, why) in &left_out {
         progress.say(&format!("{name} can't run here and is left out: {why}"));
     }
-    let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
-    let log = |line: &str| progress.say(line);
-    let image = image::ensure(&scenario.image, Path::new("."), Forms::of(&scenario.targets), &cache, &log)
-        .await
-        .map_err(super::image::failure)?;
-    let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
-    let targets = run::connect(&scenario, &image).await.map_err(Failure::Run)?;
-    let mut calibration = header(options, &targets, left_out, image.info);
-    calibration.host.tuned = tuned;
-    for target in &targets {
-        target.neighbours(&mut calibration.host).await;
-    }
+    let wanted = Wanted { scenario: &scenario, folder: Path::new("."), tune: options.tune };
+    let Prepared { targets, image, host, warnings, instances } =
+        prepare(&wanted, &progress, signals, tuning).await?;
+    let calibration = header(options, &targets, left_out, image, host, warnings);
     let dir = options.out.join(&calibration.id);
     let lock = runner::Lock::take(&calibration.id).map_err(Failure::Run)?;
-    let checks = checks(options);
-    let plan = Plan::new(&checks, targets.len(), options.samples.unwrap_or(SAMPLES), calibration.seed);
+    let plan =
+        Plan::new(&checks(options), targets.len(), options.samples.unwrap_or(SAMPLES), calibration.seed);
     let mut bar = Bar { bar: progress.bar("calibrate", plan.0.len() as u64), dir: dir.clone() };
-    let instances = cache.instances_dir();
     let broken = Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref());
     let mine = Whose::Run(calibration.id.clone());
-    let job = drive::Job { targets, plan, checks, broken, calibration, instances: instances.clone() };
+    let job = drive::Job { targets, plan, broken, calibration, instances: instances.clone() };
     let mut calibration = drive::run(job, &mut bar, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
     bar.bar.finish_and_clear();
+    calibration.warnings.extend(tuning.changed());
+    calibration.host.noise_after = Some(host::noise());
     calibration.see_what_is_left(left_over::find(&instances, &mine).await);
 
     report::write(&calibration, &dir).map_err(|e| Failure::Run(e.into()))?;
@@ -164,7 +159,7 @@ async fn runnable(options: &Options) -> anyhow::Result<(Scenario, BTreeMap<Strin
         }
     }
     scenario.targets.retain(|target| !left_out.contains_key(&target.name));
-    run::must_be_root()?;
+    must_be_root()?;
     Ok((scenario, left_out))
 }
 
@@ -173,12 +168,12 @@ fn header(
     options: &Options,
     targets: &[Box<dyn Target>],
     left_out: BTreeMap<String, String>,
-    image: crate::sample::Image,
+    image: sample::Image,
+    host: sample::Host,
+    warnings: Vec<String>,
 ) -> Calibration {
     let seed = options.seed.unwrap_or_else(run::fresh_seed);
     let now = jiff::Timestamp::now();
-    let mut host = host::facts();
-    targets.iter().for_each(|target| target.versions(&mut host));
     Calibration {
         schema: SCHEMA.into(),
         id: format!("calibration-{}-{seed}", now.strftime("%Y%m%dT%H%M%SZ")),
@@ -192,9 +187,9 @@ fn header(
         image,
         targets: targets.iter().map(|target| target.info()).collect(),
         left_out,
+        warnings,
         rows: Vec::new(),
         taken: Vec::new(),
-        round_trips_ns: BTreeMap::new(),
         left_over: None,
         errors: Vec::new(),
     }
@@ -214,6 +209,13 @@ fn show(calibration: &Calibration, dir: &Path, options: &Options) -> Result<(), 
 
 /// The table has said what failed.
 fn verdict(calibration: &Calibration) -> Result<(), Failure> {
+    if let (Some(broken), true) = (calibration.broken, calibration.passed()) {
+        return Err(Failure::Run(anyhow!(
+            "the broken reader ({}) was not found by these checks on these targets: it takes {}",
+            broken.name(),
+            broken.found_by()
+        )));
+    }
     match (calibration.passed(), calibration.failed_rows().next()) {
         (true, _) => Ok(()),
         (false, None) => {

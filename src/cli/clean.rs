@@ -28,7 +28,10 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
-    runtime.block_on(clean(options)).map_err(Failure::Run)
+    let done = runtime.block_on(clean(options)).map_err(Failure::Run);
+    // Without waiting for a call into an engine that hangs.
+    runtime.shutdown_background();
+    done
 }
 
 async fn clean(options: &Options) -> anyhow::Result<()> {

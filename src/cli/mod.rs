@@ -14,6 +14,7 @@ pub mod completions;
 pub mod doctor;
 pub mod image;
 pub mod list;
+mod prepare;
 mod progress;
 pub mod report;
 pub mod run;

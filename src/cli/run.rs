@@ -9,25 +9,19 @@ use anyhow::{Context, anyhow};
 use rand::TryRng;
 
 use super::{
-    Failure, print,
+    Failure,
+    prepare::{Prepared, Wanted, prepare},
+    print,
     progress::Progress,
     signals::{self, Signals},
 };
 use crate::{
-    analysis,
-    image::{self, Cache, Forms, Image},
-    probe::host,
-    report,
+    analysis, report,
     runner::{self, Job},
     sample::{self, Results},
-    scenario::{self, Kind, PageCache, Scenario},
-    target::{
-        Cpus, Target,
-        docker::{self, Docker},
-        libvirt::{self, Libvirt},
-        native::{self, Native},
-    },
-    tune::{self, Tuning},
+    scenario::{self, Kind, Scenario},
+    target::{Target, native},
+    tune::Tuning,
 };
 
 /// As given on the command line; `None` and empty: as the scenario says.
@@ -118,131 +112,52 @@ async fn run_one(
     tuning: &Tuning,
 ) -> Result<Finished, Failure> {
     let progress = Progress::new(options.quiet || options.json);
-    engines_answer(&scenario).await.map_err(Failure::Run)?;
-    host_can(&scenario).await.map_err(Failure::Run)?;
-    let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
-    let log = |line: &str| progress.say(line);
-    let image = tokio::select! {
-        image = image::ensure(&scenario.image, folder, Forms::of(&scenario.targets), &cache, &log) => {
-            image.map_err(super::image::failure)?
-        }
-        _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
-    };
-    // Writing out and dropping the page cache is no noise of others.
-    let noise_before = host::noise();
-    let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
-    let targets = connect(&scenario, &image).await.map_err(Failure::Run)?;
-    let mut results = header(&scenario, &targets, image.info, options.seed);
-    (results.host.tuned, results.host.noise_before) = (tuned, noise_before);
-    for target in &targets {
-        target.neighbours(&mut results.host).await;
+    let finished = measure(scenario, folder, options, &progress, signals, tuning).await?;
+    let Finished { results, dir } = &finished;
+    show(results, dir, options)?;
+    match results.run.interrupted {
+        true => Err(Failure::Interrupted { signal: signals.signal(), dir: dir.clone() }),
+        false => Ok(finished),
     }
+}
+
+/// A whole run, written with its report; also one that was interrupted.
+pub(super) async fn measure(
+    scenario: Scenario,
+    folder: &Path,
+    options: &Options,
+    progress: &Progress,
+    signals: &Signals,
+    tuning: &Tuning,
+) -> Result<Finished, Failure> {
+    let wanted = Wanted { scenario: &scenario, folder, tune: options.tune };
+    let prepared = prepare(&wanted, progress, signals, tuning).await?;
+    let Prepared { targets, image, host, warnings, instances } = prepared;
+    let results = header(&scenario, &targets, image, host, warnings, options.seed);
     let dir = options.out.join(&results.run.id);
     make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
-
-    if let Some(warning) = runner::Lock::others() {
-        progress.say(&warning);
-        results.run.warnings.push(warning);
-    }
-    if let Some(warning) = tune::left().first().filter(|_| !options.tune) {
-        let warning = format!(
-            "a tuned run that was killed has left this host's settings as it set them ({warning}): bootrace clean puts them back"
-        );
-        progress.say(&warning);
-        results.run.warnings.push(warning);
-    }
-    for warning in targets.iter().flat_map(|target| target.warnings()) {
-        progress.say(&warning);
-        results.run.warnings.push(warning);
-    }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
-    let job = Job { scenario, targets, results, instances: cache.instances_dir() };
+    let job = Job { scenario, targets, results, instances };
     let mut recorder = progress.record(&dir, &job);
     let mut results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
     results.run.warnings.extend(tuning.changed());
     recorder.finish();
-
     report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
-    show(&results, &dir, options)?;
-    if results.run.interrupted {
-        return Err(Failure::Interrupted { signal: signals.signal(), dir });
-    }
     Ok(Finished { results, dir })
 }
 
-/// Asks every engine that the scenario needs, before an image is built for it.
-async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
-    let needs = |kind| scenario.targets.iter().any(|t| t.kind == kind);
-    if needs(Kind::Docker) {
-        docker::connect().await?;
-    }
-    if needs(Kind::Libvirt) {
-        libvirt::connect().await?;
-    }
-    must_be_root()
-}
-
-pub(super) fn must_be_root() -> anyhow::Result<()> {
-    anyhow::ensure!(
-        rustix::process::geteuid().is_root(),
-        "a run needs root, to build images, make cgroups and read the memory of engines: run bootrace with sudo"
-    );
-    Ok(())
-}
-
-/// Tries what the scenario chooses of this host and its engines, before an image is built for it.
-async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
-    Cpus::choose(&scenario.resources.cpus)?;
-    for spec in &scenario.targets {
-        match spec.kind {
-            Kind::Native => {}
-            Kind::Docker => docker::check(spec).await?,
-            Kind::Libvirt => libvirt::check(spec, &scenario.resources).await?,
-        }
-    }
-    if scenario.sampling.page_cache() == Some(PageCache::Cold) {
-        runner::drop_caches().await?;
-    }
-    Ok(())
-}
-
-pub(super) async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<dyn Target>>> {
-    let (resources, network) = (&scenario.resources, scenario.workload.network);
-    let missing = |form: &str| anyhow!("the image was not made as a {form}: this is a bug");
-    let mut targets: Vec<Box<dyn Target>> = Vec::new();
-    for spec in &scenario.targets {
-        targets.push(match spec.kind {
-            Kind::Native => {
-                let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
-                Box::new(Native::new(spec, resources, network, tree)?)
-            }
-            Kind::Docker => {
-                let reference = image.docker.clone().ok_or_else(|| missing("Docker image"))?;
-                Box::new(Docker::connect(spec, resources, network, reference).await?)
-            }
-            Kind::Libvirt => {
-                let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
-                Box::new(Libvirt::connect(spec, resources, network, files).await?)
-            }
-        });
-    }
-    Ok(targets)
-}
-
 /// The results before the first sample.
-pub(super) fn header(
+fn header(
     scenario: &Scenario,
     targets: &[Box<dyn Target>],
     image: sample::Image,
+    host: sample::Host,
+    warnings: Vec<String>,
     seed: Option<u64>,
 ) -> Results {
     let seed = seed.unwrap_or_else(fresh_seed);
     let now = jiff::Timestamp::now();
-    let mut host = host::facts();
-    for target in targets {
-        target.versions(&mut host);
-    }
     Results {
         schema: sample::SCHEMA.into(),
         run: sample::Run {
@@ -256,7 +171,7 @@ pub(super) fn header(
             wall_ns: None,
             measuring_ns: None,
             cache_drop_ns: None,
-            warnings: Vec::new(),
+            warnings,
         },
         host,
         image,

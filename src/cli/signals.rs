@@ -27,6 +27,8 @@ pub fn watched<T>(work: impl AsyncFnOnce(&Signals, &Tuning) -> Result<T, Failure
         let signals = Signals::watch(tuning.handle()).map_err(Failure::Run)?;
         work(&signals, &tuning).await
     });
+    // Without waiting for a call into an engine that hangs.
+    runtime.shutdown_background();
     // Its own failure is the one to be told.
     let put_back = tuning.put_back().map_err(|e| Failure::Run(e.into()));
     done.and_then(|done| put_back.map(|()| done))

@@ -119,7 +119,18 @@ impl Root {
 
     fn turbo(&self) -> Option<bool> {
         let intel = self.flag("sys/devices/system/cpu/intel_pstate/no_turbo").map(|off| !off);
-        intel.or_else(|| self.flag("sys/devices/system/cpu/cpufreq/boost"))
+        let all = || self.flag("sys/devices/system/cpu/cpufreq/boost");
+        intel.or_else(all).or_else(|| self.turbo_of_any_policy())
+    }
+
+    /// Some drivers have a switch for each policy in place of one for all.
+    fn turbo_of_any_policy(&self) -> Option<bool> {
+        let policies = fs::read_dir(self.0.join("sys/devices/system/cpu/cpufreq")).ok()?;
+        policies
+            .flatten()
+            .filter_map(|policy| self.text(policy.path().join("boost")))
+            .map(|boost| boost != "0")
+            .reduce(|a, b| a || b)
     }
 
     /// Where there are no policies, as in most guests, /proc/cpuinfo has at least a rate.

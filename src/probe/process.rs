@@ -155,17 +155,26 @@ pub fn all() -> BTreeSet<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Anonymous and shared PSS in bytes of every process that came after `before` and descends from one of `roots`, or
-/// from nobody any more. Nobody is asked where an instance's processes are: they are found by what is new.
+/// Host pids of the processes that came after `before` and descend from one of `roots`, or from nobody any more; those
+/// that have ended and are only not reaped yet are none. Nobody is asked where an instance's processes are: they are
+/// found by what is new.
+pub fn new_since(before: &BTreeSet<u32>, roots: &[u32]) -> Vec<u32> {
+    let ended = |pid: u32| {
+        let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&stat);
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    };
+    let new = all().into_iter().filter(|pid| !before.contains(pid));
+    new.filter(|pid| descends(*pid, before, roots) && !ended(*pid)).collect()
+}
+
+/// Anonymous and shared PSS in bytes of all that [`new_since`] finds.
 ///
 /// # Errors
 /// When a process can't be read, but for those that end meanwhile.
 pub fn held_by_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> {
     let mut sum = 0;
-    for pid in all().into_iter().filter(|pid| !before.contains(pid)) {
-        if !descends(pid, before, roots) {
-            continue;
-        }
+    for pid in new_since(before, roots) {
         match pss(&PathBuf::from(format!("/proc/{pid}"))) {
             Ok(pss) => sum += pss.anon + pss.shmem,
             Err(error) if error.gone => {}
@@ -184,7 +193,24 @@ fn descends(pid: u32, before: &BTreeSet<u32>, roots: &[u32]) -> bool {
             _ => return false,
         }
     }
-    ancestor == 1 || roots.contains(&ancestor)
+    roots.contains(&ancestor) || ancestor == 1 && !is_of_another_service(pid, roots)
+}
+
+/// Whether systemd started it as a part of a service that none of `roots` is in: a timer's job, say.
+fn is_of_another_service(pid: u32, roots: &[u32]) -> bool {
+    let service = |pid: u32| {
+        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        service_of(&groups).map(str::to_owned)
+    };
+    service(pid).is_some_and(|its| roots.iter().all(|root| service(*root).as_ref() != Some(&its)))
+}
+
+/// The innermost unit of systemd's in a process's cgroup paths that is a service.
+fn service_of(groups: &str) -> Option<&str> {
+    groups.lines().filter_map(|line| line.rsplit_once(':')).find_map(|(_, path)| {
+        let last = path.rsplit('/').find(|name| name.ends_with(".service") || name.ends_with(".scope"))?;
+        last.ends_with(".service").then_some(last)
+    })
 }
 
 /// Host pid of a process's parent; `None` when it is gone.
@@ -307,5 +333,30 @@ mod tests {
         let cpu = CpuTime::open(child.id()).unwrap();
         child.wait().unwrap();
         assert!(cpu.read_ns().unwrap_err().gone);
+    }
+
+    #[test]
+    fn a_scope_is_no_service_and_the_innermost_unit_counts() {
+        assert_eq!(service_of("0::/system.slice/cron.service\n"), Some("cron.service"));
+        assert_eq!(service_of("0::/system.slice/docker-0a1b.scope\n"), None);
+        assert_eq!(service_of("0::/user.slice/user@0.service/app.slice/run-1.scope\n"), None);
+        assert_eq!(service_of("5:cpu:/docker/0a1b\n1:name=systemd:/init.scope\n"), None);
+    }
+
+    #[test]
+    fn new_are_our_own_children_and_theirs_until_they_end() {
+        let before = all();
+        let mut child = std::process::Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let roots = [std::process::id()];
+        let mut new = Vec::new();
+        while new.len() < 2 {
+            new = new_since(&before, &roots);
+        }
+        assert!(new.contains(&child.id()) && held_by_new(&before, &roots).unwrap() > 0);
+        assert_eq!(new_since(&before, &[u32::MAX]), [] as [u32; 0], "of nobody else");
+        for pid in new {
+            std::process::Command::new("kill").arg("-9").arg(pid.to_string()).status().unwrap();
+        }
+        while child.try_wait().unwrap().is_none() {}
     }
 }

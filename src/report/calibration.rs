@@ -141,18 +141,42 @@ pub fn table(calibration: &Calibration) -> String {
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 
+/// How the rows came out.
+pub(super) struct Counts {
+    /// That have a truth to be held to and could be.
+    pub judged: usize,
+    pub failed: usize,
+    /// That noise keeps from being told.
+    pub noise: usize,
+}
+
+impl Counts {
+    pub fn of(calibration: &Calibration) -> Self {
+        let count = |verdict| calibration.rows.iter().filter(|row| row.verdict == verdict).count();
+        let failed = count(Verdict::Fail);
+        Counts { judged: count(Verdict::Pass) + failed, failed, noise: count(Verdict::Noise) }
+    }
+}
+
 /// The verdict on the whole, and why rows failed.
 fn summary(calibration: &Calibration) -> String {
-    let judged = calibration.rows.iter().filter(|row| row.verdict != Verdict::Stated).count();
-    let failed = calibration.failed_rows().count();
+    let Counts { judged, failed, noise } = Counts::of(calibration);
+    let noisy = match noise {
+        0 => String::new(),
+        n => format!(", but for {n} that noise keeps from being told"),
+    };
     let mut out = match calibration.passed() {
         true => format!(
-            "{GOOD}pass{GOOD:#}: all {judged} figures that have a truth to be held to are within their bounds\n"
+            "{GOOD}pass{GOOD:#}: all {judged} figures that have a truth to be held to are within their bounds{noisy}\n"
         ),
         false => format!(
-            "{BAD}FAIL{BAD:#}: {failed} of {judged} figures are beyond their bounds or could not be measured\n"
+            "{BAD}FAIL{BAD:#}: {failed} of {judged} figures are beyond their bounds or could not be measured{noisy}\n"
         ),
     };
+    for row in calibration.rows.iter().filter(|row| row.verdict == Verdict::Noise) {
+        let note = text::clean(row.note.as_deref().unwrap_or_default(), 400);
+        let _ = writeln!(out, "  {} of {}: {}", row.metric, text::clip(&row.target, 24), note);
+    }
     for row in calibration.failed_rows() {
         let note =
             row.note.as_deref().map(|note| format!(" ({})", text::clean(note, 400))).unwrap_or_default();
@@ -163,6 +187,9 @@ fn summary(calibration: &Calibration) -> String {
     }
     for (target, why) in &calibration.left_out {
         let _ = writeln!(out, "{} was left out: {}", text::clip(target, 24), text::clean(why, 400));
+    }
+    for warning in &calibration.warnings {
+        let _ = writeln!(out, "warning: {}", text::clean(warning, 400));
     }
     if let Some(broken) = calibration.broken {
         let _ = writeln!(out, "broken on purpose: {}", broken.name());
@@ -175,6 +202,7 @@ pub fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "FAIL",
+        Verdict::Noise => "noise",
         Verdict::Stated => "stated",
     }
 }

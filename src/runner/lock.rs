@@ -15,6 +15,15 @@ use anyhow::Context;
 /// Gone at the host's next boot, as is all that its files stand for.
 const LOCKS: &str = "/run/bootrace";
 
+/// How often a lock is tried for, a millisecond apart: who only asks whether it is held has it for microseconds.
+const ASKED: u32 = 50;
+
+/// False, after a millisecond.
+fn nap() -> bool {
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    false
+}
+
 /// Held while a run goes on; the kernel lets go of it however the harness ends.
 pub struct Lock {
     path: PathBuf,
@@ -33,8 +42,9 @@ impl Lock {
         let path = locks.join(super::tag(run));
         loop {
             let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-            file.try_lock()
-                .with_context(|| format!("locking {}: is the same run going on?", path.display()))?;
+            // Somebody may be asking right now whether it is held.
+            let locked = (0..ASKED).any(|_| file.try_lock().is_ok() || nap());
+            anyhow::ensure!(locked, "locking {}: is the same run going on?", path.display());
             // Whoever held it before may have removed it in between.
             let same = |named: fs::Metadata, held: fs::Metadata| named.ino() == held.ino();
             if fs::metadata(&path).and_then(|named| Ok(same(named, file.metadata()?))).unwrap_or(false) {
@@ -63,7 +73,7 @@ impl Lock {
 
     fn is_held_in(locks: &Path, instance: &str) -> bool {
         let tag = instance.rsplit_once('-').map_or(instance, |(tag, _)| tag);
-        // Shared, so that this very question doesn't keep a run from taking its lock.
+        // Shared, so that two who ask don't take each other for a run.
         File::open(locks.join(tag)).is_ok_and(|file| file.try_lock_shared().is_err())
     }
 }

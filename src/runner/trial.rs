@@ -73,6 +73,8 @@ pub struct End {
     pub stopped: bool,
     /// What could not be removed, and why.
     pub left_behind: Vec<String>,
+    /// From host to agent and back, in ns; as many as were asked for.
+    pub round_trips_ns: Vec<u64>,
 }
 
 /// Runs one instance and fills in `sample`. Whatever happens, the instance and the ticket's directory are removed.
@@ -83,6 +85,19 @@ pub async fn trial(
     sample: &mut Sample,
     stop: &CancellationToken,
     step: &mut (dyn FnMut(Step) + Send),
+) -> End {
+    trial_with_pings(target, scenario, ticket, sample, stop, step, 0).await
+}
+
+/// [`trial`], at whose end the agent is asked so many times for an answer.
+pub async fn trial_with_pings(
+    target: &dyn Target,
+    scenario: &Scenario,
+    ticket: &Ticket,
+    sample: &mut Sample,
+    stop: &CancellationToken,
+    step: &mut (dyn FnMut(Step) + Send),
+    pings: u32,
 ) -> End {
     let mut end = End::default();
     let control = match Control::listen(&ticket.socket(), ToAgent::Start(workload(scenario))) {
@@ -105,7 +120,10 @@ pub async fn trial(
     let heard = Heard::new(control, instance.ended());
     let mut trial = Trial { scenario, heard, stop, requested: Moment::now() };
     let mut meter = None;
-    let ended = trial.measure(target, instance.as_mut(), sample, &mut meter, step).await;
+    let mut ended = trial.measure(target, instance.as_mut(), sample, &mut meter, step).await;
+    if ended.is_ok() && pings > 0 {
+        ended = trial.ping(pings, &mut end.round_trips_ns).await;
+    }
     // Before it is stopped: what is gone can't be asked any more how much of the host's CPU time was its own.
     let own = meter.as_ref().and_then(|meter| meter.cpu_ns().ok());
     sample.noise = Some(before.until_now(own));
@@ -327,6 +345,16 @@ impl Trial<'_> {
                 other => self.unless_bad(other)?,
             }
         }
+    }
+
+    async fn ping(&mut self, count: u32, trips: &mut Vec<u64>) -> Result<(), Ended> {
+        for token in 1..=u64::from(count) {
+            let from = Moment::now();
+            self.heard.control.send(&ToAgent::Ping { token })?;
+            let answer = |m: &FromAgent| *m == FromAgent::Pong { token };
+            trips.push(self.answer(answer, ANSWER).await?.0.since(from));
+        }
+        Ok(())
     }
 
     async fn work(&mut self, meter: &Meter, sample: &mut Sample) -> Result<(), Ended> {

@@ -90,6 +90,11 @@ impl<'a> Subject<'a> {
             row.verdict = Verdict::Fail;
             add(&mut row.note, "no instance gave this figure");
         }
+        // Round trips are many an instance.
+        if row.measured.is_some() && row.n < self.good.len() {
+            row.verdict = Verdict::Fail;
+            add(&mut row.note, &format!("only {} of {} instances gave this figure", row.n, self.good.len()));
+        }
         if let Some((count, why)) = self.bad {
             row.verdict = Verdict::Fail;
             let all = count + self.good.len();
@@ -155,9 +160,9 @@ impl<'a> Subject<'a> {
             && low <= 0.0
             && high >= 0.0
         {
-            row.verdict = Verdict::Pass;
+            row.verdict = Verdict::Noise;
             row.note = Some(format!(
-                "within what this host's noise allows to tell: {:+.1} to {:+.1} %",
+                "the noise of start-ups here can't tell it from none: {:+.1} to {:+.1} %; more --samples can",
                 low * 100.0,
                 high * 100.0
             ));
@@ -165,7 +170,7 @@ impl<'a> Subject<'a> {
         row
     }
 
-    /// The largest share by which a figure misses what is known of it.
+    /// The median share by which a figure misses what is known of it; the largest one is told.
     pub fn share(&self, metric: &str, says: &str, figure: Figure, known: Figure, bound: f64) -> Row {
         let pairs: Vec<(f64, f64)> =
             self.good.iter().filter_map(|t| Some((known(t).filter(|k| *k > 0.0)?, figure(t)?))).collect();
@@ -177,6 +182,7 @@ impl<'a> Subject<'a> {
             relative: true,
             bound: Some(bound),
             n: pairs.len(),
+            note: Some(format!("median; the largest miss is {:+.1} %", worst(&misses) * 100.0)),
             ..self.row(metric, says, Quantity::Time)
         })
     }
@@ -187,14 +193,13 @@ impl<'a> Subject<'a> {
             self.good.iter().filter_map(|t| Some((stopwatch(t)?, figure(t)?))).collect();
         let truth = median(&pairs.iter().map(|p| p.0).collect::<Vec<_>>());
         let differences: Vec<f64> = pairs.iter().map(|(known, is)| is - known).collect();
-        let worst = differences.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a });
         self.judged(Row {
             truth,
             measured: median(&pairs.iter().map(|p| p.1).collect::<Vec<_>>()),
             error: median(&differences),
             bound: truth.map(|t| STOPWATCH_NS.max(t * STOPWATCH_SHARE)),
             n: pairs.len(),
-            note: Some(format!("median; the largest difference is {:+.3} ms", worst / 1e6)),
+            note: Some(format!("median; the largest difference is {:+.3} ms", worst(&differences) / 1e6)),
             ..self.row(metric, says, Quantity::Time)
         })
     }
@@ -204,6 +209,11 @@ impl<'a> Subject<'a> {
         row.note = Some(note.into());
         self.complete(row)
     }
+}
+
+/// The one that is furthest from none.
+fn worst(values: &[f64]) -> f64 {
+    values.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a })
 }
 
 /// One more thing to be said beside a row.

@@ -1,13 +1,13 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::sample::{Accelerator, Outcome};
+use crate::sample::{Accelerator, Outcome, Target};
 use crate::{
     calibration::SCHEMA,
     plan::Trial,
     runner::left_over::Found,
     sample::{Host, Image, Sample},
-    target::{LeftOver, Thing},
+    target::{Error, LeftOver, Thing},
 };
 
 fn target(name: &str, accelerator: Accelerator) -> Target {
@@ -45,9 +45,9 @@ fn calibration(taken: Vec<Taken>) -> Calibration {
         },
         targets: vec![target("docker", Accelerator::None), target("libvirt", Accelerator::Tcg)],
         left_out: BTreeMap::new(),
+        warnings: Vec::new(),
         rows: Vec::new(),
         taken,
-        round_trips_ns: BTreeMap::new(),
         left_over: None,
         errors: Vec::new(),
     }
@@ -64,6 +64,8 @@ fn taken(check: Check, target: &str, measure: impl Fn(u64, &mut Taken)) -> Vec<T
             start_call_ns: Some(100_000_000),
             remove_call_ns: Some(50_000_000),
             new_processes_bytes: Some(4 << 20),
+            processes_left: 0,
+            round_trips_ns: Vec::new(),
             sample: crate::runner::blank(target, &trial),
         };
         perfect(&mut taken.sample, check, amount);
@@ -145,7 +147,7 @@ fn a_phase_before_the_launch_that_moves_with_the_delay_fails() {
 }
 
 #[test]
-fn a_phase_that_is_only_noisy_passes_and_says_what_the_noise_allows() {
+fn a_phase_that_is_only_noisy_is_no_failure_and_says_what_the_noise_allows() {
     let noisy = taken(Check::Delay, "docker", |amount, taken| {
         // Up and down by a fifth of a second, more at the ends than in between.
         let off = [0, 200_000_000, 30_000_000, 180_000_000, 60_000_000][(amount / 500_000_000) as usize];
@@ -158,7 +160,7 @@ fn a_phase_that_is_only_noisy_passes_and_says_what_the_noise_allows() {
     let rows = rows(&calibration(noisy));
     let engine = rows.iter().find(|row| row.metric == "startup.engine").unwrap();
     assert!(engine.error.unwrap().abs() > 0.01, "{engine:?}");
-    assert_eq!(engine.verdict, Verdict::Pass);
+    assert_eq!(engine.verdict, Verdict::Noise);
     assert!(engine.note.as_deref().unwrap().contains("noise"), "{engine:?}");
 }
 
@@ -245,22 +247,47 @@ fn figures_that_no_instance_gave_fail() {
 
 #[test]
 fn whatever_is_left_behind_fails() {
-    let mut calibration = calibration(Vec::new());
+    let mut calibration = calibration(taken(Check::Teardown, "docker", |_, _| {}));
     let container =
         LeftOver { kind: Thing::Container, name: "bootrace-1-2".into(), instance: "bootrace-1-2".into() };
     calibration.see_what_is_left(Found { things: vec![container], unseen: Vec::new() });
-    let [row] = calibration.rows.as_slice() else { panic!("{:?}", calibration.rows) };
+    let row = calibration.rows.last().unwrap();
     assert_eq!((row.verdict, row.measured), (Verdict::Fail, Some(1.0)));
     assert!(row.note.as_deref().unwrap().contains("bootrace-1-2"));
     assert!(!calibration.passed());
     calibration.see_what_is_left(Found::default());
     assert!(calibration.passed());
+    calibration.taken[0].processes_left = 1;
+    calibration.judge();
+    assert!(!calibration.passed(), "a process that outlived its instance");
 }
 
 #[test]
 fn the_channel_is_told_by_median_and_99th_percentile() {
-    let mut calibration = calibration(Vec::new());
-    calibration.round_trips_ns.insert("docker".into(), (1..=200).rev().collect());
-    let measured: Vec<_> = rows(&calibration).iter().map(|row| (row.measured, row.verdict)).collect();
+    let mut all = taken(Check::Channel, "docker", |_, _| {});
+    all.truncate(1);
+    all[0].round_trips_ns = (1..=200).rev().collect();
+    let rows = rows(&calibration(all));
+    let channel = rows.iter().filter(|row| row.check == Check::Channel);
+    let measured: Vec<_> = channel.map(|row| (row.measured, row.verdict)).collect();
     assert_eq!(measured, [(Some(100.0), Verdict::Stated), (Some(198.0), Verdict::Stated)]);
+}
+
+#[test]
+fn a_figure_that_some_instances_do_not_give_fails_however_good_the_others_are() {
+    let some = taken(Check::Memory, "docker", |amount, taken| {
+        taken.sample.memory_bytes.workload_rss.take_if(|_| amount > 300 << 20);
+    });
+    assert_eq!(failing(some), ["memory.workload"]);
+}
+
+#[test]
+fn an_engine_that_was_measured_and_is_gone_in_the_end_is_no_proof_that_nothing_is_left() {
+    let gone = |tried: &str| Error { absent: true, ..Error::new(tried, "nobody listens") };
+    let mut calibration = calibration(taken(Check::Idle, "docker", |_, _| {}));
+    calibration.targets.truncate(1);
+    calibration.see_what_is_left(Found { things: Vec::new(), unseen: vec![gone("libvirt")] });
+    assert!(calibration.passed(), "it was not measured");
+    calibration.see_what_is_left(Found { things: Vec::new(), unseen: vec![gone("libvirt"), gone("docker")] });
+    assert!(!calibration.passed() && calibration.errors.len() == 1);
 }

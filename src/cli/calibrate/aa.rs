@@ -9,10 +9,8 @@ use crate::{
     analysis,
     calibration::noise::{self, Record},
     cli::{Failure, print, progress::Progress, signals::Signals},
-    image::{self, Cache, Forms},
     probe::host,
-    report::{self, calibration as shown},
-    runner::{self, Job},
+    report::calibration as shown,
     scenario::{self, Kind, Scenario},
     tune::Tuning,
 };
@@ -33,32 +31,21 @@ pub async fn run(options: &Options, signals: &Signals, tuning: &Tuning) -> Resul
     let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind).collect();
     let scenario =
         scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
-    let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
-    let log = |line: &str| progress.say(line);
-    let image = image::ensure(&scenario.image, Path::new("."), Forms::of(&scenario.targets), &cache, &log)
-        .await
-        .map_err(crate::cli::image::failure)?;
     let first_seed = options.seed.unwrap_or_else(run::fresh_seed);
     let mut record = read_record()?;
-    let tuned = if options.tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
     for number in 0..options.sessions {
         progress.say(&format!("session {} of {}", number + 1, options.sessions));
-        let targets = run::connect(&scenario, &image).await.map_err(Failure::Run)?;
-        let seed = first_seed.wrapping_add(u64::from(number));
-        let mut results = run::header(&scenario, &targets, image.info.clone(), Some(seed));
-        results.host.tuned.clone_from(&tuned);
-        let dir = options.out.join(&results.run.id);
-        let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
-        let job = Job { scenario: scenario.clone(), targets, results, instances: cache.instances_dir() };
-        let mut recorder = progress.record(&dir, &job);
-        let results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
-        drop(lock);
-        recorder.finish();
-        report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
-        if results.run.interrupted {
-            return Err(Failure::Interrupted { signal: signals.signal(), dir });
+        let session = run::Options {
+            seed: Some(first_seed.wrapping_add(u64::from(number))),
+            out: options.out.clone(),
+            tune: options.tune,
+            ..run::Options::default()
+        };
+        let folder = Path::new(".");
+        let finished = run::measure(scenario.clone(), folder, &session, &progress, signals, tuning).await?;
+        if finished.results.run.interrupted {
+            return Err(Failure::Interrupted { signal: signals.signal(), dir: finished.dir });
         }
-        let finished = run::Finished { results, dir };
         run::samples_are_good(&finished)?;
         record.add(noise::sessions(&finished.results, &analysis::analyse(&finished.results)));
         // Each session is kept as soon as it is there.

@@ -104,24 +104,27 @@ fn header(calibration: &Calibration) -> Markup {
 }
 
 fn answer(calibration: &Calibration) -> Markup {
-    let judged = calibration.rows.iter().filter(|row| row.verdict != Verdict::Stated).count();
+    let shown::Counts { judged, noise, .. } = shown::Counts::of(calibration);
     let failed: Vec<&Row> = calibration.failed_rows().collect();
     html! {
         section #answer {
             h2 { "Can the figures be trusted?" }
             p.answer {
-                @if failed.is_empty() && calibration.passed() {
-                    "Within their bounds, yes: all " strong { (judged) } " figures that have a truth to be held to are within them."
+                @if calibration.passed() {
+                    "Within their bounds, yes: all " strong { (judged) } " figures that have a truth to be held to are within them"
+                    @if noise > 0 { ", but for " (noise) " that the host's noise keeps from being told" }
+                    "."
                 } @else {
                     "Not all: " strong { (failed.len()) " of " (judged) } " are beyond their bounds or could not be measured."
                 }
             }
-            @if !failed.is_empty() || !calibration.errors.is_empty() || !calibration.left_out.is_empty() {
+            @if !failed.is_empty() || !calibration.errors.is_empty() || !calibration.left_out.is_empty() || !calibration.warnings.is_empty() {
                 ul.doubts {
                     @for row in failed { li {
                         (text::clip(&row.target, 40)) ", " code { (row.metric) } ": " (row.says) ". Error " (shown::error(row)) ", bound " (shown::bound(row)) "."
                         @if let Some(note) = &row.note { " " (text::clean(note, SENTENCE)) "." }
                     } }
+                    @for warning in &calibration.warnings { li { (text::clean(warning, SENTENCE)) } }
                     @for error in &calibration.errors { li { (text::clean(error, SENTENCE)) } }
                     @for (target, why) in &calibration.left_out { li { (text::clip(target, 40)) " was left out: " (text::clean(why, SENTENCE)) } }
                 }
@@ -135,8 +138,8 @@ fn rows(calibration: &Calibration) -> Markup {
         section #rows {
             h2 { "Truth, measured, error" }
             p.note {
-                "Slopes are Theil and Sen's, with the interval of Sen 1968. A slope that must be zero fails only where its "
-                "99.9 % interval leaves zero out, too."
+                "Slopes are Theil and Sen's, with the interval of Sen 1968. Of a slope that must be zero and is beyond its bound, the "
+                "99.9 % interval decides: where it leaves zero out it fails, else it is said to be noise."
             }
             div.scroll tabindex="0" role="region" aria-label="All rows" {
                 table.plain.rows {
@@ -160,7 +163,7 @@ fn one(row: &Row) -> Markup {
     let class = match row.verdict {
         Verdict::Pass => "supported",
         Verdict::Fail => "refuted",
-        Verdict::Stated => "undecided",
+        Verdict::Stated | Verdict::Noise => "undecided",
     };
     html! {
         tr class=(class) {

@@ -46,12 +46,23 @@ pub async fn destroy(name: &str) -> Result<(), Error> {
     let connection = connect().await?;
     let tried = format!("destroying domain {name}");
     let name = name.to_owned();
-    blocking(tried, move || destroy_by_name(&connection, &name)).await
+    blocking(tried, move || destroy_by_name(&connection, &name, None)).await
 }
 
-fn destroy_by_name(connection: &Connect, name: &str) -> Result<(), virt::error::Error> {
-    match connection.lookup_domain_by_name(name).and_then(|domain| domain.destroy()) {
-        Err(e) if e.code() == ErrorNumber::NoDomain.into() => Ok(()),
+/// Destroys the domain of this name, `known` already or not; one that is gone, or ends meanwhile, is fine.
+pub(super) fn destroy_by_name(
+    connection: &Connect,
+    name: &str,
+    known: Option<Domain>,
+) -> Result<(), virt::error::Error> {
+    let domain = known.map_or_else(|| connection.lookup_domain_by_name(name), Ok);
+    match domain.and_then(|domain| domain.destroy()) {
+        Err(e)
+            if e.code() == ErrorNumber::NoDomain.into()
+                || e.code() == ErrorNumber::OperationInvalid.into() =>
+        {
+            Ok(())
+        }
         result => result,
     }
 }

@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use virt::{
     domain::{Domain, DomainState},
     enumutil::Enum,
-    error::ErrorNumber,
 };
 
-use super::{DISK, Link, blocking, connect, events::Watch, log, mend};
+use super::{DISK, Link, blocking, connect, events::Watch, left_over::destroy_by_name, log, mend};
 use crate::{
     probe::Scope,
     target::{Ended, Error, Instance, Ticket},
@@ -100,19 +99,8 @@ impl Instance for Vm {
             // libvirtd may have been restarted, and the domain have outlived that.
             (connection, known) = (connect().await?, None);
         }
-        let destroy = move || {
-            // A create call that was given up on may have made it all the same.
-            let domain = known.map_or_else(|| connection.lookup_domain_by_name(&name), Ok);
-            match domain.and_then(|d| d.destroy()) {
-                Err(e)
-                    if e.code() == ErrorNumber::NoDomain.into()
-                        || e.code() == ErrorNumber::OperationInvalid.into() =>
-                {
-                    Ok(())
-                }
-                result => result,
-            }
-        };
+        // A create call that was given up on may have made it all the same.
+        let destroy = move || destroy_by_name(&connection, &name, known);
         blocking(format!("destroying domain {}", self.name), destroy).await?;
         match fs::remove_file(&self.overlay) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {

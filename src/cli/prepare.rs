@@ -1,0 +1,145 @@
+//! What every command that measures does before its first instance: engines, host, image, targets, what is doubtful.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+
+use super::{Failure, progress::Progress, signals::Signals};
+use crate::{
+    image::{self, Cache, Forms, Image},
+    probe::host,
+    runner, sample,
+    scenario::{Kind, PageCache, Scenario},
+    target::{
+        Cpus, Target,
+        docker::{self, Docker},
+        libvirt::{self, Libvirt},
+        native::Native,
+    },
+    tune::{self, Tuning},
+};
+
+/// What is to be prepared for.
+pub struct Wanted<'a> {
+    pub scenario: &'a Scenario,
+    /// Where its relative paths start.
+    pub folder: &'a Path,
+    pub tune: bool,
+}
+
+/// Ready for the first instance.
+pub struct Prepared {
+    /// In the order of the scenario's.
+    pub targets: Vec<Box<dyn Target>>,
+    pub image: sample::Image,
+    /// All that is known of it, tuned where that was wanted.
+    pub host: sample::Host,
+    /// What makes figures doubtful before there are any; they have been said.
+    pub warnings: Vec<String>,
+    /// Where instances keep their files.
+    pub instances: PathBuf,
+}
+
+/// Builds the image if it isn't there, connects to the engines, tunes the host and looks at it.
+///
+/// # Errors
+/// When an engine does not answer, the host can't do what the scenario asks for, or the image can't be had.
+pub async fn prepare(
+    wanted: &Wanted<'_>,
+    progress: &Progress,
+    signals: &Signals,
+    tuning: &Tuning,
+) -> Result<Prepared, Failure> {
+    let Wanted { scenario, folder, tune } = *wanted;
+    engines_answer(scenario).await.map_err(Failure::Run)?;
+    host_can(scenario).await.map_err(Failure::Run)?;
+    let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+    let log = |line: &str| progress.say(line);
+    let image = tokio::select! {
+        image = image::ensure(&scenario.image, folder, Forms::of(&scenario.targets), &cache, &log) => {
+            image.map_err(super::image::failure)?
+        }
+        _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
+    };
+    // Writing out and dropping the page cache is no noise of others.
+    let noise_before = host::noise();
+    let tuned = if tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
+    let targets = connect(scenario, &image).await.map_err(Failure::Run)?;
+    let mut host = sample::Host { tuned, noise_before, ..host::facts() };
+    for target in &targets {
+        target.versions(&mut host);
+        target.neighbours(&mut host).await;
+    }
+    let warnings = warnings(&targets, tune);
+    warnings.iter().for_each(|warning| progress.say(warning));
+    Ok(Prepared { targets, image: image.info, host, warnings, instances: cache.instances_dir() })
+}
+
+fn warnings(targets: &[Box<dyn Target>], tune: bool) -> Vec<String> {
+    let left = tune::left().first().filter(|_| !tune).map(|left| {
+        format!(
+            "a tuned run that was killed has left this host's settings as it set them ({left}): bootrace clean puts them back"
+        )
+    });
+    let of_targets = targets.iter().flat_map(|target| target.warnings());
+    runner::Lock::others().into_iter().chain(left).chain(of_targets).collect()
+}
+
+/// Asks every engine that the scenario needs, before an image is built for it.
+async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
+    let needs = |kind| scenario.targets.iter().any(|t| t.kind == kind);
+    if needs(Kind::Docker) {
+        docker::connect().await?;
+    }
+    if needs(Kind::Libvirt) {
+        libvirt::connect().await?;
+    }
+    must_be_root()
+}
+
+pub fn must_be_root() -> anyhow::Result<()> {
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "a run needs root, to build images, make cgroups and read the memory of engines: run bootrace with sudo"
+    );
+    Ok(())
+}
+
+/// Tries what the scenario chooses of this host and its engines, before an image is built for it.
+async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
+    Cpus::choose(&scenario.resources.cpus)?;
+    for spec in &scenario.targets {
+        match spec.kind {
+            Kind::Native => {}
+            Kind::Docker => docker::check(spec).await?,
+            Kind::Libvirt => libvirt::check(spec, &scenario.resources).await?,
+        }
+    }
+    if scenario.sampling.page_cache() == Some(PageCache::Cold) {
+        runner::drop_caches().await?;
+    }
+    Ok(())
+}
+
+async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<dyn Target>>> {
+    let (resources, network) = (&scenario.resources, scenario.workload.network);
+    let missing = |form: &str| anyhow!("the image was not made as a {form}: this is a bug");
+    let mut targets: Vec<Box<dyn Target>> = Vec::new();
+    for spec in &scenario.targets {
+        targets.push(match spec.kind {
+            Kind::Native => {
+                let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
+                Box::new(Native::new(spec, resources, network, tree)?)
+            }
+            Kind::Docker => {
+                let reference = image.docker.clone().ok_or_else(|| missing("Docker image"))?;
+                Box::new(Docker::connect(spec, resources, network, reference).await?)
+            }
+            Kind::Libvirt => {
+                let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
+                Box::new(Libvirt::connect(spec, resources, network, files).await?)
+            }
+        });
+    }
+    Ok(targets)
+}
