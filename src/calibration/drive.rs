@@ -49,15 +49,13 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     let Job { targets, plan, broken, mut calibration, instances } = job;
     let targets: Vec<Watched> = targets.into_iter().map(|target| Watched::new(target, broken)).collect();
     let begin = Moment::now();
-    let mut done = 0;
-    for step in &plan.0 {
+    for (done, step) in plan.0.iter().enumerate() {
         if stop.is_cancelled() {
             break;
         }
         let target = &targets[step.target];
         watch.starting(done, step.check, &calibration.targets[step.target].name);
         let ticket = runner::make_ticket(&instances, &calibration.id, done)?;
-        done += 1;
         let Some(taken) = take(target, step, &ticket, stop, &mut calibration.errors).await? else { break };
         calibration.taken.push(taken);
         calibration.wall_ns = Some(Moment::now().since(begin));

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    analysis::{Analysis, Metric, Unit},
+    analysis::{Analysis, Metric, Unit, short},
     sample::{Accelerator, Host, Results},
 };
 
@@ -61,6 +61,8 @@ pub struct Session {
     /// Kind of target.
     pub target: String,
     pub accelerator: Accelerator,
+    /// What else must be the same for sessions to be of one noise, as [`conditions`] has it.
+    pub conditions: String,
     /// Good samples of the side that has fewer.
     pub samples: usize,
     /// By metric: the medians of both sides, above zero.
@@ -73,6 +75,7 @@ pub struct Floor {
     pub target: String,
     pub accelerator: Accelerator,
     pub metric: String,
+    pub conditions: String,
     pub sessions: usize,
     pub within: f64,
     /// Null with fewer than three sessions.
@@ -113,11 +116,35 @@ pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
             bootrace_version: results.run.bootrace_version.clone(),
             target: target.kind.clone(),
             accelerator: target.accelerator,
+            conditions: conditions(results, target),
             samples: a.counts.ok.min(b.counts.ok),
             medians: medians.collect(),
         });
     }
     sessions
+}
+
+/// What changes a target's figures and is no noise: bootrace, engine, image, options, how many samples a side has, and
+/// whether the host was tuned. Sessions that differ in it are never taken together.
+fn conditions(results: &Results, target: &crate::sample::Target) -> String {
+    let host = &results.host;
+    let engine = match target.kind.as_str() {
+        "docker" => [&host.docker, &host.containerd, &host.runc],
+        "libvirt" => [&host.libvirt, &host.qemu, &None],
+        _ => [&None; 3],
+    };
+    let versions = engine.map(|version| version.as_deref().unwrap_or("-")).join("/");
+    let samples =
+        results.run.scenario.get("sampling").and_then(|s| s.get("samples")).map(ToString::to_string);
+    let facts = [
+        format!("bootrace {}", results.run.bootrace_version),
+        format!("engine {versions}"),
+        format!("image {}", short(&results.image.digest)),
+        format!("options {}", short(&hex(target.options.to_string()))),
+        format!("{} samples a side", samples.unwrap_or_else(|| "unknown".into())),
+        if host.tuned.is_some() { "tuned" } else { "not tuned" }.to_owned(),
+    ];
+    facts.join(", ")
 }
 
 impl Record {
@@ -145,16 +172,18 @@ impl Record {
         self.sessions = newest.into_iter().rev().collect();
     }
 
-    /// The noise floor of each metric of each kind of target that has sessions.
+    /// The noise floor of each metric of each kind of target that has sessions, for each set of conditions; in the
+    /// order of these.
     pub fn floors(&self) -> Vec<Floor> {
-        let mut of: BTreeMap<(String, bool, String), Vec<&Session>> = BTreeMap::new();
+        let mut of: BTreeMap<_, Vec<&Session>> = BTreeMap::new();
         for session in &self.sessions {
             for metric in session.medians.keys() {
                 let tcg = session.accelerator == Accelerator::Tcg;
-                of.entry((session.target.clone(), tcg, metric.clone())).or_default().push(session);
+                let key = (&session.target, tcg, metric, &session.conditions);
+                of.entry(key).or_default().push(session);
             }
         }
-        of.into_iter().filter_map(|((_, _, metric), sessions)| floor(&metric, &sessions)).collect()
+        of.into_iter().filter_map(|((_, _, metric, _), sessions)| floor(metric, &sessions)).collect()
     }
 }
 
@@ -174,6 +203,7 @@ fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
         target: first.target.clone(),
         accelerator: first.accelerator,
         metric: metric.into(),
+        conditions: first.conditions.clone(),
         sessions: pairs.len(),
         within: within.exp_m1(),
         between: between.map(f64::exp_m1),
@@ -193,8 +223,12 @@ pub fn key(host: &Host) -> String {
         &host.cpus.to_string(),
         &host.kernel_release,
     ];
-    let digest = Sha256::digest(facts.join("\n"));
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(facts.join("\n"))[..16].to_owned()
+}
+
+/// sha256 in lower-case hex.
+fn hex(text: String) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The file of a host's record.
@@ -202,6 +236,28 @@ pub fn file(key: &str) -> PathBuf {
     let state =
         std::env::var_os(VARIABLE).filter(|dir| !dir.is_empty()).map_or_else(|| STATE.into(), PathBuf::from);
     state.join("noise").join(format!("{key}.json"))
+}
+
+/// Adds sessions to what is kept of this host; gives all of it. Who adds at the same time waits.
+///
+/// # Errors
+/// When the record can't be read, or can't be written by `save`.
+pub fn keep<E: From<io::Error>>(
+    host: &Host,
+    sessions: Vec<Session>,
+    save: impl FnOnce(&Record, &Path) -> Result<(), E>,
+) -> Result<Record, E> {
+    let path = file(&key(host));
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    // The record itself is replaced, so the lock is beside it; the kernel lets go of it with the file.
+    let lock = fs::File::create(path.with_extension("lock"))?;
+    lock.lock()?;
+    let mut record = load_from(&path, host)?;
+    record.add(sessions);
+    save(&record, &path)?;
+    Ok(record)
 }
 
 /// The record of this host; a fresh one where there is none.
@@ -238,6 +294,7 @@ mod tests {
             bootrace_version: "0".into(),
             target: "docker".into(),
             accelerator: Accelerator::None,
+            conditions: "as they were".into(),
             samples: 10,
             medians: BTreeMap::from([("startup".into(), [a, b])]),
         }
@@ -281,6 +338,16 @@ mod tests {
         kvm.accelerator = Accelerator::Kvm;
         let tcg = Session { accelerator: Accelerator::Tcg, ..kvm.clone() };
         assert_eq!(record(vec![kvm, tcg]).floors().len(), 2);
+    }
+
+    #[test]
+    fn sessions_under_other_conditions_are_no_noise() {
+        let mut newer = session(3, 2.0, 2.0);
+        newer.conditions = "a new engine".into();
+        let floors =
+            record(vec![session(0, 1.0, 1.0), session(1, 1.0, 1.0), session(2, 1.0, 1.0), newer]).floors();
+        let told: Vec<_> = floors.iter().map(|f| (f.conditions.as_str(), f.sessions, f.floor)).collect();
+        assert_eq!(told, [("a new engine", 1, 0.0), ("as they were", 3, 0.0)]);
     }
 
     #[test]

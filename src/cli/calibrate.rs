@@ -27,7 +27,7 @@ use crate::{
     },
     sample,
     scenario::{Kind, Scenario},
-    target::{Target, docker, libvirt, native},
+    target::{self, Target, docker, libvirt, native},
     tune::Tuning,
 };
 
@@ -79,7 +79,7 @@ pub struct Options {
     /// No progress bar, no table.
     #[arg(long, short)]
     pub quiet: bool,
-    /// Print calibration.json to standard output in place of the table.
+    /// Print calibration.json (of --aa: the record and its floors) to standard output in place of the table.
     #[arg(long)]
     pub json: bool,
     /// Break a reader on purpose: a calibration that doesn't fail then is worth nothing.
@@ -92,19 +92,26 @@ pub struct Options {
 /// # Errors
 /// [`Failure::Run`] when something is beyond its bound or nothing could be measured.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
-    signals::watched(async |signals, tuning| match options.aa {
-        true => aa::run(options, signals, tuning).await,
-        false => calibrate(options, signals, tuning).await,
+    // Before the runtime has threads, which would not share it.
+    let isolated = native::isolate_mounts();
+    signals::watched(async |signals, tuning| {
+        let (scenario, left_out) = runnable(options, isolated).await.map_err(Failure::Run)?;
+        match options.aa {
+            true => aa::run(options, &scenario, &left_out, signals, tuning).await,
+            false => calibrate(options, scenario, left_out, signals, tuning).await,
+        }
     })
 }
 
-async fn calibrate(options: &Options, signals: &Signals, tuning: &Tuning) -> Result<(), Failure> {
+async fn calibrate(
+    options: &Options,
+    scenario: Scenario,
+    left_out: LeftOut,
+    signals: &Signals,
+    tuning: &Tuning,
+) -> Result<(), Failure> {
     let progress = Progress::new(options.quiet || options.json);
-    let (scenario, left_out) = runnable(options).await.map_err(Failure::Run)?;
-    for (name, why) in &left_out {
-        progress.say(&format!("{name} can't run here and is left out: {why}"));
-    }
+    say_left_out(&left_out, &progress);
     let wanted = Wanted { scenario: &scenario, folder: Path::new("."), tune: options.tune };
     let Prepared { targets, image, host, warnings, instances } =
         prepare(&wanted, &progress, signals, tuning).await?;
@@ -132,6 +139,15 @@ async fn calibrate(options: &Options, signals: &Signals, tuning: &Tuning) -> Res
     verdict(&calibration)
 }
 
+/// Targets that can't run here, and why.
+type LeftOut = BTreeMap<String, String>;
+
+fn say_left_out(left_out: &LeftOut, progress: &Progress) {
+    for (name, why) in left_out {
+        progress.say(&format!("{name} can't run here and is left out: {why}"));
+    }
+}
+
 fn checks(options: &Options) -> Vec<Check> {
     let wanted =
         |check: &Check| options.checks.is_empty() || options.checks.iter().any(|c| c == check.name());
@@ -139,14 +155,19 @@ fn checks(options: &Options) -> Vec<Check> {
 }
 
 /// A scenario with the targets that are asked for; without being asked, with those that can run here.
-async fn runnable(options: &Options) -> anyhow::Result<(Scenario, BTreeMap<String, String>)> {
+async fn runnable(
+    options: &Options,
+    isolated: Result<(), target::Error>,
+) -> anyhow::Result<(Scenario, LeftOut)> {
+    must_be_root()?;
     let mut scenario =
         Check::Idle.scenario(0).context("the calibration's own scenario is wrong: this is a bug")?;
     scenario.select_targets(&options.targets)?;
-    let mut left_out = BTreeMap::new();
+    let mut isolated = isolated;
+    let mut left_out = LeftOut::new();
     for target in scenario.targets.clone() {
         let answer = match target.kind {
-            Kind::Native => Ok(()),
+            Kind::Native => std::mem::replace(&mut isolated, Ok(())),
             Kind::Docker => docker::connect().await.map(drop),
             Kind::Libvirt => libvirt::connect().await.map(drop),
         };
@@ -159,7 +180,10 @@ async fn runnable(options: &Options) -> anyhow::Result<(Scenario, BTreeMap<Strin
         }
     }
     scenario.targets.retain(|target| !left_out.contains_key(&target.name));
-    must_be_root()?;
+    anyhow::ensure!(
+        !scenario.targets.is_empty(),
+        "no target can run here: bootrace doctor says what mends that"
+    );
     Ok((scenario, left_out))
 }
 
@@ -167,7 +191,7 @@ async fn runnable(options: &Options) -> anyhow::Result<(Scenario, BTreeMap<Strin
 fn header(
     options: &Options,
     targets: &[Box<dyn Target>],
-    left_out: BTreeMap<String, String>,
+    left_out: LeftOut,
     image: sample::Image,
     host: sample::Host,
     warnings: Vec<String>,

@@ -3,9 +3,9 @@
 use std::{fmt::Write, fs, path::Path};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Cell, CellAlignment, LineStyle, Table, TableStyle};
+use comfy_table::{Cell, CellAlignment, Table};
 
-use super::{Error, chart, html, put, text};
+use super::{Error, chart, html, put, table::RULES, text};
 use crate::{
     analysis::Unit,
     calibration::{
@@ -62,11 +62,36 @@ pub fn save_noise(record: &Record, path: &Path) -> Result<(), Error> {
     put(path, &json)
 }
 
-/// The noise floors as a table.
+/// The noise floors as tables, one for each set of conditions.
 pub fn floors(record: &Record, floors: &[Floor]) -> String {
+    let cpu = text::clip(record.cpu_model.as_deref().unwrap_or("unknown CPU"), 60);
+    let mut out = format!(
+        "noise floor of host {}, {} × {cpu}, Linux {}\n",
+        text::clip(&record.host, 16),
+        record.cpus,
+        text::clip(&record.kernel_release, 60),
+    );
+    let same = |a: &Floor, b: &Floor| (&a.target, &a.conditions) == (&b.target, &b.conditions);
+    let mut sorted: Vec<&Floor> = floors.iter().collect();
+    sorted.sort_by(|a, b| (&a.target, &a.conditions).cmp(&(&b.target, &b.conditions)));
+    for group in sorted.chunk_by(|a, b| same(a, b)) {
+        let accelerator =
+            text::accelerator(group[0].accelerator).map(|a| format!(" {a}")).unwrap_or_default();
+        let target = text::clip(&group[0].target, 24);
+        let _ = writeln!(out, "\n{target}{accelerator}: {}", text::clean(&group[0].conditions, 300));
+        let _ = writeln!(out, "{}", floors_of_one(group));
+    }
+    out.push_str(
+        "\nwithin: what two sides that are the same differ by in one session; between: what sessions differ by; floor:\n\
+         the larger; margin: what a gate may not take for a change, max(5 %, 3 √2 × floor).",
+    );
+    out
+}
+
+fn floors_of_one(floors: &[&Floor]) -> Table {
     let mut table = Table::new();
     table.load_style(RULES);
-    table.set_header(["target", "metric", "sessions", "within", "between", "floor", "margin"]);
+    table.set_header(["metric", "sessions", "within", "between", "floor", "margin"]);
     let percent = |v: f64| format!("{:.2} %", v * 100.0);
     for floor in floors {
         let between = floor.between.map_or(format!("need >= {}", noise::FEWEST), percent);
@@ -77,27 +102,12 @@ pub fn floors(record: &Record, floors: &[Floor]) -> String {
             percent(floor.floor),
             percent(floor.margin),
         ];
-        let accelerator = text::accelerator(floor.accelerator).map(|a| format!(" {a}")).unwrap_or_default();
-        let mut cells = vec![
-            Cell::new(format!("{}{accelerator}", text::clip(&floor.target, 24))),
-            Cell::new(text::clip(&floor.metric, 24)),
-        ];
+        let mut cells = vec![Cell::new(text::clip(&floor.metric, 24))];
         cells.extend(numbers.map(|n| Cell::new(n).set_alignment(CellAlignment::Right)));
         table.add_row(cells);
     }
-    let cpu = text::clip(record.cpu_model.as_deref().unwrap_or("unknown CPU"), 60);
-    format!(
-        "noise floor of host {}, {} × {cpu}, Linux {}\n{table}\n\
-         within: what two sides that are the same differ by in one session; between: what sessions differ by; floor:\n\
-         the larger; margin: what a gate may not take for a change, max(5 %, 3 √2 × floor).",
-        text::clip(&record.host, 16),
-        record.cpus,
-        text::clip(&record.kernel_release, 60),
-    )
+    table
 }
-
-const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
-const RULES: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
 /// Truth, measured, error and bound of each row, then what has to be said beside them.
 pub fn table(calibration: &Calibration) -> String {
@@ -169,6 +179,10 @@ fn summary(calibration: &Calibration) -> String {
         true => format!(
             "{GOOD}pass{GOOD:#}: all {judged} figures that have a truth to be held to are within their bounds{noisy}\n"
         ),
+        false if calibration.interrupted => {
+            format!("{BAD}cut short{BAD:#}: {failed} of {judged} figures so far failed\n")
+        }
+        false if failed == 0 => format!("{BAD}FAIL{BAD:#}: something went wrong beside the figures\n"),
         false => format!(
             "{BAD}FAIL{BAD:#}: {failed} of {judged} figures are beyond their bounds or could not be measured{noisy}\n"
         ),

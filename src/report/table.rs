@@ -20,7 +20,8 @@ const LABEL: u16 = 18;
 const COLUMN: u16 = 25;
 
 const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
-const RULES: TableStyle = TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
+pub(super) const RULES: TableStyle =
+    TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
 /// What a run says, as wide as the terminal on standard output has room for, 100 columns at most;
 /// colours are ANSI sequences, none when `color` is false.

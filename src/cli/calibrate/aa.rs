@@ -4,13 +4,14 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{super::run, Options, runnable};
+use super::{super::run, LeftOut, Options, say_left_out};
 use crate::{
     analysis,
-    calibration::noise::{self, Record},
+    calibration::noise::{self, Record, Session},
     cli::{Failure, print, progress::Progress, signals::Signals},
     probe::host,
     report::calibration as shown,
+    sample::Host,
     scenario::{self, Kind, Scenario},
     tune::Tuning,
 };
@@ -22,17 +23,21 @@ const SAMPLES: u32 = 10;
 ///
 /// # Errors
 /// [`Failure::Run`] when a sample failed or the record can't be kept.
-pub async fn run(options: &Options, signals: &Signals, tuning: &Tuning) -> Result<(), Failure> {
+pub async fn run(
+    options: &Options,
+    runnable: &Scenario,
+    left_out: &LeftOut,
+    signals: &Signals,
+    tuning: &Tuning,
+) -> Result<(), Failure> {
     let progress = Progress::new(options.quiet || options.json);
-    let (runnable, left_out) = runnable(options).await.map_err(Failure::Run)?;
-    for (name, why) in &left_out {
-        progress.say(&format!("{name} can't run here and is left out: {why}"));
-    }
+    say_left_out(left_out, &progress);
     let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind).collect();
     let scenario =
         scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
     let first_seed = options.seed.unwrap_or_else(run::fresh_seed);
-    let mut record = read_record()?;
+    // What is there and can't be read is to be said before anything is measured.
+    let mut record = keep(&host::facts(), Vec::new())?;
     for number in 0..options.sessions {
         progress.say(&format!("session {} of {}", number + 1, options.sessions));
         let session = run::Options {
@@ -47,9 +52,9 @@ pub async fn run(options: &Options, signals: &Signals, tuning: &Tuning) -> Resul
             return Err(Failure::Interrupted { signal: signals.signal(), dir: finished.dir });
         }
         run::samples_are_good(&finished)?;
-        record.add(noise::sessions(&finished.results, &analysis::analyse(&finished.results)));
+        let results = &finished.results;
         // Each session is kept as soon as it is there.
-        keep(&record)?;
+        record = keep(&results.host, noise::sessions(results, &analysis::analyse(results)))?;
     }
     show(&record, options)
 }
@@ -73,17 +78,18 @@ fn scenario(kinds: &[Kind], samples: u32) -> Result<Scenario, scenario::Error> {
     Ok(Scenario { workload: scenario.workload, resources: scenario.resources, image: scenario.image, ..aa })
 }
 
-fn read_record() -> Result<Record, Failure> {
-    let host = host::facts();
-    let path = noise::file(&noise::key(&host));
-    let record = noise::load(&host).with_context(|| {
-        format!("reading what is known of this host's noise, {}: move it away to begin anew", path.display())
-    });
-    record.map_err(Failure::Run)
-}
-
-fn keep(record: &Record) -> Result<(), Failure> {
-    shown::save_noise(record, &noise::file(&record.host)).map_err(|e| Failure::Run(e.into()))
+/// What is known of this host's noise, these sessions among it.
+fn keep(host: &Host, sessions: Vec<Session>) -> Result<Record, Failure> {
+    let save = |record: &Record, path: &Path| shown::save_noise(record, path).map_err(anyhow::Error::from);
+    noise::keep(host, sessions, save)
+        .with_context(|| {
+            let path = noise::file(&noise::key(host));
+            format!(
+                "keeping what is known of this host's noise in {}: move it away to begin anew",
+                path.display()
+            )
+        })
+        .map_err(Failure::Run)
 }
 
 fn show(record: &Record, options: &Options) -> Result<(), Failure> {

@@ -47,6 +47,16 @@ fn what_is_not_there_is_not_known_rather_than_off() {
 fn boost_is_asked_where_there_is_no_intel_driver() {
     let (_dir, root) = host(&[("sys/devices/system/cpu/cpufreq/boost", "1\n")]);
     assert_eq!(root.turbo(), Some(true));
+    let policies = "sys/devices/system/cpu/cpufreq/policy";
+    let each = |a: &str, b: &str| {
+        let files =
+            [(format!("{policies}0/boost"), a.to_owned()), (format!("{policies}1/boost"), b.to_owned())];
+        let files: Vec<(&str, &str)> =
+            files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        let (_dir, root) = host(&files);
+        root.turbo()
+    };
+    assert_eq!((each("0\n", "1\n"), each("0\n", "0\n")), (Some(true), Some(false)));
 }
 
 #[test]

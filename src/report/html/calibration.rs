@@ -67,7 +67,7 @@ pub fn page(calibration: &Calibration, chart: Option<&Chart>) -> String {
                     }
                     section #host {
                         h2 { "The host" }
-                        dl.facts.wide { @for (what, value) in host::facts(&calibration.host) { div { dt { (what) } dd { (value) } } } }
+                        (host::about(&calibration.host))
                     }
                 }
                 footer { p {
@@ -114,6 +114,10 @@ fn answer(calibration: &Calibration) -> Markup {
                     "Within their bounds, yes: all " strong { (judged) } " figures that have a truth to be held to are within them"
                     @if noise > 0 { ", but for " (noise) " that the host's noise keeps from being told" }
                     "."
+                } @else if calibration.interrupted {
+                    "Not known: the calibration was cut short. " strong { (failed.len()) " of " (judged) } " figures so far failed."
+                } @else if failed.is_empty() {
+                    "Not known: something went wrong beside the figures."
                 } @else {
                     "Not all: " strong { (failed.len()) " of " (judged) } " are beyond their bounds or could not be measured."
                 }

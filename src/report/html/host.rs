@@ -9,31 +9,37 @@ use crate::{
 };
 
 pub fn section(results: &Results) -> Markup {
-    let host = &results.host;
     html! {
         section #host {
             h2 { "The host" }
-            dl.facts.wide {
-                @for (what, value) in facts(host) { div { dt { (what) } dd { (value) } } }
-            }
-            (mitigations(host))
-            (tuned(host))
-            h3 { "What else it was doing" }
-            div.scroll tabindex="0" role="region" aria-label="The host's noise" {
-                table.plain {
-                    thead { tr { th scope="col" { } th scope="col" { "before" } th scope="col" { "after" } } }
-                    tbody {
-                        @for (what, value) in NOISE {
-                            tr {
-                                th scope="row" { (what) }
-                                td { (value(&host.noise_before)) }
-                                td { (host.noise_after.as_ref().map_or(NOTHING.into(), value)) }
-                            }
+            (about(&results.host))
+            (during(results))
+        }
+    }
+}
+
+/// What it is, how it was set up, and what else it was doing before and after.
+pub fn about(host: &Host) -> Markup {
+    html! {
+        dl.facts.wide {
+            @for (what, value) in facts(host) { div { dt { (what) } dd { (value) } } }
+        }
+        (mitigations(host))
+        (tuned(host))
+        h3 { "What else it was doing" }
+        div.scroll tabindex="0" role="region" aria-label="The host's noise" {
+            table.plain {
+                thead { tr { th scope="col" { } th scope="col" { "before" } th scope="col" { "after" } } }
+                tbody {
+                    @for (what, value) in NOISE {
+                        tr {
+                            th scope="row" { (what) }
+                            td { (value(&host.noise_before)) }
+                            td { (host.noise_after.as_ref().map_or(NOTHING.into(), value)) }
                         }
                     }
                 }
             }
-            (during(results))
         }
     }
 }
@@ -118,7 +124,7 @@ fn percent(value: Option<f64>) -> String {
     value.map_or(NOTHING.into(), |v| format!("{v:.1} %"))
 }
 
-pub fn facts(host: &Host) -> Vec<(&'static str, String)> {
+fn facts(host: &Host) -> Vec<(&'static str, String)> {
     let word = |v: &Option<String>| v.as_deref().map_or("unknown".to_owned(), |v| text::clean(v, 120));
     let switch = |v: Option<bool>| v.map_or("unknown", |on| if on { "on" } else { "off" }).to_owned();
     let size = |v: u64| if v == 0 { "none".to_owned() } else { text::value(Unit::Size, v as f64) };
