@@ -29,6 +29,8 @@ pub enum Metric {
     EngineMemory,
     /// Page cache charged to the instance's cgroup, bytes; not in the footprint.
     PageCache,
+    /// Page cache of a VM's own kernel, as the guest has it, bytes; in the footprint.
+    GuestCache,
     /// Growth of the engine's daemons, bytes; may be negative.
     Daemons,
     /// Host CPU time from requested to ready, ns of one core.
@@ -39,10 +41,12 @@ pub enum Metric {
     CpuWork,
     /// Host CPU time over the work command, ns of one core.
     CpuWorkHost,
+    /// CPU time of the work command as its own kernel accounts for it, ns.
+    CpuWorkGuest,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 15] = [
+    pub const ALL: [Metric; 17] = [
         Metric::Startup,
         Metric::Engine,
         Metric::Boot,
@@ -53,11 +57,13 @@ impl Metric {
         Metric::Workload,
         Metric::EngineMemory,
         Metric::PageCache,
+        Metric::GuestCache,
         Metric::Daemons,
         Metric::CpuStartup,
         Metric::CpuIdle,
         Metric::CpuWork,
         Metric::CpuWorkHost,
+        Metric::CpuWorkGuest,
     ];
 
     /// Its name in claims and exports.
@@ -73,11 +79,13 @@ impl Metric {
             Metric::Workload => "memory.workload",
             Metric::EngineMemory => "memory.engine",
             Metric::PageCache => "memory.cache",
+            Metric::GuestCache => "memory.guest_cache",
             Metric::Daemons => "memory.daemons",
             Metric::CpuStartup => "cpu.startup",
             Metric::CpuIdle => "cpu.idle",
             Metric::CpuWork => "cpu.work",
             Metric::CpuWorkHost => "cpu.work_host",
+            Metric::CpuWorkGuest => "cpu.work_guest",
         }
     }
 
@@ -105,6 +113,7 @@ impl Metric {
             Metric::Workload => whole(memory.workload_rss),
             Metric::EngineMemory => whole(memory.engine_pss),
             Metric::PageCache => whole(memory.cgroup_file),
+            Metric::GuestCache => whole(memory.guest_cache),
             Metric::Daemons => memory.daemons.map(|v| v as f64),
             Metric::CpuStartup => whole(cpu.startup),
             Metric::CpuIdle => {
@@ -113,6 +122,7 @@ impl Metric {
             }
             Metric::CpuWork => whole(cpu.work_wall),
             Metric::CpuWorkHost => whole(cpu.work_host),
+            Metric::CpuWorkGuest => whole(cpu.work_guest),
         }
     }
 }

@@ -50,14 +50,16 @@ reports/latest is the newest.
 
 Exit codes:
   0    done
-  1    a run failed; of doctor: a target can't run
+  1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound
   2    the command line or a scenario is wrong
   3    refuted: a claim does not hold
   130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
 
 Environment:
-  NO_COLOR  no colours, as when the output is no terminal
-  RUST_LOG  what is logged to standard error, as in bootrace=debug";
+  NO_COLOR        no colours, as when the output is no terminal
+  RUST_LOG        what is logged to standard error, as in bootrace=debug
+  BOOTRACE_CACHE  where images are kept, else /var/cache/bootrace
+  BOOTRACE_STATE  where this host's noise floor is kept, else /var/lib/bootrace";
 
 const RUN_EXAMPLES: &str = "\
 Examples:

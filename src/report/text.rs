@@ -216,11 +216,13 @@ pub fn label(metric: Metric) -> &'static str {
         Metric::Workload => "workload's RSS",
         Metric::EngineMemory => "engine's processes",
         Metric::PageCache => "page cache, apart",
+        Metric::GuestCache => "guest's page cache",
         Metric::Daemons => "daemons' growth",
         Metric::CpuStartup => "CPU to start",
         Metric::CpuIdle => "idle CPU",
         Metric::CpuWork => "fixed work",
         Metric::CpuWorkHost => "CPU for the work",
+        Metric::CpuWorkGuest => "the same, seen inside",
     }
 }
 

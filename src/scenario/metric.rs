@@ -12,7 +12,7 @@ pub enum Unit {
 }
 
 /// Every metric of an instance.
-pub const METRICS: [(&str, Unit); 15] = [
+pub const METRICS: [(&str, Unit); 17] = [
     ("startup", Unit::Time),
     ("startup.engine", Unit::Time),
     ("startup.boot", Unit::Time),
@@ -23,11 +23,13 @@ pub const METRICS: [(&str, Unit); 15] = [
     ("memory.workload", Unit::Size),
     ("memory.engine", Unit::Size),
     ("memory.cache", Unit::Size),
+    ("memory.guest_cache", Unit::Size),
     ("memory.daemons", Unit::Size),
     ("cpu.startup", Unit::Time),
     ("cpu.idle", Unit::Share),
     ("cpu.work", Unit::Time),
     ("cpu.work_host", Unit::Time),
+    ("cpu.work_guest", Unit::Time),
 ];
 
 /// The unit of the metric with this name.

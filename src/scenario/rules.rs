@@ -259,7 +259,7 @@ fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
     let native = targets.iter().find(|target| target.name == "native");
     let native = native.or_else(|| targets.iter().find(|target| target.kind == Kind::Native));
     match metric {
-        "cpu.work" | "cpu.work_host" if scenario.workload.work.is_none() => {
+        "cpu.work" | "cpu.work_host" | "cpu.work_guest" if scenario.workload.work.is_none() => {
             fail("this scenario measures no work: give [workload] a work = { command = [...] }")
         }
         _ if unit_of(metric) == Some(Unit::Share) => Err(format!(

@@ -466,7 +466,7 @@ fn packages_cannot_be_added_to_a_tarball() {
 
 #[test]
 fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
-    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.daemons, cpu.startup, cpu.work, cpu.work_host";
+    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.work, cpu.work_host, cpu.work_guest";
     let claim = |metric: &str, target: &str, bound: &str| {
         format!("[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = '{target}'\n{bound}\n")
     };

@@ -19,10 +19,14 @@ const GROUPS: [(&str, &[Metric]); 3] = [
             Metric::EngineMemory,
             Metric::Workload,
             Metric::PageCache,
+            Metric::GuestCache,
             Metric::Daemons,
         ],
     ),
-    ("CPU", &[Metric::CpuStartup, Metric::CpuIdle, Metric::CpuWork, Metric::CpuWorkHost]),
+    (
+        "CPU",
+        &[Metric::CpuStartup, Metric::CpuIdle, Metric::CpuWork, Metric::CpuWorkHost, Metric::CpuWorkGuest],
+    ),
 ];
 
 pub fn table(analysis: &Analysis) -> Markup {
@@ -131,7 +135,15 @@ fn cell(target: &Target, figure: &Figure) -> Markup {
 
 /// A phase of one target has no counterpart in another's: a process boots nothing.
 fn has_ratio(metric: Metric) -> bool {
-    !matches!(metric, Metric::Engine | Metric::Boot | Metric::Launch | Metric::PageCache | Metric::Daemons)
+    !matches!(
+        metric,
+        Metric::Engine
+            | Metric::Boot
+            | Metric::Launch
+            | Metric::PageCache
+            | Metric::GuestCache
+            | Metric::Daemons
+    )
 }
 
 /// Every sample in the order in which it was taken.

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Each figure and what it means here.
-const MEANINGS: [(&str, &str); 13] = [
+const MEANINGS: [(&str, &str); 15] = [
     (
         "start-up",
         "From the moment just before the engine is asked to make the instance until the workload says that it is ready. \
@@ -45,6 +45,15 @@ const MEANINGS: [(&str, &str); 13] = [
     (
         "page cache, apart",
         "Page cache charged to the instance's cgroup. The host can drop it, so it is in no other figure.",
+    ),
+    (
+        "guest's page cache",
+        "Page cache of a VM's own kernel, as the guest has it. The host can't tell it from the guest's other memory and gets it back \
+         with the VM, so it is in the footprint.",
+    ),
+    (
+        "seen inside",
+        "CPU time of the work as its own kernel accounts for it; in a VM, what the host pays beyond it is virtualisation's cost.",
     ),
     ("CPU to start", "CPU time that the host spent from requested to ready, the engine's daemons included."),
     (
