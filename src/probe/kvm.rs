@@ -75,7 +75,7 @@ mod access;
 #[cfg(target_arch = "x86_64")]
 mod cage;
 
-pub use access::closed_to_qemu;
+pub use access::{closed_to_qemu, qemu_users};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod guest {
