@@ -239,9 +239,11 @@ async fn try_engines(
         Ok(cache) => trial::Bench::new(cache).map_err(|error| format!("{error:#}")),
         Err(why) => Err(why.clone()),
     };
-    let unfit = bench.as_ref().err().filter(|_| host::is_root()).map(|why| {
-        Check::failed("trial", "files of trials", why, &Kind::ALL).mend("see the space for images")
-    });
+    let unfit = bench
+        .as_ref()
+        .err()
+        .filter(|_| host::is_root())
+        .map(|why| Check::failed("trial", "files of trials", why, &Kind::ALL).mend(storage::PRUNE));
     let (docker, libvirt) = (&engines.docker, &engines.libvirt);
     let of_libvirt = async {
         let mut checks = vec![libvirt.0.clone(), accelerator::kvm(&engines.verdict)];
