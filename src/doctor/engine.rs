@@ -92,13 +92,14 @@ impl Daemon {
         }
     }
 
-    /// Shows what it logged last.
-    fn log(&self, place: Place) -> String {
-        match place {
+    /// Where it says more than it told us, and what to do if that is nothing.
+    fn mend_of_a_trial(&self, place: Place) -> String {
+        let log = match place {
             Place::Elsewhere => format!("the log of what {} names", self.variable),
             Place::Unit => format!("journalctl -eu {}", self.unit),
             Place::Here => format!("sudo tail /var/log/bootrace-{}.log", self.program),
-        }
+        };
+        format!("{log} shows more; {}", self.restart(place))
     }
 
     /// An engine that hangs must not hang us.
@@ -121,18 +122,12 @@ pub fn restart_libvirt() -> String {
 
 /// What there is to do about a target that does not run what it is given, where the error's own words don't tell.
 pub fn mend_of_a_trial(kind: Kind) -> String {
-    let of_engine = |daemon: &Daemon| {
-        let place = daemon.place();
-        format!("{} shows more; {}", daemon.log(place), daemon.restart(place))
-    };
     let mend = match kind {
         Kind::Native => {
-            "sudo dmesg shows what the kernel refused; else name a directory in BOOTRACE_CACHE that is \
-                         on a file system without noexec"
-                .into()
+            "sudo dmesg shows what the kernel refused; else name another directory in BOOTRACE_CACHE".into()
         }
-        Kind::Docker => of_engine(&DOCKER),
-        Kind::Libvirt => of_engine(&LIBVIRT),
+        Kind::Docker => DOCKER.mend_of_a_trial(DOCKER.place()),
+        Kind::Libvirt => LIBVIRT.mend_of_a_trial(LIBVIRT.place()),
     };
     format!("{mend}; sudo bootrace clean removes what is left")
 }
@@ -277,6 +272,19 @@ mod tests {
         assert_eq!(DOCKER.restart(Place::Elsewhere), "restart what DOCKER_HOST names, or unset DOCKER_HOST");
         assert_eq!(DOCKER.restart(Place::Unit), "sudo systemctl restart docker.service");
         assert_eq!(LIBVIRT.restart(Place::Here), "sudo kill $(pidof libvirtd); sleep 2; scripts/setup");
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_run_what_it_is_given_is_asked_for_its_log() {
+        assert_eq!(
+            DOCKER.mend_of_a_trial(Place::Unit),
+            "journalctl -eu docker.service shows more; sudo systemctl restart docker.service"
+        );
+        let here = LIBVIRT.mend_of_a_trial(Place::Here);
+        assert!(here.starts_with("sudo tail /var/log/bootrace-libvirtd.log shows more; sudo kill"), "{here}");
+        for kind in Kind::ALL {
+            assert!(mend_of_a_trial(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
+        }
     }
 
     #[test]
