@@ -239,9 +239,11 @@ async fn try_engines(
         Ok(cache) => trial::Bench::new(cache).map_err(|error| format!("{error:#}")),
         Err(why) => Err(why.clone()),
     };
-    let unfit = bench.as_ref().err().filter(|_| host::is_root()).map(|why| {
-        Check::failed("trial", "files of trials", why, &Kind::ALL).mend("see the space for images")
-    });
+    let unfit = bench
+        .as_ref()
+        .err()
+        .filter(|_| host::is_root())
+        .map(|why| Check::failed("trial", "files of trials", why, &Kind::ALL).mend(storage::PRUNE));
     let (docker, libvirt) = (&engines.docker, &engines.libvirt);
     let of_libvirt = async {
         let mut checks = vec![libvirt.0.clone(), accelerator::kvm(&engines.verdict)];
@@ -282,8 +284,9 @@ async fn of_hypervisor(
 ) -> Vec<Check> {
     let account = qemus_account(Some(hypervisor));
     let access = accelerator::access(&account);
-    let mut checks = vec![engine::emulator(hypervisor)];
-    checks.extend(access.clone());
+    // Before what libvirt says of QEMU: where this is wrong, libvirt is slow to say anything.
+    let mut checks: Vec<Check> = access.clone().into_iter().collect();
+    checks.push(engine::emulator(hypervisor));
     checks.extend(accelerator::remembered(hypervisor, access.as_ref(), verdict));
     let (Ok(bench), Ok(cache)) = (bench, cache) else {
         let why = bench.as_ref().err().or(cache.as_ref().err()).cloned().unwrap_or_default();

@@ -48,7 +48,7 @@ FailureAction=poweroff-force
 ";
 
 #[tokio::test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, QEMU, debugfs, mmdebstrap and a Debian mirror: scripts/test runs it"]
 async fn the_probe_reads_version_2_cgroups_under_systemd_as_it_reads_this_hosts() {
     let image = systemd_image().await;
     let (tree, files) = (image.tree.unwrap(), image.vm.unwrap());

@@ -164,7 +164,7 @@ fn count(failures: &mut Option<u32>, sample: &Sample, name: &str, results: &mut 
             *n += 1;
             if *n == GIVE_UP {
                 results.run.warnings.push(format!(
-                    "target {name} failed {GIVE_UP} times and never succeeded: its remaining trials were left out"
+                    "target {name} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; mend what its samples' errors say, and run again"
                 ));
             }
         }

@@ -64,7 +64,7 @@ fn assert_all_marked(results: &Results, mark: Mark) {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn a_program_that_spins_beside_a_run_marks_its_samples() {
     let cpus = thread::available_parallelism().unwrap().get();
     let hog = Hog::new(cpus, |_| (0..100_000).for_each(|_| std::hint::spin_loop()));
@@ -81,7 +81,7 @@ fn a_program_that_spins_beside_a_run_marks_its_samples() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker, libvirt and a kernel with PSI: scripts/test runs it"]
 fn a_program_that_writes_to_disk_beside_a_run_marks_its_samples() {
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let path = dir.path().to_owned();
@@ -99,7 +99,7 @@ fn a_program_that_writes_to_disk_beside_a_run_marks_its_samples() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn a_container_of_somebody_else_is_counted_and_told() {
     let count = |results: &Results| results.host.other_containers.unwrap();
     let bench = scenario("samples = 1\nsettle = \"0s\"");
@@ -174,7 +174,7 @@ fn clean() -> String {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker, libvirt and a kernel with KSM: scripts/test runs it"]
 fn a_tuned_run_is_measured_as_tuned_and_puts_back_what_it_found_also_when_it_fails() {
     let ksm = Ksm::on();
     let bench = scenario("samples = 1\nsettle = \"0s\"");
@@ -201,7 +201,7 @@ fn a_tuned_run_is_measured_as_tuned_and_puts_back_what_it_found_also_when_it_fai
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker, libvirt and a kernel with KSM: scripts/test runs it"]
 fn ctrl_c_once_or_twice_puts_back_what_was_tuned() {
     let _ksm = Ksm::on();
     let bench = scenario("settle = \"5s\"");
@@ -221,7 +221,7 @@ fn ctrl_c_once_or_twice_puts_back_what_was_tuned() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker, libvirt and a kernel with KSM: scripts/test runs it"]
 fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_needed() {
     let _ksm = Ksm::on();
     let bench = scenario("settle = \"500ms\"");
@@ -233,6 +233,12 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(Ksm::now(), "0");
+
+    let doctor = Command::new(env!("CARGO_BIN_EXE_bootrace")).args(["doctor", "--json"]).output().unwrap();
+    let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let left = doctor["checks"].as_array().unwrap().iter().find(|check| check["id"] == "left_over").unwrap();
+    assert!(left["found"].as_str().unwrap().contains("setting /sys/kernel/mm/ksm/run: 0, was 1"), "{left:#}");
+    assert_eq!((&left["status"], left["mend"].is_string()), (&"warning".into(), true));
 
     let untuned = scenario("samples = 1\nsettle = \"0s\"").run(&["--targets", "native"]);
     let warnings = untuned.results.unwrap().run.warnings;

@@ -94,7 +94,7 @@ fn lowest_cpus(count: usize) -> Vec<usize> {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn listed_cpus_are_what_every_target_runs_on() {
     let cpu = lowest_cpus(1)[0];
     let look = r#"echo "$(sed -n 's/^Cpus_allowed_list:.//p' /proc/self/status) of $(nproc)""#;
@@ -115,7 +115,7 @@ fn listed_cpus_are_what_every_target_runs_on() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn cpus_that_are_not_there_are_refused_before_anything_runs() {
     let ran = scenario("echo ready", "ready", &once("\"1023\"", "")).run(&[]);
     ran.fails(1, &["CPU 1023 is not on this host", "resources.cpus"]);
@@ -123,7 +123,7 @@ fn cpus_that_are_not_there_are_refused_before_anything_runs() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker, libvirt and two CPUs: scripts/test runs it"]
 fn a_vm_has_the_cpu_model_the_vcpus_and_the_disk_cache_that_it_was_given() {
     let cpus = lowest_cpus(2);
     // QEMU's plainest model is the default where there is no KVM: this must be another one.
@@ -145,7 +145,7 @@ fn a_vm_has_the_cpu_model_the_vcpus_and_the_disk_cache_that_it_was_given() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn a_cpu_model_that_this_host_cannot_give_is_refused_with_those_that_it_can() {
     let with = |model: &str| {
         let target = format!("[[target]]\nkind = \"libvirt\"\ncpu_model = \"{model}\"\n");
@@ -180,7 +180,7 @@ impl Drop for HugePages {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker, libvirt and memory free for huge pages: scripts/test runs it"]
 fn a_vm_of_huge_pages_has_its_memory_from_the_pool_and_needs_enough_of_them() {
     let host = HugePages::of_host();
     let target = "[[target]]\nkind = \"libvirt\"\nhugepages = true\n";
@@ -225,7 +225,7 @@ fn look_at_containers(seen: &mut BTreeMap<String, Vec<String>>) {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn two_kinds_of_containers_have_the_network_log_driver_and_runtime_that_they_were_given() {
     let look = r#"echo "$(readlink /proc/self/ns/net) $(ls /sys/class/net/eth0/address)""#;
     let host = fs::read_link("/proc/self/ns/net").unwrap().display().to_string();
@@ -272,7 +272,7 @@ impl Drop for Network {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn a_container_joins_the_network_that_it_was_given() {
     let _network = Network::make("bootrace-test-knobs", "10.213.77.0/24");
     // The gateway, 10.213.77.1, as the kernel writes it.
@@ -282,7 +282,7 @@ fn a_container_joins_the_network_that_it_was_given() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn what_the_engine_lacks_is_refused_with_what_it_has() {
     for (option, signs) in [
         ("runtime = \"nosuch\"", ["Docker's runtime nosuch", "it has", "runc"]),
@@ -297,7 +297,7 @@ fn what_the_engine_lacks_is_refused_with_what_it_has() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
     // By the process itself and the children that it waited for; perl is some megabytes.
     // One that is not as expected ends, rather than to be waited for.
@@ -350,7 +350,7 @@ fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
 }
 
 #[test]
-#[ignore = "needs docker and libvirt: scripts/test runs it"]
+#[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn a_cache_that_cannot_be_dropped_is_an_error_before_the_first_sample() {
     let rest = once("1", "[[target]]\nkind = \"native\"\n").replace("warmup", "cache = \"cold\"\nwarmup");
     let bench = scenario("echo ready", "^ready$", &rest);

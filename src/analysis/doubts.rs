@@ -17,16 +17,17 @@ pub(super) fn all(
     identities: &Identities,
     baseline: Option<&str>,
 ) -> Vec<String> {
-    let mut found: Vec<String> = identities.disagreements.iter().map(|d| format!("identity: {d}")).collect();
+    let mut found: Vec<String> = identities.disagreements.iter().map(|d| disagreement(d)).collect();
     found.extend(completeness(results, targets));
-    found.extend(results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(emulated));
+    found.extend(
+        results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(|t| emulated(results, t)),
+    );
     found.extend(fallback(results));
     found.extend(baseline_doubt(results, baseline));
     found.extend(results.run.warnings.iter().cloned());
     found.extend(targets.iter().filter_map(drifted));
     found.extend(marks::doubts(results));
-    found.extend(host::facts(&results.host));
-    found.extend(host::nesting(results));
+    found.extend(host::facts(results));
     found.extend(noise(results));
     found.extend(unread(results));
     let mut seen = std::collections::BTreeSet::new();
@@ -34,14 +35,20 @@ pub(super) fn all(
     found
 }
 
+fn disagreement(what: &str) -> String {
+    format!(
+        "identity: {what}; compare nothing of this run, and run again with the image made anew (bootrace image prune --all)"
+    )
+}
+
 fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
     let run = &results.run;
     let mut found = Vec::new();
     let taken = results.samples.len();
     if run.interrupted {
-        found.push(format!("the run was cut short: {taken} of {} planned samples were taken", run.planned));
+        found.push(format!("the run was cut short: {taken} of {} planned samples were taken; let one go on to its end to have them all", run.planned));
     } else if taken < run.planned as usize {
-        found.push(format!("only {taken} of {} planned samples are in the results", run.planned));
+        found.push(format!("only {taken} of {} planned samples are in the results: the others were left out, or the run was killed; mend what failed and run again", run.planned));
     }
     for target in targets {
         let counts = target.counts;
@@ -52,16 +59,20 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
             let of: Vec<String> =
                 of.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
             found.push(format!(
-                "{name}: {} of {all} samples; its figures are of the {} good ones",
+                "{name}: {} of {all} samples; its figures are of the {} good ones: mend what those samples' errors say{}, and run again",
                 of.join(" and "),
-                counts.ok
+                counts.ok,
+                if counts.timed_out > 0 { " (or raise sampling.timeout)" } else { "" }
             ));
         }
         if counts.ok < median::FEWEST {
-            found.push(format!("{name}: {} good samples give no interval at all: need >= 6", counts.ok));
+            found.push(format!(
+                "{name}: {} good samples give no interval at all: need >= 6; take more (sampling.samples)",
+                counts.ok
+            ));
         } else if counts.ok < 8 {
             found.push(format!(
-                "{name}: {} good samples can't give a 99 % interval: need >= 8; the range is shown with the coverage that it has",
+                "{name}: {} good samples can't give a 99 % interval: need >= 8, and the range is shown with the coverage that it has; take more (sampling.samples)",
                 counts.ok
             ));
         }
@@ -70,16 +81,20 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
     let strange = results.samples.iter().filter(|s| !known(&s.target)).count();
     if strange > 0 {
         found.push(format!(
-            "{strange} samples are of targets that the results don't list; they are in no figure"
+            "{strange} samples are of targets that the results don't list; they are in no figure; report from the results.json that the run itself wrote"
         ));
     }
     found
 }
 
-fn emulated(target: &crate::sample::Target) -> String {
-    let why = target.accelerator_reason.as_deref().map(|r| format!(": {r}")).unwrap_or_default();
+fn emulated(results: &Results, target: &crate::sample::Target) -> String {
+    let mut in_scenario = results.run.scenario["target"].as_array().into_iter().flatten();
+    let asked = in_scenario.any(|t| t["name"] == target.name.as_str() && t["accel"] == "tcg");
+    let asking = if asked { "take accel = \"auto\" and " } else { "" };
+    // The reason last: it may be longer than what is shown.
+    let why = target.accelerator_reason.as_deref().map(|r| format!(". Why: {r}")).unwrap_or_default();
     format!(
-        "{} ran under TCG (emulated){why}. Its start-up and CPU figures say what emulation costs, not what a VM with hardware virtualisation costs",
+        "{} ran under TCG (emulated): its start-up and CPU figures say what emulation costs, not what a VM with hardware virtualisation costs; for that, {asking}run on a host whose KVM works (bootrace doctor tells){why}",
         target.name
     )
 }
@@ -87,48 +102,64 @@ fn emulated(target: &crate::sample::Target) -> String {
 fn fallback(results: &Results) -> Option<String> {
     let image = &results.image;
     let why = image.fallback_reason.as_deref().unwrap_or("no reason was recorded");
-    image.fallback.then(|| format!("the image is a fallback, {} {}: {why}", image.distribution, image.suite))
+    image.fallback.then(|| {
+        format!(
+            "the image is a fallback, {} {}: mend what kept the first choice from being had and ask again (bootrace image build --refresh), or make the fallback the scenario's suite. Why: {why}",
+            image.distribution, image.suite
+        )
+    })
 }
 
 fn baseline_doubt(results: &Results, baseline: Option<&str>) -> Option<String> {
     let target = results.targets.iter().find(|t| Some(t.name.as_str()) == baseline)?;
     (target.kind != "native")
-        .then(|| format!("there is no native target: ratios and overheads are against {}", target.name))
+        .then(|| format!(
+            "there is no native target: ratios and overheads are against {}; add one (kind = \"native\") to have them against a bare process",
+            target.name
+        ))
 }
 
 fn drifted(target: &Target) -> Option<String> {
     let drift = target.drift.filter(|d| d.matters())?;
     let way = if drift.share > 0.0 { "rose" } else { "fell" };
     Some(format!(
-        "{}: start-up {way} by {:.0} % over the run (Mann-Kendall p = {:.4}): the host was not steady; more warm-up rounds (sampling.warmup) or a quieter host help",
+        "{}: start-up {way} by {:.0} % over the run (Mann-Kendall p = {:.4}): the host was not steady; take more warm-up rounds (sampling.warmup) or a quieter host",
         target.name,
         drift.share.abs() * 100.0,
         drift.p
     ))
 }
 
-/// What is unknown is not fine: without this, silence would read as "steady and idle".
-fn unread(results: &Results) -> Option<String> {
+/// What is unknown is not fine: without this, silence would read as "steady and idle". One for each mend.
+fn unread(results: &Results) -> Vec<String> {
+    const BELOW: &str =
+        "a VM or container may hide it: look at the machine below it and its firmware, or run there";
+    const PSI: &str = "boot Linux 4.20 or later with psi=1";
+    const AGAIN: &str = "run again, on the host itself and to the end";
     let host = &results.host;
     let noise = |reading: fn(&Noise) -> bool| {
         reading(&host.noise_before) && host.noise_after.as_ref().is_none_or(reading)
     };
     let read = |s: &Sample| s.noise.is_some_and(|noise| noise.others_cpu_ns.is_some());
     let readings = [
-        ("whether the host is virtual", host.virtualised.is_some()),
-        ("CPU governor", host.governor.is_some()),
-        ("turbo", host.turbo.is_some()),
-        ("clock source", host.clock_source.is_some()),
-        ("load", noise(|n| n.load_1m.is_some())),
-        ("CPU pressure (PSI)", noise(|n| n.psi_cpu_some_avg10.is_some())),
-        ("disk pressure", noise(|n| n.psi_io_some_avg10.is_some())),
-        ("memory pressure", noise(|n| n.psi_memory_some_avg10.is_some())),
-        ("steal", noise(|n| n.steal_ns.is_some())),
-        ("load and pressure after the run", host.noise_after.is_some()),
-        ("what others used during samples", results.samples.iter().filter(|s| counts(s)).all(read)),
+        ("whether the host is virtual", BELOW, host.virtualised.is_some()),
+        ("CPU governor", BELOW, host.governor.is_some()),
+        ("turbo", BELOW, host.turbo.is_some()),
+        ("clock source", BELOW, host.clock_source.is_some()),
+        ("load", BELOW, noise(|n| n.load_1m.is_some())),
+        ("steal", BELOW, noise(|n| n.steal_ns.is_some())),
+        ("CPU pressure (PSI)", PSI, noise(|n| n.psi_cpu_some_avg10.is_some())),
+        ("disk pressure", PSI, noise(|n| n.psi_io_some_avg10.is_some())),
+        ("memory pressure", PSI, noise(|n| n.psi_memory_some_avg10.is_some())),
+        ("load and pressure after the run", AGAIN, host.noise_after.is_some()),
+        ("what others used during samples", AGAIN, results.samples.iter().filter(|s| counts(s)).all(read)),
     ];
-    let missing: Vec<&str> = readings.iter().filter(|(_, known)| !known).map(|(what, _)| *what).collect();
-    (!missing.is_empty()).then(|| format!("could not be read: {}", missing.join(", ")))
+    let alike = readings.chunk_by(|(_, mend, _), (_, next, _)| mend == next);
+    let told = alike.filter_map(|alike| {
+        let missing: Vec<&str> = alike.iter().filter(|(.., known)| !known).map(|(what, ..)| *what).collect();
+        (!missing.is_empty()).then(|| format!("could not be read: {}; {}", missing.join(", "), alike[0].1))
+    });
+    told.collect()
 }
 
 fn noise(results: &Results) -> Vec<String> {
@@ -170,3 +201,6 @@ fn moment(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ use rustix::{
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
+use crate::probe::kvm;
+
 /// A user of this host, by number, with the groups that it is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -39,9 +41,7 @@ impl Account {
 
     /// Whom libvirt's system driver runs QEMU as by its settings, else by what distributions build into it.
     pub fn configured_for_qemu() -> Self {
-        let settings = std::fs::read_to_string("/etc/libvirt/qemu.conf").unwrap_or_default();
-        let named = [configured(&settings), Some("libvirt-qemu".into()), Some("qemu".into())];
-        let found = named.into_iter().flatten().find_map(|name| number_of(&name));
+        let found = kvm::qemu_users().iter().find_map(|user| number_of(user));
         found.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid))
     }
 
@@ -88,16 +88,11 @@ fn entry_of(uid: u32) -> Option<(CString, u32)> {
     }
 }
 
-/// `user = "name"` of libvirt's settings, the last one if there are more.
-fn configured(settings: &str) -> Option<String> {
-    settings.lines().rev().find_map(|line| {
-        let value = line.trim_start().strip_prefix("user")?.trim_start().strip_prefix('=')?.trim();
-        Some(value.trim_matches('"').to_owned())
-    })
-}
-
-/// Of a user by name: uid and primary gid.
+/// Of a user by name or number: uid and primary gid.
 fn number_of(name: &str) -> Option<(u32, u32)> {
+    if let Ok(uid) = name.parse() {
+        return entry_of(uid).map(|(_, gid)| (uid, gid));
+    }
     let name = CString::new(name).ok()?;
     let mut buffer = vec![0; LARGEST_ENTRY];
     let mut found = std::ptr::null_mut();
@@ -142,12 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn qemus_user_is_the_last_one_that_the_settings_name() {
-        let settings =
-            "#user = \"root\"\nuser = \"one\"\n  user=\"two\"\nusers = \"three\"\ngroup = \"kvm\"\n";
-        assert_eq!(configured(settings).as_deref(), Some("two"));
-        assert_eq!(configured("#user = \"root\""), None);
-        assert_eq!(number_of("root"), Some((0, 0)));
+    fn a_users_numbers_are_found_by_its_name_and_by_its_number() {
+        assert_eq!((number_of("root"), number_of("0")), (Some((0, 0)), Some((0, 0))));
         assert_eq!(number_of("nobody-has-this-name"), None);
     }
 

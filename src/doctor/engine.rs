@@ -38,61 +38,98 @@ const LIBVIRT: Daemon = Daemon {
     variable: "LIBVIRT_DEFAULT_URI",
 };
 
-pub fn has_systemd() -> bool {
-    Path::new("/run/systemd/system").is_dir()
+/// Where a daemon is, on which its mends depend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Another engine than the local one is asked.
+    Elsewhere,
+    /// A unit of this host's systemd.
+    Unit,
+    /// Of this host and not systemd's, or not installed: the script knows what to do.
+    Here,
+}
+
+impl Place {
+    fn of(elsewhere: bool, systemd: bool, installed: bool) -> Self {
+        match (elsewhere, systemd && installed) {
+            (true, _) => Place::Elsewhere,
+            (_, true) => Place::Unit,
+            (_, false) => Place::Here,
+        }
+    }
 }
 
 impl Daemon {
-    fn restart(&self) -> String {
-        match has_systemd() {
-            true => format!("sudo systemctl restart {}", self.unit),
-            false => format!("sudo kill $(pidof {}); sleep 2; scripts/setup", self.program),
-        }
+    fn place(&self) -> Place {
+        let elsewhere = std::env::var_os(self.variable).is_some_and(|named| !named.is_empty());
+        if elsewhere { Place::Elsewhere } else { self.place_here() }
     }
 
-    /// Whether another engine than the local one is asked.
-    fn is_elsewhere(&self) -> bool {
-        std::env::var_os(self.variable).is_some_and(|named| !named.is_empty())
+    /// Of the local one, also where another is asked.
+    fn place_here(&self) -> Place {
+        let units = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
+        let installed = units.iter().any(|dir| Path::new(dir).join(self.unit).exists());
+        Place::of(false, Path::new("/run/systemd/system").is_dir(), installed)
     }
 
-    fn mend(&self, error: &Error) -> String {
+    fn mend(&self, error: &Error, place: Place) -> String {
         let denied = ["ermission denied", "authentication"].iter().any(|sign| error.why.contains(sign));
-        let installed = || Path::new("/usr/lib/systemd/system").join(self.unit).exists();
         if denied {
             return format!("sudo bootrace doctor, or: sudo usermod -aG {} $USER", self.name.to_lowercase());
         }
-        if self.is_elsewhere() {
-            return format!("start what {} names, or unset {0}", self.variable);
-        }
-        match has_systemd() && error.absent && installed() {
-            true => format!("sudo systemctl start {}", self.unit),
-            false => "scripts/setup".into(),
+        match place {
+            Place::Elsewhere => format!("start what {} names, or unset {0}", self.variable),
+            Place::Unit if error.absent => format!("sudo systemctl start {}", self.unit),
+            Place::Unit | Place::Here => "scripts/setup".into(),
         }
     }
 
-    fn mend_of_a_hang(&self) -> String {
-        match self.is_elsewhere() {
-            true => format!("restart what {} names, or unset {0}", self.variable),
-            false => self.restart(),
+    fn restart(&self, place: Place) -> String {
+        match place {
+            Place::Elsewhere => format!("restart what {} names, or unset {0}", self.variable),
+            Place::Unit => format!("sudo systemctl restart {}", self.unit),
+            Place::Here => format!("sudo kill $(pidof {}); sleep 2; scripts/setup", self.program),
         }
+    }
+
+    /// Where it says more than it told us, and what to do if that is nothing.
+    fn mend_of_a_trial(&self, place: Place) -> String {
+        let log = match place {
+            Place::Elsewhere => format!("the log of what {} names", self.variable),
+            Place::Unit => format!("journalctl -eu {}", self.unit),
+            Place::Here => format!("sudo tail /var/log/bootrace-{}.log", self.program),
+        };
+        format!("{log} shows more; {}", self.restart(place))
     }
 
     /// An engine that hangs must not hang us.
     async fn ask<T>(&self, asking: impl Future<Output = Result<T, Error>>) -> Result<T, (String, String)> {
         match tokio::time::timeout(PATIENCE, asking).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err((error.to_string(), self.mend(&error))),
+            Ok(Err(error)) => Err((error.to_string(), self.mend(&error, self.place()))),
             Err(_) => Err((
                 format!("{} has not answered for {} s: does it hang?", self.name, PATIENCE.as_secs()),
-                self.mend_of_a_hang(),
+                self.restart(self.place()),
             )),
         }
     }
 }
 
-/// What restarts libvirt.
+/// What restarts this host's libvirt.
 pub fn restart_libvirt() -> String {
-    LIBVIRT.restart()
+    LIBVIRT.restart(LIBVIRT.place_here())
+}
+
+/// What there is to do about a target that does not run what it is given, where the error's own words don't tell.
+pub fn mend_of_a_trial(kind: Kind) -> String {
+    let mend = match kind {
+        Kind::Native => {
+            "sudo dmesg shows what the kernel refused; else name another directory in BOOTRACE_CACHE".into()
+        }
+        Kind::Docker => DOCKER.mend_of_a_trial(DOCKER.place()),
+        Kind::Libvirt => LIBVIRT.mend_of_a_trial(LIBVIRT.place()),
+    };
+    format!("{mend}; sudo bootrace clean removes what is left")
 }
 
 /// Whether Docker answers, and what it says.
@@ -139,7 +176,8 @@ pub fn docker_details(engine: &Engine) -> Vec<Check> {
     let limits = match warnings.is_empty() {
         true => Check::ok(id, title, "memory, swap and CPUs can be limited"),
         false => Check::warning(id, title, warnings.join("; ")).mend(
-            "boot with cgroup_enable=memory swapaccount=1 where the kernel has them off; else see the control groups",
+            "boot with cgroup_enable=memory swapaccount=1 where the kernel has them off; in a container, run it with \
+             --privileged and --cgroupns=host",
         ),
     };
     vec![api, limits]
@@ -204,6 +242,49 @@ mod tests {
         assert_eq!(checks[1].found, "WARNING: No swap limit support");
         let engine = Engine { api: (1, 41), ..Engine::default() };
         assert!(docker_details(&engine).iter().all(|check| check.status == Status::Ok));
+    }
+
+    #[test]
+    fn a_daemon_that_is_stopped_is_started_by_who_has_it() {
+        let stopped = Error { absent: true, ..Error::new("connecting", "No such file or directory") };
+        let confused = Error { absent: false, ..Error::new("connecting", "no reply") };
+        let mend = |error: &Error, elsewhere, systemd, installed| {
+            DOCKER.mend(error, Place::of(elsewhere, systemd, installed))
+        };
+        for (systemd, installed) in [(false, false), (false, true), (true, false), (true, true)] {
+            for error in [&stopped, &confused] {
+                let there = mend(error, true, systemd, installed);
+                assert_eq!(there, "start what DOCKER_HOST names, or unset DOCKER_HOST");
+                let unit = systemd && installed && error.absent;
+                let here = if unit { "sudo systemctl start docker.service" } else { "scripts/setup" };
+                assert_eq!(mend(error, false, systemd, installed), here, "{error:?} {systemd} {installed}");
+            }
+        }
+        assert_eq!(LIBVIRT.mend(&stopped, Place::Unit), "sudo systemctl start libvirtd.service");
+        let denied = Error::new("connecting", "Permission denied");
+        for place in [Place::Elsewhere, Place::Unit, Place::Here] {
+            assert!(LIBVIRT.mend(&denied, place).ends_with("sudo usermod -aG libvirt $USER"), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_hangs_is_restarted_by_who_has_it() {
+        assert_eq!(DOCKER.restart(Place::Elsewhere), "restart what DOCKER_HOST names, or unset DOCKER_HOST");
+        assert_eq!(DOCKER.restart(Place::Unit), "sudo systemctl restart docker.service");
+        assert_eq!(LIBVIRT.restart(Place::Here), "sudo kill $(pidof libvirtd); sleep 2; scripts/setup");
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_run_what_it_is_given_is_asked_for_its_log() {
+        assert_eq!(
+            DOCKER.mend_of_a_trial(Place::Unit),
+            "journalctl -eu docker.service shows more; sudo systemctl restart docker.service"
+        );
+        let here = LIBVIRT.mend_of_a_trial(Place::Here);
+        assert!(here.starts_with("sudo tail /var/log/bootrace-libvirtd.log shows more; sudo kill"), "{here}");
+        for kind in Kind::ALL {
+            assert!(mend_of_a_trial(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
+        }
     }
 
     #[test]

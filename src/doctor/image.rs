@@ -76,8 +76,8 @@ fn mirror(reached: &[Reach]) -> Check {
 /// One for what is wrong here, one for what does not answer.
 fn mends(reached: &[Reach]) -> String {
     let any = |here| reached.iter().flat_map(|reach| &reach.error).any(|error| error.here == here);
-    let here = any(true)
-        .then_some("mend what is said of this host; scripts/setup installs keyrings that can be had");
+    let here =
+        any(true).then_some("scripts/setup, which installs the programs and keyrings that can be had here");
     let there = any(false).then_some(
         "see that the archive can be reached (http_proxy, apt's Acquire::http::Proxy), or name a mirror in the \
          scenario's [image]",

@@ -4,6 +4,7 @@ use super::Check;
 use crate::{
     image::Cache,
     runner::left_over::{self, Found, Whose},
+    tune,
 };
 
 /// How many things are named.
@@ -11,10 +12,11 @@ const NAMED: usize = 5;
 
 /// Looks, and removes nothing.
 pub async fn check(cache: &Cache) -> Check {
-    judge(&left_over::find(&cache.instances_dir(), &Whose::Ended).await)
+    judge(&left_over::find(&cache.instances_dir(), &Whose::Ended).await, &tune::left())
 }
 
-fn judge(found: &Found) -> Check {
+/// `settings`: of a tuned run that was killed.
+fn judge(found: &Found, settings: &[String]) -> Check {
     let (id, title) = ("left_over", "left-overs of earlier runs");
     // Of an engine that is not there enough is said elsewhere.
     let unseen = found.unseen.iter().map(|error| match error.absent {
@@ -22,8 +24,11 @@ fn judge(found: &Found) -> Check {
         false => error.to_string(),
     });
     let unseen: Vec<String> = unseen.collect();
-    let mut names: Vec<String> = found.things.iter().take(NAMED).map(ToString::to_string).collect();
-    if let Some(more) = found.things.len().checked_sub(NAMED).filter(|more| *more > 0) {
+    // Settings first: they make every figure of this host doubtful.
+    let settings = settings.iter().map(|setting| format!("setting {setting}"));
+    let mut names: Vec<String> = settings.chain(found.things.iter().map(ToString::to_string)).collect();
+    if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        names.truncate(NAMED);
         names.push(format!("{more} more"));
     }
     match (names.is_empty(), unseen.is_empty()) {
@@ -42,19 +47,27 @@ mod tests {
 
     #[test]
     fn left_overs_are_named_with_the_mend_and_the_unseen_is_not_taken_for_nothing() {
-        assert_eq!(judge(&Found::default()).status, Status::Ok);
+        assert_eq!(judge(&Found::default(), &[]).status, Status::Ok);
         let thing = |n: usize| LeftOver {
             kind: Thing::Container,
             name: format!("c{n}"),
             instance: format!("bootrace-1-{n}"),
         };
-        let check = judge(&Found { things: (0..7).map(thing).collect(), unseen: Vec::new() });
+        let check = judge(&Found { things: (0..7).map(thing).collect(), unseen: Vec::new() }, &[]);
         assert_eq!(check.status, Status::Warning);
         assert_eq!(
             check.found,
             "container c0, container c1, container c2, container c3, container c4, 2 more"
         );
-        let check = judge(&Found { things: Vec::new(), unseen: vec![Error::new("listing", "no")] });
+        let check = judge(&Found { things: Vec::new(), unseen: vec![Error::new("listing", "no")] }, &[]);
         assert_eq!(check.status, Status::NotChecked);
+    }
+
+    #[test]
+    fn what_a_killed_run_has_left_tuned_is_a_left_over_too() {
+        let check = judge(&Found::default(), &["/sys/kernel/mm/ksm/run: 0, was 1".into()]);
+        assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
+        assert_eq!(check.found, "setting /sys/kernel/mm/ksm/run: 0, was 1");
+        assert!(check.mend.unwrap().starts_with("sudo bootrace clean"));
     }
 }

@@ -12,12 +12,14 @@ const FOR_INSTANCES: u64 = 256 << 20;
 /// Sockets and lists.
 const FOR_TEMPORARY: u64 = 64 << 20;
 
+/// What gives images and instances room.
+pub const PRUNE: &str = "bootrace image prune --all, or another directory in BOOTRACE_CACHE";
+
 /// `have_image`: the default image needs not be made.
 pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_image: bool) -> Vec<Check> {
-    let prune = "bootrace image prune --all, or another directory in BOOTRACE_CACHE";
     let (id, title) = ("space.cache", "space for images");
     let mut checks = vec![match cache {
-        Ok(cache) => room(id, title, cache.dir(), have_image, &Kind::ALL, prune),
+        Ok(cache) => room(id, title, cache.dir(), have_image, &Kind::ALL, PRUNE),
         Err(error) => Check::failed(id, title, error, &Kind::ALL).mend("name a directory in BOOTRACE_CACHE"),
     }];
     let (id, title) = ("space.docker", "space for Docker");

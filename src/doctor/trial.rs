@@ -13,7 +13,7 @@ use std::{
 use bootrace_agent::protocol::AGENT_PATH;
 use tokio_util::sync::CancellationToken;
 
-use super::{Check, TRIAL_PATIENCE, account::Account, engine};
+use super::{Check, TRIAL_PATIENCE, account::Account, engine, host, storage};
 use crate::{
     image::{self, Cache},
     plan,
@@ -84,9 +84,8 @@ impl Bench {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o644))
         };
         if let Err(e) = make() {
-            let mend = "see the space for images";
             return Check::failed(id, title, format!("writing {}: {e}", file.display()), &Kind::ALL)
-                .mend(mend);
+                .mend(storage::PRUNE);
         }
         match account.act(|| fs::File::open(&file)) {
             Ok(_) => Check::ok(id, title, format!("{name} can read {}", cache.dir().display())),
@@ -109,9 +108,9 @@ impl Bench {
         let (id, title) = ("native.trial", "a bare process");
         let failed = |found: String| Check::failed(id, title, found, &[Kind::Native]);
         if let Err(e) = native::try_cgroups(&self.home.instance, &self.scenario.resources) {
-            return failed(format!("making and removing a cgroup: {e}")).mend(
-                "see the control groups; in a container, run it with --privileged and --cgroupns=host",
-            );
+            let container = "in a container, run it with --privileged and --cgroupns=host";
+            let mend = host::cgroups().mend.map_or(container.into(), |mend| format!("{mend}; {container}"));
+            return failed(format!("making and removing a cgroup: {e}")).mend(mend);
         }
         if let Err(error) = isolated {
             return failed(error.clone())
@@ -126,7 +125,9 @@ impl Bench {
         let target = Native::new(&self.scenario.targets[0], &self.scenario.resources, false, self.tree());
         match target {
             Ok(target) => self.judge(id, title, Kind::Native, self.run(&target).await),
-            Err(error) => failed(error.to_string()),
+            // It may use no CPU, or can't learn which.
+            Err(error) => failed(error.to_string())
+                .mend("taskset -c 0 bootrace doctor; in a container, give it a CPU (--cpuset-cpus)"),
         }
     }
 
@@ -186,8 +187,9 @@ impl Bench {
                 );
                 Check::ok(id, title, found)
             }
-            Err(error) => Check::failed(id, title, format!("{error:#}"), &[kind])
-                .mend("mend what is said; sudo bootrace clean removes what is left"),
+            Err(error) => {
+                Check::failed(id, title, format!("{error:#}"), &[kind]).mend(engine::mend_of_a_trial(kind))
+            }
         }
     }
 
@@ -197,9 +199,8 @@ impl Bench {
         let took = match in_time(self.domain(accelerator)).await {
             Ok(took) => took,
             Err(error) => {
-                let mend =
-                    format!("mend what is said; {} if it is slow for no reason", engine::restart_libvirt());
-                return vec![Check::failed(id, title, format!("{error:#}"), &[Kind::Libvirt]).mend(mend)];
+                let failed = Check::failed(id, title, format!("{error:#}"), &[Kind::Libvirt]);
+                return vec![failed.mend(engine::mend_of_a_trial(Kind::Libvirt))];
             }
         };
         let how = if accelerator == Accelerator::Kvm { "on KVM" } else { "emulated (TCG)" };

@@ -61,7 +61,7 @@ impl Lock {
         match alive.count() {
             0 => None,
             n => Some(format!(
-                "{n} other bootrace runs were going on, on the same CPUs: they spoil each other's figures"
+                "{n} other bootrace runs were going on, on the same CPUs: they spoil each other's figures; run again when they have ended"
             )),
         }
     }

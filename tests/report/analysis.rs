@@ -112,7 +112,7 @@ fn a_clean_run_raises_no_doubt() {
 #[test]
 fn each_thing_that_is_wrong_raises_its_doubt() {
     type Change = fn(&mut Results);
-    let cases: [(Change, &str); 38] = [
+    let cases: [(Change, &str); 39] = [
         (|r| r.targets[2].accelerator = Accelerator::Tcg, "TCG (emulated)"),
         (|r| r.image.fallback = true, "the image is a fallback"),
         (|r| r.run.interrupted = true, "cut short"),
@@ -141,7 +141,11 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
         (|r| r.host.turbo = Some(true), "turbo is on"),
         (|r| r.host.swap_bytes = 3 << 30, "3072 MiB of swap"),
         (|r| r.host.governor = None, "could not be read: CPU governor"),
-        (|r| r.host.noise_before = Noise::default(), "read: load, CPU pressure (PSI), disk pressure"),
+        (|r| r.host.noise_before = Noise::default(), "read: load, steal; a VM or container may hide it"),
+        (
+            |r| r.host.noise_before = Noise::default(),
+            "read: CPU pressure (PSI), disk pressure, memory pressure; boot",
+        ),
         (|r| r.host.noise_after.as_mut().unwrap().psi_cpu_some_avg10 = None, "read: CPU pressure (PSI)"),
         (|r| r.host.noise_after = None, "could not be read: load and pressure after the run"),
         (|r| (r.host.virtualised, r.host.turbo) = (None, None), "whether the host is virtual, turbo"),
@@ -168,7 +172,7 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
                 let why_not = Some("there is no such file".into());
                 r.host.tuned = Some(vec![Setting { name: "turbo".into(), found: None, set: None, why_not }]);
             },
-            "--tune could not set turbo (there is no such file)",
+            "--tune could not set turbo: set it by hand",
         ),
         (
             |r| {

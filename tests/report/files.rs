@@ -83,6 +83,58 @@ fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
     assert_eq!(complaints(&more), [] as [String; 0]);
 }
 
+/// Paths of keys in `value` that `schema` does not list.
+fn unlisted(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
+    let whole: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
+    // Whatever a scenario and a target's options have in them.
+    if ["/run/scenario", "/targets/options"].contains(&path) {
+        return;
+    }
+    if let Some(name) = schema["$ref"].as_str() {
+        return unlisted(value, whole.pointer(name.trim_start_matches('#')).unwrap(), path, found);
+    }
+    if let Some(either) = schema["oneOf"].as_array() {
+        let schema = either.iter().find(|one| one["type"] != "null").unwrap();
+        return if value.is_null() {
+            found.push(format!("{path} is null"))
+        } else {
+            unlisted(value, schema, path, found)
+        };
+    }
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| unlisted(item, &schema["items"], path, found)),
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let path = format!("{path}/{key}");
+                match schema["properties"].get(key) {
+                    Some(schema) => unlisted(value, schema, &path, found),
+                    None => found.push(path),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_field_of_the_results_is_in_the_schema() {
+    let mut results = example::results();
+    let (name, found, set) = ("ksm".into(), Some("1".into()), Some("0".into()));
+    results.host.tuned = Some(vec![Setting { name, found, set, why_not: None }]);
+    results.samples.retain(|s| s.identity.is_some());
+    let schema: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
+    let of = |json: &Value| {
+        let mut found = Vec::new();
+        unlisted(json, &schema, "", &mut found);
+        found
+    };
+    let mut json = serde_json::to_value(&results).unwrap();
+    assert_eq!(of(&json), [] as [String; 0]);
+    json["samples"][3]["noise"]["more"] = 1.into();
+    json["host"]["tuned"][0]["more"] = 1.into();
+    assert_eq!(of(&json), ["/host/tuned/more", "/samples/noise/more"]);
+}
+
 #[test]
 fn the_same_results_give_the_same_bytes() {
     let first = all_files(&written("same-1", &example::results()));
@@ -279,6 +331,17 @@ fn disturbed_samples_have_a_square_a_legend_and_a_word_and_only_they() {
     assert!(page.contains("ok, stolen") && !file(&quiet, "index.html").contains("ok, stolen"));
     assert!(page.contains("1 of 10 samples of docker were taken while a hypervisor took CPU time away"));
     assert!(page.contains("What else went on during samples"));
+    let noise = |results: &mut Results| {
+        for noise in results.samples.iter_mut().filter_map(|s| s.noise.as_mut()) {
+            (noise.quota_throttled_ns, noise.major_faults) = (Some(noise.window_ns / 8), Some(4321));
+        }
+    };
+    noise(&mut results);
+    let page = read(written("held-back", &results).join("index.html"));
+    for (what, value) in [("held back by a quota", "12.5 %"), ("major faults", "4321")] {
+        let row = page.split_once(&format!(">{what}</th>")).expect(what).1.split_once("</tr>").unwrap().0;
+        assert!(row.contains(value), "{what}: {row}");
+    }
     results.samples.iter_mut().for_each(|s| s.noise = None);
     let page = read(written("no-noise", &results).join("index.html"));
     assert!(!page.contains("What else went on during samples"), "nothing is known of it");

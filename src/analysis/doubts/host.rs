@@ -3,31 +3,29 @@
 use crate::sample::{Accelerator, Host, Results, Setting};
 
 /// In the order of how much they usually matter.
-pub(super) fn facts(host: &Host) -> Vec<String> {
-    let bare = host.virtualised.as_deref() == Some("none");
-    [
-        virtualised(host),
-        neighbours(host),
-        governor(host),
-        // Under a hypervisor the clock rate is the hypervisor's host's matter.
-        turbo(host).filter(|_| bare),
-        frequencies(host),
-        smt(host),
-        numa(host),
-        swap(host),
-        ksm(host),
-        thp(host),
-        clock(host),
-        mitigations(host),
-        untuned(host),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+pub(super) const FACTS: [fn(&Results) -> Option<String>; 14] = [
+    |r| virtualised(&r.host),
+    |r| neighbours(&r.host),
+    |r| governor(&r.host),
+    |r| turbo(&r.host),
+    frequencies,
+    |r| smt(&r.host),
+    numa,
+    |r| swap(&r.host),
+    |r| ksm(&r.host),
+    |r| thp(&r.host),
+    |r| clock(&r.host),
+    |r| mitigations(&r.host),
+    |r| untuned(&r.host),
+    nesting,
+];
+
+pub(super) fn facts(results: &Results) -> Vec<String> {
+    FACTS.iter().filter_map(|fact| fact(results)).collect()
 }
 
 /// A VM on KVM on a host that is itself a guest.
-pub(super) fn nesting(results: &Results) -> Option<String> {
+fn nesting(results: &Results) -> Option<String> {
     let hypervisor = results.host.virtualised.as_deref().filter(|v| *v != "none")?;
     let nested: Vec<&str> = results
         .targets
@@ -37,7 +35,7 @@ pub(super) fn nesting(results: &Results) -> Option<String> {
         .collect();
     (!nested.is_empty()).then(|| {
         format!(
-            "{} ran nested, a VM within a VM of {hypervisor}: its exits cost a multiple of those on bare metal; for figures of VMs use a bare-metal host",
+            "{} ran nested, a VM within a VM of {hypervisor}: its exits cost a multiple of those on bare metal; use a bare-metal host for figures of VMs",
             nested.join(" and ")
         )
     })
@@ -73,16 +71,23 @@ fn governor(host: &Host) -> Option<String> {
 }
 
 fn turbo(host: &Host) -> Option<String> {
-    (host.turbo == Some(true)).then(|| {
+    // Under a hypervisor the clock rate is the hypervisor's host's matter.
+    let bare = host.virtualised.as_deref() == Some("none");
+    (bare && host.turbo == Some(true)).then(|| {
         "turbo is on: the clock rate varies with heat and with how many cores are busy; run with --tune, which turns it off meanwhile".into()
     })
 }
 
-fn frequencies(host: &Host) -> Option<String> {
-    let ranges = host.frequencies.len();
-    (ranges > 1).then(|| {
+/// The scenario says itself which CPUs instances are bound to.
+fn chosen_cpus(results: &Results) -> bool {
+    results.run.scenario["resources"]["cpus"].is_string()
+}
+
+fn frequencies(results: &Results) -> Option<String> {
+    let ranges = results.host.frequencies.len();
+    (ranges > 1 && !chosen_cpus(results)).then(|| {
         format!(
-            "the host's CPUs have {ranges} different ranges of clock rate: instances are bound to the highest-numbered, which may be the slower ones; start bootrace with taskset on the ones you mean"
+            "the host's CPUs have {ranges} different ranges of clock rate, and instances are bound to the highest-numbered, which may be the slower ones: name those you mean in [resources], as in cpus = \"0-3\" (lscpu -e lists them)"
         )
     })
 }
@@ -93,10 +98,10 @@ fn smt(host: &Host) -> Option<String> {
     })
 }
 
-fn numa(host: &Host) -> Option<String> {
-    let nodes = host.numa_nodes.filter(|n| *n > 1)?;
+fn numa(results: &Results) -> Option<String> {
+    let nodes = results.host.numa_nodes.filter(|n| *n > 1 && !chosen_cpus(results))?;
     Some(format!(
-        "the host has {nodes} NUMA nodes: memory of another node is slower, and instances may get either; start bootrace with numactl --cpunodebind=0 --membind=0"
+        "the host has {nodes} NUMA nodes: memory of another node is slower, and instances may get either; name CPUs of one node in [resources], as in cpus = \"0-3\" (lscpu -e lists them)"
     ))
 }
 
@@ -151,8 +156,19 @@ fn mitigations(host: &Host) -> Option<String> {
 }
 
 fn untuned(host: &Host) -> Option<String> {
-    let left = host.tuned.iter().flatten();
-    let told = |s: &Setting| s.why_not.as_ref().map(|why| format!("{} ({why})", s.name));
-    let left: Vec<String> = left.filter_map(told).collect();
-    (!left.is_empty()).then(|| format!("--tune could not set {}", left.join(", ")))
+    let left: Vec<(&str, &str)> = host
+        .tuned
+        .iter()
+        .flatten()
+        .filter_map(|Setting { name, why_not, .. }| Some((name.as_str(), why_not.as_deref()?)))
+        .collect();
+    let names: Vec<&str> = left.iter().map(|(name, _)| *name).collect();
+    let reasons: Vec<String> = left.iter().map(|(name, why)| format!("{name}: {why}")).collect();
+    (!left.is_empty()).then(|| {
+        format!(
+            "--tune could not set {}: set it by hand, in the firmware, or on the machine below a VM or container. Why: {}",
+            names.join(", "),
+            reasons.join("; ")
+        )
+    })
 }

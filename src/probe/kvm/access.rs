@@ -1,4 +1,4 @@
-//! Whether the user as whom libvirt runs QEMU may open `/dev/kvm`. Where it may not, libvirt takes what it
+//! As whom libvirt runs QEMU, and whether that user may open `/dev/kvm`. Where it may not, libvirt takes what it
 //! knows of QEMU for outdated, and asks QEMU anew, many times, at each start of a VM: a minute each, with KVM
 //! or without.
 
@@ -11,6 +11,23 @@ const DEVICE: &str = "/dev/kvm";
 /// Whom distributions give it, where its configuration names nobody.
 const USERS: [&str; 2] = ["libvirt-qemu", "qemu"];
 
+/// By name or number, whom libvirt's system driver may run QEMU as, the first that exists: the one of its
+/// settings, else those of distributions.
+pub fn qemu_users() -> Vec<String> {
+    users(&fs::read_to_string("/etc/libvirt/qemu.conf").unwrap_or_default())
+}
+
+/// `user = "name"`, the last one if there are more; a number has a + before it where it might be a name.
+fn users(conf: &str) -> Vec<String> {
+    let configured = conf.lines().rev().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        // What is behind the closing quote is a comment.
+        let value = value.trim().trim_start_matches(['"', '\'']).split(['"', '\'']).next()?;
+        (key.trim() == "user").then(|| value.trim_start_matches('+').to_owned())
+    });
+    configured.map_or_else(|| USERS.map(str::to_owned).into(), |name| vec![name])
+}
+
 /// Why libvirt's QEMU can't open the device though it is there, and the mend. None where it can, and where
 /// that can't be told.
 pub fn closed_to_qemu() -> Option<String> {
@@ -21,7 +38,7 @@ pub fn closed_to_qemu() -> Option<String> {
     }
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let access = Access { mode: device.mode(), owner: device.uid(), group: device.gid() };
-    let who = User::find(&read("/etc/libvirt/qemu.conf"), &read("/etc/passwd"), &read("/etc/group"))?;
+    let who = User::find(&qemu_users(), &read("/etc/passwd"), &read("/etc/group"))?;
     (!who.may_open(&access)).then(|| {
         format!(
             "libvirt's QEMU runs as {}, who can't open {DEVICE} (mode {:04o}): libvirt then takes up to a minute longer \
@@ -47,20 +64,16 @@ struct User {
 }
 
 impl User {
-    fn find(conf: &str, passwd: &str, group: &str) -> Option<Self> {
-        let configured = conf.lines().rev().find_map(|line| {
-            let (key, value) = line.split_once('=')?;
-            (key.trim() == "user").then(|| value.trim().trim_matches('"').trim_start_matches('+'))
-        });
-        let named = |name: &str| {
-            let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
-            let mut fields = line.split(':').skip(2).map(str::parse);
-            Some((name.to_owned(), fields.next()?.ok()?, fields.next()?.ok()?))
+    /// The first of `users` that is one.
+    fn find(users: &[String], passwd: &str, group: &str) -> Option<Self> {
+        // name:password:id:group
+        let entry = |wanted: &String| {
+            let fields = |line: &'_ str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+            let mut entries = passwd.lines().map(fields).filter(|fields| fields.len() > 3);
+            let found = entries.find(|fields| fields[0] == *wanted || fields[2] == *wanted)?;
+            Some((found[0].clone(), found[2].parse().ok()?, found[3].parse().ok()?))
         };
-        let (name, id, own) = match configured {
-            Some(name) => named(name)?,
-            None => USERS.iter().find_map(|name| named(name))?,
-        };
+        let (name, id, own) = users.iter().find_map(entry)?;
         // name:password:id:member,member
         let member = |line: &str| {
             let mut fields = line.split(':').skip(2);
@@ -96,17 +109,25 @@ mod tests {
 
     #[test]
     fn the_user_is_the_configured_one_else_the_distributions() {
-        let user = |conf| User::find(conf, PASSWD, GROUP);
+        let user = |conf| User::find(&users(conf), PASSWD, GROUP);
         let usual = User { name: "libvirt-qemu".into(), id: 64055, groups: vec![994, 104] };
         assert_eq!(user("#user = \"root\"\ngroup = \"disk\"\n"), Some(usual));
         assert_eq!(user("user = \"me\"").unwrap().groups, [1000, 104]);
+        assert_eq!(user("user = \"+1000\" # by number").unwrap().name, "me");
         assert_eq!(user("user = \"nobody-here\""), None);
-        assert_eq!(User::find("", "", ""), None);
+        assert_eq!(User::find(&users(""), "", ""), None);
+    }
+
+    #[test]
+    fn of_several_lines_the_last_one_that_is_no_comment_names_the_user() {
+        let conf = "#user = \"root\"\nuser = \"one\"\n  user=\"two\"\nusers = \"three\"\ngroup = \"kvm\"\n";
+        assert_eq!(users(conf), ["two"]);
+        assert_eq!(users("#user = \"root\""), USERS);
     }
 
     #[test]
     fn the_device_is_open_to_it_by_its_groups_or_to_all() {
-        let usual = User::find("", PASSWD, GROUP).unwrap();
+        let usual = User::find(&users(""), PASSWD, GROUP).unwrap();
         for (access, open) in [
             (device(0o600, 0), false),
             (device(0o600, 104), false),
@@ -118,6 +139,6 @@ mod tests {
         ] {
             assert_eq!(usual.may_open(&access), open, "{:o} {}", access.mode, access.group);
         }
-        assert!(User::find("user = \"root\"", PASSWD, GROUP).unwrap().may_open(&device(0o600, 0)));
+        assert!(User::find(&users("user = \"root\""), PASSWD, GROUP).unwrap().may_open(&device(0o600, 0)));
     }
 }

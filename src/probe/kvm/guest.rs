@@ -28,6 +28,7 @@ use machine::{Guest, Memory, ONE, TWO};
 /// With the time that a process takes to be killed: half a second at the very worst. Twenty times what it takes
 /// where each instruction is emulated, and a hundred times what hardware takes.
 const PATIENCE: Duration = Duration::from_millis(400);
+const _: () = assert!(PATIENCE.as_millis() + cage::GRACE.as_millis() < 500);
 
 /// The loop's first size; the next are what the rate seen does in [`LONG`], so that where entering a guest is
 /// dear, as in nested ones, that is not the loop's.

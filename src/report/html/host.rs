@@ -60,18 +60,20 @@ const NOISE: [Reading; 5] = [
 type Column = (&'static str, fn(&Sample) -> Option<f64>, fn(f64) -> String);
 
 /// Of each sample's window; see [`Disturbance`].
-const DURING: [Column; 8] = [
+const DURING: [Column; 10] = [
     ("CPUs that others kept busy", others_cpus, |v| format!("{v:.2}")),
     ("stolen, of one CPU", |s| share(s, |n| n.steal_ns), fraction),
     ("waiting for CPU (PSI some)", |s| share(s, |n| n.psi_cpu_ns), fraction),
     ("waiting for disk", |s| share(s, |n| n.psi_io_ns), fraction),
     ("waiting for memory", |s| share(s, |n| n.psi_memory_ns), fraction),
     ("throttled by heat, times", |s| Some(s.noise?.thermal_throttles? as f64), |v| format!("{v:.0}")),
+    ("held back by a quota", |s| share(s, |n| n.quota_throttled_ns), fraction),
     (
         "swapped pages",
         |s| Some(s.noise?.swapped_in_pages? as f64 + s.noise?.swapped_out_pages? as f64),
         |v| format!("{v:.0}"),
     ),
+    ("major faults", |s| Some(s.noise?.major_faults? as f64), |v| format!("{v:.0}")),
     ("clock rate at its end", |s| Some(s.noise?.cpu_khz? as f64), |v| format!("{:.2} GHz", v / 1e6)),
 ];
 

@@ -1,5 +1,3 @@
-use std::time::Instant;
-
 use super::*;
 
 const NO_CHECK: &[Check] = &[];
@@ -87,13 +85,11 @@ fn a_guest_runs_its_loop_to_the_end_and_all_of_several_at_once_say_the_same() {
 #[test]
 #[ignore = "needs /dev/kvm: scripts/test runs it"]
 fn a_guest_that_loops_for_ever_is_ended_and_named() {
-    let start = Instant::now();
     // 1: jmp 1b
     let Verdict::Broken { why } = verdict(&[0xeb, 0xfe], NO_CHECK, PATIENCE) else { panic!() };
     assert!(why.starts_with("it can't do a loop (not done after 400ms, "), "{why}");
+    // Known only of a process that is dead and reaped.
     assert!(why.ends_with(" of CPU time)"), "{why}");
-    let took = start.elapsed();
-    assert!(took < PATIENCE * 3, "{took:?}");
 }
 
 #[test]
