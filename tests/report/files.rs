@@ -10,19 +10,22 @@ use bootrace::{
 };
 use serde_json::Value;
 
-use crate::example::{self, HOSTILE};
+use crate::{
+    example::{self, HOSTILE},
+    schema::complaints,
+};
 
 const CHARTS: [&str; 5] = ["startup", "phases", "memory", "cpu", "order"];
 
 /// Written afresh; left in target/tmp for people to look at.
-fn written(name: &str, results: &Results) -> PathBuf {
+pub fn written(name: &str, results: &Results) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&dir);
     report::write(results, &dir).unwrap();
     dir
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
 }
 
@@ -31,108 +34,6 @@ fn all_files(dir: &Path) -> Vec<(String, String)> {
     let charts = CHARTS.iter().map(|c| format!("charts/{c}.svg"));
     let names = ["results.json", "summary.md", "index.html"].map(String::from).into_iter().chain(charts);
     names.map(|name| (name.clone(), read(dir.join(name)))).collect()
-}
-
-fn schema() -> jsonschema::Validator {
-    let schema: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
-    jsonschema::meta::validate(&schema).expect("the schema is itself valid");
-    jsonschema::validator_for(&schema).unwrap()
-}
-
-fn complaints(json: &Value) -> Vec<String> {
-    schema().iter_errors(json).map(|e| format!("{}: {e}", e.instance_path())).collect()
-}
-
-#[test]
-fn written_results_keep_to_the_published_schema_and_read_back_the_same() {
-    for (name, results) in [("schema", example::results()), ("schema-clean", example::clean())] {
-        let dir = written(name, &results);
-        let json: Value = serde_json::from_str(&read(dir.join("results.json"))).unwrap();
-        assert_eq!(complaints(&json), [] as [String; 0]);
-        assert_eq!(report::load(&dir).unwrap(), results);
-    }
-}
-
-#[test]
-fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
-    let good = serde_json::to_value(example::results()).unwrap();
-    type Change = fn(&mut Value);
-    let wrong: [(Change, &str); 12] = [
-        (|v| v["schema"] = "bootrace.results/2".into(), "schema"),
-        (|v| v["run"]["seed"] = (-1).into(), "seed"),
-        (|v| v["run"]["started_at"] = "yesterday".into(), "started_at"),
-        (|v| v["host"]["cgroup_version"] = 3.into(), "cgroup_version"),
-        (|v| v["image"]["digest"] = "A0".into(), "digest"),
-        (|v| v["targets"][0]["accelerator"] = "hvf".into(), "accelerator"),
-        (|v| v["samples"][0]["outcome"] = "fine".into(), "outcome"),
-        (|v| v["samples"][0]["memory_bytes"]["footprint"] = 1.5.into(), "footprint"),
-        (|v| v["samples"][0]["noise"]["others_cpu_ns"] = (-1).into(), "noise"),
-        (|v| v["host"]["mitigations"] = "off".into(), "mitigations"),
-        (|v| v["samples"][0]["error"] = "but it is ok".into(), "error"),
-        (|v| drop(v["samples"][0]["cpu_ns"].as_object_mut().unwrap().remove("idle")), "idle"),
-    ];
-    for (change, what) in wrong {
-        let mut json = good.clone();
-        change(&mut json);
-        assert!(complaints(&json).iter().any(|c| c.contains(what)), "{what}: {:?}", complaints(&json));
-    }
-    let mut more = good;
-    more["extra"] = 1.into();
-    more["host"]["cgroup_version"] = 0.into();
-    more["samples"][0]["cpu_ns"]["extra"] = 1.into();
-    assert_eq!(complaints(&more), [] as [String; 0]);
-}
-
-/// Paths of keys in `value` that `schema` does not list.
-fn unlisted(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
-    let whole: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
-    // Whatever a scenario and a target's options have in them.
-    if ["/run/scenario", "/targets/options"].contains(&path) {
-        return;
-    }
-    if let Some(name) = schema["$ref"].as_str() {
-        return unlisted(value, whole.pointer(name.trim_start_matches('#')).unwrap(), path, found);
-    }
-    if let Some(either) = schema["oneOf"].as_array() {
-        let schema = either.iter().find(|one| one["type"] != "null").unwrap();
-        return if value.is_null() {
-            found.push(format!("{path} is null"))
-        } else {
-            unlisted(value, schema, path, found)
-        };
-    }
-    match value {
-        Value::Array(items) => items.iter().for_each(|item| unlisted(item, &schema["items"], path, found)),
-        Value::Object(fields) => {
-            for (key, value) in fields {
-                let path = format!("{path}/{key}");
-                match schema["properties"].get(key) {
-                    Some(schema) => unlisted(value, schema, &path, found),
-                    None => found.push(path),
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-#[test]
-fn every_field_of_the_results_is_in_the_schema() {
-    let mut results = example::results();
-    let (name, found, set) = ("ksm".into(), Some("1".into()), Some("0".into()));
-    results.host.tuned = Some(vec![Setting { name, found, set, why_not: None }]);
-    results.samples.retain(|s| s.identity.is_some());
-    let schema: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
-    let of = |json: &Value| {
-        let mut found = Vec::new();
-        unlisted(json, &schema, "", &mut found);
-        found
-    };
-    let mut json = serde_json::to_value(&results).unwrap();
-    assert_eq!(of(&json), [] as [String; 0]);
-    json["samples"][3]["noise"]["more"] = 1.into();
-    json["host"]["tuned"][0]["more"] = 1.into();
-    assert_eq!(of(&json), ["/host/tuned/more", "/samples/noise/more"]);
 }
 
 #[test]

@@ -4,4 +4,5 @@ mod analysis;
 mod calibration;
 mod example;
 mod files;
+mod schema;
 mod table;
