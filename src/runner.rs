@@ -99,7 +99,8 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
             break;
         }
         measuring += measured(&sample, &scenario);
-        count(&mut failures[trial.target], &sample, &name, &mut results);
+        let more = trials[done + 1..].iter().any(|later| later.target == trial.target);
+        count(&mut failures[trial.target], &sample, more, &mut results);
         results.samples.push(sample);
         results.run.wall_ns = Some(Moment::now().since(begin));
         results.run.measuring_ns = Some(measuring);
@@ -157,14 +158,15 @@ fn measured(sample: &Sample, scenario: &Scenario) -> u64 {
 }
 
 /// Counts failures in a row while a target has never succeeded (`None` once it has).
-fn count(failures: &mut Option<u32>, sample: &Sample, name: &str, results: &mut Results) {
+fn count(failures: &mut Option<u32>, sample: &Sample, more: bool, results: &mut Results) {
     match (sample.outcome, failures.as_mut()) {
         (Outcome::Ok, _) => *failures = None,
         (_, Some(n)) => {
             *n += 1;
-            if *n == GIVE_UP {
+            if *n == GIVE_UP && more {
                 results.run.warnings.push(format!(
-                    "target {name} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; mend what its samples' errors say, and run again"
+                    "target {} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; mend what its samples' errors say, and run again",
+                    sample.target
                 ));
             }
         }

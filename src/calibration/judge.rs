@@ -35,6 +35,8 @@ pub fn rows(calibration: &Calibration) -> Vec<Row> {
         }
     }
     rows.extend(left_over(calibration));
+    // What was cut short has not failed: it is not known.
+    rows.retain(|row| !calibration.interrupted || row.measured.is_some());
     rows
 }
 

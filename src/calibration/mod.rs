@@ -137,9 +137,11 @@ pub struct Row {
 }
 
 impl Calibration {
-    /// Everything within its bound, and nothing missing.
+    /// Everything within its bound, and nothing missing. What was broken on purpose never passes: it is found, or that
+    /// it isn't is the failure.
     pub fn passed(&self) -> bool {
         !self.interrupted
+            && self.broken.is_none()
             && self.errors.is_empty()
             && self.rows.iter().all(|row| row.verdict != Verdict::Fail)
     }
@@ -163,6 +165,16 @@ impl Calibration {
     /// Makes the rows anew of what was taken.
     pub fn judge(&mut self) {
         self.rows = judge::rows(self);
+    }
+
+    /// That a reader was broken on purpose and nothing failed, in words.
+    pub fn not_found(&self) -> Option<String> {
+        let broken = self.broken.filter(|_| self.failed_rows().next().is_none())?;
+        Some(format!(
+            "the broken reader ({}) was not found by these checks on these targets: it takes {}",
+            broken.name(),
+            broken.found_by()
+        ))
     }
 
     pub fn failed_rows(&self) -> impl Iterator<Item = &Row> {

@@ -25,7 +25,7 @@ use crate::{
         self,
         left_over::{self, Whose},
     },
-    sample,
+    sample::{self, Accelerator},
     scenario::{Kind, Scenario},
     target::{self, Target, docker, libvirt, native},
     tune::Tuning,
@@ -118,8 +118,9 @@ async fn calibrate(
     let calibration = header(options, &targets, left_out, image, host, warnings);
     let dir = options.out.join(&calibration.id);
     let lock = runner::Lock::take(&calibration.id).map_err(Failure::Run)?;
-    let plan =
-        Plan::new(&checks(options), targets.len(), options.samples.unwrap_or(SAMPLES), calibration.seed);
+    let vms: Vec<bool> =
+        targets.iter().map(|target| target.info().accelerator != Accelerator::None).collect();
+    let plan = Plan::new(&checks(options), &vms, options.samples.unwrap_or(SAMPLES), calibration.seed);
     let mut bar = Bar { bar: progress.bar("calibrate", plan.0.len() as u64), dir: dir.clone() };
     let broken = Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref());
     let mine = Whose::Run(calibration.id.clone());
@@ -127,6 +128,9 @@ async fn calibrate(
     let mut calibration = drive::run(job, &mut bar, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
     bar.bar.finish_and_clear();
+    if calibration.interrupted && calibration.taken.is_empty() {
+        return Err(Failure::Stopped { signal: signals.signal() });
+    }
     calibration.warnings.extend(tuning.changed());
     calibration.host.noise_after = Some(host::noise());
     calibration.see_what_is_left(left_over::find(&instances, &mine).await);
@@ -233,17 +237,12 @@ fn show(calibration: &Calibration, dir: &Path, options: &Options) -> Result<(), 
 
 /// The table has said what failed.
 fn verdict(calibration: &Calibration) -> Result<(), Failure> {
-    if let (Some(broken), true) = (calibration.broken, calibration.passed()) {
-        return Err(Failure::Run(anyhow!(
-            "the broken reader ({}) was not found by these checks on these targets: it takes {}",
-            broken.name(),
-            broken.found_by()
-        )));
-    }
     match (calibration.passed(), calibration.failed_rows().next()) {
         (true, _) => Ok(()),
         (false, None) => {
-            Err(Failure::Run(anyhow!("the calibration failed: {}", calibration.errors.join("; "))))
+            let errors = calibration.not_found().into_iter().chain(calibration.errors.clone());
+            let errors = errors.collect::<Vec<_>>().join("; ");
+            Err(Failure::Run(anyhow!("the calibration failed: {errors}")))
         }
         (false, Some(first)) => Err(Failure::Run(anyhow!(
             "the calibration failed: {} figures are beyond their bounds, the first {} of {} ({})",

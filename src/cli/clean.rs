@@ -76,7 +76,12 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         print(&format!("{line}\n"))?;
     }
     if found.things.is_empty() && settings.is_empty() && !failed {
-        print("nothing was left behind\n")?;
+        let all = found.unseen.is_empty();
+        print(if all {
+            "nothing was left behind\n"
+        } else {
+            "nothing was found where it could be looked\n"
+        })?;
     }
     anyhow::ensure!(
         !failed,

@@ -24,6 +24,11 @@ pub fn kvm(verdict: &Verdict) -> Check {
                     on KVM";
     match verdict {
         Verdict::Hardware { .. } => Check::ok(id, title, verdict.to_string()),
+        // It is there, and not for us.
+        Verdict::Missing { why } if why.contains("ermission denied") => {
+            Check::warning(id, title, format!("KVM can't be used: {emulated} ({verdict})"))
+                .mend("run bootrace with sudo; elsewhere as the reason says")
+        }
         Verdict::Missing { .. } => {
             Check::warning(id, title, format!("KVM is not here: {emulated} ({verdict})")).mend(
                 "run on a host with hardware or nested virtualisation, with kvm_intel or kvm_amd loaded",

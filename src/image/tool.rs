@@ -132,7 +132,13 @@ impl Tool {
             (Err(error), _) => Err(failed(format!("can't be waited for ({error})"))),
             (Ok(status), Ok(result)) if status.success() => Ok(result),
             // Its reader gave up first: the reader's reason is the reason.
-            (Ok(status), Err(error)) if status.success() || gave_up_on(status) => Err(error),
+            (Ok(status), Err(error))
+                if status.success()
+                    || gave_up_on(status)
+                    || meaningful(&tail.borrow()).contains("Broken pipe") =>
+            {
+                Err(error)
+            }
             (Ok(status), _) => Err(failed(outcome(status))),
         }
     }

@@ -80,6 +80,13 @@ pub fn floors(record: &Record, floors: &[Floor]) -> String {
         let target = text::clip(&group[0].target, 24);
         let _ = writeln!(out, "\n{target}{accelerator}: {}", text::clean(&group[0].conditions, 300));
         let _ = writeln!(out, "{}", floors_of_one(group));
+        if group[0].between.is_none() {
+            let _ = writeln!(
+                out,
+                "{} sessions are a first guess: what sessions differ by is not known yet",
+                group[0].sessions
+            );
+        }
     }
     out.push_str(
         "\nwithin: what two sides that are the same differ by in one session; between: what sessions differ by; floor:\n\
@@ -182,7 +189,10 @@ fn summary(calibration: &Calibration) -> String {
         false if calibration.interrupted => {
             format!("{BAD}cut short{BAD:#}: {failed} of {judged} figures so far failed\n")
         }
-        false if failed == 0 => format!("{BAD}FAIL{BAD:#}: something went wrong beside the figures\n"),
+        false if failed == 0 => match calibration.not_found() {
+            Some(why) => format!("{BAD}FAIL{BAD:#}: {why}\n"),
+            None => format!("{BAD}FAIL{BAD:#}: something went wrong beside the figures\n"),
+        },
         false => format!(
             "{BAD}FAIL{BAD:#}: {failed} of {judged} figures are beyond their bounds or could not be measured{noisy}\n"
         ),

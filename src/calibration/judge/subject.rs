@@ -88,7 +88,11 @@ impl<'a> Subject<'a> {
     fn complete(&self, mut row: Row) -> Row {
         if row.measured.is_none() {
             row.verdict = Verdict::Fail;
-            add(&mut row.note, "no instance gave this figure");
+            let why = match row.n {
+                0 => "no instance gave this figure".into(),
+                n => format!("{n} instances are too few for it"),
+            };
+            add(&mut row.note, &why);
         }
         // Round trips are many an instance.
         if row.measured.is_some() && row.n < self.good.len() {

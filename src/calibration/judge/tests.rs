@@ -240,6 +240,24 @@ fn a_failed_instance_fails_its_rows_and_says_why() {
 }
 
 #[test]
+fn what_a_calibration_that_was_cut_short_has_not_measured_is_no_failure() {
+    let mut all = taken(Check::Memory, "docker", |_, _| {});
+    all.truncate(3);
+    let mut calibration = calibration(all);
+    let slope = |calibration: &Calibration| {
+        rows(calibration)
+            .into_iter()
+            .find(|row| row.metric == "memory.footprint")
+            .map(|row| (row.verdict, row.note))
+    };
+    let (verdict, note) = slope(&calibration).unwrap();
+    assert_eq!((verdict, note.as_deref()), (Verdict::Fail, Some("3 instances are too few for it")));
+    calibration.interrupted = true;
+    assert_eq!(slope(&calibration), None);
+    assert!(!calibration.passed());
+}
+
+#[test]
 fn figures_that_no_instance_gave_fail() {
     let none = taken(Check::File, "docker", |_, taken| taken.sample.memory_bytes.cgroup_file = None);
     assert_eq!(failing(none), ["memory.cache"]);

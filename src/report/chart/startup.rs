@@ -16,7 +16,7 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     let high = values.iter().copied().fold(0.0, f64::max);
     let log = Axis::spanning(low, high, (0.0, 1.0)).is_log();
     let scale = if log {
-        "The scale is logarithmic: each labelled line is ten times the one before."
+        "The scale is logarithmic: equal steps are equal factors."
     } else {
         "The scale is linear and starts at zero."
     };

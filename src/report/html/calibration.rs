@@ -27,7 +27,8 @@ const MEANINGS: [(Check, &str); 7] = [
     (
         Check::File,
         "It writes a file, drops it from the page cache and reads it: that is page cache of the instance and no footprint. A VM's \
-         guest keeps it in memory that the host can't tell from any other, so there it is told and not judged.",
+         guest keeps it in memory that the host can't tell from any other: there it must be the guest's page cache, and the \
+         footprint may not grow by more than that.",
     ),
     (
         Check::Cpu,
@@ -117,7 +118,7 @@ fn answer(calibration: &Calibration) -> Markup {
                 } @else if calibration.interrupted {
                     "Not known: the calibration was cut short. " strong { (failed.len()) " of " (judged) } " figures so far failed."
                 } @else if failed.is_empty() {
-                    "Not known: something went wrong beside the figures."
+                    "Not known: " (calibration.not_found().unwrap_or_else(|| "something went wrong beside the figures".into())) "."
                 } @else {
                     "Not all: " strong { (failed.len()) " of " (judged) } " are beyond their bounds or could not be measured."
                 }
