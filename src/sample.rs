@@ -323,13 +323,13 @@ pub struct Memory {
 pub struct Cpu {
     /// Host CPU time from requested to ready, engine daemons included.
     pub startup: Option<u64>,
-    /// Host CPU time over the idle window.
+    /// Host CPU time of the instance and its engine processes over the idle window, without the daemons.
     pub idle: Option<u64>,
     /// Wall time of the idle window.
     pub idle_window: Option<u64>,
     /// Wall time of the work command by the host's clock.
     pub work_wall: Option<u64>,
-    /// Host CPU time over the work command.
+    /// Host CPU time of the instance and its engine processes over the work command, without the daemons.
     pub work_host: Option<u64>,
     /// CPU time of the work command as its own kernel accounts for it: in a VM, the guest's view.
     #[serde(default)]

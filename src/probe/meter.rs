@@ -2,7 +2,8 @@
 //!
 //! # CPU time
 //! The instance's cgroup, which counts ended processes and vhost's threads too; and the engine's
-//! processes and daemons as far as no counted cgroup holds them. A daemon with a cgroup of its own
+//! processes and daemons as far as no counted cgroup holds them. (While an instance idles or works, without the
+//! daemons: what they do in the background is no instance's.) A daemon with a cgroup of its own
 //! (a systemd service) is read through it, and so are all its helpers, such as runc or
 //! containerd-shim. Without one it is read per process: exact for the daemon itself, while helpers
 //! are seen when they have ended, in clock ticks. There, what runc does inside the new cgroup before
@@ -45,6 +46,17 @@ pub struct Meter {
     instance: Option<Instance>,
 }
 
+/// What of the CPU time is the instance's alone.
+#[derive(Debug, Default)]
+struct Own {
+    /// From where on the meter's groups and processes are the instance's and not the daemons'.
+    first_group: usize,
+    first_process: usize,
+    /// Its cgroup and its engine's processes, where a daemon's cgroup has them.
+    groups: Vec<Group>,
+    processes: Vec<process::CpuTime>,
+}
+
 /// A cgroup whose CPU time is counted.
 #[derive(Debug)]
 struct Group {
@@ -52,6 +64,12 @@ struct Group {
     path: String,
     cpu: cgroup::CpuTime,
     start_ns: u64,
+}
+
+impl Group {
+    fn has(&self, places: &Places) -> bool {
+        places.within(self.controller, &self.path)
+    }
 }
 
 /// A process whose CPU time is counted.
@@ -67,6 +85,7 @@ struct Instance {
     engine: Vec<u32>,
     /// No counted cgroup has the leader: its CPU time is that of the process tree.
     cpu_by_tree: bool,
+    own: Own,
     /// Directory and version of the memory cgroup.
     memory: Option<(PathBuf, u8)>,
     /// A cgroup that lists the instance's processes.
@@ -110,8 +129,13 @@ impl Meter {
     /// When the leader has ended or its cgroup can't be read.
     pub fn attach(&mut self, scope: &Scope) -> Result<(), Error> {
         let places = Places::of(scope.leader)?;
-        if !self.counts(&places) {
-            self.groups.extend(self.open_group(&places)?);
+        let mut own =
+            Own { first_group: self.groups.len(), first_process: self.processes.len(), ..Own::default() };
+        let group = self.open_group(&places)?;
+        if self.counts(&places) {
+            own.groups.extend(group);
+        } else {
+            self.groups.extend(group);
         }
         let cpu_by_tree = !self.counts(&places);
         let tree = if cpu_by_tree { process::tree(scope.leader)? } else { Vec::new() };
@@ -119,6 +143,12 @@ impl Meter {
             match Places::of(pid).and_then(|places| Ok((places, process::CpuTime::open(pid)?))) {
                 Ok((places, cpu)) if !self.counts(&places) && !tree.contains(&pid) => {
                     self.processes.push(Process { cpu, start_ns: 0 });
+                }
+                Ok((places, cpu)) if !tree.contains(&pid) => {
+                    let its = self.groups[own.first_group..].iter().chain(&own.groups);
+                    if !its.into_iter().any(|group| group.has(&places)) {
+                        own.processes.push(cpu);
+                    }
                 }
                 Err(error) if !error.gone => return Err(error),
                 _ => {}
@@ -128,6 +158,7 @@ impl Meter {
             leader: scope.leader,
             engine: scope.engine.clone(),
             cpu_by_tree,
+            own,
             memory: [("memory", 1), (UNIFIED, 2)].into_iter().find_map(|(controller, version)| {
                 let dir = self.own_dir(controller, &places)?;
                 dir.join("memory.stat").exists().then_some((dir, version))
@@ -152,6 +183,29 @@ impl Meter {
             sum += process.cpu.read_ns()?.saturating_sub(process.start_ns);
         }
         if let Some(instance) = self.instance.as_ref().filter(|instance| instance.cpu_by_tree) {
+            sum += tree_cpu_ns(instance.leader)?;
+        }
+        Ok(sum)
+    }
+
+    /// The same of the instance and its engine processes alone, since an arbitrary moment: for windows in which the
+    /// daemons have nothing to do for it. What they do in the background is no instance's.
+    ///
+    /// # Errors
+    /// As [`Meter::cpu_ns`]; 0 before the instance is attached.
+    pub fn own_cpu_ns(&self) -> Result<u64, Error> {
+        let Some(instance) = &self.instance else { return Ok(0) };
+        let own = &instance.own;
+        let mut sum = 0;
+        for group in self.groups[own.first_group..].iter().chain(&own.groups) {
+            sum += group.cpu.read_ns()?;
+        }
+        for process in
+            self.processes[own.first_process..].iter().map(|process| &process.cpu).chain(&own.processes)
+        {
+            sum += process.read_ns()?;
+        }
+        if instance.cpu_by_tree {
             sum += tree_cpu_ns(instance.leader)?;
         }
         Ok(sum)
@@ -200,7 +254,7 @@ impl Meter {
 
     /// Whether a counted cgroup has the process.
     fn counts(&self, places: &Places) -> bool {
-        self.groups.iter().any(|group| places.within(group.controller, &group.path))
+        self.groups.iter().any(|group| group.has(places))
     }
 
     /// The cgroup that counts the CPU time of the process and its like, if it has one of its own.

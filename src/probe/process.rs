@@ -355,7 +355,8 @@ mod tests {
         assert!(new.contains(&child.id()) && held_by_new(&before, &roots).unwrap() > 0);
         assert_eq!(new_since(&before, &[u32::MAX]), [] as [u32; 0], "of nobody else");
         for pid in new {
-            std::process::Command::new("kill").arg("-9").arg(pid.to_string()).status().unwrap();
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         }
         while child.try_wait().unwrap().is_none() {}
     }

@@ -240,9 +240,9 @@ impl Trial<'_> {
         }
         if !sampling.idle.0.is_zero() {
             step(Step::Idling);
-            let (from, used) = (Moment::now(), meter.cpu_ns()?);
+            let (from, used) = (Moment::now(), meter.own_cpu_ns()?);
             self.wait(sampling.idle.0).await?;
-            sample.cpu_ns.idle = Some(meter.cpu_ns()?.saturating_sub(used));
+            sample.cpu_ns.idle = Some(meter.own_cpu_ns()?.saturating_sub(used));
             sample.cpu_ns.idle_window = Some(Moment::now().since(from));
         }
         if self.scenario.workload.work.is_some() {
@@ -361,7 +361,7 @@ impl Trial<'_> {
         let Some(work) = &self.scenario.workload.work else { return Ok(()) };
         let env = self.scenario.workload.env.clone().into_iter().collect();
         let work = protocol::Work { argv: work.command.clone(), env };
-        let used = meter.cpu_ns()?;
+        let used = meter.own_cpu_ns()?;
         self.heard.control.send(&ToAgent::Work(work))?;
         let limit = self.scenario.sampling.timeout.0;
         let (from, _) = self.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
@@ -378,7 +378,7 @@ impl Trial<'_> {
             }
             sample.cpu_ns.work_guest = Some(done.cpu_ns);
         }
-        sample.cpu_ns.work_host = Some(meter.cpu_ns()?.saturating_sub(used));
+        sample.cpu_ns.work_host = Some(meter.own_cpu_ns()?.saturating_sub(used));
         sample.cpu_ns.work_wall = Some(to.since(from));
         Ok(())
     }

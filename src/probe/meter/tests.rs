@@ -229,6 +229,33 @@ fn a_daemon_with_a_cgroup_is_counted_with_all_its_helpers_and_none_of_them_twice
 }
 
 #[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn what_a_daemon_does_by_itself_is_not_the_instances_own_and_what_its_shim_does_is() {
+    let mut daemon = Shell::in_cgroup("background");
+    let mut shell = Shell::in_cgroup("idle");
+    let mut meter = Meter::before(&[daemon.child.id()]).unwrap();
+    daemon.run(&format!("sh -c 'kill -STOP $$; {BURN}; exec sleep 1000' & pid=$!"));
+    let shim = process::tree(daemon.child.id()).unwrap()[1];
+    meter.attach(&Scope { leader: shell.child.id(), engine: vec![shim] }).unwrap();
+    let (all, own) = (meter.cpu_ns().unwrap(), meter.own_cpu_ns().unwrap());
+    let growth = || (meter.cpu_ns().unwrap() - all, meter.own_cpu_ns().unwrap() - own);
+
+    daemon.run(BURN);
+    let (of_daemon, its) = growth();
+    assert!(its * 10 < of_daemon, "{its} of {of_daemon} ns");
+    shell.run(BURN);
+    let (all, its) = growth();
+    assert_agree(its, all - of_daemon);
+    // The shim goes on, in the daemon's cgroup.
+    daemon.run("kill -CONT $pid");
+    let wanted = its + of_daemon / 2;
+    while growth().1 < wanted {
+        thread::sleep(Duration::from_millis(10));
+    }
+    daemon.run("kill $pid; wait $pid");
+}
+
+#[test]
 fn cpu_time_of_a_process_tree_agrees_with_the_kernels_bill_also_for_ended_children() {
     let mut shell = Shell::new();
     let mut meter = Meter::before(&[]).unwrap();

@@ -58,7 +58,7 @@ const MEANINGS: [(&str, &str); 15] = [
     ("CPU to start", "CPU time that the host spent from requested to ready, the engine's daemons included."),
     (
         "idle CPU",
-        "CPU time that the host spent on the idle instance over a window after ready, as a share of one core.",
+        "CPU time that the host spent on the idle instance over a window after ready, without the engine's daemons, as a share of one core.",
     ),
     ("fixed work", "Wall time of the scenario's work command by the host's clock, once ready."),
 ];
