@@ -48,6 +48,10 @@ impl<'a> Subject<'a> {
         self.target.accelerator != Accelerator::None
     }
 
+    pub fn is_emulated(&self) -> bool {
+        self.target.accelerator == Accelerator::Tcg
+    }
+
     pub fn is_empty(&self) -> bool {
         self.good.is_empty() && self.bad.is_none()
     }
