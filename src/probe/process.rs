@@ -193,16 +193,34 @@ fn descends(pid: u32, before: &BTreeSet<u32>, roots: &[u32]) -> bool {
             _ => return false,
         }
     }
-    roots.contains(&ancestor) || ancestor == 1 && !is_of_another_service(pid, roots)
+    match ancestor {
+        // Everybody's orphans come to it, a daemon's parent or not.
+        1 => !is_of_others(pid, roots),
+        _ => roots.contains(&ancestor),
+    }
+}
+
+/// Whether its cgroups say that somebody else started it.
+fn is_of_others(pid: u32, roots: &[u32]) -> bool {
+    let groups = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let own = groups(std::process::id());
+    let of_roots: Vec<String> = roots.iter().filter(|root| **root != 1).map(|root| groups(*root)).collect();
+    let its = groups(pid);
+    is_of_another_service(&its, &of_roots) || is_beside(&its, &own)
 }
 
 /// Whether systemd started it as a part of a service that none of `roots` is in: a timer's job, say.
-fn is_of_another_service(pid: u32, roots: &[u32]) -> bool {
-    let service = |pid: u32| {
-        let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        service_of(&groups).map(str::to_owned)
-    };
-    service(pid).is_some_and(|its| roots.iter().all(|root| service(*root).as_ref() != Some(&its)))
+fn is_of_another_service(its: &str, roots: &[String]) -> bool {
+    service_of(its).is_some_and(|service| roots.iter().all(|root| service_of(root) != Some(service)))
+}
+
+/// Whether it has a cgroup beside our own below one that is not the root: who started us started it too, as another
+/// login's session.
+fn is_beside(its: &str, own: &str) -> bool {
+    its.lines().zip(own.lines()).any(|(its, own)| {
+        let above = |line: &str| line.rsplit_once('/').map(|(above, _)| above.to_owned());
+        its != own && above(its) == above(own) && above(its).is_some_and(|above| above.contains('/'))
+    })
 }
 
 /// The innermost unit of systemd's in a process's cgroup paths that is a service.
@@ -341,6 +359,16 @@ mod tests {
         assert_eq!(service_of("0::/system.slice/docker-0a1b.scope\n"), None);
         assert_eq!(service_of("0::/user.slice/user@0.service/app.slice/run-1.scope\n"), None);
         assert_eq!(service_of("5:cpu:/docker/0a1b\n1:name=systemd:/init.scope\n"), None);
+    }
+
+    #[test]
+    fn what_our_own_starter_started_beside_us_is_somebody_elses() {
+        let own = "4:memory:/sessions/a\n0::/\n";
+        assert!(is_beside("4:memory:/sessions/b\n0::/\n", own));
+        assert!(!is_beside(own, own));
+        assert!(!is_beside("4:memory:/docker/b\n0::/\n", own));
+        // What lies below the root has nothing in common.
+        assert!(!is_beside("0::/docker.service\n", "0::/login\n"));
     }
 
     #[test]
