@@ -5,8 +5,10 @@
 //! Nonparametric Statistics*, 3rd ed. 1999, section 3.2; David and Nagaraja, *Order Statistics*,
 //! 3rd ed. 2003, section 7.1. With ties the coverage is at least the one stated.
 
+use serde::{Deserialize, Serialize};
+
 /// Two bounds and how sure they are.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     pub low: f64,
     pub high: f64,

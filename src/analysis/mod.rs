@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use crate::sample::{Accelerator, Outcome, Results, Sample};
 
 mod claims;
+pub mod comparison;
 mod doubts;
 mod drift;
+pub mod gate;
 mod identity;
 mod marks;
 pub mod median;
@@ -165,6 +167,11 @@ fn series(results: &Results, target: &str, metric: Metric, baseline: Option<&str
         of(baseline).into_iter().filter_map(|(_, s)| Some((s.round, Metric::Footprint.of(s)?))).collect();
     let over = |(i, s): (usize, &Sample)| Some((i, s.round, Metric::Footprint.of(s)? - under.get(&s.round)?));
     of(target).into_iter().filter_map(over).collect()
+}
+
+/// The values of one metric of one target in the order taken, in the metric's unit: of samples that count.
+pub fn values(results: &Results, target: &str, metric: Metric) -> Vec<f64> {
+    series(results, target, metric, baseline(results).as_deref()).into_iter().map(|(_, _, v)| v).collect()
 }
 
 fn target(

@@ -50,6 +50,30 @@ impl Ranks {
     }
 }
 
+/// One-sided p of Wilcoxon's signed-rank test that the centre of ln(b / a) is `shift` or less: P(W <= w), w being how
+/// many Walsh averages are not above `shift`. So it is the very test that the ratio's interval is made of: the interval
+/// of a level lies above `shift` just where this is (1 - level) / 2 or less. With ties it errs towards 1.
+pub fn p_not_above(pairs: &[(f64, f64)], shift: f64) -> f64 {
+    let logs: Vec<f64> = pairs.iter().map(|&(a, b)| (b / a).ln()).collect();
+    let not_above = walsh_averages(&logs).iter().filter(|average| **average <= shift).count();
+    tail(logs.len(), not_above)
+}
+
+/// P(W <= w) of the signed-rank statistic of `n` values.
+fn tail(n: usize, w: usize) -> f64 {
+    if n <= EXACT {
+        return signed_rank(n)[..=w.min(n * (n + 1) / 2)].iter().sum::<f64>().min(1.0);
+    }
+    let (mean, deviation) = moments(n);
+    erfc((mean - (w as f64 + 0.5)) / deviation / std::f64::consts::SQRT_2) / 2.0
+}
+
+/// Mean n (n + 1) / 4 and deviation, the root of n (n + 1) (2n + 1) / 24, of W.
+fn moments(n: usize) -> (f64, f64) {
+    let n = n as f64;
+    (n * (n + 1.0) / 4.0, (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0).sqrt())
+}
+
 /// All averages of two values, each with itself too. They are not sorted: there are two million of 2,000 values,
 /// and no more than four are wanted.
 fn walsh_averages(values: &[f64]) -> Vec<f64> {
@@ -81,11 +105,9 @@ fn rank(n: usize, level: f64) -> (usize, f64) {
     if n <= EXACT { exact_rank(n, level) } else { normal_rank(n, level) }
 }
 
-/// As [`rank`], W taken as normal: mean n (n + 1) / 4, variance n (n + 1) (2n + 1) / 24.
+/// As [`rank`], W taken as normal.
 fn normal_rank(n: usize, level: f64) -> (usize, f64) {
-    let n = n as f64;
-    let mean = n * (n + 1.0) / 4.0;
-    let deviation = (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0).sqrt();
+    let (mean, deviation) = moments(n);
     // P(W <= k - 1) with half a step for continuity.
     let coverage = |k: usize| 1.0 - erfc((mean - (k as f64 - 0.5)) / deviation / std::f64::consts::SQRT_2);
     // Coverage falls as k grows: bisect between one that reaches the level and one that does not.
@@ -190,6 +212,26 @@ mod tests {
         assert!((inverse.estimate * before.estimate - 1.0).abs() < 1e-12);
         let (i, b) = (inverse.interval.unwrap(), before.interval.unwrap());
         assert!((i.low * b.high - 1.0).abs() < 1e-12);
+    }
+
+    /// P(W >= 96), counted in Python; twice it is the p-value of R's wilcox.test(maize, exact = TRUE).
+    #[test]
+    fn the_one_sided_p_is_exact_and_is_the_intervals_own_test() {
+        let maize = [49, -67, 8, 16, 6, 23, 28, 41, 14, 29, 56, 24, 75, 60, -48];
+        let pairs: Vec<(f64, f64)> = maize.iter().map(|d| (1.0, (f64::from(*d) / 100.0).exp())).collect();
+        let p = p_not_above(&pairs, 0.0);
+        assert!((p - 0.0206298828125).abs() < 1e-12, "{p}");
+        let interval = Ranks::default().ratio(&pairs, 0.95).unwrap().interval.unwrap();
+        let level = (1.0 - interval.coverage) / 2.0;
+        assert!(p_not_above(&pairs, interval.low.ln() - 1e-9) <= level + 1e-12);
+        assert!(p_not_above(&pairs, interval.low.ln() + 1e-9) > level);
+    }
+
+    #[test]
+    fn many_pairs_have_the_p_of_the_normal_approximation() {
+        let w = EXACT * (EXACT + 1) / 4 - 2500;
+        let (exact, normal) = (tail(EXACT, w), tail(EXACT + 1, w + (EXACT + 1) / 2));
+        assert!((exact - normal).abs() < 2e-3, "{exact} against {normal}");
     }
 
     #[test]

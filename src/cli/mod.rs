@@ -10,6 +10,7 @@ use crate::{report::clean_lines, scenario};
 pub mod calibrate;
 pub mod check;
 pub mod clean;
+pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod image;
@@ -43,6 +44,7 @@ Examples:
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
   bootrace calibrate                              known quantities: what is the error of the figures here?
+  bootrace compare BASE NEW                       is the new run worse? 3 if it is
   bootrace doctor                                 what works here, what doesn't, and the mend
 
 A run writes reports/RUN/index.html, results.json, summary.md and charts;
@@ -52,7 +54,8 @@ Exit codes:
   0    done
   1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound
   2    the command line or a scenario is wrong
-  3    refuted: a claim does not hold
+  3    regressed, or refuted: a claim does not hold
+  4    not settled, where --fail-on asks for that to be told
   130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
 
 Environment:
@@ -98,6 +101,9 @@ pub enum Command {
     Run(run::Options),
     /// Write a run's report again, from its results.
     Report(report::Options),
+    /// Say whether a run is worse than another one, and end with 3 if it is.
+    #[command(after_help = compare::EXAMPLES)]
+    Compare(compare::Options),
     /// Say whether scenarios are right, and what running them takes.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Options),
@@ -124,6 +130,7 @@ impl Command {
         match self {
             Command::Run(options) => run::verdict(&run::run(&options)?),
             Command::Report(options) => report::run(&options),
+            Command::Compare(options) => compare::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
             Command::Doctor(options) => doctor::run(&options),
@@ -150,6 +157,9 @@ pub enum Failure {
     /// 3: regressed, or a claim refuted.
     #[error("{0}")]
     Refuted(String),
+    /// 4: neither regressed nor not, and the caller wants it settled.
+    #[error("{0}")]
+    Undecided(String),
     /// 128 + signal: ended by Ctrl-C or SIGTERM, everything taken kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
@@ -164,6 +174,7 @@ impl Failure {
             Failure::Run(_) | Failure::Unfit => 1,
             Failure::Usage(_) => 2,
             Failure::Refuted(_) => 3,
+            Failure::Undecided(_) => 4,
             Failure::Interrupted { signal, .. } | Failure::Stopped { signal } => 128 + signal,
         }
     }

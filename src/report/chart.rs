@@ -27,6 +27,7 @@ pub mod fits;
 mod order;
 mod panels;
 mod phases;
+pub mod sides;
 mod startup;
 
 use document::Drawing;

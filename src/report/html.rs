@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod calibration;
+pub mod comparison;
 mod figures;
 mod host;
 mod method;

@@ -114,7 +114,7 @@ fn about(out: &mut String, results: &Results) {
 }
 
 /// Text that Markdown shows as it is: no markup, no HTML, no mention of anybody, no link.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {

@@ -18,6 +18,12 @@ impl Axis {
         Axis { log: false, low: 0.0, high, pixels }
     }
 
+    /// Only what there is, from `low` to `high` and a little beyond: for values that lie close together.
+    pub fn within(low: f64, high: f64, pixels: (f64, f64)) -> Self {
+        let beyond = if high > low { (high - low) * 0.06 } else { (high.abs() * 0.05).max(1e-3) };
+        Axis { log: false, low: low - beyond, high: high + beyond, pixels }
+    }
+
     /// Logarithmic where the values (all above zero) span more than a factor of 8, else from zero.
     pub fn spanning(low: f64, high: f64, pixels: (f64, f64)) -> Self {
         if low <= 0.0 || high / low < 8.0 {
@@ -69,16 +75,16 @@ impl Axis {
     fn linear_ticks(&self, unit: Unit, about: usize) -> Vec<(f64, Option<String>)> {
         // Round numbers of the unit that is shown, not of bytes.
         let one = if unit == Unit::Size { text::scale(unit, self.high).1 } else { 1.0 };
-        let rough = self.high / one / about.max(1) as f64;
+        let rough = (self.high - self.low) / one / about.max(1) as f64;
         let power = 10_f64.powf(rough.log10().floor());
         let wide = |step: &f64| step * power >= rough;
         let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().find(wide).unwrap_or(10.0) * power * one;
         // One line beside zero's gives no feeling for the scale.
-        if self.high / step < 2.0 {
+        if (self.high - self.low) / step < 2.0 {
             step /= 2.0;
         }
-        let count = (self.high / step).floor() as usize;
-        (0..=count).map(|i| step * i as f64).map(|v| (v, Some(plain(unit, v, self.high)))).collect()
+        let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
+        (first..=last).map(|i| step * i as f64).map(|v| (v, Some(plain(unit, v, self.high)))).collect()
     }
 }
 
@@ -131,6 +137,17 @@ mod tests {
         assert_eq!(labels(Unit::Size, 3.1 * 1_073_741_824.0), ["0", "1 GiB", "2 GiB", "3 GiB"]);
         assert_eq!(labels(Unit::Time, 2.9e9), ["0", "1 s", "2 s", "3 s"]);
         assert_eq!(labels(Unit::Share, 0.016), ["0", "0.5 %", "1 %", "1.5 %"]);
+    }
+
+    #[test]
+    fn values_that_lie_close_together_have_an_axis_of_their_own() {
+        let axis = Axis::within(150e6, 190e6, (0.0, 100.0));
+        let labels: Vec<String> = axis.ticks(Unit::Time, 4).into_iter().filter_map(|(_, l)| l).collect();
+        assert_eq!(labels, ["160 ms", "180 ms"]);
+        assert!(axis.x(150e6) > 0.0 && axis.x(190e6) < 100.0);
+        let negative = Axis::within(-3.0 * 1_048_576.0, 1_048_576.0, (0.0, 100.0));
+        assert!(negative.ticks(Unit::Size, 4).len() >= 2);
+        assert!(Axis::within(5.0, 5.0, (0.0, 100.0)).x(5.0).is_finite());
     }
 
     #[test]

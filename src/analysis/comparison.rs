@@ -1,0 +1,273 @@
+//! Two runs of one scenario, BASE and NEW, figure by figure: what the gate is made of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    LEVEL, Metric, Series, baseline, gate,
+    gate::{Judged, Shift, Values, Verdict},
+    median::{self, Interval},
+    series,
+};
+use crate::sample::{Accelerator, Outcome, Results, Target};
+
+mod differences;
+
+pub use differences::{Difference, Subject, differences};
+
+/// The schema that this version writes.
+pub const SCHEMA: &str = "bootrace.comparison/1";
+
+/// Everything that one gate looks at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    pub schema: String,
+    /// Level of every interval.
+    pub level: f64,
+    /// By scenario's name.
+    pub pairs: Vec<Pair>,
+    /// Of the whole gate: the worst of the rows that gate.
+    pub verdict: Option<Verdict>,
+}
+
+/// BASE and NEW of one scenario.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    pub scenario: String,
+    pub base: Run,
+    pub new: Run,
+    /// True where rounds pair: both runs are the sides of one `bootrace ab`.
+    pub paired: bool,
+    /// False between hosts: then no row gates.
+    pub one_host: bool,
+    /// What differs besides the figures.
+    pub differences: Vec<Difference>,
+    /// What makes it doubtful.
+    pub doubts: Vec<String>,
+    /// Target by target; those that gate first.
+    pub rows: Vec<Row>,
+}
+
+/// What has to be known of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    pub id: String,
+    pub started_at: String,
+    pub seed: u64,
+    pub bootrace_version: String,
+}
+
+/// One metric of one target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub target: String,
+    pub accelerator: Accelerator,
+    pub metric: String,
+    /// Whether it decides; the others are told.
+    pub gates: bool,
+    pub base: Side,
+    pub new: Side,
+    pub shift: Option<Shift>,
+    pub margin: Margin,
+    #[serde(flatten)]
+    pub judged: Judged,
+}
+
+/// One side of a row, in the metric's unit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Side {
+    pub n: usize,
+    /// Measured instances that failed or timed out.
+    pub failed: usize,
+    pub median: Option<f64>,
+    /// Of the median; null below six samples.
+    pub interval: Option<Interval>,
+}
+
+/// What is not taken for a change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Margin {
+    /// 0.05: five per cent.
+    pub share: f64,
+    /// Where it comes from.
+    pub from: String,
+}
+
+/// What to compare, and how it is judged.
+pub struct Rules<'a> {
+    /// Those that gate, of NEW's results.
+    pub metrics: &'a dyn Fn(&Results) -> Vec<Metric>,
+    /// Of a target's metric, and whether rounds pair.
+    pub margin: &'a dyn Fn(&Target, Metric, bool) -> Margin,
+}
+
+/// Compares the runs of each scenario, and judges all of them as one gate. The order of `runs` does not matter.
+pub fn compare(runs: &[(&Results, &Results)], rules: &Rules<'_>) -> Comparison {
+    let mut pairs: Vec<Pair> = runs.iter().map(|(base, new)| pair(base, new, rules)).collect();
+    pairs.sort_by(|a, b| (&a.scenario, &a.base.id, &a.new.id).cmp(&(&b.scenario, &b.base.id, &b.new.id)));
+    let gated = pairs.iter_mut().flat_map(|pair| &mut pair.rows).filter(|row| row.gates);
+    let mut gated: Vec<_> =
+        gated.map(|row| (row.shift.and_then(|shift| shift.p_within), &mut row.judged)).collect();
+    gate::holm(&mut gated, LEVEL);
+    let verdict = overall(gated.iter().map(|(_, judged)| judged.verdict));
+    Comparison { schema: SCHEMA.into(), level: LEVEL, pairs, verdict }
+}
+
+/// One figure that is worse is enough, and one that is not known keeps the whole from being known.
+fn overall(verdicts: impl Iterator<Item = Verdict> + Clone) -> Option<Verdict> {
+    let has = |verdict| verdicts.clone().any(|v| v == verdict);
+    let first = [Verdict::Failed, Verdict::Regressed, Verdict::Inconclusive];
+    let first = first.into_iter().find(|v| has(*v));
+    first.or_else(|| [Verdict::Improved, Verdict::Unchanged].into_iter().find(|v| has(*v)))
+}
+
+/// The scenario's name as its results have it.
+pub fn scenario(results: &Results) -> &str {
+    results.run.scenario.get("name").and_then(|name| name.as_str()).unwrap_or("run")
+}
+
+fn pair(base: &Results, new: &Results, rules: &Rules<'_>) -> Pair {
+    let paired = differences::are_sides_of_one(base, new);
+    let one_host = differences::one_host(&base.host, &new.host);
+    let run = |results: &Results| Run {
+        id: results.run.id.clone(),
+        started_at: results.run.started_at.clone(),
+        seed: results.run.seed,
+        bootrace_version: results.run.bootrace_version.clone(),
+    };
+    let chosen = (rules.metrics)(new);
+    let sides = Sides { base, new, paired, baselines: [baseline(base), baseline(new)] };
+    let mut rows: Vec<Row> = targets(base, new)
+        .flat_map(|target| Metric::ALL.map(|metric| (target, metric)))
+        .filter_map(|(target, metric)| {
+            let wanted = chosen.contains(&metric);
+            Some(Row { gates: wanted && one_host, ..sides.row(target, metric, wanted, rules)? })
+        })
+        .collect();
+    rows.sort_by_key(|row| !row.gates);
+    Pair {
+        scenario: scenario(new).to_owned(),
+        base: run(base),
+        new: run(new),
+        paired,
+        one_host,
+        differences: differences(base, new),
+        doubts: doubts_of_both(base, new),
+        rows,
+    }
+}
+
+/// BASE's, then those that only NEW has.
+fn targets<'a>(base: &'a Results, new: &'a Results) -> impl Iterator<Item = &'a Target> {
+    let only_new = |target: &&Target| !base.targets.iter().any(|t| t.name == target.name);
+    base.targets.iter().chain(new.targets.iter().filter(only_new))
+}
+
+/// Both runs of a pair.
+struct Sides<'a> {
+    base: &'a Results,
+    new: &'a Results,
+    paired: bool,
+    /// Targets that overheads are taken against.
+    baselines: [Option<String>; 2],
+}
+
+impl Sides<'_> {
+    /// `None` for a metric that isn't `wanted` and that a side has no value of.
+    fn row(&self, target: &Target, metric: Metric, wanted: bool, rules: &Rules<'_>) -> Option<Row> {
+        let of_base = series(self.base, &target.name, metric, self.baselines[0].as_deref());
+        let of_new = series(self.new, &target.name, metric, self.baselines[1].as_deref());
+        if !wanted && (of_base.is_empty() || of_new.is_empty()) {
+            return None;
+        }
+        let margin = (rules.margin)(target, metric, self.paired);
+        let shift = gate::shift(&self.values(&of_base, &of_new), LEVEL, margin.share);
+        let (base, new) = (side(self.base, target, &of_base), side(self.new, target, &of_new));
+        let judged = failed(&base, &new)
+            .or_else(|| missing(target, &base, &new))
+            .unwrap_or_else(|| gate::judge(shift.as_ref(), LEVEL, margin.share));
+        Some(Row {
+            target: target.name.clone(),
+            accelerator: target.accelerator,
+            metric: metric.name().into(),
+            gates: false,
+            base,
+            new,
+            shift,
+            margin,
+            judged,
+        })
+    }
+
+    fn values(&self, base: &Series, new: &Series) -> Values {
+        if self.paired {
+            let rounds: BTreeMap<u32, f64> = base.iter().map(|(_, round, v)| (*round, *v)).collect();
+            return Values::Paired(new.iter().filter_map(|(_, r, v)| Some((*rounds.get(r)?, *v))).collect());
+        }
+        let values = |series: &Series| series.iter().map(|(_, _, v)| *v).collect();
+        Values::Unpaired { base: values(base), new: values(new) }
+    }
+}
+
+fn side(results: &Results, target: &Target, series: &Series) -> Side {
+    let values: Vec<f64> = series.iter().map(|(_, _, v)| *v).collect();
+    let sorted = median::sorted(&values);
+    let failed =
+        results.samples.iter().filter(|s| s.target == target.name && !s.warmup && s.outcome != Outcome::Ok);
+    Side {
+        n: values.len(),
+        failed: failed.count(),
+        median: median::of_sorted(&sorted),
+        interval: median::interval(&sorted, LEVEL),
+    }
+}
+
+/// More of NEW's instances fail than of BASE's: those that didn't are a choice, and no figure of them speaks for NEW.
+fn failed(base: &Side, new: &Side) -> Option<Judged> {
+    let share = |side: &Side| side.failed as f64 / (side.failed + side.n).max(1) as f64;
+    (new.failed > 0 && share(new) > share(base)).then(|| Judged {
+        verdict: Verdict::Failed,
+        why: format!(
+            "{} of {} instances failed, of BASE's {} of {}",
+            new.failed,
+            new.failed + new.n,
+            base.failed,
+            base.failed + base.n
+        ),
+        samples_needed: None,
+    })
+}
+
+fn missing(target: &Target, base: &Side, new: &Side) -> Option<Judged> {
+    let nothing = |side: &Side| side.n == 0;
+    let who = match (nothing(base), nothing(new)) {
+        (true, true) => "neither side has",
+        (true, false) => "BASE does not have",
+        (false, true) => "NEW does not have",
+        (false, false) => return None,
+    };
+    Some(Judged {
+        verdict: Verdict::Inconclusive,
+        why: format!("{who} a good sample with it of {}", target.name),
+        samples_needed: None,
+    })
+}
+
+/// Those of both are told once.
+fn doubts_of_both(base: &Results, new: &Results) -> Vec<String> {
+    let of = |results: &Results| super::analyse(results).doubts;
+    let (of_base, of_new) = (of(base), of(new));
+    let mut told: Vec<String> = Vec::new();
+    for doubt in &of_base {
+        match of_new.contains(doubt) {
+            true => told.push(doubt.clone()),
+            false => told.push(format!("BASE: {doubt}")),
+        }
+    }
+    told.extend(of_new.iter().filter(|doubt| !of_base.contains(doubt)).map(|doubt| format!("NEW: {doubt}")));
+    told
+}
+
+#[cfg(test)]
+mod tests;

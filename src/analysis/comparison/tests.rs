@@ -1,0 +1,57 @@
+//! What needs no file of results; the whole of it is in tests/compare.rs.
+
+use super::*;
+use crate::sample::Host;
+use serde_json::json;
+
+fn host(name: &str, boot: &str) -> Host {
+    Host {
+        hostname: Some(name.into()),
+        boot_id: boot.into(),
+        cpu_model: Some("a processor".into()),
+        ..Host::default()
+    }
+}
+
+#[test]
+fn one_boot_is_one_host_whatever_a_container_calls_it() {
+    assert!(differences::one_host(&host("a", "boot"), &host("b", "boot")));
+    assert!(differences::one_host(&host("a", "boot"), &host("a", "another boot")));
+    assert!(!differences::one_host(&host("a", "boot"), &host("b", "another boot")));
+    assert!(!differences::one_host(&Host::default(), &Host::default()), "nothing is known of either");
+}
+
+#[test]
+fn more_failures_than_base_had_fail_whatever_the_figures_of_the_others_say() {
+    let side = |n, failed| Side { n, failed, median: None, interval: None };
+    let verdict = |base, new| failed(&base, &new).map(|judged| judged.verdict);
+    assert_eq!(verdict(side(20, 0), side(19, 1)), Some(Verdict::Failed));
+    assert_eq!(verdict(side(19, 1), side(20, 0)), None);
+    assert_eq!(verdict(side(18, 2), side(18, 2)), None);
+    assert_eq!(verdict(side(38, 2), side(18, 2)), Some(Verdict::Failed));
+    assert_eq!(verdict(side(0, 0), side(0, 20)), Some(Verdict::Failed));
+}
+
+#[test]
+fn the_worst_figure_is_the_gates() {
+    use Verdict::{Failed, Improved, Inconclusive, Regressed, Unchanged};
+    let all = |verdicts: &[Verdict]| overall(verdicts.iter().copied());
+    assert_eq!(all(&[Unchanged, Regressed, Inconclusive]), Some(Regressed));
+    assert_eq!(all(&[Failed, Regressed]), Some(Failed));
+    assert_eq!(all(&[Improved, Unchanged, Inconclusive]), Some(Inconclusive));
+    assert_eq!(all(&[Unchanged, Improved]), Some(Improved));
+    assert_eq!(all(&[]), None);
+}
+
+#[test]
+fn keys_of_a_scenario_are_told_apart_and_those_that_mean_nothing_are_not() {
+    let base =
+        json!({"name": "a", "workload": {"command": ["x"]}, "sampling": {"samples": 10, "settle": "1s"}});
+    let new =
+        json!({"name": "a", "workload": {"command": ["y"]}, "sampling": {"samples": 20, "settle": "2s"}});
+    let mut found = Vec::new();
+    differences::scenarios("", &base, &new, &mut found);
+    let what: Vec<&str> = found.iter().map(|d| d.what.as_str()).collect();
+    assert_eq!(what, ["sampling.settle", "workload.command"]);
+    assert_eq!((found[1].base.as_str(), found[1].new.as_str()), ("[\"x\"]", "[\"y\"]"));
+}

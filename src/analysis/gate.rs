@@ -1,0 +1,337 @@
+//! The gate: is a figure of NEW worse than that of BASE?
+//!
+//! It is REGRESSED only where the whole interval of the ratio NEW / BASE lies above 1 + margin, IMPROVED only where it
+//! lies below 1 / (1 + margin), UNCHANGED only where it lies between these two, and INCONCLUSIVE in every other case.
+//! The ratio is Hodges and Lehmann's: over pairs of one round where rounds pair ([`paired`]), else over all pairs
+//! ([`unpaired`]). That "significant" is not asked for is on purpose: given enough samples every difference is, and two
+//! runs always differ.
+//!
+//! Where several figures gate, Holm's procedure (Holm 1979, *Scand. J. Statist.* 6:65) keeps the chance of any false
+//! REGRESSED among them at that of one: the p of "not above 1 + margin", which is the interval's own test turned round,
+//! must pass (1 - level) / 2 divided by the number of figures that are still to be judged, the smallest p first.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    median::{FEWEST, Interval},
+    paired, unpaired,
+};
+
+/// No margin is smaller, unless one is asked for: what users and schedulers can't tell from none.
+pub const LEAST_MARGIN: f64 = 0.05;
+/// More samples than these are not worth a forecast.
+pub const MOST: u32 = 10_000;
+
+/// What is to be compared, above zero or not.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// (base, new) of one round each.
+    Paired(Vec<(f64, f64)>),
+    Unpaired {
+        base: Vec<f64>,
+        new: Vec<f64>,
+    },
+}
+
+/// How NEW lies to BASE.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Shift {
+    /// NEW / BASE; null where a value is not above zero.
+    pub ratio: Option<f64>,
+    /// Of the ratio; null with too few samples.
+    pub interval: Option<Interval>,
+    /// Two-sided p that there is no shift: Mann and Whitney's, or Wilcoxon's signed-rank for pairs.
+    pub p: f64,
+    /// P(NEW > BASE): the chance that a value of NEW (of a round) is above one of BASE (of that round); ties are half.
+    pub superiority: f64,
+    /// One-sided p that the ratio is 1 + margin or less.
+    pub p_within: Option<f64>,
+    /// Pairs, or values of the smaller side.
+    pub n: usize,
+    pub paired: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// NEW's instances fail more often: no figure of those that didn't can speak for it.
+    Failed,
+    Regressed,
+    Improved,
+    Unchanged,
+    Inconclusive,
+}
+
+impl Verdict {
+    pub fn word(self) -> &'static str {
+        match self {
+            Verdict::Failed => "FAILED",
+            Verdict::Regressed => "REGRESSED",
+            Verdict::Improved => "IMPROVED",
+            Verdict::Unchanged => "UNCHANGED",
+            Verdict::Inconclusive => "INCONCLUSIVE",
+        }
+    }
+}
+
+/// A verdict and its reason.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    pub verdict: Verdict,
+    pub why: String,
+    /// How many samples a side would settle it, if they are like these; null where it is settled or there is no telling.
+    pub samples_needed: Option<u32>,
+}
+
+/// `None` without any value on a side.
+pub fn shift(values: &Values, level: f64, margin: f64) -> Option<Shift> {
+    match values {
+        Values::Paired(pairs) => paired_shift(pairs, level, margin),
+        Values::Unpaired { base, new } => {
+            let both = unpaired::compare(base, new, level)?;
+            Some(Shift {
+                ratio: both.ratio,
+                interval: both.interval,
+                p: both.p,
+                superiority: both.superiority,
+                p_within: both.ratio.map(|_| unpaired::p_not_above(base, new, margin.ln_1p())),
+                n: both.n_a.min(both.n_b),
+                paired: false,
+            })
+        }
+    }
+}
+
+fn paired_shift(pairs: &[(f64, f64)], level: f64, margin: f64) -> Option<Shift> {
+    let ratio = paired::Ranks::default().ratio(pairs, level);
+    let n = pairs.len();
+    if n == 0 {
+        return None;
+    }
+    let wins = pairs.iter().map(|(base, new)| match new.total_cmp(base) {
+        std::cmp::Ordering::Greater => 1.0,
+        std::cmp::Ordering::Equal => 0.5,
+        std::cmp::Ordering::Less => 0.0,
+    });
+    let superiority = wins.sum::<f64>() / n as f64;
+    // Without logarithms where there are none: the signs of differences are the same.
+    let p = match ratio {
+        Some(_) => {
+            let swapped: Vec<(f64, f64)> = pairs.iter().map(|(base, new)| (*new, *base)).collect();
+            let one_sided = paired::p_not_above(pairs, 0.0).min(paired::p_not_above(&swapped, 0.0));
+            (2.0 * one_sided).min(1.0)
+        }
+        None => {
+            let (base, new): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+            unpaired::compare(&base, &new, level)?.p
+        }
+    };
+    Some(Shift {
+        ratio: ratio.map(|r| r.estimate),
+        interval: ratio.and_then(|r| r.interval),
+        p,
+        superiority,
+        p_within: ratio.map(|_| paired::p_not_above(pairs, margin.ln_1p())),
+        n,
+        paired: true,
+    })
+}
+
+/// One figure's verdict, as if it were alone; [`holm`] has the last word where several gate.
+pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
+    let inconclusive =
+        |why: String, samples_needed| Judged { verdict: Verdict::Inconclusive, why, samples_needed };
+    let Some(shift) = shift else { return inconclusive("there is nothing to compare".into(), None) };
+    let Some(ratio) = shift.ratio else {
+        return inconclusive("a value is zero or below: there is no ratio".into(), None);
+    };
+    let sides = if shift.paired { "pairs" } else { "samples a side" };
+    let Some(interval) = shift.interval else {
+        return inconclusive(format!("{} {sides} are too few: need >= {FEWEST}", shift.n), None);
+    };
+    let percent = |share: f64| format!("{} %", trimmed(share * 100.0));
+    let sure = format!("the {:.1} % interval of the ratio", (interval.coverage * 1000.0).floor() / 10.0);
+    let band = [1.0 / (1.0 + margin), 1.0 + margin];
+    let settled = |verdict, says: &str| Judged {
+        verdict,
+        why: format!("{sure} lies {says} the margin of {}", percent(margin)),
+        samples_needed: None,
+    };
+    if interval.coverage < level {
+        let why = format!("{} {sides} can't give {}: need >= {}", shift.n, percent(level), fewest(level));
+        return inconclusive(why, Some(fewest(level)));
+    }
+    if interval.low > band[1] {
+        return settled(Verdict::Regressed, "wholly beyond");
+    }
+    if interval.high < band[0] {
+        return settled(Verdict::Improved, "wholly below");
+    }
+    if interval.low >= band[0] && interval.high <= band[1] {
+        return settled(Verdict::Unchanged, "wholly within");
+    }
+    let needed = needed(ratio, interval, shift.n, margin);
+    let forecast = match needed {
+        Some(n) => format!("about {n} {sides} like these would settle it"),
+        None => format!("its middle lies so near the margin that {MOST} {sides} would not settle it"),
+    };
+    inconclusive(format!("{sure} straddles the margin of {}: {forecast}", percent(margin)), needed)
+}
+
+/// "5", "7.5", "12.34": two places at most.
+fn trimmed(value: f64) -> String {
+    let text = format!("{value:.2}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The fewest pairs whose range covers with `level`: 1 - 2^(1 - n).
+fn fewest(level: f64) -> u32 {
+    (1.0 - (1.0 - level).log2()).ceil() as u32
+}
+
+/// The interval's halves shrink with the root of n: at which n does it leave the margin, the ratio staying where it is?
+fn needed(ratio: f64, interval: Interval, n: usize, margin: f64) -> Option<u32> {
+    let (middle, edge) = (ratio.ln(), margin.ln_1p());
+    let (below, above) = (middle - interval.low.ln(), interval.high.ln() - middle);
+    let times = if middle > edge {
+        below / (middle - edge)
+    } else if middle < -edge {
+        above / (-edge - middle)
+    } else {
+        (below / (middle + edge)).max(above / (edge - middle))
+    };
+    let needed = (n as f64 * times * times).ceil();
+    (needed.is_finite() && needed <= f64::from(MOST)).then(|| (needed as u32).max(n as u32 + 1))
+}
+
+/// Takes back REGRESSED of figures that several together can't bear out; the others stay. Each comes with the p of its
+/// ratio being within the margin.
+pub fn holm(gated: &mut [(Option<f64>, &mut Judged)], level: f64) {
+    let alpha = (1.0 - level) / 2.0;
+    let all = gated.len();
+    let mut ordered: Vec<(f64, &mut Judged)> =
+        gated.iter_mut().map(|(p, judged)| (p.unwrap_or(1.0), &mut **judged)).collect();
+    ordered.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut holds = true;
+    for (place, (p, judged)) in ordered.into_iter().enumerate() {
+        let asked = alpha / (all - place) as f64;
+        // What an interval was made of may be a rounding away from its own p.
+        holds &= p <= asked * (1.0 + 1e-9);
+        if judged.verdict == Verdict::Regressed && !holds {
+            judged.verdict = Verdict::Inconclusive;
+            judged.why = format!(
+                "{}, and would be REGRESSED alone; of {all} figures that gate, Holm's procedure asks for p <= {}: more samples \
+                 decide it",
+                judged.why,
+                trimmed_p(asked),
+            );
+        }
+    }
+}
+
+fn trimmed_p(p: f64) -> String {
+    format!("{p:.5}").trim_end_matches('0').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEVEL: f64 = 0.99;
+
+    fn at(low: f64, high: f64) -> Shift {
+        Shift {
+            ratio: Some((low * high).sqrt()),
+            interval: Some(Interval { low, high, coverage: 0.9905 }),
+            p: 0.5,
+            superiority: 0.5,
+            p_within: Some(0.001),
+            n: 20,
+            paired: true,
+        }
+    }
+
+    fn verdict(low: f64, high: f64) -> Verdict {
+        judge(Some(&at(low, high)), LEVEL, 0.05).verdict
+    }
+
+    #[test]
+    fn only_a_whole_interval_on_one_side_of_the_margin_is_a_verdict() {
+        assert_eq!(verdict(1.051, 1.4), Verdict::Regressed);
+        assert_eq!(verdict(1.049, 1.4), Verdict::Inconclusive);
+        assert_eq!(verdict(0.96, 1.049), Verdict::Unchanged);
+        assert_eq!(verdict(0.94, 1.02), Verdict::Inconclusive);
+        assert_eq!(verdict(0.7, 0.95), Verdict::Improved);
+        assert_eq!(verdict(0.7, 1.2), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn a_significant_difference_within_the_margin_is_no_regression() {
+        assert_eq!(verdict(1.01, 1.02), Verdict::Unchanged);
+    }
+
+    /// ln 1.1025 = 2 ln 1.05: the middle is as far beyond the edge as the interval reaches below it at four times n.
+    #[test]
+    fn the_forecast_shrinks_the_interval_by_the_root_of_n() {
+        let edge = 1.05_f64.ln();
+        let shift = at((2.0 * edge - 2.0 * edge).exp(), (4.0 * edge).exp());
+        let judged = judge(Some(&shift), LEVEL, 0.05);
+        assert_eq!(judged.verdict, Verdict::Inconclusive);
+        assert!(matches!(judged.samples_needed, Some(80 | 81)), "{judged:?}");
+        let none = at(1.05 / 1.2, 1.05 * 1.2);
+        assert_eq!(judge(Some(&none), LEVEL, 0.05).samples_needed, None);
+    }
+
+    #[test]
+    fn too_few_samples_say_how_many_it_takes() {
+        let pairs = |n: usize| Values::Paired(vec![(1.0, 2.0); n]);
+        let judged = |n| judge(shift(&pairs(n), LEVEL, 0.05).as_ref(), LEVEL, 0.05);
+        assert_eq!(judged(0).why, "there is nothing to compare");
+        for n in [1, 5] {
+            assert_eq!(judged(n).verdict, Verdict::Inconclusive);
+            assert!(judged(n).why.ends_with("too few: need >= 6"), "{}", judged(n).why);
+        }
+        assert!(judged(7).why.ends_with("need >= 8"), "{}", judged(7).why);
+        assert_eq!(judged(8).verdict, Verdict::Regressed);
+    }
+
+    #[test]
+    fn pairs_and_sets_agree_on_what_is_plain() {
+        let base: Vec<f64> = (0..20).map(|i| 100.0 + f64::from(i * 7 % 11)).collect();
+        let new: Vec<f64> = base.iter().map(|b| b * 1.3).collect();
+        let pairs = Values::Paired(base.iter().copied().zip(new.iter().copied()).collect());
+        for values in [pairs, Values::Unpaired { base, new }] {
+            let shift = shift(&values, LEVEL, 0.05).unwrap();
+            assert!((shift.ratio.unwrap() - 1.3).abs() < 0.02);
+            assert!(shift.p < 1e-5 && shift.p_within.unwrap() < 0.005 && shift.superiority > 0.99);
+            assert_eq!(judge(Some(&shift), LEVEL, 0.05).verdict, Verdict::Regressed);
+        }
+    }
+
+    #[test]
+    fn values_without_logarithms_have_no_verdict() {
+        let shift = shift(&Values::Paired(vec![(0.0, 1.0); 10]), LEVEL, 0.05).unwrap();
+        assert_eq!((shift.ratio, shift.superiority), (None, 1.0));
+        assert_eq!(judge(Some(&shift), LEVEL, 0.05).verdict, Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn of_several_figures_holm_asks_more_of_the_smallest_p() {
+        let told = |ps: &[f64]| -> Vec<Verdict> {
+            let mut judged: Vec<Judged> = ps
+                .iter()
+                .map(|p| judge(Some(&at(if *p <= 0.005 { 1.06 } else { 1.0 }, 1.4)), LEVEL, 0.05))
+                .collect();
+            let mut gated: Vec<_> = ps.iter().map(|p| Some(*p)).zip(judged.iter_mut()).collect();
+            holm(&mut gated, LEVEL);
+            judged.iter().map(|j| j.verdict).collect()
+        };
+        use Verdict::{Inconclusive, Regressed};
+        assert_eq!(told(&[0.004]), [Regressed]);
+        assert_eq!(told(&[0.004, 0.5]), [Inconclusive, Inconclusive]);
+        assert_eq!(told(&[0.5, 0.0024]), [Inconclusive, Regressed]);
+        // The first passes a third, the second a half, the last all of it.
+        assert_eq!(told(&[0.0049, 0.0016, 0.0024]), [Regressed; 3]);
+        assert_eq!(told(&[0.0049, 0.0018, 0.0024]), [Inconclusive; 3]);
+    }
+}

@@ -1,0 +1,311 @@
+//! `bootrace compare`: has NEW got worse than BASE?
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::anyhow;
+
+use super::{Failure, print};
+use crate::{
+    analysis::{
+        Metric,
+        comparison::{self, Comparison, Difference, Margin, Rules, Subject},
+        gate::{LEAST_MARGIN, Verdict},
+    },
+    calibration::noise::{self, Floor},
+    report::{self, comparison as shown},
+    sample::{Results, Target},
+};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  bootrace compare reports/before reports/after      two runs, or directories of runs (the newest of each scenario)
+  bootrace compare a b --metric startup --metric memory.footprint --margin 10
+  bootrace compare a b --markdown >> \"$GITHUB_STEP_SUMMARY\"
+  bootrace compare a b --fail-on inconclusive        4 where it is not settled
+
+REGRESSED: the whole 99 % interval of the ratio NEW / BASE lies beyond the margin; UNCHANGED: within it; IMPROVED: below
+it; INCONCLUSIVE: neither, with how many samples would settle it. The margin is 5 %, or more where this host's noise
+between runs is larger (bootrace calibrate --aa measures that). A gate compares on one host, best in one job: see ab.
+
+Exit codes: 0 done, 1 NEW's samples failed, 2 wrong use, a file that can't be read, or runs that are not alike,
+3 regressed, 4 inconclusive (only with --fail-on inconclusive).";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// The run that NEW is held against: its directory, its results.json, or a directory of runs.
+    pub base: PathBuf,
+    /// The run that is judged, given in the same way.
+    pub new: PathBuf,
+    #[command(flatten)]
+    pub gate: Gate,
+    /// Only warn where host, accelerator, image or scenario differ. Between hosts nothing gates: it is a trend.
+    #[arg(long)]
+    pub across_hosts: bool,
+    /// Show all figures, those that don't gate too.
+    #[arg(long)]
+    pub all: bool,
+    /// Write comparison.json, summary.md, index.html and charts here.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print Markdown in place of the table.
+    #[arg(long, conflicts_with = "json")]
+    pub markdown: bool,
+    /// Print comparison.json in place of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing: the exit code tells.
+    #[arg(long, short, conflicts_with_all = ["json", "markdown"])]
+    pub quiet: bool,
+}
+
+/// How two sides are judged, for every command that does.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Gate {
+    /// Metrics that decide, as startup or memory.footprint; the others are told [default: the scenario's, else startup].
+    #[arg(long = "metric", value_name = "METRIC", value_parser = metric)]
+    pub metrics: Vec<Metric>,
+    /// What is not taken for a change, in percent [default: the scenario's, else 5 or what this host's noise asks for].
+    #[arg(long, value_name = "PCT", value_parser = percent)]
+    pub margin: Option<f64>,
+    /// What ends with another exit code than 0: 3 for regressed, 4 for inconclusive.
+    #[arg(long, value_enum, value_name = "VERDICT", default_value_t = FailOn::Regressed)]
+    pub fail_on: FailOn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum FailOn {
+    /// A gating figure that is regressed.
+    #[default]
+    Regressed,
+    /// One that is regressed, and one that is not settled.
+    Inconclusive,
+    /// Neither: only samples that failed.
+    Never,
+}
+
+fn metric(name: &str) -> Result<Metric, String> {
+    Metric::from_name(name).ok_or_else(|| {
+        let known: Vec<&str> = Metric::ALL.iter().map(|metric| metric.name()).collect();
+        format!("no such metric; there are {}", known.join(", "))
+    })
+}
+
+/// A share of "5", "7.5" or "5%".
+fn percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+    match number.parse::<f64>() {
+        Ok(percent) if percent > 0.0 && percent < 1000.0 => Ok(percent / 100.0),
+        _ => Err("a margin is a percentage above 0, as in 5 or 7.5%".into()),
+    }
+}
+
+/// Compares and shows.
+///
+/// # Errors
+/// [`Failure::Usage`] for what can't be read or compared; else as the gate ends.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let pairs = pairs(options)?;
+    let pairs: Vec<(&Results, &Results)> = pairs.iter().map(|(base, new)| (base, new)).collect();
+    let comparison = compare(&pairs, &options.gate);
+    if !options.across_hosts {
+        are_alike(&comparison)?;
+    }
+    if let Some(dir) = &options.out {
+        shown::write(&comparison, &pairs, dir).map_err(|e| Failure::Run(e.into()))?;
+    }
+    if options.json {
+        print(&shown::json(&comparison).map_err(|e| Failure::Run(e.into()))?)?;
+    } else if options.markdown {
+        print(&shown::markdown(&comparison))?;
+    } else if !options.quiet {
+        print(&shown::table(&comparison, options.all))?;
+        if let Some(dir) = &options.out {
+            print(&format!("report: {}\n", dir.join("index.html").display()))?;
+        }
+    }
+    verdict(&comparison, options.gate.fail_on)
+}
+
+/// Judges pairs of runs as one gate.
+pub fn compare(pairs: &[(&Results, &Results)], gate: &Gate) -> Comparison {
+    // Of this host, since a record is found by what this host is.
+    let floors: Vec<Vec<Floor>> = pairs
+        .iter()
+        .map(|(_, new)| noise::load(&new.host).map(|record| record.floors()).unwrap_or_default())
+        .collect();
+    let floors: Vec<Floor> = floors.into_iter().flatten().collect();
+    let metrics = |new: &Results| match gate.metrics.is_empty() {
+        true => metrics_of(new),
+        false => gate.metrics.clone(),
+    };
+    let asked =
+        |_: &Target, _: Metric| gate.margin.map(|share| Margin { share, from: "as asked for".into() });
+    let of_scenario = pairs.iter().filter_map(|(_, new)| margin_of(new)).reduce(f64::max);
+    let margin = |target: &Target, metric: Metric, paired: bool| {
+        asked(target, metric)
+            .or_else(|| of_scenario.map(|share| Margin { share, from: "the scenario's".into() }))
+            .unwrap_or_else(|| margin_of_host(&floors, target, metric, paired))
+    };
+    comparison::compare(pairs, &Rules { metrics: &metrics, margin: &margin })
+}
+
+/// The metrics that a scenario gates.
+fn metrics_of(results: &Results) -> Vec<Metric> {
+    let named = results.run.scenario.get("gate").and_then(|gate| gate.get("metrics")?.as_array());
+    let named: Vec<Metric> =
+        named.into_iter().flatten().filter_map(|name| Metric::from_name(name.as_str()?)).collect();
+    if named.is_empty() { vec![Metric::Startup] } else { named }
+}
+
+fn margin_of(results: &Results) -> Option<f64> {
+    let margin = results.run.scenario.get("gate")?.get("margin")?;
+    margin.as_f64().or_else(|| percent(margin.as_str()?).ok())
+}
+
+/// Rounds that pair share what sessions differ by, and what is left of a host's noise is in the interval; runs apart
+/// need what sessions that are the same differ by.
+fn margin_of_host(floors: &[Floor], target: &Target, metric: Metric, paired: bool) -> Margin {
+    let least = |from: &str| Margin { share: LEAST_MARGIN, from: from.into() };
+    if paired {
+        return least("the least: rounds pair, so noise between runs is not in it");
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let mine = floors.iter().filter(|floor| {
+        (floor.target.as_str(), floor.metric.as_str()) == (target.kind.as_str(), metric.name())
+            && floor.accelerator == target.accelerator
+            && floor.between.is_some()
+            && floor.conditions.contains(&format!("bootrace {version},"))
+    });
+    match mine.max_by(|a, b| a.margin.total_cmp(&b.margin)) {
+        Some(floor) if floor.margin > LEAST_MARGIN => Margin {
+            share: floor.margin,
+            from: format!(
+                "3 √2 times this host's noise floor of {:.2} %, of {} A/A sessions",
+                floor.floor * 100.0,
+                floor.sessions
+            ),
+        },
+        Some(floor) => least(&format!("the least: {} A/A sessions ask for no more", floor.sessions)),
+        None => least("the least: this host's noise between runs is not known (bootrace calibrate --aa)"),
+    }
+}
+
+/// What the gate's verdict ends the program with.
+///
+/// # Errors
+/// [`Failure::Run`] where NEW's samples failed, [`Failure::Refuted`] where it regressed, [`Failure::Undecided`].
+pub fn verdict(comparison: &Comparison, fail_on: FailOn) -> Result<(), Failure> {
+    let Some(verdict) = comparison.verdict else { return Ok(()) };
+    let told = || {
+        let rows = comparison.pairs.iter().flat_map(|pair| pair.rows.iter().map(move |row| (pair, row)));
+        let rows = rows.filter(|(_, row)| row.gates && row.judged.verdict == verdict);
+        let lines: Vec<String> = rows
+            .map(|(pair, row)| {
+                format!(
+                    "{}: {} of {} on {}: {}",
+                    verdict.word().to_lowercase(),
+                    row.metric,
+                    pair.scenario,
+                    row.target,
+                    row.judged.why
+                )
+            })
+            .collect();
+        lines.join("\n")
+    };
+    match (verdict, fail_on) {
+        (Verdict::Failed, _) => Err(Failure::Run(anyhow!("{}", told()))),
+        (Verdict::Regressed, FailOn::Regressed | FailOn::Inconclusive) => Err(Failure::Refuted(told())),
+        (Verdict::Inconclusive, FailOn::Inconclusive) => Err(Failure::Undecided(told())),
+        _ => Ok(()),
+    }
+}
+
+/// A gate holds like against like.
+fn are_alike(comparison: &Comparison) -> Result<(), Failure> {
+    let pairs = comparison.pairs.iter().filter(|pair| !pair.paired);
+    let lines: Vec<String> = pairs
+        .flat_map(|pair| pair.differences.iter().filter(|d| d.forbids()).map(move |d| (pair, d)))
+        .map(|(pair, Difference { subject, what, base, new })| {
+            let subject = match subject {
+                Subject::Host => "another host",
+                Subject::Accelerator => "another accelerator",
+                Subject::Image => "another image",
+                Subject::Scenario => "another scenario",
+                Subject::Software => "other software",
+            };
+            format!("{} ({subject}): {what} is {base} of BASE, {new} of NEW", pair.scenario)
+        })
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Usage(anyhow!(
+        "these runs are not alike, so that no gate can be made of them:\n{}\nrun both alike on one host; or let `bootrace ab` \
+         run both sides; or compare all the same with --across-hosts (between hosts nothing gates then)",
+        lines.join("\n")
+    )))
+}
+
+/// Each run of BASE with that of NEW.
+fn pairs(options: &Options) -> Result<Vec<(Results, Results)>, Failure> {
+    let (mut base, mut new) = (runs(&options.base)?, runs(&options.new)?);
+    // What was named itself is wanted, whatever its scenario is called.
+    if base.len() == 1 && new.len() == 1 {
+        return Ok(base
+            .pop_first()
+            .zip(new.pop_first())
+            .map(|((_, b), (_, n))| (b, n))
+            .into_iter()
+            .collect());
+    }
+    let missing = |has: &BTreeMap<String, Results>, other: &BTreeMap<String, Results>| {
+        has.keys().find(|name| !other.contains_key(*name)).cloned()
+    };
+    for (path, name) in [(&options.new, missing(&base, &new)), (&options.base, missing(&new, &base))] {
+        if let Some(name) = name {
+            return Err(Failure::Usage(anyhow!(
+                "{} has no run of the scenario {name}, which the other side has: name runs of the same scenarios",
+                path.display()
+            )));
+        }
+    }
+    Ok(base.into_iter().filter_map(|(name, base)| Some((base, new.remove(&name)?))).collect())
+}
+
+/// By scenario: the run itself, or of a directory of runs the newest of each.
+fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
+    let load = |path: &Path| report::load(path).map_err(|e| Failure::Usage(e.into()));
+    let named = |results: Results| (comparison::scenario(&results).to_owned(), results);
+    if !path.is_dir() || path.join(report::RESULTS).exists() {
+        return Ok(BTreeMap::from([named(load(path)?)]));
+    }
+    let entries =
+        fs::read_dir(path).map_err(|e| Failure::Usage(anyhow!("reading {}: {e}", path.display())))?;
+    let mut newest: BTreeMap<String, Results> = BTreeMap::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Failure::Usage(anyhow!("reading {}: {e}", path.display())))?;
+        // `latest` is a link to one that is found anyway.
+        if entry.file_type().is_ok_and(|t| t.is_symlink()) || !entry.path().join(report::RESULTS).exists() {
+            continue;
+        }
+        let (name, results) = named(load(&entry.path())?);
+        let when = |results: &Results| (results.run.started_at.clone(), results.run.id.clone());
+        match newest.get(&name) {
+            Some(known) if when(known) >= when(&results) => {}
+            _ => drop(newest.insert(name, results)),
+        }
+    }
+    match newest.is_empty() {
+        true => Err(Failure::Usage(anyhow!(
+            "{} is no run and has none in it: a run's directory has a {}",
+            path.display(),
+            report::RESULTS
+        ))),
+        false => Ok(newest),
+    }
+}

@@ -1,0 +1,315 @@
+//! All that is shown of a comparison: the table in the terminal, `comparison.json`, `summary.md`, the page.
+
+use std::{fmt::Write, path::Path};
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{Cell, CellAlignment, Table};
+
+use super::{
+    Error, chart, html, put,
+    summary::escape,
+    table::{RULES, WIDTH, wrap},
+    text,
+};
+use crate::{
+    analysis::{
+        Metric, Unit,
+        comparison::{Comparison, Pair, Row, Side},
+        gate::Verdict,
+    },
+    sample::Results,
+};
+
+/// The file that a comparison is kept in, for programs.
+pub const FILE: &str = "comparison.json";
+/// Longest text of a stranger's in a sentence, in characters.
+const SENTENCE: usize = 400;
+
+/// Writes `comparison.json`, `summary.md`, charts and `index.html` into `dir`, which is made if it isn't there. `runs`
+/// are those that were compared.
+///
+/// # Errors
+/// When a file can't be written or a chart can't be drawn.
+pub fn write(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path) -> Result<(), Error> {
+    put(&dir.join(FILE), json(comparison)?.as_bytes())?;
+    put(&dir.join("summary.md"), markdown(comparison).as_bytes())?;
+    let chart = chart::sides::chart(comparison, runs)?;
+    if let Some(chart) = &chart {
+        put(&dir.join("charts").join(format!("{}.svg", chart.name)), chart.alone().as_bytes())?;
+    }
+    put(&dir.join("index.html"), html::comparison::page(comparison, chart.as_ref()).as_bytes())
+}
+
+/// `comparison.json`.
+///
+/// # Errors
+/// None that can be helped: the types have a JSON form.
+pub fn json(comparison: &Comparison) -> Result<String, Error> {
+    let json = serde_json::to_string_pretty(comparison)
+        .map_err(|e| Error::Write { path: FILE.into(), why: std::io::Error::other(e) })?;
+    Ok(json + "\n")
+}
+
+/// The table in the terminal, coloured; whoever prints it takes the colours out where none are wanted. Figures that don't
+/// gate are in it where `all` is true; else only those that moved are told below it.
+pub fn table(comparison: &Comparison, all: bool) -> String {
+    let mut out = String::new();
+    for pair in &comparison.pairs {
+        let bold = Style::new().bold();
+        let _ = writeln!(out, "{bold}{}{bold:#}  {}", text::clip(&pair.scenario, 64), how(pair));
+        let _ = writeln!(out, "BASE {}\nNEW  {}", run(&pair.base), run(&pair.new));
+        let gating = pair.rows.iter().any(|row| row.gates);
+        let shown: Vec<&Row> = pair.rows.iter().filter(|row| all || row.gates || !gating).collect();
+        let _ = writeln!(out, "{}", colored(&rows(&shown).to_string(), &shown));
+        for row in pair.rows.iter().filter(|row| row.gates) {
+            paragraph(&mut out, &sentence(row));
+        }
+        margins(pair).iter().for_each(|margin| paragraph(&mut out, margin));
+        if shown.len() < pair.rows.len() {
+            paragraph(&mut out, &moved(pair));
+        }
+        let warn = AnsiColor::Yellow.on_default();
+        for line in remarks(pair) {
+            let lines = wrap(&line, WIDTH - 9).join("\n         ");
+            let _ = writeln!(out, "{warn}warning:{warn:#} {lines}");
+        }
+    }
+    let told = match comparison.verdict {
+        Some(verdict) => {
+            let style = style(verdict);
+            format!("{style}{}{style:#}", verdict.word())
+        }
+        None => "no gate: this is between hosts, a trend".into(),
+    };
+    let _ = writeln!(out, "{told}");
+    out
+}
+
+fn paragraph(out: &mut String, words: &str) {
+    for (i, line) in wrap(words, WIDTH - 2).into_iter().enumerate() {
+        let _ = writeln!(out, "{}{line}", if i == 0 { "" } else { "  " });
+    }
+}
+
+/// Figures that don't gate and are beyond their margin.
+fn moved(pair: &Pair) -> String {
+    let rest = || pair.rows.iter().filter(|row| !row.gates);
+    let moved: Vec<String> = rest()
+        .filter(|row| matches!(row.judged.verdict, Verdict::Regressed | Verdict::Improved))
+        .map(|row| format!("{} on {} {} {}", row.metric, text::clip(&row.target, 24), word(row), ratio(row)))
+        .collect();
+    let told = if moved.is_empty() { "none moved".to_owned() } else { moved.join("; ") };
+    format!("Of {} figures that don't gate (--all shows them): {told}.", rest().count())
+}
+
+/// Where the margins of what gates come from, each once.
+pub(super) fn margins(pair: &Pair) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for row in pair.rows.iter().filter(|row| row.gates) {
+        let margin =
+            format!("Margin {:.1} %: {}.", row.margin.share * 100.0, text::clean(&row.margin.from, 200));
+        if !told.contains(&margin) {
+            told.push(margin);
+        }
+    }
+    told
+}
+
+fn style(verdict: Verdict) -> Style {
+    match verdict {
+        Verdict::Failed | Verdict::Regressed => AnsiColor::Red.on_default().bold(),
+        Verdict::Improved | Verdict::Unchanged => AnsiColor::Green.on_default().bold(),
+        Verdict::Inconclusive => AnsiColor::Yellow.on_default().bold(),
+    }
+}
+
+fn rows(rows: &[&Row]) -> Table {
+    let mut table = Table::new();
+    table.load_style(RULES);
+    table.set_header(["", "BASE", "NEW", "NEW / BASE", "p", "P(N>B)", ""]);
+    for row in rows {
+        let numbers = [median(row, &row.base), median(row, &row.new), ratio(row), p(row), superiority(row)];
+        let accelerator = text::accelerator(row.accelerator).map(|a| format!("\n{a}")).unwrap_or_default();
+        let name = format!("{} {}{accelerator}", text::clip(&row.target, 20), text::clip(&row.metric, 20));
+        let mut cells = vec![Cell::new(name)];
+        cells.extend(numbers.map(|n| Cell::new(n.replace(" [", "\n[")).set_alignment(CellAlignment::Right)));
+        cells.push(Cell::new(format!("{}\nn = {}, {}", word(row), row.base.n, row.new.n)));
+        table.add_row(cells);
+    }
+    table
+}
+
+/// The verdicts at the lines' ends in colour, without a width of their own.
+fn colored(table: &str, rows: &[&Row]) -> String {
+    let verdicts: Vec<Verdict> = rows.iter().map(|row| row.judged.verdict).collect();
+    let paint = |line: &str| {
+        let line = line.trim_end();
+        let of = verdicts.iter().find(|verdict| line.ends_with(verdict.word()));
+        match of {
+            Some(verdict) => {
+                let (rest, style) = (&line[..line.len() - verdict.word().len()], style(*verdict));
+                format!("{rest}{style}{}{style:#}", verdict.word())
+            }
+            None => line.to_owned(),
+        }
+    };
+    table.lines().map(paint).collect::<Vec<_>>().join("\n")
+}
+
+/// In GitHub's Markdown, fit for a comment or a step's summary: the answer first, all else folded away.
+pub fn markdown(comparison: &Comparison) -> String {
+    let mut out = String::new();
+    let word = comparison.verdict.map_or("no gate: between hosts this is a trend", Verdict::word);
+    let _ = writeln!(out, "### bootrace: {word}\n");
+    for pair in &comparison.pairs {
+        let name = escape(&text::clip(&pair.scenario, 64));
+        let _ = writeln!(out, "**{name}**, {}\n", escape(&how(pair)));
+        let gating = pair.rows.iter().any(|row| row.gates);
+        let first: Vec<&Row> = pair.rows.iter().filter(|row| row.gates || !gating).collect();
+        lines(&mut out, &first);
+        let _ = writeln!(out);
+        for row in first.iter().filter(|row| row.gates) {
+            let _ = writeln!(out, "- {}", escape(&sentence(row)));
+        }
+        margins(pair).iter().for_each(|margin| {
+            let _ = writeln!(out, "- {}", escape(margin));
+        });
+        let rest: Vec<&Row> = pair.rows.iter().filter(|row| !row.gates && gating).collect();
+        if !rest.is_empty() {
+            let _ = writeln!(out, "\n<details><summary>Metrics that don't gate</summary>\n");
+            lines(&mut out, &rest);
+            let _ = writeln!(out, "</details>");
+        }
+        let remarks = remarks(pair);
+        if !remarks.is_empty() {
+            let _ =
+                writeln!(out, "\n<details><summary>What makes it doubtful ({})</summary>\n", remarks.len());
+            remarks.iter().for_each(|remark| {
+                let _ = writeln!(out, "- {}", escape(remark));
+            });
+            let _ = writeln!(out, "\n</details>");
+        }
+        let runs = format!("BASE {}; NEW {}.", run(&pair.base), run(&pair.new));
+        let _ = writeln!(out, "\n{}\n", escape(&runs));
+    }
+    let _ = writeln!(
+        out,
+        "Medians with their exact interval; NEW / BASE is Hodges and Lehmann's ratio with its {:.0} % interval. REGRESSED only \
+         where all of that lies beyond the margin.",
+        comparison.level * 100.0
+    );
+    out
+}
+
+fn lines(out: &mut String, rows: &[&Row]) {
+    let _ = writeln!(out, "| target | metric | BASE | NEW | NEW / BASE | p | P(NEW > BASE) | |");
+    let _ = writeln!(out, "|:--|:--|--:|--:|--:|--:|--:|:--|");
+    for row in rows {
+        let cells = [
+            target(row).replace('\n', ", "),
+            side(row, &row.base),
+            side(row, &row.new),
+            ratio(row),
+            p(row),
+            superiority(row),
+        ]
+        .map(|cell| escape(&cell));
+        let [target, base, new, ratio, p, superiority] = cells;
+        let metric = text::clip(&row.metric, 40).replace('`', "");
+        let verdict = if row.gates { format!("**{}**", word(row)) } else { word(row).to_owned() };
+        let _ = writeln!(
+            out,
+            "| {target} | `{metric}` | {base} | {new} | {ratio} | {p} | {superiority} | {verdict} |"
+        );
+    }
+}
+
+/// "docker", below it what a VM's accelerator is.
+fn target(row: &Row) -> String {
+    let name = text::clip(&row.target, 24);
+    text::accelerator(row.accelerator).map_or(name.clone(), |accelerator| format!("{name}\n{accelerator}"))
+}
+
+/// Rows that don't gate have a verdict that decides nothing: in lower case.
+pub(super) fn word(row: &Row) -> String {
+    let word = row.judged.verdict.word();
+    if row.gates { word.to_owned() } else { word.to_lowercase() }
+}
+
+/// How rounds are held against each other.
+pub(super) fn how(pair: &Pair) -> String {
+    match pair.paired {
+        true => "paired by round: both sides in one job".into(),
+        false => "two runs, not paired".into(),
+    }
+}
+
+pub(super) fn run(run: &crate::analysis::comparison::Run) -> String {
+    format!(
+        "{}, {}, bootrace {}",
+        text::clip(&run.id, 100),
+        text::clip(&run.started_at, 30),
+        text::clip(&run.bootrace_version, 40)
+    )
+}
+
+/// "startup on docker: REGRESSED, the 99.1 % interval of ...".
+fn sentence(row: &Row) -> String {
+    let (metric, target) = (text::clip(&row.metric, 40), text::clip(&row.target, 40));
+    format!("{metric} on {target}: {}, {}.", word(row), text::clean(&row.judged.why, SENTENCE))
+}
+
+fn unit(row: &Row) -> Unit {
+    Metric::from_name(&row.metric).map_or(Unit::Time, Metric::unit)
+}
+
+/// "160 ms [155, 166], n = 20, 2 failed".
+pub(super) fn side(row: &Row, side: &Side) -> String {
+    let failed = match side.failed {
+        0 => String::new(),
+        n => format!(", {n} failed"),
+    };
+    format!("{}, n = {}{failed}", median(row, side), side.n)
+}
+
+/// "160 ms [155, 166]".
+fn median(row: &Row, side: &Side) -> String {
+    let of = |median| {
+        let interval = text::interval(unit(row), median, side.interval.as_ref());
+        format!("{} {interval}", text::value(unit(row), median))
+    };
+    side.median.map_or(text::NOTHING.into(), of)
+}
+
+/// "1.21 [1.15, 1.28]".
+pub(super) fn ratio(row: &Row) -> String {
+    let of = |shift: &crate::analysis::gate::Shift| {
+        let interval = match shift.interval {
+            Some(i) => format!("[{:.3}, {:.3}]", i.low, i.high),
+            None => format!("[{}]", text::TOO_FEW),
+        };
+        Some(format!("{:.3} {interval}", shift.ratio?))
+    };
+    row.shift.as_ref().and_then(of).unwrap_or_else(|| text::NOTHING.into())
+}
+
+pub(super) fn p(row: &Row) -> String {
+    match row.shift.map(|shift| shift.p) {
+        None => text::NOTHING.into(),
+        Some(p) if p < 0.001 => "< 0.001".into(),
+        Some(p) => format!("{p:.3}"),
+    }
+}
+
+pub(super) fn superiority(row: &Row) -> String {
+    row.shift.map_or(text::NOTHING.into(), |shift| format!("{:.2}", shift.superiority))
+}
+
+/// What differs, and what makes the comparison doubtful.
+pub(super) fn remarks(pair: &Pair) -> Vec<String> {
+    let differences = pair.differences.iter().map(|d| {
+        let [what, base, new] = [&d.what, &d.base, &d.new].map(|text| text::clean(text, 160));
+        format!("{what} differs: {base} of BASE, {new} of NEW")
+    });
+    differences.chain(pair.doubts.iter().map(|doubt| text::clean(doubt, SENTENCE))).collect()
+}

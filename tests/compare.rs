@@ -1,0 +1,319 @@
+//! `bootrace compare` as scripts see it: verdicts, exit codes, and what is said of files that are not as they should be.
+//! Made of a real run's results. Needs no engine.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A directory for runs, and a state of its own, where no noise of this host is known.
+struct Runs(TempDir);
+
+impl Runs {
+    fn new() -> Self {
+        Runs(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The sample run with `change` made to it, as the run `name`.
+    fn put(&self, name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("reports/sample/results.json");
+        let mut results: Value = serde_json::from_slice(&fs::read(sample).unwrap()).unwrap();
+        results["run"]["id"] = json!(name);
+        change(&mut results);
+        self.write(name, results.to_string().as_bytes())
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        fs::create_dir_all(self.path(name)).unwrap();
+        fs::write(self.path(name).join("results.json"), bytes).unwrap();
+        self.path(name)
+    }
+
+    fn compare(&self, base: &Path, new: &Path, options: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
+        command.arg("compare").args([base, new]).args(options).env("BOOTRACE_STATE", self.path("state"));
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG"] {
+            command.env_remove(name);
+        }
+        command.output().unwrap()
+    }
+}
+
+fn samples(results: &mut Value) -> &mut Vec<Value> {
+    results["samples"].as_array_mut().unwrap()
+}
+
+/// Makes start-up of a target's instances `times` as long, in its launch phase.
+fn slower(results: &mut Value, target: &str, times: f64) {
+    for sample in samples(results).iter_mut().filter(|sample| sample["target"] == target) {
+        for moment in ["ready", "stopping", "gone"] {
+            let ready = sample["timeline_ns"]["ready"].as_f64().unwrap();
+            let more = if moment == "ready" { ready * (times - 1.0) } else { ready * (1.0 - 1.0 / times) };
+            let at = sample["timeline_ns"][moment].as_f64().unwrap();
+            sample["timeline_ns"][moment] = json!((at + more).round() as u64);
+        }
+    }
+}
+
+/// Keeps so many measured samples of each target.
+fn keep(results: &mut Value, most: usize) {
+    let mut kept = std::collections::BTreeMap::<String, usize>::new();
+    samples(results).retain(|sample| {
+        let count = kept.entry(sample["target"].to_string()).or_default();
+        *count += usize::from(sample["warmup"] == false);
+        *count <= most || sample["warmup"] == true
+    });
+}
+
+fn fail(sample: &mut Value) {
+    sample["outcome"] = json!("failed");
+    sample["error"] = json!("starting: <b>\u{1b}[31mno</b> | `such` thing");
+    sample["timeline_ns"]["ready"] = Value::Null;
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_run_against_itself_is_not_regressed_and_a_slower_one_is() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let same = runs.put("same", |_| {});
+    let slow = runs.put("slow", |results| slower(results, "docker", 1.6));
+    let output = runs.compare(&base, &same, &[]);
+    assert_eq!(code(&output), 0, "{}{}", out(&output), err(&output));
+    assert!(!out(&output).contains("REGRESSED"));
+    let output = runs.compare(&base, &slow, &[]);
+    assert_eq!(code(&output), 3, "{}", out(&output));
+    assert!(err(&output).contains("regressed: startup of quickstart on docker"), "{}", err(&output));
+    assert!(out(&output).contains("REGRESSED") && out(&output).contains("wholly beyond"), "{}", out(&output));
+    assert_eq!(code(&runs.compare(&base, &slow, &["--fail-on", "never"])), 0);
+    // The other way round it is an improvement.
+    let output = runs.compare(&slow, &base, &[]);
+    assert_eq!(code(&output), 0);
+    assert!(out(&output).contains("IMPROVED"), "{}", out(&output));
+}
+
+#[test]
+fn what_is_not_settled_is_4_only_where_that_is_asked_for_and_says_how_many_samples_it_takes() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let near = runs.put("near", |results| slower(results, "docker", 1.06));
+    let output = runs.compare(&base, &near, &[]);
+    assert_eq!(code(&output), 0, "{}", out(&output));
+    assert!(out(&output).contains("samples a side"), "{}", out(&output));
+    let output = runs.compare(&base, &near, &["--fail-on", "inconclusive"]);
+    assert_eq!(code(&output), 4);
+    assert!(err(&output).contains("inconclusive: startup"), "{}", err(&output));
+    let wide = runs.compare(&base, &near, &["--margin", "60%", "--fail-on", "inconclusive"]);
+    assert_eq!(code(&wide), 0, "{}", out(&wide));
+}
+
+#[test]
+fn none_one_and_five_samples_are_never_a_verdict() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    for count in [0, 1, 5] {
+        let few = runs.put("few", |results| keep(results, count));
+        for (base, new) in [(&base, &few), (&few, &base)] {
+            let output = runs.compare(base, new, &["--fail-on", "inconclusive"]);
+            assert_eq!(code(&output), 4, "{count}: {}{}", out(&output), err(&output));
+            let says = if count == 0 { "does not have a good sample" } else { "need >= 6" };
+            assert!(err(&output).contains(says), "{count}: {}", err(&output));
+            assert_eq!(code(&runs.compare(base, new, &[])), 0);
+        }
+    }
+}
+
+#[test]
+fn failures_of_new_fail_the_gate_and_those_of_base_are_told() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let broken = runs.put("broken", |results| {
+        let mine = samples(results).iter_mut().filter(|s| s["target"] == "docker" && s["warmup"] == false);
+        mine.take(3).for_each(fail);
+    });
+    let output = runs.compare(&base, &broken, &[]);
+    assert_eq!(code(&output), 1, "{}", out(&output));
+    assert!(err(&output).contains("failed: startup of quickstart on docker: 3 of 10"), "{}", err(&output));
+    let output = runs.compare(&broken, &base, &["--markdown"]);
+    assert_eq!(code(&output), 0);
+    assert!(out(&output).contains("n = 7, 3 failed"), "{}", out(&output));
+}
+
+#[test]
+fn runs_that_are_not_alike_are_refused_by_name_unless_that_is_wanted() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    type Change = fn(&mut Value);
+    let changes: [(&str, &str, Change); 5] = [
+        ("host", "another host", |r| {
+            r["host"]["boot_id"] = json!("other");
+            r["host"]["cpu_model"] = json!("other processor");
+        }),
+        ("accelerator", "another accelerator", |r| r["targets"][2]["accelerator"] = json!("kvm")),
+        ("image", "another image", |r| r["image"]["digest"] = json!("ab".repeat(32))),
+        ("command", "workload.command", |r| r["run"]["scenario"]["workload"]["command"] = json!(["other"])),
+        ("target", "another scenario", |r| {
+            r["targets"].as_array_mut().unwrap().retain(|t| t["name"] != "docker");
+            r["run"]["scenario"]["target"].as_array_mut().unwrap().retain(|t| t["kind"] != "docker");
+            samples(r).retain(|s| s["target"] != "docker");
+        }),
+    ];
+    for (name, says, change) in changes {
+        let other = runs.put(name, change);
+        let output = runs.compare(&base, &other, &[]);
+        assert_eq!(code(&output), 2, "{name}: {}", out(&output));
+        assert!(err(&output).contains(says), "{name}: {}", err(&output));
+        let output = runs.compare(&base, &other, &["--across-hosts"]);
+        assert_eq!(code(&output), 0, "{name}: {}", err(&output));
+        assert!(out(&output).contains("differs"), "{name}: {}", out(&output));
+    }
+}
+
+#[test]
+fn a_target_that_is_missing_is_never_settled() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let without = runs.put("without", |r| {
+        r["targets"].as_array_mut().unwrap().retain(|t| t["name"] != "docker");
+        samples(r).retain(|s| s["target"] != "docker");
+    });
+    let output = runs.compare(&base, &without, &["--across-hosts", "--fail-on", "inconclusive"]);
+    assert_eq!(code(&output), 4, "{}", out(&output));
+    assert!(err(&output).contains("NEW does not have a good sample with it of docker"), "{}", err(&output));
+}
+
+#[test]
+fn between_hosts_nothing_gates() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let other = runs.put("other", |results| {
+        slower(results, "docker", 2.0);
+        results["host"]["boot_id"] = json!("other");
+        results["host"]["hostname"] = json!("other");
+    });
+    let output = runs.compare(&base, &other, &["--across-hosts", "--fail-on", "inconclusive"]);
+    assert_eq!(code(&output), 0, "{}", out(&output));
+    assert!(out(&output).contains("a trend") && !out(&output).contains("REGRESSED"), "{}", out(&output));
+}
+
+#[test]
+fn files_that_are_no_results_are_named_with_the_place_and_the_code_is_2() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let whole = fs::read_to_string(base.join("results.json")).unwrap();
+    let truncated = runs.write("truncated", &whole.as_bytes()[..whole.len() / 2]);
+    let nan = whole.replacen("\"ready\":", "\"ready\":NaN,\"unread\":", 1);
+    let nan = runs.write("nan", nan.as_bytes());
+    let foreign = runs.put("foreign", |results| results["schema"] = json!("bootrace.results/99"));
+    let negative = runs.put("negative", |results| samples(results)[0]["timeline_ns"]["ready"] = json!(-1));
+    let empty = runs.path("empty");
+    fs::create_dir_all(&empty).unwrap();
+    for (path, says) in [
+        (&truncated, "line 1 column"),
+        (&nan, "line 1 column"),
+        (&foreign, "bootrace.results/99"),
+        (&negative, "-1"),
+        (&empty, "has none in it"),
+        (&runs.path("nowhere"), "No such file"),
+    ] {
+        for (a, b) in [(&base, path), (path, &base)] {
+            let output = runs.compare(a, b, &[]);
+            assert_eq!(code(&output), 2, "{}", out(&output));
+            assert!(err(&output).contains(says), "{}: {}", path.display(), err(&output));
+            assert!(err(&output).contains(path.file_name().unwrap().to_str().unwrap()));
+        }
+    }
+}
+
+#[test]
+fn of_directories_of_runs_the_newest_of_each_scenario_is_taken_whatever_they_are_called() {
+    let runs = Runs::new();
+    let named = |scenario: &'static str, at: &'static str, times: f64| {
+        move |results: &mut Value| {
+            results["run"]["scenario"]["name"] = json!(scenario);
+            results["run"]["started_at"] = json!(at);
+            slower(results, "docker", times);
+        }
+    };
+    runs.put("before/a", named("one", "2026-01-01T00:00:00Z", 1.0));
+    runs.put("before/z", named("two", "2026-01-01T00:00:00Z", 1.0));
+    runs.put("after/z", named("one", "2026-01-02T00:00:00Z", 3.0));
+    runs.put("after/b", named("one", "2026-01-03T00:00:00Z", 1.0));
+    runs.put("after/c", named("two", "2026-01-03T00:00:00Z", 2.0));
+    let output = runs.compare(&runs.path("before"), &runs.path("after"), &[]);
+    assert_eq!(code(&output), 3, "{}", out(&output));
+    assert!(err(&output).contains("startup of two on docker"), "{}", err(&output));
+    assert!(!err(&output).contains("startup of one"), "{}", err(&output));
+    fs::remove_dir_all(runs.path("after/c")).unwrap();
+    let output = runs.compare(&runs.path("before"), &runs.path("after"), &[]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("no run of the scenario two"), "{}", err(&output));
+}
+
+#[test]
+fn the_same_runs_give_the_same_bytes_and_hostile_text_stays_text() {
+    let runs = Runs::new();
+    let hostile = "<script>alert(1)</script>\u{1b}[31m|`x`";
+    let base = runs.put("base", |results| results["run"]["scenario"]["name"] = json!(hostile));
+    let new = runs.put("new", |results| {
+        results["run"]["scenario"]["name"] = json!(hostile);
+        slower(results, "docker", 2.0);
+    });
+    let (one, two) = (runs.path("one"), runs.path("two"));
+    for dir in [&one, &two] {
+        let output = runs.compare(&base, &new, &["--markdown", "--out", dir.to_str().unwrap()]);
+        assert_eq!(code(&output), 3, "{}", err(&output));
+        assert_eq!(out(&output), fs::read_to_string(dir.join("summary.md")).unwrap());
+    }
+    for file in ["comparison.json", "summary.md", "index.html", "charts/sides.svg"] {
+        let bytes = fs::read_to_string(one.join(file)).unwrap();
+        assert_eq!(bytes, fs::read_to_string(two.join(file)).unwrap(), "{file}");
+        if file != "comparison.json" {
+            assert!(!bytes.contains("<script>") && !bytes.contains('\u{1b}'), "{file}");
+        }
+    }
+    let json: Value = serde_json::from_slice(&fs::read(one.join("comparison.json")).unwrap()).unwrap();
+    assert_eq!((&json["schema"], &json["verdict"]), (&json!("bootrace.comparison/1"), &json!("regressed")));
+    let output = runs.compare(&base, &new, &["--json"]);
+    assert_eq!(serde_json::from_str::<Value>(&out(&output)).unwrap(), json);
+}
+
+#[test]
+fn other_metrics_gate_where_they_are_asked_for() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let new = runs.put("new", |results| {
+        for sample in samples(results).iter_mut().filter(|sample| sample["target"] == "docker") {
+            let footprint = sample["memory_bytes"]["footprint"].as_u64().unwrap();
+            sample["memory_bytes"]["footprint"] = json!(footprint * 2);
+        }
+    });
+    assert_eq!(code(&runs.compare(&base, &new, &[])), 0);
+    let output = runs.compare(&base, &new, &["--metric", "memory.footprint"]);
+    assert_eq!(code(&output), 3, "{}", out(&output));
+    let output = runs.compare(&base, &new, &["--metric", "speed"]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("memory.footprint"), "{}", err(&output));
+    for margin in ["0", "-5", "nan", "a lot"] {
+        assert_eq!(code(&runs.compare(&base, &new, &["--margin", margin])), 2, "{margin}");
+    }
+}
