@@ -108,7 +108,7 @@ pub fn compare(runs: &[(&Results, &Results)], rules: &Rules<'_>) -> Comparison {
     pairs.sort_by(|a, b| (&a.scenario, &a.base.id, &a.new.id).cmp(&(&b.scenario, &b.base.id, &b.new.id)));
     let gated = pairs.iter_mut().flat_map(|pair| &mut pair.rows).filter(|row| row.gates);
     let mut gated: Vec<_> =
-        gated.map(|row| (row.shift.and_then(|shift| shift.p_within), &mut row.judged)).collect();
+        gated.map(|row| (row.shift.and_then(|shift| shift.p_no_worse), &mut row.judged)).collect();
     gate::holm(&mut gated, LEVEL);
     let verdict = overall(gated.iter().map(|(_, judged)| judged.verdict));
     Comparison { schema: SCHEMA.into(), level: LEVEL, pairs, verdict }

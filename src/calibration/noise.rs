@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    analysis::{Analysis, Metric, Unit, short},
+    analysis::{Analysis, Metric, Unit, gate::LEAST_MARGIN, short},
     sample::{Accelerator, Host, Results},
 };
 
@@ -35,8 +35,6 @@ const STATE: &str = "/var/lib/bootrace";
 const KEPT: usize = 200;
 /// Sessions that a deviation between them takes.
 pub const FEWEST: usize = 3;
-/// No margin is smaller.
-const LEAST_MARGIN: f64 = 0.05;
 
 /// All that is known of one host's noise.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -190,15 +188,7 @@ impl Record {
 fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
     let pairs: Vec<[f64; 2]> = sessions.iter().filter_map(|s| s.medians.get(metric).copied()).collect();
     let first = sessions.first()?;
-    let n = pairs.len() as f64;
-    let logs = pairs.iter().map(|[a, b]| (b / a).ln());
-    let within = (logs.clone().map(|d| d * d).sum::<f64>() / n / 2.0).sqrt();
-    let between = (pairs.len() >= FEWEST).then(|| {
-        let centres: Vec<f64> = pairs.iter().map(|[a, b]| (a * b).ln() / 2.0).collect();
-        let mean = centres.iter().sum::<f64>() / n;
-        (centres.iter().map(|c| (c - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
-    });
-    let floor = within.max(between.unwrap_or(0.0)).exp_m1();
+    let (within, between) = deviations(&pairs);
     Some(Floor {
         target: first.target.clone(),
         accelerator: first.accelerator,
@@ -207,10 +197,32 @@ fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
         sessions: pairs.len(),
         within: within.exp_m1(),
         between: between.map(f64::exp_m1),
-        floor,
-        margin: LEAST_MARGIN.max(3.0 * std::f64::consts::SQRT_2 * floor),
-        differences: logs.map(f64::exp_m1).collect(),
+        floor: larger(within, between),
+        margin: margin(&pairs),
+        differences: pairs.iter().map(|[a, b]| b / a - 1.0).collect(),
     })
+}
+
+/// The margin that sessions ask for: each is the medians of both its sides, above zero.
+pub fn margin(sessions: &[[f64; 2]]) -> f64 {
+    let (within, between) = deviations(sessions);
+    LEAST_MARGIN.max(3.0 * std::f64::consts::SQRT_2 * larger(within, between))
+}
+
+fn larger(within: f64, between: Option<f64>) -> f64 {
+    within.max(between.unwrap_or(0.0)).exp_m1()
+}
+
+/// Of log medians: within sessions, and between them where there are enough.
+fn deviations(sessions: &[[f64; 2]]) -> (f64, Option<f64>) {
+    let n = sessions.len() as f64;
+    let within = (sessions.iter().map(|[a, b]| (b / a).ln().powi(2)).sum::<f64>() / n / 2.0).sqrt();
+    let between = (sessions.len() >= FEWEST).then(|| {
+        let centres: Vec<f64> = sessions.iter().map(|[a, b]| (a * b).ln() / 2.0).collect();
+        let mean = centres.iter().sum::<f64>() / n;
+        (centres.iter().map(|c| (c - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+    });
+    (within, between)
 }
 
 /// What tells a host, as far as its noise goes, from others: machine id, processor and kernel. 16 hex digits.

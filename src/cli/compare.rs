@@ -29,7 +29,8 @@ Examples:
 
 REGRESSED: the whole 99 % interval of the ratio NEW / BASE lies beyond the margin; UNCHANGED: within it; IMPROVED: below
 it; INCONCLUSIVE: neither, with how many samples would settle it. The margin is 5 %, or more where this host's noise
-between runs is larger (bootrace calibrate --aa measures that). A gate compares on one host, best in one job: see ab.
+between runs is larger (bootrace calibrate --aa measures that). A gate compares on one host, best in one job: the sides of
+bootrace ab are held against each other round by round, where an interval above 1 and a ratio beyond the margin are enough.
 
 Exit codes: 0 done, 1 NEW's samples failed, 2 wrong use, a file that can't be read, or runs that are not alike,
 3 regressed, 4 inconclusive (only with --fail-on inconclusive).";

@@ -194,8 +194,8 @@ pub fn markdown(comparison: &Comparison) -> String {
     }
     let _ = writeln!(
         out,
-        "Medians with their exact interval; NEW / BASE is Hodges and Lehmann's ratio with its {:.0} % interval. REGRESSED only \
-         where all of that lies beyond the margin.",
+        "Medians with their exact interval; NEW / BASE is Hodges and Lehmann's ratio with its {:.0} % interval. REGRESSED: of sides \
+         of one job, a ratio beyond the margin with all of its interval above 1; of runs apart, all of it beyond the margin.",
         comparison.level * 100.0
     );
     out

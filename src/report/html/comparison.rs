@@ -143,8 +143,9 @@ fn method(comparison: &Comparison) -> Markup {
             p {
                 "NEW / BASE is the ratio of Hodges and Lehmann, with its exact " (format!("{:.0} %", comparison.level * 100.0))
                 " interval: over the pairs of each round where both sides ran in one job, else over all pairs of samples. "
-                "REGRESSED only where the whole interval lies beyond the margin, UNCHANGED where it lies within, IMPROVED where it lies "
-                "below, INCONCLUSIVE otherwise. Where several figures gate, Holm's procedure keeps the chance of any false alarm at that of "
+                "Of two runs apart, which differ although nothing was changed, REGRESSED takes a whole interval beyond the margin. Of two sides of "
+                "one job, taken in turn, chance is all that has to be ruled out: REGRESSED takes a ratio beyond the margin, and an interval "
+                "wholly above 1. IMPROVED is the same the other way round, UNCHANGED an interval within the margins, INCONCLUSIVE all else. Where several figures gate, Holm's procedure keeps the chance of any false alarm at that of "
                 "one. p is two-sided (Wilcoxon's signed ranks for pairs, else Mann and Whitney's) and decides nothing: with enough samples every "
                 "difference is significant. Outliers are in all figures; failed instances are counted, and more of them than BASE has fail the gate."
             }

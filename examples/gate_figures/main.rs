@@ -1,0 +1,92 @@
+//! How often does the gate cry wolf, and what does it find? The README's figures of the gate come from here.
+//!
+//! - `gate_figures`: from simulated shapes and from recorded sessions (docs/gate/sessions.json), as Markdown. Exits with
+//!   1 where a requirement of ours is missed. Seeded: the same bytes every time.
+//! - `gate_figures record FILE DIR...`: makes that file of run directories. `scripts/gate-sessions` takes them.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use bootrace::analysis::gate::{self, LEAST_MARGIN, Values, Verdict};
+
+mod recorded;
+mod simulated;
+
+const LEVEL: f64 = bootrace::analysis::LEVEL;
+/// Of all comparisons of what is the same, so many may be called REGRESSED.
+const MOST_FALSE_ALARMS: f64 = 0.01;
+const SESSIONS: &str = "docs/gate/sessions.json";
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => figures(Path::new(SESSIONS)),
+        ["record", file, ref dirs @ ..] if !dirs.is_empty() => recorded::record(Path::new(file), dirs),
+        _ => bail!("usage: gate_figures, or gate_figures record FILE DIR..."),
+    }
+}
+
+fn figures(sessions: &Path) -> anyhow::Result<()> {
+    let sessions = recorded::load(sessions).with_context(|| format!("reading {}", sessions.display()))?;
+    let mut missed = simulated::report();
+    missed.extend(recorded::report(&sessions)?);
+    if missed.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", missed.join("\n"))
+}
+
+/// What came of many comparisons.
+#[derive(Debug, Default, Clone)]
+struct Tally {
+    all: usize,
+    regressed: usize,
+    improved: usize,
+    unchanged: usize,
+}
+
+impl Tally {
+    fn count(&mut self, verdict: Verdict) {
+        self.all += 1;
+        match verdict {
+            Verdict::Regressed => self.regressed += 1,
+            Verdict::Improved => self.improved += 1,
+            Verdict::Unchanged => self.unchanged += 1,
+            Verdict::Inconclusive | Verdict::Failed => {}
+        }
+    }
+
+    fn add(&mut self, other: &Tally) {
+        self.all += other.all;
+        self.regressed += other.regressed;
+        self.improved += other.improved;
+        self.unchanged += other.unchanged;
+    }
+
+    fn share(&self, count: usize) -> f64 {
+        count as f64 / self.all.max(1) as f64
+    }
+
+    /// "| what | 1000 | 0.3 % | 0.2 % | 61.0 % | 38.5 % |".
+    fn line(&self, what: &str) -> String {
+        let percent = |count| format!("{:.1} %", self.share(count) * 100.0);
+        let rest = self.all - self.regressed - self.improved - self.unchanged;
+        let [regressed, improved, unchanged, rest] =
+            [self.regressed, self.improved, self.unchanged, rest].map(percent);
+        format!("| {what} | {} | {regressed} | {improved} | {unchanged} | {rest} |", self.all)
+    }
+
+    fn head() {
+        println!("| | comparisons | REGRESSED | IMPROVED | UNCHANGED | INCONCLUSIVE |");
+        println!("|:--|--:|--:|--:|--:|--:|");
+    }
+}
+
+/// The sides of one job, by the gate's own code.
+fn in_one_job(pairs: Vec<(f64, f64)>) -> Verdict {
+    verdict(&Values::Paired(pairs), LEAST_MARGIN)
+}
+
+fn verdict(values: &Values, margin: f64) -> Verdict {
+    gate::judge(gate::shift(values, LEVEL, margin).as_ref(), LEVEL, margin).verdict
+}

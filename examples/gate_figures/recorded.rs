@@ -1,0 +1,203 @@
+//! Real samples of docker, recorded: sessions of one side against itself, and of one against a slower one.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, bail, ensure};
+use bootrace::{
+    analysis::{counts, gate::Values, median::median},
+    calibration::noise,
+    report,
+    sample::Results,
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::{MOST_FALSE_ALARMS, Tally, in_one_job, verdict};
+
+const SCHEMA: &str = "bootrace.gate-sessions/1";
+const SEED: u64 = 40;
+const SAMPLES: usize = 20;
+/// Made of sessions in which nothing was changed.
+const COMPARISONS: usize = 400;
+/// Sessions of one side against itself that there must be.
+const FEWEST_SESSIONS: usize = 10;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    schema: String,
+    sessions: Vec<Session>,
+}
+
+/// One job: both sides, round by round.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Session {
+    run: String,
+    started_at: String,
+    bootrace_version: String,
+    cpu: String,
+    kernel: String,
+    /// Per cent by which NEW was made slower; 0: the same.
+    slower: u32,
+    /// Start-up in ns, in order of rounds; both lists are as long.
+    base: Vec<u64>,
+    new: Vec<u64>,
+}
+
+pub fn load(file: &Path) -> anyhow::Result<Recorded> {
+    let recorded: Recorded = serde_json::from_slice(&fs::read(file)?)?;
+    ensure!(recorded.schema == SCHEMA, "its schema is {:?}, not {SCHEMA:?}", recorded.schema);
+    Ok(recorded)
+}
+
+/// Makes the file of the directories of runs: those with targets docker-a and docker-b, and those of `bootrace ab`, whose
+/// NEW scenario is called `aa` or `slower-PERCENT`.
+pub fn record(file: &Path, dirs: &[&str]) -> anyhow::Result<()> {
+    let mut sessions = Vec::new();
+    for dir in dirs.iter().map(Path::new) {
+        let session = match dir.join("base").is_dir() {
+            true => {
+                let [base, new] = ["base", "new"].map(|side| report::load(&dir.join(side)));
+                let (base, new) = (base?, new?);
+                let name = new.run.scenario["name"].as_str().unwrap_or_default();
+                let slower = match name.strip_prefix("slower-") {
+                    Some(percent) => percent.parse().with_context(|| format!("the scenario {name}"))?,
+                    None => 0,
+                };
+                session(&base, slower, startups(&base, "docker"), startups(&new, "docker"))
+            }
+            false => {
+                let run = report::load(dir)?;
+                let [base, new] = noise::sides("docker").map(|name| startups(&run, &name));
+                session(&run, 0, base, new)
+            }
+        };
+        if session.base.is_empty() {
+            bail!("{} has no round with both sides", dir.display());
+        }
+        sessions.push(session);
+    }
+    sessions.sort_by(|a, b| (&a.started_at, &a.run).cmp(&(&b.started_at, &b.run)));
+    let mut text = format!("{{\n\"schema\": \"{SCHEMA}\",\n\"sessions\": [\n");
+    let lines = sessions.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
+    text.push_str(&lines.join(",\n"));
+    text.push_str("\n]\n}\n");
+    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+}
+
+/// By round.
+fn startups(results: &Results, target: &str) -> BTreeMap<u32, u64> {
+    let mine = results.samples.iter().filter(|sample| sample.target == target && counts(sample));
+    mine.filter_map(|sample| Some((sample.round, sample.timeline_ns.startup()?))).collect()
+}
+
+fn session(run: &Results, slower: u32, base: BTreeMap<u32, u64>, new: BTreeMap<u32, u64>) -> Session {
+    let pairs = base.iter().filter_map(|(round, base)| Some((*base, *new.get(round)?)));
+    let (base, new) = pairs.unzip();
+    Session {
+        run: run.run.id.clone(),
+        started_at: run.run.started_at.clone(),
+        bootrace_version: run.run.bootrace_version.clone(),
+        cpu: format!("{} x {}", run.host.cpus, run.host.cpu_model.as_deref().unwrap_or("unknown")),
+        kernel: run.host.kernel_release.clone(),
+        slower,
+        base,
+        new,
+    }
+}
+
+impl Session {
+    fn pairs(&self) -> Vec<(f64, f64)> {
+        self.base.iter().zip(&self.new).map(|(base, new)| (*base as f64, *new as f64)).collect()
+    }
+
+    fn medians(&self) -> [f64; 2] {
+        let of = |side: &[u64]| median(&side.iter().map(|v| *v as f64).collect::<Vec<_>>()).unwrap_or(1.0);
+        [of(&self.base), of(&self.new)]
+    }
+}
+
+/// Prints the tables; gives what misses our requirements.
+pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
+    let same: Vec<&Session> = recorded.sessions.iter().filter(|session| session.slower == 0).collect();
+    let mut missed = Vec::new();
+    if same.len() < FEWEST_SESSIONS {
+        missed
+            .push(format!("{} sessions of docker against itself are too few: {FEWEST_SESSIONS}", same.len()));
+    }
+    let (Some(first), Some(last)) = (same.first(), same.last()) else { bail!("there is no A/A session") };
+    println!(
+        "#### Recorded: docker on {}, {} A/A sessions from {} to {}\n",
+        first.cpu,
+        same.len(),
+        first.started_at,
+        last.started_at
+    );
+    let medians: Vec<[f64; 2]> = same.iter().map(|session| session.medians()).collect();
+    println!("The margin that these sessions ask of runs apart: {:.1} %.\n", noise::margin(&medians) * 100.0);
+    Tally::head();
+    for (what, tally) in [
+        ("nothing changed, sides of one job", false_alarms_in_one_job(&same)),
+        ("nothing changed, runs apart", false_alarms_apart(&same)),
+    ] {
+        println!("{}", tally.line(&format!("{what}, n = {SAMPLES}")));
+        if tally.share(tally.regressed) > MOST_FALSE_ALARMS {
+            missed.push(format!("recorded, {what}: {} of {} are false alarms", tally.regressed, tally.all));
+        }
+    }
+    for (slower, samples, least) in [(20, 20, 0.95), (10, 40, 0.8)] {
+        let jobs = recorded.sessions.iter().filter(|s| s.slower == slower && s.base.len() >= samples);
+        let jobs: Vec<&Session> = jobs.collect();
+        let mut tally = Tally::default();
+        jobs.iter().for_each(|job| tally.count(in_one_job(job.pairs()[..samples].to_vec())));
+        let ratios: Vec<f64> = jobs.iter().map(|job| job.medians()[1] / job.medians()[0]).collect();
+        let seen = median(&ratios).map_or("none".into(), |r| format!("{:+.1} %", (r - 1.0) * 100.0));
+        println!("{}", tally.line(&format!("NEW {slower} % slower ({seen} by the medians), n = {samples}")));
+        if jobs.len() < 40 || tally.share(tally.regressed) < least {
+            missed.push(format!(
+                "NEW {slower} % slower: found in {} of {} jobs",
+                tally.regressed,
+                jobs.len()
+            ));
+        }
+    }
+    println!();
+    Ok(missed)
+}
+
+/// Each of one session, drawn as a whole: so many of its rounds, and which side is BASE, by chance.
+fn false_alarms_in_one_job(sessions: &[&Session]) -> Tally {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let mut tally = Tally::default();
+    for _ in 0..COMPARISONS {
+        let mut pairs = sessions[rng.random_range(0..sessions.len())].pairs();
+        while pairs.len() > SAMPLES {
+            pairs.remove(rng.random_range(0..pairs.len()));
+        }
+        if rng.random_bool(0.5) {
+            pairs.iter_mut().for_each(|pair| *pair = (pair.1, pair.0));
+        }
+        tally.count(in_one_job(pairs));
+    }
+    tally
+}
+
+/// Each of two sessions, a side of each; the margin from all others.
+fn false_alarms_apart(sessions: &[&Session]) -> Tally {
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED + 1);
+    let mut tally = Tally::default();
+    for _ in 0..COMPARISONS {
+        let base = rng.random_range(0..sessions.len());
+        let new = (base + rng.random_range(1..sessions.len())) % sessions.len();
+        let others = sessions.iter().enumerate().filter(|(i, _)| *i != base && *i != new);
+        let medians: Vec<[f64; 2]> = others.map(|(_, session)| session.medians()).collect();
+        let mut side = |session: &Session| -> Vec<f64> {
+            let side = if rng.random_bool(0.5) { &session.base } else { &session.new };
+            let start = rng.random_range(0..=side.len().saturating_sub(SAMPLES));
+            side.iter().skip(start).take(SAMPLES).map(|v| *v as f64).collect()
+        };
+        let values = Values::Unpaired { base: side(sessions[base]), new: side(sessions[new]) };
+        tally.count(verdict(&values, noise::margin(&medians)));
+    }
+    tally
+}
