@@ -12,6 +12,7 @@ pub mod check;
 pub mod clean;
 pub mod completions;
 pub mod doctor;
+pub mod export;
 pub mod image;
 pub mod list;
 mod prepare;
@@ -42,6 +43,7 @@ Examples:
   bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
+  bootrace export reports/latest --format csv     every sample, for other programs; and five forms more
   bootrace calibrate                              known quantities: what is the error of the figures here?
   bootrace doctor                                 what works here, what doesn't, and the mend
 
@@ -50,7 +52,8 @@ reports/latest is the newest.
 
 Exit codes:
   0    done
-  1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound
+  1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound;
+       of export: a target has no good sample
   2    the command line or a scenario is wrong
   3    refuted: a claim does not hold
   130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
@@ -98,6 +101,9 @@ pub enum Command {
     Run(run::Options),
     /// Write a run's report again, from its results.
     Report(report::Options),
+    /// Write a run's figures in a form that other programs read.
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Options),
     /// Say whether scenarios are right, and what running them takes.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Options),
@@ -124,6 +130,7 @@ impl Command {
         match self {
             Command::Run(options) => run::verdict(&run::run(&options)?),
             Command::Report(options) => report::run(&options),
+            Command::Export(options) => export::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
             Command::Doctor(options) => doctor::run(&options),
