@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use bootrace::{
@@ -70,6 +70,21 @@ fn one_file_goes_where_it_is_sent_and_leaves_nothing_beside() {
     use std::os::unix::fs::PermissionsExt;
     // node_exporter runs as a user of its own.
     assert_eq!(fs::metadata(saved.path("x.prom")).unwrap().permissions().mode() & 0o777, 0o644);
+}
+
+#[test]
+fn links_and_devices_are_written_to_and_not_replaced() {
+    let saved = Saved::new(&real());
+    fs::write(saved.path("file.csv"), "old").unwrap();
+    for (link, target) in [("link.csv", saved.path("file.csv")), ("null.csv", "/dev/null".into())] {
+        std::os::unix::fs::symlink(target, saved.path(link)).unwrap();
+        let output = saved.export(&["--format", "csv", "--to", link]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(fs::symlink_metadata(saved.path(link)).unwrap().is_symlink(), "{link}");
+    }
+    assert_eq!(fs::read_to_string(saved.path("file.csv")).unwrap(), one(&real(), Format::Csv));
+    let output = saved.export(&["--format", "csv", "--to", "/dev/stdout"]);
+    assert_eq!(text(&output.stdout), one(&real(), Format::Csv) + "exported: /dev/stdout\n");
 }
 
 #[test]
@@ -170,6 +185,27 @@ fn what_cannot_be_written_exits_with_1_and_says_where() {
     // The directory itself may be a link: it is what was asked for.
     let output = saved.export(&["--format", "gab", "--to", "link"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error_and_a_reader_that_goes_away_is_none() {
+    let saved = Saved::new(&real());
+    let to = |stdout: Stdio| {
+        let run = saved.path("run");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bootrace"))
+            .args(["export", "--format", "csv"])
+            .arg(run)
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        child.wait_with_output().unwrap()
+    };
+    let full = to(fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into());
+    assert_eq!(full.status.code(), Some(1));
+    assert!(text(&full.stderr).contains("writing to standard output"), "{}", text(&full.stderr));
+    assert_eq!(to(Stdio::piped()).status.code(), Some(0));
 }
 
 #[test]

@@ -17,6 +17,8 @@ const METRICS: [Metric; 2] = [Metric::Startup, Metric::CpuWork];
 /// criterion's own default.
 const LEVEL: f64 = 0.95;
 const DRAWS: usize = 10_000;
+/// Of values, over all draws: no file keeps anybody waiting for more than some seconds.
+const MOST_DRAWN: usize = 20_000_000;
 /// Longer than any run's id.
 const LONGEST_ID: usize = 128;
 /// Directories that criterion itself writes beside baselines.
@@ -127,7 +129,8 @@ fn benchmark(
 
 fn estimates(times: &[f64], seed: u64) -> Option<Estimates> {
     let points = statistics::Points::of(times)?;
-    let drawn = statistics::bootstrap(times, DRAWS, seed);
+    let draws = DRAWS.min(MOST_DRAWN / times.len()).max(100);
+    let drawn = statistics::bootstrap(times, draws, seed);
     let estimate = |of: fn(&statistics::Points) -> f64| {
         let drawn: Vec<f64> = drawn.iter().map(of).collect();
         let sorted = median::sorted(&drawn);

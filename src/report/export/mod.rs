@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::Write,
     path::{Component, Path, PathBuf},
 };
 
@@ -101,9 +102,19 @@ pub fn export(results: &Results, format: Format) -> Export {
     Export { files, without_samples, notes }
 }
 
-/// Writes one file: beside, then renamed, so that nobody reads half of it.
+/// Writes one file: beside, then renamed, so that nobody reads half of it. A link stays one, and a device or
+/// pipe is written to: as root, /dev/stdout could be replaced.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    put(path, bytes)
+    let failed = |why| Error::Write { path: path.to_owned(), why };
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => put(&fs::canonicalize(path).map_err(failed)?, bytes),
+        Ok(_) => fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut special| special.write_all(bytes))
+            .map_err(failed),
+        Err(_) => put(path, bytes),
+    }
 }
 
 /// Writes files below `dir`, each whole or not at all. What else is there stays.

@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(Points::of(&values).unwrap().median_abs_dev, 0.5 * 1.4826);
     }
 
-    /// From numpy 1.24: `np.percentile(values, [0, 5, 25, 50, 75, 100])`.
+    /// From numpy 2.4: `np.percentile(values, [0, 5, 25, 50, 75, 100])`.
     #[test]
     fn percentiles_are_numpys() {
         let values = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0];
