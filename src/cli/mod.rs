@@ -13,6 +13,7 @@ pub mod clean;
 pub mod compare;
 pub mod completions;
 pub mod doctor;
+pub mod export;
 pub mod image;
 pub mod list;
 mod prepare;
@@ -43,6 +44,7 @@ Examples:
   bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
+  bootrace export reports/latest --format csv     every sample, for other programs; and five forms more
   bootrace calibrate                              known quantities: what is the error of the figures here?
   bootrace compare BASE NEW                       is the new run worse? 3 if it is
   bootrace doctor                                 what works here, what doesn't, and the mend
@@ -52,7 +54,8 @@ reports/latest is the newest.
 
 Exit codes:
   0    done
-  1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound
+  1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound;
+       of export: a target has no good sample
   2    the command line or a scenario is wrong
   3    regressed, or refuted: a claim does not hold
   4    not settled, where --fail-on asks for that to be told
@@ -104,6 +107,9 @@ pub enum Command {
     /// Say whether a run is worse than another one, and end with 3 if it is.
     #[command(after_help = compare::EXAMPLES)]
     Compare(compare::Options),
+    /// Write a run's figures in a form that other programs read.
+    #[command(after_help = export::EXAMPLES)]
+    Export(export::Options),
     /// Say whether scenarios are right, and what running them takes.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Options),
@@ -131,6 +137,7 @@ impl Command {
             Command::Run(options) => run::verdict(&run::run(&options)?),
             Command::Report(options) => report::run(&options),
             Command::Compare(options) => compare::run(&options),
+            Command::Export(options) => export::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
             Command::Doctor(options) => doctor::run(&options),

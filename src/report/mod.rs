@@ -1,4 +1,4 @@
-//! All that is shown of a run: the table in the terminal, `summary.md`, charts and `index.html`.
+//! All that is shown of a run: the table in the terminal, `summary.md`, charts and `index.html`, and exports.
 //! Everything here can be made again from `results.json`, and the same results give the same bytes.
 
 use std::{
@@ -15,6 +15,7 @@ use crate::{
 pub mod calibration;
 mod chart;
 pub mod comparison;
+pub mod export;
 mod html;
 mod summary;
 mod table;

@@ -1,0 +1,132 @@
+//! `bootrace export`: a run in the forms that other programs read.
+
+use std::{
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, anyhow};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+
+use super::{DOUBTFUL, Failure, print};
+use crate::report::{
+    self, clean,
+    export::{Export, Files, Format, export, write_file, write_files},
+};
+
+pub const EXAMPLES: &str = "\
+Examples:
+  bootrace export reports/latest --format csv > samples.csv
+  bencher run --adapter json 'bootrace export reports/latest --format bmf'
+  bootrace export reports/latest --format gab --to bench/        two files, one for each direction
+  bootrace export reports/latest --format criterion --to target/criterion    then: critcmp
+  bootrace export reports/latest --format prometheus --to /var/lib/node_exporter/bootrace.prom
+
+Figures are medians with their intervals, or what the form asks for; csv has every sample. Emulated VMs are
+called TCG (emulated). What is where in each form: docs/exports.md.
+
+Exit codes: 0 done, 1 a target has no good sample (what there is was exported) or nothing could be
+written, 2 wrong command line, or no results of bootrace.";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Directory of a run, with its results.json.
+    #[arg(value_name = "RUN_DIR")]
+    pub run: PathBuf,
+    /// What to export to.
+    #[arg(long, short, value_parser = formats())]
+    pub format: Format,
+    /// File to write to, else standard output; gab and criterion need a directory.
+    #[arg(long, value_name = "PATH")]
+    pub to: Option<PathBuf>,
+}
+
+fn formats() -> impl TypedValueParser<Value = Format> {
+    let named = |format: Format| PossibleValue::new(format.name()).help(about(format));
+    PossibleValuesParser::new(Format::ALL.map(named))
+        .map(|name| Format::from_name(&name).expect("clap lets only their names through"))
+}
+
+fn about(format: Format) -> &'static str {
+    match format {
+        Format::Bmf => "Bencher Metric Format",
+        Format::Gab => "github-action-benchmark, smaller-is-better.json and bigger-is-better.json",
+        Format::Hyperfine => "hyperfine's JSON",
+        Format::Criterion => "criterion's directories, for critcmp and cargo bench -- --baseline",
+        Format::Prometheus => "Prometheus text file",
+        Format::Csv => "every sample as a row",
+    }
+}
+
+/// Reads the run first, so that nothing is written of one that can't be read.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    check(options).map_err(Failure::Usage)?;
+    let results = report::load(&options.run).map_err(|e| Failure::Usage(e.into()))?;
+    let exported = export(&results, options.format);
+    match (&exported.files, &options.to) {
+        (Files::One(bytes), None) => to_stdout(bytes)?,
+        (Files::One(bytes), Some(path)) => {
+            write_file(path, bytes).map_err(|e| Failure::Run(e.into()))?;
+            print(&format!("exported: {}\n", path.display()))?;
+        }
+        (Files::Several(files), Some(dir)) => {
+            write_files(dir, files).map_err(|e| Failure::Run(e.into()))?;
+            print(&format!("exported: {}, {} files\n", dir.display(), files.len()))?;
+        }
+        (Files::Several(_), None) => unreachable!("check() has asked for a directory"),
+    }
+    verdict(&exported)
+}
+
+fn check(options: &Options) -> anyhow::Result<()> {
+    let (name, several) = (options.format.name(), options.format.has_several_files());
+    match options.to.as_deref() {
+        None if several => {
+            Err(anyhow!("--format {name} writes several files: name a directory for them with --to DIR"))
+        }
+        Some(path) if several && path.exists() && !path.is_dir() => Err(anyhow!(
+            "--format {name} writes several files, and {} is no directory: name one with --to DIR",
+            path.display()
+        )),
+        Some(path) if !several && (path.is_dir() || path.file_name().is_none()) => Err(anyhow!(
+            "--format {name} writes one file, and {} is a directory: name a file, as in --to {}",
+            path.display(),
+            path.join(default_name(options.format)).display()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn default_name(format: Format) -> &'static Path {
+    Path::new(match format {
+        Format::Csv => "samples.csv",
+        Format::Prometheus => "bootrace.prom",
+        _ => "bootrace.json",
+    })
+}
+
+/// As it is: this is for programs. A reader that has gone away has what it wanted.
+fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(e).context("writing to standard output").map_err(Failure::Run)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the form has no place for, to standard error; a target without good samples is a failure.
+fn verdict(exported: &Export) -> Result<(), Failure> {
+    for note in &exported.notes {
+        // Nothing is left to be done where standard error is gone.
+        let _ = writeln!(anstream::stderr(), "{DOUBTFUL}note:{DOUBTFUL:#} {}", clean(note, 500));
+    }
+    match exported.without_samples.as_slice() {
+        [] => Ok(()),
+        names => Err(Failure::Run(anyhow!(
+            "no good sample of {}: no figure of it is exported; what there is was",
+            names.join(", ")
+        ))),
+    }
+}

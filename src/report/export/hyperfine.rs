@@ -1,0 +1,68 @@
+//! The JSON of hyperfine's `--export-json`, one result per target, its times the start-ups in seconds. What hyperfine
+//! has and a run has not is null: user and system time (a run has their sum, in another metric) and exit codes (a
+//! workload runs until it is stopped; hyperfine writes null for a command that a signal ended).
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Run, Target, statistics, text};
+use crate::analysis::{Metric, median};
+
+#[derive(Serialize)]
+struct Document {
+    results: Vec<Summary>,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    command: String,
+    mean: f64,
+    /// Null of a single sample, as hyperfine has it.
+    stddev: Option<f64>,
+    median: f64,
+    user: Option<f64>,
+    system: Option<f64>,
+    min: f64,
+    max: f64,
+    times: Vec<f64>,
+    /// The footprints; left out where a sample has none, since the list goes with `times`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_usage_byte: Option<Vec<u64>>,
+    exit_codes: Vec<Option<i32>>,
+    parameters: BTreeMap<&'static str, String>,
+}
+
+/// Targets without a good sample are not in it: a result has to have a mean.
+pub fn file(run: &Run<'_>) -> Vec<u8> {
+    let results = run.targets.iter().filter_map(|target| summary(run, target)).collect();
+    super::json(&Document { results })
+}
+
+fn summary(run: &Run<'_>, target: &Target<'_>) -> Option<Summary> {
+    let timed: Vec<_> =
+        target.good.iter().filter_map(|s| Some((Metric::Startup.of(s)?, s.memory_bytes.footprint))).collect();
+    let times: Vec<f64> = timed.iter().map(|(ns, _)| ns / 1e9).collect();
+    let sorted = median::sorted(&times);
+    Some(Summary {
+        command: target.label.clone(),
+        mean: statistics::mean(&times)?,
+        stddev: statistics::std_dev(&times),
+        median: median::of_sorted(&sorted)?,
+        user: None,
+        system: None,
+        min: *sorted.first()?,
+        max: *sorted.last()?,
+        memory_usage_byte: timed.iter().map(|(_, footprint)| *footprint).collect(),
+        exit_codes: vec![None; times.len()],
+        times,
+        parameters: BTreeMap::from([
+            ("accelerator", target.accelerator.unwrap_or("none").to_owned()),
+            ("image", text::image(&run.results.image)),
+            ("kind", text::clip(&target.record.kind, 40)),
+            ("run", text::clip(&run.results.run.id, 128)),
+            ("scenario", run.scenario.clone()),
+            ("target", target.name.clone()),
+        ]),
+    })
+}

@@ -1,0 +1,290 @@
+//! A run in the forms that other programs read, one file of code per form; pure: results in, bytes out.
+//! `docs/exports.md` says for each form what is where and what is left out.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::Write,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{Error, put, text};
+use crate::{
+    analysis::{self, Analysis, Metric, counts},
+    sample::{self, Results, Sample},
+};
+
+mod bmf;
+mod criterion;
+mod csv;
+mod gab;
+mod hyperfine;
+mod prometheus;
+mod statistics;
+
+/// Longest name of a scenario or target: scenarios allow no more.
+const LONGEST_NAME: usize = 64;
+
+/// What a run can be exported to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Bencher Metric Format.
+    Bmf,
+    /// github-action-benchmark, a file for each direction.
+    Gab,
+    /// hyperfine's `--export-json`.
+    Hyperfine,
+    /// criterion's directories, as critcmp and `cargo bench -- --baseline` read them.
+    Criterion,
+    /// Prometheus text format, as node_exporter's textfile collector reads it.
+    Prometheus,
+    /// Every sample as a row.
+    Csv,
+}
+
+impl Format {
+    pub const ALL: [Format; 6] =
+        [Format::Bmf, Format::Gab, Format::Hyperfine, Format::Criterion, Format::Prometheus, Format::Csv];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Bmf => "bmf",
+            Format::Gab => "gab",
+            Format::Hyperfine => "hyperfine",
+            Format::Criterion => "criterion",
+            Format::Prometheus => "prometheus",
+            Format::Csv => "csv",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Format> {
+        Format::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    /// Whether it needs a directory.
+    pub fn has_several_files(self) -> bool {
+        matches!(self, Format::Gab | Format::Criterion)
+    }
+}
+
+/// What a run is in another form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    pub files: Files,
+    /// Targets of which no figure could be exported, since no sample of theirs is good.
+    pub without_samples: Vec<String>,
+    /// What else whoever exports must know: what the form has no place for.
+    pub notes: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Files {
+    One(Vec<u8>),
+    /// By their paths within a directory, each of plain names alone.
+    Several(Vec<(PathBuf, Vec<u8>)>),
+}
+
+/// The same results give the same bytes.
+pub fn export(results: &Results, format: Format) -> Export {
+    let analysis = analysis::analyse(results);
+    let run = Run::new(results, &analysis);
+    let mut notes = Vec::new();
+    let files = match format {
+        Format::Bmf => Files::One(bmf::file(&run)),
+        Format::Gab => Files::Several(gab::files(&run)),
+        Format::Hyperfine => Files::One(hyperfine::file(&run)),
+        Format::Criterion => Files::Several(criterion::files(&run, &mut notes)),
+        Format::Prometheus => Files::One(prometheus::file(&run)),
+        Format::Csv => Files::One(csv::file(&run)),
+    };
+    let empty = run.targets.iter().filter(|t| t.good.is_empty());
+    let without_samples = empty.map(|t| t.name.clone()).collect();
+    Export { files, without_samples, notes }
+}
+
+/// Writes one file: beside, then renamed, so that nobody reads half of it. A link stays one, and a device or
+/// pipe is written to: as root, /dev/stdout could be replaced.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |why| Error::Write { path: path.to_owned(), why };
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => put(&fs::canonicalize(path).map_err(failed)?, bytes),
+        Ok(_) => fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut special| special.write_all(bytes))
+            .map_err(failed),
+        Err(_) => put(path, bytes),
+    }
+}
+
+/// Writes files below `dir`, each whole or not at all. What else is there stays.
+pub fn write_files(dir: &Path, files: &[(PathBuf, Vec<u8>)]) -> Result<(), Error> {
+    for (path, bytes) in files {
+        stays_within(dir, path)?;
+        put(&dir.join(path), bytes)?;
+    }
+    Ok(())
+}
+
+/// Refuses a path that leads out of `dir`, by what it says or by a symbolic link on its way.
+fn stays_within(dir: &Path, path: &Path) -> Result<(), Error> {
+    let refused = |path: &Path, why: &str| Error::Write {
+        path: path.to_owned(),
+        why: std::io::Error::other(format!("{why}: an export writes nothing outside of --to")),
+    };
+    let mut way = dir.to_owned();
+    for component in path.parent().unwrap_or(Path::new("")).components() {
+        let Component::Normal(name) = component else {
+            return Err(refused(&dir.join(path), "the name leads out of the directory"));
+        };
+        way.push(name);
+        if fs::symlink_metadata(&way).is_ok_and(|m| m.is_symlink()) {
+            return Err(refused(&way, "it is a symbolic link"));
+        }
+    }
+    Ok(())
+}
+
+/// A run under names that are harmless in every form.
+struct Run<'a> {
+    results: &'a Results,
+    analysis: &'a Analysis,
+    scenario: String,
+    targets: Vec<Target<'a>>,
+}
+
+struct Target<'a> {
+    /// Unique in its run.
+    name: String,
+    /// `<scenario>/<target>`, and what must be said beside the name: emulation, a fallback.
+    label: String,
+    /// "TCG (emulated)" or "KVM"; `None` for what is no VM.
+    accelerator: Option<&'static str>,
+    record: &'a sample::Target,
+    analysed: &'a analysis::Target,
+    /// Samples that figures are taken from, in the order taken.
+    good: Vec<&'a Sample>,
+}
+
+impl<'a> Run<'a> {
+    fn new(results: &'a Results, analysis: &'a Analysis) -> Self {
+        let scenario = results.run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run");
+        let scenario = plain_name(scenario, LONGEST_NAME);
+        let names = unique_names(results.targets.iter().map(|t| t.name.as_str()));
+        let parts = names.into_iter().zip(&results.targets).zip(&analysis.targets);
+        let targets = parts.map(|((name, record), analysed)| {
+            let mut label = format!("{scenario}/{name}");
+            if record.accelerator == sample::Accelerator::Tcg {
+                label = format!("{label}, {}", text::EMULATED);
+            }
+            if results.image.fallback {
+                label.push_str(", fallback image");
+            }
+            Target {
+                name,
+                label,
+                accelerator: text::accelerator(record.accelerator),
+                record,
+                analysed,
+                good: results.samples.iter().filter(|s| s.target == record.name && counts(s)).collect(),
+            }
+        });
+        Run { results, analysis, targets: targets.collect(), scenario }
+    }
+}
+
+impl Target<'_> {
+    /// Of the good samples that have it, in the order taken, in the metric's unit.
+    fn values(&self, metric: Metric) -> Vec<f64> {
+        self.good.iter().filter_map(|s| metric.of(s)).collect()
+    }
+}
+
+/// A name as scenarios allow them stays as it is. Files can be made by hand: of any other, what is no letter,
+/// digit, '.', '_' or '-' becomes '_', and so does a first character that is no letter or digit. What comes out
+/// is no path, option, formula, markup or quote.
+fn plain_name(name: &str, longest: usize) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
+    let mut out: String = name.chars().take(longest).map(plain).collect();
+    if !out.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        out.replace_range(..out.len().min(1), "_");
+    }
+    out
+}
+
+/// Plain names, a number after those that are there already.
+fn unique_names<'n>(names: impl Iterator<Item = &'n str>) -> Vec<String> {
+    let mut taken = BTreeSet::new();
+    let unique = |name: &str| {
+        let plain = plain_name(name, LONGEST_NAME);
+        let numbered = (2..).map(|n| {
+            let number = format!("_{n}");
+            format!("{}{number}", &plain[..plain.len().min(LONGEST_NAME - number.len())])
+        });
+        let free = std::iter::once(plain.clone()).chain(numbered).find(|name| !taken.contains(name));
+        let free = free.expect("numbers don't end");
+        taken.insert(free.clone());
+        free
+    };
+    names.map(unique).collect()
+}
+
+/// As people read it too; ends with a line break.
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    let mut json = serde_json::to_vec_pretty(value).expect("names and numbers are always JSON");
+    json.push(b'\n');
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_scenarios_allow_stay_as_they_are() {
+        let longest = "x".repeat(LONGEST_NAME);
+        for name in ["docker", "vm-2.direct_boot", "0", longest.as_str()] {
+            assert_eq!(plain_name(name, LONGEST_NAME), name);
+        }
+    }
+
+    #[test]
+    fn names_that_could_do_something_cannot_any_more() {
+        let known = [
+            ("../../etc/passwd", "_._.._etc_passwd"),
+            ("..", "_."),
+            ("", "_"),
+            ("=1+1", "_1_1"),
+            ("-rf", "_rf"),
+            (".hidden", "_hidden"),
+            ("a`b|c\n\"d\\{\u{1b}[31m", "a_b_c__d____31m"),
+            ("\u{fc}ber", "_ber"),
+        ];
+        for (name, plain) in known {
+            assert_eq!(plain_name(name, LONGEST_NAME), plain, "{name:?}");
+        }
+        assert_eq!(plain_name(&"a".repeat(99), LONGEST_NAME).len(), LONGEST_NAME);
+    }
+
+    #[test]
+    fn no_two_targets_get_the_same_name() {
+        let long = "x".repeat(80);
+        let names = unique_names(["a/b", "a_b", "a b", "c", &long, &long].into_iter());
+        assert_eq!(names[..4], ["a_b", "a_b_2", "a_b_3", "c"]);
+        assert_eq!(names[5], "x".repeat(LONGEST_NAME - 2) + "_2");
+    }
+
+    #[test]
+    fn nothing_is_written_outside_of_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
+        for path in ["../x/file", "/tmp/x/file", "a/../../file", "link/file", "link/deeper/file"] {
+            let failure = write_files(dir.path(), &[(path.into(), b"x".to_vec())]).unwrap_err();
+            assert!(failure.to_string().contains("nothing outside of --to"), "{path}: {failure}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        write_files(dir.path(), &[("a/b/file".into(), b"x".to_vec())]).unwrap();
+        assert_eq!(fs::read(dir.path().join("a/b/file")).unwrap(), b"x");
+    }
+}

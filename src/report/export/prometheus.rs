@@ -1,0 +1,115 @@
+//! Prometheus' text format 0.0.4, for node_exporter's textfile collector: gauges in base units, without time stamps.
+//! Names keep to what `promtool check metrics` asks for.
+
+use std::fmt::Write;
+
+use super::{Run, Target, text};
+use crate::analysis::{Figure, Metric, Unit};
+
+/// The parts of a figure: what comes after its name, what the help says, and the value.
+type Part = (&'static str, &'static str, fn(&Figure) -> Option<f64>);
+
+const PARTS: [Part; 3] = [
+    ("", "median of the good samples", |f| Some(f.median)),
+    ("_lower", "lower bound of the median, made for 99 %; fewer than 8 samples give less", |f| {
+        f.interval.map(|i| i.low)
+    }),
+    ("_upper", "upper bound of the median, made for 99 %; fewer than 8 samples give less", |f| {
+        f.interval.map(|i| i.high)
+    }),
+];
+
+pub fn file(run: &Run<'_>) -> Vec<u8> {
+    let mut out = String::new();
+    about(&mut out, run);
+    samples(&mut out, run);
+    let labels: Vec<String> = run.targets.iter().map(|t| labels(run, t)).collect();
+    for metric in Metric::ALL {
+        let (unit, one) = match metric.unit() {
+            Unit::Time => ("seconds", 1e9),
+            Unit::Size => ("bytes", 1.0),
+            Unit::Share => ("ratio", 1.0),
+        };
+        for (suffix, what, value) in PARTS {
+            let of = |target: &Target<'_>| target.analysed.figure(metric).and_then(value);
+            let rows: Vec<_> = labels
+                .iter()
+                .zip(&run.targets)
+                .filter_map(|(l, t)| Some((l.as_str(), of(t)? / one)))
+                .collect();
+            let name = format!("bootrace_{}{suffix}_{unit}", metric.name().replace('.', "_"));
+            let help = format!("{} ({}): {what}.", capital(text::label(metric)), metric.name());
+            family(&mut out, &name, &help, &rows);
+        }
+    }
+    out.into_bytes()
+}
+
+/// What the run was: which one, when, on what.
+fn about(out: &mut String, run: &Run<'_>) {
+    let (results, scenario) = (run.results, &run.scenario);
+    let info = labelled(&[
+        ("scenario", scenario),
+        ("run", &text::clip(&results.run.id, 128)),
+        ("version", &text::clip(&results.run.bootrace_version, 40)),
+        ("image", &text::image(&results.image)),
+        ("page_cache", text::PageCache::of(results).words()),
+        ("interrupted", if results.run.interrupted { "true" } else { "false" }),
+    ]);
+    family(out, "bootrace_run_info", "The run that these figures are of.", &[(&info, 1.0)]);
+    // The start is no time stamp of a sample: what a collector reads is of now, and this says how old it is.
+    if let Ok(start) = results.run.started_at.parse::<jiff::Timestamp>() {
+        let labels = labelled(&[("scenario", scenario)]);
+        let rows = [(labels.as_str(), start.as_second() as f64)];
+        family(out, "bootrace_run_start_timestamp_seconds", "When the run began, in Unix time.", &rows);
+    }
+}
+
+fn samples(out: &mut String, run: &Run<'_>) {
+    let mut rows = Vec::new();
+    for target in &run.targets {
+        let c = target.analysed.counts;
+        let counts = [("ok", c.ok), ("failed", c.failed), ("timed_out", c.timed_out), ("warmup", c.warmup)];
+        for (outcome, n) in counts {
+            let labels = format!("{},{}", labels(run, target), labelled(&[("outcome", outcome)]));
+            rows.push((labels, n as f64));
+        }
+    }
+    let rows: Vec<_> = rows.iter().map(|(labels, n)| (labels.as_str(), *n)).collect();
+    let help = "Samples by outcome; warm-ups apart, however they ended.";
+    family(out, "bootrace_samples", help, &rows);
+}
+
+fn labels(run: &Run<'_>, target: &Target<'_>) -> String {
+    labelled(&[
+        ("scenario", &run.scenario),
+        ("target", &target.name),
+        ("kind", &text::clip(&target.record.kind, 40)),
+        ("accelerator", target.accelerator.unwrap_or("none")),
+        ("fallback", if run.results.image.fallback { "true" } else { "false" }),
+    ])
+}
+
+fn labelled(labels: &[(&str, &str)]) -> String {
+    let label = |(name, value): &(&str, &str)| {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        format!("{name}=\"{value}\"")
+    };
+    labels.iter().map(label).collect::<Vec<_>>().join(",")
+}
+
+/// Nothing at all where there is no value.
+fn family(out: &mut String, name: &str, help: &str, rows: &[(&str, f64)]) {
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for (labels, value) in rows {
+        let _ = writeln!(out, "{name}{{{labels}}} {value}");
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
