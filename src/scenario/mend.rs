@@ -18,6 +18,9 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["sampling"] => "write a table, as in [sampling]",
         ["target"] => "write a table with two brackets for each target, as in [[target]]",
         ["claim"] => "write a table with two brackets for each claim, as in [[claim]]",
+        ["gate"] => "write a table, as in [gate]",
+        ["gate", "metrics"] => r#"write a list of metrics, as in ["startup", "memory.footprint"]"#,
+        ["gate", "margin"] => r#"write a percentage as a string, as in "5%""#,
         ["image", "packages"] => r#"write a list of package names, as in ["redis-server"]"#,
         ["image", "components"] => r#"write a list of names, as in ["main", "universe"]"#,
         ["workload", "command"] | ["workload", "work", "command"] => {

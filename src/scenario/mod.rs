@@ -1,4 +1,4 @@
-//! A scenario file: image + workload + readiness + resources + targets + sampling + claims.
+//! A scenario file: image + workload + readiness + resources + targets + sampling + claims + gate.
 //!
 //! Strict TOML: unknown keys, wrong units and impossible values are errors that name file, line,
 //! key and the mend. These are the settings as resolved, every default filled in.
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod cpus;
 mod document;
+mod gate;
 mod knobs;
 mod mend;
 mod metric;
@@ -24,11 +25,12 @@ mod units;
 
 pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
+pub use gate::Gate;
 pub use knobs::{DiskCache, PageCache};
 pub use metric::{METRICS, Unit, unit_of};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
-pub use units::{Bound, Bytes, Span};
+pub use units::{Bound, Bytes, Share, Span};
 
 /// The quickstart scenario, also for where no scenario file is at hand.
 pub const QUICKSTART: &str = include_str!("../../scenarios/quickstart.toml");
@@ -74,6 +76,8 @@ pub struct Scenario {
     pub targets: Vec<Target>,
     #[serde(default, rename = "claim", skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
+    #[serde(default)]
+    pub gate: Gate,
 }
 
 /// Where the root file system comes from: exactly one of `suite`, `tarball` and `registry`.

@@ -5,6 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use super::{
     Accel, Bound, Bytes, Claim, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Target, Workload,
     document::{Document, Step, at, quoted},
+    gate,
     metric::{METRICS, Unit, unit_of},
     text::*,
 };
@@ -48,10 +49,11 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
         options(index, target, &scenario.workload, &mut wrong);
     }
     claims(scenario, &mut wrong);
+    gate::check(scenario, &mut wrong);
 }
 
 /// Takes the path of a value and what was found about it.
-type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
+pub(super) type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
 
 fn image(image: &Image, wrong: &mut Wrong<'_>) {
     let sources = [
@@ -249,35 +251,45 @@ fn claims(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     }
 }
 
-/// The metric exists, a bound can be written for it, and this scenario measures it.
+/// The metric exists, a bound can be written for it, and this scenario measures it on the claim's target.
 fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
     let metric = claim.metric.as_str();
     let targets = &scenario.targets;
     let known: Vec<&str> =
         METRICS.iter().filter(|(_, unit)| *unit != Unit::Share).map(|(name, _)| *name).collect();
+    if unit_of(metric) == Some(Unit::Share) {
+        return Err(format!(
+            "{metric} is a share of a core, and a bound is a time or a size: no claim can be about it; \
+             those that can are {}",
+            known.join(", ")
+        ));
+    }
+    measured(scenario, metric, &known)?;
     // As the analysis chooses what overhead is taken against.
     let native = targets.iter().find(|target| target.name == "native");
     let native = native.or_else(|| targets.iter().find(|target| target.kind == Kind::Native));
+    match native {
+        Some(native) if metric == "memory.overhead" && native.name == claim.target => {
+            fail("overhead is taken against this claim's own target: make the claim about another one")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The metric is a known one, and this scenario measures it.
+pub(super) fn measured(scenario: &Scenario, metric: &str, known: &[&str]) -> Result<(), String> {
     match metric {
         "cpu.work" | "cpu.work_host" | "cpu.work_guest" if scenario.workload.work.is_none() => {
             fail("this scenario measures no work: give [workload] a work = { command = [...] }")
         }
-        _ if unit_of(metric) == Some(Unit::Share) => Err(format!(
-            "{metric} is a share of a core, and a bound is a time or a size: no claim can be about it; \
-             those that can are {}",
-            known.join(", ")
-        )),
-        "memory.overhead" if !targets.iter().any(|target| target.kind == Kind::Native) => {
+        "memory.overhead" if !scenario.targets.iter().any(|target| target.kind == Kind::Native) => {
             fail("overhead is taken against a bare process: add a target with kind = \"native\"")
-        }
-        "memory.overhead" if native.is_some_and(|native| native.name == claim.target) => {
-            fail("overhead is taken against this claim's own target: make the claim about another one")
         }
         _ if known.contains(&metric) => Ok(()),
         _ => Err(format!(
             "there is no metric {}{}: known are {}",
             quoted(metric),
-            super::mend::did_you_mean(metric, &known),
+            super::mend::did_you_mean(metric, known),
             known.join(", ")
         )),
     }

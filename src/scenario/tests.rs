@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod gate;
 mod knobs;
 
 /// The least that a scenario needs.
@@ -36,6 +37,7 @@ fn the_least_scenario_gets_every_default() {
     assert_eq!(scenario.image, Image::default());
     assert_eq!(scenario.resources, Resources::default());
     assert_eq!(scenario.sampling, Sampling::default());
+    assert_eq!(scenario.gate, Gate { metrics: vec!["startup".into()], margin: None });
 }
 
 #[test]
@@ -78,7 +80,7 @@ samples = "ten"
     assert_eq!(
         parse(text).unwrap_err(),
         r#"x.toml:2:8: name: "Big" is not a name: write 1 to 64 of a-z, 0-9, '.', '_' and '-', with a letter or digit first
-x.toml:3:1: colour: there is no such key here: known are name, description, image, workload, resources, sampling, target, claim
+x.toml:3:1: colour: there is no such key here: known are name, description, image, workload, resources, sampling, target, claim, gate
 x.toml:5:9: image.suite: "fedora/40" is not a suite: write debian/SUITE or ubuntu/SUITE, as in "ubuntu/noble" or "debian/bookworm"
 x.toml:10:10: sampling.settle: "2 sec" is not a time: write a whole number and ms, s or m, as in "2s"
 x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 to 2000"#
@@ -581,6 +583,12 @@ fn sizes_and_times_are_written_as_they_are_read() {
     }
     for text in ["", "5", "s", "-1s", "1.5s", "2 sec", "1h", "18446744073709551615m"] {
         assert!(text.parse::<Span>().is_err(), "{text}");
+    }
+    for text in ["5%", "0.5%", "99.999999%", "0%", "7%", "0.000001%", "123456.7%"] {
+        assert_eq!(text.parse::<Share>().unwrap().to_string(), text);
+    }
+    for text in ["", "%", "5", "-5%", "+5%", "1e3%", "5%%", ".5%", "5.%", "nan%", "inf%", "0.1234567%", "1234567%"] {
+        assert!(text.parse::<Share>().is_err(), "{text}");
     }
     for text in ["", "5", "MiB", "512MB", "512M", "1.5GiB", "18446744073709551615GiB"] {
         assert!(text.parse::<Bytes>().is_err(), "{text}");

@@ -21,6 +21,13 @@ pub struct Bytes(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
 
+/// A share of something, as a number: `"5%"` in TOML is 0.05.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share(pub f64);
+
+/// Decimals of a percentage: with no more it is shown as it was written, and read back as the same number.
+const PERCENT_DECIMALS: usize = 6;
+
 impl std::str::FromStr for Bytes {
     type Err = String;
 
@@ -85,6 +92,45 @@ impl std::fmt::Display for Span {
     }
 }
 
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{} is not a percentage: write a number of up to {PERCENT_DECIMALS} digits before and after the point, \
+                 and %, as in \"5%\" or \"0.5%\"",
+                quoted(text)
+            )
+        };
+        let number = text.strip_suffix('%').ok_or_else(wrong)?.trim_end();
+        decimal(number, PERCENT_DECIMALS).map(|percent| Share(percent / 100.0)).ok_or_else(wrong)
+    }
+}
+
+/// A plain number of at most so many digits before the point and after it: no sign, exponent or name.
+fn decimal(text: &str, digits: usize) -> Option<f64> {
+    let plain = |part: &str| (1..=digits).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let good = match text.split_once('.') {
+        Some((whole, part)) => plain(whole) && plain(part),
+        None => plain(text),
+    };
+    text.parse().ok().filter(|_| good)
+}
+
+/// Without zeros at its end.
+fn write_decimal(f: &mut std::fmt::Formatter<'_>, number: f64, decimals: usize) -> std::fmt::Result {
+    let text = format!("{number:.decimals$}");
+    f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write_decimal(f, self.0 * 100.0, PERCENT_DECIMALS)?;
+        f.write_str("%")
+    }
+}
+
 impl std::str::FromStr for Bound {
     type Err = String;
 
@@ -122,4 +168,4 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Bytes, Span, Bound);
+as_text!(Bytes, Span, Share, Bound);
