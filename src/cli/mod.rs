@@ -9,6 +9,7 @@ use crate::{report::clean_lines, scenario};
 
 pub mod calibrate;
 pub mod check;
+pub mod claims;
 pub mod clean;
 pub mod completions;
 pub mod doctor;
@@ -53,6 +54,7 @@ Exit codes:
   1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound
   2    the command line or a scenario is wrong
   3    refuted: a claim does not hold
+  4    undecided: a claim could not be judged; only where --fail-on undecided asks for it
   130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
 
 Environment:
@@ -68,9 +70,11 @@ Examples:
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
   bootrace run --seed 7 --json > results.json     in a known order, for programs
   bootrace run --tune                             governor, turbo, KSM and caches set, and put back
+  bootrace run ./my.toml --fail-on undecided      every claim must be decided, and hold
 
-Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted,
-130 ended by Ctrl-C (what was measured is kept).";
+Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted (not with
+--fail-on never), 4 a claim undecided (only with --fail-on undecided), 130 ended by Ctrl-C (what was
+measured is kept).";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -122,7 +126,7 @@ impl Command {
     /// Does what the command line asks for.
     pub fn run(self) -> Result<(), Failure> {
         match self {
-            Command::Run(options) => run::verdict(&run::run(&options)?),
+            Command::Run(options) => run::verdict(&run::run(&options)?, options.fail_on),
             Command::Report(options) => report::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
@@ -150,6 +154,9 @@ pub enum Failure {
     /// 3: regressed, or a claim refuted.
     #[error("{0}")]
     Refuted(String),
+    /// 4: a claim undecided, where that was asked for.
+    #[error("{0}")]
+    Undecided(String),
     /// 128 + signal: ended by Ctrl-C or SIGTERM, everything taken kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
@@ -164,6 +171,7 @@ impl Failure {
             Failure::Run(_) | Failure::Unfit => 1,
             Failure::Usage(_) => 2,
             Failure::Refuted(_) => 3,
+            Failure::Undecided(_) => 4,
             Failure::Interrupted { signal, .. } | Failure::Stopped { signal } => 128 + signal,
         }
     }

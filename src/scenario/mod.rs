@@ -12,6 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod claims;
 mod cpus;
 mod document;
 mod gate;
@@ -23,6 +24,7 @@ mod shipped;
 mod text;
 mod units;
 
+pub use claims::Claim;
 pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
 pub use gate::Gate;
@@ -227,19 +229,6 @@ pub enum Accel {
     Tcg,
 }
 
-/// A sentence with a bound, judged by a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Claim {
-    pub says: String,
-    pub metric: String,
-    pub target: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_most: Option<Bound>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_least: Option<Bound>,
-}
-
 impl Scenario {
     /// Reads and checks a file of at most 1 MiB; paths in it are not looked at.
     pub fn load(path: &Path) -> Result<Self, Error> {
@@ -303,7 +292,7 @@ impl Scenario {
         }
         if !names.is_empty() {
             self.targets.retain(|target| names.contains(&target.name));
-            self.claims.retain(|claim| names.contains(&claim.target));
+            self.claims.retain(|claim| claim.targets().all(|target| names.iter().any(|name| name == target)));
         }
         Ok(())
     }
