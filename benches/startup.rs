@@ -21,6 +21,7 @@ use anyhow::{Context, anyhow, bail};
 use bootrace::{
     cli::{
         Failure,
+        claims::FailOn,
         run::{Finished, Options, run, verdict},
     },
     scenario,
@@ -70,6 +71,7 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
         seed: None,
         out: Path::new(env!("CARGO_MANIFEST_DIR")).join("reports"),
         tune: env::var("BOOTRACE_TUNE").is_ok_and(|v| v == "1"),
+        fail_on: FailOn::default(),
         quiet: false,
         json: false,
     })?;
@@ -91,7 +93,7 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
         println!("report: {}", dir.join("index.html").display());
     }
     criterion.final_summary();
-    verdict(&finished)?;
+    verdict(&finished, FailOn::default())?;
     Ok(complete)
 }
 

@@ -46,7 +46,7 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
         assert!(help.contains(&format!("\n  {word} ")), "{word} is not in\n{help}");
         assert_eq!(run(&[word, "--help"]).status.code(), Some(0), "{word} --help");
     }
-    for code in ["0  ", "1  ", "2  ", "3  ", "130"] {
+    for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "130"] {
         assert!(help.contains(&format!("\n  {code}")), "exit code {code} is not in\n{help}");
     }
 }
@@ -132,6 +132,55 @@ fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_
     assert_eq!(output.status.code(), Some(2));
     let message = err(&output);
     assert!(message.contains("cache = \"warm\"") && message.contains("without a warm-up round"), "{message}");
+}
+
+/// The sample report's run, where docker takes 177 ms to start and libvirt's VM is emulated, with these claims.
+fn run_with_claims(claims: serde_json::Value) -> tempfile::TempDir {
+    let mut results: serde_json::Value =
+        serde_json::from_slice(&fs::read("reports/sample/results.json").unwrap()).unwrap();
+    results["run"]["scenario"]["claim"] = claims;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("results.json"), results.to_string()).unwrap();
+    dir
+}
+
+#[test]
+fn claims_make_the_exit_code_that_was_asked_for() {
+    let claim = |target: &str, at_most: &str| serde_json::json!({"says": "it is quick", "metric": "startup", "target": target, "at_most": at_most});
+    let (supported, refuted) = (claim("docker", "10s"), claim("docker", "1ms"));
+    let few =
+        serde_json::json!({"says": "many", "metric": "startup", "target": "docker", "at_least": "170ms"});
+    let ratio = |at_most: &str| {
+        let mut claim = claim("libvirt", at_most);
+        claim["relative_to"] = "docker".into();
+        claim
+    };
+    for (claims, codes) in [
+        (vec![&supported, &ratio("30x")], [0, 0, 0]),
+        (vec![&supported, &refuted, &few], [3, 3, 0]),
+        (vec![&supported, &few], [0, 4, 0]),
+        (vec![&ratio("2x")], [3, 3, 0]),
+        (vec![&ratio("13x")], [0, 4, 0]),
+        (vec![], [0, 0, 0]),
+    ] {
+        let dir = run_with_claims(serde_json::json!(claims));
+        for (fail_on, code) in ["refuted", "undecided", "never"].into_iter().zip(codes) {
+            let output = run(&["report", "--quiet", dir.path().to_str().unwrap(), "--fail-on", fail_on]);
+            assert_eq!(output.status.code(), Some(code), "{fail_on}: {claims:?}\n{}", err(&output));
+            assert_eq!(err(&output).is_empty(), code == 0, "{}", err(&output));
+        }
+        // Writing a report again judges nobody unless it is asked to.
+        assert_eq!(run(&["report", "--quiet", dir.path().to_str().unwrap()]).status.code(), Some(0));
+    }
+    let dir = run_with_claims(serde_json::json!([ratio("2x")]));
+    let output = run(&["report", "--quiet", dir.path().to_str().unwrap(), "--fail-on", "undecided"]);
+    let message = err(&output);
+    assert!(
+        message.starts_with(
+            "error: refuted: it is quick (startup of libvirt, TCG (emulated), relative to docker, at most 2x: "
+        ) && message.contains("the 99.0 % interval of the ratio lies beyond the bound)"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub mod paired;
 pub mod slope;
 pub mod unpaired;
 
-pub use claims::{Judged, Verdict};
+pub use claims::{Judged, Measured, Verdict};
 pub use drift::{Drift, drift};
 pub use identity::{Identities, Kernel, Seen, short};
 pub use marks::{Mark, marks, others_cpus};
@@ -137,7 +137,11 @@ pub fn analyse_at(results: &Results, level: f64) -> Analysis {
     let targets: Vec<Target> =
         results.targets.iter().map(|t| target(results, t, baseline.as_deref(), level, &mut ranks)).collect();
     let identities = identity::identities(results);
-    let claims = claims::judge(results, &targets);
+    let base = baseline.as_deref();
+    let claims = claims::judge(results, &targets, &mut |target, other, metric| {
+        let of = |name| series(results, name, metric, base);
+        against(&of(target), &of(other), level, &mut ranks)
+    });
     let doubts = doubts::all(results, &targets, &identities, baseline.as_deref());
     Analysis { level, baseline, targets, claims, identities, doubts }
 }

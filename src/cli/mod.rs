@@ -9,6 +9,7 @@ use crate::{report::clean_lines, scenario};
 
 pub mod calibrate;
 pub mod check;
+pub mod claims;
 pub mod clean;
 pub mod compare;
 pub mod completions;
@@ -74,9 +75,11 @@ Examples:
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
   bootrace run --seed 7 --json > results.json     in a known order, for programs
   bootrace run --tune                             governor, turbo, KSM and caches set, and put back
+  bootrace run ./my.toml --fail-on undecided      every claim must be decided, and hold
 
-Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted,
-130 ended by Ctrl-C (what was measured is kept).";
+Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted (not with
+--fail-on never), 4 a claim undecided (only with --fail-on undecided), 130 ended by Ctrl-C (what was
+measured is kept).";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -134,7 +137,7 @@ impl Command {
     /// Does what the command line asks for.
     pub fn run(self) -> Result<(), Failure> {
         match self {
-            Command::Run(options) => run::verdict(&run::run(&options)?),
+            Command::Run(options) => run::verdict(&run::run(&options)?, options.fail_on),
             Command::Report(options) => report::run(&options),
             Command::Compare(options) => compare::run(&options),
             Command::Export(options) => export::run(&options),

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, print};
+use super::{
+    Failure,
+    claims::{self, FailOn},
+    print,
+};
 use crate::{analysis::analyse, calibration::Calibration, report, sample::Results};
 
 #[derive(Debug, Clone, clap::Args)]
@@ -10,6 +14,9 @@ pub struct Options {
     /// Directories of runs, each with its results.json, or of calibrations.
     #[arg(value_name = "RUN_DIR", required = true)]
     pub runs: Vec<PathBuf>,
+    /// Which claims make the exit code, judged anew: refuted ones 3, undecided ones 4.
+    #[arg(long, value_enum, default_value_t = FailOn::Never, value_name = "WHEN")]
+    pub fail_on: FailOn,
     /// Write the files, print no table.
     #[arg(long, short)]
     pub quiet: bool,
@@ -19,9 +26,8 @@ pub struct Options {
 /// written, so that one that can't be read stops the command with nothing done.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let read = options.runs.iter().map(|path| Ok((path, Saved::load(path)?)));
-    for (path, saved) in
-        read.collect::<Result<Vec<_>, report::Error>>().map_err(|e| Failure::Usage(e.into()))?
-    {
+    let read = read.collect::<Result<Vec<_>, report::Error>>().map_err(|e| Failure::Usage(e.into()))?;
+    for (path, saved) in &read {
         // The JSON may be named itself.
         let dir = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(path) };
         let table = saved.render(dir).map_err(|e| Failure::Run(e.into()))?;
@@ -31,7 +37,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             print(&format!("report: {}\n", dir.join("index.html").display()))?;
         }
     }
-    Ok(())
+    let runs = read.iter().filter_map(|(_, saved)| match saved {
+        Saved::Run(results) => Some(results.as_ref()),
+        Saved::Calibration(_) => None,
+    });
+    claims::hold(runs, options.fail_on)
 }
 
 /// What a directory of ours may hold.

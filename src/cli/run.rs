@@ -10,6 +10,7 @@ use rand::TryRng;
 
 use super::{
     Failure,
+    claims::{self, FailOn},
     prepare::{Prepared, Wanted, prepare},
     print,
     progress::Progress,
@@ -49,6 +50,9 @@ pub struct Options {
     /// back what was found.
     #[arg(long)]
     pub tune: bool,
+    /// Which claims of a scenario make the exit code: refuted ones 3, undecided ones 4.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub fail_on: FailOn,
     /// No progress bar, no table.
     #[arg(long, short)]
     pub quiet: bool,
@@ -85,10 +89,10 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
 }
 
 /// # Errors
-/// [`Failure::Run`] when a sample failed or a target has none; else [`Failure::Refuted`] when a claim is.
-pub fn verdict(finished: &[Finished]) -> Result<(), Failure> {
+/// [`Failure::Run`] when a sample failed or a target has none; else what [`claims::hold`] says of the claims.
+pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
     finished.iter().try_for_each(samples_are_good)?;
-    finished.iter().try_for_each(claims_hold)
+    claims::hold(finished.iter().map(|run| &run.results), fail_on)
 }
 
 fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
@@ -235,13 +239,4 @@ pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
         finished.results.run.warnings.iter().map(|w| format!("\n{w}")).collect::<String>(),
         finished.dir.display(),
     )))
-}
-
-/// A claim that its run refutes ends the program with a code of its own; an undecided one is on the report.
-fn claims_hold(finished: &Finished) -> Result<(), Failure> {
-    let claims = analysis::analyse(&finished.results).claims;
-    let refuted = claims.into_iter().filter(|c| c.verdict == analysis::Verdict::Refuted);
-    let refuted: Vec<String> =
-        refuted.map(|c| format!("refuted: {} ({}: {})", c.says, c.bound, c.why)).collect();
-    if refuted.is_empty() { Ok(()) } else { Err(Failure::Refuted(refuted.join("\n"))) }
 }

@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{
     chart::{self, Chart},
-    text,
+    claims, text,
 };
 use crate::{
     analysis::{Against, Analysis, Figure, Metric, Target, Unit, Verdict},
@@ -37,7 +37,7 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
                 main {
                     (answer(results, analysis))
                     (doubts(analysis))
-                    (claims(analysis))
+                    (judged(analysis))
                     (figures::table(analysis))
                     section #charts {
                         h2 { "The samples" }
@@ -261,7 +261,7 @@ fn doubts(analysis: &Analysis) -> Markup {
     }
 }
 
-fn claims(analysis: &Analysis) -> Markup {
+fn judged(analysis: &Analysis) -> Markup {
     if analysis.claims.is_empty() {
         return html! {};
     }
@@ -279,10 +279,7 @@ fn claims(analysis: &Analysis) -> Markup {
                         span.verdict { (claim.verdict.word()) }
                         div {
                             p { "“" (text::clean(&claim.says, 300)) "”" }
-                            p.sure {
-                                code { (text::clip(&claim.metric, 40)) } " of " (text::clip(&claim.target, 64)) ", "
-                                (text::clip(&claim.bound, 80)) ": " (text::clean(&claim.why, 300)) "."
-                            }
+                            p.sure { (claims::about(claim, analysis)) ": " (claims::finding(claim)) "." }
                         }
                     }
                 }

@@ -16,6 +16,7 @@ pub mod calibration;
 mod chart;
 pub mod comparison;
 pub mod export;
+pub mod claims;
 mod html;
 mod summary;
 mod table;

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::text::{self, NOTHING};
+use super::{
+    claims,
+    text::{self, NOTHING},
+};
 use crate::{
     analysis::{Against, Analysis, Metric, Target},
     sample::Results,
@@ -32,7 +35,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
             let _ = writeln!(out, "- {}", escape(&text::clean(doubt, 500)));
         }
     }
-    claims(&mut out, analysis);
+    judged(&mut out, analysis);
     about(&mut out, results);
     out
 }
@@ -82,17 +85,16 @@ fn ratio(target: &Target, metric: Metric) -> String {
     }
 }
 
-fn claims(out: &mut String, analysis: &Analysis) {
+fn judged(out: &mut String, analysis: &Analysis) {
     if analysis.claims.is_empty() {
         return;
     }
     let _ = writeln!(out, "\n## Claims\n");
     for claim in &analysis.claims {
         let says = escape(&text::clean(&claim.says, 200));
-        let why = escape(&text::clean(&claim.why, 300));
-        let about =
-            escape(&text::clean(&format!("{} of {}, {}", claim.metric, claim.target, claim.bound), 200));
-        let _ = writeln!(out, "- **{}**: {says} ({about}): {why}", claim.verdict.word());
+        let about = escape(&claims::about(claim, analysis));
+        let finding = escape(&claims::finding(claim));
+        let _ = writeln!(out, "- **{}**: {says} ({about}): {finding}", claim.verdict.word());
     }
 }
 

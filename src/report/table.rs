@@ -5,7 +5,10 @@ use std::fmt::Write;
 
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, LineStyle, Table, TableStyle, Width};
 
-use super::text::{self, NOTHING};
+use super::{
+    claims,
+    text::{self, NOTHING},
+};
 use crate::{
     analysis::{Against, Analysis, Metric, Target, Verdict},
     sample::Results,
@@ -59,7 +62,8 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
             Verdict::Undecided => paint.warn(&word),
         };
         let says = text::clean(&claim.says, 200);
-        let lines = wrap(&format!("claim {says:?}: {}", text::clean(&claim.why, 200)), width - 12);
+        let (about, finding) = (claims::about(claim, analysis), claims::finding(claim));
+        let lines = wrap(&format!("claim {says:?}: {about}: {finding}"), width - 12);
         let _ = writeln!(out, "{word} {}", lines.join("\n          "));
     }
     for doubt in &analysis.doubts {

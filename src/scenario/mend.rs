@@ -18,6 +18,9 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["sampling"] => "write a table, as in [sampling]",
         ["target"] => "write a table with two brackets for each target, as in [[target]]",
         ["claim"] => "write a table with two brackets for each claim, as in [[claim]]",
+        ["gate"] => "write a table, as in [gate]",
+        ["gate", "metrics"] => r#"write a list of metrics, as in ["startup", "memory.footprint"]"#,
+        ["gate", "margin"] => r#"write a percentage as a string, as in "5%""#,
         ["image", "packages"] => r#"write a list of package names, as in ["redis-server"]"#,
         ["image", "components"] => r#"write a list of names, as in ["main", "universe"]"#,
         ["workload", "command"] | ["workload", "work", "command"] => {
@@ -41,7 +44,9 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["sampling", "warmup"] => "write a whole number from 0 to 1000",
         ["sampling", "settle" | "idle" | "timeout"] => r#"write a time as a string, as in "2s""#,
         ["sampling", "cache"] => r#"write "cold" or "warm""#,
-        ["claim", "at_most" | "at_least"] => r#"write a time or a size as a string, as in "2s" or "512MiB""#,
+        ["claim", "at_most" | "at_least"] => {
+            r#"write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#
+        }
         ["target", "kind"] => r#"write one of "native", "docker", "libvirt""#,
         ["target", "boot"] => r#"write "direct""#,
         ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,

@@ -7,7 +7,7 @@ pub enum Unit {
     Time,
     /// Bytes.
     Size,
-    /// Of one core: 0.01 is 1 %. No bound of a claim can be one.
+    /// Of one core: 0.01 is 1 %.
     Share,
 }
 

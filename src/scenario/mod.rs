@@ -1,4 +1,4 @@
-//! A scenario file: image + workload + readiness + resources + targets + sampling + claims.
+//! A scenario file: image + workload + readiness + resources + targets + sampling + claims + gate.
 //!
 //! Strict TOML: unknown keys, wrong units and impossible values are errors that name file, line,
 //! key and the mend. These are the settings as resolved, every default filled in.
@@ -12,8 +12,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod claims;
 mod cpus;
 mod document;
+mod gate;
 mod knobs;
 mod mend;
 mod metric;
@@ -22,13 +24,15 @@ mod shipped;
 mod text;
 mod units;
 
+pub use claims::Claim;
 pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
+pub use gate::Gate;
 pub use knobs::{DiskCache, PageCache};
 pub use metric::{METRICS, Unit, unit_of};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
-pub use units::{Bound, Bytes, Span};
+pub use units::{Bound, Bytes, Share, Span};
 
 /// The quickstart scenario, also for where no scenario file is at hand.
 pub const QUICKSTART: &str = include_str!("../../scenarios/quickstart.toml");
@@ -74,6 +78,8 @@ pub struct Scenario {
     pub targets: Vec<Target>,
     #[serde(default, rename = "claim", skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
+    #[serde(default)]
+    pub gate: Gate,
 }
 
 /// Where the root file system comes from: exactly one of `suite`, `tarball` and `registry`.
@@ -223,19 +229,6 @@ pub enum Accel {
     Tcg,
 }
 
-/// A sentence with a bound, judged by a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Claim {
-    pub says: String,
-    pub metric: String,
-    pub target: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_most: Option<Bound>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_least: Option<Bound>,
-}
-
 impl Scenario {
     /// Reads and checks a file of at most 1 MiB; paths in it are not looked at.
     pub fn load(path: &Path) -> Result<Self, Error> {
@@ -299,7 +292,7 @@ impl Scenario {
         }
         if !names.is_empty() {
             self.targets.retain(|target| names.contains(&target.name));
-            self.claims.retain(|claim| names.contains(&claim.target));
+            self.claims.retain(|claim| claim.targets().all(|target| names.iter().any(|name| name == target)));
         }
         Ok(())
     }

@@ -3,9 +3,9 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Accel, Bound, Bytes, Claim, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Target, Workload,
+    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Target, Workload, claims,
     document::{Document, Step, at, quoted},
-    metric::{METRICS, Unit, unit_of},
+    gate,
     text::*,
 };
 
@@ -47,11 +47,12 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     for (index, target) in scenario.targets.iter().enumerate() {
         options(index, target, &scenario.workload, &mut wrong);
     }
-    claims(scenario, &mut wrong);
+    claims::check(scenario, &mut wrong);
+    gate::check(scenario, &mut wrong);
 }
 
 /// Takes the path of a value and what was found about it.
-type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
+pub(super) type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
 
 fn image(image: &Image, wrong: &mut Wrong<'_>) {
     let sources = [
@@ -217,80 +218,21 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
     }
 }
 
-fn claims(scenario: &Scenario, wrong: &mut Wrong<'_>) {
-    for (index, claim) in scenario.claims.iter().enumerate() {
-        wrong(at!["claim", index, "says"], sentence(&claim.says));
-        if !scenario.targets.iter().any(|target| target.name == claim.target) {
-            let text = format!(
-                "there is no target {}: the targets are {}",
-                quoted(&claim.target),
-                scenario.target_names()
-            );
-            wrong(at!["claim", index, "target"], Err(text));
-        }
-        let unit = unit_of(&claim.metric);
-        wrong(at!["claim", index, "metric"], metric(scenario, claim));
-        for (key, bound) in [("at_most", claim.at_most), ("at_least", claim.at_least)] {
-            let (Some(unit), Some(bound)) = (unit, bound) else { continue };
-            wrong(at!["claim", index, key], bound_fits(&claim.metric, unit, bound));
-        }
-        match (claim.at_least, claim.at_most) {
-            (None, None) => {
-                wrong(at!["claim", index], fail("a claim needs a bound: write at_most, at_least or both"));
-            }
-            (Some(Bound::Time(low)), Some(Bound::Time(high))) if low > high => {
-                wrong(at!["claim", index, "at_least"], fail("this is above at_most: nothing can be both"));
-            }
-            (Some(Bound::Size(low)), Some(Bound::Size(high))) if low > high => {
-                wrong(at!["claim", index, "at_least"], fail("this is above at_most: nothing can be both"));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The metric exists, a bound can be written for it, and this scenario measures it.
-fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
-    let metric = claim.metric.as_str();
-    let targets = &scenario.targets;
-    let known: Vec<&str> =
-        METRICS.iter().filter(|(_, unit)| *unit != Unit::Share).map(|(name, _)| *name).collect();
-    // As the analysis chooses what overhead is taken against.
-    let native = targets.iter().find(|target| target.name == "native");
-    let native = native.or_else(|| targets.iter().find(|target| target.kind == Kind::Native));
+/// The metric is a known one, and this scenario measures it.
+pub(super) fn measured(scenario: &Scenario, metric: &str, known: &[&str]) -> Result<(), String> {
     match metric {
         "cpu.work" | "cpu.work_host" | "cpu.work_guest" if scenario.workload.work.is_none() => {
             fail("this scenario measures no work: give [workload] a work = { command = [...] }")
         }
-        _ if unit_of(metric) == Some(Unit::Share) => Err(format!(
-            "{metric} is a share of a core, and a bound is a time or a size: no claim can be about it; \
-             those that can are {}",
-            known.join(", ")
-        )),
-        "memory.overhead" if !targets.iter().any(|target| target.kind == Kind::Native) => {
+        "memory.overhead" if !scenario.targets.iter().any(|target| target.kind == Kind::Native) => {
             fail("overhead is taken against a bare process: add a target with kind = \"native\"")
-        }
-        "memory.overhead" if native.is_some_and(|native| native.name == claim.target) => {
-            fail("overhead is taken against this claim's own target: make the claim about another one")
         }
         _ if known.contains(&metric) => Ok(()),
         _ => Err(format!(
             "there is no metric {}{}: known are {}",
             quoted(metric),
-            super::mend::did_you_mean(metric, &known),
+            super::mend::did_you_mean(metric, known),
             known.join(", ")
         )),
-    }
-}
-
-fn bound_fits(metric: &str, unit: Unit, bound: Bound) -> Result<(), String> {
-    match (unit, bound) {
-        (Unit::Time, Bound::Size(_)) => {
-            Err(format!("{metric} is a time, and {bound} a size: write it as in \"2s\""))
-        }
-        (Unit::Size, Bound::Time(_)) => {
-            Err(format!("{metric} is a size, and {bound} a time: write it as in \"64MiB\""))
-        }
-        _ => Ok(()),
     }
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod claims;
+mod gate;
 mod knobs;
 
 /// The least that a scenario needs.
@@ -36,6 +38,7 @@ fn the_least_scenario_gets_every_default() {
     assert_eq!(scenario.image, Image::default());
     assert_eq!(scenario.resources, Resources::default());
     assert_eq!(scenario.sampling, Sampling::default());
+    assert_eq!(scenario.gate, Gate { metrics: vec!["startup".into()], margin: None });
 }
 
 #[test]
@@ -78,7 +81,7 @@ samples = "ten"
     assert_eq!(
         parse(text).unwrap_err(),
         r#"x.toml:2:8: name: "Big" is not a name: write 1 to 64 of a-z, 0-9, '.', '_' and '-', with a letter or digit first
-x.toml:3:1: colour: there is no such key here: known are name, description, image, workload, resources, sampling, target, claim
+x.toml:3:1: colour: there is no such key here: known are name, description, image, workload, resources, sampling, target, claim, gate
 x.toml:5:9: image.suite: "fedora/40" is not a suite: write debian/SUITE or ubuntu/SUITE, as in "ubuntu/noble" or "debian/bookworm"
 x.toml:10:10: sampling.settle: "2 sec" is not a time: write a whole number and ms, s or m, as in "2s"
 x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 to 2000"#
@@ -465,35 +468,6 @@ fn packages_cannot_be_added_to_a_tarball() {
 }
 
 #[test]
-fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
-    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.work, cpu.work_host, cpu.work_guest";
-    let claim = |metric: &str, target: &str, bound: &str| {
-        format!("[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = '{target}'\n{bound}\n")
-    };
-    let docker_only = "[[target]]\nkind = 'docker'\n";
-    for (more, message) in [
-        (claim("start-up", "docker", "at_most = '2s'"), format!(r#"7:10: claim[0].metric: there is no metric "start-up" (did you mean startup?): known are {metrics}"#)),
-        (claim("startup", "podman", "at_most = '2s'"), r#"8:10: claim[0].target: there is no target "podman": the targets are native, docker, libvirt"#.into()),
-        (claim("startup", "docker", ""), "5:1: claim[0]: a claim needs a bound: write at_most, at_least or both".into()),
-        (claim("startup", "docker", "at_most = '2MiB'"), r#"9:11: claim[0].at_most: startup is a time, and 2MiB a size: write it as in "2s""#.into()),
-        (claim("memory.footprint", "docker", "at_least = '2s'"), r#"9:12: claim[0].at_least: memory.footprint is a size, and 2s a time: write it as in "64MiB""#.into()),
-        (claim("startup", "docker", "at_most = 'soon'"), r#"9:11: claim[0].at_most: "soon" is not a bound: write a time, as in "2s", or a size, as in "512MiB""#.into()),
-        (claim("startup", "docker", "at_most = 2"), r#"9:11: claim[0].at_most: 2 is an integer: write a time or a size as a string, as in "2s" or "512MiB""#.into()),
-        (claim("startup", "docker", "at_most = '1s'\nat_least = '2s'"), "10:12: claim[0].at_least: this is above at_most: nothing can be both".into()),
-        (claim("cpu.work", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
-        (claim("cpu.work_host", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
-        (claim("cpu.idle", "docker", "at_most = '2s'"), format!("7:10: claim[0].metric: cpu.idle is a share of a core, and a bound is a time or a size: no claim can be about it; those that can are {metrics}")),
-        (claim("memory.overhead", "native", "at_most = '2MiB'"), "7:10: claim[0].metric: overhead is taken against this claim's own target: make the claim about another one".into()),
-        (format!("{docker_only}{}", claim("memory.overhead", "docker", "at_most = '2MiB'")), r#"9:10: claim[0].metric: overhead is taken against a bare process: add a target with kind = "native""#.into()),
-        (claim("startup", "docker", "at_most = '2s'").replace("'x'", r#""\u001b[2J""#), r#"6:8: claim[0].says: "\u{1b}[2J" is not a sentence: write one line of up to 200 characters"#.into()),
-    ] {
-        assert_eq!(wrong(&more), format!("x.toml:{message}"));
-    }
-    let both = claim("startup", "docker", "at_least = '1s'\nat_most = '2s'");
-    assert!(parse(&format!("{LEAST}{both}")).is_ok());
-}
-
-#[test]
 fn text_of_a_scenario_is_escaped_and_cut_before_it_is_shown() {
     let message = wrong("\"\\u001b[2J\" = 1");
     assert!(
@@ -581,6 +555,14 @@ fn sizes_and_times_are_written_as_they_are_read() {
     }
     for text in ["", "5", "s", "-1s", "1.5s", "2 sec", "1h", "18446744073709551615m"] {
         assert!(text.parse::<Span>().is_err(), "{text}");
+    }
+    for text in ["5%", "0.5%", "99.999999%", "0%", "7%", "0.000001%", "123456.7%"] {
+        assert_eq!(text.parse::<Share>().unwrap().to_string(), text);
+    }
+    for text in
+        ["", "%", "5", "-5%", "+5%", "1e3%", "5%%", ".5%", "5.%", "nan%", "inf%", "0.1234567%", "1234567%"]
+    {
+        assert!(text.parse::<Share>().is_err(), "{text}");
     }
     for text in ["", "5", "MiB", "512MB", "512M", "1.5GiB", "18446744073709551615GiB"] {
         assert!(text.parse::<Bytes>().is_err(), "{text}");

@@ -2,15 +2,25 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::document::quoted;
 
-/// A bound with the unit of its metric.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A bound with the unit of its metric, or of a ratio.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub enum Bound {
     Time(Span),
     Size(Bytes),
+    Share(Share),
+    /// So many times another target's: `"100x"`, or the number alone.
+    Times(f64),
+}
+
+impl Bound {
+    /// Both are of one unit, and this one is the larger.
+    pub(super) fn is_above(self, other: Bound) -> bool {
+        std::mem::discriminant(&self) == std::mem::discriminant(&other) && self > other
+    }
 }
 
 /// A size: `"512MiB"` in TOML.
@@ -20,6 +30,14 @@ pub struct Bytes(pub u64);
 /// A time: `"2s"`, `"500ms"`, `"2m"` in TOML.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span(pub Duration);
+
+/// A share of something, as a number: `"5%"` in TOML is 0.05.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share(pub f64);
+
+/// Digits of a percentage or ratio before and after the point: with no more it is shown as it was written, and
+/// read back as the same number.
+const DIGITS: usize = 6;
 
 impl std::str::FromStr for Bytes {
     type Err = String;
@@ -85,13 +103,56 @@ impl std::fmt::Display for Span {
     }
 }
 
+impl std::str::FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "{} is not a percentage: write a number of up to {DIGITS} digits before and after the point, \
+                 and %, as in \"5%\" or \"0.5%\"",
+                quoted(text)
+            )
+        };
+        let number = text.strip_suffix('%').ok_or_else(wrong)?.trim_end();
+        decimal(number).map(|percent| Share(percent / 100.0)).ok_or_else(wrong)
+    }
+}
+
+/// A plain number of at most [`DIGITS`] before the point and after it: no sign, exponent or name.
+fn decimal(text: &str) -> Option<f64> {
+    let plain = |part: &str| (1..=DIGITS).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let good = match text.split_once('.') {
+        Some((whole, part)) => plain(whole) && plain(part),
+        None => plain(text),
+    };
+    text.parse().ok().filter(|_| good)
+}
+
+/// Without zeros at its end.
+fn write_decimal(f: &mut std::fmt::Formatter<'_>, number: f64) -> std::fmt::Result {
+    let text = format!("{number:.DIGITS$}");
+    f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write_decimal(f, self.0 * 100.0)?;
+        f.write_str("%")
+    }
+}
+
 impl std::str::FromStr for Bound {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Bound::Time).or_else(|_| text.parse().map(Bound::Size)).map_err(|_: String| {
+        let times = || text.strip_suffix('x').and_then(|number| decimal(number.trim_end())).map(Bound::Times);
+        let time = text.parse().map(Bound::Time).ok();
+        let bound = time.or_else(|| text.parse().map(Bound::Size).ok());
+        bound.or_else(|| text.parse().map(Bound::Share).ok()).or_else(times).ok_or_else(|| {
             format!(
-                "{} is not a bound: write a time, as in \"2s\", or a size, as in \"512MiB\"",
+                "{} is not a bound: write a time, as in \"2s\", a size, as in \"512MiB\", a percentage, as in \"0.5%\", \
+                 or, with relative_to, a number of times, as in \"1.5x\"",
                 quoted(text)
             )
         })
@@ -103,7 +164,58 @@ impl std::fmt::Display for Bound {
         match self {
             Bound::Time(span) => span.fmt(f),
             Bound::Size(bytes) => bytes.fmt(f),
+            Bound::Share(share) => share.fmt(f),
+            Bound::Times(times) => {
+                write_decimal(f, *times)?;
+                f.write_str("x")
+            }
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        /// A number alone is one of times.
+        fn times<E: de::Error>(number: impl std::fmt::Display) -> Result<Bound, E> {
+            let text = number.to_string();
+            decimal(&text).map(Bound::Times).ok_or_else(|| {
+                E::custom(format!(
+                    "{} is not a number of times: write one above 0 of up to {DIGITS} digits before and after the point",
+                    quoted(&text)
+                ))
+            })
+        }
+        impl de::Visitor<'_> for Visitor {
+            type Value = Bound;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a bound")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Bound, E> {
+                times(number)
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Bound, E> {
+                times(number)
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Bound, E> {
+                times(number)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Bound, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for Bound {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -112,7 +224,7 @@ macro_rules! as_text {
     ($($name:ty),*) => {$(
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+                String::deserialize(d)?.parse().map_err(de::Error::custom)
             }
         }
         impl Serialize for $name {
@@ -122,4 +234,4 @@ macro_rules! as_text {
         }
     )*};
 }
-as_text!(Bytes, Span, Bound);
+as_text!(Bytes, Span, Share);

@@ -99,9 +99,30 @@ fn a_value_that_a_target_cannot_give_is_no_figure_rather_than_zero() {
 fn claims_are_judged_by_the_interval() {
     let claims = analyse(&example::results()).claims;
     let verdicts: Vec<Verdict> = claims.iter().map(|c| c.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Supported, Verdict::Refuted, Verdict::Undecided]);
+    use Verdict::{Refuted, Supported, Undecided};
+    assert_eq!(verdicts, [Supported, Refuted, Undecided, Supported]);
     assert!(claims[2].why.contains("straddles"), "{}", claims[2].why);
     assert_eq!(claims[0].bound, "at most 2s");
+}
+
+#[test]
+fn a_claim_about_two_targets_pairs_their_good_samples_by_round() {
+    let mut results = example::results();
+    let measured = |results: &Results| analyse(results).claims[3].measured.unwrap();
+    // A round of docker's and one of libvirt's are bad: eight are left that have both.
+    assert_eq!(measured(&results).n, 8);
+    let ratio = measured(&results);
+    assert!((14.0..15.5).contains(&ratio.value), "{ratio:?}");
+    let interval = ratio.interval.unwrap();
+    assert!(interval.low < ratio.value && ratio.value < interval.high, "{ratio:?}");
+    // What slows a whole round down is in both and leaves the ratio alone.
+    for sample in results.samples.iter_mut().filter(|s| s.round % 2 == 0) {
+        let time = &mut sample.timeline_ns;
+        for moment in [&mut time.started, &mut time.agent, &mut time.ready] {
+            *moment = moment.map(|m| m * 2);
+        }
+    }
+    assert!((measured(&results).value / ratio.value - 1.0).abs() < 1e-6);
 }
 
 #[test]

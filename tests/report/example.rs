@@ -228,6 +228,7 @@ fn run(planned: u32) -> Run {
                 { "says": "a container starts in two seconds", "metric": "startup", "target": "docker", "at_most": "2s" },
                 { "says": "a VM takes under 64 MiB", "metric": "memory.footprint", "target": "libvirt", "at_most": "64MiB" },
                 { "says": HOSTILE, "metric": "startup", "target": "docker", "at_most": "290ms" },
+                { "says": "a VM starts within 20 containers", "metric": "startup", "target": "libvirt", "relative_to": "docker", "at_most": "20x" },
             ],
         }),
         planned,

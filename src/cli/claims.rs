@@ -1,0 +1,48 @@
+//! What judged claims do to the exit code.
+
+use super::Failure;
+use crate::{
+    analysis::{self, Verdict},
+    report,
+    sample::Results,
+};
+
+/// Which claims end the program with a code of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum FailOn {
+    /// Refuted ones, with 3.
+    #[default]
+    Refuted,
+    /// Refuted ones with 3, else undecided ones with 4.
+    Undecided,
+    /// None.
+    Never,
+}
+
+/// # Errors
+/// [`Failure::Refuted`] where a claim of any of the runs is, else [`Failure::Undecided`], as asked for.
+pub(super) fn hold<'a>(runs: impl Iterator<Item = &'a Results>, fail_on: FailOn) -> Result<(), Failure> {
+    if fail_on == FailOn::Never {
+        return Ok(());
+    }
+    let (mut refuted, mut undecided) = (Vec::new(), Vec::new());
+    for results in runs {
+        let analysis = analysis::analyse(results);
+        for claim in &analysis.claims {
+            let list = match claim.verdict {
+                Verdict::Supported => continue,
+                Verdict::Refuted => &mut refuted,
+                Verdict::Undecided => &mut undecided,
+            };
+            let (about, finding) = (report::claims::about(claim, &analysis), report::claims::finding(claim));
+            list.push(format!("{}: {} ({about}: {finding})", claim.verdict.word(), claim.says));
+        }
+    }
+    if !refuted.is_empty() {
+        return Err(Failure::Refuted(refuted.join("\n")));
+    }
+    match fail_on {
+        FailOn::Undecided if !undecided.is_empty() => Err(Failure::Undecided(undecided.join("\n"))),
+        _ => Ok(()),
+    }
+}

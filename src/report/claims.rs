@@ -1,0 +1,32 @@
+//! Claims in words, the same ones in every output.
+
+use super::text;
+use crate::analysis::{Analysis, Judged};
+
+/// "startup of libvirt, TCG (emulated), relative to docker, at most 100x".
+pub fn about(claim: &Judged, analysis: &Analysis) -> String {
+    let named = |name: &str| {
+        let accelerator = analysis.target(name).and_then(|t| text::accelerator(t.accelerator));
+        let accelerator = accelerator.map(|a| format!(", {a}")).unwrap_or_default();
+        text::clip(name, 64) + &accelerator
+    };
+    let mut about = format!("{} of {}", text::clip(&claim.metric, 40), named(&claim.target));
+    if let Some(other) = &claim.relative_to {
+        // Set off where something was said in between.
+        let comma = if about.contains(',') { "," } else { "" };
+        about.push_str(&format!("{comma} relative to {}", named(other)));
+    }
+    format!("{about}, {}", text::clip(&claim.bound, 80))
+}
+
+/// "290 ms [281, 312]; the 99.6 % interval of the median lies within the bound".
+pub fn finding(claim: &Judged) -> String {
+    let figure = claim.measured.map(|m| match m.unit {
+        Some(unit) => {
+            let interval = text::interval(unit, m.value, m.interval.as_ref());
+            format!("{} {interval}; ", text::value(unit, m.value))
+        }
+        None => format!("{} {}; ", text::times(m.value), text::times_interval(m.interval.as_ref())),
+    });
+    figure.unwrap_or_default() + &text::clean(&claim.why, 300)
+}

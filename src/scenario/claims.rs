@@ -1,0 +1,125 @@
+//! `[[claim]]`: sentences with a bound, judged by a run.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bound, Kind, Scenario,
+    document::{Step, at, quoted},
+    metric::{METRICS, Unit, unit_of},
+    rules::{Wrong, measured},
+    text::{fail, sentence},
+};
+
+/// No ratio is bounded by more.
+const TIMES_MOST: f64 = 1e6;
+
+/// A sentence with a bound: of a target's metric, or of how many times another target's it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    pub says: String,
+    pub metric: String,
+    pub target: String,
+    /// The target that the ratio is taken to; then bounds are a number of times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relative_to: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<Bound>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<Bound>,
+}
+
+impl Claim {
+    /// The targets that it takes to judge it.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.target), self.relative_to.as_ref()].into_iter().flatten().map(String::as_str)
+    }
+}
+
+pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
+    for (index, claim) in scenario.claims.iter().enumerate() {
+        let mut wrong = |key: &str, result: Result<(), String>| wrong(&of(index, key), result);
+        wrong("says", sentence(&claim.says));
+        wrong("target", target(scenario, &claim.target));
+        wrong("metric", metric(scenario, claim));
+        if let Some(other) = &claim.relative_to {
+            wrong("relative_to", target(scenario, other));
+            if *other == claim.target {
+                wrong(
+                    "relative_to",
+                    fail("every target is once itself: name another one, or leave this out"),
+                );
+            }
+        }
+        for (key, bound) in [("at_most", claim.at_most), ("at_least", claim.at_least)] {
+            let (Some(unit), Some(bound)) = (unit_of(&claim.metric), bound) else { continue };
+            wrong(key, fits(claim, unit, bound));
+        }
+        match (claim.at_least, claim.at_most) {
+            (None, None) => wrong("", fail("a claim needs a bound: write at_most, at_least or both")),
+            (Some(low), Some(high)) if low.is_above(high) => {
+                wrong("at_least", fail("this is above at_most: nothing can be both"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Of the whole claim where the key is empty.
+fn of(index: usize, key: &str) -> Vec<Step> {
+    let mut path = at!["claim", index].to_vec();
+    path.extend((!key.is_empty()).then(|| Step::from(key)));
+    path
+}
+
+fn target(scenario: &Scenario, name: &str) -> Result<(), String> {
+    if scenario.targets.iter().any(|target| target.name == name) {
+        return Ok(());
+    }
+    Err(format!("there is no target {}: the targets are {}", quoted(name), scenario.target_names()))
+}
+
+/// The metric exists, and this scenario measures it on the claim's targets.
+fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
+    measured(scenario, &claim.metric, &METRICS.map(|(name, _)| name))?;
+    // As the analysis chooses what overhead is taken against.
+    let natives = || scenario.targets.iter().filter(|target| target.kind == Kind::Native);
+    let native = natives().find(|target| target.name == "native").or_else(|| natives().next());
+    match native {
+        Some(native) if claim.metric == "memory.overhead" && claim.targets().any(|t| t == native.name) => {
+            fail("overhead is taken against this claim's own target: make the claim about another one")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn fits(claim: &Claim, unit: Unit, bound: Bound) -> Result<(), String> {
+    let (what, example) = match unit {
+        Unit::Time => ("a time", "2s"),
+        Unit::Size => ("a size", "64MiB"),
+        Unit::Share => ("a share of a core", "0.5%"),
+    };
+    let is = match bound {
+        Bound::Time(_) => "a time",
+        Bound::Size(_) => "a size",
+        Bound::Share(_) => "a percentage",
+        Bound::Times(_) => "a number of times",
+    };
+    let metric = &claim.metric;
+    match (bound, unit) {
+        (Bound::Times(_), _) if claim.relative_to.is_none() => Err(format!(
+            "{bound} is {is}, which takes another target: write relative_to = \"TARGET\" too, or {what}, as in \"{example}\""
+        )),
+        (Bound::Times(times), _) if times <= 0.0 || times > TIMES_MOST => {
+            Err(format!("{bound} is out of range: write more than 0 and up to {TIMES_MOST} times"))
+        }
+        (Bound::Times(_), _) => Ok(()),
+        _ if claim.relative_to.is_some() => Err(format!(
+            "a claim with relative_to is about a ratio, and {bound} is {is}: write a number of times, as in \"1.5x\", or leave relative_to out"
+        )),
+        (Bound::Time(_), Unit::Time) | (Bound::Size(_), Unit::Size) | (Bound::Share(_), Unit::Share) => {
+            Ok(())
+        }
+        _ => Err(format!("{metric} is {what}, and {bound} {is}: write it as in \"{example}\"",)),
+    }
+}

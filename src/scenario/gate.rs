@@ -1,0 +1,63 @@
+//! `[gate]`: what two runs of a scenario are compared by when something depends on it.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{
+    Scenario, Share,
+    document::{at, quoted},
+    metric::METRICS,
+    rules::{Wrong, measured},
+    text::{ensure, fail},
+};
+
+/// Which metrics gate, and by how much they may be worse.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gate {
+    /// By their published names: at least one, none twice.
+    pub metrics: Vec<String>,
+    /// A change within this is none: a share, above 0 and below 1, in TOML and results as `"5%"`. `None`: what the
+    /// noise of the host allows.
+    #[serde(skip_serializing_if = "Option::is_none", with = "as_share")]
+    pub margin: Option<f64>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate { metrics: vec!["startup".into()], margin: None }
+    }
+}
+
+mod as_share {
+    use super::*;
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+        Ok(Option::<Share>::deserialize(deserializer)?.map(|share| share.0))
+    }
+
+    pub fn serialize<S: Serializer>(margin: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+        margin.map(Share).serialize(serializer)
+    }
+}
+
+pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
+    let gate = &scenario.gate;
+    if gate.metrics.is_empty() {
+        let text = "a gate goes by a metric at least: write one, as in [\"startup\"], or leave this out";
+        wrong(at!["gate", "metrics"], fail(text));
+    }
+    let known = METRICS.map(|(name, _)| name);
+    for (index, metric) in gate.metrics.iter().enumerate() {
+        let path = at!["gate", "metrics", index];
+        wrong(path, measured(scenario, metric, &known));
+        if gate.metrics[..index].contains(metric) {
+            wrong(path, Err(format!("{} is in the list already: leave it out here", quoted(metric))));
+        }
+    }
+    if let Some(margin) = gate.margin {
+        let result = ensure(margin > 0.0 && margin < 1.0, || {
+            format!("{} is out of range: write more than \"0%\" and less than \"100%\"", Share(margin))
+        });
+        wrong(at!["gate", "margin"], result);
+    }
+}
