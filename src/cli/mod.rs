@@ -12,6 +12,7 @@ pub mod check;
 pub mod clean;
 pub mod completions;
 pub mod doctor;
+pub mod history;
 pub mod image;
 pub mod list;
 mod prepare;
@@ -19,6 +20,7 @@ mod progress;
 pub mod report;
 pub mod run;
 mod signals;
+mod source;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -44,6 +46,7 @@ Examples:
   bootrace list                                   what is there, and what can run on this host
   bootrace calibrate                              known quantities: what is the error of the figures here?
   bootrace doctor                                 what works here, what doesn't, and the mend
+  bootrace history reports                        the trend over all runs, and where it changed
 
 A run writes reports/RUN/index.html, results.json, summary.md and charts;
 reports/latest is the newest.
@@ -98,6 +101,9 @@ pub enum Command {
     Run(run::Options),
     /// Write a run's report again, from its results.
     Report(report::Options),
+    /// Show how figures went over many runs, and where they changed.
+    #[command(after_help = history::EXAMPLES)]
+    History(history::Options),
     /// Say whether scenarios are right, and what running them takes.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Options),
@@ -124,6 +130,7 @@ impl Command {
         match self {
             Command::Run(options) => run::verdict(&run::run(&options)?),
             Command::Report(options) => report::run(&options),
+            Command::History(options) => history::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
             Command::Doctor(options) => doctor::run(&options),

@@ -15,6 +15,7 @@ use crate::{
 
 pub mod calibration;
 mod figures;
+pub mod history;
 mod host;
 mod method;
 mod origin;

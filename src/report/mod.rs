@@ -14,6 +14,7 @@ use crate::{
 
 pub mod calibration;
 mod chart;
+pub mod history;
 mod html;
 mod summary;
 mod table;
