@@ -18,6 +18,7 @@ pub mod cli;
 pub mod control;
 pub mod doctor;
 pub mod image;
+mod parallel;
 pub mod plan;
 pub mod probe;
 pub mod report;

@@ -44,6 +44,21 @@ pub struct Run {
     pub cache_drop_ns: Option<u64>,
     /// What makes this run's figures doubtful, in words.
     pub warnings: Vec<String>,
+    /// What was measured, where version control or CI tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+/// The state of the sources that a run measured.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Source {
+    /// Lower-case hex, 7 to 64 digits.
+    pub commit: String,
+    pub branch: Option<String>,
+    /// Where the repository can be read: http or https, without credentials; `URL/commit/COMMIT` is the commit's page.
+    pub url: Option<String>,
+    /// Whether tracked files were changed since the commit; null where nothing tells.
+    pub dirty: Option<bool>,
 }
 
 /// What the host is and what else it was doing.

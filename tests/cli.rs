@@ -42,7 +42,21 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = out(&output);
-    for word in ["run", "report", "export", "check", "doctor", "list", "image", "clean", "completions"] {
+    let words = [
+        "run",
+        "report",
+        "export",
+        "compare",
+        "history",
+        "check",
+        "calibrate",
+        "doctor",
+        "list",
+        "image",
+        "clean",
+        "completions",
+    ];
+    for word in words {
         assert!(help.contains(&format!("\n  {word} ")), "{word} is not in\n{help}");
         assert_eq!(run(&[word, "--help"]).status.code(), Some(0), "{word} --help");
     }

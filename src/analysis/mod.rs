@@ -3,7 +3,7 @@
 //! Warm-ups and failed samples are counted and left out of every figure; outliers are flagged and
 //! left in. Medians have exact order-statistic intervals ([`median`]); ratios to the baseline are
 //! Hodges-Lehmann estimates over pairs of one round ([`paired`]); sets that don't pair, as of two
-//! runs, are compared by [`unpaired`]. Nothing here draws random numbers.
+//! runs, are compared by [`unpaired`]. Many runs are a [`history`]; only its tests draw random numbers, from a seed.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,9 @@ mod claims;
 pub mod comparison;
 mod doubts;
 mod drift;
+mod edivisive;
 pub mod gate;
+pub mod history;
 mod identity;
 mod marks;
 pub mod median;
@@ -21,6 +23,7 @@ mod metric;
 mod outlier;
 pub mod paired;
 pub mod slope;
+pub mod steps;
 pub mod unpaired;
 
 pub use claims::{Judged, Measured, Verdict};

@@ -46,7 +46,7 @@ fn deviation(points: &[(f64, f64)]) -> f64 {
 }
 
 /// z for which a standard normal variable lies within -z and z with this probability.
-fn quantile(level: f64) -> f64 {
+pub(super) fn quantile(level: f64) -> f64 {
     let (mut low, mut high) = (0.0_f64, 10.0_f64);
     for _ in 0..60 {
         let z = low.midpoint(high);

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod export;
+pub mod history;
 pub mod image;
 pub mod list;
 mod prepare;
@@ -22,6 +23,7 @@ mod progress;
 pub mod report;
 pub mod run;
 mod signals;
+mod source;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -49,6 +51,7 @@ Examples:
   bootrace calibrate                              known quantities: what is the error of the figures here?
   bootrace compare BASE NEW                       is the new run worse? 3 if it is
   bootrace doctor                                 what works here, what doesn't, and the mend
+  bootrace history reports                        the trend over all runs, and where it changed
 
 A run writes reports/RUN/index.html, results.json, summary.md and charts;
 reports/latest is the newest.
@@ -113,6 +116,9 @@ pub enum Command {
     /// Write a run's figures in a form that other programs read.
     #[command(after_help = export::EXAMPLES)]
     Export(export::Options),
+    /// Show how figures went over many runs, and where they changed.
+    #[command(after_help = history::EXAMPLES)]
+    History(history::Options),
     /// Say whether scenarios are right, and what running them takes.
     #[command(after_help = CHECK_EXAMPLES)]
     Check(check::Options),
@@ -141,6 +147,7 @@ impl Command {
             Command::Report(options) => report::run(&options),
             Command::Compare(options) => compare::run(&options),
             Command::Export(options) => export::run(&options),
+            Command::History(options) => history::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
             Command::Doctor(options) => doctor::run(&options),

@@ -53,6 +53,9 @@ pub struct Options {
     /// Which claims of a scenario make the exit code: refuted ones 3, undecided ones 4.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub fail_on: FailOn,
+    /// The commit that is measured, for `bootrace history`; none: as CI's variables say, else git.
+    #[arg(long, value_name = "SHA", value_parser = super::source::commit)]
+    pub commit: Option<String>,
     /// No progress bar, no table.
     #[arg(long, short)]
     pub quiet: bool,
@@ -137,7 +140,8 @@ pub(super) async fn measure(
     let wanted = Wanted { scenario: &scenario, folder, tune: options.tune };
     let prepared = prepare(&wanted, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
-    let results = header(&scenario, &targets, image, host, warnings, options.seed);
+    let mut results = header(&scenario, &targets, image, host, warnings, options.seed);
+    results.run.source = super::source::find(options.commit.as_deref(), folder);
     let dir = options.out.join(&results.run.id);
     make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
@@ -176,6 +180,7 @@ fn header(
             measuring_ns: None,
             cache_drop_ns: None,
             warnings,
+            source: None,
         },
         host,
         image,

@@ -29,6 +29,7 @@ mod panels;
 mod phases;
 pub mod sides;
 mod startup;
+pub mod trend;
 
 use document::Drawing;
 pub use document::{Chart, dark_style};
@@ -344,7 +345,7 @@ fn make_with(notes: &[String], about: &str, plan: Plan<'_>) -> Result<Chart, Err
         canvas.finish(plan.name)
     };
     Ok(Chart {
-        name: plan.name,
+        name: plan.name.into(),
         title: plan.title,
         caption: plan.caption,
         description: plan.description,

@@ -16,6 +16,7 @@ use crate::{
 pub mod calibration;
 pub mod comparison;
 mod figures;
+pub mod history;
 mod host;
 mod method;
 mod origin;

@@ -14,9 +14,10 @@ use crate::{
 
 pub mod calibration;
 mod chart;
+pub mod claims;
 pub mod comparison;
 pub mod export;
-pub mod claims;
+pub mod history;
 mod html;
 mod summary;
 mod table;

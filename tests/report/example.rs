@@ -237,6 +237,12 @@ fn run(planned: u32) -> Run {
         measuring_ns: Some(151_000_000_000),
         cache_drop_ns: None,
         warnings: vec![format!("swap is on {HOSTILE}")],
+        source: Some(Source {
+            commit: "0123456789abcdef0123456789abcdef01234567".into(),
+            branch: Some(HOSTILE.into()),
+            url: Some("https://example.org/bench".into()),
+            dirty: Some(false),
+        }),
     }
 }
 

@@ -32,6 +32,18 @@ impl Axis {
         Axis { log: true, low: low / 1.4, high: high * 1.4, pixels }
     }
 
+    /// As [`Axis::spanning`] where that is logarithmic; else from a little below `low`, for where changes count and not
+    /// sizes.
+    pub fn between(low: f64, high: f64, pixels: (f64, f64)) -> Self {
+        if low > 0.0 && high / low >= 8.0 {
+            return Axis::spanning(low, high, pixels);
+        }
+        let size = low.abs().max(high.abs());
+        let span = if high - low > size * 1e-3 { high - low } else { size * 0.02 };
+        let span = if span > 0.0 { span } else { 1.0 };
+        Axis { log: false, low: low - span * 0.08, high: high + span * 0.08, pixels }
+    }
+
     pub fn is_log(&self) -> bool {
         self.log
     }
@@ -74,17 +86,18 @@ impl Axis {
 
     fn linear_ticks(&self, unit: Unit, about: usize) -> Vec<(f64, Option<String>)> {
         // Round numbers of the unit that is shown, not of bytes.
-        let one = if unit == Unit::Size { text::scale(unit, self.high).1 } else { 1.0 };
-        let rough = (self.high - self.low) / one / about.max(1) as f64;
+        let (end, span) = (self.high.abs().max(self.low.abs()), self.high - self.low);
+        let one = if unit == Unit::Size { text::scale(unit, end).1 } else { 1.0 };
+        let rough = span / one / about.max(1) as f64;
         let power = 10_f64.powf(rough.log10().floor());
         let wide = |step: &f64| step * power >= rough;
         let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().find(wide).unwrap_or(10.0) * power * one;
         // One line beside zero's gives no feeling for the scale.
-        if (self.high - self.low) / step < 2.0 {
+        if span / step < 2.0 {
             step /= 2.0;
         }
         let (first, last) = ((self.low / step).ceil() as i64, (self.high / step).floor() as i64);
-        (first..=last).map(|i| step * i as f64).map(|v| (v, Some(plain(unit, v, self.high)))).collect()
+        (first..=last).map(|i| step * i as f64).map(|v| (v, Some(plain(unit, v, end)))).collect()
     }
 }
 
@@ -148,6 +161,21 @@ mod tests {
         let negative = Axis::within(-3.0 * 1_048_576.0, 1_048_576.0, (0.0, 100.0));
         assert!(negative.ticks(Unit::Size, 4).len() >= 2);
         assert!(Axis::within(5.0, 5.0, (0.0, 100.0)).x(5.0).is_finite());
+    }
+
+    #[test]
+    fn an_axis_between_two_values_needs_no_zero() {
+        let labels = |low, high| {
+            let ticks = Axis::between(low, high, (0.0, 1.0)).ticks(Unit::Time, 4);
+            ticks.into_iter().filter_map(|(_, l)| l).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(171e6, 214e6), ["180 ms", "200 ms"]);
+        assert_eq!(labels(-10e6, 11e6), ["-10 ms", "0", "10 ms"]);
+        assert!(Axis::between(1e6, 9e6, (0.0, 1.0)).is_log());
+        for (low, high) in [(5e6, 5e6), (0.0, 0.0)] {
+            let axis = Axis::between(low, high, (0.0, 1.0));
+            assert!((0.4..0.6).contains(&axis.x(low)) && axis.ticks(Unit::Time, 4).len() < 20);
+        }
     }
 
     #[test]

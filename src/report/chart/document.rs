@@ -1,6 +1,6 @@
 //! A drawn chart as an SVG document: with title, description and the colours of the dark.
 
-use std::fmt::Write;
+use std::{borrow::Cow, fmt::Write};
 
 use super::{FINE, PALETTE};
 
@@ -8,7 +8,7 @@ use super::{FINE, PALETTE};
 #[derive(Debug)]
 pub struct Chart {
     /// Its file's name without `.svg`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub title: &'static str,
     /// How to read it, in a sentence or two.
     pub caption: String,

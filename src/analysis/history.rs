@@ -1,0 +1,413 @@
+//! Many runs in the order of time: the series that may be compared, and where each of them changed.
+//!
+//! A series has one scenario, target, accelerator, host and metric; what else changed from a run to the next (scenario,
+//! image, versions) is a note at the later one. Figures that are all above zero are looked at on a logarithmic scale, so
+//! that changes are ratios. A run without a good sample is counted and has no point.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    LEVEL, Metric, baseline, edivisive, median,
+    median::{Interval, median as median_of},
+    short,
+    slope::quantile,
+    steps::{self, Fit, Kind, SHORTEST, Value},
+};
+use crate::sample::{Accelerator, Host, Outcome, Results, Source, Target};
+
+/// Deviations below this share of a value are not believed: a series that hardly moves has no change of 0.01 %.
+const FLOOR: f64 = 1e-4;
+
+/// What is kept of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: String,
+    /// As the run says it.
+    pub started_at: String,
+    pub time: jiff::Timestamp,
+    pub source: Option<Source>,
+    pub interrupted: bool,
+    pub scenario: String,
+    pub host: HostName,
+    pub targets: Vec<Measured>,
+}
+
+/// What tells a host from others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostName {
+    /// Empty where hosts are told by their hardware alone.
+    pub name: String,
+    pub cpu_model: String,
+    pub cpus: u32,
+}
+
+/// One target of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    pub name: String,
+    pub kind: String,
+    pub accelerator: Accelerator,
+    pub failed: usize,
+    /// Of the metrics that were asked for, in their order; none where no sample has it.
+    pub figures: Vec<Option<Figure>>,
+    /// What changes figures, by name.
+    pub conditions: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figure {
+    pub n: usize,
+    pub median: f64,
+    /// `None`: need >= 6 samples.
+    pub interval: Option<Interval>,
+}
+
+/// Why a run can't be placed in a history.
+#[derive(Debug, thiserror::Error)]
+#[error("its started_at, {0:?}, is no time")]
+pub struct Timeless(String);
+
+impl Run {
+    /// What a history needs of a run: the figures of `metrics`.
+    ///
+    /// # Errors
+    /// When it does not say when it started.
+    pub fn of(results: &Results, metrics: &[Metric]) -> Result<Self, Timeless> {
+        let run = &results.run;
+        let time = run.started_at.parse().map_err(|_| Timeless(run.started_at.chars().take(40).collect()))?;
+        let scenario = run.scenario.get("name").and_then(|name| name.as_str()).unwrap_or("run");
+        let host = &results.host;
+        Ok(Run {
+            id: run.id.clone(),
+            started_at: run.started_at.clone(),
+            time,
+            source: run.source.clone(),
+            interrupted: run.interrupted,
+            scenario: scenario.to_owned(),
+            host: HostName {
+                name: host.hostname.clone().unwrap_or_default(),
+                cpu_model: host.cpu_model.clone().unwrap_or_default(),
+                cpus: host.cpus,
+            },
+            targets: results.targets.iter().map(|target| measured(results, target, metrics)).collect(),
+        })
+    }
+}
+
+fn measured(results: &Results, target: &Target, metrics: &[Metric]) -> Measured {
+    let failed =
+        |s: &&crate::sample::Sample| s.target == target.name && !s.warmup && s.outcome != Outcome::Ok;
+    Measured {
+        name: target.name.clone(),
+        kind: target.kind.clone(),
+        accelerator: target.accelerator,
+        failed: results.samples.iter().filter(failed).count(),
+        figures: metrics.iter().map(|metric| figure(results, target, *metric)).collect(),
+        conditions: conditions(results, target),
+    }
+}
+
+fn figure(results: &Results, target: &Target, metric: Metric) -> Option<Figure> {
+    let baseline = baseline(results);
+    let series = super::series(results, &target.name, metric, baseline.as_deref());
+    let values: Vec<f64> = series.into_iter().map(|(_, _, value)| value).collect();
+    let sorted = median::sorted(&values);
+    let interval = median::interval(&sorted, LEVEL);
+    Some(Figure { n: sorted.len(), median: median::of_sorted(&sorted)?, interval })
+}
+
+/// What changes a target's figures besides its host.
+fn conditions(results: &Results, target: &Target) -> Vec<(&'static str, String)> {
+    let (run, host) = (&results.run, &results.host);
+    let mut scenario = run.scenario.clone();
+    if let Some(scenario) = scenario.as_object_mut() {
+        // Words and bounds change no figure, and each target has its own options below.
+        for key in ["description", "claim", "target"] {
+            scenario.remove(key);
+        }
+    }
+    let mut all = vec![
+        ("scenario", digest(&scenario)),
+        ("target's options", digest(&target.options)),
+        ("image", short(&results.image.digest).to_owned()),
+        ("bootrace", run.bootrace_version.clone()),
+        ("kernel", host.kernel_release.clone()),
+        ("tuning", if host.tuned.is_some() { "tuned" } else { "not tuned" }.into()),
+    ];
+    all.extend(
+        engine(&target.kind, host).into_iter().filter_map(|(name, version)| Some((name, version?.clone()))),
+    );
+    all
+}
+
+fn engine<'a>(kind: &str, host: &'a Host) -> Vec<(&'static str, Option<&'a String>)> {
+    match kind {
+        "docker" => vec![
+            ("docker", host.docker.as_ref()),
+            ("containerd", host.containerd.as_ref()),
+            ("runc", host.runc.as_ref()),
+        ],
+        "libvirt" => vec![("libvirt", host.libvirt.as_ref()), ("QEMU", host.qemu.as_ref())],
+        _ => Vec::new(),
+    }
+}
+
+fn digest(value: &serde_json::Value) -> String {
+    Sha256::digest(value.to_string()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Which series there are of some runs, and how they went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct History {
+    /// By time, then id.
+    pub runs: Vec<Run>,
+    pub metrics: Vec<Metric>,
+    /// By scenario, metric, target, accelerator and host.
+    pub series: Vec<Series>,
+}
+
+/// What a series has in common.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    pub scenario: String,
+    pub metric: Metric,
+    pub target: String,
+    pub kind: String,
+    pub accelerator: Accelerator,
+    pub host: HostName,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    pub key: Key,
+    /// Only what has a value, in the order of the runs.
+    pub points: Vec<Point>,
+    /// Runs that have the target and no good sample of it, by index.
+    pub empty: Vec<usize>,
+    /// True where changes are ratios.
+    pub log: bool,
+    /// Of the points; its values are logarithms where `log` is true.
+    pub fit: Fit,
+    /// As many as the fit's.
+    pub agrees: Vec<bool>,
+    pub notes: Vec<Note>,
+    pub latest: Latest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Point {
+    /// Index into the history's runs.
+    pub run: usize,
+    pub figure: Figure,
+    pub failed: usize,
+}
+
+/// What was no longer the same at a point as at the one before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note {
+    /// Index into the series' points.
+    pub point: usize,
+    pub what: &'static str,
+    pub from: String,
+    pub to: String,
+}
+
+/// The newest point beside the others of its segment.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Latest {
+    /// How many others.
+    pub others: usize,
+    /// The others' level, and where one more of them is expected with 99 %; `None` with fewer than three.
+    pub expected: Option<Interval>,
+    pub level: f64,
+}
+
+impl Latest {
+    /// Whether `value` is where it is expected; `None` where nothing is.
+    pub fn holds(&self, value: f64) -> Option<bool> {
+        self.expected.map(|expected| expected.low <= value && value <= expected.high)
+    }
+}
+
+impl Series {
+    /// A value of the fit as it is shown.
+    pub fn plain(&self, value: f64) -> f64 {
+        if self.log { value.exp() } else { value }
+    }
+
+    /// The last point.
+    pub fn newest(&self) -> &Point {
+        self.points.last().expect("a series without a point is not made")
+    }
+
+    /// What a change went from and to.
+    pub fn levels(&self, change: usize) -> (f64, f64) {
+        let change = &self.fit.changes[change];
+        let of = |point: usize| self.fit.segments.iter().find(|s| s.range.contains(&point));
+        let (before, after) = (of(change.before), of(change.after));
+        let from = before.map_or(0.0, |s| if change.kind == Kind::Drift { s.start } else { s.end });
+        let to = after.map_or(0.0, |s| if change.kind == Kind::Drift { s.end } else { s.start });
+        (self.plain(from), self.plain(to))
+    }
+
+    /// Notes at points after a change's `before` and not after its `after`.
+    pub fn notes_at(&self, change: usize) -> impl Iterator<Item = &Note> {
+        let change = &self.fit.changes[change];
+        self.notes.iter().filter(|note| (change.before + 1..=change.after).contains(&note.point))
+    }
+}
+
+/// Orders runs, takes copies of one run together, and gives how many copies there were.
+pub fn ordered(mut runs: Vec<Run>) -> (Vec<Run>, usize) {
+    runs.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+    let all = runs.len();
+    // Runs of one id that differ, as the sides of an A/B, stay.
+    let mut kept: Vec<Run> = Vec::with_capacity(all);
+    for run in runs {
+        let same = kept.iter().rev().take_while(|other| other.time == run.time && other.id == run.id);
+        if !same.into_iter().any(|other| *other == run) {
+            kept.push(run);
+        }
+    }
+    let copies = all - kept.len();
+    (kept, copies)
+}
+
+/// The points of every series, by key. `keep` chooses targets by scenario and name.
+pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> bool) -> Vec<Unfitted> {
+    let mut all: BTreeMap<_, Unfitted> = BTreeMap::new();
+    for (index, run) in runs.iter().enumerate() {
+        for (place, target) in run.targets.iter().enumerate().filter(|(_, t)| keep(&run.scenario, &t.name)) {
+            for (i, metric) in metrics.iter().enumerate() {
+                let order =
+                    (&run.scenario, i, &target.name, &target.kind, target.accelerator as u8, &run.host);
+                let series = all.entry(order).or_insert_with(|| Unfitted {
+                    key: Key {
+                        scenario: run.scenario.clone(),
+                        metric: *metric,
+                        target: target.name.clone(),
+                        kind: target.kind.clone(),
+                        accelerator: target.accelerator,
+                        host: run.host.clone(),
+                    },
+                    points: Vec::new(),
+                    empty: Vec::new(),
+                    places: Vec::new(),
+                });
+                match target.figures[i] {
+                    Some(figure) => {
+                        series.points.push(Point { run: index, figure, failed: target.failed });
+                        series.places.push(place);
+                    }
+                    None => series.empty.push(index),
+                }
+            }
+        }
+    }
+    // A metric that no run of the series has, as a VM's memory of a bare process, is no series.
+    all.into_values().filter(|series| !series.points.is_empty()).collect()
+}
+
+/// A series whose changes nobody has looked for yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unfitted {
+    key: Key,
+    points: Vec<Point>,
+    empty: Vec<usize>,
+    /// Which of its run's targets each point is.
+    places: Vec<usize>,
+}
+
+impl Unfitted {
+    /// Looks for changes. The same seed gives the same.
+    pub fn fit(&self, runs: &[Run], seed: u64) -> Series {
+        let figures: Vec<Figure> = self.points.iter().map(|p| p.figure).collect();
+        let log = figures.iter().all(|f| f.median > 0.0);
+        let size = median_of(&figures.iter().map(|f| f.median.abs()).collect::<Vec<_>>()).unwrap_or(0.0);
+        // Nothing that is measured here is finer than a millionth of its unit.
+        let floor = if log { FLOOR } else { (FLOOR * size).max(1e-6) };
+        let values = values(&figures, log);
+        let fit = steps::fit(&values, floor, seed).expect("a series has a point");
+        let plain: Vec<f64> = values.iter().map(|v| v.at).collect();
+        let (divisions, block) = edivisive::changes(&plain, seed);
+        let agrees = fit.changes.iter().map(|change| {
+            let near =
+                change.earliest.saturating_sub(SHORTEST + block - 1)..=change.latest + SHORTEST + block - 1;
+            divisions.iter().any(|at| near.contains(at))
+        });
+        let (agrees, notes) = (agrees.collect(), self.notes(runs));
+        let latest = latest(&values, &fit, log);
+        Series {
+            key: self.key.clone(),
+            points: self.points.clone(),
+            empty: self.empty.clone(),
+            log,
+            fit,
+            agrees,
+            notes,
+            latest,
+        }
+    }
+
+    fn notes(&self, runs: &[Run]) -> Vec<Note> {
+        let at = |point: usize| &runs[self.points[point].run].targets[self.places[point]].conditions;
+        let changed = |point: usize| {
+            let before = at(point - 1);
+            let here = at(point).iter();
+            here.filter_map(move |(what, to)| {
+                let (_, from) = before.iter().find(|(name, from)| name == what && from != to)?;
+                Some(Note { point, what, from: from.clone(), to: to.clone() })
+            })
+        };
+        (1..self.points.len()).flat_map(changed).collect()
+    }
+}
+
+/// On the scale of the fit. A run that has too few samples for an interval is taken to be as exact as the others'
+/// samples would make it.
+fn values(figures: &[Figure], log: bool) -> Vec<Value> {
+    let scale = |v: f64| if log { v.ln() } else { v };
+    // Few numbers of samples, so few coverages, occur in thousands of runs.
+    let coverages: BTreeMap<u64, f64> =
+        figures.iter().filter_map(|f| f.interval).map(|i| (i.coverage.to_bits(), i.coverage)).collect();
+    let quantiles: BTreeMap<u64, f64> =
+        coverages.into_iter().map(|(bits, coverage)| (bits, quantile(coverage))).collect();
+    let deviation = |figure: &Figure| {
+        let interval = figure.interval?;
+        let (low, high, at) = (interval.low, interval.high, figure.median);
+        // A bound at zero or below tells nothing on a logarithmic scale; the other side then does.
+        let width = if log && low <= 0.0 { 2.0 * (high / at).ln() } else { scale(high) - scale(low) };
+        Some(width / (2.0 * quantiles[&interval.coverage.to_bits()]))
+    };
+    let known: Vec<f64> = figures.iter().filter_map(|f| Some(deviation(f)? * (f.n as f64).sqrt())).collect();
+    let of_one = median_of(&known).unwrap_or(0.0);
+    let value = |figure: &Figure| {
+        let deviation = deviation(figure).unwrap_or(of_one / (figure.n.max(1) as f64).sqrt());
+        Value { at: scale(figure.median), variance: deviation * deviation }
+    };
+    figures.iter().map(value).collect()
+}
+
+fn latest(values: &[Value], fit: &Fit, log: bool) -> Latest {
+    let plain = |v: f64| if log { v.exp() } else { v };
+    let segment = fit.segments.last().expect("a fit has a segment");
+    let others = segment.range.start..segment.range.end - 1;
+    let n = others.len();
+    let newest = values[others.end];
+    let weight = |v: &Value| 1.0 / (fit.between.powi(2) + v.variance);
+    let total: f64 = values[others.clone()].iter().map(weight).sum();
+    let drifts = segment.start != segment.end;
+    let mean = values[others].iter().map(|v| v.at * weight(v)).sum::<f64>() / total;
+    let level = if drifts || n == 0 { segment.end } else { mean };
+    let error = if drifts { segment.error.powi(2) } else { 1.0 / total };
+    let expected = (n >= SHORTEST).then(|| {
+        let far = steps::student(n - 1) * (fit.between.powi(2) + newest.variance + error).sqrt();
+        Interval { low: plain(level - far), high: plain(level + far), coverage: LEVEL }
+    });
+    Latest { others: n, expected, level: plain(level) }
+}
+
+#[cfg(test)]
+mod tests;

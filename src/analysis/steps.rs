@@ -1,0 +1,282 @@
+//! Where the level of a series changed: a step fit, weighted by how well each value is known.
+//!
+//! A value's variance is its own, from its interval, and the one between runs, which no interval of one run shows
+//! (samples of one run are no independent replicates); the latter is estimated from the differences of neighbours,
+//! which a step leaves alone (Rice 1984), robustly. The places of the steps are the optimal ones under a penalty of
+//! 4 ln n for each (3 ln n would do for normal noise: Zhang and Siegmund 2007), found by PELT (Killick, Fearnhead and Eckley 2012), with at least
+//! [`SHORTEST`] values between. Then every step has to pass a permutation test of its own: the largest gain of any
+//! step in the two segments beside it, against that of their values in random order. The least sure is taken away
+//! until all that are left have p < [`ALPHA`]. Single values far from their neighbours are no step: they are pulled in
+//! and weigh less (found by Hampel's identifier). What a straight line explains at least as well as steps is called a drift.
+
+use std::ops::Range;
+
+use rand::{SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+
+use super::{median, slope::quantile};
+
+mod search;
+
+/// Fewest values between two changes: fewer can't be told from outliers.
+pub const SHORTEST: usize = 3;
+/// A step is one with a p below this.
+pub const ALPHA: f64 = 0.01;
+/// So many orders are tried in a permutation test, so that no p is below 0.001.
+const ORDERS: usize = 999;
+/// A permutation test ends early when so many orders were as good: p is then far above [`ALPHA`] (Besag and Clifford
+/// 1991).
+const ENOUGH: usize = 20;
+/// Makes the median of absolute normal deviates estimate their standard deviation.
+const TO_SIGMA: f64 = 1.4826;
+/// A value so many deviations from the median of its neighbourhood is pulled in.
+const FAR: f64 = 3.0;
+/// How far the likelihood of a place may be below the best one's to be in its 99 % set: twice the logarithm, from
+/// (1 - exp(-x / 2))^2 = 0.99 (Siegmund 1988).
+const PLACE: f64 = 10.6;
+
+/// One value of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Value {
+    /// On the scale on which steps add up, so the logarithm of what has a ratio.
+    pub at: f64,
+    /// As its own run tells, 0 where it doesn't; on the same scale.
+    pub variance: f64,
+}
+
+/// What a series is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// Standard deviation between runs, without what one run's samples show.
+    pub between: f64,
+    /// Values that are far from their neighbours, by index.
+    pub outliers: Vec<usize>,
+    /// In order and without gaps; one more than the changes.
+    pub segments: Vec<Segment>,
+    pub changes: Vec<Change>,
+}
+
+/// Values of one level, or that drift from one to another.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    pub range: Range<usize>,
+    pub start: f64,
+    pub end: f64,
+    /// Standard deviation of `end` as an estimate.
+    pub error: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Step,
+    /// Bit by bit: a line explains it at least as well.
+    Drift,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub kind: Kind,
+    /// Index of the last value before it, and of the first after; the ends of a drift.
+    pub before: usize,
+    pub after: usize,
+    /// `after` lies within these with 99 %.
+    pub earliest: usize,
+    pub latest: usize,
+    /// What it changed, with its 99 % interval.
+    pub difference: f64,
+    pub low: f64,
+    pub high: f64,
+    /// Of the permutation test; a drift has that of its least sure step.
+    pub p: f64,
+}
+
+/// Fits a series in its order. Deviations below `floor` are taken for `floor`: no figure is as exact as that.
+/// `None` when there are no values. The same seed gives the same fit.
+pub fn fit(values: &[Value], floor: f64, seed: u64) -> Option<Fit> {
+    if values.is_empty() {
+        return None;
+    }
+    let between = between(values, floor);
+    let (values, outliers) = pulled_in(values, between);
+    let weighted = search::Weighted::new(values.iter().map(|v| (v.at, 1.0 / (between.powi(2) + v.variance))));
+    let places = search::best(&weighted, penalty(values.len()));
+    let tested = tested(&weighted, places, seed);
+    let (segments, changes) = described(&weighted, &tested);
+    Some(Fit { between, outliers, segments, changes })
+}
+
+fn penalty(n: usize) -> f64 {
+    4.0 * (n as f64).ln()
+}
+
+/// Standard deviation between runs: half the variance of differences of neighbours, less what their own runs explain.
+/// First by the median of their sizes, then by the mean square of those within three deviations of that.
+fn between(values: &[Value], floor: f64) -> f64 {
+    let sizes: Vec<f64> = values.windows(2).map(|pair| (pair[1].at - pair[0].at).abs()).collect();
+    let rough = median::median(&sizes).unwrap_or(0.0) * TO_SIGMA;
+    let near: Vec<f64> = sizes.iter().copied().filter(|d| *d <= FAR * rough).collect();
+    // The square of a normal deviate within three deviations has a mean of 0.973.
+    let square = near.iter().map(|d| d * d).sum::<f64>() / near.len().max(1) as f64 / 0.973;
+    let own: Vec<f64> = values.windows(2).map(|pair| (pair[0].variance + pair[1].variance) / 2.0).collect();
+    let own = median::median(&own).unwrap_or(0.0);
+    (square / 2.0 - own).max(0.0).sqrt().max(floor)
+}
+
+/// Values no farther than [`FAR`] deviations from the median of the five around them, and which were; those weigh the
+/// less the farther they were.
+fn pulled_in(values: &[Value], between: f64) -> (Vec<Value>, Vec<usize>) {
+    let mut outliers = Vec::new();
+    let pull = |(i, value): (usize, &Value)| {
+        let around = &values[i.saturating_sub(2)..(i + 3).min(values.len())];
+        let around: Vec<f64> = around.iter().map(|v| v.at).collect();
+        let centre = median::median(&around).unwrap_or(value.at);
+        let reach = FAR * (between.powi(2) + value.variance).sqrt();
+        let beyond = (value.at - centre).abs() - reach;
+        if around.len() < SHORTEST || beyond <= 0.0 {
+            return *value;
+        }
+        outliers.push(i);
+        let at = value.at.clamp(centre - reach, centre + reach);
+        Value { at, variance: value.variance + beyond * beyond }
+    };
+    let pulled = values.iter().enumerate().map(pull).collect();
+    (pulled, outliers)
+}
+
+/// A step before this index, and its p.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    at: usize,
+    p: f64,
+}
+
+/// Takes the least sure step away and tests its neighbours again, until all are sure.
+fn tested(weighted: &search::Weighted, places: Vec<usize>, seed: u64) -> Vec<Step> {
+    let n = weighted.len();
+    let mut steps: Vec<Step> = places.into_iter().map(|at| Step { at, p: f64::NAN }).collect();
+    loop {
+        for i in 0..steps.len() {
+            if steps[i].p.is_nan() {
+                let start = if i == 0 { 0 } else { steps[i - 1].at };
+                let range = start..steps.get(i + 1).map_or(n, |next| next.at);
+                steps[i] = test(weighted, &range, seed);
+            }
+        }
+        let worst = steps.iter().enumerate().filter(|(_, s)| s.p >= ALPHA);
+        let Some((worst, _)) = worst.max_by(|a, b| a.1.p.total_cmp(&b.1.p)) else { return steps };
+        steps.remove(worst);
+        for neighbour in [worst.checked_sub(1), Some(worst)].into_iter().flatten() {
+            if let Some(step) = steps.get_mut(neighbour) {
+                step.p = f64::NAN;
+            }
+        }
+    }
+}
+
+/// The best step of a range, and how often the values in random order allow of one that gains as much.
+fn test(weighted: &search::Weighted, range: &Range<usize>, seed: u64) -> Step {
+    let (at, gain) = weighted.best_step(range);
+    let mut pairs = weighted.pairs(range);
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(at as u64);
+    let mut as_good = 0;
+    for tried in 1..=ORDERS {
+        pairs.shuffle(&mut random);
+        // As good in spite of rounding: many orders of equal values give the same gain.
+        as_good += usize::from(search::best_gain_of(&pairs) >= gain * (1.0 - 1e-9));
+        if as_good == ENOUGH {
+            return Step { at, p: ENOUGH as f64 / tried as f64 };
+        }
+    }
+    Step { at, p: (1 + as_good) as f64 / (1 + ORDERS) as f64 }
+}
+
+/// Levels and changes; runs of steps in one direction become a drift where a line is as good.
+fn described(weighted: &search::Weighted, steps: &[Step]) -> (Vec<Segment>, Vec<Change>) {
+    let bounds: Vec<usize> =
+        [0].into_iter().chain(steps.iter().map(|s| s.at)).chain([weighted.len()]).collect();
+    let (mut segments, mut changes) = (Vec::new(), Vec::new());
+    let mut i = 0;
+    loop {
+        let drifting = drifting(weighted, &bounds, i);
+        let range = bounds[i]..bounds[i + drifting + 1];
+        if drifting > 0 {
+            let line = weighted.line(&range);
+            let p = steps[i..i + drifting].iter().map(|s| s.p).fold(0.0, f64::max);
+            changes.push(drifted(&range, &line, p));
+            segments.push(Segment { start: line.start, end: line.end, error: line.error, range });
+        } else {
+            let (at, error) = weighted.level(&range);
+            segments.push(Segment { range, start: at, end: at, error });
+        }
+        i += drifting;
+        let Some(step) = steps.get(i) else { return (segments, changes) };
+        changes.push(stepped(weighted, &bounds, i, *step));
+        i += 1;
+    }
+}
+
+/// How many steps from segment `i` on, all in one direction, a line explains as well; the most there are. A line has
+/// the price of one step.
+fn drifting(weighted: &search::Weighted, bounds: &[usize], i: usize) -> usize {
+    let level = |j: usize| weighted.level(&(bounds[j]..bounds[j + 1])).0;
+    let last = bounds.len() - 2;
+    let rises = |j: usize| level(j + 1) > level(j);
+    let monotone = (i..last).take_while(|j| rises(*j) == rises(i)).count();
+    let penalty = penalty(weighted.len());
+    let line_is_as_good = |k: &usize| {
+        let stepped: f64 = (i..=i + k).map(|j| weighted.cost(&(bounds[j]..bounds[j + 1]))).sum();
+        weighted.line(&(bounds[i]..bounds[i + k + 1])).cost <= stepped + (k - 1) as f64 * penalty
+    };
+    (1..=monotone).rev().find(line_is_as_good).unwrap_or(0)
+}
+
+fn drifted(range: &Range<usize>, line: &search::Line, p: f64) -> Change {
+    let difference = line.end - line.start;
+    let far = line.slope_error * (range.len() - 1) as f64 * student(range.len() - 2);
+    Change {
+        kind: Kind::Drift,
+        before: range.start,
+        after: range.end - 1,
+        earliest: range.start,
+        latest: range.end - 1,
+        difference,
+        low: difference - far,
+        high: difference + far,
+        p,
+    }
+}
+
+fn stepped(weighted: &search::Weighted, bounds: &[usize], i: usize, step: Step) -> Change {
+    let (left, right) = (bounds[i]..step.at, step.at..bounds[i + 2]);
+    let both = left.start..right.end;
+    let ((before, its), (after, other)) = (weighted.level(&left), weighted.level(&right));
+    let difference = after - before;
+    let far = (its.powi(2) + other.powi(2)).sqrt() * student(both.len() - 2);
+    let best = weighted.gain(&both, step.at);
+    let inside = both.start + 1..both.end;
+    let possible = |at: &usize| weighted.gain(&both, *at) >= best - PLACE;
+    Change {
+        kind: Kind::Step,
+        before: step.at - 1,
+        after: step.at,
+        earliest: inside.clone().find(possible).unwrap_or(step.at),
+        latest: inside.rev().find(possible).unwrap_or(step.at),
+        difference,
+        low: difference - far,
+        high: difference + far,
+        p: step.p,
+    }
+}
+
+/// t for which Student's variable with so many degrees of freedom (4 or more) lies within -t and t with 99 %: the
+/// expansion of Abramowitz and Stegun 1964, 26.7.5.
+pub(super) fn student(freedom: usize) -> f64 {
+    let (z, v) = (quantile(super::LEVEL), freedom.max(4) as f64);
+    z + (z.powi(3) + z) / (4.0 * v)
+        + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * v * v)
+        + (3.0 * z.powi(7) + 19.0 * z.powi(5) + 17.0 * z.powi(3) - 15.0 * z) / (384.0 * v.powi(3))
+}
+
+#[cfg(test)]
+mod tests;

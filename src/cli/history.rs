@@ -1,0 +1,152 @@
+//! `bootrace history`: how figures went over many runs, and where they changed.
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::anyhow;
+
+use super::{DOUBTFUL, Failure, print};
+use crate::{
+    analysis::Metric,
+    parallel,
+    report::history::{self, Shown, Wanted},
+};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  bootrace history reports                            start-up of every target, in the terminal
+  bootrace history reports --out trend                trend/index.html, history.json and charts
+  bootrace history main/ release/ --metric startup --metric memory.footprint
+  bootrace history ci-runs --any-host-name --target docker --json
+
+Takes every results.json below the directories, in the order in which the runs were started; links such
+as `latest` are not followed. Each scenario, target, accelerator and host is a series of its own: a trend
+between hosts is no change. A change is a step that a permutation test finds with p < 0.01; E-divisive is
+asked for a second opinion. Both are seeded: the same runs give the same answer.
+
+A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA) or git.
+
+Exit codes: 0 done, 1 with --strict where a file could not be read or the report could not be written,
+2 no run below the directories, or none that is asked for.";
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// Directories with runs in or below them.
+    #[arg(value_name = "DIR", required = true)]
+    pub dirs: Vec<PathBuf>,
+    /// What to look at, as in claims; may be given again.
+    #[arg(long = "metric", value_name = "M", default_value = "startup", value_parser = metric)]
+    pub metrics: Vec<Metric>,
+    /// Only this target; may be given again.
+    #[arg(long = "target", value_name = "T")]
+    pub targets: Vec<String>,
+    /// Only this scenario; may be given again.
+    #[arg(long = "scenario", value_name = "NAME")]
+    pub scenarios: Vec<String>,
+    /// Tell hosts by processor and number of CPUs alone: for CI whose hosts have a new name each time.
+    #[arg(long)]
+    pub any_host_name: bool,
+    /// Write index.html, history.json and charts into this directory.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print history.json to standard output in place of the table.
+    #[arg(long)]
+    pub json: bool,
+    /// A file that can't be read is an error.
+    #[arg(long)]
+    pub strict: bool,
+    /// Seed of the permutation tests.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Threads that read files; none: one for each CPU. The answer is the same.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+}
+
+fn metric(name: &str) -> Result<Metric, String> {
+    Metric::from_name(name).ok_or_else(|| format!("known are {}", Metric::ALL.map(Metric::name).join(", ")))
+}
+
+/// Shows the history of all runs below the directories.
+///
+/// # Errors
+/// Usage where there is none; with `strict` where a file could not be read, after all was shown.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let mut metrics = options.metrics.clone();
+    metrics.sort_unstable();
+    metrics.dedup();
+    let wanted = Wanted {
+        metrics,
+        targets: options.targets.clone(),
+        scenarios: options.scenarios.clone(),
+        any_host_name: options.any_host_name,
+        seed: options.seed,
+        threads: options.threads.map_or_else(parallel::threads, usize::from),
+    };
+    let shown = history::gather(&options.dirs, &wanted).map_err(|dir| {
+        Failure::Usage(anyhow!(
+            "reading the runs below {}: {}; give a directory with runs in or below it",
+            dir.path.display(),
+            dir.why
+        ))
+    })?;
+    there_is_something(&shown, options)?;
+    if let Some(out) = &options.out {
+        history::write(&shown, out).map_err(|e| Failure::Run(e.into()))?;
+    }
+    if options.json {
+        print(
+            &history::json(&shown)
+                .map_err(|e| Failure::Run(anyhow!(e).context("writing the history as JSON")))?,
+        )?;
+        warn(&shown);
+    } else {
+        print(&history::table(&shown))?;
+        warn(&shown);
+        if let Some(out) = &options.out {
+            print(&format!("report: {}\n", out.join("index.html").display()))?;
+        }
+    }
+    match shown.left_out.len() {
+        n if options.strict && n > 0 => {
+            Err(Failure::Run(anyhow!("{n} of the files could not be read, which --strict makes an error")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
+    if !shown.history.series.is_empty() {
+        return Ok(());
+    }
+    warn(shown);
+    let dirs: Vec<String> = options.dirs.iter().map(|dir| dir.display().to_string()).collect();
+    let runs = &shown.history.runs;
+    if runs.is_empty() {
+        let message =
+            format!("there is no run below {}: `bootrace run` writes them to reports", dirs.join(", "));
+        return Err(Failure::Usage(anyhow!(message)));
+    }
+    let mut known: Vec<String> = runs
+        .iter()
+        .flat_map(|run| run.targets.iter().map(|target| format!("{}/{}", run.scenario, target.name)))
+        .collect();
+    known.sort_unstable();
+    known.dedup();
+    known.truncate(20);
+    Err(Failure::Usage(anyhow!(
+        "none of the {} runs below {} has a good sample of what was asked for: scenarios and targets there are {}",
+        runs.len(),
+        dirs.join(", "),
+        known.join(", ")
+    )))
+}
+
+/// Says on standard error what is left out.
+fn warn(shown: &Shown) {
+    let lines = history::left_out(shown);
+    let Some((first, rest)) = lines.split_first() else { return };
+    let mut text = format!("{DOUBTFUL}warning:{DOUBTFUL:#} {first}\n");
+    rest.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+    // Nothing is left to be done where standard error is gone.
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,216 @@
+//! What a run measures, as version control or CI tells: asked before the first instance, never an error.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::sample::Source;
+
+/// A repository that takes longer to answer is not asked further.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// No answer that is looked at is longer.
+const LONGEST: u64 = 4096;
+
+/// The commit of the command line.
+///
+/// # Errors
+/// When it is no hash.
+pub fn commit(text: &str) -> Result<String, String> {
+    hash(text).ok_or_else(|| "a commit is 7 to 64 hex digits, as `git rev-parse HEAD` prints it".into())
+}
+
+fn hash(text: &str) -> Option<String> {
+    let text = text.trim();
+    let is_hash = (7..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hash.then(|| text.to_ascii_lowercase())
+}
+
+/// From `commit` if given, else CI's variables, else git in the scenario's folder or the working directory. Where the
+/// commit is given, CI and git tell only the rest.
+pub fn find(commit: Option<&str>, folder: &Path) -> Option<Source> {
+    let found = from_ci(|name| std::env::var(name).ok()).or_else(|| {
+        [folder, Path::new(".")].into_iter().find_map(|folder| from_git(folder, Instant::now() + PATIENCE))
+    });
+    let Some(commit) = commit.and_then(hash) else { return found };
+    let same = found.as_ref().is_some_and(|f| f.commit.starts_with(&commit) || commit.starts_with(&f.commit));
+    let found = found.unwrap_or_default();
+    // What git says of its own commit says nothing of another.
+    Some(Source {
+        commit,
+        dirty: found.dirty.filter(|_| same),
+        branch: found.branch.filter(|_| same),
+        ..found
+    })
+}
+
+/// GitHub's variables, then GitLab's.
+fn from_ci(variable: impl Fn(&str) -> Option<String>) -> Option<Source> {
+    let github = || {
+        let url = format!("{}/{}", variable("GITHUB_SERVER_URL")?, variable("GITHUB_REPOSITORY")?);
+        web(&url)
+    };
+    let named = |name: &str| variable(name).as_deref().and_then(name_of);
+    if let Some(commit) = variable("GITHUB_SHA").as_deref().and_then(hash) {
+        return Some(Source { commit, branch: named("GITHUB_REF_NAME"), url: github(), dirty: None });
+    }
+    let commit = variable("CI_COMMIT_SHA").as_deref().and_then(hash)?;
+    let url = variable("CI_PROJECT_URL").as_deref().and_then(web);
+    Some(Source { commit, branch: named("CI_COMMIT_REF_NAME"), url, dirty: None })
+}
+
+fn name_of(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty() && text != "HEAD").then(|| crate::report::clean(text, 200))
+}
+
+/// An address of the web without credentials; `None` for any other.
+fn web(url: &str) -> Option<String> {
+    let url = url.trim();
+    let (scheme, rest) = url.split_once("://")?;
+    let (host, path) = rest.split_once('/')?;
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let path = path.trim_end_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~/%:+[]".contains(c);
+    let sound = ["http", "https"].contains(&scheme)
+        && !host.is_empty()
+        && !path.is_empty()
+        && url.len() <= 300
+        && host.chars().chain(path.chars()).all(plain);
+    sound.then(|| format!("{scheme}://{host}/{path}"))
+}
+
+/// `None` where there is no git, no repository or one that git does not trust.
+fn from_git(folder: &Path, deadline: Instant) -> Option<Source> {
+    let commit = hash(&git(folder, &["rev-parse", "--verify", "HEAD"], deadline)?)?;
+    let branch = git(folder, &["rev-parse", "--abbrev-ref", "HEAD"], deadline).as_deref().and_then(name_of);
+    let url = git(folder, &["remote", "get-url", "origin"], deadline).as_deref().and_then(web);
+    let changed = git(folder, &["status", "--porcelain", "--untracked-files=no"], deadline);
+    Some(Source { commit, branch, url, dirty: changed.map(|lines| !lines.trim().is_empty()) })
+}
+
+/// What git prints, its first [`LONGEST`] bytes; `None` when it fails or takes too long.
+fn git(folder: &Path, arguments: &[&str], deadline: Instant) -> Option<String> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let mut child = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        // A repository's own settings must not start programs of its own.
+        .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
+        .args(arguments)
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut stdout = child.stdout.take()?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = (&mut stdout).take(LONGEST).read_to_string(&mut text);
+        // The pipe goes with `stdout`, and a git that still writes with it.
+        let _ = sender.send(read.ok().map(|_| text));
+    });
+    let text = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    let Ok(Some(text)) = text else {
+        let _ = child.kill();
+        let _ = child.wait();
+        return None;
+    };
+    let ended = loop {
+        match child.try_wait().ok()? {
+            Some(status) => break status.success() || text.len() as u64 == LONGEST,
+            None if Instant::now() >= deadline => {
+                let _ = child.kill();
+                let _ = child.wait();
+                break false;
+            }
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    ended.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn ci(pairs: &[(&str, &str)]) -> Option<Source> {
+        from_ci(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+    }
+
+    #[test]
+    fn github_and_gitlab_name_commit_branch_and_address() {
+        let source = ci(&[
+            ("GITHUB_SHA", SHA),
+            ("GITHUB_SERVER_URL", "https://github.com"),
+            ("GITHUB_REPOSITORY", "own/er"),
+            ("GITHUB_REF_NAME", "main"),
+        ]);
+        let source = source.unwrap();
+        assert_eq!(source.commit, SHA);
+        assert_eq!(source.url.as_deref(), Some("https://github.com/own/er"));
+        assert_eq!((source.branch.as_deref(), source.dirty), (Some("main"), None));
+        let source =
+            ci(&[("CI_COMMIT_SHA", SHA), ("CI_PROJECT_URL", "https://gitlab.example/a/b/c")]).unwrap();
+        assert_eq!(source.url.as_deref(), Some("https://gitlab.example/a/b/c"));
+        assert_eq!(ci(&[("GITHUB_SHA", "HEAD; rm -rf /")]), None);
+        assert_eq!(ci(&[]), None);
+    }
+
+    #[test]
+    fn only_web_addresses_are_kept_and_their_credentials_are_not() {
+        assert_eq!(web("https://me:secret@example.org/a/b.git").as_deref(), Some("https://example.org/a/b"));
+        for not in [
+            "git@github.com:a/b.git",
+            "ssh://git@h/a",
+            "file:///a/b",
+            "javascript://x/a",
+            "https://h/a\"b",
+            "https://h",
+        ] {
+            assert_eq!(web(not), None, "{not}");
+        }
+    }
+
+    #[test]
+    fn git_tells_the_commit_and_whether_files_were_changed_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(dir.path()).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments);
+            assert!(
+                git.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success(),
+                "{arguments:?}"
+            );
+        };
+        let asked = || from_git(dir.path(), Instant::now() + Duration::from_secs(60));
+        assert_eq!(asked(), None);
+        run(&["init", "-b", "trunk"]);
+        assert_eq!(asked(), None, "there is no commit yet");
+        std::fs::write(dir.path().join("a"), "1").unwrap();
+        run(&["add", "a"]);
+        run(&["commit", "-m", "a"]);
+        run(&["remote", "add", "origin", "https://example.org/a.git"]);
+        let source = asked().unwrap();
+        assert_eq!(source.commit.len(), 40);
+        assert_eq!((source.branch.as_deref(), source.dirty), (Some("trunk"), Some(false)));
+        assert_eq!(source.url.as_deref(), Some("https://example.org/a"));
+        std::fs::write(dir.path().join("a"), "2").unwrap();
+        assert_eq!(asked().unwrap().dirty, Some(true));
+        assert_eq!(from_git(dir.path(), Instant::now()), None, "nobody is waited for beyond the deadline");
+    }
+
+    #[test]
+    fn a_commit_of_the_command_line_is_a_hash_or_an_error() {
+        assert_eq!(commit("ABCDEF0").as_deref(), Ok("abcdef0"));
+        assert!(commit("main").is_err() && commit("abc").is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! All that is shown of a history: the table in the terminal, `history.json`, the page with its charts.
+//! The same runs give the same bytes, whatever the order of their files.
+
+use std::path::{Path, PathBuf};
+
+use super::{Error, chart, html, put, text};
+use crate::{
+    analysis::{
+        Interval, LEVEL, Metric,
+        history::{self, History, HostName, Run, Series},
+        steps::{self, Change},
+    },
+    parallel,
+    sample::Source,
+};
+
+mod json;
+mod load;
+mod table;
+
+pub use json::json;
+pub use load::{LeftOut, Loaded, load};
+pub use table::{left_out, table};
+
+/// The file that programs read.
+pub const FILE: &str = "history.json";
+/// So many of the files that were left out are named.
+pub const NAMED: usize = 5;
+
+/// What of the runs is looked at.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub metrics: Vec<Metric>,
+    /// Empty: all.
+    pub targets: Vec<String>,
+    /// Empty: all.
+    pub scenarios: Vec<String>,
+    /// Hosts are told by their hardware alone: where each job of a CI has a host with a name of its own.
+    pub any_host_name: bool,
+    pub seed: u64,
+    pub threads: usize,
+}
+
+/// A history, and what it could not take in.
+#[derive(Debug)]
+pub struct Shown {
+    pub history: History,
+    pub left_out: Vec<LeftOut>,
+    /// Runs that were found more than once.
+    pub copies: usize,
+    pub seed: u64,
+}
+
+/// Reads the runs below `dirs` and looks for changes.
+///
+/// # Errors
+/// When one of `dirs` can't be read.
+pub fn gather(dirs: &[PathBuf], wanted: &Wanted) -> Result<Shown, LeftOut> {
+    let Loaded { mut runs, left_out } = load(dirs, &wanted.metrics, wanted.threads)?;
+    if wanted.any_host_name {
+        runs.iter_mut().for_each(|run| run.host.name.clear());
+    }
+    let (runs, copies) = history::ordered(runs);
+    let among = |list: &[String], name: &str| list.is_empty() || list.iter().any(|one| one == name);
+    let series = history::series(&runs, &wanted.metrics, |scenario, target| {
+        among(&wanted.scenarios, scenario) && among(&wanted.targets, target)
+    });
+    let series = parallel::each(&series, wanted.threads, || (), |(), one| one.fit(&runs, wanted.seed));
+    let history = History { runs, metrics: wanted.metrics.clone(), series };
+    Ok(Shown { history, left_out, copies, seed: wanted.seed })
+}
+
+/// Writes `history.json`, `charts/*.svg` and `index.html` into `dir`, which is made if it isn't there.
+pub fn write(shown: &Shown, dir: &Path) -> Result<(), Error> {
+    let charts = chart::trend::all(&shown.history)?;
+    let json =
+        json(shown).map_err(|e| Error::Write { path: dir.join(FILE), why: std::io::Error::other(e) })?;
+    put(&dir.join(FILE), json.as_bytes())?;
+    for chart in &charts {
+        put(&dir.join("charts").join(format!("{}.svg", chart.chart.name)), chart.chart.alone().as_bytes())?;
+    }
+    put(&dir.join("index.html"), html::history::page(shown, &charts).as_bytes())
+}
+
+/// The page of a commit; `None` where the run does not say where its sources can be read on the web.
+pub(super) fn commit_page(source: &Source) -> Option<String> {
+    let url = source.url.as_deref()?.trim_end_matches('/');
+    let sound = |c: char| c.is_ascii_alphanumeric() || "-._~/%:+[]".contains(c);
+    let of_the_web = url.starts_with("https://") || url.starts_with("http://");
+    let is_hash = source.commit.len() >= 7 && source.commit.bytes().all(|b| b.is_ascii_hexdigit());
+    let sound =
+        of_the_web && is_hash && url.len() <= 300 && source.commit.len() <= 64 && url.chars().all(sound);
+    sound.then(|| format!("{url}/commit/{}", source.commit))
+}
+
+/// As people write commits: the first ten digits; what is no hash is shown as what it is.
+pub(super) fn commit_name(source: &Source) -> String {
+    let changed = if source.dirty == Some(true) { "+" } else { "" };
+    let commit = text::clip(&source.commit, 40);
+    format!("{}{changed}", commit.get(..10).filter(|_| commit.is_ascii()).unwrap_or(&commit))
+}
+
+/// "2026-01-02 03:04".
+pub(super) fn minute(run: &Run) -> String {
+    run.time.strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+/// "bench-1, 2 × Intel(R) Xeon(R)".
+pub(super) fn host_name(host: &HostName) -> String {
+    let model = if host.cpu_model.is_empty() { "unknown CPU" } else { &host.cpu_model };
+    let hardware = format!("{} × {}", host.cpus, text::clip(model, 48));
+    if host.name.is_empty() { hardware } else { format!("{}, {hardware}", text::clip(&host.name, 32)) }
+}
+
+/// A change's ratio, or its difference where there is none.
+pub(super) fn size(series: &Series, change: &Change) -> String {
+    if series.log {
+        let interval = Interval { low: change.low.exp(), high: change.high.exp(), coverage: LEVEL };
+        return format!("{} {}", text::times(change.difference.exp()), text::times_interval(Some(&interval)));
+    }
+    text::signed(series.key.metric.unit(), change.difference)
+}
+
+/// What else was no longer the same, in words: "image, kernel"; empty for nothing.
+pub(super) fn also_changed(series: &Series, change: usize) -> String {
+    let mut what: Vec<&str> = series.notes_at(change).map(|note| note.what).collect();
+    what.sort_unstable();
+    what.dedup();
+    what.join(", ")
+}
+
+/// How the newest run is beside the others of its segment.
+pub(super) fn newest(series: &Series) -> String {
+    let (value, latest) = (series.newest().figure.median, &series.latest);
+    let beside = if series.log {
+        format!("{} of", text::times(value / latest.level))
+    } else {
+        format!("{} beside", text::signed(series.key.metric.unit(), value - latest.level))
+    };
+    let (others, s) = (latest.others, if latest.others == 1 { "" } else { "s" });
+    match latest.holds(value) {
+        Some(true) => format!("{beside} the {others} before, as expected"),
+        Some(false) => format!("{beside} the {others} before: more than runs differ by"),
+        None => format!("{others} other run{s} of its level, need >= {}", steps::SHORTEST),
+    }
+}
