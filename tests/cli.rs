@@ -42,7 +42,7 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = out(&output);
-    for word in ["run", "report", "check", "doctor", "list", "image", "clean", "completions"] {
+    for word in ["run", "ab", "report", "check", "doctor", "list", "image", "clean", "completions"] {
         assert!(help.contains(&format!("\n  {word} ")), "{word} is not in\n{help}");
         assert_eq!(run(&[word, "--help"]).status.code(), Some(0), "{word} --help");
     }

@@ -75,6 +75,7 @@ fn job(dir: &Path, log: &Log, parts: &[(&str, &[Part])]) -> Job {
             measuring_ns: None,
             cache_drop_ns: None,
             warnings: Vec::new(),
+            ab: None,
         },
         host: Host::default(),
         image: sample::Image {
