@@ -42,6 +42,7 @@ Examples:
   bootrace run                                    the quickstart scenario on every target
   bootrace run redis --targets native,docker      a shipped scenario, without the VM
   bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
+  bootrace ab --base old.toml --new new.toml      two sides, measured in turn on this host
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
   bootrace calibrate                              known quantities: what is the error of the figures here?

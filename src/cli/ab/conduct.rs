@@ -238,7 +238,7 @@ impl Talk {
     async fn prepare(&mut self, party: &Party) -> Result<(Vec<Planned>, Vec<String>), Broken> {
         let child = Child::start(party.side, &party.program, &party.arguments).map_err(Broken::Other)?;
         self.children.push(child);
-        let old = "a bootrace that can be a side of an A/B says so first, and this says nothing of the kind";
+        let old = "it is no bootrace, or one from before there was bootrace ab, and can't take turns";
         match tokio::time::timeout(HELLO, self.hear(party.side)).await {
             Ok(Ok(Event::Hello { protocol: PROTOCOL })) => {}
             Ok(Err(Broken::Lost { side, .. })) if side == party.side => {

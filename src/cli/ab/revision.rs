@@ -5,7 +5,7 @@
 //! builds/COMMIT/bootrace          what was built
 //! builds/clones/KEY/tree/         the revision that is being built; gone when it is
 //! builds/clones/KEY/target/       cargo's, so that the next revision of the clone is built faster
-//! builds/clones/KEY/lock          one build at a time
+//! builds/clones/KEY.lock          one build at a time; not where the clone's owner can put anything in its place
 //! ```
 
 use std::{
@@ -106,6 +106,7 @@ impl Revision {
 /// Where a clone is built.
 struct Place {
     dir: PathBuf,
+    lock: PathBuf,
     built: PathBuf,
     caller: Option<Caller>,
 }
@@ -135,15 +136,15 @@ fn remove_tree(clone: &Path, dir: &Path) {
 impl Place {
     fn new(cache: &Cache, revision: &Revision) -> anyhow::Result<Self> {
         let caller = Caller::of(&revision.clone);
-        let builds = cache.dir().join("builds");
+        let (builds, clones) = (cache.builds_dir(), cache.clones_dir());
         let key =
             Sha256::digest(format!("{} {:?}", revision.clone.display(), caller.as_ref().map(|c| c.uid)));
         let key: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let dir = builds.join("clones").join(key);
+        let dir = clones.join(&key);
         let make = |dir: &Path| fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
         make(&dir)?;
         // Who builds must be able to enter them, whatever our umask is.
-        for dir in [&builds, &builds.join("clones"), &dir] {
+        for dir in [&builds, &clones, &dir] {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
                 .with_context(|| format!("opening {} to those who build", dir.display()))?;
         }
@@ -151,15 +152,14 @@ impl Place {
             chown(&dir, Some(caller.uid), Some(caller.gid))
                 .with_context(|| format!("giving {} to user {}", dir.display(), caller.uid))?;
         }
-        Ok(Place { built: builds.join(&revision.commit).join("bootrace"), dir, caller })
+        let built = builds.join(&revision.commit).join("bootrace");
+        Ok(Place { built, lock: dir.with_extension("lock"), dir, caller })
     }
 
     /// `None` when a signal came first.
     async fn lock(&self, progress: &Progress, signals: &Signals) -> Result<Option<File>, Failure> {
-        let path = self.dir.join("lock");
-        let file = File::create(&path)
-            .with_context(|| format!("making {}", path.display()))
-            .map_err(Failure::Run)?;
+        let file = File::create(&self.lock).with_context(|| format!("making {}", self.lock.display()));
+        let file = file.map_err(Failure::Run)?;
         let mut said = false;
         while file.try_lock().is_err() {
             if !said {
