@@ -151,12 +151,11 @@ async fn conduct(
         programs.push(program(given, &progress, signals).await?);
     }
     let seed = options.seed.unwrap_or_else(run::fresh_seed);
-    let id = format!("ab-{}-{seed}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
-    conduct::make_dir(&options.out, &id).map_err(Failure::Run)?;
     let mut tuned = None;
     if options.tune {
         tuned = Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?);
     }
+    let id = conduct::make_dir(&options.out, seed).await.map_err(Failure::Run)?;
     let mut programs = programs.into_iter();
     let parties = sides.map(|(side, text, given)| {
         let program = programs.next().unwrap_or_default();
@@ -172,7 +171,7 @@ async fn conduct(
     job.conduct(&progress, signals).await?;
     tuning.changed().iter().for_each(|line| progress.say(line));
     let (base, new) = (job.dir_of(Side::Base), job.dir_of(Side::New));
-    judge(&base, &new, options)?;
+    let judged = judge(&base, &new, options);
     if !options.quiet && !options.json {
         for (side, dir) in [(Side::Base, &base), (Side::New, &new)] {
             print(&format!("{side}: {}\n", dir.join("index.html").display()))?;
@@ -181,7 +180,7 @@ async fn conduct(
     for dir in [base, new] {
         run::samples_are_good(&Finished { results: load(&dir)?, dir })?;
     }
-    Ok(())
+    judged
 }
 
 /// The bootrace that runs a side.

@@ -362,15 +362,25 @@ async fn sweep(run: &str) -> anyhow::Result<()> {
     Err(anyhow!("what {run} left can't be removed: {why}"))
 }
 
-/// A directory for this A/B alone.
+/// A directory for this A/B alone; gives the A/B's id, which is the directory's name.
 ///
 /// # Errors
-/// When it can't be made, or is there.
-pub fn make_dir(out: &Path, id: &str) -> anyhow::Result<()> {
-    let dir = out.join(id);
-    std::fs::create_dir_all(out)
-        .and_then(|()| std::fs::create_dir(&dir))
-        .with_context(|| format!("making the A/B's directory {}", dir.display()))
+/// When it can't be made.
+pub async fn make_dir(out: &Path, seed: u64) -> anyhow::Result<String> {
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    loop {
+        let id = format!("ab-{}-{seed}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
+        match std::fs::create_dir(out.join(&id)) {
+            // Another one with this seed began in this second.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            made => {
+                let dir = out.join(&id);
+                return made.map(|()| id).with_context(|| format!("making {}", dir.display()));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
