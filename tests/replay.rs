@@ -50,6 +50,7 @@ fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
             cache_drop_ns: None,
             warnings: Vec::new(),
             source: None,
+            ab: None,
         },
         host: Host::default(),
         image: Image {

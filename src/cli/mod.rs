@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, builder::Styles};
 
 use crate::{report::clean_lines, scenario};
 
+pub mod ab;
 pub mod calibrate;
 pub mod check;
 pub mod claims;
@@ -18,6 +19,7 @@ pub mod export;
 pub mod history;
 pub mod image;
 pub mod list;
+mod paced;
 mod prepare;
 mod progress;
 pub mod report;
@@ -45,6 +47,7 @@ Examples:
   bootrace run                                    the quickstart scenario on every target
   bootrace run redis --targets native,docker      a shipped scenario, without the VM
   bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
+  bootrace ab --base old.toml --new new.toml      two sides, measured in turn on this host
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
   bootrace export reports/latest --format csv     every sample, for other programs; and five forms more
@@ -108,6 +111,9 @@ pub enum Command {
     /// Run scenarios on their targets, and write results and report.
     #[command(after_help = RUN_EXAMPLES)]
     Run(run::Options),
+    /// Measure two sides in turn on this host: what is there, and what may replace it.
+    #[command(after_help = ab::EXAMPLES)]
+    Ab(ab::Options),
     /// Write a run's report again, from its results.
     Report(report::Options),
     /// Say whether a run is worse than another one, and end with 3 if it is.
@@ -144,6 +150,7 @@ impl Command {
     pub fn run(self) -> Result<(), Failure> {
         match self {
             Command::Run(options) => run::verdict(&run::run(&options)?, options.fail_on),
+            Command::Ab(options) => ab::run(&options),
             Command::Report(options) => report::run(&options),
             Command::Compare(options) => compare::run(&options),
             Command::Export(options) => export::run(&options),
@@ -180,6 +187,9 @@ pub enum Failure {
     /// 128 + signal: ended by Ctrl-C or SIGTERM, everything taken kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
+    /// 128 + signal: a side of an A/B that was ended, whose other end says what there is to say.
+    #[error("interrupted")]
+    Unpaced { signal: u8 },
     /// 128 + signal: ended before anything was measured.
     #[error("interrupted before anything was measured")]
     Stopped { signal: u8 },
@@ -192,7 +202,9 @@ impl Failure {
             Failure::Usage(_) => 2,
             Failure::Refuted(_) => 3,
             Failure::Undecided(_) => 4,
-            Failure::Interrupted { signal, .. } | Failure::Stopped { signal } => 128 + signal,
+            Failure::Interrupted { signal, .. }
+            | Failure::Unpaced { signal }
+            | Failure::Stopped { signal } => 128 + signal,
         }
     }
 
@@ -200,7 +212,7 @@ impl Failure {
     pub fn print(&self) {
         let error = match self {
             Failure::Run(error) | Failure::Usage(error) => error,
-            Failure::Unfit => return,
+            Failure::Unfit | Failure::Unpaced { .. } => return,
             _ => return print_error(&[self.to_string()]),
         };
         match error.downcast_ref::<scenario::Error>() {

@@ -243,6 +243,7 @@ fn run(planned: u32) -> Run {
             url: Some("https://example.org/bench".into()),
             dirty: Some(false),
         }),
+        ab: None,
     }
 }
 
