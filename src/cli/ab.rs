@@ -1,7 +1,6 @@
 //! `bootrace ab`: two sides on one host, their samples taken in turn.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -13,7 +12,7 @@ use self::{
     sides::Given,
 };
 use super::{
-    Failure,
+    Failure, compare,
     paced::Part,
     prepare::must_be_root,
     print,
@@ -22,9 +21,8 @@ use super::{
     signals::{self, Signals},
 };
 use crate::{
-    analysis::{self, Metric, Ratio, counts, paired::Ranks},
     image::Cache,
-    report,
+    report::{self, comparison},
     sample::{Results, Setting, Side},
     scenario,
     tune::Tuning,
@@ -45,11 +43,12 @@ Examples:
   bootrace ab --base rev:redis --new scenario:redis           what is meant, said by rev:, binary: or scenario:
 
 The two samples of a pair are taken right after each other, so what drifts on the host meets both sides.
-Written to reports/ab-TIME-SEED/base and new, each a run with its report; reports/latest is the newest.
-What a clone has and no commit is in no revision: build it, and give its executable.
+Written to reports/ab-TIME-SEED: index.html, summary.md and comparison.json, and base and new, each a run with its
+report; reports/latest is the newest. What a clone has and no commit is in no revision: build it, and give its
+executable. How it is judged: bootrace compare --help.
 
-Exit codes: 0 done, 1 a sample failed or a side was lost, 2 wrong command line or scenario, 130 ended by
-Ctrl-C (what was measured is kept).";
+Exit codes: 0 done, 1 a sample failed or a side was lost, 2 wrong command line or scenario, 3 regressed,
+4 inconclusive (only with --fail-on inconclusive), 130 ended by Ctrl-C (what was measured is kept).";
 
 /// As given on the command line; `None` and empty: as the scenario says.
 #[derive(Debug, Clone, clap::Args)]
@@ -82,10 +81,12 @@ pub struct Options {
     /// was found.
     #[arg(long)]
     pub tune: bool,
+    #[command(flatten)]
+    pub gate: compare::Gate,
     /// No progress bar, no table.
     #[arg(long, short)]
     pub quiet: bool,
-    /// Print the comparison as JSON.
+    /// Print comparison.json in place of the table.
     #[arg(long)]
     pub json: bool,
 }
@@ -171,14 +172,10 @@ async fn conduct(
     job.conduct(&progress, signals).await?;
     tuning.changed().iter().for_each(|line| progress.say(line));
     let (base, new) = (job.dir_of(Side::Base), job.dir_of(Side::New));
-    let judged = judge(&base, &new, options);
-    if !options.quiet && !options.json {
-        for (side, dir) in [(Side::Base, &base), (Side::New, &new)] {
-            print(&format!("{side}: {}\n", dir.join("index.html").display()))?;
-        }
-    }
-    for dir in [base, new] {
-        run::samples_are_good(&Finished { results: load(&dir)?, dir })?;
+    let sides = [load(&base)?, load(&new)?];
+    let judged = judge(&sides, &options.out.join(&job.id), options);
+    for (results, dir) in sides.into_iter().zip([base, new]) {
+        run::samples_are_good(&Finished { results, dir })?;
     }
     judged
 }
@@ -240,43 +237,19 @@ fn load(dir: &Path) -> Result<Results, Failure> {
     report::load(dir).map_err(|e| Failure::Run(e.into()))
 }
 
-/// Says how many times base's start-up new's is, a line per target that both have.
-fn judge(base: &Path, new: &Path, options: &Options) -> Result<(), Failure> {
-    let ratios = ratios(&load(base)?, &load(new)?);
+/// Holds NEW against BASE, writes and shows that.
+///
+/// # Errors
+/// When it can't be written; else as the gate ends.
+fn judge([base, new]: &[Results; 2], dir: &Path, options: &Options) -> Result<(), Failure> {
+    let pairs = [(base, new)];
+    let comparison = compare::compare(&pairs, &options.gate);
+    comparison::write(&comparison, &pairs, dir).map_err(|e| Failure::Run(e.into()))?;
     if options.json {
-        let json: Vec<_> = ratios.iter().map(|(target, ratio)| {
-            let interval = ratio.interval.map(|i| serde_json::json!({ "low": i.low, "high": i.high, "coverage": i.coverage }));
-            serde_json::json!({ "target": target, "metric": Metric::Startup.name(), "ratio": ratio.estimate, "interval": interval, "pairs": ratio.pairs })
-        }).collect();
-        return print(&format!("{:#}\n", serde_json::Value::from(json)));
+        print(&comparison::json(&comparison).map_err(|e| Failure::Run(e.into()))?)?;
+    } else if !options.quiet {
+        print(&comparison::table(&comparison, false))?;
+        print(&format!("report: {}\n", dir.join("index.html").display()))?;
     }
-    if options.quiet {
-        return Ok(());
-    }
-    for (target, ratio) in ratios {
-        let interval = match ratio.interval {
-            Some(i) => format!("[{:.3}, {:.3}], {:.1} % sure", i.low, i.high, i.coverage * 100.0),
-            None => "no interval below 6 pairs".into(),
-        };
-        print(&format!(
-            "{target}: start-up is {:.3} times base's, {interval}, {} pairs\n",
-            ratio.estimate, ratio.pairs
-        ))?;
-    }
-    Ok(())
-}
-
-/// By target, in base's order; those that both have, with good samples that pair.
-fn ratios(base: &Results, new: &Results) -> Vec<(String, Ratio)> {
-    let startups = |results: &Results, target: &str| -> BTreeMap<u32, f64> {
-        let of = results.samples.iter().filter(|s| s.target == target && counts(s));
-        of.filter_map(|s| Some((s.round, Metric::Startup.of(s)?))).collect()
-    };
-    let mut ranks = Ranks::default();
-    let ratio = |target: &str| {
-        let (base, new) = (startups(base, target), startups(new, target));
-        let pairs: Vec<_> = base.iter().filter_map(|(round, a)| Some((*a, *new.get(round)?))).collect();
-        Some((target.to_owned(), ranks.ratio(&pairs, analysis::LEVEL)?))
-    };
-    base.targets.iter().map(|target| &*target.name).filter_map(ratio).collect()
+    compare::verdict(&comparison, options.gate.fail_on)
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     analysis::short,
-    sample::{Host, Results},
+    sample::{Host, Results, Side},
     scenario::Scenario,
 };
 
@@ -81,8 +81,11 @@ pub fn one_host(base: &Host, new: &Host) -> bool {
 }
 
 /// The sides of one `bootrace ab`: their rounds pair.
-pub fn are_sides_of_one(_base: &Results, _new: &Results) -> bool {
-    false
+pub fn are_sides_of_one(base: &Results, new: &Results) -> bool {
+    match (&base.run.ab, &new.run.ab) {
+        (Some(base), Some(new)) => base.id == new.id && base.side == Side::Base && new.side == Side::New,
+        _ => false,
+    }
 }
 
 fn difference(
