@@ -70,6 +70,7 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
         seed: None,
         out: Path::new(env!("CARGO_MANIFEST_DIR")).join("reports"),
         tune: env::var("BOOTRACE_TUNE").is_ok_and(|v| v == "1"),
+        commit: None,
         quiet: false,
         json: false,
     })?;

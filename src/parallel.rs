@@ -34,8 +34,7 @@ pub fn each<T: Sync, R: Send, S>(
         done
     };
     let mut done: Vec<(usize, R)> = thread::scope(|scope| {
-        let others: Vec<_> =
-            (1..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(mine)).collect();
+        let others: Vec<_> = (1..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(mine)).collect();
         let mut done = mine();
         for other in others {
             done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

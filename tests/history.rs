@@ -74,7 +74,8 @@ fn every_change_is_found_between_the_right_runs_and_linked_to_its_commit() {
         let levels = make_history::LEVELS;
         for (i, change) in changes.iter().enumerate() {
             let at = (levels[i + 1].0 * 100.0) as u64;
-            let (earliest, latest) = (change["earliest"].as_u64().unwrap(), change["latest"].as_u64().unwrap());
+            let (earliest, latest) =
+                (change["earliest"].as_u64().unwrap(), change["latest"].as_u64().unwrap());
             assert!(earliest <= at && at <= latest && latest - earliest < 10, "{target}: {change}");
             let ratio = levels[i + 1].1 / levels[i].1;
             let [low, high] = ["ratio_low", "ratio_high"].map(|key| change[key].as_f64().unwrap());
@@ -105,7 +106,14 @@ fn the_same_runs_give_the_same_bytes_in_any_order_and_on_any_number_of_threads()
         [(vec![&one], "1", &outs[0]), (vec![&a, &b], "2", &outs[1]), (vec![&b, &a], "7", &outs[2])]
     {
         let mut arguments: Vec<&str> = dirs.iter().map(|dir| dir.to_str().unwrap()).collect();
-        arguments.extend(["--threads", threads, "--out", out.path().to_str().unwrap(), "--metric", "startup"]);
+        arguments.extend([
+            "--threads",
+            threads,
+            "--out",
+            out.path().to_str().unwrap(),
+            "--metric",
+            "startup",
+        ]);
         arguments.extend(["--metric", "memory.footprint"]);
         assert_eq!(history(&arguments).status.code(), Some(0));
     }
@@ -138,6 +146,9 @@ fn links_and_copies_are_no_further_runs_and_the_order_is_that_of_time() {
         json["runs"].as_array().unwrap().iter().map(|run| run["started_at"].as_str().unwrap()).collect();
     assert_eq!(times.len(), 8);
     assert_eq!(json["copies"], 1);
+    // A link that is given is meant.
+    let latest = self::json(&[dir.path().join("latest").to_str().unwrap()]);
+    assert_eq!(latest["runs"].as_array().unwrap().len(), 1);
     assert_eq!(times[..2], ["2025-01-01T00:00:00Z", "2025-01-01T00:00:00.5Z"]);
 }
 
@@ -181,14 +192,24 @@ fn damaged_and_foreign_files_are_named_and_left_out_and_an_error_only_if_that_is
     changed(&path(2), |run| run["schema"] = "bootrace.results/9".into());
     fs::write(path(3), "{\"name\": \"someone else's\"}").unwrap();
     changed(&path(4), |run| run["run"]["started_at"] = "yesterday".into());
-    fs::write(path(5), String::from_utf8(whole).unwrap().replacen("\"ready\": ", "\"ready\": NaN, \"x\": ", 1)).unwrap();
+    fs::write(
+        path(5),
+        String::from_utf8(whole).unwrap().replacen("\"ready\": ", "\"ready\": NaN, \"x\": ", 1),
+    )
+    .unwrap();
     fs::write(path(6), "\u{1b}[31m{".repeat(1000)).unwrap();
     let arguments = [dir.path().to_str().unwrap()];
     let output = history(&arguments);
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{err}");
     assert!(out.contains("history of 5 runs"), "{out}");
-    for sign in ["7 files could not be read", "results.json: damaged", "\"bootrace.results/9\"", "no \"schema\"", "and 2 more"] {
+    for sign in [
+        "7 files could not be read",
+        "results.json: damaged",
+        "\"bootrace.results/9\"",
+        "no \"schema\"",
+        "and 2 more",
+    ] {
         assert!(err.contains(sign), "no {sign:?} in\n{err}");
     }
     assert!(!err.contains('\u{1b}'));
@@ -244,7 +265,8 @@ fn what_strangers_wrote_into_runs_can_do_nothing_on_the_page() {
         changed(&file_of(dir.path(), i), |run| {
             let source = &mut run["run"]["source"];
             source["branch"] = hostile.into();
-            source["url"] = if i % 2 == 0 { "javascript:alert(1)//x" } else { "https://h/\" onclick=x" }.into();
+            source["url"] =
+                if i % 2 == 0 { "javascript:alert(1)//x" } else { "https://h/\" onclick=x" }.into();
             if i > 6 {
                 source["commit"] = hostile.into();
                 run["run"]["bootrace_version"] = hostile.into();
@@ -268,13 +290,17 @@ fn what_strangers_wrote_into_runs_can_do_nothing_on_the_page() {
     let output = history(&[dir.path().to_str().unwrap(), "--out", out.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
-    assert!(shown.contains("img src=x") && !shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown}");
+    assert!(
+        shown.contains("img src=x") && !shown.contains('\u{1b}') && !shown.contains('\u{202e}'),
+        "{shown}"
+    );
     let page = fs::read_to_string(out.path().join("index.html")).unwrap();
     assert!(page.contains("default-src 'none'") && page.contains("&lt;img"));
     for not in ["<img", "<script", "javascript:", "\" onclick", "\u{1b}", "\u{202e}"] {
         assert!(!page.contains(not), "{not:?} is in the page");
     }
-    let charts: Vec<_> = fs::read_dir(out.path().join("charts")).unwrap().map(|e| e.unwrap().path()).collect();
+    let charts: Vec<_> =
+        fs::read_dir(out.path().join("charts")).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(charts.len(), 1);
     let svg = fs::read_to_string(&charts[0]).unwrap();
     assert!(!svg.contains("<img") && !svg.contains('\u{1b}') && svg.contains("<title id=\"t\">"));
@@ -295,8 +321,10 @@ fn peak_of(mut command: Command) -> u64 {
 #[test]
 fn of_a_file_nothing_is_kept_but_its_points() {
     let dir = made(1000);
-    let size: u64 =
-        fs::read_dir(dir.path()).unwrap().map(|e| fs::metadata(e.unwrap().path().join("results.json")).unwrap().len()).sum();
+    let size: u64 = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| fs::metadata(e.unwrap().path().join("results.json")).unwrap().len())
+        .sum();
     let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
     command.arg("history").arg(dir.path()).arg("--out").arg(dir.path().join("out"));
     let peak = peak_of(command);

@@ -63,8 +63,7 @@ pub struct Options {
 }
 
 fn metric(name: &str) -> Result<Metric, String> {
-    Metric::from_name(name)
-        .ok_or_else(|| format!("known are {}", Metric::ALL.map(Metric::name).join(", ")))
+    Metric::from_name(name).ok_or_else(|| format!("known are {}", Metric::ALL.map(Metric::name).join(", ")))
 }
 
 /// Shows the history of all runs below the directories.
@@ -84,14 +83,21 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         threads: options.threads.map_or_else(parallel::threads, usize::from),
     };
     let shown = history::gather(&options.dirs, &wanted).map_err(|dir| {
-        Failure::Usage(anyhow!("reading the runs below {}: {}; give a directory with runs in or below it", dir.path.display(), dir.why))
+        Failure::Usage(anyhow!(
+            "reading the runs below {}: {}; give a directory with runs in or below it",
+            dir.path.display(),
+            dir.why
+        ))
     })?;
     there_is_something(&shown, options)?;
     if let Some(out) = &options.out {
         history::write(&shown, out).map_err(|e| Failure::Run(e.into()))?;
     }
     if options.json {
-        print(&history::json(&shown).map_err(|e| Failure::Run(anyhow!(e).context("writing the history as JSON")))?)?;
+        print(
+            &history::json(&shown)
+                .map_err(|e| Failure::Run(anyhow!(e).context("writing the history as JSON")))?,
+        )?;
         warn(&shown);
     } else {
         print(&history::table(&shown))?;
@@ -116,7 +122,8 @@ fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
     let dirs: Vec<String> = options.dirs.iter().map(|dir| dir.display().to_string()).collect();
     let runs = &shown.history.runs;
     if runs.is_empty() {
-        let message = format!("there is no run below {}: `bootrace run` writes them to reports", dirs.join(", "));
+        let message =
+            format!("there is no run below {}: `bootrace run` writes them to reports", dirs.join(", "));
         return Err(Failure::Usage(anyhow!(message)));
     }
     let mut known: Vec<String> = runs

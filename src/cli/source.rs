@@ -38,7 +38,12 @@ pub fn find(commit: Option<&str>, folder: &Path) -> Option<Source> {
     let same = found.as_ref().is_some_and(|f| f.commit.starts_with(&commit) || commit.starts_with(&f.commit));
     let found = found.unwrap_or_default();
     // What git says of its own commit says nothing of another.
-    Some(Source { commit, dirty: found.dirty.filter(|_| same), branch: found.branch.filter(|_| same), ..found })
+    Some(Source {
+        commit,
+        dirty: found.dirty.filter(|_| same),
+        branch: found.branch.filter(|_| same),
+        ..found
+    })
 }
 
 /// GitHub's variables, then GitLab's.
@@ -163,9 +168,14 @@ mod tests {
     #[test]
     fn only_web_addresses_are_kept_and_their_credentials_are_not() {
         assert_eq!(web("https://me:secret@example.org/a/b.git").as_deref(), Some("https://example.org/a/b"));
-        for not in
-            ["git@github.com:a/b.git", "ssh://git@h/a", "file:///a/b", "javascript://x/a", "https://h/a\"b", "https://h"]
-        {
+        for not in [
+            "git@github.com:a/b.git",
+            "ssh://git@h/a",
+            "file:///a/b",
+            "javascript://x/a",
+            "https://h/a\"b",
+            "https://h",
+        ] {
             assert_eq!(web(not), None, "{not}");
         }
     }
@@ -176,7 +186,10 @@ mod tests {
         let run = |arguments: &[&str]| {
             let mut git = Command::new("git");
             git.arg("-C").arg(dir.path()).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments);
-            assert!(git.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success(), "{arguments:?}");
+            assert!(
+                git.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success(),
+                "{arguments:?}"
+            );
         };
         let asked = || from_git(dir.path(), Instant::now() + Duration::from_secs(60));
         assert_eq!(asked(), None);

@@ -73,7 +73,8 @@ pub fn gather(dirs: &[PathBuf], wanted: &Wanted) -> Result<Shown, LeftOut> {
 /// Writes `history.json`, `charts/*.svg` and `index.html` into `dir`, which is made if it isn't there.
 pub fn write(shown: &Shown, dir: &Path) -> Result<(), Error> {
     let charts = chart::trend::all(&shown.history)?;
-    let json = json(shown).map_err(|e| Error::Write { path: dir.join(FILE), why: std::io::Error::other(e) })?;
+    let json =
+        json(shown).map_err(|e| Error::Write { path: dir.join(FILE), why: std::io::Error::other(e) })?;
     put(&dir.join(FILE), json.as_bytes())?;
     for chart in &charts {
         put(&dir.join("charts").join(format!("{}.svg", chart.chart.name)), chart.chart.alone().as_bytes())?;
@@ -87,7 +88,8 @@ pub(super) fn commit_page(source: &Source) -> Option<String> {
     let sound = |c: char| c.is_ascii_alphanumeric() || "-._~/%:+[]".contains(c);
     let of_the_web = url.starts_with("https://") || url.starts_with("http://");
     let is_hash = source.commit.len() >= 7 && source.commit.bytes().all(|b| b.is_ascii_hexdigit());
-    let sound = of_the_web && is_hash && url.len() <= 300 && source.commit.len() <= 64 && url.chars().all(sound);
+    let sound =
+        of_the_web && is_hash && url.len() <= 300 && source.commit.len() <= 64 && url.chars().all(sound);
     sound.then(|| format!("{url}/commit/{}", source.commit))
 }
 

@@ -36,7 +36,10 @@ fn a_step_is_found_with_its_size_its_place_and_an_interval() {
     let change = &fit.changes[0];
     assert_eq!((change.kind, change.before), (Kind::Step, 24));
     assert!(change.low < 0.15 && 0.15 < change.high && change.low > 0.1, "{change:?}");
-    assert!(change.earliest <= 25 && 25 <= change.latest && change.latest - change.earliest <= 4, "{change:?}");
+    assert!(
+        change.earliest <= 25 && 25 <= change.latest && change.latest - change.earliest <= 4,
+        "{change:?}"
+    );
     assert_eq!(change.p, 0.001);
     assert!((0.01..0.035).contains(&fit.between), "{}", fit.between);
     assert_eq!(fit.segments.iter().map(|s| s.range.clone()).collect::<Vec<_>>(), [0..25, 25..40]);
@@ -44,7 +47,15 @@ fn a_step_is_found_with_its_size_its_place_and_an_interval() {
 
 #[test]
 fn two_steps_are_found_in_either_direction_and_a_bump() {
-    let stairs = |i: usize| if i < 20 { 0.0 } else if i < 40 { 0.2 } else { 0.1 };
+    let stairs = |i: usize| {
+        if i < 20 {
+            0.0
+        } else if i < 40 {
+            0.2
+        } else {
+            0.1
+        }
+    };
     assert_eq!(places(&fit(&series(60, 2, stairs, 0.01), 1e-4, 1).unwrap()), [20, 40]);
     let bump = |i: usize| if (30..36).contains(&i) { 0.2 } else { 0.0 };
     assert_eq!(places(&fit(&series(60, 3, bump, 0.01), 1e-4, 1).unwrap()), [30, 36]);
@@ -62,6 +73,19 @@ fn a_drift_is_one_and_no_staircase() {
         covered += usize::from(change.low < 0.295 && 0.295 < change.high);
     }
     assert!(covered >= 95, "{covered} of 100 intervals hold what it really was");
+}
+
+#[test]
+fn a_drift_that_begins_after_a_level_is_one_change_and_no_step_besides() {
+    for seed in 0..20 {
+        let bend = |i: usize| if i < 40 { 0.0 } else { -0.01 * (i - 40) as f64 };
+        let fit = fit(&series(80, seed, bend, 0.005), 1e-4, 1).unwrap();
+        let drifts = fit.changes.iter().filter(|c| c.kind == Kind::Drift).count();
+        assert!(drifts >= 1, "seed {seed}: {:?}", fit.changes);
+        for change in &fit.changes {
+            assert!(change.low * change.high > 0.0 && change.difference < 0.0, "seed {seed}: {change:?}");
+        }
+    }
 }
 
 #[test]
@@ -134,7 +158,9 @@ fn false_alarms_are_rare_whatever_the_shape_of_the_noise() {
     let shapes: [(&str, Noise); 4] = [
         ("normal", |r| normal(r)),
         ("skewed", |r| (0.8 * normal(r)).exp()),
-        ("heavy-tailed", |r| normal(r) / ((normal(r).powi(2) + normal(r).powi(2) + normal(r).powi(2)) / 3.0).sqrt()),
+        ("heavy-tailed", |r| {
+            normal(r) / ((normal(r).powi(2) + normal(r).powi(2) + normal(r).powi(2)) / 3.0).sqrt()
+        }),
         ("bimodal", |r| normal(r) * 0.3 + if r.random_bool(0.4) { 2.0 } else { 0.0 }),
     ];
     for (name, noise) in shapes {

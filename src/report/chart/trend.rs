@@ -69,10 +69,8 @@ struct Frame<'a> {
 }
 
 fn chart(history: &History, series: &[Series]) -> Result<Chart, Error> {
-    let runs: BTreeSet<usize> = series
-        .iter()
-        .flat_map(|s| s.points.iter().map(|p| p.run).chain(s.empty.iter().copied()))
-        .collect();
+    let runs: BTreeSet<usize> =
+        series.iter().flat_map(|s| s.points.iter().map(|p| p.run).chain(s.empty.iter().copied())).collect();
     let hosts: BTreeSet<&HostName> = series.iter().map(|s| &s.key.host).collect();
     let frame = Frame {
         history,
@@ -152,7 +150,14 @@ fn legend(frame: &Frame<'_>, canvas: &mut Canvas) {
         canvas.y += 19.0;
     }
     if let Some(more) = frame.hosts.len().checked_sub(6).filter(|more| *more > 0) {
-        canvas.text(16.0, canvas.y + 9.0, format!("and {more} more hosts"), SMALL, Role::Muted, Anchor::Start);
+        canvas.text(
+            16.0,
+            canvas.y + 9.0,
+            format!("and {more} more hosts"),
+            SMALL,
+            Role::Muted,
+            Anchor::Start,
+        );
         canvas.y += 19.0;
     }
     canvas.y += 8.0;
@@ -233,11 +238,16 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
     fn draw(&self, canvas: &mut Canvas, number: &mut usize) {
         let n = self.series.points.len();
         let room = self.at(n - 1) - self.at(0);
-        if n > 1 && room / ((n - 1) as f64) < NEAREST { self.columns(canvas) } else { self.dots(canvas) }
+        if n > 1 && room / ((n - 1) as f64) < NEAREST {
+            self.columns(canvas)
+        } else {
+            self.dots(canvas)
+        }
         self.crosses(canvas);
         for segment in &self.series.fit.segments {
             let (start, end) = (segment.range.start, segment.range.end - 1);
-            let (left, right) = (self.at(start).min(self.at(end) - 2.0), self.at(end).max(self.at(start) + 2.0));
+            let (left, right) =
+                (self.at(start).min(self.at(end) - 2.0), self.at(end).max(self.at(start) + 2.0));
             let y = |value: f64| self.axis.x(self.series.plain(value));
             canvas.line(&[(left, y(segment.start)), (right, y(segment.end))], self.role, 2.5, 1.0);
         }
@@ -261,7 +271,7 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
         }
     }
 
-    /// Intervals as a faint band, medians from lowest to highest, and the middle one of a column.
+    /// Of each column the intervals' middle as a faint band, medians from lowest to highest, and the middle one.
     fn columns(&self, canvas: &mut Canvas) {
         let column = |i: usize| (self.at(i) / COLUMN).floor();
         let mut start = 0;
@@ -271,23 +281,19 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
                 .unwrap_or(self.series.points.len());
             let points = &self.series.points[start..end];
             let x = (column(start) + 0.5) * COLUMN;
-            let ends = |of: fn(&Point) -> (f64, f64)| {
-                points.iter().map(of).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (l, h)| {
-                    (low.min(l), high.max(h))
-                })
-            };
-            let band = ends(|p| {
-                let interval = p.figure.interval.map_or((p.figure.median, p.figure.median), |i| (i.low, i.high));
-                (interval.0.min(p.figure.median), interval.1.max(p.figure.median))
-            });
-            let medians: Vec<f64> = points.iter().map(|p| p.figure.median).collect();
-            let (low, high) = ends(|p| (p.figure.median, p.figure.median));
+            let middle =
+                |of: fn(&Point) -> f64| median(&points.iter().map(of).collect::<Vec<_>>()).unwrap_or(0.0);
+            let band = (
+                middle(|p| p.figure.interval.map_or(p.figure.median, |i| i.low)),
+                middle(|p| p.figure.interval.map_or(p.figure.median, |i| i.high)),
+            );
+            let medians = || points.iter().map(|p| p.figure.median);
+            let (low, high) =
+                (medians().fold(f64::INFINITY, f64::min), medians().fold(f64::NEG_INFINITY, f64::max));
             let sides = (x - COLUMN / 2.0, x + COLUMN / 2.0);
             canvas.rect(sides, (self.axis.x(band.1), self.axis.x(band.0)), self.role, 0.15);
             canvas.line(&[(x, self.axis.x(low)), (x, self.axis.x(high))], self.role, 1.25, 0.45);
-            if let Some(middle) = median(&medians) {
-                canvas.dot((x, self.axis.x(middle)), 1.25, self.role, 0.8);
-            }
+            canvas.dot((x, self.axis.x(middle(|p| p.figure.median))), 1.25, self.role, 0.8);
             start = end;
         }
     }

@@ -176,7 +176,12 @@ fn series<'a>(series: &'a Series, runs: &'a [Run]) -> OneSeries<'a> {
             cpus: key.host.cpus,
         },
         metric: key.metric.name(),
-        points: series.points.iter().zip(outliers).map(|(point, outlier)| one_point(point, outlier)).collect(),
+        points: series
+            .points
+            .iter()
+            .zip(outliers)
+            .map(|(point, outlier)| one_point(point, outlier))
+            .collect(),
         runs_without_value: &series.empty,
         between_runs: fit.between,
         changes: (0..fit.changes.len()).map(|i| change(series, runs, i)).collect(),
