@@ -146,6 +146,9 @@ fn links_and_copies_are_no_further_runs_and_the_order_is_that_of_time() {
         json["runs"].as_array().unwrap().iter().map(|run| run["started_at"].as_str().unwrap()).collect();
     assert_eq!(times.len(), 8);
     assert_eq!(json["copies"], 1);
+    // A link that is given is meant.
+    let latest = self::json(&[dir.path().join("latest").to_str().unwrap()]);
+    assert_eq!(latest["runs"].as_array().unwrap().len(), 1);
     assert_eq!(times[..2], ["2025-01-01T00:00:00Z", "2025-01-01T00:00:00.5Z"]);
 }
 

@@ -6,157 +6,20 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest, Sha256};
-
 use super::{
-    LEVEL, Metric, baseline, edivisive, median,
-    median::{Interval, median as median_of},
-    short,
+    LEVEL, Metric, edivisive,
+    median::{Interval, median},
     slope::quantile,
     steps::{self, Fit, Kind, SHORTEST, Value},
 };
-use crate::sample::{Accelerator, Host, Outcome, Results, Source, Target};
+use crate::sample::Accelerator;
+
+mod run;
+
+pub use run::{Figure, HostName, Measured, Run, Timeless};
 
 /// Deviations below this share of a value are not believed: a series that hardly moves has no change of 0.01 %.
 const FLOOR: f64 = 1e-4;
-
-/// What is kept of one run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Run {
-    pub id: String,
-    /// As the run says it.
-    pub started_at: String,
-    pub time: jiff::Timestamp,
-    pub source: Option<Source>,
-    pub interrupted: bool,
-    pub scenario: String,
-    pub host: HostName,
-    pub targets: Vec<Measured>,
-}
-
-/// What tells a host from others.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HostName {
-    /// Empty where hosts are told by their hardware alone.
-    pub name: String,
-    pub cpu_model: String,
-    pub cpus: u32,
-}
-
-/// One target of a run.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measured {
-    pub name: String,
-    pub kind: String,
-    pub accelerator: Accelerator,
-    pub failed: usize,
-    /// Of the metrics that were asked for, in their order; none where no sample has it.
-    pub figures: Vec<Option<Figure>>,
-    /// What changes figures, by name.
-    pub conditions: Vec<(&'static str, String)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Figure {
-    pub n: usize,
-    pub median: f64,
-    /// `None`: need >= 6 samples.
-    pub interval: Option<Interval>,
-}
-
-/// Why a run can't be placed in a history.
-#[derive(Debug, thiserror::Error)]
-#[error("its started_at, {0:?}, is no time")]
-pub struct Timeless(String);
-
-impl Run {
-    /// What a history needs of a run: the figures of `metrics`.
-    ///
-    /// # Errors
-    /// When it does not say when it started.
-    pub fn of(results: &Results, metrics: &[Metric]) -> Result<Self, Timeless> {
-        let run = &results.run;
-        let time = run.started_at.parse().map_err(|_| Timeless(run.started_at.chars().take(40).collect()))?;
-        let scenario = run.scenario.get("name").and_then(|name| name.as_str()).unwrap_or("run");
-        let host = &results.host;
-        Ok(Run {
-            id: run.id.clone(),
-            started_at: run.started_at.clone(),
-            time,
-            source: run.source.clone(),
-            interrupted: run.interrupted,
-            scenario: scenario.to_owned(),
-            host: HostName {
-                name: host.hostname.clone().unwrap_or_default(),
-                cpu_model: host.cpu_model.clone().unwrap_or_default(),
-                cpus: host.cpus,
-            },
-            targets: results.targets.iter().map(|target| measured(results, target, metrics)).collect(),
-        })
-    }
-}
-
-fn measured(results: &Results, target: &Target, metrics: &[Metric]) -> Measured {
-    let failed =
-        |s: &&crate::sample::Sample| s.target == target.name && !s.warmup && s.outcome != Outcome::Ok;
-    Measured {
-        name: target.name.clone(),
-        kind: target.kind.clone(),
-        accelerator: target.accelerator,
-        failed: results.samples.iter().filter(failed).count(),
-        figures: metrics.iter().map(|metric| figure(results, target, *metric)).collect(),
-        conditions: conditions(results, target),
-    }
-}
-
-fn figure(results: &Results, target: &Target, metric: Metric) -> Option<Figure> {
-    let baseline = baseline(results);
-    let series = super::series(results, &target.name, metric, baseline.as_deref());
-    let values: Vec<f64> = series.into_iter().map(|(_, _, value)| value).collect();
-    let sorted = median::sorted(&values);
-    let interval = median::interval(&sorted, LEVEL);
-    Some(Figure { n: sorted.len(), median: median::of_sorted(&sorted)?, interval })
-}
-
-/// What changes a target's figures besides its host.
-fn conditions(results: &Results, target: &Target) -> Vec<(&'static str, String)> {
-    let (run, host) = (&results.run, &results.host);
-    let mut scenario = run.scenario.clone();
-    if let Some(scenario) = scenario.as_object_mut() {
-        // Words and bounds change no figure, and each target has its own options below.
-        for key in ["description", "claim", "target"] {
-            scenario.remove(key);
-        }
-    }
-    let mut all = vec![
-        ("scenario", digest(&scenario)),
-        ("target's options", digest(&target.options)),
-        ("image", short(&results.image.digest).to_owned()),
-        ("bootrace", run.bootrace_version.clone()),
-        ("kernel", host.kernel_release.clone()),
-        ("tuning", if host.tuned.is_some() { "tuned" } else { "not tuned" }.into()),
-    ];
-    all.extend(
-        engine(&target.kind, host).into_iter().filter_map(|(name, version)| Some((name, version?.clone()))),
-    );
-    all
-}
-
-fn engine<'a>(kind: &str, host: &'a Host) -> Vec<(&'static str, Option<&'a String>)> {
-    match kind {
-        "docker" => vec![
-            ("docker", host.docker.as_ref()),
-            ("containerd", host.containerd.as_ref()),
-            ("runc", host.runc.as_ref()),
-        ],
-        "libvirt" => vec![("libvirt", host.libvirt.as_ref()), ("QEMU", host.qemu.as_ref())],
-        _ => Vec::new(),
-    }
-}
-
-fn digest(value: &serde_json::Value) -> String {
-    Sha256::digest(value.to_string()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// Which series there are of some runs, and how they went.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,8 +82,9 @@ pub struct Note {
 pub struct Latest {
     /// How many others.
     pub others: usize,
-    /// The others' level, and where one more of them is expected with 99 %; `None` with fewer than three.
+    /// Where one more of them is expected with 99 %; `None` with fewer than three.
     pub expected: Option<Interval>,
+    /// The others' level; of a drift, where it is now.
     pub level: f64,
 }
 
@@ -325,7 +189,7 @@ impl Unfitted {
     pub fn fit(&self, runs: &[Run], seed: u64) -> Series {
         let figures: Vec<Figure> = self.points.iter().map(|p| p.figure).collect();
         let log = figures.iter().all(|f| f.median > 0.0);
-        let size = median_of(&figures.iter().map(|f| f.median.abs()).collect::<Vec<_>>()).unwrap_or(0.0);
+        let size = median(&figures.iter().map(|f| f.median.abs()).collect::<Vec<_>>()).unwrap_or(0.0);
         // Nothing that is measured here is finer than a millionth of its unit.
         let floor = if log { FLOOR } else { (FLOOR * size).max(1e-6) };
         let values = values(&figures, log);
@@ -382,7 +246,7 @@ fn values(figures: &[Figure], log: bool) -> Vec<Value> {
         Some(width / (2.0 * quantiles[&interval.coverage.to_bits()]))
     };
     let known: Vec<f64> = figures.iter().filter_map(|f| Some(deviation(f)? * (f.n as f64).sqrt())).collect();
-    let of_one = median_of(&known).unwrap_or(0.0);
+    let of_one = median(&known).unwrap_or(0.0);
     let value = |figure: &Figure| {
         let deviation = deviation(figure).unwrap_or(of_one / (figure.n.max(1) as f64).sqrt());
         Value { at: scale(figure.median), variance: deviation * deviation }

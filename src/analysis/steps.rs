@@ -51,7 +51,7 @@ pub struct Fit {
     pub between: f64,
     /// Values that are far from their neighbours, by index.
     pub outliers: Vec<usize>,
-    /// In order and without gaps; one more than the changes.
+    /// In order and without gaps. Between two there is a step, unless one is a drift that begins or ends without.
     pub segments: Vec<Segment>,
     pub changes: Vec<Change>,
 }
@@ -62,7 +62,7 @@ pub struct Segment {
     pub range: Range<usize>,
     pub start: f64,
     pub end: f64,
-    /// Standard deviation of `end` as an estimate.
+    /// Standard deviation of either end as an estimate.
     pub error: f64,
 }
 
@@ -195,24 +195,38 @@ fn test(weighted: &search::Weighted, range: &Range<usize>, seed: u64) -> Step {
 fn described(weighted: &search::Weighted, steps: &[Step]) -> (Vec<Segment>, Vec<Change>) {
     let bounds: Vec<usize> =
         [0].into_iter().chain(steps.iter().map(|s| s.at)).chain([weighted.len()]).collect();
-    let (mut segments, mut changes) = (Vec::new(), Vec::new());
+    let (mut segments, mut changes) = (Vec::<Segment>::new(), Vec::new());
     let mut i = 0;
     loop {
         let drifting = drifting(weighted, &bounds, i);
         let range = bounds[i]..bounds[i + drifting + 1];
-        if drifting > 0 {
-            let line = weighted.line(&range);
-            let p = steps[i..i + drifting].iter().map(|s| s.p).fold(0.0, f64::max);
-            changes.push(drifted(&range, &line, p));
-            segments.push(Segment { start: line.start, end: line.end, error: line.error, range });
-        } else {
-            let (at, error) = weighted.level(&range);
-            segments.push(Segment { range, start: at, end: at, error });
+        let line = (drifting > 0).then(|| weighted.line(&range));
+        let segment = match &line {
+            Some(line) => {
+                Segment { start: line.start, end: line.end, error: line.error, range: range.clone() }
+            }
+            None => {
+                let (at, error) = weighted.level(&range);
+                Segment { range: range.clone(), start: at, end: at, error }
+            }
+        };
+        if let Some(before) = segments.last() {
+            let step = stepped(weighted, before, &segment, steps[i - 1]);
+            // Where a drift begins or ends without a step there is none.
+            let bends = before.start != before.end || line.is_some();
+            if !bends || step.low * step.high > 0.0 {
+                changes.push(step);
+            }
         }
-        i += drifting;
-        let Some(step) = steps.get(i) else { return (segments, changes) };
-        changes.push(stepped(weighted, &bounds, i, *step));
-        i += 1;
+        if let Some(line) = &line {
+            let p = steps[i..i + drifting].iter().map(|s| s.p).fold(0.0, f64::max);
+            changes.push(drifted(&range, line, p));
+        }
+        segments.push(segment);
+        i += drifting + 1;
+        if i > steps.len() {
+            return (segments, changes);
+        }
     }
 }
 
@@ -247,12 +261,10 @@ fn drifted(range: &Range<usize>, line: &search::Line, p: f64) -> Change {
     }
 }
 
-fn stepped(weighted: &search::Weighted, bounds: &[usize], i: usize, step: Step) -> Change {
-    let (left, right) = (bounds[i]..step.at, step.at..bounds[i + 2]);
-    let both = left.start..right.end;
-    let ((before, its), (after, other)) = (weighted.level(&left), weighted.level(&right));
-    let difference = after - before;
-    let far = (its.powi(2) + other.powi(2)).sqrt() * student(both.len() - 2);
+fn stepped(weighted: &search::Weighted, before: &Segment, after: &Segment, step: Step) -> Change {
+    let both = before.range.start..after.range.end;
+    let difference = after.start - before.end;
+    let far = before.error.hypot(after.error) * student(both.len() - 2);
     let best = weighted.gain(&both, step.at);
     let inside = both.start + 1..both.end;
     let possible = |at: &usize| weighted.gain(&both, *at) >= best - PLACE;
@@ -260,8 +272,8 @@ fn stepped(weighted: &search::Weighted, bounds: &[usize], i: usize, step: Step) 
         kind: Kind::Step,
         before: step.at - 1,
         after: step.at,
-        earliest: inside.clone().find(possible).unwrap_or(step.at),
-        latest: inside.rev().find(possible).unwrap_or(step.at),
+        earliest: inside.clone().take_while(|at| *at < step.at).find(possible).unwrap_or(step.at),
+        latest: inside.rev().take_while(|at| *at > step.at).find(possible).unwrap_or(step.at),
         difference,
         low: difference - far,
         high: difference + far,

@@ -112,3 +112,26 @@ fn copies_are_one_run_and_two_sides_of_one_id_are_two() {
     );
     assert_eq!(kept[1..3], [a, b]);
 }
+
+/// Medians of `n` runs that know themselves to within some 1 % and differ by 2 %.
+fn simulated(n: usize, seed: u64, level: impl Fn(usize) -> f64) -> Vec<f64> {
+    use rand::{RngExt, SeedableRng};
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let mut bell = || (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0;
+    (0..n).map(|i| level(i) * (0.02 * bell()).exp()).collect()
+}
+
+#[test]
+fn the_second_opinion_agrees_with_nearly_all_steps_of_five_deviations_and_rarely_sees_one_by_itself() {
+    let (mut found, mut agreed, mut alone) = (0, 0, 0);
+    for seed in 0..100 {
+        let series = fitted(&simulated(40, seed, |i| if i >= 25 { 1.1 } else { 1.0 }));
+        found += series.fit.changes.len();
+        agreed += series.agrees.iter().filter(|agrees| **agrees).count();
+        alone += usize::from(!edivisive::changes(&simulated(40, 1000 + seed, |_| 1.0), 1).0.is_empty());
+    }
+    println!(
+        "{found} changes of 100 found, {agreed} agreed with; {alone} of 100 series without a change have one for it"
+    );
+    assert!((99..=102).contains(&found) && agreed >= 99 && alone <= 3, "{found}, {agreed}, {alone}");
+}

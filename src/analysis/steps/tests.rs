@@ -76,6 +76,19 @@ fn a_drift_is_one_and_no_staircase() {
 }
 
 #[test]
+fn a_drift_that_begins_after_a_level_is_one_change_and_no_step_besides() {
+    for seed in 0..20 {
+        let bend = |i: usize| if i < 40 { 0.0 } else { -0.01 * (i - 40) as f64 };
+        let fit = fit(&series(80, seed, bend, 0.005), 1e-4, 1).unwrap();
+        let drifts = fit.changes.iter().filter(|c| c.kind == Kind::Drift).count();
+        assert!(drifts >= 1, "seed {seed}: {:?}", fit.changes);
+        for change in &fit.changes {
+            assert!(change.low * change.high > 0.0 && change.difference < 0.0, "seed {seed}: {change:?}");
+        }
+    }
+}
+
+#[test]
 fn outliers_are_flagged_and_make_no_change() {
     let mut values = series(50, 4, |_| 0.0, 0.01);
     for (i, by) in [(10, 0.8), (11, 0.6), (30, -0.5), (49, 2.0)] {

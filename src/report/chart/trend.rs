@@ -271,7 +271,7 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
         }
     }
 
-    /// Intervals as a faint band, medians from lowest to highest, and the middle one of a column.
+    /// Of each column the intervals' middle as a faint band, medians from lowest to highest, and the middle one.
     fn columns(&self, canvas: &mut Canvas) {
         let column = |i: usize| (self.at(i) / COLUMN).floor();
         let mut start = 0;
@@ -281,25 +281,19 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
                 .unwrap_or(self.series.points.len());
             let points = &self.series.points[start..end];
             let x = (column(start) + 0.5) * COLUMN;
-            let ends = |of: fn(&Point) -> (f64, f64)| {
-                points
-                    .iter()
-                    .map(of)
-                    .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (l, h)| (low.min(l), high.max(h)))
-            };
-            let band = ends(|p| {
-                let interval =
-                    p.figure.interval.map_or((p.figure.median, p.figure.median), |i| (i.low, i.high));
-                (interval.0.min(p.figure.median), interval.1.max(p.figure.median))
-            });
-            let medians: Vec<f64> = points.iter().map(|p| p.figure.median).collect();
-            let (low, high) = ends(|p| (p.figure.median, p.figure.median));
+            let middle =
+                |of: fn(&Point) -> f64| median(&points.iter().map(of).collect::<Vec<_>>()).unwrap_or(0.0);
+            let band = (
+                middle(|p| p.figure.interval.map_or(p.figure.median, |i| i.low)),
+                middle(|p| p.figure.interval.map_or(p.figure.median, |i| i.high)),
+            );
+            let medians = || points.iter().map(|p| p.figure.median);
+            let (low, high) =
+                (medians().fold(f64::INFINITY, f64::min), medians().fold(f64::NEG_INFINITY, f64::max));
             let sides = (x - COLUMN / 2.0, x + COLUMN / 2.0);
             canvas.rect(sides, (self.axis.x(band.1), self.axis.x(band.0)), self.role, 0.15);
             canvas.line(&[(x, self.axis.x(low)), (x, self.axis.x(high))], self.role, 1.25, 0.45);
-            if let Some(middle) = median(&medians) {
-                canvas.dot((x, self.axis.x(middle)), 1.25, self.role, 0.8);
-            }
+            canvas.dot((x, self.axis.x(middle(|p| p.figure.median))), 1.25, self.role, 0.8);
             start = end;
         }
     }

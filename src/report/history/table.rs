@@ -60,25 +60,26 @@ fn rows(group: &[Series]) -> Table {
     let mut table = Table::new();
     table.load_style(RULES);
     let one_host = group.iter().all(|series| series.key.host == group[0].key.host);
-    let empty = group.iter().any(|series| !series.empty.is_empty());
-    let heads = [("target", true), ("host", !one_host), ("runs", true), ("without value", empty)];
-    let heads = heads.into_iter().chain([("now", true), ("changes", true), ("newest run", true)]);
-    table.set_header(heads.filter(|(_, shown)| *shown).map(|(head, _)| head));
+    let heads = ["target", "host", "runs", "now", "changes", "newest run"];
+    table.set_header(heads.into_iter().filter(|head| *head != "host" || !one_host));
     for series in group {
         let key = &series.key;
         let accelerator = text::accelerator(key.accelerator).map(|a| format!(" {a}")).unwrap_or_default();
         let last = series.fit.segments.last().map_or(0.0, |segment| series.plain(segment.end));
-        let number = |n: usize| Cell::new(n).set_alignment(CellAlignment::Right);
-        let cells = [
-            (Cell::new(format!("{}{accelerator}", text::clip(&key.target, 16))), true),
-            (Cell::new(text::clip(&host_name(&key.host), 20)), !one_host),
-            (number(series.points.len() + series.empty.len()), true),
-            (number(series.empty.len()), empty),
-            (Cell::new(text::value(key.metric.unit(), last)).set_alignment(CellAlignment::Right), true),
-            (number(series.fit.changes.len()), true),
-            (Cell::new(newest_in_short(series)), true),
-        ];
-        table.add_row(cells.into_iter().filter(|(_, shown)| *shown).map(|(cell, _)| cell));
+        let runs = match series.empty.len() {
+            0 => series.points.len().to_string(),
+            empty => format!("{} + {empty} without", series.points.len()),
+        };
+        let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+        let mut cells = vec![Cell::new(format!("{}{accelerator}", text::clip(&key.target, 16)))];
+        if !one_host {
+            cells.push(Cell::new(text::clip(&host_name(&key.host), 16)));
+        }
+        cells.push(right(runs));
+        cells.push(right(text::value(key.metric.unit(), last)));
+        cells.push(right(series.fit.changes.len().to_string()));
+        cells.push(Cell::new(newest_in_short(series)));
+        table.add_row(cells);
     }
     table
 }
@@ -108,15 +109,15 @@ fn changes(history: &History, series: &Series, out: &mut String) {
             format!("{}{commit}", minute(run))
         };
         let (before, after) = series.levels(i);
-        let how = match change.kind {
-            Kind::Step => "between",
-            Kind::Drift => "bit by bit from",
+        let (how, and) = match change.kind {
+            Kind::Step => ("between", "and"),
+            Kind::Drift => ("bit by bit from", "to"),
         };
         let also = also_changed(series, i);
         let also = if also.is_empty() { String::new() } else { format!("; also changed: {also}") };
         let agrees = if series.agrees[i] { "agrees" } else { "does not see it" };
         let line = format!(
-            "{}: {} -> {}, {}, {how} {} and {}; p = {:.3}, E-divisive {agrees}{also}",
+            "{}: {} -> {}, {}, {how} {} {and} {}; p = {:.3}, E-divisive {agrees}{also}",
             text::clip(&series.key.target, 24),
             text::value(unit, before),
             text::value(unit, after),

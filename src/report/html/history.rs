@@ -201,7 +201,7 @@ fn change(series: &Series, index: usize, number: usize, runs: &[Run]) -> Markup 
             td { (text::value(unit, after)) }
             td { (shown::size(series, change)) @if change.kind == Kind::Drift { small { "bit by bit" } } }
             td.words {
-                (place(run(change.before))) " and " (place(run(change.after)))
+                (place(run(change.before))) @if change.kind == Kind::Step { " and " } @else { " to " } (place(run(change.after)))
                 @if change.kind == Kind::Step && possible > 0 {
                     small { "or up to " (change.after - change.earliest) " runs earlier, " (change.latest - change.after) " later (99 %)" }
                 }
