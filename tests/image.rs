@@ -320,7 +320,15 @@ async fn an_image_is_listed_checked_and_pruned_but_not_while_a_run_has_it() {
     let reference = image.docker.clone().unwrap();
     drop(image);
     assert_eq!(image::prune(&fixture.cache, Prune::Stale).await.unwrap().removed, [] as [&str; 0]);
+    for made in ["builds/0123abcd/bootrace", "builds/clones/ab/target/x"] {
+        let made = fixture.cache.dir().join(made);
+        fs::create_dir_all(made.parent().unwrap()).unwrap();
+        fs::write(made, b"").unwrap();
+    }
     let pruned = image::prune(&fixture.cache, Prune::All).await.unwrap();
+    for built in ["build of 0123abcd", "build directory ab"] {
+        assert!(pruned.removed.iter().any(|removed| removed == built), "{pruned:?}");
+    }
     assert!(pruned.removed.contains(&digest) && pruned.in_use.is_empty(), "{pruned:?}");
     for part in ["images", "bases", "tmp", "choices"] {
         assert_eq!(fixture.in_cache(part), [] as [PathBuf; 0], "{part}");

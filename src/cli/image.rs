@@ -35,7 +35,7 @@ pub enum Action {
     },
     /// Remove images that this version of bootrace can't use; never one that a run uses.
     Prune {
-        /// Remove all images, and the root file systems that they are made of.
+        /// Remove all images, the root file systems that they are made of, and what was built of revisions.
         #[arg(long)]
         all: bool,
         /// Remove also what wasn't used for so long, as in 12h or 30d.

@@ -5,6 +5,7 @@
 //! images/DIGEST/       tree/ docker/ vm/: one folder per form, with a manifest.json
 //! choices/KEY.json     a first choice that could not be had, and why
 //! instances/           what a run's instances write
+//! builds/              bootrace itself, of revisions, by commit; clones/: what they are built with
 //! tmp/                 what is being made; locked by its maker, swept when the lock is free
 //! locks/               of keys and digests
 //! ```
@@ -53,6 +54,16 @@ impl Cache {
     /// read one can read the other.
     pub fn instances_dir(&self) -> PathBuf {
         self.dir.join("instances")
+    }
+
+    /// For what is built of revisions of bootrace: `COMMIT/bootrace`. Made by who builds.
+    pub fn builds_dir(&self) -> PathBuf {
+        self.dir.join("builds")
+    }
+
+    /// For the build directories of clones, each with its lock beside it: `KEY/` and `KEY.lock`.
+    pub fn clones_dir(&self) -> PathBuf {
+        self.builds_dir().join("clones")
     }
 
     pub(super) fn bases(&self) -> PathBuf {

@@ -29,7 +29,7 @@ pub enum Prune {
 /// What went and what did not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Digests of images, Docker references, and sources of root file systems.
+    /// Digests of images, Docker references, sources of root file systems, and builds of revisions.
     pub removed: Vec<String>,
     /// Disk space, Docker's not counted.
     pub freed_bytes: u64,
@@ -77,6 +77,7 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
         for note in children(&cache.dir().join("choices"))? {
             fs::remove_file(&note).map_err(Error::io("removing", &note))?;
         }
+        pruner.remove_builds()?;
     }
     Ok(pruner.pruned)
 }
@@ -148,6 +149,22 @@ impl Pruner<'_> {
         match alone(self.cache, &name(dir))? {
             Some(_locks) => self.discard(dir, title)?,
             None => self.pruned.in_use.push(title.into()),
+        }
+        Ok(())
+    }
+
+    /// What `bootrace ab` built of revisions, and what it built them with.
+    fn remove_builds(&mut self) -> Result<(), Error> {
+        let (builds, clones) = (self.cache.builds_dir(), self.cache.clones_dir());
+        for clone in children(&clones)?.into_iter().filter(|path| path.is_dir()) {
+            let title = format!("build directory {}", name(&clone));
+            match Lock::attempt(&clone.with_extension("lock"), Kind::Exclusive)? {
+                Some(_lock) => self.discard(&clone, &title)?,
+                None => self.pruned.in_use.push(title),
+            }
+        }
+        for built in children(&builds)?.into_iter().filter(|path| *path != clones) {
+            self.discard(&built, &format!("build of {}", name(&built)))?;
         }
         Ok(())
     }
