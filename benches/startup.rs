@@ -66,12 +66,9 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
         scenarios: vec![name],
         targets: chosen,
         samples: samples().map_err(Failure::Usage)?,
-        warmup: None,
-        seed: None,
         out: Path::new(env!("CARGO_MANIFEST_DIR")).join("reports"),
         tune: env::var("BOOTRACE_TUNE").is_ok_and(|v| v == "1"),
-        quiet: false,
-        json: false,
+        ..Options::default()
     })?;
 
     let mut complete = true;

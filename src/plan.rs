@@ -6,6 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::scenario::Sampling;
 
+pub mod turns;
+
 /// One instance to be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {

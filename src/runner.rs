@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
+use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +46,14 @@ pub struct Job {
 }
 
 /// Who is told what the runner does.
+#[async_trait]
 pub trait Watch: Send {
+    /// Returns when the `done`-th trial may begin; who is never asked to wait has no need of it.
+    async fn turn(&mut self, _done: usize) {}
+
+    /// The `done`-th trial is left out, since its target was given up.
+    fn left_out(&mut self, _done: usize) {}
+
     /// The `done`-th trial (from 0) has come to this step.
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step);
 
@@ -78,7 +86,12 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
             break;
         }
         let target = targets[trial.target].as_ref();
+        watch.turn(done).await;
+        if stop.is_cancelled() {
+            break;
+        }
         if failures[trial.target] == Some(GIVE_UP) {
+            watch.left_out(done);
             continue;
         }
         let name = results.targets[trial.target].name.clone();

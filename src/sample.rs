@@ -23,7 +23,8 @@ pub struct Results {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// `<scenario>-<UTC time>-<seed>`: also the name of the run's directory.
+    /// `<scenario>-<UTC time>-<seed>`: also the name of the run's directory. Of a side of an A/B: the A/B's id and
+    /// the side.
     pub id: String,
     /// RFC 3339, UTC.
     pub started_at: String,
@@ -44,6 +45,49 @@ pub struct Run {
     pub cache_drop_ns: Option<u64>,
     /// What makes this run's figures doubtful, in words.
     pub warnings: Vec<String>,
+    /// Where this run is one side of an A/B: its samples pair with the other side's by target and round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ab: Option<Ab>,
+}
+
+/// Which part a run had in which A/B.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ab {
+    /// `ab-<UTC time>-<seed>`, the same on both sides.
+    pub id: String,
+    pub side: Side,
+}
+
+/// A side of an A/B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// What is there already.
+    Base,
+    /// What may replace it.
+    New,
+}
+
+impl Side {
+    pub fn other(self) -> Side {
+        match self {
+            Side::Base => Side::New,
+            Side::New => Side::Base,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Base => "base",
+            Side::New => "new",
+        }
+    }
+}
+
+impl std::fmt::Display for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// What the host is and what else it was doing.

@@ -42,13 +42,23 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
     let output = run(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = out(&output);
-    for word in ["run", "report", "check", "doctor", "list", "image", "clean", "completions"] {
+    for word in ["run", "ab", "report", "check", "doctor", "list", "image", "clean", "completions"] {
         assert!(help.contains(&format!("\n  {word} ")), "{word} is not in\n{help}");
         assert_eq!(run(&[word, "--help"]).status.code(), Some(0), "{word} --help");
     }
     for code in ["0  ", "1  ", "2  ", "3  ", "130"] {
         assert!(help.contains(&format!("\n  {code}")), "exit code {code} is not in\n{help}");
     }
+}
+
+#[test]
+fn a_side_of_an_ab_says_hello_before_anything_else_and_nothing_more_than_events() {
+    let part = r#"{"ab":"ab-1","side":"new","run":"ab-1-new","partner":"ab-1-base","dir":"/nowhere"}"#;
+    let output = run(&["run", "--paced", part, "no/such.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(out(&output), "{\"event\":\"hello\",\"protocol\":1}\n");
+    assert!(err(&output).contains("no/such.toml"), "{}", err(&output));
+    assert!(!out(&run(&["run", "--help"])).contains("paced"));
 }
 
 #[test]

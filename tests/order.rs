@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use async_trait::async_trait;
 use bootrace::{
     plan::{Trial, plan},
     runner::{self, Job, Step, Watch},
@@ -37,9 +38,27 @@ struct Recorder {
     stop_at: Option<(usize, CancellationToken)>,
     refuse_at: Option<usize>,
     steps: Vec<Step>,
+    /// Stops the run at a given turn.
+    stop_at_turn: Option<(usize, CancellationToken)>,
+    /// What was asked and told, with how many samples there were by then.
+    turns: Vec<(&'static str, usize, usize)>,
 }
 
+#[async_trait]
 impl Watch for Recorder {
+    async fn turn(&mut self, done: usize) {
+        self.turns.push(("turn", done, self.saved.len()));
+        if let Some((at, stop)) = &self.stop_at_turn
+            && done == *at
+        {
+            stop.cancel();
+        }
+    }
+
+    fn left_out(&mut self, done: usize) {
+        self.turns.push(("left out", done, self.saved.len()));
+    }
+
     fn step(&mut self, done: usize, _trial: &Trial, _target: &str, step: Step) {
         self.steps.push(step);
         if let Some((at, stop)) = &self.stop_at
@@ -75,6 +94,7 @@ fn job(dir: &Path, log: &Log, parts: &[(&str, &[Part])]) -> Job {
             measuring_ns: None,
             cache_drop_ns: None,
             warnings: Vec::new(),
+            ab: None,
         },
         host: Host::default(),
         image: sample::Image {
@@ -112,7 +132,8 @@ async fn run_with(
     // Shorter than a scenario file may ask for: the fake's CPU isn't worth a wait.
     job.scenario.sampling.idle = Span(Duration::from_millis(1));
     change(&mut job.scenario);
-    let stop = watch.stop_at.as_ref().map(|(_, stop)| stop.clone()).unwrap_or_default();
+    let stop = watch.stop_at.as_ref().or(watch.stop_at_turn.as_ref());
+    let stop = stop.map(|(_, stop)| stop.clone()).unwrap_or_default();
     let results = runner::run(job, &mut watch, &stop).await;
     let log = log.lock().unwrap().clone();
     let left = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -224,6 +245,31 @@ async fn a_target_that_never_succeeds_is_given_up_and_the_results_say_so() {
     assert_eq!((of(&results, "bad").len(), of(&results, "good").len()), (3, 5));
     let told = &results.run.warnings[0];
     assert!(told.contains("target bad failed 3 times") && told.ends_with("and run again"), "{told}");
+}
+
+#[tokio::test]
+async fn every_trial_waits_for_its_turn_also_one_that_is_left_out() {
+    let done = run(&[("bad", &[Part::StartFails]), ("good", &[])]).await;
+    assert_eq!(done.results.unwrap().samples.len(), 8);
+    let turns: Vec<_> = done.watch.turns.iter().filter(|(what, ..)| *what == "turn").collect();
+    assert_eq!(turns.iter().map(|(_, trial, _)| *trial).collect::<Vec<_>>(), (0..10).collect::<Vec<_>>());
+    let mut left_out = 0;
+    for (what, trial, saved) in &done.watch.turns {
+        assert_eq!(*saved, trial - left_out, "the trial before is saved when the next turn is asked for");
+        left_out += usize::from(*what == "left out");
+    }
+    assert_eq!(left_out, 2);
+}
+
+#[tokio::test]
+async fn a_run_that_is_stopped_while_it_waits_for_its_turn_starts_nothing_more() {
+    let stop = CancellationToken::new();
+    let watch = Recorder { stop_at_turn: Some((3, stop)), ..Recorder::default() };
+    let done = run_with(&[("a", &[]), ("b", &[])], watch, |_| {}).await;
+    let results = done.results.unwrap();
+    assert!(results.run.interrupted && results.samples.len() == 3);
+    assert_eq!(done.log.iter().filter(|line| line.starts_with("stage")).count(), 3);
+    assert!(done.left.is_empty(), "{:?}", done.left);
 }
 
 #[tokio::test]

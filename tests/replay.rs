@@ -49,6 +49,7 @@ fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
             measuring_ns: None,
             cache_drop_ns: None,
             warnings: Vec::new(),
+            ab: None,
         },
         host: Host::default(),
         image: Image {

@@ -197,7 +197,9 @@ mod tests {
 
     #[test]
     fn the_ends_of_a_vms_memory_are_run_more_often() {
-        for (check, amounts) in [(Check::Memory, [80, 160, 240, 320, 400]), (Check::File, [0, 32, 64, 96, 128])] {
+        for (check, amounts) in
+            [(Check::Memory, [80, 160, 240, 320, 400]), (Check::File, [0, 32, 64, 96, 128])]
+        {
             let plan = Plan::new(&[check], &[false, true], 2, 7);
             let count = |target, amount: u64| {
                 plan.0.iter().filter(|step| (step.target, step.amount >> 20) == (target, amount)).count()

@@ -112,7 +112,7 @@ async fn calibrate(
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.quiet || options.json);
     say_left_out(&left_out, &progress);
-    let wanted = Wanted { scenario: &scenario, folder: Path::new("."), tune: options.tune };
+    let wanted = Wanted { scenario: &scenario, folder: Path::new("."), tune: options.tune, part: None };
     let Prepared { targets, image, host, warnings, instances } =
         prepare(&wanted, &progress, signals, tuning).await?;
     let calibration = header(options, &targets, left_out, image, host, warnings);

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, builder::Styles};
 
 use crate::{report::clean_lines, scenario};
 
+pub mod ab;
 pub mod calibrate;
 pub mod check;
 pub mod clean;
@@ -14,6 +15,7 @@ pub mod completions;
 pub mod doctor;
 pub mod image;
 pub mod list;
+mod paced;
 mod prepare;
 mod progress;
 pub mod report;
@@ -40,6 +42,7 @@ Examples:
   bootrace run                                    the quickstart scenario on every target
   bootrace run redis --targets native,docker      a shipped scenario, without the VM
   bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
+  bootrace ab --base old.toml --new new.toml      two sides, measured in turn on this host
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
   bootrace calibrate                              known quantities: what is the error of the figures here?
@@ -96,6 +99,9 @@ pub enum Command {
     /// Run scenarios on their targets, and write results and report.
     #[command(after_help = RUN_EXAMPLES)]
     Run(run::Options),
+    /// Measure two sides in turn on this host: what is there, and what may replace it.
+    #[command(after_help = ab::EXAMPLES)]
+    Ab(ab::Options),
     /// Write a run's report again, from its results.
     Report(report::Options),
     /// Say whether scenarios are right, and what running them takes.
@@ -123,6 +129,7 @@ impl Command {
     pub fn run(self) -> Result<(), Failure> {
         match self {
             Command::Run(options) => run::verdict(&run::run(&options)?),
+            Command::Ab(options) => ab::run(&options),
             Command::Report(options) => report::run(&options),
             Command::Check(options) => check::run(&options),
             Command::Calibrate(options) => calibrate::run(&options),
@@ -153,6 +160,9 @@ pub enum Failure {
     /// 128 + signal: ended by Ctrl-C or SIGTERM, everything taken kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
+    /// 128 + signal: a side of an A/B that was ended, whose other end says what there is to say.
+    #[error("interrupted")]
+    Unpaced { signal: u8 },
     /// 128 + signal: ended before anything was measured.
     #[error("interrupted before anything was measured")]
     Stopped { signal: u8 },
@@ -164,7 +174,9 @@ impl Failure {
             Failure::Run(_) | Failure::Unfit => 1,
             Failure::Usage(_) => 2,
             Failure::Refuted(_) => 3,
-            Failure::Interrupted { signal, .. } | Failure::Stopped { signal } => 128 + signal,
+            Failure::Interrupted { signal, .. }
+            | Failure::Unpaced { signal }
+            | Failure::Stopped { signal } => 128 + signal,
         }
     }
 
@@ -172,7 +184,7 @@ impl Failure {
     pub fn print(&self) {
         let error = match self {
             Failure::Run(error) | Failure::Usage(error) => error,
-            Failure::Unfit => return,
+            Failure::Unfit | Failure::Unpaced { .. } => return,
             _ => return print_error(&[self.to_string()]),
         };
         match error.downcast_ref::<scenario::Error>() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use super::{Failure, progress::Progress, signals::Signals};
+use super::{Failure, paced::Part, progress::Progress, signals::Signals};
 use crate::{
     image::{self, Cache, Forms, Image},
     probe::host,
@@ -25,6 +25,8 @@ pub struct Wanted<'a> {
     /// Where its relative paths start.
     pub folder: &'a Path,
     pub tune: bool,
+    /// Its part where it is a side of an A/B.
+    pub part: Option<&'a Part>,
 }
 
 /// Ready for the first instance.
@@ -50,7 +52,7 @@ pub async fn prepare(
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<Prepared, Failure> {
-    let Wanted { scenario, folder, tune } = *wanted;
+    let Wanted { scenario, folder, tune, part } = *wanted;
     engines_answer(scenario).await.map_err(Failure::Run)?;
     host_can(scenario).await.map_err(Failure::Run)?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
@@ -63,26 +65,30 @@ pub async fn prepare(
     };
     // Writing out and dropping the page cache is no noise of others.
     let noise_before = host::noise();
-    let tuned = if tune { Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?) } else { None };
+    let tuned = match part {
+        Some(part) => part.tuned.clone(),
+        None if tune => Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?),
+        None => None,
+    };
     let targets = connect(scenario, &image).await.map_err(Failure::Run)?;
     let mut host = sample::Host { tuned, noise_before, ..host::facts() };
     for target in &targets {
         target.versions(&mut host);
         target.neighbours(&mut host).await;
     }
-    let warnings = warnings(&targets, tune);
+    let warnings = warnings(&targets, tune, part.map(|part| &*part.partner));
     warnings.iter().for_each(|warning| progress.say(warning));
     Ok(Prepared { targets, image: image.info, host, warnings, instances: cache.instances_dir() })
 }
 
-fn warnings(targets: &[Box<dyn Target>], tune: bool) -> Vec<String> {
+fn warnings(targets: &[Box<dyn Target>], tune: bool, partner: Option<&str>) -> Vec<String> {
     let left = tune::left().first().filter(|_| !tune).map(|left| {
         format!(
             "a tuned run that was killed has left this host's settings as it set them ({left}): bootrace clean puts them back"
         )
     });
     let of_targets = targets.iter().flat_map(|target| target.warnings());
-    runner::Lock::others().into_iter().chain(left).chain(of_targets).collect()
+    runner::Lock::others(partner).into_iter().chain(left).chain(of_targets).collect()
 }
 
 /// Asks every engine that the scenario needs, before an image is built for it.

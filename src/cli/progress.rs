@@ -24,6 +24,11 @@ impl Progress {
         Progress { quiet, terminal: std::io::stderr().is_terminal() }
     }
 
+    /// Whether lines are shown in place of a bar.
+    pub fn lines(&self) -> bool {
+        !self.quiet && !self.terminal
+    }
+
     /// Says a line that stays.
     pub fn say(&self, line: &str) {
         if !self.quiet {
@@ -48,13 +53,7 @@ impl Progress {
         let sampling = &job.scenario.sampling;
         let rounds = sampling.warmup + sampling.samples;
         let bar = self.bar(&job.scenario.name, u64::from(rounds) * job.targets.len() as u64);
-        Recorder {
-            dir: dir.into(),
-            bar,
-            rounds,
-            targets: job.targets.len(),
-            lines: !self.quiet && !self.terminal,
-        }
+        Recorder { dir: dir.into(), bar, rounds, targets: job.targets.len(), lines: self.lines() }
     }
 }
 

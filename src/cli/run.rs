@@ -10,6 +10,7 @@ use rand::TryRng;
 
 use super::{
     Failure,
+    paced::{Event, Pacer, Part},
     prepare::{Prepared, Wanted, prepare},
     print,
     progress::Progress,
@@ -55,6 +56,9 @@ pub struct Options {
     /// Print results.json to standard output in place of the table.
     #[arg(long)]
     pub json: bool,
+    /// For `bootrace ab`, which starts its sides with this.
+    #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune"])]
+    pub paced: Option<Part>,
 }
 
 /// A run that came to its end, and where it was written.
@@ -70,28 +74,48 @@ pub struct Finished {
 /// # Errors
 /// A usage error before anything runs; else what kept a run from its end, at once.
 pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
+    let mut pacer = match &options.paced {
+        Some(_) => Some(Pacer::open().map_err(Failure::Run)?),
+        None => None,
+    };
+    if pacer.is_some() && options.scenarios.len() != 1 {
+        return Err(Failure::Usage(anyhow!("--paced is for one scenario")));
+    }
     let scenarios =
         options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
     if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind == Kind::Native)) {
         native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
     }
-    signals::watched(async |signals, tuning| {
+    let ran = signals::watched(async |signals, tuning| {
         let mut finished = Vec::new();
         for (scenario, folder) in scenarios {
-            finished.push(run_one(scenario, &folder, options, signals, tuning).await?);
+            let pacer = pacer.as_mut();
+            finished.push(run_one(scenario, &folder, options, signals, tuning, pacer).await?);
         }
         Ok(finished)
+    });
+    ran.map_err(|failure| match failure {
+        // The end of standard input has no number of its own; it is as a terminal's that hangs up.
+        Failure::Interrupted { signal, .. } | Failure::Stopped { signal } if options.paced.is_some() => {
+            Failure::Unpaced { signal: signal.max(1) }
+        }
+        other => other,
     })
 }
 
+/// Of a side of an A/B nothing: it is judged with the other one.
+///
 /// # Errors
 /// [`Failure::Run`] when a sample failed or a target has none; else [`Failure::Refuted`] when a claim is.
 pub fn verdict(finished: &[Finished]) -> Result<(), Failure> {
-    finished.iter().try_for_each(samples_are_good)?;
-    finished.iter().try_for_each(claims_hold)
+    let alone = || finished.iter().filter(|finished| finished.results.run.ab.is_none());
+    alone().try_for_each(samples_are_good)?;
+    alone().try_for_each(claims_hold)
 }
 
-fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
+/// # Errors
+/// [`Failure::Usage`] when there is no such scenario, or it has an error, or not the targets that are asked for.
+pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
     let usage = |e: scenario::Error| Failure::Usage(e.into());
     let (mut scenario, folder) = scenario::find(name).map_err(usage)?;
     scenario.select_targets(&options.targets).map_err(usage)?;
@@ -110,9 +134,10 @@ async fn run_one(
     options: &Options,
     signals: &Signals,
     tuning: &Tuning,
+    pacer: Option<&mut Pacer>,
 ) -> Result<Finished, Failure> {
-    let progress = Progress::new(options.quiet || options.json);
-    let finished = measure(scenario, folder, options, &progress, signals, tuning).await?;
+    let progress = Progress::new(options.quiet || options.json || pacer.is_some());
+    let finished = measure(scenario, folder, options, &progress, signals, tuning, pacer).await?;
     let Finished { results, dir } = &finished;
     show(results, dir, options)?;
     match results.run.interrupted {
@@ -129,21 +154,46 @@ pub(super) async fn measure(
     progress: &Progress,
     signals: &Signals,
     tuning: &Tuning,
+    mut pacer: Option<&mut Pacer>,
 ) -> Result<Finished, Failure> {
-    let wanted = Wanted { scenario: &scenario, folder, tune: options.tune };
+    if let Some(pacer) = &mut pacer {
+        pacer.listen(&signals.stop);
+    }
+    let part = options.paced.as_ref();
+    let wanted = Wanted { scenario: &scenario, folder, tune: options.tune, part };
     let prepared = prepare(&wanted, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
-    let results = header(&scenario, &targets, image, host, warnings, options.seed);
-    let dir = options.out.join(&results.run.id);
-    make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
+    let results = header(&scenario, &targets, image, host, warnings, options);
+    let dir = match part {
+        Some(part) => part.dir.clone(),
+        None => options.out.join(&results.run.id),
+    };
+    make_dir(&dir).map_err(Failure::Run)?;
+    if part.is_none() {
+        make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
+    }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances };
     let mut recorder = progress.record(&dir, &job);
-    let mut results = runner::run(job, &mut recorder, &signals.stop).await.map_err(Failure::Run)?;
+    let ran = match &mut pacer {
+        Some(pacer) => {
+            let mut watch = pacer.watch(&job, &mut recorder);
+            runner::run(job, &mut watch, &signals.stop).await
+        }
+        None => runner::run(job, &mut recorder, &signals.stop).await,
+    };
+    let mut results = ran.map_err(Failure::Run)?;
     drop(lock);
+    if let Some(pacer) = &mut pacer {
+        // The other side may be at its last trial, which the making of a report would disturb.
+        pacer.turn().await;
+    }
     results.run.warnings.extend(tuning.changed());
     recorder.finish();
     report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
+    if let Some(pacer) = pacer {
+        pacer.say(&Event::Finished { interrupted: results.run.interrupted });
+    }
     Ok(Finished { results, dir })
 }
 
@@ -154,14 +204,18 @@ fn header(
     image: sample::Image,
     host: sample::Host,
     warnings: Vec<String>,
-    seed: Option<u64>,
+    options: &Options,
 ) -> Results {
-    let seed = seed.unwrap_or_else(fresh_seed);
+    let seed = options.seed.unwrap_or_else(fresh_seed);
     let now = jiff::Timestamp::now();
+    let id = match &options.paced {
+        Some(part) => part.run.clone(),
+        None => format!("{}-{}-{seed}", scenario.name, now.strftime("%Y%m%dT%H%M%SZ")),
+    };
     Results {
         schema: sample::SCHEMA.into(),
         run: sample::Run {
-            id: format!("{}-{}-{seed}", scenario.name, now.strftime("%Y%m%dT%H%M%SZ")),
+            id,
             started_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             seed,
             bootrace_version: env!("CARGO_PKG_VERSION").into(),
@@ -172,6 +226,7 @@ fn header(
             measuring_ns: None,
             cache_drop_ns: None,
             warnings,
+            ab: options.paced.as_ref().map(Part::record),
         },
         host,
         image,
@@ -189,10 +244,12 @@ pub(super) fn fresh_seed() -> u64 {
     }
 }
 
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("making the run's directory {}", dir.display()))
+}
+
 /// Points `DIR/latest` at the run, in one step.
-fn make_latest(out: &Path, id: &str) -> anyhow::Result<()> {
-    let dir = out.join(id);
-    fs::create_dir_all(&dir).with_context(|| format!("making the run's directory {}", dir.display()))?;
+pub(super) fn make_latest(out: &Path, id: &str) -> anyhow::Result<()> {
     let (new, latest) = (out.join(format!(".latest-{id}")), out.join("latest"));
     std::os::unix::fs::symlink(id, &new)
         .and_then(|()| fs::rename(&new, &latest))
@@ -204,7 +261,7 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
         let json = serde_json::to_string_pretty(results).context("writing results as JSON");
         return print(&(json.map_err(Failure::Run)? + "\n"));
     }
-    if options.quiet {
+    if options.quiet || options.paced.is_some() {
         return Ok(());
     }
     print(&(report::table(results, &analysis::analyse(results), true) + "\n"))?;

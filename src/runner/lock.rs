@@ -53,17 +53,22 @@ impl Lock {
         }
     }
 
-    /// What makes figures doubtful when other runs go on beside this one, which are bound to the same CPUs.
-    pub fn others() -> Option<String> {
-        let entries = fs::read_dir(LOCKS).into_iter().flatten().flatten();
-        let alive =
-            entries.filter(|e| Lock::is_held_in(Path::new(LOCKS), &format!("{}-", e.file_name().display())));
-        match alive.count() {
+    /// What makes figures doubtful when other runs go on beside this one, which are bound to the same CPUs. A
+    /// `partner` is none of them: it measures when this one waits.
+    pub fn others(partner: Option<&str>) -> Option<String> {
+        match Lock::others_in(Path::new(LOCKS), partner) {
             0 => None,
             n => Some(format!(
                 "{n} other bootrace runs were going on, on the same CPUs: they spoil each other's figures; run again when they have ended"
             )),
         }
+    }
+
+    fn others_in(locks: &Path, partner: Option<&str>) -> usize {
+        let partner = partner.map(super::tag);
+        let names = fs::read_dir(locks).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let others = names.filter(|name| partner.as_deref().is_none_or(|partner| name != partner));
+        others.filter(|name| Lock::is_held_in(locks, &format!("{}-", name.display()))).count()
     }
 
     /// Whether the run goes on that an instance (container, domain, cgroup) of this name belongs to.
@@ -115,6 +120,9 @@ mod tests {
         assert!(Lock::is_held_in(dir.path(), &instance));
         assert!(!Lock::is_held_in(dir.path(), "bootrace-00000000-17"));
         assert!(Lock::take_in(dir.path(), "run").is_err());
+        assert_eq!(Lock::others_in(dir.path(), None), 1);
+        assert_eq!(Lock::others_in(dir.path(), Some("another")), 1);
+        assert_eq!(Lock::others_in(dir.path(), Some("run")), 0);
         drop(lock);
         assert!(!Lock::is_held_in(dir.path(), &instance));
         Lock::take_in(dir.path(), "run").unwrap();

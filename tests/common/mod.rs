@@ -9,6 +9,8 @@ use std::{
 
 use bootrace::sample::{Outcome, Results, Sample};
 
+pub mod ab;
+
 /// The image of the quickstart scenario, so that all tests share one.
 const IMAGE: &str = "[image]\nsuite = \"ubuntu/noble\"\nfallback = \"debian/bookworm\"\n";
 

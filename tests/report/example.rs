@@ -236,6 +236,7 @@ fn run(planned: u32) -> Run {
         measuring_ns: Some(151_000_000_000),
         cache_drop_ns: None,
         warnings: vec![format!("swap is on {HOSTILE}")],
+        ab: None,
     }
 }
 

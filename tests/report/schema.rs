@@ -1,6 +1,9 @@
 //! What is written keeps to the published schema.
 
-use bootrace::{report, sample::Setting};
+use bootrace::{
+    report,
+    sample::{Ab, Setting, Side},
+};
 use serde_json::Value;
 
 use crate::{
@@ -29,13 +32,29 @@ fn written_results_keep_to_the_published_schema_and_read_back_the_same() {
 }
 
 #[test]
+fn a_side_of_an_ab_says_so_and_any_other_run_says_nothing_of_it() {
+    let mut results = example::clean();
+    let json = serde_json::to_value(&results).unwrap();
+    assert!(json["run"].get("ab").is_none());
+    results.run.ab = Some(Ab { id: "ab-20260102T030405Z-7".into(), side: Side::New });
+    let dir = written("schema-ab", &results);
+    let json: Value = serde_json::from_str(&read(dir.join("results.json"))).unwrap();
+    assert_eq!(complaints(&json), [] as [String; 0]);
+    assert_eq!(json["run"]["ab"], serde_json::json!({ "id": "ab-20260102T030405Z-7", "side": "new" }));
+    assert_eq!(report::load(&dir).unwrap(), results);
+    let page = read(dir.join("index.html"));
+    assert!(page.contains("This is the new side of the A/B <code>ab-20260102T030405Z-7</code>"), "{page}");
+}
+
+#[test]
 fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
     let good = serde_json::to_value(example::results()).unwrap();
     type Change = fn(&mut Value);
-    let wrong: [(Change, &str); 12] = [
+    let wrong: [(Change, &str); 13] = [
         (|v| v["schema"] = "bootrace.results/2".into(), "schema"),
         (|v| v["run"]["seed"] = (-1).into(), "seed"),
         (|v| v["run"]["started_at"] = "yesterday".into(), "started_at"),
+        (|v| v["run"]["ab"] = serde_json::json!({ "id": "ab-1", "side": "old" }), "side"),
         (|v| v["host"]["cgroup_version"] = 3.into(), "cgroup_version"),
         (|v| v["image"]["digest"] = "A0".into(), "digest"),
         (|v| v["targets"][0]["accelerator"] = "hvf".into(), "accelerator"),

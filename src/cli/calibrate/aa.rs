@@ -47,7 +47,8 @@ pub async fn run(
             ..run::Options::default()
         };
         let folder = Path::new(".");
-        let finished = run::measure(scenario.clone(), folder, &session, &progress, signals, tuning).await?;
+        let finished =
+            run::measure(scenario.clone(), folder, &session, &progress, signals, tuning, None).await?;
         if finished.results.run.interrupted {
             return Err(Failure::Interrupted { signal: signals.signal(), dir: finished.dir });
         }

@@ -88,6 +88,10 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                 li { (cache(results)) }
                 @if let Some(cpus) = bound(results) { li { "Bound to CPU " (cpus) " of the host: the bare process, the container and the VM's vCPUs, all "
                     "to the same ones. The engine's processes (shim, QEMU's I/O threads, daemons) are not bound." } }
+                @if let Some(ab) = &results.run.ab {
+                    li { "This is the " (ab.side.name()) " side of the A/B " code { (text::clip(&ab.id, 80)) } ": it took turns with the other side, whose sample of "
+                        "the same round and target was taken right before or after, which of them the seed decides. The run's time is both sides' together." }
+                }
                 li { "Failed instances are counted and kept, never tried again. Warm-up rounds are kept and left out of the figures." }
                 @if let (Some(wall), Some(measuring)) = (results.run.wall_ns, results.run.measuring_ns) {
                     li { "The run took " (text::value(Unit::Time, wall as f64)) ", of which "

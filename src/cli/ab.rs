@@ -1,0 +1,282 @@
+//! `bootrace ab`: two sides on one host, their samples taken in turn.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+
+use self::{
+    conduct::{Job, Party},
+    sides::Given,
+};
+use super::{
+    Failure,
+    paced::Part,
+    prepare::must_be_root,
+    print,
+    progress::Progress,
+    run::{self, Finished},
+    signals::{self, Signals},
+};
+use crate::{
+    analysis::{self, Metric, Ratio, counts, paired::Ranks},
+    image::Cache,
+    report,
+    sample::{Results, Setting, Side},
+    scenario,
+    tune::Tuning,
+};
+
+mod caller;
+mod child;
+mod conduct;
+mod revision;
+mod show;
+mod sides;
+
+pub const EXAMPLES: &str = "\
+Examples:
+  bootrace ab --base base/bench.toml --new head/bench.toml    two scenarios, measured by this bootrace
+  bootrace ab --base old/bootrace --new new/bootrace redis    two builds of bootrace, one scenario
+  bootrace ab --base main --new HEAD --targets docker         two commits of bootrace, built first
+  bootrace ab --base main --new rev:redis                     a branch that is called as a scenario is: rev:
+
+The two samples of a pair are taken right after each other, so what drifts on the host meets both sides.
+Written to reports/ab-TIME-SEED/base and new, each a run with its report; reports/latest is the newest.
+What a clone has and no commit is in no revision: build it, and give its executable.
+
+Exit codes: 0 done, 1 a sample failed or a side was lost, 2 wrong command line or scenario, 130 ended by
+Ctrl-C (what was measured is kept).";
+
+/// As given on the command line; `None` and empty: as the scenario says.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// What is there already: a scenario, an executable of bootrace, or a git revision of it.
+    #[arg(long, value_name = "SCENARIO|BINARY|REV")]
+    pub base: String,
+    /// What may replace it, one of the same three.
+    #[arg(long, value_name = "SCENARIO|BINARY|REV")]
+    pub new: String,
+    /// The scenario of sides that are an executable or a revision; none: quickstart.
+    #[arg(value_name = "SCENARIO")]
+    pub scenario: Option<String>,
+    /// Only these targets of the scenarios, by name.
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    pub targets: Vec<String>,
+    /// Measured rounds of each side.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::SAMPLES.start())..=i64::from(*scenario::SAMPLES.end())))]
+    pub samples: Option<u32>,
+    /// Warm-up rounds before them, kept and marked.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
+    pub warmup: Option<u32>,
+    /// Seed of the random order, of targets and of sides; none: a fresh one, recorded in the results.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where it is written.
+    #[arg(long, default_value = "reports", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Set the CPU governor, turbo, KSM and swappiness for both sides, drop the page cache once, and put back what
+    /// was found.
+    #[arg(long)]
+    pub tune: bool,
+    /// No progress bar, no table.
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print the comparison as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Measures both sides and compares them.
+///
+/// # Errors
+/// A usage error before anything runs; [`Failure::Run`] when a side was lost or a sample failed; what was measured is
+/// kept.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let sides = sides(options)?;
+    must_be_root().map_err(Failure::Run)?;
+    signals::watched(async |signals, tuning| conduct(sides, options, signals, tuning).await)
+}
+
+/// What each side is, as far as it can be told without running anything.
+fn sides(options: &Options) -> Result<[(Side, String, Given); 2], Failure> {
+    let tell = |side: Side, text: &str| {
+        let given = Given::tell(text).with_context(|| format!("--{side} {text}")).map_err(Failure::Usage)?;
+        Ok((side, text.to_owned(), given))
+    };
+    let sides = [tell(Side::Base, &options.base)?, tell(Side::New, &options.new)?];
+    let mut rounds = Vec::new();
+    for (_, _, given) in &sides {
+        if let Given::Scenario(name) = given {
+            // A bootrace of another build may know other scenarios than this one: it says itself what is wrong.
+            let (scenario, _) = run::load(name, &as_of_run(options))?;
+            rounds.push((scenario.sampling.warmup, scenario.sampling.samples));
+        }
+    }
+    match (&rounds[..], &options.scenario) {
+        ([base, new], None) => {
+            conduct::alike(*base, *new).map_err(|why| Failure::Usage(anyhow::anyhow!(why)))?
+        }
+        ([_, _], Some(scenario)) => {
+            return Err(Failure::Usage(anyhow::anyhow!(
+                "both sides are scenarios, so nothing would run the scenario {scenario:?}: leave it out"
+            )));
+        }
+        _ => {}
+    }
+    Ok(sides)
+}
+
+fn as_of_run(options: &Options) -> run::Options {
+    run::Options {
+        targets: options.targets.clone(),
+        samples: options.samples,
+        warmup: options.warmup,
+        ..run::Options::default()
+    }
+}
+
+async fn conduct(
+    sides: [(Side, String, Given); 2],
+    options: &Options,
+    signals: &Signals,
+    tuning: &Tuning,
+) -> Result<(), Failure> {
+    let progress = Progress::new(options.quiet || options.json);
+    let mut programs = Vec::new();
+    for (_, _, given) in &sides {
+        programs.push(program(given, &progress, signals).await?);
+    }
+    let seed = options.seed.unwrap_or_else(run::fresh_seed);
+    let mut tuned = None;
+    if options.tune {
+        tuned = Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?);
+    }
+    let id = conduct::make_dir(&options.out, seed).await.map_err(Failure::Run)?;
+    let mut programs = programs.into_iter();
+    let parties = sides.map(|(side, text, given)| {
+        let program = programs.next().unwrap_or_default();
+        party(side, text, given, program, &Common { id: &id, seed, options, tuned: &tuned })
+    });
+    let [base, new] = parties;
+    let job = Job {
+        id,
+        out: options.out.clone(),
+        seed,
+        parties: [base.map_err(Failure::Run)?, new.map_err(Failure::Run)?],
+    };
+    job.conduct(&progress, signals).await?;
+    tuning.changed().iter().for_each(|line| progress.say(line));
+    let (base, new) = (job.dir_of(Side::Base), job.dir_of(Side::New));
+    let judged = judge(&base, &new, options);
+    if !options.quiet && !options.json {
+        for (side, dir) in [(Side::Base, &base), (Side::New, &new)] {
+            print(&format!("{side}: {}\n", dir.join("index.html").display()))?;
+        }
+    }
+    for dir in [base, new] {
+        run::samples_are_good(&Finished { results: load(&dir)?, dir })?;
+    }
+    judged
+}
+
+/// The bootrace that runs a side.
+async fn program(given: &Given, progress: &Progress, signals: &Signals) -> Result<PathBuf, Failure> {
+    match given {
+        // Also where the file that it came from has been replaced.
+        Given::Scenario(_) => Ok("/proc/self/exe".into()),
+        Given::Binary(path) => Ok(path.clone()),
+        Given::Revision(revision) => {
+            let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+            revision.build(&cache, progress, signals).await
+        }
+    }
+}
+
+/// What both sides have.
+struct Common<'a> {
+    id: &'a str,
+    seed: u64,
+    options: &'a Options,
+    tuned: &'a Option<Vec<Setting>>,
+}
+
+fn party(side: Side, text: String, given: Given, program: PathBuf, common: &Common) -> anyhow::Result<Party> {
+    let Common { id, seed, options, tuned } = *common;
+    let scenario = match &given {
+        Given::Scenario(name) => name.clone(),
+        _ => options.scenario.clone().unwrap_or_else(|| "quickstart".into()),
+    };
+    let run = |side| format!("{id}-{side}");
+    let part = Part {
+        ab: id.into(),
+        side,
+        run: run(side),
+        partner: run(side.other()),
+        dir: options.out.join(id).join(side.name()),
+        tuned: tuned.clone(),
+    };
+    let part = serde_json::to_string(&part).context("writing a side's part as JSON")?;
+    let mut arguments: Vec<OsString> =
+        ["run", "--quiet", "--paced", &part, "--seed", &seed.to_string()].map(OsString::from).into();
+    let mut option = |name: &str, value: Option<String>| {
+        arguments.extend(value.into_iter().flat_map(|value| [name.into(), value.into()]));
+    };
+    option("--targets", (!options.targets.is_empty()).then(|| options.targets.join(",")));
+    option("--samples", options.samples.map(|n| n.to_string()));
+    option("--warmup", options.warmup.map(|n| n.to_string()));
+    arguments.extend(["--".into(), OsString::from(&scenario)]);
+    let commit = match given {
+        Given::Revision(revision) => Some(revision.commit),
+        _ => None,
+    };
+    Ok(Party { side, given: text, program, commit, scenario, arguments, run: run(side) })
+}
+
+fn load(dir: &Path) -> Result<Results, Failure> {
+    report::load(dir).map_err(|e| Failure::Run(e.into()))
+}
+
+/// Says how many times base's start-up new's is, a line per target that both have.
+fn judge(base: &Path, new: &Path, options: &Options) -> Result<(), Failure> {
+    let ratios = ratios(&load(base)?, &load(new)?);
+    if options.json {
+        let json: Vec<_> = ratios.iter().map(|(target, ratio)| {
+            let interval = ratio.interval.map(|i| serde_json::json!({ "low": i.low, "high": i.high, "coverage": i.coverage }));
+            serde_json::json!({ "target": target, "metric": Metric::Startup.name(), "ratio": ratio.estimate, "interval": interval, "pairs": ratio.pairs })
+        }).collect();
+        return print(&format!("{:#}\n", serde_json::Value::from(json)));
+    }
+    if options.quiet {
+        return Ok(());
+    }
+    for (target, ratio) in ratios {
+        let interval = match ratio.interval {
+            Some(i) => format!("[{:.3}, {:.3}], {:.1} % sure", i.low, i.high, i.coverage * 100.0),
+            None => "no interval below 6 pairs".into(),
+        };
+        print(&format!(
+            "{target}: start-up is {:.3} times base's, {interval}, {} pairs\n",
+            ratio.estimate, ratio.pairs
+        ))?;
+    }
+    Ok(())
+}
+
+/// By target, in base's order; those that both have, with good samples that pair.
+fn ratios(base: &Results, new: &Results) -> Vec<(String, Ratio)> {
+    let startups = |results: &Results, target: &str| -> BTreeMap<u32, f64> {
+        let of = results.samples.iter().filter(|s| s.target == target && counts(s));
+        of.filter_map(|s| Some((s.round, Metric::Startup.of(s)?))).collect()
+    };
+    let mut ranks = Ranks::default();
+    let ratio = |target: &str| {
+        let (base, new) = (startups(base, target), startups(new, target));
+        let pairs: Vec<_> = base.iter().filter_map(|(round, a)| Some((*a, *new.get(round)?))).collect();
+        Some((target.to_owned(), ranks.ratio(&pairs, analysis::LEVEL)?))
+    };
+    base.targets.iter().map(|target| &*target.name).filter_map(ratio).collect()
+}

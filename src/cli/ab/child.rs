@@ -1,0 +1,101 @@
+//! A side of an A/B as a process: `bootrace run --paced`, told when it is its turn, heard by its events.
+
+use std::{ffi::OsString, path::PathBuf, process::Stdio};
+
+use anyhow::Context;
+use futures_util::StreamExt;
+use tokio::{
+    io::AsyncWriteExt,
+    process::{ChildStdin, Command},
+    sync::mpsc,
+};
+use tokio_util::codec::{FramedRead, LinesCodec};
+
+use crate::{cli::paced::Event, sample::Side};
+
+/// The longest event is the plan of the longest run: a few MiB.
+const LONGEST: usize = 16 << 20;
+
+pub struct Child {
+    pub side: Side,
+    process: tokio::process::Child,
+    /// `None` once it has been told to end.
+    turns: Option<ChildStdin>,
+    /// Ends when its standard output does, or after something that is no event.
+    events: mpsc::UnboundedReceiver<Result<Event, String>>,
+}
+
+/// How a child ended.
+pub struct Ended {
+    pub side: Side,
+    /// In words.
+    pub how: String,
+    pub code: Option<i32>,
+    /// It has said that all is written.
+    pub finished: bool,
+}
+
+impl Child {
+    /// Starts it in a process group of its own: a terminal's Ctrl-C is for the conductor alone, and reaches the sides
+    /// by the end of their standard input, as any other end of the conductor does.
+    ///
+    /// # Errors
+    /// When the program can't be executed.
+    pub fn start(side: Side, program: &PathBuf, arguments: &[OsString]) -> anyhow::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).process_group(0);
+        let mut process =
+            command.spawn().with_context(|| format!("starting the {side} side, {}", program.display()))?;
+        let turns = process.stdin.take();
+        let (sender, events) = mpsc::unbounded_channel();
+        if let Some(out) = process.stdout.take() {
+            tokio::spawn(async move {
+                let mut lines = FramedRead::new(out, LinesCodec::new_with_max_length(LONGEST));
+                while let Some(line) = lines.next().await {
+                    let line = line.map_err(|e| e.to_string());
+                    let event = line.and_then(|line| serde_json::from_str(&line).map_err(|e| e.to_string()));
+                    let over = event.is_err();
+                    if sender.send(event).is_err() || over {
+                        break;
+                    }
+                }
+            });
+        }
+        Ok(Child { side, process, turns, events })
+    }
+
+    /// Gives it a turn. One that is gone is missed when it is to be heard.
+    pub async fn go(&mut self) {
+        if let Some(turns) = &mut self.turns {
+            let _ = turns.write_all(b"go\n").await;
+        }
+    }
+
+    /// Its next event; `None` when there is no more, else why what it said is none. May be dropped half-way.
+    pub async fn hear(&mut self) -> Option<Result<Event, String>> {
+        self.events.recv().await
+    }
+
+    /// Tells it to end: what it measures is given up and removed.
+    pub fn stop(&mut self) {
+        self.turns = None;
+    }
+
+    /// For what is no bootrace that could clean up after itself.
+    pub fn kill(&mut self) {
+        let _ = self.process.start_kill();
+    }
+
+    /// Waits for its end.
+    pub async fn end(mut self) -> Ended {
+        let mut finished = false;
+        while let Some(Ok(event)) = self.hear().await {
+            finished |= matches!(event, Event::Finished { .. });
+        }
+        // Not before: a side that has finished needs no end of its standard input, and may take that for a stop.
+        self.stop();
+        let status = self.process.wait().await;
+        let how = status.as_ref().map_or_else(|e| e.to_string(), |status| status.to_string());
+        Ended { side: self.side, how, code: status.ok().and_then(|status| status.code()), finished }
+    }
+}

@@ -1,0 +1,400 @@
+//! The conductor: both sides as children, one prepared after the other, then turn by turn.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    child::{Child, Ended},
+    show::Show,
+};
+use crate::{
+    cli::{
+        Failure,
+        paced::{Event, PROTOCOL},
+        progress::Progress,
+        run,
+        signals::Signals,
+    },
+    image::Cache,
+    plan::turns::{Place, Planned, turns},
+    report,
+    runner::left_over::{self, Whose},
+    sample::Side,
+};
+
+/// For the first word of a side, which a bootrace says before it does anything.
+const HELLO: std::time::Duration = std::time::Duration::from_secs(30);
+/// How often what a killed side left is looked for; engines take their time.
+const SWEEPS: u32 = 20;
+
+/// What is to be conducted.
+pub struct Job {
+    pub id: String,
+    /// Where reports are written, and this A/B below it.
+    pub out: PathBuf,
+    pub seed: u64,
+    /// Base, then new.
+    pub parties: [Party; 2],
+}
+
+/// One side: how it is started, and what is kept of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Party {
+    pub side: Side,
+    /// As the user called it.
+    pub given: String,
+    pub program: PathBuf,
+    /// Where it is a revision of bootrace.
+    pub commit: Option<String>,
+    pub scenario: String,
+    #[serde(skip)]
+    pub arguments: Vec<std::ffi::OsString>,
+    /// Its run.
+    pub run: String,
+}
+
+/// `ab.json`: who took part, and who went first in each pair.
+#[derive(Serialize)]
+struct Record<'a> {
+    schema: &'static str,
+    id: &'a str,
+    seed: u64,
+    sides: &'a [Party; 2],
+    pairs: Vec<Pair<'a>>,
+}
+
+#[derive(Serialize)]
+struct Pair<'a> {
+    round: u32,
+    target: &'a str,
+    first: Side,
+}
+
+/// Why it did not come to its end.
+enum Broken {
+    /// A signal.
+    Stopped,
+    /// A side ended before its time, or said what it should not.
+    Lost {
+        side: Side,
+        why: Option<String>,
+    },
+    /// The sides can't be paired.
+    Unlike(String),
+    Other(anyhow::Error),
+}
+
+impl Job {
+    pub fn dir(&self) -> PathBuf {
+        self.out.join(&self.id)
+    }
+
+    pub fn dir_of(&self, side: Side) -> PathBuf {
+        self.dir().join(side.name())
+    }
+
+    /// Conducts. What was measured is in the sides' directories, however this ends.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] and [`Failure::Run`] as the sides' own, when they can't be prepared; when a side is lost;
+    /// on a signal [`Failure::Interrupted`], or [`Failure::Stopped`] when nothing was measured.
+    pub async fn conduct(&self, progress: &Progress, signals: &Signals) -> Result<(), Failure> {
+        let mut talk = Talk { children: Vec::new(), stop: signals.stop.clone(), begun: false };
+        let done = self.perform(&mut talk, progress).await;
+        let begun = talk.begun;
+        let ended = talk.end(&done).await;
+        let done = done.and_then(|()| match ended.iter().find(|ended| !ended.finished) {
+            Some(lost) => Err(Broken::Lost { side: lost.side, why: None }),
+            None => Ok(()),
+        });
+        for ended in ended.iter().filter(|ended| !ended.finished) {
+            // What ended by itself before its first turn has left nothing.
+            if begun || ended.code.is_none() {
+                self.tidy_up_after(ended.side, progress).await;
+            }
+        }
+        if !begun {
+            self.forget();
+        }
+        match done {
+            Ok(()) if signals.stop.is_cancelled() => Err(self.interrupted(signals)),
+            Ok(()) => Ok(()),
+            Err(Broken::Stopped) => Err(self.interrupted(signals)),
+            Err(Broken::Lost { side, why }) => Err(self.lost(side, why, &ended, begun)),
+            Err(Broken::Unlike(why)) => Err(Failure::Usage(anyhow!(why))),
+            Err(Broken::Other(error)) => Err(Failure::Run(error)),
+        }
+    }
+
+    async fn perform(&self, talk: &mut Talk, progress: &Progress) -> Result<(), Broken> {
+        let mut plans = Vec::new();
+        let mut said: Vec<String> = Vec::new();
+        // One after the other: an image that both have is then built once.
+        for party in &self.parties {
+            progress.say(&format!("preparing the {} side: {}", party.side, party.given));
+            let (plan, warnings) = talk.prepare(party).await?;
+            plans.push(plan);
+            for warning in warnings {
+                if !said.contains(&warning) {
+                    progress.say(&report::clean(&warning, 1000));
+                    said.push(warning);
+                }
+            }
+        }
+        let [base, new] = &plans[..] else { unreachable!("there are two parties, and so two plans") };
+        alike(rounds(base), rounds(new)).map_err(Broken::Unlike)?;
+        let order = turns(base, new, self.seed);
+        let plan = |side| if side == Side::Base { base } else { new };
+        let first = |turn: &&crate::plan::turns::Turn| turn.paired == Some(Place::First);
+        let pairs = order.iter().filter(first).map(|turn| {
+            let Planned { round, target, .. } = &plan(turn.side)[turn.trial];
+            Pair { round: *round, target, first: turn.side }
+        });
+        self.keep(pairs.collect()).map_err(Broken::Other)?;
+        let mut show = Show::new(progress, order.len(), base.last().map_or(0, |last| last.round + 1));
+        talk.begun = true;
+        for (at, turn) in order.iter().enumerate() {
+            let trial = &plan(turn.side)[turn.trial];
+            show.turn(at, turn.side, trial);
+            let done = talk.trial(turn.side, turn.trial).await?;
+            let next = order.get(at + 1).map(|next| plan(next.side)[next.trial].round);
+            show.done(turn.side, trial, &done, next != Some(trial.round));
+        }
+        show.finish();
+        Ok(())
+    }
+
+    fn keep(&self, pairs: Vec<Pair<'_>>) -> anyhow::Result<()> {
+        let record =
+            Record { schema: "bootrace.ab/1", id: &self.id, seed: self.seed, sides: &self.parties, pairs };
+        let json = serde_json::to_string_pretty(&record).context("writing ab.json")? + "\n";
+        let path = self.dir().join("ab.json");
+        std::fs::write(&path, json).with_context(|| format!("writing {}", path.display()))?;
+        run::make_latest(&self.out, &self.id)
+    }
+
+    /// A side that did not finish by itself may have left instances, and has no report.
+    async fn tidy_up_after(&self, side: Side, progress: &Progress) {
+        let run = &self.parties[side as usize].run;
+        if let Err(why) = sweep(run).await {
+            progress.say(&format!("{why:#}: bootrace clean removes what is left of the {side} side"));
+        }
+        let dir = self.dir_of(side);
+        if let Ok(results) = report::load(&dir)
+            && let Err(why) = report::render(&results, &dir)
+        {
+            progress.say(&format!("the {side} side has no report: {why}"));
+        }
+    }
+
+    /// Nothing was measured, so there is nothing to keep.
+    fn forget(&self) {
+        if let Err(why) = std::fs::remove_dir_all(self.dir()) {
+            tracing::debug!(dir = %self.dir().display(), %why, "an A/B that never began");
+        }
+    }
+
+    fn interrupted(&self, signals: &Signals) -> Failure {
+        let measured = |side| self.dir_of(side).join(report::RESULTS).exists();
+        match measured(Side::Base) || measured(Side::New) {
+            true => Failure::Interrupted { signal: signals.signal(), dir: self.dir() },
+            false => Failure::Stopped { signal: signals.signal() },
+        }
+    }
+
+    fn lost(&self, side: Side, why: Option<String>, ended: &[Ended], begun: bool) -> Failure {
+        let ended = ended.iter().find(|ended| ended.side == side);
+        let how = ended.map_or("it never ran", |ended| &ended.how);
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        let party = &self.parties[side as usize];
+        if begun {
+            return Failure::Run(anyhow!(
+                "the {side} side, {}, ended before its time ({how}){why}; the samples taken are kept in {}",
+                party.given,
+                self.dir().display()
+            ));
+        }
+        let error = anyhow!("the {side} side, {}, could not be prepared ({how}){why}", party.given);
+        match ended.and_then(|ended| ended.code) {
+            Some(2) => Failure::Usage(error),
+            _ => Failure::Run(error),
+        }
+    }
+}
+
+/// Both children, base first.
+struct Talk {
+    children: Vec<Child>,
+    stop: CancellationToken,
+    /// The first turn was given.
+    begun: bool,
+}
+
+impl Talk {
+    /// Starts a side and waits until it is ready for its first turn.
+    async fn prepare(&mut self, party: &Party) -> Result<(Vec<Planned>, Vec<String>), Broken> {
+        let child = Child::start(party.side, &party.program, &party.arguments).map_err(Broken::Other)?;
+        self.children.push(child);
+        let old = "it is no bootrace, or one from before there was bootrace ab, and can't take turns";
+        match tokio::time::timeout(HELLO, self.hear(party.side)).await {
+            Ok(Ok(Event::Hello { protocol: PROTOCOL })) => {}
+            Ok(Err(Broken::Lost { side, .. })) if side == party.side => {
+                self.of(side).kill();
+                return Err(Broken::Lost { side, why: Some(old.into()) });
+            }
+            Ok(Err(broken)) => return Err(broken),
+            Ok(Ok(_)) | Err(_) => {
+                self.of(party.side).kill();
+                return Err(Broken::Lost { side: party.side, why: Some(old.into()) });
+            }
+        }
+        match self.hear(party.side).await? {
+            Event::Ready { trials, warnings } => Ok((trials, warnings)),
+            other => Err(unexpected(party.side, &other)),
+        }
+    }
+
+    /// Gives a side its turn; returns when its trial is done and removed.
+    async fn trial(&mut self, side: Side, trial: usize) -> Result<Event, Broken> {
+        self.of(side).go().await;
+        match self.hear(side).await? {
+            event @ Event::Done { trial: told, .. } if told == trial => Ok(event),
+            other => Err(unexpected(side, &other)),
+        }
+    }
+
+    fn of(&mut self, side: Side) -> &mut Child {
+        &mut self.children[side as usize]
+    }
+
+    /// What a side says next. The other one has nothing to say meanwhile, and ends only when something is wrong.
+    async fn hear(&mut self, side: Side) -> Result<Event, Broken> {
+        let (base, new) = self.children.split_at_mut(1);
+        let (base, new) = (base.first_mut(), new.first_mut());
+        let (one, other) = if side == Side::Base { (base, new) } else { (new, base) };
+        let Some(one) = one else { return Err(Broken::Lost { side, why: None }) };
+        let others = async {
+            match other {
+                Some(other) => other.hear().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Broken::Stopped),
+            event = one.hear() => match event {
+                Some(Ok(event)) => Ok(event),
+                Some(Err(why)) => Err(Broken::Lost { side, why: Some(why) }),
+                None => Err(Broken::Lost { side, why: None }),
+            },
+            event = others => match event {
+                Some(Ok(event)) => Err(unexpected(side.other(), &event)),
+                Some(Err(why)) => Err(Broken::Lost { side: side.other(), why: Some(why) }),
+                None => Err(Broken::Lost { side: side.other(), why: None }),
+            },
+        }
+    }
+
+    /// Lets both write their reports, or has them give up; waits for their ends.
+    async fn end(mut self, done: &Result<(), Broken>) -> Vec<Ended> {
+        for child in &mut self.children {
+            match done {
+                Ok(()) => child.go().await,
+                Err(_) => child.stop(),
+            }
+        }
+        let mut ended = Vec::new();
+        for child in self.children {
+            ended.push(child.end().await);
+        }
+        ended
+    }
+}
+
+fn unexpected(side: Side, event: &Event) -> Broken {
+    Broken::Lost { side, why: Some(format!("it said {event:?} out of turn")) }
+}
+
+/// Warm-up and measured rounds.
+fn rounds(plan: &[Planned]) -> (u32, u32) {
+    let count = |warmup| {
+        let rounds: std::collections::BTreeSet<u32> =
+            plan.iter().filter(|trial| trial.warmup == warmup).map(|trial| trial.round).collect();
+        rounds.len() as u32
+    };
+    (count(true), count(false))
+}
+
+/// Pairs are of one round: both sides must have as many, warm-up and measured.
+///
+/// # Errors
+/// With what differs and the mend.
+pub fn alike(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
+    if base == new {
+        return Ok(());
+    }
+    Err(format!(
+        "the sides' rounds don't pair: base has {} to warm up and {} measured ones, new {} and {}; make their [sampling] the same, or give --warmup and --samples",
+        base.0, base.1, new.0, new.1
+    ))
+}
+
+/// Removes what a run left that can't do it any more.
+async fn sweep(run: &str) -> anyhow::Result<()> {
+    let cache = Cache::open(None)?;
+    let whose = Whose::Run(run.into());
+    let mut last = None;
+    for _ in 0..SWEEPS {
+        let found = left_over::find(&cache.instances_dir(), &whose).await;
+        if found.things.is_empty() {
+            return Ok(());
+        }
+        for thing in &found.things {
+            // A second look decides: an engine may be removing it right now.
+            last = left_over::remove(thing).await.err().or(last);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    let why = last.map_or_else(|| "it comes again".into(), |error| error.to_string());
+    Err(anyhow!("what {run} left can't be removed: {why}"))
+}
+
+/// A directory for this A/B alone; gives the A/B's id, which is the directory's name.
+///
+/// # Errors
+/// When it can't be made.
+pub async fn make_dir(out: &Path, seed: u64) -> anyhow::Result<String> {
+    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    loop {
+        let id = format!("ab-{}-{seed}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
+        match std::fs::create_dir(out.join(&id)) {
+            // Another one with this seed began in this second.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+            made => {
+                let dir = out.join(&id);
+                return made.map(|()| id).with_context(|| format!("making {}", dir.display()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_that_do_not_pair_are_refused_with_the_mend() {
+        assert!(alike((1, 20), (1, 20)).is_ok());
+        let why = alike((1, 20), (2, 20)).unwrap_err();
+        assert!(
+            why.contains("base has 1 to warm up and 20 measured ones, new 2 and 20")
+                && why.contains("--warmup"),
+            "{why}"
+        );
+    }
+}

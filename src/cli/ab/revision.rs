@@ -1,0 +1,380 @@
+//! A git revision of bootrace as a side: checked out beside the clone, built by cargo, kept by its commit.
+//!
+//! Below the cache, whose entries are whole or not there:
+//! ```text
+//! builds/COMMIT/bootrace          what was built
+//! builds/clones/KEY/tree/         the revision that is being built; gone when it is
+//! builds/clones/KEY/target/       cargo's, so that the next revision of the clone is built faster
+//! builds/clones/KEY.lock          one build at a time; not where the clone's owner can put anything in its place
+//! ```
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+
+use super::caller::{Caller, cargo};
+use crate::{
+    cli::{Failure, progress::Progress, signals::Signals},
+    image::Cache,
+};
+
+/// How much of cargo's output an error shows, in lines.
+const TAIL: usize = 30;
+/// How long cargo may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A commit of the clone that holds the working directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    pub commit: String,
+    /// The clone's top directory.
+    pub clone: PathBuf,
+}
+
+impl Revision {
+    /// Asks git.
+    ///
+    /// # Errors
+    /// With git's words, or why it could not be asked.
+    pub fn find(revision: &str) -> Result<Self, String> {
+        if revision.is_empty() || revision.starts_with('-') {
+            return Err("that can't be the name of one".into());
+        }
+        let here = std::env::current_dir().map_err(|e| e.to_string())?;
+        let clone = here
+            .ancestors()
+            .find(|dir| dir.join(".git").exists())
+            .ok_or_else(|| format!("{} is in no git repository", here.display()))?;
+        let mut git = git(clone);
+        git.args(["rev-parse", "--verify", "--quiet"]).arg(format!("{revision}^{{commit}}"));
+        let commit = said(git).map_err(|why| match why.is_empty() {
+            true => format!("{} has no such commit", clone.display()),
+            false => why,
+        })?;
+        Ok(Revision { commit: commit.trim().into(), clone: clone.into() })
+    }
+
+    /// The commit as people say it.
+    pub fn short(&self) -> &str {
+        self.commit.get(..12).unwrap_or(&self.commit)
+    }
+
+    /// Gives its bootrace, which is built unless it was before.
+    ///
+    /// # Errors
+    /// With the end of cargo's output; [`Failure::Stopped`] on a signal. The checkout is removed in any case.
+    pub async fn build(
+        &self,
+        cache: &Cache,
+        progress: &Progress,
+        signals: &Signals,
+    ) -> Result<PathBuf, Failure> {
+        let place = Place::new(cache, self).map_err(Failure::Run)?;
+        let Some(_lock) = place.lock(progress, signals).await? else {
+            return Err(Failure::Stopped { signal: signals.signal() });
+        };
+        if place.built.exists() {
+            return Ok(place.built);
+        }
+        let cargo = cargo(place.caller.as_ref()).map_err(Failure::Run)?;
+        progress.say(&format!(
+            "building {} of {}: the first build of a clone takes minutes",
+            self.short(),
+            self.clone.display()
+        ));
+        let begin = Instant::now();
+        let tree = place.check_out(self).map_err(Failure::Run)?;
+        let Some(executable) = place.compile(self, &cargo, signals).await? else {
+            return Err(Failure::Stopped { signal: signals.signal() });
+        };
+        place.keep(&executable).map_err(Failure::Run)?;
+        drop(tree);
+        progress.say(&format!("built {} in {} s", self.short(), begin.elapsed().as_secs()));
+        Ok(place.built)
+    }
+}
+
+/// Where a clone is built.
+struct Place {
+    dir: PathBuf,
+    lock: PathBuf,
+    built: PathBuf,
+    caller: Option<Caller>,
+}
+
+/// A checkout; removed when dropped.
+struct Tree<'a> {
+    clone: &'a Path,
+    dir: PathBuf,
+}
+
+impl Drop for Tree<'_> {
+    fn drop(&mut self) {
+        remove_tree(self.clone, &self.dir);
+    }
+}
+
+fn remove_tree(clone: &Path, dir: &Path) {
+    let mut git = git(clone);
+    git.args(["worktree", "remove", "--force", "--force"]).arg(dir);
+    // It fails where there is none, as before the first build.
+    if let Err(why) = said(git) {
+        tracing::debug!(dir = %dir.display(), why, "git worktree remove");
+    }
+    let _ = fs::remove_dir_all(dir);
+}
+
+impl Place {
+    fn new(cache: &Cache, revision: &Revision) -> anyhow::Result<Self> {
+        let caller = Caller::of(&revision.clone);
+        let (builds, clones) = (cache.builds_dir(), cache.clones_dir());
+        let key =
+            Sha256::digest(format!("{} {:?}", revision.clone.display(), caller.as_ref().map(|c| c.uid)));
+        let key: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let dir = clones.join(&key);
+        let make = |dir: &Path| fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
+        make(&dir)?;
+        // Who builds must be able to enter them, whatever our umask is.
+        for dir in [&builds, &clones, &dir] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+                .with_context(|| format!("opening {} to those who build", dir.display()))?;
+        }
+        if let Some(caller) = &caller {
+            chown(&dir, Some(caller.uid), Some(caller.gid))
+                .with_context(|| format!("giving {} to user {}", dir.display(), caller.uid))?;
+        }
+        let built = builds.join(&revision.commit).join("bootrace");
+        Ok(Place { built, lock: dir.with_extension("lock"), dir, caller })
+    }
+
+    /// `None` when a signal came first.
+    async fn lock(&self, progress: &Progress, signals: &Signals) -> Result<Option<File>, Failure> {
+        let file = File::create(&self.lock).with_context(|| format!("making {}", self.lock.display()));
+        let file = file.map_err(Failure::Run)?;
+        let mut said = false;
+        while file.try_lock().is_err() {
+            if !said {
+                progress.say("waiting for another build of this clone");
+            }
+            said = true;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+                () = signals.stop.cancelled() => return Ok(None),
+            }
+        }
+        Ok(Some(file))
+    }
+
+    fn check_out<'a>(&self, revision: &'a Revision) -> anyhow::Result<Tree<'a>> {
+        let dir = self.dir.join("tree");
+        // What a killed build left.
+        if dir.exists() {
+            remove_tree(&revision.clone, &dir);
+        }
+        let tree = Tree { clone: &revision.clone, dir };
+        let mut git = git(&revision.clone);
+        // By force: git may still have it in its list, as a checkout that is gone.
+        git.args(["worktree", "add", "--force", "--detach"]).arg(&tree.dir).arg(&revision.commit);
+        said(git).map_err(|why| {
+            anyhow!(
+                "checking out {} of {} in {}: {why}",
+                revision.commit,
+                revision.clone.display(),
+                tree.dir.display()
+            )
+        })?;
+        Ok(tree)
+    }
+
+    /// The executable that cargo says it has made; `None` when a signal came first.
+    async fn compile(
+        &self,
+        revision: &Revision,
+        cargo: &Path,
+        signals: &Signals,
+    ) -> Result<Option<PathBuf>, Failure> {
+        let mut command = as_caller("cargo", self.caller.as_ref());
+        let mut paths = vec![cargo.parent().unwrap_or(Path::new("/")).to_owned()];
+        paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
+        let path =
+            std::env::join_paths(paths).context("making a PATH with cargo in it").map_err(Failure::Run)?;
+        command.env("PATH", path).env("CARGO_TARGET_DIR", self.dir.join("target"));
+        command.args([
+            "build",
+            "--release",
+            "--locked",
+            "--bin",
+            "bootrace",
+            "--message-format",
+            "json-render-diagnostics",
+        ]);
+        command
+            .current_dir(self.dir.join("tree"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut command = tokio::process::Command::from(command);
+        let mut child = command
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("running {}", cargo.display()))
+            .map_err(Failure::Run)?;
+        let (out, err) = (child.stdout.take(), child.stderr.take());
+        let listening = async {
+            let (executable, tail) = tokio::join!(find_executable(out), tail(err));
+            (executable, tail, child.wait().await)
+        };
+        let (executable, tail, status) = tokio::select! {
+            done = listening => done,
+            () = signals.stop.cancelled() => {
+                end(&mut child).await;
+                return Ok(None);
+            }
+        };
+        let status = status.context("waiting for cargo").map_err(Failure::Run)?;
+        match executable.filter(|_| status.success()) {
+            Some(executable) => Ok(Some(executable)),
+            None => Err(Failure::Run(anyhow!(
+                "building {} of {} by {} build --release --locked --bin bootrace: {status}; the end of its output:\n{tail}",
+                revision.commit,
+                revision.clone.display(),
+                cargo.display()
+            ))),
+        }
+    }
+
+    /// Copies what was built to where it is looked for, whole or not at all.
+    fn keep(&self, executable: &Path) -> anyhow::Result<()> {
+        let home = self.built.parent().unwrap_or(&self.dir);
+        let builds = home.parent().unwrap_or(&self.dir);
+        let kept = || -> std::io::Result<()> {
+            let new = tempfile::Builder::new().prefix(".new-").tempdir_in(builds)?;
+            fs::copy(executable, new.path().join("bootrace"))?;
+            fs::set_permissions(new.path().join("bootrace"), fs::Permissions::from_mode(0o755))?;
+            fs::set_permissions(new.path(), fs::Permissions::from_mode(0o755))?;
+            File::open(new.path().join("bootrace"))?.sync_all()?;
+            match fs::rename(new.path(), home) {
+                // Another clone has the same commit, and was faster.
+                Err(_) if self.built.exists() => Ok(()),
+                renamed => renamed.map(|()| drop(new.keep())),
+            }
+        };
+        kept().with_context(|| format!("keeping {} in {}", executable.display(), home.display()))
+    }
+}
+
+/// git in this clone, whoever owns it, by that user where we are that user's root.
+fn git(clone: &Path) -> Command {
+    let mut git = as_caller("git", Caller::of(clone).as_ref());
+    // A hook that we run below has these set.
+    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
+        git.env_remove(name);
+    }
+    let mut safe = std::ffi::OsString::from("safe.directory=");
+    safe.push(clone);
+    // A Ctrl-C is for us: a checkout that is cut off in the middle is harder to remove.
+    git.process_group(0);
+    // The clone's hooks are for its user's own checkouts.
+    git.arg("-C")
+        .arg(clone)
+        .arg("-c")
+        .arg(safe)
+        .args(["-c", "core.hooksPath=/dev/null"])
+        .stdin(Stdio::null());
+    git
+}
+
+fn as_caller(program: &str, caller: Option<&Caller>) -> Command {
+    let mut command = Command::new(program);
+    if let Some(caller) = caller {
+        caller.runs(&mut command);
+    }
+    command
+}
+
+/// What a command that went well said.
+fn said(mut command: Command) -> Result<String, String> {
+    let output = command.output();
+    let failed = |e: std::io::Error| format!("running {}: {e}", command.get_program().display());
+    let Output { status, stdout, stderr } = output.map_err(failed)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if status.success() { Ok(text(&stdout)) } else { Err(text(&stderr)) }
+}
+
+async fn find_executable(out: Option<impl AsyncRead + Unpin>) -> Option<PathBuf> {
+    let mut lines = BufReader::new(out?).lines();
+    let mut found = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else { continue };
+        if message["target"]["name"] == "bootrace" && message["executable"].is_string() {
+            found = message["executable"].as_str().map(PathBuf::from);
+        }
+    }
+    found
+}
+
+async fn tail(err: Option<impl AsyncRead + Unpin>) -> String {
+    let Some(err) = err else { return String::new() };
+    let mut lines = BufReader::new(err).lines();
+    let mut tail = VecDeque::new();
+    while let Ok(Some(line)) = lines.next_line().await {
+        tracing::debug!(line, "cargo");
+        tail.push_back(line);
+        if tail.len() > TAIL {
+            tail.pop_front();
+        }
+    }
+    Vec::from(tail).join("\n")
+}
+
+/// cargo's children end with it when the whole group is asked to.
+async fn end(child: &mut tokio::process::Child) {
+    use rustix::process::{Pid, Signal, kill_process_group};
+    let Some(group) = child.id().and_then(|id| Pid::from_raw(id as i32)) else { return };
+    let _ = kill_process_group(group, Signal::TERM);
+    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = child.wait().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_executable_is_the_one_that_cargo_says_and_noise_is_none() {
+        let said = r#"{"reason":"compiler-artifact","target":{"name":"bootrace","kind":["lib"]},"executable":null}
+noise
+{"reason":"compiler-artifact","target":{"name":"bootrace-agent"},"executable":"/x/agent"}
+{"reason":"compiler-artifact","target":{"name":"bootrace","kind":["bin"]},"executable":"/x/bootrace"}
+{"reason":"build-finished","success":true}
+"#;
+        assert_eq!(find_executable(Some(said.as_bytes())).await, Some("/x/bootrace".into()));
+        assert_eq!(find_executable(Some(&b"noise"[..])).await, None);
+    }
+
+    #[tokio::test]
+    async fn only_the_end_of_what_cargo_says_is_kept() {
+        let said: String = (0..100).map(|n| format!("line {n}\n")).collect();
+        let tail = tail(Some(said.as_bytes())).await;
+        assert!(tail.starts_with("line 70\n") && tail.ends_with("line 99"), "{tail}");
+    }
+
+    #[test]
+    fn a_name_that_would_be_an_option_of_git_is_none() {
+        assert!(Revision::find("--upload-pack=x").is_err() && Revision::find("").is_err());
+    }
+}

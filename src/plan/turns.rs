@@ -1,0 +1,215 @@
+//! A/B: whose turn it is, from the plans of both sides and the seed. Pure.
+//!
+//! The two trials of a pair follow each other, so what drifts on the host meets both. Which goes first is drawn, in
+//! blocks of two pairs of a target: the second is the other way round, so that going first helps neither side.
+
+use std::collections::BTreeMap;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Side;
+
+/// A side's trial, as it tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    pub target: String,
+    /// From 0, warm-up rounds included.
+    pub round: u32,
+    pub warmup: bool,
+}
+
+/// One trial of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    pub side: Side,
+    /// Index into that side's plan; a side's turns have it in order.
+    pub trial: usize,
+    /// Where it stands in its pair; `None` when the other side has none to go with it.
+    pub paired: Option<Place>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    First,
+    Second,
+}
+
+/// Every trial of both plans, in order. Trials of one target in one round are a pair; where the sides' targets
+/// differ, as many as both plans have in the same order, and the rest have turns of their own.
+pub fn turns(base: &[Planned], new: &[Planned], seed: u64) -> Vec<Turn> {
+    let mut coin = Coin::new(seed);
+    let mut turns = Vec::with_capacity(base.len() + new.len());
+    let (mut b, mut n) = (0, 0);
+    while b < base.len() || n < new.len() {
+        let next = |plan: &[Planned], at: usize| plan.get(at).map_or(u32::MAX, |trial| trial.round);
+        let round = next(base, b).min(next(new, n));
+        let here = |plan: &[Planned], from: usize| {
+            let more = plan[from..].iter().take_while(|trial| trial.round == round).count();
+            from..from + more
+        };
+        let (of_base, of_new) = (here(base, b), here(new, n));
+        let pairs = common(&base[of_base.clone()], &new[of_new.clone()]);
+        let alone = |side, trial| Turn { side, trial, paired: None };
+        for (pair_b, pair_n) in pairs {
+            turns.extend((b..of_base.start + pair_b).map(|trial| alone(Side::Base, trial)));
+            turns.extend((n..of_new.start + pair_n).map(|trial| alone(Side::New, trial)));
+            (b, n) = (of_base.start + pair_b, of_new.start + pair_n);
+            let first = coin.first(&base[b]);
+            for (side, place) in [(first, Place::First), (first.other(), Place::Second)] {
+                let trial = if side == Side::Base { b } else { n };
+                turns.push(Turn { side, trial, paired: Some(place) });
+            }
+            (b, n) = (b + 1, n + 1);
+        }
+        turns.extend((b..of_base.end).map(|trial| alone(Side::Base, trial)));
+        turns.extend((n..of_new.end).map(|trial| alone(Side::New, trial)));
+        (b, n) = (of_base.end, of_new.end);
+    }
+    turns
+}
+
+/// Draws who goes first.
+struct Coin {
+    rng: ChaCha8Rng,
+    /// The second pair of a block that has begun.
+    owed: BTreeMap<(String, bool), Side>,
+}
+
+impl Coin {
+    /// The plans are shuffled by this seed's first stream.
+    fn new(seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(1);
+        Coin { rng, owed: BTreeMap::new() }
+    }
+
+    fn first(&mut self, trial: &Planned) -> Side {
+        let block = (trial.target.clone(), trial.warmup);
+        if let Some(side) = self.owed.remove(&block) {
+            return side;
+        }
+        let side = if self.rng.next_u32() & 1 == 0 { Side::Base } else { Side::New };
+        self.owed.insert(block, side.other());
+        side
+    }
+}
+
+/// The longest common subsequence of two rounds' targets, as indices into both.
+fn common(base: &[Planned], new: &[Planned]) -> Vec<(usize, usize)> {
+    let same = |b: usize, n: usize| base[b].target == new[n].target;
+    let mut longest = vec![vec![0; new.len() + 1]; base.len() + 1];
+    for b in (0..base.len()).rev() {
+        for n in (0..new.len()).rev() {
+            longest[b][n] = match same(b, n) {
+                true => longest[b + 1][n + 1] + 1,
+                false => longest[b + 1][n].max(longest[b][n + 1]),
+            };
+        }
+    }
+    let (mut b, mut n, mut pairs) = (0, 0, Vec::new());
+    while b < base.len() && n < new.len() {
+        if same(b, n) {
+            pairs.push((b, n));
+            (b, n) = (b + 1, n + 1);
+        } else if longest[b + 1][n] >= longest[b][n + 1] {
+            b += 1;
+        } else {
+            n += 1;
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{plan::plan, scenario::Sampling};
+
+    fn planned(targets: &[&str], samples: u32, seed: u64) -> Vec<Planned> {
+        let sampling = Sampling { samples, warmup: 1, ..Sampling::default() };
+        let trials = plan(targets.len(), &sampling, seed).into_iter();
+        let named = |t: crate::plan::Trial| (targets[t.target].to_owned(), t.round, t.warmup);
+        trials.map(named).map(|(target, round, warmup)| Planned { target, round, warmup }).collect()
+    }
+
+    fn of(turns: &[Turn], side: Side) -> Vec<usize> {
+        turns.iter().filter(|turn| turn.side == side).map(|turn| turn.trial).collect()
+    }
+
+    #[test]
+    fn sides_with_the_same_targets_alternate_in_pairs_of_the_same_target_and_round() {
+        let plan = planned(&["native", "docker", "libvirt"], 20, 7);
+        let turns = turns(&plan, &plan, 7);
+        assert_eq!(turns.len(), 2 * plan.len());
+        for (n, pair) in turns.chunks(2).enumerate() {
+            assert_eq!((pair[0].trial, pair[1].trial), (n, n));
+            assert_eq!(pair[0].side.other(), pair[1].side);
+            assert_eq!((pair[0].paired, pair[1].paired), (Some(Place::First), Some(Place::Second)));
+        }
+    }
+
+    #[test]
+    fn each_side_goes_first_equally_often_with_each_target_in_an_order_that_the_seed_decides() {
+        let plan = planned(&["native", "docker"], 20, 7);
+        let firsts =
+            |seed| -> Vec<Side> { turns(&plan, &plan, seed).chunks(2).map(|pair| pair[0].side).collect() };
+        for seed in 0..20 {
+            for target in ["native", "docker"] {
+                let of_target =
+                    plan.iter().zip(firsts(seed)).filter(|(t, _)| t.target == target && !t.warmup);
+                assert_eq!(of_target.filter(|(_, first)| *first == Side::Base).count(), 10);
+            }
+        }
+        assert_eq!(firsts(7), firsts(7));
+        assert!((8..20).all(|seed| firsts(seed) != firsts(7)));
+    }
+
+    #[test]
+    fn the_order_is_that_of_every_version_to_come() {
+        let plan = planned(&["native"], 8, 7);
+        let firsts: Vec<Side> = turns(&plan, &plan, 7).chunks(2).map(|pair| pair[0].side).collect();
+        use Side::{Base, New};
+        assert_eq!(firsts, [New, New, Base, New, Base, New, Base, Base, New]);
+    }
+
+    #[test]
+    fn targets_that_one_side_lacks_have_turns_of_their_own_and_each_side_keeps_its_order() {
+        let (base, new) =
+            (planned(&["docker", "native"], 10, 3), planned(&["docker", "libvirt", "native"], 10, 3));
+        let turns = turns(&base, &new, 3);
+        assert_eq!(of(&turns, Side::Base), (0..base.len()).collect::<Vec<_>>());
+        assert_eq!(of(&turns, Side::New), (0..new.len()).collect::<Vec<_>>());
+        let named = |turn: &Turn| match turn.side {
+            Side::Base => &base[turn.trial],
+            Side::New => &new[turn.trial],
+        };
+        let mut pairs = 0;
+        for (at, turn) in turns.iter().enumerate() {
+            match turn.paired {
+                Some(Place::First) => {
+                    assert_eq!(named(turn), named(&turns[at + 1]));
+                    assert_eq!(turns[at + 1].paired, Some(Place::Second));
+                    pairs += 1;
+                }
+                Some(Place::Second) => assert_eq!(turns[at - 1].paired, Some(Place::First)),
+                None => {}
+            }
+        }
+        // At least one in each of 11 rounds; both where the order is the same.
+        assert!((12..22).contains(&pairs), "{pairs}");
+        assert!(turns.iter().filter(|t| named(t).target == "libvirt").all(|t| t.paired.is_none()));
+        // Rounds stay together.
+        let rounds: Vec<u32> = turns.iter().map(|turn| named(turn).round).collect();
+        assert!(rounds.is_sorted());
+    }
+
+    #[test]
+    fn a_side_without_trials_leaves_the_other_its_own() {
+        let plan = planned(&["native"], 2, 1);
+        assert!(turns(&plan, &[], 1).iter().all(|turn| turn.side == Side::Base && turn.paired.is_none()));
+        assert_eq!(turns(&[], &plan, 1).len(), plan.len());
+        assert_eq!(turns(&[], &[], 1), []);
+    }
+}
