@@ -42,7 +42,7 @@ Examples:
   bootrace ab --base base/bench.toml --new head/bench.toml    two scenarios, measured by this bootrace
   bootrace ab --base old/bootrace --new new/bootrace redis    two builds of bootrace, one scenario
   bootrace ab --base main --new HEAD --targets docker         two commits of bootrace, built first
-  bootrace ab --base rev:redis --new scenario:redis           what is meant, said by rev:, binary: or scenario:
+  bootrace ab --base main --new rev:redis                     a branch that is called as a scenario is: rev:
 
 The two samples of a pair are taken right after each other, so what drifts on the host meets both sides.
 Written to reports/ab-TIME-SEED/base and new, each a run with its report; reports/latest is the newest.

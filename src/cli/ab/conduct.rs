@@ -139,7 +139,7 @@ impl Job {
             plans.push(plan);
             for warning in warnings {
                 if !said.contains(&warning) {
-                    progress.say(&warning);
+                    progress.say(&report::clean(&warning, 1000));
                     said.push(warning);
                 }
             }

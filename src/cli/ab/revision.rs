@@ -11,7 +11,10 @@
 use std::{
     collections::VecDeque,
     fs::{self, File},
-    os::unix::fs::{PermissionsExt, chown},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -281,6 +284,8 @@ fn git(clone: &Path) -> Command {
     }
     let mut safe = std::ffi::OsString::from("safe.directory=");
     safe.push(clone);
+    // A Ctrl-C is for us: a checkout that is cut off in the middle is harder to remove.
+    git.process_group(0);
     // The clone's hooks are for its user's own checkouts.
     git.arg("-C")
         .arg(clone)
