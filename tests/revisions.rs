@@ -95,7 +95,8 @@ impl Clone {
 impl Drop for Clone {
     fn drop(&mut self) {
         for new in builds().difference(&self.builds) {
-            let _ = fs::remove_dir_all(new);
+            // A lock beside its directory is a file.
+            let _ = fs::remove_dir_all(new).or_else(|_| fs::remove_file(new));
         }
     }
 }
