@@ -183,6 +183,26 @@ fn hosts_and_accelerators_are_never_mixed_and_what_else_changed_is_noted() {
 }
 
 #[test]
+fn a_host_for_each_run_makes_no_page_that_nobody_can_read() {
+    let dir = made(60);
+    for i in 0..60 {
+        // Hosts 0 to 7 have six runs, all others one.
+        let host = if i < 48 { i % 8 } else { i };
+        changed(&file_of(dir.path(), i), |run| run["host"]["hostname"] = format!("host-{host:02}").into());
+    }
+    let out = tempfile::tempdir().unwrap();
+    let arguments = [dir.path().to_str().unwrap(), "--out", out.path().to_str().unwrap()];
+    let output = history(&arguments);
+    let page = fs::read_to_string(out.path().join("index.html")).unwrap();
+    for shown in [&page, &text(&output.stdout)] {
+        assert!(shown.contains("36 more series") && shown.contains("host-07"), "{shown}");
+        assert!(!shown.contains("host-48"), "{shown}");
+    }
+    assert_eq!(json(&arguments[..1])["series"].as_array().unwrap().len(), 60);
+    assert!(!text(&history(&[arguments[0], "--any-host-name"]).stdout).contains("more series"));
+}
+
+#[test]
 fn damaged_and_foreign_files_are_named_and_left_out_and_an_error_only_if_that_is_asked_for() {
     let dir = made(12);
     let path = |i| file_of(dir.path(), i);

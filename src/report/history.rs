@@ -1,7 +1,10 @@
 //! All that is shown of a history: the table in the terminal, `history.json`, the page with its charts.
 //! The same runs give the same bytes, whatever the order of their files.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{Error, chart, html, put, text};
 use crate::{
@@ -51,6 +54,51 @@ pub struct Shown {
     pub seed: u64,
 }
 
+/// What is shown together: a chart, a table.
+#[derive(Debug)]
+pub(super) struct Group<'a> {
+    /// One scenario and metric; of the hosts that have the most runs. Never empty.
+    pub series: Vec<&'a Series>,
+    /// How many more series there are: of other hosts, or more than anybody looks at.
+    pub more: usize,
+}
+
+/// Hosts whose series are shown: those with the most runs. A CI may have a new one for each run.
+const HOSTS: usize = 8;
+/// Series of a group that are shown, and groups.
+const SERIES: usize = 100;
+const GROUPS: usize = 100;
+
+impl Group<'_> {
+    /// What is said of the rest; `None` where there is none.
+    pub fn rest(&self) -> Option<String> {
+        let (more, is) = (self.more, if self.more == 1 { "is" } else { "are" });
+        (more > 0).then(|| {
+            format!("{more} more series, of hosts with fewer runs, {is} in {FILE} alone: --any-host-name takes hosts of one kind together")
+        })
+    }
+}
+
+/// What is shown, in order, and how many groups are not.
+pub(super) fn groups(history: &History) -> (Vec<Group<'_>>, usize) {
+    let same = |a: &Series, b: &Series| a.key.scenario == b.key.scenario && a.key.metric == b.key.metric;
+    let mut groups = history.series.chunk_by(same);
+    let shown = groups.by_ref().take(GROUPS).map(|all| {
+        let mut runs: BTreeMap<&HostName, usize> = BTreeMap::new();
+        for one in all {
+            *runs.entry(&one.key.host).or_default() += one.points.len();
+        }
+        let mut hosts: Vec<(usize, &HostName)> = runs.into_iter().map(|(host, n)| (n, host)).collect();
+        hosts.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+        hosts.truncate(HOSTS);
+        let series = all.iter().filter(|one| hosts.iter().any(|(_, host)| **host == one.key.host));
+        let series: Vec<&Series> = series.take(SERIES).collect();
+        Group { more: all.len() - series.len(), series }
+    });
+    let shown = shown.collect();
+    (shown, groups.count())
+}
+
 /// Reads the runs below `dirs` and looks for changes.
 ///
 /// # Errors
@@ -72,14 +120,15 @@ pub fn gather(dirs: &[PathBuf], wanted: &Wanted) -> Result<Shown, LeftOut> {
 
 /// Writes `history.json`, `charts/*.svg` and `index.html` into `dir`, which is made if it isn't there.
 pub fn write(shown: &Shown, dir: &Path) -> Result<(), Error> {
-    let charts = chart::trend::all(&shown.history)?;
+    let groups = groups(&shown.history);
+    let charts = chart::trend::all(&shown.history, &groups.0)?;
     let json =
         json(shown).map_err(|e| Error::Write { path: dir.join(FILE), why: std::io::Error::other(e) })?;
     put(&dir.join(FILE), json.as_bytes())?;
     for chart in &charts {
-        put(&dir.join("charts").join(format!("{}.svg", chart.chart.name)), chart.chart.alone().as_bytes())?;
+        put(&dir.join("charts").join(format!("{}.svg", chart.name)), chart.alone().as_bytes())?;
     }
-    put(&dir.join("index.html"), html::history::page(shown, &charts).as_bytes())
+    put(&dir.join("index.html"), html::history::page(shown, &groups, &charts).as_bytes())
 }
 
 /// The page of a commit; `None` where the run does not say where its sources can be read on the web.

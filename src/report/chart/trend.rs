@@ -3,20 +3,21 @@
 //! Where runs are closer than they can be told, columns of [`COLUMN`] pixels show how far up and down they go; so
 //! thousands of runs make a chart no larger than some hundreds, and no extreme is lost.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    ops::Range,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, axis::Axis, make_with, text_width};
 use crate::{
     analysis::{
-        Metric, Unit,
+        Unit,
         history::{History, HostName, Point, Series},
         median::median,
         steps::Kind,
     },
-    report::{Error, history::host_name, text},
+    report::{
+        Error,
+        history::{Group, host_name},
+        text,
+    },
     sample::Accelerator,
 };
 
@@ -26,49 +27,35 @@ const NEAREST: f64 = 4.0;
 const COLUMN: f64 = 3.0;
 const HEIGHT: f64 = 150.0;
 
-/// A chart and the series that are in it.
-#[derive(Debug)]
-pub struct Trend {
-    pub chart: Chart,
-    pub scenario: String,
-    pub metric: Metric,
-    /// Of the history's series. Their changes are numbered from 1 in this order.
-    pub series: Range<usize>,
-}
-
-/// A chart for each scenario and metric.
-pub fn all(history: &History) -> Result<Vec<Trend>, Error> {
-    let mut trends: Vec<Trend> = Vec::new();
-    let mut start = 0;
-    let same = |a: &Series, b: &Series| a.key.scenario == b.key.scenario && a.key.metric == b.key.metric;
-    for group in history.series.chunk_by(same) {
-        let range = start..start + group.len();
-        start = range.end;
-        let (scenario, metric) = (group[0].key.scenario.clone(), group[0].key.metric);
-        let mut chart = chart(history, group)?;
+/// A chart for each group. Changes are numbered from 1, in the order of the group's series.
+pub fn all(history: &History, groups: &[Group<'_>]) -> Result<Vec<Chart>, Error> {
+    let mut charts: Vec<Chart> = Vec::new();
+    for group in groups {
+        let key = &group.series[0].key;
+        let mut chart = chart(history, &group.series)?;
         // A stranger's name becomes part of a file's and of identifiers.
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        let mut name: String =
-            format!("trend-{scenario}-{}", metric.name()).chars().take(120).map(plain).collect();
-        if trends.iter().any(|trend| trend.chart.name == name) {
-            name.push_str(&format!("-{}", trends.len() + 1));
+        let name = format!("trend-{}-{}", text::clip(&key.scenario, 64), key.metric.name());
+        let mut name: String = name.chars().map(plain).collect();
+        if charts.iter().any(|other| other.name == name) {
+            name.push_str(&format!("-{}", charts.len() + 1));
         }
         chart.name = name.into();
-        trends.push(Trend { chart, scenario, metric, series: range });
+        charts.push(chart);
     }
-    Ok(trends)
+    Ok(charts)
 }
 
 /// What all panels of a chart have in common.
 struct Frame<'a> {
     history: &'a History,
-    series: &'a [Series],
+    series: &'a [&'a Series],
     /// Place from the left of each run that is in it.
     places: BTreeMap<usize, usize>,
     hosts: Vec<&'a HostName>,
 }
 
-fn chart(history: &History, series: &[Series]) -> Result<Chart, Error> {
+fn chart(history: &History, series: &[&Series]) -> Result<Chart, Error> {
     let runs: BTreeSet<usize> =
         series.iter().flat_map(|s| s.points.iter().map(|p| p.run).chain(s.empty.iter().copied())).collect();
     let hosts: BTreeSet<&HostName> = series.iter().map(|s| &s.key.host).collect();
@@ -132,7 +119,7 @@ fn layout(frame: &Frame<'_>, canvas: &mut Canvas) {
     if frame.hosts.len() > 1 {
         legend(frame, canvas);
     }
-    let of_one = |a: &Series, b: &Series| {
+    let of_one = |a: &&Series, b: &&Series| {
         (&a.key.target, &a.key.kind, a.key.accelerator) == (&b.key.target, &b.key.kind, b.key.accelerator)
     };
     let mut number = 0;
@@ -142,22 +129,10 @@ fn layout(frame: &Frame<'_>, canvas: &mut Canvas) {
     dates(frame, canvas);
 }
 
-/// More hosts than there are colours are not listed: a fleet of a CI's.
 fn legend(frame: &Frame<'_>, canvas: &mut Canvas) {
-    for (i, host) in frame.hosts.iter().enumerate().take(6) {
+    for (i, host) in frame.hosts.iter().enumerate() {
         canvas.dot((6.0, canvas.y + 9.0), 3.5, Role::Target(i), 1.0);
         canvas.text(16.0, canvas.y + 9.0, host_name(host), SMALL, Role::Muted, Anchor::Start);
-        canvas.y += 19.0;
-    }
-    if let Some(more) = frame.hosts.len().checked_sub(6).filter(|more| *more > 0) {
-        canvas.text(
-            16.0,
-            canvas.y + 9.0,
-            format!("and {more} more hosts"),
-            SMALL,
-            Role::Muted,
-            Anchor::Start,
-        );
         canvas.y += 19.0;
     }
     canvas.y += 8.0;
@@ -177,7 +152,7 @@ fn across(frame: &Frame<'_>, canvas: &Canvas) -> impl Fn(f64) -> f64 + use<> {
     move |place| start + step * place
 }
 
-fn panel(frame: &Frame<'_>, canvas: &mut Canvas, group: &[Series], place: usize, number: &mut usize) {
+fn panel(frame: &Frame<'_>, canvas: &mut Canvas, group: &[&Series], place: usize, number: &mut usize) {
     let (left, right) = pixels(canvas);
     let key = &group[0].key;
     let accelerator = text::accelerator(key.accelerator);

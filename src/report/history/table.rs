@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::Style;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::{NAMED, Shown, also_changed, commit_name, host_name, minute, size};
+use super::{NAMED, Shown, also_changed, commit_name, groups, host_name, minute, size};
 use crate::{
     analysis::{
         history::{History, Series},
@@ -31,22 +31,26 @@ pub fn table(shown: &Shown) -> String {
         _ => String::new(),
     };
     let _ = writeln!(out, "history of {} runs{first_and_last}", history.runs.len());
-    for group in history
-        .series
-        .chunk_by(|a, b| (&a.key.scenario, a.key.metric.name()) == (&b.key.scenario, b.key.metric.name()))
-    {
-        let key = &group[0].key;
-        let _ =
-            writeln!(out, "\n{BOLD}{}{BOLD:#}  {}", text::clip(&key.scenario, 64), text::label(key.metric));
-        if group.iter().all(|series| series.key.host == key.host) {
+    let (groups, more) = groups(history);
+    for group in &groups {
+        let (series, key) = (&group.series, &group.series[0].key);
+        let heading = text::clip(&key.scenario, 64);
+        let _ = writeln!(out, "\n{BOLD}{heading}{BOLD:#}  {}", text::label(key.metric));
+        if series.iter().all(|one| one.key.host == key.host) {
             let _ = writeln!(out, "{DIM}{}{DIM:#}", host_name(&key.host));
         }
-        for line in rows(group).to_string().lines() {
+        for line in rows(series).to_string().lines() {
             let _ = writeln!(out, "{}", line.trim_end());
         }
-        for series in group {
-            changes(history, series, &mut out);
+        for one in series {
+            changes(history, one, &mut out);
         }
+        for line in group.rest().iter().flat_map(|rest| wrap(rest, WIDTH - 2)) {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+    if more > 0 {
+        let _ = writeln!(out, "{more} more scenarios and metrics: --scenario chooses, --json has all");
     }
     let note = "Now: the level since the last change. Change: p < 0.01 by a permutation test of a step fit in which runs \
                 weigh as much as they are known; ratio with its 99 % interval. E-divisive is asked for a second opinion.";
@@ -56,7 +60,7 @@ pub fn table(shown: &Shown) -> String {
     out
 }
 
-fn rows(group: &[Series]) -> Table {
+fn rows(group: &[&Series]) -> Table {
     let mut table = Table::new();
     table.load_style(RULES);
     let one_host = group.iter().all(|series| series.key.host == group[0].key.host);

@@ -4,8 +4,8 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::{
     super::{
-        chart::trend::Trend,
-        history::{self as shown, FILE, NAMED, Shown},
+        chart::Chart,
+        history::{self as shown, FILE, Group, NAMED, Shown},
         text,
     },
     SENTENCE, figure, head,
@@ -24,7 +24,7 @@ const NEWEST: usize = 30;
 const CHANGES: usize = 200;
 
 /// The whole page; the same runs give the same bytes.
-pub fn page(shown: &Shown, trends: &[Trend]) -> String {
+pub fn page(shown: &Shown, (groups, more): &(Vec<Group<'_>>, usize), charts: &[Chart]) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -33,7 +33,8 @@ pub fn page(shown: &Shown, trends: &[Trend]) -> String {
                 (header(shown))
                 main {
                     (answer(shown))
-                    @for trend in trends { (one(shown, trend)) }
+                    @for (group, chart) in groups.iter().zip(charts) { (one(shown, group, chart)) }
+                    @if *more > 0 { section { p.note { (more) " more scenarios and metrics are in " a href=(FILE) { (FILE) } " alone." } } }
                     (method(shown))
                 }
                 footer { p {
@@ -111,13 +112,14 @@ fn answer(shown: &Shown) -> Markup {
     }
 }
 
-fn one(shown: &Shown, trend: &Trend) -> Markup {
+fn one(shown: &Shown, group: &Group<'_>, chart: &Chart) -> Markup {
     let runs = &shown.history.runs;
-    let series = &shown.history.series[trend.series.clone()];
+    let (series, key) = (&group.series, &group.series[0].key);
     html! {
         section {
-            h2 { (text::clip(&trend.scenario, 64)) ": " (text::label(trend.metric)) }
-            (figure(&trend.chart))
+            h2 { (text::clip(&key.scenario, 64)) ": " (text::label(key.metric)) }
+            (figure(chart))
+            @if let Some(rest) = group.rest() { p.note { (rest) "." } }
             (levels(series))
             (changes(series, runs))
             details {
@@ -135,12 +137,12 @@ fn name(series: &Series) -> Markup {
     }
 }
 
-fn levels(series: &[Series]) -> Markup {
+fn levels(series: &[&Series]) -> Markup {
     html! {
         h3 { "Where it stands" }
         div.scroll tabindex="0" role="region" aria-label="Levels" {
             table.plain {
-                thead { tr { @for head in ["target", "host", "runs", "now", "newest run", "between runs"] { th scope="col" { (head) } } } }
+                thead { tr { @for head in ["target", "host", "runs", "now", "newest run", "noise between runs"] { th scope="col" { (head) } } } }
                 tbody { @for one in series {
                     @let unit = one.key.metric.unit();
                     @let last = one.fit.segments.last().map_or(0.0, |s| one.plain(s.end));
@@ -157,7 +159,7 @@ fn levels(series: &[Series]) -> Markup {
                             (text::value(unit, newest.median)) " " (text::interval(unit, newest.median, newest.interval.as_ref()))
                             small { (shown::newest(one)) }
                         }
-                        td { @if one.log { (format!("{:.1} %", one.fit.between.exp_m1() * 100.0)) } @else { (text::value(unit, one.fit.between)) } }
+                        td { (between(one)) }
                     }
                 } }
             }
@@ -165,9 +167,19 @@ fn levels(series: &[Series]) -> Markup {
     }
 }
 
-fn changes(series: &[Series], runs: &[Run]) -> Markup {
+/// What runs differ by beside what one run's samples show.
+fn between(series: &Series) -> String {
+    let between = series.fit.between;
+    match series.log {
+        true if between < 5e-4 => "none beyond the intervals".into(),
+        true => format!("{:.1} %", between.exp_m1() * 100.0),
+        false => text::value(series.key.metric.unit(), between),
+    }
+}
+
+fn changes(series: &[&Series], runs: &[Run]) -> Markup {
     let all: Vec<(&Series, usize)> =
-        series.iter().flat_map(|one| (0..one.fit.changes.len()).map(move |i| (one, i))).collect();
+        series.iter().flat_map(|one| (0..one.fit.changes.len()).map(move |i| (*one, i))).collect();
     html! {
         h3 { "Changes" }
         @if all.is_empty() {
@@ -175,7 +187,7 @@ fn changes(series: &[Series], runs: &[Run]) -> Markup {
         } @else {
             div.scroll tabindex="0" role="region" aria-label="Changes" {
                 table.plain {
-                    thead { tr { @for head in ["", "target", "before", "after", "change", "between these runs", "how sure"] { th scope="col" { (head) } } } }
+                    thead { tr { @for head in ["", "target", "level", "change", "between these runs", "how sure"] { th scope="col" { (head) } } } }
                     tbody { @for (number, (one, i)) in all.iter().enumerate().skip(all.len().saturating_sub(CHANGES)) {
                         (change(one, *i, number + 1, runs))
                     } }
@@ -191,23 +203,20 @@ fn change(series: &Series, index: usize, number: usize, runs: &[Run]) -> Markup 
     let unit = series.key.metric.unit();
     let (before, after) = series.levels(index);
     let run = |point: usize| &runs[series.points[point].run];
-    let also = shown::also_changed(series, index);
     let possible = change.latest - change.earliest;
     html! {
         tr {
             th scope="row" { (number) }
             td { (name(series)) small { (shown::host_name(&series.key.host)) } }
-            td { (text::value(unit, before)) }
-            td { (text::value(unit, after)) }
+            td { (text::value(unit, before)) " → " (text::value(unit, after)) }
             td { (shown::size(series, change)) @if change.kind == Kind::Drift { small { "bit by bit" } } }
             td.words {
                 (place(run(change.before))) @if change.kind == Kind::Step { " and " } @else { " to " } (place(run(change.after)))
                 @if change.kind == Kind::Step && possible > 0 {
                     small { "or up to " (change.after - change.earliest) " runs earlier, " (change.latest - change.after) " later (99 %)" }
                 }
-                @if !also.is_empty() { small { "also changed: " (also) } }
                 @for note in series.notes_at(index).take(8) {
-                    small { (note.what) ": " (text::clip(&note.from, 60)) " → " (text::clip(&note.to, 60)) }
+                    small { "also changed: " (note.what) ", " (text::clip(&note.from, 60)) " → " (text::clip(&note.to, 60)) }
                 }
             }
             td.words {
