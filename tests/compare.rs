@@ -317,3 +317,38 @@ fn other_metrics_gate_where_they_are_asked_for() {
         assert_eq!(code(&runs.compare(&base, &new, &["--margin", margin])), 2, "{margin}");
     }
 }
+
+#[test]
+fn an_ab_is_paired_by_round_and_rendered_again_as_it_was_judged() {
+    let runs = Runs::new();
+    let side = |side: &'static str, times: f64| {
+        move |results: &mut Value| {
+            results["run"]["id"] = json!(format!("ab-x-1-{side}"));
+            results["run"]["ab"] = json!({"id": "ab-x-1", "side": side});
+            results["run"]["scenario"]["name"] = json!(side);
+            slower(results, "docker", times);
+        }
+    };
+    let base = runs.put("ab-x-1/base", side("base", 1.0));
+    let new = runs.put("ab-x-1/new", side("new", 1.2));
+    let ab = runs.path("ab-x-1");
+    // What differs is what is compared: it is told, and nothing is refused.
+    let output = runs.compare(&base, &new, &["--out", ab.to_str().unwrap(), "--margin", "15"]);
+    assert_eq!(code(&output), 3, "{}{}", out(&output), err(&output));
+    assert!(
+        out(&output).contains("paired by round") && out(&output).contains("name differs"),
+        "{}",
+        out(&output)
+    );
+    // The sides of one job in the wrong order are no pair.
+    assert_eq!(code(&runs.compare(&new, &base, &[])), 2);
+    let before = fs::read(ab.join("index.html")).unwrap();
+    fs::remove_file(ab.join("index.html")).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("report").arg(&ab).output().unwrap();
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    assert!(out(&output).contains("REGRESSED") && ab.join("new/index.html").exists());
+    assert_eq!(fs::read(ab.join("index.html")).unwrap(), before);
+    fs::write(ab.join("comparison.json"), "{}").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("report").arg(&ab).output().unwrap();
+    assert_eq!(code(&output), 2, "{}", out(&output));
+}

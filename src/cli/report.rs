@@ -1,4 +1,4 @@
-//! `bootrace report`: renders runs and calibrations again from their JSON.
+//! `bootrace report`: renders runs, A/Bs and calibrations again from their JSON.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,16 @@ use super::{
     claims::{self, FailOn},
     print,
 };
-use crate::{analysis::analyse, calibration::Calibration, report, sample::Results};
+use crate::{
+    analysis::{analyse, comparison::Comparison},
+    calibration::Calibration,
+    report,
+    sample::{Results, Side},
+};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Directories of runs, each with its results.json, or of calibrations.
+    /// Directories of runs, each with its results.json, of A/Bs, or of calibrations.
     #[arg(value_name = "RUN_DIR", required = true)]
     pub runs: Vec<PathBuf>,
     /// Which claims make the exit code, judged anew: refuted ones 3, undecided ones 4.
@@ -22,7 +27,7 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// Renders each run or calibration in its own directory; its JSON stays as it is. All are read before any is
+/// Renders each run, A/B or calibration in its own directory; its JSON stays as it is. All are read before any is
 /// written, so that one that can't be read stops the command with nothing done.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let read = options.runs.iter().map(|path| Ok((path, Saved::load(path)?)));
@@ -39,7 +44,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     let runs = read.iter().filter_map(|(_, saved)| match saved {
         Saved::Run(results) => Some(results.as_ref()),
-        Saved::Calibration(_) => None,
+        Saved::Ab(_) | Saved::Calibration(_) => None,
     });
     claims::hold(runs, options.fail_on)
 }
@@ -48,10 +53,23 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 enum Saved {
     Run(Box<Results>),
     Calibration(Box<Calibration>),
+    Ab(Box<Ab>),
+}
+
+/// Both sides, and how they were judged.
+struct Ab {
+    sides: [Results; 2],
+    comparison: Comparison,
 }
 
 impl Saved {
     fn load(path: &Path) -> Result<Self, report::Error> {
+        if path.is_dir() && path.join(report::comparison::FILE).exists() {
+            let side = |side: Side| report::load(&path.join(side.name()));
+            let comparison = report::comparison::load(path)?;
+            let sides = [side(Side::Base)?, side(Side::New)?];
+            return Ok(Saved::Ab(Box::new(Ab { sides, comparison })));
+        }
         let is_calibration = match path.is_dir() {
             true => path.join(report::calibration::FILE).exists(),
             false => path.ends_with(report::calibration::FILE),
@@ -72,6 +90,14 @@ impl Saved {
             Saved::Run(results) => {
                 report::render(results, dir)?;
                 Ok(report::table(results, &analyse(results), true))
+            }
+            Saved::Ab(ab) => {
+                let [base, new] = &ab.sides;
+                for (side, results) in [(Side::Base, base), (Side::New, new)] {
+                    report::render(results, &dir.join(side.name()))?;
+                }
+                report::comparison::render(&ab.comparison, &[(base, new)], dir)?;
+                Ok(report::comparison::table(&ab.comparison, false).trim_end().to_owned())
             }
             Saved::Calibration(calibration) => {
                 report::calibration::render(calibration, dir)?;

@@ -1,6 +1,6 @@
 //! All that is shown of a comparison: the table in the terminal, `comparison.json`, `summary.md`, the page.
 
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, fs, path::Path};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table};
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     analysis::{
         Metric, Unit,
-        comparison::{Comparison, Pair, Row, Side},
+        comparison::{Comparison, Pair, Row, SCHEMA, Side},
         gate::Verdict,
     },
     sample::Results,
@@ -25,19 +25,42 @@ pub const FILE: &str = "comparison.json";
 /// Longest text of a stranger's in a sentence, in characters.
 const SENTENCE: usize = 400;
 
-/// Writes `comparison.json`, `summary.md`, charts and `index.html` into `dir`, which is made if it isn't there. `runs`
-/// are those that were compared.
+/// Writes `comparison.json`, and all that [`render`] does, into `dir`, which is made if it isn't there. `runs` are those
+/// that were compared.
 ///
 /// # Errors
 /// When a file can't be written or a chart can't be drawn.
 pub fn write(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path) -> Result<(), Error> {
     put(&dir.join(FILE), json(comparison)?.as_bytes())?;
+    render(comparison, runs, dir)
+}
+
+/// Writes `summary.md`, charts and `index.html`.
+///
+/// # Errors
+/// As [`write()`].
+pub fn render(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path) -> Result<(), Error> {
     put(&dir.join("summary.md"), markdown(comparison).as_bytes())?;
     let chart = chart::sides::chart(comparison, runs)?;
     if let Some(chart) = &chart {
         put(&dir.join("charts").join(format!("{}.svg", chart.name)), chart.alone().as_bytes())?;
     }
     put(&dir.join("index.html"), html::comparison::page(comparison, chart.as_ref()).as_bytes())
+}
+
+/// Reads the comparison in the directory `dir`.
+///
+/// # Errors
+/// When it can't be read, or is none of this version.
+pub fn load(dir: &Path) -> Result<Comparison, Error> {
+    let path = dir.join(FILE);
+    let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
+    let comparison: Comparison = serde_json::from_slice(&json)
+        .map_err(|why| Error::Damaged { path: path.clone(), why: why.to_string() })?;
+    match comparison.schema == SCHEMA {
+        true => Ok(comparison),
+        false => Err(Error::Foreign { found: text::clip(&comparison.schema, 80), path }),
+    }
 }
 
 /// `comparison.json`.
