@@ -148,14 +148,14 @@ fn failures_of_new_fail_the_gate_and_those_of_base_are_told() {
     let base = runs.put("base", |_| {});
     let broken = runs.put("broken", |results| {
         let mine = samples(results).iter_mut().filter(|s| s["target"] == "docker" && s["warmup"] == false);
-        mine.take(3).for_each(fail);
+        mine.take(5).for_each(fail);
     });
     let output = runs.compare(&base, &broken, &[]);
     assert_eq!(code(&output), 1, "{}", out(&output));
-    assert!(err(&output).contains("failed: startup of quickstart on docker: 3 of 10"), "{}", err(&output));
+    assert!(err(&output).contains("failed: startup of quickstart on docker: 5 of 10"), "{}", err(&output));
     let output = runs.compare(&broken, &base, &["--markdown"]);
     assert_eq!(code(&output), 0);
-    assert!(out(&output).contains("n = 7, 3 failed"), "{}", out(&output));
+    assert!(out(&output).contains("n = 5, 5 failed"), "{}", out(&output));
 }
 
 #[test]
@@ -263,6 +263,11 @@ fn of_directories_of_runs_the_newest_of_each_scenario_is_taken_whatever_they_are
     assert_eq!(code(&output), 3, "{}", out(&output));
     assert!(err(&output).contains("startup of two on docker"), "{}", err(&output));
     assert!(!err(&output).contains("startup of one"), "{}", err(&output));
+    // One that is damaged is left out, and told.
+    runs.write("after/d", b"{");
+    let output = runs.compare(&runs.path("before"), &runs.path("after"), &[]);
+    assert_eq!(code(&output), 3, "{}", out(&output));
+    assert!(err(&output).contains("left out"), "{}", err(&output));
     fs::remove_dir_all(runs.path("after/c")).unwrap();
     let output = runs.compare(&runs.path("before"), &runs.path("after"), &[]);
     assert_eq!(code(&output), 2);
@@ -340,8 +345,9 @@ fn an_ab_is_paired_by_round_and_rendered_again_as_it_was_judged() {
         "{}",
         out(&output)
     );
-    // The sides of one job in the wrong order are no pair.
-    assert_eq!(code(&runs.compare(&new, &base, &[])), 2);
+    // Either way round; the A/B itself is no run.
+    assert!(out(&runs.compare(&new, &base, &[])).contains("paired by round"));
+    assert!(err(&runs.compare(&ab, &base, &[])).contains("is an A/B"));
     let before = fs::read(ab.join("index.html")).unwrap();
     fs::remove_file(ab.join("index.html")).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("report").arg(&ab).output().unwrap();
@@ -351,4 +357,131 @@ fn an_ab_is_paired_by_round_and_rendered_again_as_it_was_judged() {
     fs::write(ab.join("comparison.json"), "{}").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("report").arg(&ab).output().unwrap();
     assert_eq!(code(&output), 2, "{}", out(&output));
+}
+
+#[test]
+fn each_scenario_has_its_own_margin_and_one_that_makes_no_sense_is_refused() {
+    let runs = Runs::new();
+    let named = |scenario: &'static str, gate: Value, times: f64| {
+        move |results: &mut Value| {
+            results["run"]["scenario"]["name"] = json!(scenario);
+            results["run"]["scenario"]["gate"] = gate;
+            slower(results, "docker", times);
+        }
+    };
+    let gate = |margin: &str| json!({"metrics": ["startup"], "margin": margin});
+    for (dir, times) in [("before", 1.0), ("after", 1.6)] {
+        runs.put(&format!("{dir}/loose"), named("loose", gate("90%"), times));
+        runs.put(&format!("{dir}/strict"), named("strict", gate("2%"), times));
+    }
+    let output = runs.compare(&runs.path("before"), &runs.path("after"), &[]);
+    assert_eq!(code(&output), 3, "{}", out(&output));
+    assert!(
+        err(&output).contains("of strict on docker") && !err(&output).contains("of loose"),
+        "{}",
+        err(&output)
+    );
+    assert!(
+        out(&output).contains("Margin 90.0 %") && out(&output).contains("Margin 2.0 %"),
+        "{}",
+        out(&output)
+    );
+    let base = runs.put("base", |_| {});
+    for wrong in [
+        json!({"margin": -1}),
+        json!({"margin": "0%"}),
+        json!({"metrics": ["speed"]}),
+        json!({"metrics": []}),
+    ] {
+        let new = runs.put("wrong", named("x", wrong.clone(), 1.0));
+        let output = runs.compare(&base, &new, &["--across-hosts"]);
+        assert_eq!(code(&output), 2, "{wrong}: {}", out(&output));
+        assert!(err(&output).contains("can't judge"), "{}", err(&output));
+    }
+}
+
+#[test]
+fn failures_that_chance_explains_are_told_and_leave_it_unsettled() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let flaky = runs.put("flaky", |results| {
+        samples(results)
+            .iter_mut()
+            .filter(|s| s["target"] == "libvirt" && s["warmup"] == false)
+            .take(1)
+            .for_each(fail);
+    });
+    let output = runs.compare(&base, &flaky, &["--fail-on", "inconclusive"]);
+    assert_eq!(code(&output), 4, "{}", out(&output));
+    assert!(
+        err(&output).contains("startup of quickstart on libvirt: 1 of 10 instances failed"),
+        "{}",
+        err(&output)
+    );
+    assert_eq!(code(&runs.compare(&base, &flaky, &[])), 0);
+}
+
+#[test]
+fn several_figures_that_gate_are_harder_to_regress_together() {
+    let runs = Runs::new();
+    let side = |side: &'static str, times: f64| {
+        move |results: &mut Value| {
+            keep(results, 8);
+            results["run"]["ab"] = json!({"id": "ab-x-1", "side": side});
+            for target in ["native", "docker", "libvirt"] {
+                slower(results, target, times);
+            }
+        }
+    };
+    let (base, new) = (runs.put("base", side("base", 1.0)), runs.put("new", side("new", 3.0)));
+    let output = runs.compare(&base, &new, &["--fail-on", "inconclusive"]);
+    assert_eq!(code(&output), 4, "{}", out(&output));
+    assert!(out(&output).contains("it takes 10 where 3 figures gate"), "{}", out(&output));
+    assert!(err(&output).contains("Holm's procedure ends at the one with p = 0.00391"), "{}", err(&output));
+}
+
+/// A record of A/A sessions whose medians differ by `percent` from one to the next, of docker as the sample run has it.
+fn noisy(runs: &Runs, results: &Path, sessions: usize, percent: f64) -> PathBuf {
+    let run = bootrace::report::load(results).unwrap();
+    let host = &run.host;
+    let engine = [&host.docker, &host.containerd, &host.runc].map(|v| v.as_deref().unwrap_or("-")).join("/");
+    let key = bootrace::calibration::noise::key(host);
+    let session = |i: usize| {
+        let median = 1e8 * (1.0 + percent / 100.0 * (i % 2) as f64);
+        json!({
+            "run": format!("aa-{i}"), "at": "2026-01-01T00:00:00Z", "bootrace_version": run.run.bootrace_version,
+            "target": "docker", "accelerator": "none", "samples": 10, "medians": {"startup": [median, median]},
+            "conditions": format!("bootrace {}, engine {engine}, image x, options y, 10 samples a side, not tuned", run.run.bootrace_version),
+        })
+    };
+    let record = json!({
+        "schema": "bootrace.noise/1", "host": key, "cpu_model": null, "cpus": 2, "kernel_release": "",
+        "sessions": (0..sessions).map(session).collect::<Vec<_>>(),
+    });
+    let path = runs.path("state").join("noise").join(format!("{key}.json"));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, record.to_string()).unwrap();
+    path
+}
+
+#[test]
+fn runs_apart_must_differ_by_more_than_this_hosts_sessions_do() {
+    let runs = Runs::new();
+    let base = runs.put("base", |_| {});
+    let slow = runs.put("slow", |results| slower(results, "docker", 1.6));
+    assert_eq!(code(&runs.compare(&base, &slow, &[])), 3);
+    let record = noisy(&runs, &base, 12, 30.0);
+    let output = runs.compare(&base, &slow, &[]);
+    assert_eq!(code(&output), 0, "{}", out(&output));
+    assert!(out(&output).contains("what 12 A/A sessions ask for"), "{}", out(&output));
+    assert_eq!(code(&runs.compare(&base, &slow, &["--margin", "5"])), 3, "what is asked for comes first");
+    // Few sessions know little of what they differ by.
+    noisy(&runs, &base, 3, 3.0);
+    assert_eq!(code(&runs.compare(&base, &slow, &[])), 0);
+    noisy(&runs, &base, 12, 3.0);
+    assert_eq!(code(&runs.compare(&base, &slow, &[])), 3);
+    fs::write(&record, "{").unwrap();
+    let output = runs.compare(&base, &slow, &[]);
+    assert_eq!(code(&output), 2);
+    assert!(err(&output).contains("move it away"), "{}", err(&output));
 }

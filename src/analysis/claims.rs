@@ -158,7 +158,8 @@ fn enough(measured: &Measured, interval: &Interval, least: f64, most: f64) -> f6
     let value = scale(measured.value);
     let (low, high) = (scale(interval.low), scale(interval.high));
     let (least, most) = (scale(least), scale(most));
-    let needed = |side: f64, room: f64| measured.n as f64 * (side / room).powi(2);
+    let needed =
+        |side: f64, room: f64| (measured.n as f64 * (side / room).powi(2)).max(measured.n as f64 + 1.0);
     if value > most {
         return needed(value - low, value - most);
     }

@@ -78,7 +78,9 @@ pub struct Row {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Side {
     pub n: usize,
-    /// Measured instances that failed or timed out.
+    /// Measured instances that went well, with a value or without.
+    pub ok: usize,
+    /// Those that failed or timed out.
     pub failed: usize,
     pub median: Option<f64>,
     /// Of the median; null below six samples.
@@ -98,20 +100,41 @@ pub struct Margin {
 pub struct Rules<'a> {
     /// Those that gate, of NEW's results.
     pub metrics: &'a dyn Fn(&Results) -> Vec<Metric>,
-    /// Of a target's metric, and whether rounds pair.
-    pub margin: &'a dyn Fn(&Target, Metric, bool) -> Margin,
+    /// Of NEW's results, a target's metric, and whether rounds pair.
+    pub margin: &'a dyn Fn(&Results, &Target, Metric, bool) -> Margin,
 }
 
 /// Compares the runs of each scenario, and judges all of them as one gate. The order of `runs` does not matter.
 pub fn compare(runs: &[(&Results, &Results)], rules: &Rules<'_>) -> Comparison {
     let mut pairs: Vec<Pair> = runs.iter().map(|(base, new)| pair(base, new, rules)).collect();
     pairs.sort_by(|a, b| (&a.scenario, &a.base.id, &a.new.id).cmp(&(&b.scenario, &b.base.id, &b.new.id)));
+    pairs_are_enough(&mut pairs);
+    let pairs_of_one_host = pairs.iter().all(|pair| pair.one_host);
     let gated = pairs.iter_mut().flat_map(|pair| &mut pair.rows).filter(|row| row.gates);
     let mut gated: Vec<_> =
         gated.map(|row| (row.shift.and_then(|shift| shift.p_no_worse), &mut row.judged)).collect();
     gate::holm(&mut gated, LEVEL);
-    let verdict = overall(gated.iter().map(|(_, judged)| judged.verdict));
+    let verdict = match gated.is_empty() && pairs_of_one_host {
+        true => Some(Verdict::Inconclusive),
+        false => overall(gated.iter().map(|(_, judged)| judged.verdict)),
+    };
     Comparison { schema: SCHEMA.into(), level: LEVEL, pairs, verdict }
+}
+
+/// Says so where not even pairs that all say the same could be called REGRESSED.
+fn pairs_are_enough(pairs: &mut [Pair]) {
+    let figures = pairs.iter().flat_map(|pair| &pair.rows).filter(|row| row.gates).count();
+    let fewest = gate::fewest_pairs(figures, LEVEL);
+    for pair in pairs.iter_mut().filter(|pair| pair.paired) {
+        let short = |row: &&Row| row.gates && row.shift.is_some_and(|shift| shift.n < fewest as usize);
+        if let Some(row) = pair.rows.iter().find(short) {
+            let n = row.shift.map_or(0, |shift| shift.n);
+            pair.doubts.push(format!(
+                "{n} pairs can show no regression, whatever they are: it takes {fewest} where {figures} figures gate; take \
+                 more samples, or let fewer targets and metrics gate"
+            ));
+        }
+    }
 }
 
 /// One figure that is worse is enough, and one that is not known keeps the whole from being known.
@@ -181,12 +204,12 @@ impl Sides<'_> {
         if !wanted && (of_base.is_empty() || of_new.is_empty()) {
             return None;
         }
-        let margin = (rules.margin)(target, metric, self.paired);
+        let margin = (rules.margin)(self.new, target, metric, self.paired);
         let shift = gate::shift(&self.values(&of_base, &of_new), LEVEL, margin.share);
         let (base, new) = (side(self.base, target, &of_base), side(self.new, target, &of_new));
-        let judged = failed(&base, &new)
-            .or_else(|| missing(target, &base, &new))
-            .unwrap_or_else(|| gate::judge(shift.as_ref(), LEVEL, margin.share));
+        let judged =
+            missing(target, &base, &new).unwrap_or_else(|| gate::judge(shift.as_ref(), LEVEL, margin.share));
+        let judged = with_failures(&base, &new, judged);
         Some(Row {
             target: target.name.clone(),
             accelerator: target.accelerator,
@@ -213,30 +236,43 @@ impl Sides<'_> {
 fn side(results: &Results, target: &Target, series: &Series) -> Side {
     let values: Vec<f64> = series.iter().map(|(_, _, v)| *v).collect();
     let sorted = median::sorted(&values);
-    let failed =
-        results.samples.iter().filter(|s| s.target == target.name && !s.warmup && s.outcome != Outcome::Ok);
+    let measured = results.samples.iter().filter(|s| s.target == target.name && !s.warmup);
+    let (ok, failed): (Vec<_>, Vec<_>) = measured.partition(|s| s.outcome == Outcome::Ok);
     Side {
         n: values.len(),
-        failed: failed.count(),
+        ok: ok.len(),
+        failed: failed.len(),
         median: median::of_sorted(&sorted),
         interval: median::interval(&sorted, LEVEL),
     }
 }
 
-/// More of NEW's instances fail than of BASE's: those that didn't are a choice, and no figure of them speaks for NEW.
-fn failed(base: &Side, new: &Side) -> Option<Judged> {
-    let share = |side: &Side| side.failed as f64 / (side.failed + side.n).max(1) as f64;
-    (new.failed > 0 && share(new) > share(base)).then(|| Judged {
-        verdict: Verdict::Failed,
-        why: format!(
-            "{} of {} instances failed, of BASE's {} of {}",
-            new.failed,
-            new.failed + new.n,
-            base.failed,
-            base.failed + base.n
-        ),
-        samples_needed: None,
-    })
+/// Where more of NEW's instances fail than of BASE's, those that didn't are a choice, and their figures alone can't speak
+/// for NEW: it has failed where chance is no reason for it, and else is not settled unless it is regressed anyway.
+fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
+    let all = |side: &Side| side.failed + side.ok;
+    if new.failed * all(base) <= base.failed * all(new) {
+        return judged;
+    }
+    let p = gate::more_failures(base.failed, all(base), new.failed, all(new));
+    let why = format!(
+        "{} of {} instances failed, of BASE's {} of {} (Fisher's p = {p:.3})",
+        new.failed,
+        all(new),
+        base.failed,
+        all(base)
+    );
+    let undecided =
+        |verdict| matches!(verdict, Verdict::Unchanged | Verdict::Improved | Verdict::Inconclusive);
+    match p <= gate::FAILURES_BY_CHANCE {
+        true => Judged { verdict: Verdict::Failed, why, samples_needed: None },
+        false if undecided(judged.verdict) => Judged {
+            verdict: Verdict::Inconclusive,
+            why: format!("{why}, which chance may be the reason for; of the others {}", judged.why),
+            ..judged
+        },
+        false => Judged { why: format!("{}; {why}", judged.why), ..judged },
+    }
 }
 
 fn missing(target: &Target, base: &Side, new: &Side) -> Option<Judged> {

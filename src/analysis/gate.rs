@@ -4,11 +4,12 @@
 //!
 //! - **Runs apart** ([`unpaired`]) differ although nothing was changed, and no number of samples of one run tells by how
 //!   much. So the whole interval must lie beyond the margin, which is wider than what A/A runs of this host differ by.
-//! - **Sides of one job** (`bootrace ab`, [`paired`]) were taken in turn, in random order within each pair. If nothing was
-//!   changed, base and new of a pair may be swapped, so that Wilcoxon's test is exact whatever the distribution and
-//!   however sessions differ: the interval alone rules chance out, and lying wholly above 1 is enough, if the ratio itself
-//!   is beyond the margin. A false alarm then has the chance (1 - level) / 2 at most. To ask for the whole interval beyond
-//!   the margin here too would find a slowdown of 10 % in a third of the runs in which this finds it.
+//! - **Sides of one job** (`bootrace ab`, [`paired`]) were taken in turn, and a coin for each pair said which goes first.
+//!   If nothing was changed, base and new of a pair may be swapped, so that Wilcoxon's test is exact whatever the
+//!   distribution and however sessions differ: the interval alone rules chance out, and lying wholly above 1 is enough, if
+//!   the ratio itself is beyond the margin. A false alarm then has the chance (1 - level) / 2 at most. That is said of no
+//!   change at all: one just within the margin is real, and may be called REGRESSED. To ask for the whole interval beyond
+//!   the margin here too would miss most slowdowns of 10 % at 40 samples of a noisy start-up.
 //!
 //! | verdict | sides of one job | runs apart |
 //! |---|---|---|
@@ -32,6 +33,9 @@ use super::{
 
 /// No margin is smaller, unless one is asked for: what users and schedulers can't tell from none.
 pub const LEAST_MARGIN: f64 = 0.05;
+/// One-sided p of more failures at which chance is no reason for them. Failures are told in any case and mean more than
+/// figures do, so it is not the gate's level; where they are rare, as they are, so many by chance are far rarer than it.
+pub const FAILURES_BY_CHANCE: f64 = 0.05;
 /// More samples than these are not worth a forecast.
 pub const MOST: u32 = 10_000;
 
@@ -150,6 +154,18 @@ fn paired_shift(pairs: &[(f64, f64)], level: f64) -> Option<Shift> {
     })
 }
 
+/// P(so many of all failures, or more, are among NEW's): Fisher's exact test, one-sided.
+pub fn more_failures(base_failed: usize, base: usize, new_failed: usize, new: usize) -> f64 {
+    let ln_choose =
+        |n: usize, k: usize| -> f64 { (1..=k).map(|i| ((n - k + i) as f64 / i as f64).ln()).sum() };
+    let failed = base_failed + new_failed;
+    let chance = |of_new: usize| {
+        let of_base = failed - of_new;
+        (ln_choose(new, of_new) + ln_choose(base, of_base) - ln_choose(base + new, failed)).exp()
+    };
+    (new_failed..=failed.min(new)).map(chance).sum::<f64>().min(1.0)
+}
+
 /// One figure's verdict, as if it were alone; [`holm`] has the last word where several gate.
 pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     let inconclusive =
@@ -187,7 +203,7 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     }
     let needed = needed(ratio, interval, shift.n, margin, &band);
     let forecast = match needed {
-        Some(n) => format!("about {n} {sides} like these would settle it"),
+        Some(n) => format!("some {n} {sides} would settle it, if the ratio stays about there"),
         None => format!("its middle lies so near the margin that {MOST} {sides} would not settle it"),
     };
     let straddles = match shift.paired && ratio.ln().abs() >= band.ratio {
@@ -216,9 +232,18 @@ fn trimmed(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// How many times as many samples settle it most of the time as would just touch.
+const TO_BE_SURE: f64 = 1.7;
+
 /// The fewest pairs whose range covers with `level`: 1 - 2^(1 - n).
 fn fewest(level: f64) -> u32 {
     (1.0 - (1.0 - level).log2()).ceil() as u32
+}
+
+/// The fewest pairs of which the surest p, 2^-n, is sure enough where so many figures gate.
+pub fn fewest_pairs(figures: usize, level: f64) -> u32 {
+    let alpha = (1.0 - level) / 2.0;
+    ((figures.max(1) as f64 / alpha).log2().ceil() as u32).max(fewest(level))
 }
 
 /// The interval's halves shrink with the root of n: at which n do they settle it, the ratio staying where it is?
@@ -232,7 +257,8 @@ fn needed(ratio: f64, interval: Interval, n: usize, margin: f64, band: &Band) ->
     } else {
         (below / (middle + edge)).max(above / (edge - middle))
     };
-    let needed = (n as f64 * times * times).ceil();
+    // What just touches settles it every other time.
+    let needed = (n as f64 * times * times * TO_BE_SURE).ceil();
     (needed.is_finite() && needed <= f64::from(MOST)).then(|| (needed as u32).max(n as u32 + 1))
 }
 
@@ -244,17 +270,20 @@ pub fn holm(gated: &mut [(Option<f64>, &mut Judged)], level: f64) {
     let mut ordered: Vec<(f64, &mut Judged)> =
         gated.iter_mut().map(|(p, judged)| (p.unwrap_or(1.0), &mut **judged)).collect();
     ordered.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut holds = true;
+    let mut stopped = None;
     for (place, (p, judged)) in ordered.into_iter().enumerate() {
         let asked = alpha / (all - place) as f64;
         // What an interval was made of may be a rounding away from its own p.
-        holds &= p <= asked * (1.0 + 1e-9);
-        if judged.verdict == Verdict::Regressed && !holds {
+        if stopped.is_none() && p > asked * (1.0 + 1e-9) {
+            stopped = Some((p, asked));
+        }
+        if let (Verdict::Regressed, Some((p, asked))) = (judged.verdict, stopped) {
             judged.verdict = Verdict::Inconclusive;
             judged.why = format!(
-                "{}, and would be REGRESSED alone; of {all} figures that gate, Holm's procedure asks for p <= {}: more samples \
-                 decide it",
+                "{}, and would be REGRESSED alone; {all} figures gate, and Holm's procedure ends at the one with p = {}, of which \
+                 it asks for {}: more samples decide it",
                 judged.why,
+                trimmed_p(p),
                 trimmed_p(asked),
             );
         }
@@ -324,10 +353,10 @@ mod tests {
         let judged = |low: f64, high: f64, paired| judge(Some(&at(low, high, paired)), LEVEL, 0.05);
         let told = judged(1.0, (4.0 * edge).exp(), false);
         assert_eq!(told.verdict, Verdict::Inconclusive);
-        assert!(matches!(told.samples_needed, Some(80 | 81)), "{told:?}");
+        assert!(matches!(told.samples_needed, Some(136 | 137)), "{told:?}");
         // Of pairs it is 1 that the interval has to leave, by two thirds of its lower half: 2.25 times n.
         let told = judged((-edge).exp(), (5.0 * edge).exp(), true);
-        assert!(matches!(told.samples_needed, Some(45 | 46)), "{told:?}");
+        assert!(matches!(told.samples_needed, Some(76 | 77)), "{told:?}");
         assert!(told.why.contains("reaches across 1"), "{}", told.why);
         assert_eq!(judged(1.05 / 1.2, 1.05 * 1.2, false).samples_needed, None);
     }
@@ -343,6 +372,21 @@ mod tests {
         }
         assert!(judged(7).why.ends_with("need >= 8"), "{}", judged(7).why);
         assert_eq!(judged(8).verdict, Verdict::Regressed);
+    }
+
+    /// 2^-8 = 0.0039 <= 0.005; 2^-9 = 0.00195 > 0.005 / 3.
+    /// Hypergeometric sums, counted in Python: 1 of 40 choose 1; 5 of 20 against none of 20.
+    #[test]
+    fn failures_are_held_to_fishers_exact_test() {
+        assert!((more_failures(0, 20, 1, 20) - 0.5).abs() < 1e-12);
+        assert!((more_failures(0, 20, 5, 20) - 0.02356202356202356).abs() < 1e-12);
+        assert!((more_failures(2, 20, 2, 20) - 0.6975051975051975).abs() < 1e-12);
+        assert!((more_failures(0, 0, 5, 5) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn more_figures_take_more_pairs() {
+        assert_eq!([1, 2, 3].map(|figures| fewest_pairs(figures, LEVEL)), [8, 9, 10]);
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //!   nothing was changed.
 //!
 //! The noise floor is the larger of the two, as a ratio less 1. A gate's margin is max(5 %, 3 sqrt(2) times it): two
-//! sides have sqrt(2) times the deviation of one, and three deviations are beyond chance. One host's sessions are
+//! sides have sqrt(2) times the deviation of one, and three deviations are beyond chance (more, while fewer than ten
+//! sessions are known). One host's sessions are
 //! kept in one file, so that the floor is that of days and not of minutes.
 
 use std::{
@@ -125,6 +126,22 @@ pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
 /// What changes a target's figures and is no noise: bootrace, engine, image, options, how many samples a side has, and
 /// whether the host was tuned. Sessions that differ in it are never taken together.
 fn conditions(results: &Results, target: &crate::sample::Target) -> String {
+    let samples =
+        results.run.scenario.get("sampling").and_then(|s| s.get("samples")).map(ToString::to_string);
+    let [bootrace, engine, tuned] = of_the_host(results, target);
+    let facts = [
+        bootrace,
+        engine,
+        format!("image {}", short(&results.image.digest)),
+        format!("options {}", short(&hex(target.options.to_string()))),
+        format!("{} samples a side", samples.unwrap_or_else(|| "unknown".into())),
+        tuned,
+    ];
+    facts.join(", ")
+}
+
+/// Those conditions that a run of any scenario has in common with A/A sessions.
+fn of_the_host(results: &Results, target: &crate::sample::Target) -> [String; 3] {
     let host = &results.host;
     let engine = match target.kind.as_str() {
         "docker" => [&host.docker, &host.containerd, &host.runc],
@@ -132,17 +149,33 @@ fn conditions(results: &Results, target: &crate::sample::Target) -> String {
         _ => [&None; 3],
     };
     let versions = engine.map(|version| version.as_deref().unwrap_or("-")).join("/");
-    let samples =
-        results.run.scenario.get("sampling").and_then(|s| s.get("samples")).map(ToString::to_string);
-    let facts = [
+    [
         format!("bootrace {}", results.run.bootrace_version),
         format!("engine {versions}"),
-        format!("image {}", short(&results.image.digest)),
-        format!("options {}", short(&hex(target.options.to_string()))),
-        format!("{} samples a side", samples.unwrap_or_else(|| "unknown".into())),
         if host.tuned.is_some() { "tuned" } else { "not tuned" }.to_owned(),
-    ];
-    facts.join(", ")
+    ]
+}
+
+/// The floor that tells most of the noise between such runs: of the same kind, accelerator, bootrace, engine and tuning,
+/// that of the most sessions.
+pub fn of_runs<'a>(
+    floors: &'a [Floor],
+    results: &Results,
+    target: &crate::sample::Target,
+    metric: Metric,
+) -> Option<&'a Floor> {
+    let wanted = of_the_host(results, target);
+    let alike = |floor: &&Floor| {
+        let facts: Vec<&str> = floor.conditions.split(", ").collect();
+        floor.target == target.kind
+            && floor.accelerator == target.accelerator
+            && floor.metric == metric.name()
+            && floor.between.is_some()
+            && wanted.iter().all(|fact| facts.contains(&fact.as_str()))
+    };
+    floors.iter().filter(alike).max_by(|a, b| {
+        (a.sessions, a.margin).partial_cmp(&(b.sessions, b.margin)).unwrap_or(std::cmp::Ordering::Equal)
+    })
 }
 
 impl Record {
@@ -206,7 +239,14 @@ fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
 /// The margin that sessions ask for: each is the medians of both its sides, above zero.
 pub fn margin(sessions: &[[f64; 2]]) -> f64 {
     let (within, between) = deviations(sessions);
-    LEAST_MARGIN.max(3.0 * std::f64::consts::SQRT_2 * larger(within, between))
+    LEAST_MARGIN.max(deviations_asked(sessions.len()) * std::f64::consts::SQRT_2 * larger(within, between))
+}
+
+/// Three, once ten sessions or more know the deviation; of fewer as many as Student's t, with a degree of freedom less
+/// than sessions, asks for the same chance (0.135 %): a deviation of few may be much too small.
+fn deviations_asked(sessions: usize) -> f64 {
+    const T: [f64; 7] = [19.207, 9.219, 6.620, 5.507, 4.904, 4.530, 4.277];
+    T.get(sessions.saturating_sub(FEWEST)).copied().unwrap_or(3.0)
 }
 
 fn larger(within: f64, between: Option<f64>) -> f64 {
@@ -332,7 +372,13 @@ mod tests {
         let expected = (0.04 / 2.0_f64.sqrt()).exp_m1();
         assert!((floors[0].within - expected).abs() < 1e-12);
         assert_eq!((floors[0].between, floors[0].sessions), (None, 2));
-        assert!((floors[0].margin - 3.0 * 2.0_f64.sqrt() * expected).abs() < 1e-12);
+        assert!((floors[0].margin - 19.207 * 2.0_f64.sqrt() * expected).abs() < 1e-12);
+    }
+
+    #[test]
+    fn ten_sessions_are_enough_to_ask_for_three_deviations() {
+        let asked = [2, 3, 4, 9, 10, 200].map(deviations_asked);
+        assert_eq!(asked, [19.207, 19.207, 9.219, 4.277, 3.0, 3.0]);
     }
 
     #[test]

@@ -47,7 +47,7 @@ Written to reports/ab-TIME-SEED: index.html, summary.md and comparison.json, and
 report; reports/latest is the newest. What a clone has and no commit is in no revision: build it, and give its
 executable. How it is judged: bootrace compare --help.
 
-Exit codes: 0 done, 1 a sample failed or a side was lost, 2 wrong command line or scenario, 3 regressed,
+Exit codes: 0 done, 1 more of NEW's samples failed, a target has no good one, or a side was lost, 2 wrong command line or scenario, 3 regressed,
 4 inconclusive (only with --fail-on inconclusive), 130 ended by Ctrl-C (what was measured is kept).";
 
 /// As given on the command line; `None` and empty: as the scenario says.
@@ -173,11 +173,12 @@ async fn conduct(
     tuning.changed().iter().for_each(|line| progress.say(line));
     let (base, new) = (job.dir_of(Side::Base), job.dir_of(Side::New));
     let sides = [load(&base)?, load(&new)?];
-    let judged = judge(&sides, &options.out.join(&job.id), options);
-    for (results, dir) in sides.into_iter().zip([base, new]) {
-        run::samples_are_good(&Finished { results, dir })?;
-    }
-    judged
+    judge(&sides, &options.out.join(&job.id), options)?;
+    // How many failed is for the gate to say; a target of which there is none to judge is another matter.
+    sides
+        .into_iter()
+        .zip([base, new])
+        .try_for_each(|(results, dir)| run::targets_were_good(&Finished { results, dir }))
 }
 
 /// The bootrace that runs a side.
@@ -243,7 +244,7 @@ fn load(dir: &Path) -> Result<Results, Failure> {
 /// When it can't be written; else as the gate ends.
 fn judge([base, new]: &[Results; 2], dir: &Path, options: &Options) -> Result<(), Failure> {
     let pairs = [(base, new)];
-    let comparison = compare::compare(&pairs, &options.gate);
+    let comparison = compare::compare(&pairs, &options.gate)?;
     comparison::write(&comparison, &pairs, dir).map_err(|e| Failure::Run(e.into()))?;
     if options.json {
         print(&comparison::json(&comparison).map_err(|e| Failure::Run(e.into()))?)?;

@@ -111,7 +111,7 @@ fn percent(text: &str) -> Result<f64, String> {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let pairs = pairs(options)?;
     let pairs: Vec<(&Results, &Results)> = pairs.iter().map(|(base, new)| (base, new)).collect();
-    let comparison = compare(&pairs, &options.gate);
+    let comparison = compare(&pairs, &options.gate)?;
     if !options.across_hosts {
         are_alike(&comparison)?;
     }
@@ -132,62 +132,89 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// Judges pairs of runs as one gate.
-pub fn compare(pairs: &[(&Results, &Results)], gate: &Gate) -> Comparison {
-    // Of this host, since a record is found by what this host is.
-    let floors: Vec<Vec<Floor>> = pairs
-        .iter()
-        .map(|(_, new)| noise::load(&new.host).map(|record| record.floors()).unwrap_or_default())
-        .collect();
-    let floors: Vec<Floor> = floors.into_iter().flatten().collect();
+///
+/// # Errors
+/// [`Failure::Usage`] where what is known of this host's noise can't be read, or a scenario's gate makes no sense.
+pub fn compare(pairs: &[(&Results, &Results)], gate: &Gate) -> Result<Comparison, Failure> {
+    let mut floors: Vec<Floor> = Vec::new();
+    for (_, new) in pairs {
+        check_gate(new)?;
+        // Found by what this host is: of a run of another one there is none.
+        let path = noise::file(&noise::key(&new.host));
+        let record = noise::load(&new.host).map_err(|e| {
+            Failure::Usage(anyhow!(
+                "reading what is known of this host's noise, {}: {e}; move it away to begin anew",
+                path.display()
+            ))
+        })?;
+        floors
+            .extend(record.floors().into_iter().filter(|floor| !floors.contains(floor)).collect::<Vec<_>>());
+    }
     let metrics = |new: &Results| match gate.metrics.is_empty() {
         true => metrics_of(new),
         false => gate.metrics.clone(),
     };
-    let asked =
-        |_: &Target, _: Metric| gate.margin.map(|share| Margin { share, from: "as asked for".into() });
-    let of_scenario = pairs.iter().filter_map(|(_, new)| margin_of(new)).reduce(f64::max);
-    let margin = |target: &Target, metric: Metric, paired: bool| {
-        asked(target, metric)
-            .or_else(|| of_scenario.map(|share| Margin { share, from: "the scenario's".into() }))
-            .unwrap_or_else(|| margin_of_host(&floors, target, metric, paired))
+    let margin = |new: &Results, target: &Target, metric: Metric, paired: bool| {
+        let asked = gate.margin.map(|share| Margin { share, from: "as asked for".into() });
+        let of_scenario = || margin_of(new).map(|share| Margin { share, from: "the scenario's".into() });
+        asked.or_else(of_scenario).unwrap_or_else(|| margin_of_host(&floors, new, target, metric, paired))
     };
-    comparison::compare(pairs, &Rules { metrics: &metrics, margin: &margin })
+    Ok(comparison::compare(pairs, &Rules { metrics: &metrics, margin: &margin }))
+}
+
+fn gate_of<'a>(results: &'a Results, key: &str) -> Option<&'a serde_json::Value> {
+    results.run.scenario.get("gate")?.get(key).filter(|value| !value.is_null())
+}
+
+/// Results are files, and may have been made by a version that knows more.
+fn check_gate(results: &Results) -> Result<(), Failure> {
+    let wrong = |what: &str, value: &serde_json::Value| {
+        let value = report::clean(&value.to_string(), 80);
+        Err(Failure::Usage(anyhow!(
+            "the scenario of {} has the gate's {what} {value}, which this version can't judge: name --{what} yourself",
+            report::clean(&results.run.id, 100)
+        )))
+    };
+    let known =
+        |name: &serde_json::Value| name.as_str().is_some_and(|name| Metric::from_name(name).is_some());
+    if let Some(metrics) = gate_of(results, "metrics")
+        && !metrics.as_array().is_some_and(|names| !names.is_empty() && names.iter().all(known))
+    {
+        return wrong("metric", metrics);
+    }
+    match gate_of(results, "margin") {
+        Some(margin) if margin_of(results).is_none() => wrong("margin", margin),
+        _ => Ok(()),
+    }
 }
 
 /// The metrics that a scenario gates.
 fn metrics_of(results: &Results) -> Vec<Metric> {
-    let named = results.run.scenario.get("gate").and_then(|gate| gate.get("metrics")?.as_array());
+    let named = gate_of(results, "metrics").and_then(|metrics| metrics.as_array());
     let named: Vec<Metric> =
         named.into_iter().flatten().filter_map(|name| Metric::from_name(name.as_str()?)).collect();
     if named.is_empty() { vec![Metric::Startup] } else { named }
 }
 
 fn margin_of(results: &Results) -> Option<f64> {
-    let margin = results.run.scenario.get("gate")?.get("margin")?;
-    margin.as_f64().or_else(|| percent(margin.as_str()?).ok())
+    percent(gate_of(results, "margin")?.as_str()?).ok()
 }
 
 /// Rounds that pair share what sessions differ by, and what is left of a host's noise is in the interval; runs apart
 /// need what sessions that are the same differ by.
-fn margin_of_host(floors: &[Floor], target: &Target, metric: Metric, paired: bool) -> Margin {
+fn margin_of_host(floors: &[Floor], new: &Results, target: &Target, metric: Metric, paired: bool) -> Margin {
     let least = |from: &str| Margin { share: LEAST_MARGIN, from: from.into() };
     if paired {
         return least("the least: rounds pair, so noise between runs is not in it");
     }
-    let version = env!("CARGO_PKG_VERSION");
-    let mine = floors.iter().filter(|floor| {
-        (floor.target.as_str(), floor.metric.as_str()) == (target.kind.as_str(), metric.name())
-            && floor.accelerator == target.accelerator
-            && floor.between.is_some()
-            && floor.conditions.contains(&format!("bootrace {version},"))
-    });
-    match mine.max_by(|a, b| a.margin.total_cmp(&b.margin)) {
+    match noise::of_runs(floors, new, target, metric) {
         Some(floor) if floor.margin > LEAST_MARGIN => Margin {
             share: floor.margin,
             from: format!(
-                "3 √2 times this host's noise floor of {:.2} %, of {} A/A sessions",
+                "what {} A/A sessions ask for, with a noise floor of {:.2} % ({})",
+                floor.sessions,
                 floor.floor * 100.0,
-                floor.sessions
+                floor.conditions
             ),
         },
         Some(floor) => least(&format!("the least: {} A/A sessions ask for no more", floor.sessions)),
@@ -239,7 +266,9 @@ fn are_alike(comparison: &Comparison) -> Result<(), Failure> {
                 Subject::Scenario => "another scenario",
                 Subject::Software => "other software",
             };
-            format!("{} ({subject}): {what} is {base} of BASE, {new} of NEW", pair.scenario)
+            let [name, what, base, new] =
+                [&pair.scenario, what, base, new].map(|text| report::clean(text, 160));
+            format!("{name} ({subject}): {what} is {base} of BASE, {new} of NEW")
         })
         .collect();
     if lines.is_empty() {
@@ -285,28 +314,48 @@ fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
     if !path.is_dir() || path.join(report::RESULTS).exists() {
         return Ok(BTreeMap::from([named(load(path)?)]));
     }
+    if path.join(shown::FILE).exists() {
+        return Err(Failure::Usage(anyhow!(
+            "{} is an A/B, whose sides are compared already: name one of its sides, {0}/base or {0}/new",
+            path.display()
+        )));
+    }
     let entries =
         fs::read_dir(path).map_err(|e| Failure::Usage(anyhow!("reading {}: {e}", path.display())))?;
     let mut newest: BTreeMap<String, Results> = BTreeMap::new();
+    let mut damaged = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| Failure::Usage(anyhow!("reading {}: {e}", path.display())))?;
         // `latest` is a link to one that is found anyway.
         if entry.file_type().is_ok_and(|t| t.is_symlink()) || !entry.path().join(report::RESULTS).exists() {
             continue;
         }
-        let (name, results) = named(load(&entry.path())?);
+        let (name, results) = match report::load(&entry.path()) {
+            Ok(results) => named(results),
+            Err(e) => {
+                damaged.push(e);
+                continue;
+            }
+        };
         let when = |results: &Results| (results.run.started_at.clone(), results.run.id.clone());
         match newest.get(&name) {
             Some(known) if when(known) >= when(&results) => {}
             _ => drop(newest.insert(name, results)),
         }
     }
-    match newest.is_empty() {
-        true => Err(Failure::Usage(anyhow!(
+    damaged.sort_by_key(ToString::to_string);
+    match (newest.is_empty(), damaged.into_iter().next()) {
+        (true, Some(e)) => Err(Failure::Usage(e.into())),
+        (true, None) => Err(Failure::Usage(anyhow!(
             "{} is no run and has none in it: a run's directory has a {}",
             path.display(),
             report::RESULTS
         ))),
-        false => Ok(newest),
+        (false, left_out) => {
+            if let Some(e) = left_out {
+                tracing::warn!("left out, and it may have been the newest: {e}");
+            }
+            Ok(newest)
+        }
     }
 }

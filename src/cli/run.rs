@@ -277,17 +277,29 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
     print(&format!("report: {}\n", dir.join("index.html").display()))
 }
 
+/// Every target has a good sample.
+pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
+    let samples = &finished.results.samples;
+    let good = |s: &sample::Sample, target: &sample::Target| {
+        s.target == target.name && s.outcome == sample::Outcome::Ok && !s.warmup
+    };
+    let none = finished.results.targets.iter().find(|target| !samples.iter().any(|s| good(s, target)));
+    let Some(target) = none else { return Ok(()) };
+    let error = samples.iter().find(|s| s.target == target.name).and_then(|s| s.error.as_deref());
+    let error = error.unwrap_or("it was never measured");
+    Err(Failure::Run(anyhow!(
+        "there is no good sample of {} in {}: {error}",
+        target.name,
+        finished.dir.display()
+    )))
+}
+
 /// A run with failed samples is a failed run, however good the others are.
 pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let samples = &finished.results.samples;
-    for target in &finished.results.targets {
-        let good =
-            |s: &sample::Sample| s.target == target.name && s.outcome == sample::Outcome::Ok && !s.warmup;
-        if !samples.iter().any(|s| good(s) || !s.warmup && s.outcome != sample::Outcome::Ok) {
-            let error = samples.iter().find(|s| s.target == target.name).and_then(|s| s.error.as_deref());
-            let error = error.unwrap_or("it was never measured");
-            return Err(Failure::Run(anyhow!("there is no sample of {}: {error}", target.name)));
-        }
+    let measured = |target: &sample::Target| samples.iter().any(|s| s.target == target.name && !s.warmup);
+    if !finished.results.targets.iter().all(measured) {
+        targets_were_good(finished)?;
     }
     let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
     let Some(first) = bad.first() else { return Ok(()) };

@@ -1,9 +1,8 @@
 //! A/B: whose turn it is, from the plans of both sides and the seed. Pure.
 //!
-//! The two trials of a pair follow each other, so what drifts on the host meets both. Which goes first is drawn, in
-//! blocks of two pairs of a target: the second is the other way round, so that going first helps neither side.
-
-use std::collections::BTreeMap;
+//! The two trials of a pair follow each other, so what drifts on the host meets both. Which goes first is drawn for each
+//! pair by a coin of its own: that is what makes the gate's test exact (a balanced order would not be: what the host
+//! does in turns could keep step with it).
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -56,7 +55,7 @@ pub fn turns(base: &[Planned], new: &[Planned], seed: u64) -> Vec<Turn> {
             turns.extend((b..of_base.start + pair_b).map(|trial| alone(Side::Base, trial)));
             turns.extend((n..of_new.start + pair_n).map(|trial| alone(Side::New, trial)));
             (b, n) = (of_base.start + pair_b, of_new.start + pair_n);
-            let first = coin.first(&base[b]);
+            let first = coin.first();
             for (side, place) in [(first, Place::First), (first.other(), Place::Second)] {
                 let trial = if side == Side::Base { b } else { n };
                 turns.push(Turn { side, trial, paired: Some(place) });
@@ -71,28 +70,18 @@ pub fn turns(base: &[Planned], new: &[Planned], seed: u64) -> Vec<Turn> {
 }
 
 /// Draws who goes first.
-struct Coin {
-    rng: ChaCha8Rng,
-    /// The second pair of a block that has begun.
-    owed: BTreeMap<(String, bool), Side>,
-}
+struct Coin(ChaCha8Rng);
 
 impl Coin {
     /// The plans are shuffled by this seed's first stream.
     fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1);
-        Coin { rng, owed: BTreeMap::new() }
+        Coin(rng)
     }
 
-    fn first(&mut self, trial: &Planned) -> Side {
-        let block = (trial.target.clone(), trial.warmup);
-        if let Some(side) = self.owed.remove(&block) {
-            return side;
-        }
-        let side = if self.rng.next_u32() & 1 == 0 { Side::Base } else { Side::New };
-        self.owed.insert(block, side.other());
-        side
+    fn first(&mut self) -> Side {
+        if self.0.next_u32() & 1 == 0 { Side::Base } else { Side::New }
     }
 }
 
@@ -151,27 +140,20 @@ mod tests {
     }
 
     #[test]
-    fn each_side_goes_first_equally_often_with_each_target_in_an_order_that_the_seed_decides() {
-        let plan = planned(&["native", "docker"], 20, 7);
+    fn a_coin_that_the_seed_decides_says_who_goes_first() {
+        let plan = planned(&["native"], 200, 7);
         let firsts =
             |seed| -> Vec<Side> { turns(&plan, &plan, seed).chunks(2).map(|pair| pair[0].side).collect() };
         for seed in 0..20 {
-            for target in ["native", "docker"] {
-                let of_target =
-                    plan.iter().zip(firsts(seed)).filter(|(t, _)| t.target == target && !t.warmup);
-                assert_eq!(of_target.filter(|(_, first)| *first == Side::Base).count(), 10);
-            }
+            let firsts = firsts(seed);
+            let bases = firsts.iter().filter(|first| **first == Side::Base).count();
+            // Four deviations of a fair coin, and no order between one pair and the next.
+            assert!((72..130).contains(&bases), "{bases}");
+            let same = firsts.windows(2).filter(|two| two[0] == two[1]).count();
+            assert!((72..130).contains(&same), "{same}");
         }
         assert_eq!(firsts(7), firsts(7));
         assert!((8..20).all(|seed| firsts(seed) != firsts(7)));
-    }
-
-    #[test]
-    fn the_order_is_that_of_every_version_to_come() {
-        let plan = planned(&["native"], 8, 7);
-        let firsts: Vec<Side> = turns(&plan, &plan, 7).chunks(2).map(|pair| pair[0].side).collect();
-        use Side::{Base, New};
-        assert_eq!(firsts, [New, New, Base, New, Base, New, Base, Base, New]);
     }
 
     #[test]

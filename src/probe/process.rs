@@ -186,16 +186,16 @@ pub fn held_by_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> 
 
 /// Whether the first ancestor that is not new is one of `roots`, or the one that takes orphans.
 fn descends(pid: u32, before: &BTreeSet<u32>, roots: &[u32]) -> bool {
-    let mut ancestor = pid;
+    let (mut ancestor, mut top) = (pid, pid);
     while !before.contains(&ancestor) {
         match parent(ancestor) {
-            Some(above) if above != ancestor => ancestor = above,
+            Some(above) if above != ancestor => (ancestor, top) = (above, ancestor),
             _ => return false,
         }
     }
     match ancestor {
         // Everybody's orphans come to it, a daemon's parent or not.
-        1 => !is_of_others(pid, roots),
+        1 => !is_of_others(top, roots),
         _ => roots.contains(&ancestor),
     }
 }
@@ -206,6 +206,11 @@ fn is_of_others(pid: u32, roots: &[u32]) -> bool {
     let own = groups(std::process::id());
     let of_roots: Vec<String> = roots.iter().filter(|root| **root != 1).map(|root| groups(*root)).collect();
     let its = groups(pid);
+    if of_roots.contains(&its)
+        || service_of(&its).is_some_and(|its| of_roots.iter().any(|root| service_of(root) == Some(its)))
+    {
+        return false;
+    }
     is_of_another_service(&its, &of_roots) || is_beside(&its, &own)
 }
 

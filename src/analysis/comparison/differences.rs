@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     analysis::short,
-    sample::{Host, Results, Side},
+    sample::{Host, Results},
     scenario::Scenario,
 };
 
@@ -80,10 +80,10 @@ pub fn one_host(base: &Host, new: &Host) -> bool {
     one_boot || (base.hostname.is_some() && facts(base) == facts(new))
 }
 
-/// The sides of one `bootrace ab`: their rounds pair.
+/// The sides of one `bootrace ab`, either way round: their rounds pair.
 pub fn are_sides_of_one(base: &Results, new: &Results) -> bool {
     match (&base.run.ab, &new.run.ab) {
-        (Some(base), Some(new)) => base.id == new.id && base.side == Side::Base && new.side == Side::New,
+        (Some(base), Some(new)) => base.id == new.id && base.side != new.side,
         _ => false,
     }
 }

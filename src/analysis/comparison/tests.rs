@@ -22,14 +22,19 @@ fn one_boot_is_one_host_whatever_a_container_calls_it() {
 }
 
 #[test]
-fn more_failures_than_base_had_fail_whatever_the_figures_of_the_others_say() {
-    let side = |n, failed| Side { n, failed, median: None, interval: None };
-    let verdict = |base, new| failed(&base, &new).map(|judged| judged.verdict);
-    assert_eq!(verdict(side(20, 0), side(19, 1)), Some(Verdict::Failed));
-    assert_eq!(verdict(side(19, 1), side(20, 0)), None);
-    assert_eq!(verdict(side(18, 2), side(18, 2)), None);
-    assert_eq!(verdict(side(38, 2), side(18, 2)), Some(Verdict::Failed));
-    assert_eq!(verdict(side(0, 0), side(0, 20)), Some(Verdict::Failed));
+fn more_failures_than_chance_explains_fail_and_fewer_leave_it_unsettled() {
+    let side = |ok, failed| Side { n: ok, ok, failed, median: None, interval: None };
+    let with = |base, new, verdict| {
+        let judged = Judged { verdict, why: "so".into(), samples_needed: None };
+        with_failures(&base, &new, judged).verdict
+    };
+    use Verdict::{Failed, Inconclusive, Regressed, Unchanged};
+    assert_eq!(with(side(20, 0), side(19, 1), Unchanged), Inconclusive);
+    assert_eq!(with(side(20, 0), side(19, 1), Regressed), Regressed);
+    assert_eq!(with(side(20, 0), side(15, 5), Regressed), Failed);
+    assert_eq!(with(side(15, 5), side(20, 0), Unchanged), Unchanged);
+    assert_eq!(with(side(18, 2), side(18, 2), Unchanged), Unchanged);
+    assert_eq!(with(side(20, 0), side(0, 20), Inconclusive), Failed);
 }
 
 #[test]
