@@ -27,9 +27,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn figures(sessions: &Path) -> anyhow::Result<()> {
-    let sessions = recorded::load(sessions).with_context(|| format!("reading {}", sessions.display()))?;
     let mut missed = simulated::report();
-    missed.extend(recorded::report(&sessions)?);
+    let recorded = recorded::load(sessions).with_context(|| format!("reading {}", sessions.display()))?;
+    missed.extend(recorded::report(&recorded)?);
     if missed.is_empty() {
         return Ok(());
     }

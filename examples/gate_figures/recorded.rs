@@ -55,6 +55,11 @@ pub fn load(file: &Path) -> anyhow::Result<Recorded> {
 pub fn record(file: &Path, dirs: &[&str]) -> anyhow::Result<()> {
     let mut sessions = Vec::new();
     for dir in dirs.iter().map(Path::new) {
+        // One that was cut short, say.
+        if dir.join("base").is_dir() && !dir.join("comparison.json").exists() {
+            eprintln!("left out, since it was not judged: {}", dir.display());
+            continue;
+        }
         let session = match dir.join("base").is_dir() {
             true => {
                 let [base, new] = ["base", "new"].map(|side| report::load(&dir.join(side)));
@@ -134,7 +139,11 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
         last.started_at
     );
     let medians: Vec<[f64; 2]> = same.iter().map(|session| session.medians()).collect();
-    println!("The margin that these sessions ask of runs apart: {:.1} %.\n", noise::margin(&medians) * 100.0);
+    println!(
+        "The margin that these sessions ask of runs apart: {:.1} %. Comparisons of what was not changed are {COMPARISONS} drawn \
+         from these sessions, which they share.\n",
+        noise::margin(&medians) * 100.0
+    );
     Tally::head();
     for (what, tally) in [
         ("nothing changed, sides of one job", false_alarms_in_one_job(&same)),

@@ -25,12 +25,13 @@ struct Shape {
     between: f64,
 }
 
-const SHAPES: [Shape; 7] = [
+const SHAPES: [Shape; 8] = [
     Shape { name: "normal, 10 %", one: |rng, _| 1.0 + 0.1 * normal(rng), between: 0.0 },
     Shape { name: "skewed (log-normal, 15 %)", one: |rng, _| (0.15 * normal(rng)).exp(), between: 0.0 },
     Shape { name: "bimodal (three in ten 25 % slower)", one: bimodal, between: 0.0 },
     Shape { name: "slow tail (one in twenty up to threefold)", one: tail, between: 0.0 },
     Shape { name: "drifting by 1.5 % a sample", one: drifting, between: 0.0 },
+    Shape { name: "slower by 15 % in waves of 4.5 samples", one: waves, between: 0.0 },
     Shape { name: "sessions differ by 2 %", one: |rng, _| 1.0 + 0.05 * normal(rng), between: 0.02 },
     Shape { name: "sessions differ by 5 %", one: |rng, _| 1.0 + 0.05 * normal(rng), between: 0.05 },
 ];
@@ -49,6 +50,11 @@ fn drifting(rng: &mut ChaCha8Rng, place: usize) -> f64 {
     (1.0 + 0.05 * normal(rng)) * (1.0 + 0.015 * place as f64)
 }
 
+fn waves(rng: &mut ChaCha8Rng, place: usize) -> f64 {
+    let wave = (2.0 * std::f64::consts::PI * place as f64 / 4.5).sin();
+    (1.0 + 0.03 * normal(rng)) * (1.0 + 0.15 * wave)
+}
+
 /// Standard normal: Box and Muller 1958.
 fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let (u, v): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
@@ -59,6 +65,7 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
 fn job(shape: &Shape, rng: &mut ChaCha8Rng, samples: usize, times: f64) -> Vec<(f64, f64)> {
     let session = (shape.between * normal(rng)).exp();
     let mut pair = |round: usize| {
+        // As `plan::turns` draws it.
         let new_first = rng.random_bool(0.5);
         let mut side = |second: bool| (shape.one)(rng, 2 * round + usize::from(second)).max(0.01) * session;
         let (first, second) = (side(false), side(true));

@@ -90,7 +90,8 @@ pub fn floors(record: &Record, floors: &[Floor]) -> String {
     }
     out.push_str(
         "\nwithin: what two sides that are the same differ by in one session; between: what sessions differ by; floor:\n\
-         the larger; margin: what a gate may not take for a change, max(5 %, 3 √2 × floor).",
+         the larger; margin: what a gate may not take for a change, max(5 %, 3 √2 × floor),\n\
+         and more than that of fewer than ten sessions.",
     );
     out
 }
