@@ -45,6 +45,9 @@ pub struct Pair {
     pub differences: Vec<Difference>,
     /// What makes it doubtful.
     pub doubts: Vec<String>,
+    /// Those of them that both sides have alike: they make the figures doubtful, and hardly the ratio.
+    #[serde(default)]
+    pub doubts_of_both: Vec<String>,
     /// Target by target; those that gate first.
     pub rows: Vec<Row>,
 }
@@ -63,6 +66,9 @@ pub struct Run {
 pub struct Row {
     pub target: String,
     pub accelerator: Accelerator,
+    /// NEW's, where it is another one: then nothing gates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_accelerator: Option<Accelerator>,
     pub metric: String,
     /// Whether it decides; the others are told.
     pub gates: bool,
@@ -79,6 +85,7 @@ pub struct Row {
 pub struct Side {
     pub n: usize,
     /// Measured instances that went well, with a value or without.
+    #[serde(default)]
     pub ok: usize,
     /// Those that failed or timed out.
     pub failed: usize,
@@ -165,10 +172,12 @@ fn pair(base: &Results, new: &Results, rules: &Rules<'_>) -> Pair {
         .flat_map(|target| Metric::ALL.map(|metric| (target, metric)))
         .filter_map(|(target, metric)| {
             let wanted = chosen.contains(&metric);
-            Some(Row { gates: wanted && one_host, ..sides.row(target, metric, wanted, rules)? })
+            let row = sides.row(target, metric, wanted, rules)?;
+            Some(Row { gates: wanted && one_host && row.new_accelerator.is_none(), ..row })
         })
         .collect();
     rows.sort_by_key(|row| !row.gates);
+    let (doubts, doubts_of_both) = doubts(base, new);
     Pair {
         scenario: scenario(new).to_owned(),
         base: run(base),
@@ -176,7 +185,8 @@ fn pair(base: &Results, new: &Results, rules: &Rules<'_>) -> Pair {
         paired,
         one_host,
         differences: differences(base, new),
-        doubts: doubts_of_both(base, new),
+        doubts,
+        doubts_of_both,
         rows,
     }
 }
@@ -207,12 +217,20 @@ impl Sides<'_> {
         let margin = (rules.margin)(self.new, target, metric, self.paired);
         let shift = gate::shift(&self.values(&of_base, &of_new), LEVEL, margin.share);
         let (base, new) = (side(self.base, target, &of_base), side(self.new, target, &of_new));
-        let judged =
-            missing(target, &base, &new).unwrap_or_else(|| gate::judge(shift.as_ref(), LEVEL, margin.share));
+        let judged = self
+            .missing(target, &base, &new)
+            .unwrap_or_else(|| gate::judge(shift.as_ref(), LEVEL, margin.share));
         let judged = with_failures(&base, &new, judged);
         Some(Row {
             target: target.name.clone(),
             accelerator: target.accelerator,
+            new_accelerator: self
+                .new
+                .targets
+                .iter()
+                .find(|new| new.name == target.name)
+                .map(|new| new.accelerator)
+                .filter(|accelerator| *accelerator != target.accelerator),
             metric: metric.name().into(),
             gates: false,
             base,
@@ -221,6 +239,23 @@ impl Sides<'_> {
             margin,
             judged,
         })
+    }
+
+    /// What BASE has and NEW has lost is worse than any figure.
+    fn missing(&self, target: &Target, base: &Side, new: &Side) -> Option<Judged> {
+        let of = |results: &Results, side: &Side, who: &str| {
+            let known = results.targets.iter().any(|t| t.name == target.name);
+            match (known, side.ok, side.n) {
+                (false, ..) => Some(format!("{who} has no target {}", target.name)),
+                (true, 0, _) => Some(format!("{who} has no good sample of {}", target.name)),
+                (true, _, 0) => Some(format!("no sample of {} in {who} has it", target.name)),
+                _ => None,
+            }
+        };
+        let lost = self.base.targets.iter().any(|t| t.name == target.name) && base.ok > 0 && new.ok == 0;
+        let why = of(self.new, new, "NEW").or_else(|| of(self.base, base, "BASE"))?;
+        let verdict = if lost { Verdict::Failed } else { Verdict::Inconclusive };
+        Some(Judged { verdict, why, samples_needed: None })
     }
 
     fn values(&self, base: &Series, new: &Series) -> Values {
@@ -256,11 +291,12 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
     }
     let p = gate::more_failures(base.failed, all(base), new.failed, all(new));
     let why = format!(
-        "{} of {} instances failed, of BASE's {} of {} (Fisher's p = {p:.3})",
+        "{} of {} instances failed, of BASE's {} of {} (Fisher's p {})",
         new.failed,
         all(new),
         base.failed,
-        all(base)
+        all(base),
+        if p < 0.001 { "< 0.001".to_owned() } else { format!("= {p:.3}") }
     );
     let undecided =
         |verdict| matches!(verdict, Verdict::Unchanged | Verdict::Improved | Verdict::Inconclusive);
@@ -275,23 +311,8 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
     }
 }
 
-fn missing(target: &Target, base: &Side, new: &Side) -> Option<Judged> {
-    let nothing = |side: &Side| side.n == 0;
-    let who = match (nothing(base), nothing(new)) {
-        (true, true) => "neither side has",
-        (true, false) => "BASE does not have",
-        (false, true) => "NEW does not have",
-        (false, false) => return None,
-    };
-    Some(Judged {
-        verdict: Verdict::Inconclusive,
-        why: format!("{who} a good sample with it of {}", target.name),
-        samples_needed: None,
-    })
-}
-
-/// Those of both are told once.
-fn doubts_of_both(base: &Results, new: &Results) -> Vec<String> {
+/// All of them, those of both sides once; and these.
+fn doubts(base: &Results, new: &Results) -> (Vec<String>, Vec<String>) {
     let of = |results: &Results| super::analyse(results).doubts;
     let (of_base, of_new) = (of(base), of(new));
     let mut told: Vec<String> = Vec::new();
@@ -301,8 +322,12 @@ fn doubts_of_both(base: &Results, new: &Results) -> Vec<String> {
             false => told.push(format!("BASE: {doubt}")),
         }
     }
+    if base.run.id == new.run.id {
+        told.insert(0, "BASE and NEW are the same run".into());
+    }
     told.extend(of_new.iter().filter(|doubt| !of_base.contains(doubt)).map(|doubt| format!("NEW: {doubt}")));
-    told
+    let both = of_base.into_iter().filter(|doubt| of_new.contains(doubt)).collect();
+    (told, both)
 }
 
 #[cfg(test)]

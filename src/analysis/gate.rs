@@ -175,14 +175,15 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
         return inconclusive("a value is zero or below: there is no ratio".into(), None);
     };
     let sides = if shift.paired { "pairs" } else { "samples a side" };
+    let has = if shift.paired { "pairs" } else { "samples of one side" };
     let Some(interval) = shift.interval else {
-        return inconclusive(format!("{} {sides} are too few: need >= {FEWEST}", shift.n), None);
+        return inconclusive(format!("{} {has} are too few: need >= {FEWEST}", shift.n), None);
     };
     let percent = |share: f64| format!("{} %", trimmed(share * 100.0));
     let sure = format!("the {:.1} % interval of the ratio", (interval.coverage * 1000.0).floor() / 10.0);
     let settled = |verdict, says: &str| Judged {
         verdict,
-        why: format!("{sure} lies {says} the margin of {}", percent(margin)),
+        why: format!("{sure} lies wholly {says} the margin of {}", percent(margin)),
         samples_needed: None,
     };
     if interval.coverage < level {
@@ -191,15 +192,15 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     }
     let band = Band::new(margin, shift.paired);
     if interval.low >= 1.0 / (1.0 + margin) && interval.high <= 1.0 + margin {
-        return settled(Verdict::Unchanged, "wholly within");
+        return settled(Verdict::Unchanged, "within");
     }
     if ratio.ln() >= band.ratio && interval.low.ln() > band.interval {
-        let says = if shift.paired { "wholly above 1, and its middle beyond" } else { "wholly beyond" };
-        return settled(Verdict::Regressed, says);
+        let says = format!("above {}, {}", trimmed(band.interval.exp()), beyond(shift.paired));
+        return settled(Verdict::Regressed, &says);
     }
     if ratio.ln() <= -band.ratio && interval.high.ln() < -band.interval {
-        let says = if shift.paired { "wholly below 1, and its middle beyond" } else { "wholly below" };
-        return settled(Verdict::Improved, says);
+        let says = format!("below {}, {}", trimmed((-band.interval).exp()), beyond(shift.paired));
+        return settled(Verdict::Improved, &says);
     }
     let needed = needed(ratio, interval, shift.n, margin, &band);
     let forecast = match needed {
@@ -224,6 +225,11 @@ impl Band {
         let edge = margin.ln_1p();
         Band { ratio: edge, interval: if paired { 0.0 } else { edge } }
     }
+}
+
+/// What of it is held to the margin.
+fn beyond(paired: bool) -> &'static str {
+    if paired { "and the ratio beyond" } else { "beyond" }
 }
 
 /// "5", "7.5", "12.34": two places at most.

@@ -86,9 +86,7 @@ impl Mark {
 
     fn mend(self) -> &'static str {
         match self {
-            Mark::BusyHost => {
-                "stop what else runs (top shows it) and run again, or compare the unmarked ones"
-            }
+            Mark::BusyHost => "stop what else runs (top shows it) and run again; CSV exports have the marks",
             Mark::Stolen => "use a host with CPUs of its own, or run again when its neighbours are quiet",
             Mark::Throttled => {
                 "cool the host or run with --tune, which turns turbo off; lift a quota on bootrace's own cgroup"

@@ -43,7 +43,7 @@ pub struct Options {
     pub new: PathBuf,
     #[command(flatten)]
     pub gate: Gate,
-    /// Only warn where host, accelerator, image or scenario differ. Between hosts nothing gates: it is a trend.
+    /// Only warn where host, accelerator, image or scenario differ. Between hosts or accelerators nothing gates then.
     #[arg(long)]
     pub across_hosts: bool,
     /// Show all figures, those that don't gate too.
@@ -66,8 +66,8 @@ pub struct Options {
 /// How two sides are judged, for every command that does.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Gate {
-    /// Metrics that decide, as startup or memory.footprint; the others are told [default: the scenario's, else startup].
-    #[arg(long = "metric", value_name = "METRIC", value_parser = metric)]
+    /// Metrics that decide, as startup or memory.footprint; the others are shown [default: the scenario's, else startup].
+    #[arg(long = "metric", value_name = "METRIC", value_delimiter = ',', value_parser = metric)]
     pub metrics: Vec<Metric>,
     /// What is not taken for a change, in percent [default: the scenario's, else 5 or what this host's noise asks for].
     #[arg(long, value_name = "PCT", value_parser = percent)]
@@ -276,7 +276,7 @@ fn are_alike(comparison: &Comparison) -> Result<(), Failure> {
     }
     Err(Failure::Usage(anyhow!(
         "these runs are not alike, so that no gate can be made of them:\n{}\nrun both alike on one host; or let `bootrace ab` \
-         run both sides; or compare all the same with --across-hosts (between hosts nothing gates then)",
+         run both sides; or compare all the same with --across-hosts (between hosts and accelerators nothing gates then)",
         lines.join("\n")
     )))
 }
@@ -315,10 +315,13 @@ fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
         return Ok(BTreeMap::from([named(load(path)?)]));
     }
     if path.join(shown::FILE).exists() {
-        return Err(Failure::Usage(anyhow!(
-            "{} is an A/B, whose sides are compared already: name one of its sides, {0}/base or {0}/new",
-            path.display()
-        )));
+        return Err(Failure::Usage(match path.join("base").is_dir() {
+            true => anyhow!(
+                "{} is an A/B and no run: name its sides, {0}/base and {0}/new (bootrace report {0} shows how they compare)",
+                path.display()
+            ),
+            false => anyhow!("{} is a comparison and no run: name the runs that it compares", path.display()),
+        }));
     }
     let entries =
         fs::read_dir(path).map_err(|e| Failure::Usage(anyhow!("reading {}: {e}", path.display())))?;
@@ -353,7 +356,7 @@ fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
         ))),
         (false, left_out) => {
             if let Some(e) = left_out {
-                tracing::warn!("left out, and it may have been the newest: {e}");
+                super::warn(&format!("left out, though it may be the newest: {e}"));
             }
             Ok(newest)
         }

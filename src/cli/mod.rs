@@ -244,6 +244,13 @@ fn print_error(chain: &[String]) {
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
+/// Writes a warning to standard error.
+fn warn(message: &str) {
+    let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
+    // Nothing is left to be done where standard error is gone.
+    let _ = anstream::stderr().write_all(format!("{DOUBTFUL}warning:{DOUBTFUL:#} {message}\n").as_bytes());
+}
+
 /// Writes to standard output, styled where it is a terminal. A reader that has gone away (`| head`) has
 /// what it wanted.
 pub fn print(text: &str) -> Result<(), Failure> {

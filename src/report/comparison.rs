@@ -23,7 +23,7 @@ use crate::{
 /// The file that a comparison is kept in, for programs.
 pub const FILE: &str = "comparison.json";
 /// Longest text of a stranger's in a sentence, in characters.
-const SENTENCE: usize = 400;
+const SENTENCE: usize = 1200;
 
 /// Writes `comparison.json`, and all that [`render`] does, into `dir`, which is made if it isn't there. `runs` are those
 /// that were compared.
@@ -92,20 +92,44 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
             paragraph(&mut out, &moved(pair));
         }
         let warn = AnsiColor::Yellow.on_default();
-        for line in remarks(pair) {
+        let (of_both, others): (Vec<String>, Vec<String>) = remarks(pair).into_iter().partition(|remark| {
+            !all && pair.doubts_of_both.iter().any(|d| text::clean(d, SENTENCE) == *remark)
+        });
+        if !of_both.is_empty() {
+            paragraph(
+                &mut out,
+                &format!("{} doubts about both sides alike (--all shows them).", of_both.len()),
+            );
+        }
+        for line in others {
             let lines = wrap(&line, WIDTH - 9).join("\n         ");
             let _ = writeln!(out, "{warn}warning:{warn:#} {lines}");
         }
     }
-    let told = match comparison.verdict {
-        Some(verdict) => {
-            let style = style(verdict);
-            format!("{style}{}{style:#}", verdict.word())
-        }
-        None => "no gate: this is between hosts, a trend".into(),
-    };
-    let _ = writeln!(out, "{told}");
+    let _ = writeln!(out, "{}", answer(comparison));
     out
+}
+
+/// The verdict, and of which figures it is.
+fn answer(comparison: &Comparison) -> String {
+    let Some(verdict) = comparison.verdict else { return "no gate: this is between hosts, a trend".into() };
+    let style = style(verdict);
+    let gating = || comparison.pairs.iter().flat_map(|pair| &pair.rows).filter(|row| row.gates);
+    let of = |verdict| gating().filter(move |row| row.judged.verdict == verdict);
+    let named: Vec<String> = of(verdict)
+        .take(4)
+        .map(|row| format!("{} on {} {}", row.metric, text::clip(&row.target, 24), ratio(row)))
+        .collect();
+    let rest =
+        [Verdict::Failed, Verdict::Regressed, Verdict::Inconclusive, Verdict::Improved, Verdict::Unchanged]
+            .into_iter()
+            .filter(|other| *other != verdict)
+            .map(|other| (of(other).count(), other.word().to_lowercase()))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("; {count} {word}"));
+    let passes =
+        if verdict == Verdict::Inconclusive { " (passes, unless --fail-on inconclusive)" } else { "" };
+    format!("{style}{}{style:#}{passes}: {}{}", verdict.word(), named.join(", "), rest.collect::<String>())
 }
 
 fn paragraph(out: &mut String, words: &str) {
@@ -152,7 +176,7 @@ fn rows(rows: &[&Row]) -> Table {
     table.set_header(["", "BASE", "NEW", "NEW / BASE", "p", "P(N>B)", ""]);
     for row in rows {
         let numbers = [median(row, &row.base), median(row, &row.new), ratio(row), p(row), superiority(row)];
-        let accelerator = text::accelerator(row.accelerator).map(|a| format!("\n{a}")).unwrap_or_default();
+        let accelerator = accelerator(row).map(|a| format!("\n{a}")).unwrap_or_default();
         let name = format!("{} {}{accelerator}", text::clip(&row.target, 20), text::clip(&row.metric, 20));
         let mut cells = vec![Cell::new(name)];
         cells.extend(numbers.map(|n| Cell::new(n.replace(" [", "\n[")).set_alignment(CellAlignment::Right)));
@@ -247,10 +271,19 @@ fn lines(out: &mut String, rows: &[&Row]) {
     }
 }
 
+/// What a VM's accelerator is, of both sides where they differ.
+pub(super) fn accelerator(row: &Row) -> Option<String> {
+    let name = |accelerator| text::accelerator(accelerator).unwrap_or("no VM");
+    match row.new_accelerator {
+        Some(new) => Some(format!("{} → {}", name(row.accelerator), name(new))),
+        None => text::accelerator(row.accelerator).map(str::to_owned),
+    }
+}
+
 /// "docker", below it what a VM's accelerator is.
 fn target(row: &Row) -> String {
     let name = text::clip(&row.target, 24);
-    text::accelerator(row.accelerator).map_or(name.clone(), |accelerator| format!("{name}\n{accelerator}"))
+    accelerator(row).map_or(name.clone(), |accelerator| format!("{name}\n{accelerator}"))
 }
 
 /// Rows that don't gate have a verdict that decides nothing: in lower case.

@@ -48,7 +48,7 @@ fn header(comparison: &Comparison) -> Markup {
                 }
             }
             @let mut emulated: Vec<String> = comparison.pairs.iter().flat_map(|pair| &pair.rows)
-                .filter_map(|row| Some(format!("{}: {}", text::clip(&row.target, 40), text::accelerator(row.accelerator)?))).collect();
+                .filter_map(|row| Some(format!("{}: {}", text::clip(&row.target, 40), shown::accelerator(row)?))).collect();
             @let _ = emulated.sort();
             @let _ = emulated.dedup();
             @if !emulated.is_empty() { p.badges { @for badge in emulated { span.badge { (badge) } " " } } }
@@ -121,8 +121,8 @@ fn one(row: &Row) -> Markup {
             th scope="row" {
                 (text::clip(&row.target, 40)) " " code { (text::clip(&row.metric, 40)) }
                 small {
-                    (text::accelerator(row.accelerator).map(|a| format!("{a}, ")).unwrap_or_default())
-                    @if row.gates { "gates, margin " } @else { "told, margin " }
+                    (shown::accelerator(row).map(|a| format!("{a}, ")).unwrap_or_default())
+                    @if row.gates { "gates, margin " } @else { "does not gate, margin " }
                     (format!("{:.1} %", row.margin.share * 100.0))
                 }
             }
