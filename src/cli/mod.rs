@@ -16,6 +16,7 @@ pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod export;
+mod git;
 pub mod history;
 pub mod image;
 pub mod list;
