@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod origin;
+
+pub use origin::{Ab, Side, Source};
+
 /// The schema that this version writes.
 pub const SCHEMA: &str = "bootrace.results/1";
 
@@ -51,58 +55,6 @@ pub struct Run {
     /// Where this run is one side of an A/B: its samples pair with the other side's by target and round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ab: Option<Ab>,
-}
-
-/// The state of the sources that a run measured.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Source {
-    /// Lower-case hex, 7 to 64 digits.
-    pub commit: String,
-    pub branch: Option<String>,
-    /// Where the repository can be read: http or https, without credentials; `URL/commit/COMMIT` is the commit's page.
-    pub url: Option<String>,
-    /// Whether tracked files were changed since the commit; null where nothing tells.
-    pub dirty: Option<bool>,
-}
-
-/// Which part a run had in which A/B.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ab {
-    /// `ab-<UTC time>-<seed>`, the same on both sides.
-    pub id: String,
-    pub side: Side,
-}
-
-/// A side of an A/B.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Side {
-    /// What is there already.
-    Base,
-    /// What may replace it.
-    New,
-}
-
-impl Side {
-    pub fn other(self) -> Side {
-        match self {
-            Side::Base => Side::New,
-            Side::New => Side::Base,
-        }
-    }
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Side::Base => "base",
-            Side::New => "new",
-        }
-    }
-}
-
-impl std::fmt::Display for Side {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
 }
 
 /// What the host is and what else it was doing.

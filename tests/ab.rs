@@ -82,6 +82,8 @@ fn two_scenarios_are_measured_pair_by_pair_and_what_differs_is_found() {
     let since = now();
     let mut command = ab(&toml(&base), &toml(&new), out.path());
     command.args(["--targets", "native,docker"]);
+    // What CI says is said of its checkout, and these scenarios are in none.
+    command.env("GITHUB_SHA", "0123456789abcdef0123456789abcdef01234567");
     let ran = ran(command);
     let starts = docker_starts(&since);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
@@ -95,6 +97,7 @@ fn two_scenarios_are_measured_pair_by_pair_and_what_differs_is_found() {
         let results = results(out.path(), side);
         assert_eq!((results.run.seed, results.run.planned, results.samples.len()), (7, 14, 14));
         assert!(!results.run.interrupted);
+        assert_eq!(results.run.source, None);
         assert!(out.path().join("latest").join(side.name()).join("index.html").exists());
         let ab = results.run.ab.clone().unwrap();
         assert_eq!((ab.id.as_str(), ab.side), (id, side));
@@ -121,6 +124,9 @@ fn two_scenarios_are_measured_pair_by_pair_and_what_differs_is_found() {
         .collect();
     assert_eq!(starts, expected);
     assert_eq!(record["seed"], 7);
+    let this = fs::canonicalize(env!("CARGO_BIN_EXE_bootrace")).unwrap();
+    assert_eq!(record["sides"][0]["program"], this.to_str().unwrap());
+    assert_eq!(record["bootrace_version"], env!("CARGO_PKG_VERSION"));
 
     // 200 ms of sleep.
     for target in ["native", "docker"] {
@@ -195,6 +201,15 @@ fn an_executable_is_a_side_and_one_that_is_no_bootrace_is_refused() {
     let json: serde_json::Value = serde_json::from_str(&well.stdout).unwrap();
     assert_eq!((&json[0]["target"], &json[0]["pairs"]), (&"native".into(), &2.into()));
     assert_eq!(record(&reports)["sides"][0]["given"], copy.as_str());
+
+    // A scenario and an executable: both have the one scenario there is.
+    let mut mixed = ab(&toml(&bench), &copy, &reports);
+    let mixed = ran({
+        mixed.args(["--targets", "native"]);
+        mixed
+    });
+    assert_eq!(mixed.code, Some(0), "{}{}", mixed.stdout, mixed.stderr);
+    assert_eq!(record(&reports)["sides"][1]["scenario"], toml(&bench));
 
     let yes = out.path().join("yes");
     fs::write(&yes, "#!/bin/sh\nexec yes\n").unwrap();

@@ -203,6 +203,96 @@ fn a_host_for_each_run_makes_no_page_that_nobody_can_read() {
 }
 
 #[test]
+fn sides_of_an_ab_are_no_points_unless_that_is_asked_for() {
+    let dir = made(12);
+    for (i, side) in [(3, "base"), (4, "new"), (9, "new")] {
+        changed(&file_of(dir.path(), i), |run| {
+            run["run"]["ab"] = serde_json::json!({"id": "ab-20250101T000000Z-1", "side": side});
+        });
+    }
+    let out = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let output = history(&[path, "--out", out.path().to_str().unwrap()]);
+    let page = fs::read_to_string(out.path().join("index.html")).unwrap();
+    for shown in [&text(&output.stdout), &page] {
+        assert!(shown.contains("3 sides of A/Bs are left out: --with-ab takes them"), "{shown}");
+    }
+    assert!(text(&output.stdout).contains("history of 9 runs"), "{}", text(&output.stdout));
+    let without = json(&[path]);
+    assert_eq!(without["sides_of_ab_left_out"], 3);
+    assert_eq!(of(&without, "docker")["points"].as_array().unwrap().len(), 9);
+    let with = json(&[path, "--with-ab"]);
+    assert_eq!((&with["sides_of_ab_left_out"], with["runs"].as_array().unwrap().len()), (&0.into(), 12));
+
+    let only = tempfile::tempdir().unwrap();
+    fs::copy(file_of(dir.path(), 3), only.path().join("results.json")).unwrap();
+    let output = history(&[only.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--with-ab takes them"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn runs_that_were_not_asked_for_are_no_part_of_the_history() {
+    let dir = made(10);
+    for i in 0..4 {
+        changed(&file_of(dir.path(), i), |run| run["run"]["scenario"]["name"] = "redis".into());
+    }
+    let path = dir.path().to_str().unwrap();
+    let json = json(&[path, "--scenario", "quickstart"]);
+    assert_eq!((json["runs"].as_array().unwrap().len(), &json["other_runs"]), (6, &4.into()));
+    assert_eq!(of(&json, "docker")["points"][0]["run"], 0);
+    let shown = text(&history(&[path, "--scenario", "quickstart"]).stdout);
+    assert!(shown.contains("history of 6 runs") && shown.contains("4 other runs have none of"), "{shown}");
+}
+
+#[test]
+fn a_gate_and_claims_change_no_figure_and_so_are_no_note() {
+    let dir = made(8);
+    for i in 4..8 {
+        changed(&file_of(dir.path(), i), |run| {
+            run["run"]["scenario"]["gate"] = serde_json::json!({"margin": "5%"});
+            run["run"]["scenario"]["claim"] = serde_json::json!([{"says": "fast"}]);
+        });
+    }
+    assert_eq!(of(&json(&[dir.path().to_str().unwrap()]), "docker")["notes"], serde_json::json!([]));
+}
+
+#[test]
+fn runs_of_one_id_and_time_that_differ_are_ordered_by_what_is_in_them() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let made = made(2);
+    let [first, second] = [0, 1].map(|i| file_of(made.path(), i));
+    let of_first: Value = serde_json::from_slice(&fs::read(&first).unwrap()).unwrap();
+    changed(&second, |run| {
+        for key in ["id", "started_at"] {
+            run["run"][key] = of_first["run"][key].clone();
+        }
+    });
+    for (dir, names) in dirs.iter().zip([["a", "b"], ["b", "a"]]) {
+        for (name, file) in names.iter().zip([&first, &second]) {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::copy(file, dir.path().join(name).join("results.json")).unwrap();
+        }
+    }
+    let [one, other] = dirs.each_ref().map(|dir| json(&[dir.path().to_str().unwrap()]));
+    assert_eq!(one["runs"].as_array().unwrap().len(), 2);
+    assert_eq!(one, other);
+}
+
+#[test]
+fn a_file_with_more_targets_than_a_scenario_can_have_is_damaged() {
+    let dir = made(2);
+    changed(&file_of(dir.path(), 1), |run| {
+        let target = run["targets"][0].clone();
+        run["targets"] = vec![target; 65].into();
+    });
+    let json = json(&[dir.path().to_str().unwrap()]);
+    assert_eq!(json["runs"].as_array().unwrap().len(), 1);
+    let why = json["left_out"][0]["why"].as_str().unwrap();
+    assert!(why.contains("damaged: it has 65 targets"), "{why}");
+}
+
+#[test]
 fn damaged_and_foreign_files_are_named_and_left_out_and_an_error_only_if_that_is_asked_for() {
     let dir = made(12);
     let path = |i| file_of(dir.path(), i);

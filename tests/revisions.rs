@@ -125,12 +125,21 @@ fn revisions_are_built_once_and_run_whoever_owns_the_clone() {
     assert_eq!(first_time.stderr.matches("built ").count(), 2, "{}", first_time.stderr);
     let record = record(&bench.path().join("out"));
     assert_eq!(record["sides"][1]["commit"], second.as_str());
-    assert!(record["sides"][1]["program"].as_str().unwrap().ends_with(&format!("/builds/{second}/bootrace")));
+    let program = record["sides"][1]["program"].as_str().unwrap();
+    assert!(program.contains(&format!("/builds/{second}-")) && program.ends_with("/bootrace"), "{program}");
+    let new = bootrace::report::load(&bench.path().join("out/latest/new")).unwrap();
+    let source = new.run.source.unwrap();
+    assert_eq!((source.commit, source.dirty), (second.clone(), Some(false)));
     clone.no_checkout_is_left();
 
     let again = ran(clone.ab("HEAD", "HEAD~1", &bench));
     assert_eq!(again.code, Some(0), "{}{}", again.stdout, again.stderr);
     assert!(!again.stderr.contains("build"), "{}", again.stderr);
+    // Built otherwise it is another one.
+    let mut otherwise = clone.ab("HEAD", "HEAD", &bench);
+    otherwise.env("RUSTFLAGS", "-Copt-level=1");
+    let otherwise = ran(otherwise);
+    assert_eq!(otherwise.stderr.matches("built ").count(), 1, "{}", otherwise.stderr);
     assert_eq!(left_over(), Vec::<String>::new());
 }
 
@@ -205,4 +214,35 @@ fn a_build_that_is_ended_leaves_no_checkout_and_no_cargo() {
     };
     assert!(gone(sleeps), "what cargo started goes on");
     clone.no_checkout_is_left();
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_build_ends_with_who_asked_for_it() {
+    let bench = scenario("0", "samples = 2\nwarmup = 0");
+    let clone = Clone::new();
+    let tools = tempfile::tempdir().unwrap();
+    let pid = tools.path().join("pid");
+    let mut command = clone.ab("HEAD", "HEAD~1", &bench);
+    with_cargo(
+        &mut command,
+        tools.path(),
+        &format!("echo $$ >{}.new\nmv {0}.new {0}\nsleep 600 & wait", pid.display()),
+    );
+    let mut run = Run(command.stderr(Stdio::null()).spawn().unwrap());
+    let begin = Instant::now();
+    while !pid.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "cargo was not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    kill("-KILL", &run.0.id().to_string());
+    run.wait();
+    let cargo: u32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+    let begin = Instant::now();
+    while fs::read_to_string(format!("/proc/{cargo}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(begin.elapsed() < Duration::from_secs(10), "cargo goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // A real cargo's compilers end with their crate; this one's sleep is still there.
+    kill("-KILL", &format!("-{cargo}"));
 }

@@ -53,8 +53,8 @@ pub struct Series {
     pub log: bool,
     /// Of the points; its values are logarithms where `log` is true.
     pub fit: Fit,
-    /// As many as the fit's.
-    pub agrees: Vec<bool>,
+    /// Whether E-divisive sees each of the fit's changes too; `None` of a drift, which it knows nothing of.
+    pub agrees: Vec<Option<bool>>,
     pub notes: Vec<Note>,
     pub latest: Latest,
 }
@@ -123,20 +123,19 @@ impl Series {
     }
 }
 
-/// Orders runs, takes copies of one run together, and gives how many copies there were.
+/// Orders runs, takes copies of one run together, and gives how many copies there were. The order of `runs` is none
+/// of its business: what has one time and id, and differs, is ordered by what is in it.
 pub fn ordered(mut runs: Vec<Run>) -> (Vec<Run>, usize) {
     runs.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
-    let all = runs.len();
-    // Runs of one id that differ, as the sides of an A/B, stay.
-    let mut kept: Vec<Run> = Vec::with_capacity(all);
-    for run in runs {
-        let same = kept.iter().rev().take_while(|other| other.time == run.time && other.id == run.id);
-        if !same.into_iter().any(|other| *other == run) {
-            kept.push(run);
+    for same in runs.chunk_by_mut(|a, b| a.time == b.time && a.id == b.id) {
+        if same.len() > 1 {
+            same.sort_by_cached_key(|run| format!("{run:?}"));
         }
     }
-    let copies = all - kept.len();
-    (kept, copies)
+    let all = runs.len();
+    runs.dedup();
+    let copies = all - runs.len();
+    (runs, copies)
 }
 
 /// The points of every series, by key. `keep` chooses targets by scenario and name.
@@ -199,7 +198,7 @@ impl Unfitted {
         let agrees = fit.changes.iter().map(|change| {
             let near =
                 change.earliest.saturating_sub(SHORTEST + block - 1)..=change.latest + SHORTEST + block - 1;
-            divisions.iter().any(|at| near.contains(at))
+            (change.kind == Kind::Step).then(|| divisions.iter().any(|at| near.contains(at)))
         });
         let (agrees, notes) = (agrees.collect(), self.notes(runs));
         let latest = latest(&values, &fit, log);

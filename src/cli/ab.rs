@@ -19,21 +19,24 @@ use super::{
     progress::Progress,
     run::{self, Finished},
     signals::{self, Signals},
+    source,
 };
 use crate::{
     image::Cache,
     report::{self, comparison},
-    sample::{Results, Setting, Side},
+    sample::{Results, Setting, Side, Source},
     scenario,
     tune::Tuning,
 };
 
 mod caller;
 mod child;
+mod compiler;
 mod conduct;
 mod revision;
 mod show;
 mod sides;
+mod talk;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +44,7 @@ Examples:
   bootrace ab --base old/bootrace --new new/bootrace redis    two builds of bootrace, one scenario
   bootrace ab --base main --new HEAD --targets docker         two commits of bootrace, built first
   bootrace ab --base main --new rev:redis                     a branch that is called as a scenario is: rev:
+  bootrace ab --base my.toml --new new/bootrace               this bootrace and another one, both with my.toml
 
 The two samples of a pair are taken right after each other, so what drifts on the host meets both sides.
 Written to reports/ab-TIME-SEED: index.html, summary.md and comparison.json, and base and new, each a run with its
@@ -59,7 +63,8 @@ pub struct Options {
     /// What may replace it, one of the same three.
     #[arg(long, value_name = "SCENARIO|BINARY|REV")]
     pub new: String,
-    /// The scenario of sides that are an executable or a revision; none: quickstart.
+    /// The scenario of sides that are an executable or a revision; none: the other side's, where that is one, else
+    /// quickstart.
     #[arg(value_name = "SCENARIO")]
     pub scenario: Option<String>,
     /// Only these targets of the scenarios, by name.
@@ -158,9 +163,11 @@ async fn conduct(
     }
     let id = conduct::make_dir(&options.out, seed).await.map_err(Failure::Run)?;
     let mut programs = programs.into_iter();
+    let scenarios = scenarios([&sides[0].2, &sides[1].2], options.scenario.as_deref());
+    let common = Common { id: &id, seed, options, tuned: &tuned, scenarios };
     let parties = sides.map(|(side, text, given)| {
         let program = programs.next().unwrap_or_default();
-        party(side, text, given, program, &Common { id: &id, seed, options, tuned: &tuned })
+        party(side, text, given, program, &common)
     });
     let [base, new] = parties;
     let job = Job {
@@ -200,14 +207,37 @@ struct Common<'a> {
     seed: u64,
     options: &'a Options,
     tuned: &'a Option<Vec<Setting>>,
+    /// Base's, then new's.
+    scenarios: [String; 2],
+}
+
+/// What each side runs: its own scenario, the one that is given, the other side's, quickstart.
+fn scenarios(sides: [&Given; 2], given: Option<&str>) -> [String; 2] {
+    let own = sides.map(|side| match side {
+        Given::Scenario(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let of = |side: usize| own[side].or(given).or(own[1 - side]).unwrap_or("quickstart").to_owned();
+    [of(0), of(1)]
+}
+
+/// What a side measures. Of an executable nothing is known.
+fn source_of(given: &Given) -> Option<Source> {
+    match given {
+        Given::Scenario(name) => {
+            let (_, folder) = scenario::find(name).ok()?;
+            // One that is built in is of no folder.
+            let built_in = folder == Path::new(".") && !name.contains('/') && !name.ends_with(".toml");
+            if built_in { None } else { source::of_folder(&folder) }
+        }
+        Given::Binary(_) => None,
+        Given::Revision(revision) => Some(revision.source()),
+    }
 }
 
 fn party(side: Side, text: String, given: Given, program: PathBuf, common: &Common) -> anyhow::Result<Party> {
-    let Common { id, seed, options, tuned } = *common;
-    let scenario = match &given {
-        Given::Scenario(name) => name.clone(),
-        _ => options.scenario.clone().unwrap_or_else(|| "quickstart".into()),
-    };
+    let Common { id, seed, options, tuned, ref scenarios } = *common;
+    let scenario = scenarios[side as usize].clone();
     let run = |side| format!("{id}-{side}");
     let part = Part {
         ab: id.into(),
@@ -216,6 +246,7 @@ fn party(side: Side, text: String, given: Given, program: PathBuf, common: &Comm
         partner: run(side.other()),
         dir: options.out.join(id).join(side.name()),
         tuned: tuned.clone(),
+        source: source_of(&given),
     };
     let part = serde_json::to_string(&part).context("writing a side's part as JSON")?;
     let mut arguments: Vec<OsString> =
@@ -227,11 +258,24 @@ fn party(side: Side, text: String, given: Given, program: PathBuf, common: &Comm
     option("--samples", options.samples.map(|n| n.to_string()));
     option("--warmup", options.warmup.map(|n| n.to_string()));
     arguments.extend(["--".into(), OsString::from(&scenario)]);
-    let commit = match given {
-        Given::Revision(revision) => Some(revision.commit),
+    let commit = match &given {
+        Given::Revision(revision) => Some(revision.commit.clone()),
         _ => None,
     };
-    Ok(Party { side, given: text, program, commit, scenario, arguments, run: run(side) })
+    let named = match given {
+        Given::Scenario(_) => std::env::current_exe().context("asking which executable this is")?,
+        _ => program.clone(),
+    };
+    Ok(Party {
+        side,
+        given: text,
+        start: program,
+        program: named,
+        commit,
+        scenario,
+        arguments,
+        run: run(side),
+    })
 }
 
 fn load(dir: &Path) -> Result<Results, Failure> {
@@ -253,4 +297,45 @@ fn judge([base, new]: &[Results; 2], dir: &Path, options: &Options) -> Result<()
         print(&format!("report: {}\n", dir.join("index.html").display()))?;
     }
     compare::verdict(&comparison, options.gate.fail_on)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_side_without_a_scenario_takes_the_other_ones() {
+        let (scenario, binary) = (Given::Scenario("my.toml".into()), Given::Binary("/x".into()));
+        assert_eq!(scenarios([&scenario, &binary], None), ["my.toml", "my.toml"]);
+        assert_eq!(scenarios([&binary, &scenario], None), ["my.toml", "my.toml"]);
+        assert_eq!(scenarios([&binary, &scenario], Some("redis")), ["redis", "my.toml"]);
+        assert_eq!(scenarios([&binary, &binary], Some("redis")), ["redis", "redis"]);
+        assert_eq!(scenarios([&binary, &binary], None), ["quickstart", "quickstart"]);
+    }
+
+    #[test]
+    fn the_source_of_a_side_is_its_own_folders_or_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.toml");
+        std::fs::copy("scenarios/quickstart.toml", &file).unwrap();
+        let side = Given::Scenario(file.display().to_string());
+        // The working directory is a clone; it isn't asked.
+        assert_eq!(source_of(&side), None);
+        let git = |arguments: &[&str]| {
+            let mut git = Command::new("git");
+            git.arg("-C").arg(dir.path()).args(["-c", "user.name=a", "-c", "user.email=a@b"]).args(arguments);
+            let output = git.output().unwrap();
+            assert!(output.status.success(), "{arguments:?}");
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        git(&["init", "--quiet"]);
+        git(&["add", "a.toml"]);
+        git(&["commit", "--quiet", "--message", "a"]);
+        // git is given up on where the machine is slow.
+        let source = (0..20).find_map(|_| source_of(&side)).unwrap();
+        assert_eq!(source.commit, git(&["rev-parse", "HEAD"]));
+        assert_eq!(source_of(&Given::Binary("/bin/true".into())), None);
+    }
 }

@@ -19,9 +19,10 @@ Examples:
   bootrace history ci-runs --any-host-name --target docker --json
 
 Takes every results.json below the directories, in the order in which the runs were started; links such
-as `latest` are not followed. Each scenario, target, accelerator and host is a series of its own: a trend
-between hosts is no change. A change is a step that a permutation test finds with p < 0.01; E-divisive is
-asked for a second opinion. Both are seeded: the same runs give the same answer.
+as `latest` are not followed. Sides of A/Bs are counted and left out, unless --with-ab is given. Each
+scenario, target, accelerator and host is a series of its own: a trend between hosts is no change. A change
+is a step that a permutation test finds with p < 0.01; E-divisive is asked for a second opinion. Both are
+seeded: the same runs give the same answer.
 
 A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA) or git.
 
@@ -45,6 +46,9 @@ pub struct Options {
     /// Tell hosts by processor and number of CPUs alone: for CI whose hosts have a new name each time.
     #[arg(long)]
     pub any_host_name: bool,
+    /// Take the sides of A/Bs for runs as any other; without it they are counted and left out.
+    #[arg(long)]
+    pub with_ab: bool,
     /// Write index.html, history.json and charts into this directory.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
@@ -79,6 +83,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         targets: options.targets.clone(),
         scenarios: options.scenarios.clone(),
         any_host_name: options.any_host_name,
+        with_ab: options.with_ab,
         seed: options.seed,
         threads: options.threads.map_or_else(parallel::threads, usize::from),
     };
@@ -120,22 +125,17 @@ fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
     }
     warn(shown);
     let dirs: Vec<String> = options.dirs.iter().map(|dir| dir.display().to_string()).collect();
-    let runs = &shown.history.runs;
-    if runs.is_empty() {
-        let message =
-            format!("there is no run below {}: `bootrace run` writes them to reports", dirs.join(", "));
-        return Err(Failure::Usage(anyhow!(message)));
+    let runs = shown.history.runs.len() + shown.others;
+    if runs == 0 {
+        let mend = match shown.of_an_ab {
+            0 => "`bootrace run` writes them to reports".into(),
+            n => format!("{n} of A/Bs' sides are left out, and --with-ab takes them"),
+        };
+        return Err(Failure::Usage(anyhow!("there is no run below {}: {mend}", dirs.join(", "))));
     }
-    let mut known: Vec<String> = runs
-        .iter()
-        .flat_map(|run| run.targets.iter().map(|target| format!("{}/{}", run.scenario, target.name)))
-        .collect();
-    known.sort_unstable();
-    known.dedup();
-    known.truncate(20);
+    let known: Vec<&str> = shown.known.iter().take(20).map(String::as_str).collect();
     Err(Failure::Usage(anyhow!(
-        "none of the {} runs below {} has a good sample of what was asked for: scenarios and targets there are {}",
-        runs.len(),
+        "none of the {runs} runs below {} has a good sample of what was asked for: scenarios and targets there are {}",
         dirs.join(", "),
         known.join(", ")
     )))

@@ -16,6 +16,7 @@ pub mod compare;
 pub mod completions;
 pub mod doctor;
 pub mod export;
+mod git;
 pub mod history;
 pub mod image;
 pub mod list;
@@ -61,8 +62,9 @@ reports/latest is the newest.
 
 Exit codes:
   0    done
-  1    a run failed; of doctor: a target can't run; of calibrate: a figure is beyond its bound;
-       of export: a target has no good sample
+  1    a run failed, or more of NEW's instances did than of BASE's; of ab: a side was lost; of doctor:
+       a target can't run; of calibrate: a figure is beyond its bound; of export: a target has no good
+       sample; of history --strict: a file can't be read
   2    the command line or a scenario is wrong
   3    regressed, or refuted: a claim does not hold
   4    not settled, where --fail-on asks for that to be told

@@ -18,7 +18,7 @@ use super::progress::Recorder;
 use crate::{
     plan::{Trial, plan, turns::Planned},
     runner::{Job, Step, Watch},
-    sample::{Ab, Outcome, Results, Setting, Side},
+    sample::{Ab, Outcome, Results, Setting, Side, Source},
 };
 
 /// Of the events and of [`Part`]: both ends must have the same, and they may be of different versions.
@@ -38,6 +38,9 @@ pub struct Part {
     /// What was set on the host for both.
     #[serde(default)]
     pub tuned: Option<Vec<Setting>>,
+    /// What this side measures. What CI's variables and git in the working directory say is of both or of neither.
+    #[serde(default)]
+    pub source: Option<Source>,
 }
 
 impl FromStr for Part {

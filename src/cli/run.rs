@@ -171,7 +171,10 @@ pub(super) async fn measure(
     let prepared = prepare(&wanted, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
     let mut results = header(&scenario, &targets, image, host, warnings, options);
-    results.run.source = super::source::find(options.commit.as_deref(), folder);
+    results.run.source = match part {
+        Some(part) => part.source.clone(),
+        None => super::source::find(options.commit.as_deref(), folder),
+    };
     let dir = match part {
         Some(part) => part.dir.clone(),
         None => options.out.join(&results.run.id),

@@ -31,9 +31,8 @@ fn hash(text: &str) -> Option<String> {
 /// From `commit` if given, else CI's variables, else git in the scenario's folder or the working directory. Where the
 /// commit is given, CI and git tell only the rest.
 pub fn find(commit: Option<&str>, folder: &Path) -> Option<Source> {
-    let found = from_ci(|name| std::env::var(name).ok()).or_else(|| {
-        [folder, Path::new(".")].into_iter().find_map(|folder| from_git(folder, Instant::now() + PATIENCE))
-    });
+    let found = from_ci(|name| std::env::var(name).ok())
+        .or_else(|| [folder, Path::new(".")].into_iter().find_map(of_folder));
     let Some(commit) = commit.and_then(hash) else { return found };
     let same = found.as_ref().is_some_and(|f| f.commit.starts_with(&commit) || commit.starts_with(&f.commit));
     let found = found.unwrap_or_default();
@@ -44,6 +43,11 @@ pub fn find(commit: Option<&str>, folder: &Path) -> Option<Source> {
         branch: found.branch.filter(|_| same),
         ..found
     })
+}
+
+/// As git in `folder` tells, and nothing else.
+pub fn of_folder(folder: &Path) -> Option<Source> {
+    from_git(folder, Instant::now() + PATIENCE)
 }
 
 /// GitHub's variables, then GitLab's.
@@ -67,7 +71,7 @@ fn name_of(text: &str) -> Option<String> {
 }
 
 /// An address of the web without credentials; `None` for any other.
-fn web(url: &str) -> Option<String> {
+pub fn web(url: &str) -> Option<String> {
     let url = url.trim();
     let (scheme, rest) = url.split_once("://")?;
     let (host, path) = rest.split_once('/')?;
@@ -95,14 +99,15 @@ fn from_git(folder: &Path, deadline: Instant) -> Option<Source> {
 /// What git prints, its first [`LONGEST`] bytes; `None` when it fails or takes too long.
 fn git(folder: &Path, arguments: &[&str], deadline: Instant) -> Option<String> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let mut child = Command::new("git")
+    let mut command = Command::new("git");
+    super::git::alone(&mut command);
+    let mut child = command
         .arg("-C")
         .arg(folder)
         // A repository's own settings must not start programs of its own.
         .args(["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"])
         .args(arguments)
         .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("GIT_TERMINAL_PROMPT", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -5,7 +5,7 @@
 //! images/DIGEST/       tree/ docker/ vm/: one folder per form, with a manifest.json
 //! choices/KEY.json     a first choice that could not be had, and why
 //! instances/           what a run's instances write
-//! builds/              bootrace itself, of revisions, by commit; clones/: what they are built with
+//! builds/              bootrace itself, of revisions, by commit and compiler; clones/: what they are built with
 //! tmp/                 what is being made; locked by its maker, swept when the lock is free
 //! locks/               of keys and digests
 //! ```
@@ -56,7 +56,7 @@ impl Cache {
         self.dir.join("instances")
     }
 
-    /// For what is built of revisions of bootrace: `COMMIT/bootrace`. Made by who builds.
+    /// For what is built of revisions of bootrace: `COMMIT-KEY/bootrace`. Made by who builds.
     pub fn builds_dir(&self) -> PathBuf {
         self.dir.join("builds")
     }

@@ -2,7 +2,7 @@
 //! The same runs give the same bytes, whatever the order of their files.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -40,17 +40,26 @@ pub struct Wanted {
     pub scenarios: Vec<String>,
     /// Hosts are told by their hardware alone: where each job of a CI has a host with a name of its own.
     pub any_host_name: bool,
+    /// Sides of A/Bs are runs as any other.
+    pub with_ab: bool,
     pub seed: u64,
     pub threads: usize,
 }
 
-/// A history, and what it could not take in.
+/// A history, and what it did not take in.
 #[derive(Debug)]
 pub struct Shown {
+    /// Of the runs that have something of what was asked for.
     pub history: History,
     pub left_out: Vec<LeftOut>,
     /// Runs that were found more than once.
     pub copies: usize,
+    /// Sides of A/Bs, which are no points of a trend unless that is asked for: a side may be anything.
+    pub of_an_ab: usize,
+    /// How many other runs there are, with none of the scenarios and targets that were asked for.
+    pub others: usize,
+    /// The scenarios and targets of all runs, as `scenario/target`, sorted.
+    pub known: Vec<String>,
     pub seed: u64,
 }
 
@@ -108,14 +117,48 @@ pub fn gather(dirs: &[PathBuf], wanted: &Wanted) -> Result<Shown, LeftOut> {
     if wanted.any_host_name {
         runs.iter_mut().for_each(|run| run.host.name.clear());
     }
-    let (runs, copies) = history::ordered(runs);
+    let sides: Vec<Run> = runs.extract_if(.., |run| run.of_an_ab && !wanted.with_ab).collect();
+    let of_an_ab = history::ordered(sides).0.len();
+    let (mut runs, copies) = history::ordered(runs);
+    let known = known(&runs);
+    let all = runs.len();
     let among = |list: &[String], name: &str| list.is_empty() || list.iter().any(|one| one == name);
-    let series = history::series(&runs, &wanted.metrics, |scenario, target| {
-        among(&wanted.scenarios, scenario) && among(&wanted.targets, target)
-    });
+    let keep =
+        |scenario: &str, target: &str| among(&wanted.scenarios, scenario) && among(&wanted.targets, target);
+    runs.retain(|run| run.targets.iter().any(|target| keep(&run.scenario, &target.name)));
+    let others = all - runs.len();
+    let series = history::series(&runs, &wanted.metrics, keep);
     let series = parallel::each(&series, wanted.threads, || (), |(), one| one.fit(&runs, wanted.seed));
     let history = History { runs, metrics: wanted.metrics.clone(), series };
-    Ok(Shown { history, left_out, copies, seed: wanted.seed })
+    Ok(Shown { history, left_out, copies, of_an_ab, others, known, seed: wanted.seed })
+}
+
+fn known(runs: &[Run]) -> Vec<String> {
+    let names = runs
+        .iter()
+        .flat_map(|run| run.targets.iter().map(|target| format!("{}/{}", run.scenario, target.name)));
+    names.collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+/// What is said of the sides of A/Bs and of runs that were not asked for, a sentence each.
+pub(super) fn not_taken(shown: &Shown) -> Vec<String> {
+    let are =
+        |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
+    let mut said = Vec::new();
+    if shown.of_an_ab > 0 {
+        let sides = are(shown.of_an_ab, "side of an A/B is", "sides of A/Bs are");
+        said.push(format!("{sides} left out: --with-ab takes them for runs as any other."));
+    }
+    if shown.others > 0 {
+        let runs = are(shown.others, "other run has", "other runs have");
+        said.push(format!("{runs} none of the scenarios and targets that were asked for."));
+    }
+    said
+}
+
+/// What E-divisive thinks of a change; `None` of a drift.
+pub(super) fn second_opinion(series: &Series, change: usize) -> Option<&'static str> {
+    Some(if series.agrees[change]? { "E-divisive agrees" } else { "E-divisive does not see it" })
 }
 
 /// Writes `history.json`, `charts/*.svg` and `index.html` into `dir`, which is made if it isn't there.

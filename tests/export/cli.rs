@@ -83,6 +83,16 @@ fn links_and_devices_are_written_to_and_not_replaced() {
         assert!(fs::symlink_metadata(saved.path(link)).unwrap().is_symlink(), "{link}");
     }
     assert_eq!(fs::read_to_string(saved.path("file.csv")).unwrap(), one(&real(), Format::Csv));
+    // Nor are those that lead to nothing yet, or nowhere.
+    for (link, target) in [("first.csv", "second.csv"), ("second.csv", "new.csv"), ("loop.csv", "loop.csv")] {
+        std::os::unix::fs::symlink(target, saved.path(link)).unwrap();
+    }
+    for (link, code) in [("first.csv", 0), ("loop.csv", 1)] {
+        let output = saved.export(&["--format", "csv", "--to", link]);
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+        assert!(fs::symlink_metadata(saved.path(link)).unwrap().is_symlink(), "{link}");
+    }
+    assert!(fs::symlink_metadata(saved.path("new.csv")).unwrap().is_file());
     let output = saved.export(&["--format", "csv", "--to", "/dev/stdout"]);
     assert_eq!(text(&output.stdout), one(&real(), Format::Csv) + "exported: /dev/stdout\n");
 }

@@ -20,6 +20,8 @@ pub struct Run {
     pub time: jiff::Timestamp,
     pub source: Option<Source>,
     pub interrupted: bool,
+    /// It is a side of an A/B.
+    pub of_an_ab: bool,
     pub scenario: String,
     pub host: HostName,
     pub targets: Vec<Measured>,
@@ -76,6 +78,7 @@ impl Run {
             time,
             source: run.source.clone(),
             interrupted: run.interrupted,
+            of_an_ab: run.ab.is_some(),
             scenario: scenario.to_owned(),
             host: HostName {
                 name: host.hostname.clone().unwrap_or_default(),
@@ -114,8 +117,8 @@ fn conditions(results: &Results, target: &Target) -> Vec<(&'static str, String)>
     let (run, host) = (&results.run, &results.host);
     let mut scenario = run.scenario.clone();
     if let Some(scenario) = scenario.as_object_mut() {
-        // Words and bounds change no figure, and each target has its own options below.
-        for key in ["description", "claim", "target"] {
+        // Words, bounds and what is judged change no figure, and each target has its own options below.
+        for key in ["description", "claim", "gate", "target"] {
             scenario.remove(key);
         }
     }

@@ -17,6 +17,7 @@ fn run(id: usize, figures: &[(f64, usize)]) -> Run {
         time: jiff::Timestamp::from_second(id as i64 * 60).unwrap(),
         source: None,
         interrupted: false,
+        of_an_ab: false,
         scenario: "s".into(),
         host: HostName { name: "h".into(), cpu_model: "c".into(), cpus: 2 },
         targets: figures.iter().enumerate().map(target).collect(),
@@ -49,7 +50,7 @@ fn a_step_has_levels_in_the_metrics_unit_a_second_opinion_and_what_changed_with_
     assert_eq!((change.before, change.after), (11, 12));
     let (before, after) = series.levels(0);
     assert!((before - 200.0).abs() < 2.0 && (after - 240.0).abs() < 2.0, "{before} {after}");
-    assert_eq!(series.agrees, [true]);
+    assert_eq!(series.agrees, [Some(true)]);
     let notes: Vec<_> = series.notes_at(0).map(|n| (n.what, n.from.as_str(), n.to.as_str())).collect();
     assert_eq!(notes, [("image", "old", "new")]);
 }
@@ -110,7 +111,17 @@ fn copies_are_one_run_and_two_sides_of_one_id_are_two() {
         kept.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(),
         ["run-000", "run-001", "run-001", "run-003"]
     );
-    assert_eq!(kept[1..3], [a, b]);
+    assert_eq!(kept[1..3], [a.clone(), b.clone()]);
+    // Whichever was found first.
+    assert_eq!(ordered(vec![b.clone(), a.clone(), b.clone()]), ordered(vec![a, b.clone(), b]));
+}
+
+#[test]
+fn of_a_drift_there_is_no_second_opinion() {
+    let medians: Vec<f64> = (0..40).map(|i| wobble(i) * (0.01 * i as f64).exp()).collect();
+    let series = fitted(&medians);
+    assert_eq!(series.fit.changes.iter().map(|c| c.kind).collect::<Vec<_>>(), [Kind::Drift]);
+    assert_eq!(series.agrees, [None]);
 }
 
 /// Medians of `n` runs that know themselves to within some 1 % and differ by 2 %.
@@ -127,7 +138,7 @@ fn the_second_opinion_agrees_with_nearly_all_steps_of_five_deviations_and_rarely
     for seed in 0..100 {
         let series = fitted(&simulated(40, seed, |i| if i >= 25 { 1.1 } else { 1.0 }));
         found += series.fit.changes.len();
-        agreed += series.agrees.iter().filter(|agrees| **agrees).count();
+        agreed += series.agrees.iter().filter(|agrees| **agrees == Some(true)).count();
         alone += usize::from(!edivisive::changes(&simulated(40, 1000 + seed, |_| 1.0), 1).0.is_empty());
     }
     println!(

@@ -2,16 +2,19 @@
 //! that nothing in it becomes root's and its build scripts run as they always do.
 
 use std::{
+    ffi::OsStr,
     fs,
     os::unix::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::anyhow;
+
+use crate::cli;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -75,4 +78,40 @@ pub fn cargo(caller: Option<&Caller>) -> anyhow::Result<PathBuf> {
             places.join(", ")
         )
     })
+}
+
+/// git in this clone, whoever owns it, by that user where we are that user's root.
+pub fn git(clone: &Path) -> Command {
+    let mut git = as_caller("git", Caller::of(clone).as_ref());
+    cli::git::alone(&mut git);
+    let mut safe = std::ffi::OsString::from("safe.directory=");
+    safe.push(clone);
+    // A Ctrl-C is for us: a checkout that is cut off in the middle is harder to remove.
+    git.process_group(0);
+    // The clone's hooks are for its user's own checkouts.
+    git.arg("-C")
+        .arg(clone)
+        .arg("-c")
+        .arg(safe)
+        .args(["-c", "core.hooksPath=/dev/null"])
+        .stdin(Stdio::null());
+    git
+}
+
+/// The program, run by them where there is one.
+pub fn as_caller(program: impl AsRef<OsStr>, caller: Option<&Caller>) -> Command {
+    let mut command = Command::new(program);
+    if let Some(caller) = caller {
+        caller.runs(&mut command);
+    }
+    command
+}
+
+/// What a command that went well said.
+pub fn said(mut command: Command) -> Result<String, String> {
+    let output = command.output();
+    let failed = |e: std::io::Error| format!("running {}: {e}", command.get_program().display());
+    let Output { status, stdout, stderr } = output.map_err(failed)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if status.success() { Ok(text(&stdout)) } else { Err(text(&stderr)) }
 }

@@ -23,6 +23,8 @@ pub struct Child {
     turns: Option<ChildStdin>,
     /// Ends when its standard output does, or after something that is no event.
     events: mpsc::UnboundedReceiver<Result<Event, String>>,
+    /// Nothing that it says counts any more.
+    killed: bool,
 }
 
 /// How a child ended.
@@ -61,7 +63,7 @@ impl Child {
                 }
             });
         }
-        Ok(Child { side, process, turns, events })
+        Ok(Child { side, process, turns, events, killed: false })
     }
 
     /// Gives it a turn. One that is gone is missed when it is to be heard.
@@ -83,13 +85,21 @@ impl Child {
 
     /// For what is no bootrace that could clean up after itself.
     pub fn kill(&mut self) {
-        let _ = self.process.start_kill();
+        use rustix::process::{Pid, Signal, kill_process_group};
+        // With all that it started, as far as that has stayed in its group.
+        if let Some(group) = self.process.id().and_then(|id| Pid::from_raw(id as i32)) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        self.killed = true;
     }
 
     /// Waits for its end.
     pub async fn end(mut self) -> Ended {
         let mut finished = false;
-        while let Some(Ok(event)) = self.hear().await {
+        // What a killed one started, and moved to another group, may keep its standard output open for ever.
+        while !self.killed
+            && let Some(Ok(event)) = self.hear().await
+        {
             finished |= matches!(event, Event::Finished { .. });
         }
         // Not before: a side that has finished needs no end of its standard input, and may take that for a stop.
@@ -97,5 +107,42 @@ impl Child {
         let status = self.process.wait().await;
         let how = status.as_ref().map_or_else(|e| e.to_string(), |status| status.to_string());
         Ended { side: self.side, how, code: status.ok().and_then(|status| status.code()), finished }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A shell that waits for a program of its own, which says nothing and keeps the pipe.
+    #[tokio::test]
+    async fn one_that_is_killed_ends_with_all_that_it_started() {
+        for started in ["sleep 600; true", "setsid sleep 4; true"] {
+            let arguments = ["-c", started].map(OsString::from);
+            let mut child = Child::start(Side::New, &"/bin/sh".into(), &arguments).unwrap();
+            let group = child.process.id().unwrap();
+            let members = || {
+                let all = std::fs::read_dir("/proc").unwrap().flatten();
+                let stats = all.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+                // After the name: state, parent, group.
+                let alive = stats.filter(|stat| {
+                    let fields: Vec<&str> =
+                        stat.rsplit_once(')').unwrap_or_default().1.split_whitespace().collect();
+                    fields.get(2) == Some(&group.to_string().as_str()) && fields[0] != "Z"
+                });
+                alive.count()
+            };
+            while members() == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            // The shell has started it.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            child.kill();
+            let ended = tokio::time::timeout(Duration::from_secs(2), child.end()).await;
+            assert!(!ended.expect("it is waited for though it is gone").finished, "{started}");
+            assert_eq!(members(), 0, "{started}");
+        }
     }
 }

@@ -4,20 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
 use super::{
-    child::{Child, Ended},
+    child::Ended,
     show::Show,
+    talk::{Broken, Talk},
 };
 use crate::{
-    cli::{
-        Failure,
-        paced::{Event, PROTOCOL},
-        progress::Progress,
-        run,
-        signals::Signals,
-    },
+    cli::{Failure, progress::Progress, run, signals::Signals},
     image::Cache,
     plan::turns::{Place, Planned, turns},
     report,
@@ -25,8 +19,6 @@ use crate::{
     sample::Side,
 };
 
-/// For the first word of a side, which a bootrace says before it does anything.
-const HELLO: std::time::Duration = std::time::Duration::from_secs(30);
 /// How often what a killed side left is looked for; engines take their time.
 const SWEEPS: u32 = 20;
 
@@ -46,6 +38,10 @@ pub struct Party {
     pub side: Side,
     /// As the user called it.
     pub given: String,
+    /// What is executed.
+    #[serde(skip)]
+    pub start: PathBuf,
+    /// The file that it is.
     pub program: PathBuf,
     /// Where it is a revision of bootrace.
     pub commit: Option<String>,
@@ -61,6 +57,8 @@ pub struct Party {
 struct Record<'a> {
     schema: &'static str,
     id: &'a str,
+    /// Of the conductor; a side's own is in its results.
+    bootrace_version: &'static str,
     seed: u64,
     sides: &'a [Party; 2],
     pairs: Vec<Pair<'a>>,
@@ -71,20 +69,6 @@ struct Pair<'a> {
     round: u32,
     target: &'a str,
     first: Side,
-}
-
-/// Why it did not come to its end.
-enum Broken {
-    /// A signal.
-    Stopped,
-    /// A side ended before its time, or said what it should not.
-    Lost {
-        side: Side,
-        why: Option<String>,
-    },
-    /// The sides can't be paired.
-    Unlike(String),
-    Other(anyhow::Error),
 }
 
 impl Job {
@@ -102,7 +86,7 @@ impl Job {
     /// [`Failure::Usage`] and [`Failure::Run`] as the sides' own, when they can't be prepared; when a side is lost;
     /// on a signal [`Failure::Interrupted`], or [`Failure::Stopped`] when nothing was measured.
     pub async fn conduct(&self, progress: &Progress, signals: &Signals) -> Result<(), Failure> {
-        let mut talk = Talk { children: Vec::new(), stop: signals.stop.clone(), begun: false };
+        let mut talk = Talk::new(&signals.stop);
         let done = self.perform(&mut talk, progress).await;
         let begun = talk.begun;
         let ended = talk.end(&done).await;
@@ -168,8 +152,14 @@ impl Job {
     }
 
     fn keep(&self, pairs: Vec<Pair<'_>>) -> anyhow::Result<()> {
-        let record =
-            Record { schema: "bootrace.ab/1", id: &self.id, seed: self.seed, sides: &self.parties, pairs };
+        let record = Record {
+            schema: "bootrace.ab/1",
+            id: &self.id,
+            bootrace_version: env!("CARGO_PKG_VERSION"),
+            seed: self.seed,
+            sides: &self.parties,
+            pairs,
+        };
         let json = serde_json::to_string_pretty(&record).context("writing ab.json")? + "\n";
         let path = self.dir().join("ab.json");
         std::fs::write(&path, json).with_context(|| format!("writing {}", path.display()))?;
@@ -223,99 +213,6 @@ impl Job {
             _ => Failure::Run(error),
         }
     }
-}
-
-/// Both children, base first.
-struct Talk {
-    children: Vec<Child>,
-    stop: CancellationToken,
-    /// The first turn was given.
-    begun: bool,
-}
-
-impl Talk {
-    /// Starts a side and waits until it is ready for its first turn.
-    async fn prepare(&mut self, party: &Party) -> Result<(Vec<Planned>, Vec<String>), Broken> {
-        let child = Child::start(party.side, &party.program, &party.arguments).map_err(Broken::Other)?;
-        self.children.push(child);
-        let old = "it is no bootrace, or one from before there was bootrace ab, and can't take turns";
-        match tokio::time::timeout(HELLO, self.hear(party.side)).await {
-            Ok(Ok(Event::Hello { protocol: PROTOCOL })) => {}
-            Ok(Err(Broken::Lost { side, .. })) if side == party.side => {
-                self.of(side).kill();
-                return Err(Broken::Lost { side, why: Some(old.into()) });
-            }
-            Ok(Err(broken)) => return Err(broken),
-            Ok(Ok(_)) | Err(_) => {
-                self.of(party.side).kill();
-                return Err(Broken::Lost { side: party.side, why: Some(old.into()) });
-            }
-        }
-        match self.hear(party.side).await? {
-            Event::Ready { trials, warnings } => Ok((trials, warnings)),
-            other => Err(unexpected(party.side, &other)),
-        }
-    }
-
-    /// Gives a side its turn; returns when its trial is done and removed.
-    async fn trial(&mut self, side: Side, trial: usize) -> Result<Event, Broken> {
-        self.of(side).go().await;
-        match self.hear(side).await? {
-            event @ Event::Done { trial: told, .. } if told == trial => Ok(event),
-            other => Err(unexpected(side, &other)),
-        }
-    }
-
-    fn of(&mut self, side: Side) -> &mut Child {
-        &mut self.children[side as usize]
-    }
-
-    /// What a side says next. The other one has nothing to say meanwhile, and ends only when something is wrong.
-    async fn hear(&mut self, side: Side) -> Result<Event, Broken> {
-        let (base, new) = self.children.split_at_mut(1);
-        let (base, new) = (base.first_mut(), new.first_mut());
-        let (one, other) = if side == Side::Base { (base, new) } else { (new, base) };
-        let Some(one) = one else { return Err(Broken::Lost { side, why: None }) };
-        let others = async {
-            match other {
-                Some(other) => other.hear().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(Broken::Stopped),
-            event = one.hear() => match event {
-                Some(Ok(event)) => Ok(event),
-                Some(Err(why)) => Err(Broken::Lost { side, why: Some(why) }),
-                None => Err(Broken::Lost { side, why: None }),
-            },
-            event = others => match event {
-                Some(Ok(event)) => Err(unexpected(side.other(), &event)),
-                Some(Err(why)) => Err(Broken::Lost { side: side.other(), why: Some(why) }),
-                None => Err(Broken::Lost { side: side.other(), why: None }),
-            },
-        }
-    }
-
-    /// Lets both write their reports, or has them give up; waits for their ends.
-    async fn end(mut self, done: &Result<(), Broken>) -> Vec<Ended> {
-        for child in &mut self.children {
-            match done {
-                Ok(()) => child.go().await,
-                Err(_) => child.stop(),
-            }
-        }
-        let mut ended = Vec::new();
-        for child in self.children {
-            ended.push(child.end().await);
-        }
-        ended
-    }
-}
-
-fn unexpected(side: Side, event: &Event) -> Broken {
-    Broken::Lost { side, why: Some(format!("it said {event:?} out of turn")) }
 }
 
 /// Warm-up and measured rounds.

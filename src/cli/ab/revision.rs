@@ -1,8 +1,9 @@
-//! A git revision of bootrace as a side: checked out beside the clone, built by cargo, kept by its commit.
+//! A git revision of bootrace as a side: checked out beside the clone, built by cargo, kept by its commit
+//! and what compiles it.
 //!
 //! Below the cache, whose entries are whole or not there:
 //! ```text
-//! builds/COMMIT/bootrace          what was built
+//! builds/COMMIT-KEY/bootrace      what was built; KEY: of compiler and flags
 //! builds/clones/KEY/tree/         the revision that is being built; gone when it is
 //! builds/clones/KEY/target/       cargo's, so that the next revision of the clone is built faster
 //! builds/clones/KEY.lock          one build at a time; not where the clone's owner can put anything in its place
@@ -16,7 +17,7 @@ use std::{
         process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -24,10 +25,14 @@ use anyhow::{Context, anyhow};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-use super::caller::{Caller, cargo};
+use super::{
+    caller::{Caller, as_caller, cargo, git, said},
+    compiler,
+};
 use crate::{
-    cli::{Failure, progress::Progress, signals::Signals},
+    cli::{self, Failure, progress::Progress, signals::Signals},
     image::Cache,
+    sample::Source,
 };
 
 /// How much of cargo's output an error shows, in lines.
@@ -41,6 +46,8 @@ pub struct Revision {
     pub commit: String,
     /// The clone's top directory.
     pub clone: PathBuf,
+    /// Where that can be read on the web.
+    url: Option<String>,
 }
 
 impl Revision {
@@ -63,7 +70,16 @@ impl Revision {
             true => format!("{} has no such commit", clone.display()),
             false => why,
         })?;
-        Ok(Revision { commit: commit.trim().into(), clone: clone.into() })
+        let mut git = self::git(clone);
+        git.args(["remote", "get-url", "origin"]);
+        let url = said(git).ok().as_deref().and_then(cli::source::web);
+        Ok(Revision { commit: commit.trim().into(), clone: clone.into(), url })
+    }
+
+    /// As results have it.
+    pub fn source(&self) -> Source {
+        // It is checked out for the build alone.
+        Source { commit: self.commit.clone(), branch: None, url: self.url.clone(), dirty: Some(false) }
     }
 
     /// The commit as people say it.
@@ -81,14 +97,17 @@ impl Revision {
         progress: &Progress,
         signals: &Signals,
     ) -> Result<PathBuf, Failure> {
-        let place = Place::new(cache, self).map_err(Failure::Run)?;
+        let caller = Caller::of(&self.clone);
+        let cargo = cargo(caller.as_ref());
+        let key = compiler::key(cargo.as_deref().ok(), caller.as_ref(), &self.clone);
+        let place = Place::new(cache, self, caller, &key).map_err(Failure::Run)?;
         let Some(_lock) = place.lock(progress, signals).await? else {
             return Err(Failure::Stopped { signal: signals.signal() });
         };
         if place.built.exists() {
             return Ok(place.built);
         }
-        let cargo = cargo(place.caller.as_ref()).map_err(Failure::Run)?;
+        let cargo = cargo.map_err(Failure::Run)?;
         progress.say(&format!(
             "building {} of {}: the first build of a clone takes minutes",
             self.short(),
@@ -137,8 +156,12 @@ fn remove_tree(clone: &Path, dir: &Path) {
 }
 
 impl Place {
-    fn new(cache: &Cache, revision: &Revision) -> anyhow::Result<Self> {
-        let caller = Caller::of(&revision.clone);
+    fn new(
+        cache: &Cache,
+        revision: &Revision,
+        caller: Option<Caller>,
+        compiler: &str,
+    ) -> anyhow::Result<Self> {
         let (builds, clones) = (cache.builds_dir(), cache.clones_dir());
         let key =
             Sha256::digest(format!("{} {:?}", revision.clone.display(), caller.as_ref().map(|c| c.uid)));
@@ -155,7 +178,7 @@ impl Place {
             chown(&dir, Some(caller.uid), Some(caller.gid))
                 .with_context(|| format!("giving {} to user {}", dir.display(), caller.uid))?;
         }
-        let built = builds.join(&revision.commit).join("bootrace");
+        let built = builds.join(format!("{}-{compiler}", revision.commit)).join("bootrace");
         Ok(Place { built, lock: dir.with_extension("lock"), dir, caller })
     }
 
@@ -206,10 +229,7 @@ impl Place {
         signals: &Signals,
     ) -> Result<Option<PathBuf>, Failure> {
         let mut command = as_caller("cargo", self.caller.as_ref());
-        let mut paths = vec![cargo.parent().unwrap_or(Path::new("/")).to_owned()];
-        paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-        let path =
-            std::env::join_paths(paths).context("making a PATH with cargo in it").map_err(Failure::Run)?;
+        let path = compiler::path_with(cargo).map_err(Failure::Run)?;
         command.env("PATH", path).env("CARGO_TARGET_DIR", self.dir.join("target"));
         command.args([
             "build",
@@ -225,6 +245,15 @@ impl Place {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        // We may end without asking it to: by a second Ctrl-C, or killed. After a change of user this would be undone,
+        // and std makes that first.
+        // SAFETY: the closure only makes a system call and allocates nothing.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+                    .map_err(Into::into)
+            });
+        }
         let mut command = tokio::process::Command::from(command);
         let mut child = command
             .process_group(0)
@@ -273,44 +302,6 @@ impl Place {
         };
         kept().with_context(|| format!("keeping {} in {}", executable.display(), home.display()))
     }
-}
-
-/// git in this clone, whoever owns it, by that user where we are that user's root.
-fn git(clone: &Path) -> Command {
-    let mut git = as_caller("git", Caller::of(clone).as_ref());
-    // A hook that we run below has these set.
-    for name in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"] {
-        git.env_remove(name);
-    }
-    let mut safe = std::ffi::OsString::from("safe.directory=");
-    safe.push(clone);
-    // A Ctrl-C is for us: a checkout that is cut off in the middle is harder to remove.
-    git.process_group(0);
-    // The clone's hooks are for its user's own checkouts.
-    git.arg("-C")
-        .arg(clone)
-        .arg("-c")
-        .arg(safe)
-        .args(["-c", "core.hooksPath=/dev/null"])
-        .stdin(Stdio::null());
-    git
-}
-
-fn as_caller(program: &str, caller: Option<&Caller>) -> Command {
-    let mut command = Command::new(program);
-    if let Some(caller) = caller {
-        caller.runs(&mut command);
-    }
-    command
-}
-
-/// What a command that went well said.
-fn said(mut command: Command) -> Result<String, String> {
-    let output = command.output();
-    let failed = |e: std::io::Error| format!("running {}: {e}", command.get_program().display());
-    let Output { status, stdout, stderr } = output.map_err(failed)?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-    if status.success() { Ok(text(&stdout)) } else { Err(text(&stderr)) }
 }
 
 async fn find_executable(out: Option<impl AsyncRead + Unpin>) -> Option<PathBuf> {

@@ -113,8 +113,21 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
             .open(path)
             .and_then(|mut special| special.write_all(bytes))
             .map_err(failed),
-        Err(_) => put(path, bytes),
+        Err(_) => put(&end_of(path).map_err(failed)?, bytes),
     }
+}
+
+/// Where the links lead that `path` may be, though nothing is there yet.
+fn end_of(path: &Path) -> std::io::Result<PathBuf> {
+    let mut end = path.to_owned();
+    // As many as Linux follows.
+    for _ in 0..40 {
+        match fs::read_link(&end) {
+            Ok(to) => end = end.parent().unwrap_or(Path::new("")).join(to),
+            Err(_) => return Ok(end),
+        }
+    }
+    Err(rustix::io::Errno::LOOP.into())
 }
 
 /// Writes files below `dir`, each whole or not at all. What else is there stays.

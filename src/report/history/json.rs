@@ -19,10 +19,14 @@ struct Document<'a> {
     schema: &'static str,
     bootrace_version: &'static str,
     seed: u64,
-    /// In the order of time; points name them by their place.
+    /// Those with a scenario and target that were asked for, in the order of time; points name them by their place.
     runs: Vec<OneRun<'a>>,
     /// Runs that were found more than once.
     copies: usize,
+    /// Sides of A/Bs that were left out.
+    sides_of_ab_left_out: usize,
+    /// Runs with none of the scenarios and targets that were asked for.
+    other_runs: usize,
     left_out: Vec<LeftOut>,
     series: Vec<OneSeries<'a>>,
 }
@@ -85,9 +89,9 @@ struct Change<'a> {
     kind: &'static str,
     last_before: usize,
     first_after: usize,
-    /// The first run after lies within these with 99 %.
-    earliest: usize,
-    latest: usize,
+    /// The first run after lies within these with 99 %; null of a drift, which has no place.
+    earliest: Option<usize>,
+    latest: Option<usize>,
     before: f64,
     after: f64,
     /// Null where a value is zero or below.
@@ -95,7 +99,8 @@ struct Change<'a> {
     ratio_low: Option<f64>,
     ratio_high: Option<f64>,
     p: f64,
-    e_divisive_agrees: bool,
+    /// Null of a drift, which E-divisive knows nothing of.
+    e_divisive_agrees: Option<bool>,
     from_commit: Option<&'a str>,
     to_commit: Option<&'a str>,
     url: Option<String>,
@@ -140,6 +145,8 @@ pub fn json(shown: &Shown) -> serde_json::Result<String> {
         seed: shown.seed,
         runs: history.runs.iter().map(run).collect(),
         copies: shown.copies,
+        sides_of_ab_left_out: shown.of_an_ab,
+        other_runs: shown.others,
         left_out: shown
             .left_out
             .iter()
@@ -232,6 +239,7 @@ fn change<'a>(series: &Series, runs: &'a [Run], index: usize) -> Change<'a> {
     let change = &series.fit.changes[index];
     let at = |point: usize| series.points[point].run;
     let (before, after) = series.levels(index);
+    let place = |point: usize| (change.kind == Kind::Step).then(|| at(point));
     let ratio = |difference: f64| series.log.then(|| difference.exp());
     let commit = |point: usize| runs[at(point)].source.as_ref();
     let mut also_changed: Vec<&'static str> = series.notes_at(index).map(|note| note.what).collect();
@@ -244,8 +252,8 @@ fn change<'a>(series: &Series, runs: &'a [Run], index: usize) -> Change<'a> {
         },
         last_before: at(change.before),
         first_after: at(change.after),
-        earliest: at(change.earliest),
-        latest: at(change.latest),
+        earliest: place(change.earliest),
+        latest: place(change.latest),
         before,
         after,
         ratio: ratio(change.difference),

@@ -18,6 +18,8 @@ use crate::{
 
 /// A run's file is some 2 KB a sample; what is larger than this is something else.
 const LARGEST_FILE: u64 = 256 << 20;
+/// A scenario has no more targets. Each takes a look at all samples for each figure.
+const MOST_TARGETS: usize = 64;
 /// No tree of runs is deeper.
 const DEEPEST: usize = 32;
 
@@ -95,6 +97,12 @@ fn read(path: &Path, buffer: &mut Vec<u8>, metrics: &[Metric]) -> Result<Run, St
     buffer.clear();
     file.take(LARGEST_FILE).read_to_end(buffer).map_err(|e| e.to_string())?;
     let results = parse(buffer)?;
+    if results.targets.len() > MOST_TARGETS {
+        return Err(format!(
+            "damaged: it has {} targets, no run has more than {MOST_TARGETS}",
+            results.targets.len()
+        ));
+    }
     let run = Run::of(&results, metrics).map_err(|e| format!("damaged: {e}"));
     // One huge file must not keep its room on every thread.
     buffer.shrink_to(1 << 20);

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use anstyle::Style;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::{NAMED, Shown, also_changed, commit_name, groups, host_name, minute, size};
+use super::{
+    NAMED, Shown, also_changed, commit_name, groups, host_name, minute, not_taken, second_opinion, size,
+};
 use crate::{
     analysis::{
         history::{History, Series},
@@ -30,7 +32,11 @@ pub fn table(shown: &Shown) -> String {
         (Some(first), Some(last)) => format!(", {} to {} UTC", minute(first), minute(last)),
         _ => String::new(),
     };
-    let _ = writeln!(out, "history of {} runs{first_and_last}", history.runs.len());
+    let (n, s) = (history.runs.len(), if history.runs.len() == 1 { "" } else { "s" });
+    let _ = writeln!(out, "history of {n} run{s}{first_and_last}");
+    for line in not_taken(shown) {
+        let _ = writeln!(out, "{DIM}{line}{DIM:#}");
+    }
     let (groups, more) = groups(history);
     for group in &groups {
         let (series, key) = (&group.series, &group.series[0].key);
@@ -119,9 +125,9 @@ fn changes(history: &History, series: &Series, out: &mut String) {
         };
         let also = also_changed(series, i);
         let also = if also.is_empty() { String::new() } else { format!("; also changed: {also}") };
-        let agrees = if series.agrees[i] { "agrees" } else { "does not see it" };
+        let opinion = second_opinion(series, i).map(|said| format!(", {said}")).unwrap_or_default();
         let line = format!(
-            "{}: {} -> {}, {}, {how} {} {and} {}; p = {:.3}, E-divisive {agrees}{also}",
+            "{}: {} -> {}, {}, {how} {} {and} {}; p = {:.3}{opinion}{also}",
             text::clip(&series.key.target, 24),
             text::value(unit, before),
             text::value(unit, after),

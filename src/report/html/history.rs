@@ -85,7 +85,8 @@ fn answer(shown: &Shown) -> Markup {
                 }
                 " in " (series.len()) " series of " (shown.history.runs.len()) " runs."
             }
-            @if !odd.is_empty() || all > 0 || shown.copies > 0 {
+            @let not_taken = shown::not_taken(shown);
+            @if !odd.is_empty() || all > 0 || shown.copies > 0 || !not_taken.is_empty() {
                 ul.doubts {
                     @for series in odd.iter().take(20) {
                         li {
@@ -95,6 +96,7 @@ fn answer(shown: &Shown) -> Markup {
                         }
                     }
                     @if odd.len() > 20 { li { "So are " (odd.len() - 20) " other series' newest runs." } }
+                    @for line in &not_taken { li { (line) } }
                     @if shown.copies > 0 { li { (shown.copies) " copies of runs were found, and count once." } }
                     @if all > 0 {
                         li {
@@ -221,7 +223,9 @@ fn change(series: &Series, index: usize, number: usize, runs: &[Run]) -> Markup 
             }
             td.words {
                 "p = " (format!("{:.3}", change.p))
-                small { @if series.agrees[index] { span.agree { "E-divisive agrees" } } @else { "E-divisive does not see it" } }
+                @if let Some(opinion) = shown::second_opinion(series, index) {
+                    small { @if series.agrees[index] == Some(true) { span.agree { (opinion) } } @else { (opinion) } }
+                }
             }
         }
     }

@@ -1,0 +1,155 @@
+//! The conductor's talk with both sides.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    child::{Child, Ended},
+    conduct::Party,
+};
+use crate::{
+    cli::paced::{Event, PROTOCOL},
+    plan::turns::Planned,
+    sample::Side,
+};
+
+/// For the first word of a side, which a bootrace says before it does anything.
+const HELLO: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Why it did not come to its end.
+pub enum Broken {
+    /// A signal.
+    Stopped,
+    /// A side ended before its time, or said what it should not.
+    Lost {
+        side: Side,
+        why: Option<String>,
+    },
+    /// The sides can't be paired.
+    Unlike(String),
+    Other(anyhow::Error),
+}
+
+/// Both children, base first.
+pub struct Talk {
+    children: Vec<Child>,
+    stop: CancellationToken,
+    /// The first turn was given.
+    pub begun: bool,
+}
+
+impl Talk {
+    pub fn new(stop: &CancellationToken) -> Self {
+        Talk { children: Vec::new(), stop: stop.clone(), begun: false }
+    }
+
+    /// Starts a side and waits until it is ready for its first turn.
+    pub async fn prepare(&mut self, party: &Party) -> Result<(Vec<Planned>, Vec<String>), Broken> {
+        let child = Child::start(party.side, &party.start, &party.arguments).map_err(Broken::Other)?;
+        self.children.push(child);
+        let heard = tokio::time::timeout(HELLO, self.hear(party.side)).await;
+        if let Err(broken) = greeted(party.side, heard.ok()) {
+            // Before its hello a bootrace has done nothing that it would have to clean up.
+            self.of(party.side).kill();
+            return Err(broken);
+        }
+        match self.hear(party.side).await? {
+            Event::Ready { trials, warnings } => Ok((trials, warnings)),
+            other => Err(unexpected(party.side, &other)),
+        }
+    }
+
+    /// Gives a side its turn; returns when its trial is done and removed.
+    pub async fn trial(&mut self, side: Side, trial: usize) -> Result<Event, Broken> {
+        self.of(side).go().await;
+        match self.hear(side).await? {
+            event @ Event::Done { trial: told, .. } if told == trial => Ok(event),
+            other => Err(unexpected(side, &other)),
+        }
+    }
+
+    fn of(&mut self, side: Side) -> &mut Child {
+        &mut self.children[side as usize]
+    }
+
+    /// What a side says next. The other one has nothing to say meanwhile, and ends only when something is wrong.
+    async fn hear(&mut self, side: Side) -> Result<Event, Broken> {
+        let (base, new) = self.children.split_at_mut(1);
+        let (base, new) = (base.first_mut(), new.first_mut());
+        let (one, other) = if side == Side::Base { (base, new) } else { (new, base) };
+        let Some(one) = one else { return Err(Broken::Lost { side, why: None }) };
+        let others = async {
+            match other {
+                Some(other) => other.hear().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Broken::Stopped),
+            event = one.hear() => match event {
+                Some(Ok(event)) => Ok(event),
+                Some(Err(why)) => Err(Broken::Lost { side, why: Some(why) }),
+                None => Err(Broken::Lost { side, why: None }),
+            },
+            event = others => match event {
+                Some(Ok(event)) => Err(unexpected(side.other(), &event)),
+                Some(Err(why)) => Err(Broken::Lost { side: side.other(), why: Some(why) }),
+                None => Err(Broken::Lost { side: side.other(), why: None }),
+            },
+        }
+    }
+
+    /// Lets both write their reports, or has them give up; waits for their ends.
+    pub async fn end(mut self, done: &Result<(), Broken>) -> Vec<Ended> {
+        for child in &mut self.children {
+            match done {
+                Ok(()) => child.go().await,
+                Err(_) => child.stop(),
+            }
+        }
+        let mut ended = Vec::new();
+        for child in self.children {
+            ended.push(child.end().await);
+        }
+        ended
+    }
+}
+
+/// Whether the first that was heard is a hello that we understand; `None` is nothing in time.
+fn greeted(side: Side, heard: Option<Result<Event, Broken>>) -> Result<(), Broken> {
+    let none = "it is no bootrace, or one from before there was bootrace ab, and can't take turns";
+    let why = match heard {
+        Some(Ok(Event::Hello { protocol: PROTOCOL })) => return Ok(()),
+        Some(Ok(Event::Hello { protocol })) => format!(
+            "it takes turns by protocol {protocol}, and this bootrace by {PROTOCOL}: conduct with a bootrace of its version"
+        ),
+        Some(Err(Broken::Lost { side: lost, .. })) if lost == side => none.into(),
+        Some(Err(broken)) => return Err(broken),
+        Some(Ok(_)) => none.into(),
+        None => format!("it said nothing within {} s: {none}", HELLO.as_secs()),
+    };
+    Err(Broken::Lost { side, why: Some(why) })
+}
+
+fn unexpected(side: Side, event: &Event) -> Broken {
+    Broken::Lost { side, why: Some(format!("it said {event:?} out of turn")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_hello_is_said_for_what_it_is() {
+        let why = |heard| match greeted(Side::New, heard) {
+            Err(Broken::Lost { side: Side::New, why: Some(why) }) => why,
+            _ => panic!("it was greeted"),
+        };
+        assert!(greeted(Side::New, Some(Ok(Event::Hello { protocol: PROTOCOL }))).is_ok());
+        let other = why(Some(Ok(Event::Hello { protocol: PROTOCOL + 1 })));
+        assert!(other.contains("by protocol 2, and this bootrace by 1"), "{other}");
+        assert!(why(None).starts_with("it said nothing within 30 s: it is no bootrace"));
+        let noise = Broken::Lost { side: Side::New, why: Some("expected value".into()) };
+        assert!(why(Some(Err(noise))).starts_with("it is no bootrace"));
+    }
+}
