@@ -83,7 +83,7 @@ async fn take(
     let mut new_processes = None;
     let mut watch = |now: runner::Step| {
         if now == runner::Step::Reading {
-            new_processes = process::held_by_new(&target.seen().before, &roots).ok();
+            new_processes = Some(process::held_by_new(&target.seen().before, &roots));
         }
     };
     let pings = if step.check == Check::Channel { ROUND_TRIPS } else { 0 };
@@ -95,6 +95,18 @@ async fn take(
     if target.broken == Some(Break::PageCache) {
         count_page_cache(&mut sample);
     }
+    let new_processes = match new_processes {
+        Some(Ok(bytes)) => Some(bytes),
+        // Its row fails for want of it; here is why.
+        Some(Err(error)) => {
+            errors.push(format!(
+                "reading the processes that came with an instance of {}: {error}",
+                target.info().name
+            ));
+            None
+        }
+        None => None,
+    };
     let seen = target.seen();
     Ok(Some(Taken {
         check: step.check,

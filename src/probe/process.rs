@@ -159,13 +159,15 @@ pub fn all() -> BTreeSet<u32> {
 /// that have ended and are only not reaped yet are none. Nobody is asked where an instance's processes are: they are
 /// found by what is new.
 pub fn new_since(before: &BTreeSet<u32>, roots: &[u32]) -> Vec<u32> {
-    let ended = |pid: u32| {
-        let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let stat = String::from_utf8_lossy(&stat);
-        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
-    };
     let new = all().into_iter().filter(|pid| !before.contains(pid));
     new.filter(|pid| descends(*pid, before, roots) && !ended(*pid)).collect()
+}
+
+/// Whether a process is gone, or only waits for its parent to ask what became of it.
+fn ended(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// Anonymous and shared PSS in bytes of all that [`new_since`] finds.
@@ -177,11 +179,17 @@ pub fn held_by_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> 
     for pid in new_since(before, roots) {
         match pss(&PathBuf::from(format!("/proc/{pid}"))) {
             Ok(pss) => sum += pss.anon + pss.shmem,
-            Err(error) if error.gone => {}
+            // One that is about to end has no memory left to tell of, and may end only now.
+            Err(error) if error.gone || !has_memory(pid) || ended(pid) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(sum)
+}
+
+/// False for what has let go of its memory, as the kernel does before a process ends.
+fn has_memory(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/statm")).is_ok_and(|statm| !statm.starts_with("0 "))
 }
 
 /// Whether the first ancestor that is not new is one of `roots`, or the one that takes orphans.
