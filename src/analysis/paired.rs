@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn many_pairs_have_the_p_of_the_normal_approximation() {
         let w = EXACT * (EXACT + 1) / 4 - 2500;
-        let (exact, normal) = (tail(EXACT, w), tail(EXACT + 1, w + (EXACT + 1) / 2));
+        let (exact, normal) = (tail(EXACT, w), tail(EXACT + 1, w + EXACT.div_ceil(2)));
         assert!((exact - normal).abs() < 2e-3, "{exact} against {normal}");
     }
 

@@ -47,10 +47,8 @@ fn header(comparison: &Comparison) -> Markup {
                     div { dt { "NEW" } dd { (shown::run(&pair.new)) ", " (shown::how(pair)) } }
                 }
             }
-            @let mut emulated: Vec<String> = comparison.pairs.iter().flat_map(|pair| &pair.rows)
+            @let emulated: std::collections::BTreeSet<String> = comparison.pairs.iter().flat_map(|pair| &pair.rows)
                 .filter_map(|row| Some(format!("{}: {}", text::clip(&row.target, 40), shown::accelerator(row)?))).collect();
-            @let _ = emulated.sort();
-            @let _ = emulated.dedup();
             @if !emulated.is_empty() { p.badges { @for badge in emulated { span.badge { (badge) } " " } } }
         }
     }
