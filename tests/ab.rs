@@ -142,7 +142,7 @@ fn two_scenarios_are_measured_pair_by_pair_and_what_differs_is_found() {
             of[of.len() / 2]
         };
         assert!(median(Side::New) > median(Side::Base) + 100_000_000, "{target}");
-        assert!(ran.stdout.contains(&format!("{target}: start-up is ")), "{}", ran.stdout);
+        assert!(ran.stdout.contains(&format!("{target} startup ")), "{}", ran.stdout);
     }
     assert!(ran.stderr.contains("round 7 of 7: "), "{}", ran.stderr);
 }
@@ -199,7 +199,12 @@ fn an_executable_is_a_side_and_one_that_is_no_bootrace_is_refused() {
     let well = run(&copy, &format!("binary:{}", env!("CARGO_BIN_EXE_bootrace")), &reports);
     assert_eq!(well.code, Some(0), "{}{}", well.stdout, well.stderr);
     let json: serde_json::Value = serde_json::from_str(&well.stdout).unwrap();
-    assert_eq!((&json[0]["target"], &json[0]["pairs"]), (&"native".into(), &2.into()));
+    assert_eq!(json["pairs"][0]["paired"], true);
+    let row = &json["pairs"][0]["rows"][0];
+    assert_eq!(
+        (&row["target"], &row["base"]["n"], &row["new"]["n"]),
+        (&"native".into(), &2.into(), &2.into())
+    );
     assert_eq!(record(&reports)["sides"][0]["given"], copy.as_str());
 
     // A scenario and an executable: both have the one scenario there is.
