@@ -175,7 +175,7 @@ fn a_target_that_one_side_lacks_runs_alone_and_a_failed_sample_fails_the_ab() {
     let mut command = ab(&toml(&base), &toml(&bad), out.path());
     command.args(["--targets", "native", "--samples", "5"]);
     let failed = ran(command);
-    failed.fails(1, &["3 of 3 instances failed", "/new"]);
+    failed.fails(1, &["3 of 3 samples failed", "/new"]);
     assert_eq!(results(out.path(), Side::Base).samples.len(), 5);
     // Given up after three, and the other side goes on.
     assert_eq!(results(out.path(), Side::New).samples.len(), 3);

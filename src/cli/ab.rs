@@ -180,12 +180,21 @@ async fn conduct(
     tuning.changed().iter().for_each(|line| progress.say(line));
     let (base, new) = (job.dir_of(Side::Base), job.dir_of(Side::New));
     let sides = [load(&base)?, load(&new)?];
-    judge(&sides, &options.out.join(&job.id), options)?;
+    let judged = judge(&sides, &options.out.join(&job.id), options);
+    let finished: Vec<Finished> =
+        sides.into_iter().zip([base, new]).map(|(results, dir)| Finished { results, dir }).collect();
+    judged.map_err(|failure| with_cause(failure, &finished))?;
     // How many failed is for the gate to say; a target of which there is none to judge is another matter.
-    sides
-        .into_iter()
-        .zip([base, new])
-        .try_for_each(|(results, dir)| run::targets_were_good(&Finished { results, dir }))
+    finished.iter().try_for_each(run::targets_were_good)
+}
+
+/// Where the gate says that too many of NEW's samples failed, what failed in them.
+fn with_cause(failure: Failure, finished: &[Finished]) -> Failure {
+    let why = finished.last().map(run::samples_are_good);
+    match (failure, why) {
+        (Failure::Run(gate), Some(Err(Failure::Run(why)))) => Failure::Run(why.context(gate.to_string())),
+        (failure, _) => failure,
+    }
 }
 
 /// The bootrace that runs a side.
