@@ -101,7 +101,7 @@ fn of_pair(pair: &Pair) -> Markup {
             h2 { (text::clip(&pair.scenario, 64)) }
             div.scroll tabindex="0" role="region" aria-label="All figures" {
                 table.plain.rows {
-                    thead { tr { @for head in ["figure", "BASE", "NEW", "NEW / BASE", "p", "P(NEW > BASE)", "verdict"] { th scope="col" { (head) } } } }
+                    thead { tr { @for head in ["figure", "BASE", "NEW", "NEW / BASE", "p", "verdict"] { th scope="col" { (head) } } } }
                     tbody { @for row in &pair.rows { (one(row)) } }
                 }
             }
@@ -124,14 +124,18 @@ fn one(row: &Row) -> Markup {
                     (format!("{:.1} %", row.margin.share * 100.0))
                 }
             }
-            td { (shown::side(row, &row.base)) }
-            td { (shown::side(row, &row.new)) }
-            td { (shown::ratio(row)) }
-            td { (shown::p(row)) }
-            td { (shown::superiority(row)) }
-            td { span.verdict { (shown::word(row)) } @if !row.gates { small { (text::clean(&row.judged.why, SENTENCE)) } } }
+            @for side in [&row.base, &row.new] { td { (in_two(&shown::side(row, side))) } }
+            td { (in_two(&shown::ratio(row))) }
+            td { (shown::p(row)) small { "P(NEW > BASE) " (shown::superiority(row)) } }
+            td { span.verdict { (shown::word(row)) } }
         }
     }
+}
+
+/// A figure, and below it how sure it is.
+fn in_two(figure: &str) -> Markup {
+    let (value, sure) = figure.split_once(" [").unwrap_or((figure, ""));
+    html! { (value) @if !sure.is_empty() { small { "[" (sure) } } }
 }
 
 fn method(comparison: &Comparison) -> Markup {
