@@ -103,9 +103,12 @@ fn a_program_that_writes_to_disk_beside_a_run_marks_its_samples() {
 fn a_container_of_somebody_else_is_counted_and_told() {
     let count = |results: &Results| results.host.other_containers.unwrap();
     let bench = scenario("samples = 1\nsettle = \"0s\"");
-    let before = count(bench.run(&["--targets", "docker"]).results.as_ref().unwrap());
-    let image = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
-    let image = image.lines().find(|name| name.contains("bootrace")).expect("the run has made an image");
+    let first = bench.run(&["--targets", "docker"]).results.unwrap();
+    let before = count(&first);
+    let images = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    let its =
+        |name: &&str| name.strip_prefix("bootrace:").is_some_and(|tag| first.image.digest.starts_with(tag));
+    let image = images.lines().find(its).expect("the run has made an image");
     let other = docker(&["run", "-d", "--rm", "--entrypoint", "/bin/sleep", image, "300"]);
     let ran = bench.run(&["--targets", "docker"]);
     docker(&["rm", "-f", other.trim()]);
