@@ -201,6 +201,24 @@ fn memory_of_which_a_part_is_missed_or_counted_twice_fails() {
     assert_eq!(of(101), Vec::<String>::new());
 }
 
+/// Up and down by some 10 MiB from boot to boot.
+#[test]
+fn a_footprint_that_huge_pages_scatter_is_noise_of_a_vm_alone() {
+    let scattered = |target: &str, part: u64| {
+        let boots = std::cell::Cell::new(0);
+        let taken = taken(Check::Memory, target, |amount, taken| {
+            let off = [20_u64, 0, 12, 3, 0, 6, 14, 1, 9, 2][boots.get()] << 20;
+            boots.set(boots.get() + 1);
+            let footprint = &mut taken.sample.memory_bytes.footprint;
+            *footprint = footprint.map(|bytes| bytes - amount / 100 * part + off);
+        });
+        let rows = rows(&calibration(taken));
+        rows.iter().find(|row| row.metric == "memory.footprint").unwrap().verdict
+    };
+    assert_eq!((scattered("libvirt", 0), scattered("docker", 0)), (Verdict::Noise, Verdict::Fail));
+    assert_eq!(scattered("libvirt", 50), Verdict::Fail, "a half that is missed is no noise");
+}
+
 #[test]
 fn a_missed_engine_process_fails() {
     let missed = taken(Check::Idle, "docker", |_, taken| taken.new_processes_bytes = Some(12 << 20));
