@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
 use bootrace::{
-    analysis::{counts, gate::Values, median::median},
+    analysis::{
+        counts,
+        gate::{self, LEAST_MARGIN, Values},
+        median::median,
+    },
     calibration::noise,
     report,
     sample::Results,
@@ -13,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{MOST_FALSE_ALARMS, Tally, in_one_job, verdict};
+use crate::{LEVEL, MOST_FALSE_ALARMS, Tally, in_one_job, verdict};
 
 const SCHEMA: &str = "bootrace.gate-sessions/1";
 const SEED: u64 = 40;
@@ -154,6 +158,7 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
             missed.push(format!("recorded, {what}: {} of {} are false alarms", tally.regressed, tally.all));
         }
     }
+    let mut told = Vec::new();
     for (slower, samples, least) in [(20, 20, 0.95), (10, 40, 0.8)] {
         let jobs = recorded.sessions.iter().filter(|s| s.slower == slower && s.base.len() >= samples);
         let jobs: Vec<&Session> = jobs.collect();
@@ -162,6 +167,8 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
         let ratios: Vec<f64> = jobs.iter().map(|job| job.medians()[1] / job.medians()[0]).collect();
         let seen = median(&ratios).map_or("none".into(), |r| format!("{:+.1} %", (r - 1.0) * 100.0));
         println!("{}", tally.line(&format!("NEW {slower} % slower ({seen} by the medians), n = {samples}")));
+        let wholly = jobs.iter().filter(|job| wholly_beyond(&job.pairs()[..samples])).count();
+        told.push(format!("NEW {slower} % slower, n = {samples}: {wholly} of {}", jobs.len()));
         if jobs.len() < 40 || tally.share(tally.regressed) < least {
             missed.push(format!(
                 "NEW {slower} % slower: found in {} of {} jobs",
@@ -170,8 +177,14 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
             ));
         }
     }
-    println!();
+    println!("\nFound if the whole interval had to lie beyond the margin: {}.\n", told.join("; "));
     Ok(missed)
+}
+
+/// The rule for runs apart, of pairs.
+fn wholly_beyond(pairs: &[(f64, f64)]) -> bool {
+    let shift = gate::shift(&Values::Paired(pairs.to_vec()), LEVEL, LEAST_MARGIN);
+    shift.and_then(|shift| shift.interval).is_some_and(|interval| interval.low > 1.0 + LEAST_MARGIN)
 }
 
 /// Each of one session, drawn as a whole: so many of its rounds, and which side is BASE, by chance.

@@ -9,7 +9,8 @@
 //!   distribution and however sessions differ: the interval alone rules chance out, and lying wholly above 1 is enough, if
 //!   the ratio itself is beyond the margin. A false alarm then has the chance (1 - level) / 2 at most. That is said of no
 //!   change at all: one just within the margin is real, and may be called REGRESSED. To ask for the whole interval beyond
-//!   the margin here too would miss most slowdowns of 10 % at 40 samples of a noisy start-up.
+//!   the margin here too would have found 19 of 41 real slowdowns of 10 % at 40 samples, of which this
+//!   found all (`examples/gate_figures`).
 //!
 //! | verdict | sides of one job | runs apart |
 //! |---|---|---|
