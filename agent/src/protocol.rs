@@ -42,6 +42,9 @@ pub enum ToAgent {
     Read,
     /// Run a piece of work to its end. Answered by `WorkStarted`, then `WorkDone`.
     Work(Work),
+    /// Look again whether the workload is ready, for an instance that was paused or saved. Answered by `Awake` at
+    /// once, then by `Ready` (or `Failed`).
+    Check,
     /// Answered by `Pong` with the same token.
     Ping { token: u64 },
     /// Kill the workload and end (in a VM: power off). Not answered: the stream ends.
@@ -106,6 +109,8 @@ pub enum FromAgent {
     Pong {
         token: u64,
     },
+    /// It runs again.
+    Awake,
     /// What was asked could not be done; the text says what was tried and why it failed.
     Failed {
         error: String,

@@ -81,6 +81,12 @@ impl Watch {
         }
     }
 
+    /// Of a port that accepted connections before, and may have to be waited for once more.
+    pub fn again(port: u16) -> Self {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Watch::Tcp(Port { address, due: Instant::now() })
+    }
+
     /// Something was written on standard output (0) or standard error (1); `None`: that has ended.
     pub fn output(&mut self, stream: usize, bytes: Option<&[u8]>) -> bool {
         match self {

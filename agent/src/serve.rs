@@ -7,10 +7,11 @@ use std::{
     fs::File,
     io::{self, Read},
     os::fd::AsRawFd,
+    path::Path,
     thread,
 };
 
-use bootrace_agent::protocol::{FrameError, FromAgent, Hello, ToAgent, Work, WorkDone, Workload};
+use bootrace_agent::protocol::{FrameError, FromAgent, Hello, Ready, ToAgent, Work, WorkDone, Workload};
 
 use crate::{
     below,
@@ -43,6 +44,8 @@ pub struct Agent {
     child_events: File,
     /// Started at most once.
     workload: Option<Child>,
+    /// Of the workload that was started.
+    condition: Option<Ready>,
     /// Until the event has happened, or can't happen any more.
     watch: Option<Watch>,
     work: Option<Process>,
@@ -54,7 +57,7 @@ impl Agent {
         let child_events = sys::child_events()
             .map_err(|error| ServeError::System { tried: "watch for children that end", error })?;
         channel.writer().send(&FromAgent::Hello(hello.clone()))?;
-        Ok(Agent { channel, hello, child_events, workload: None, watch: None, work: None })
+        Ok(Agent { channel, hello, child_events, workload: None, condition: None, watch: None, work: None })
     }
 
     /// Serves until the harness says stop or the stream ends.
@@ -111,6 +114,7 @@ impl Agent {
                 Ok(readings) => self.send(&FromAgent::Readings(readings)),
                 Err(error) => self.fail(format!("read /proc: {error}")),
             },
+            ToAgent::Check => self.check(),
             ToAgent::Ping { token } => self.send(&FromAgent::Pong { token }),
             // Dealt with in `serve`.
             ToAgent::Stop => Ok(()),
@@ -130,9 +134,27 @@ impl Agent {
                 let pid = process.pid;
                 self.workload = Some(Child { process, alive: true });
                 self.watch = Some(watch);
+                self.condition = Some(workload.ready);
                 self.send(&FromAgent::Started { pid })
             }
             Err(error) => self.fail(error),
+        }
+    }
+
+    /// A line that was printed stays printed; a port has to accept connections again.
+    fn check(&mut self) -> Result<(), ServeError> {
+        self.send(&FromAgent::Awake)?;
+        let alive = self.workload.as_ref().is_some_and(|workload| workload.alive);
+        match self.condition.as_ref().filter(|_| alive) {
+            None => self.fail("look again whether the workload is ready: it does not run"),
+            Some(Ready::Tcp(port)) => {
+                self.watch = Some(Watch::again(*port));
+                Ok(())
+            }
+            Some(Ready::File(path)) if !Path::new("/").join(path).exists() => {
+                self.fail(format!("look again whether the workload is ready: {path:?} is gone"))
+            }
+            Some(Ready::File(_) | Ready::Line(_) | Ready::Exit(_)) => self.ready(),
         }
     }
 

@@ -99,6 +99,7 @@ impl Watch for Recorder {
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step) {
         let what = match step {
             Step::Cooling => "dropping the page cache for",
+            Step::Preparing => "preparing",
             Step::Starting => "starting",
             Step::Settling => "settling",
             Step::Reading => "reading",

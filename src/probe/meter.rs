@@ -170,6 +170,11 @@ impl Meter {
         Ok(())
     }
 
+    /// Whether it knows the instance.
+    pub fn is_attached(&self) -> bool {
+        self.instance.is_some()
+    }
+
     /// Host CPU time in ns that the instance, its engine processes and the daemons used since `before`.
     ///
     /// # Errors

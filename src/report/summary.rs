@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    claims,
+    claims, second,
     text::{self, NOTHING},
 };
 use crate::{
@@ -29,6 +29,9 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
         analysis.level * 100.0,
         text::PageCache::of(results).sentence(),
     );
+    for sentence in second::sentences(results) {
+        let _ = writeln!(out, "\nSecond start. {}", escape(&sentence));
+    }
     if !analysis.doubts.is_empty() {
         let _ = writeln!(out, "\n## What makes this doubtful\n");
         for doubt in &analysis.doubts {

@@ -12,9 +12,11 @@ use crate::{
     control::{Control, Event, Moment, What},
     probe::{self, Meter, host::Reading},
     sample::{Accelerator, Identity, Outcome, Sample},
-    scenario::{Ready, Scenario},
+    scenario::{Ready, Scenario, Start},
     target::{self, Instance, Target, Ticket},
 };
+
+mod second;
 
 /// How long an engine gets to finish a start call after the user has asked to stop: what is cut off
 /// in the middle is harder to remove.
@@ -31,6 +33,8 @@ const ERROR_LIMIT: usize = 4096;
 pub enum Step {
     /// Dropping the page cache.
     Cooling,
+    /// In its first life, before the start that is measured.
+    Preparing,
     Starting,
     Settling,
     /// Its memory is about to be read.
@@ -116,17 +120,25 @@ pub async fn trial_with_pings(
             return end;
         }
     };
-    let before = Reading::now();
     let heard = Heard::new(control, instance.ended());
-    let mut trial = Trial { scenario, heard, stop, requested: Moment::now() };
+    let mut trial = Trial { scenario, heard, stop, before: Reading::now(), spent: 0, requested: Moment::now() };
     let mut meter = None;
-    let mut ended = trial.measure(target, instance.as_mut(), sample, &mut meter, step).await;
+    let mut ended = match target.begins() {
+        Start::Cold => Ok(()),
+        begins => {
+            step(Step::Preparing);
+            trial.first_life(begins, instance.as_mut(), sample, &ticket.socket()).await
+        }
+    };
+    if ended.is_ok() {
+        ended = trial.measure(target, instance.as_mut(), sample, &mut meter, step).await;
+    }
     if ended.is_ok() && pings > 0 {
         ended = trial.ping(pings, &mut end.round_trips_ns).await;
     }
     // Before it is stopped: what is gone can't be asked any more how much of the host's CPU time was its own.
     let own = meter.as_ref().and_then(|meter| meter.cpu_ns().ok());
-    sample.noise = Some(before.until_now(own));
+    sample.noise = Some(trial.before.until_now(own.map(|ns| ns.saturating_sub(trial.spent))));
     end.stopped = matches!(ended, Err(Ended::Stopped));
     if let Err(mut ended) = ended {
         if let Ended::Failed(text) | Ended::TimedOut(text) = &mut ended
@@ -195,6 +207,9 @@ struct Trial<'a> {
     scenario: &'a Scenario,
     heard: Heard,
     stop: &'a CancellationToken,
+    before: Reading,
+    /// What the meter knew of before the request, in ns: the first life of an instance that was frozen.
+    spent: u64,
     requested: Moment,
 }
 
@@ -210,7 +225,12 @@ impl Trial<'_> {
     ) -> Result<(), Ended> {
         let sampling = &self.scenario.sampling;
         step(Step::Starting);
+        self.before = Reading::now();
         let mut meter = Meter::before(&target.daemons())?;
+        if let Some(leader) = self.heard.control.peer() {
+            meter.attach(&instance.scope(leader))?;
+            self.spent = meter.cpu_ns()?;
+        }
         let deadline = Instant::now() + sampling.timeout.0;
 
         self.requested = Moment::now();
@@ -223,8 +243,10 @@ impl Trial<'_> {
             .control
             .peer()
             .ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
-        meter.attach(&instance.scope(leader))?;
-        sample.cpu_ns.startup = Some(meter.cpu_ns()?);
+        if !meter.is_attached() {
+            meter.attach(&instance.scope(leader))?;
+        }
+        sample.cpu_ns.startup = Some(meter.cpu_ns()?.saturating_sub(self.spent));
         let meter = attached.insert(meter);
 
         step(Step::Settling);
@@ -295,6 +317,7 @@ impl Trial<'_> {
                     }
                     sample.timeline_ns.agent = Some(at);
                 }
+                What::Said(FromAgent::Awake) => sample.timeline_ns.agent = Some(at),
                 What::Said(FromAgent::Ready { .. }) if sample.timeline_ns.agent.is_some() => {
                     sample.timeline_ns.ready = Some(at);
                     return Ok(());

@@ -28,7 +28,7 @@ pub use claims::Claim;
 pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
 pub use gate::Gate;
-pub use knobs::{DiskCache, PageCache};
+pub use knobs::{DiskCache, PageCache, Start};
 pub use metric::{METRICS, Unit, unit_of};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
@@ -177,6 +177,9 @@ pub struct Target {
     #[serde(default)]
     pub name: String,
     pub kind: Kind,
+    /// What of an instance is there already when it is requested; none given: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Target, Workload, claims,
+    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload, claims,
     document::{Document, Step, at, quoted},
     gate,
     text::*,
@@ -203,6 +203,7 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
             wrong(at!["target", index, "cpu_model"], fail(text));
         }
     }
+    wrong(at!["target", index, "start"], second_start(target, workload));
     if let Some(network) = &target.network {
         wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
         if network == "none" && workload.network {
@@ -215,6 +216,20 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
     }
     if let Some(runtime) = &target.runtime {
         wrong(at!["target", index, "runtime"], engine_name(runtime, "._-", "a runtime", "runc"));
+    }
+}
+
+/// A second start is of what an engine keeps.
+fn second_start(target: &Target, workload: &Workload) -> Result<(), String> {
+    match target.start.unwrap_or_default() {
+        Start::Cold => Ok(()),
+        _ if target.kind == Kind::Native => {
+            fail("no engine keeps a bare process for a second start: write \"cold\", or leave this out")
+        }
+        Start::Restore if matches!(workload.ready, Ready::Exit(_)) => {
+            fail("a workload that is ready when it ends can't be restored: write \"restart\" or \"cold\"")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -109,7 +109,7 @@ fn unknown_keys_get_the_known_ones_and_the_nearest() {
     );
     assert_eq!(
         wrong("[[target]]\nkind = 'docker'\n[[target]]\nkind = 'libvirt'\nacel = 'kvm'"),
-        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, boot, accel, cpu_model, hugepages, disk_cache, network, log_driver, runtime"
+        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, start, boot, accel, cpu_model, hugepages, disk_cache, network, log_driver, runtime"
     );
 }
 

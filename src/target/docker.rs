@@ -14,11 +14,11 @@ use bollard::{
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
-use super::{Cpus, Error, Instance, Target, Ticket};
+use super::{Cpus, Error, Instance, Rest, Target, Ticket};
 use crate::{
     probe::{Scope, process},
     sample,
-    scenario::{self, Resources},
+    scenario::{self, Resources, Start},
 };
 
 pub mod inspect;
@@ -85,6 +85,7 @@ pub struct Docker {
     image: String,
     resources: Resources,
     options: options::Resolved,
+    begins: Start,
     cpus: Cpus,
     versions: Versions,
 }
@@ -129,6 +130,7 @@ impl Docker {
             image,
             resources: resources.clone(),
             options,
+            begins: spec.start.unwrap_or_default(),
             cpus: Cpus::choose(&resources.cpus)?,
             versions,
         })
@@ -145,12 +147,17 @@ impl Target for Docker {
             accelerator_reason: None,
             options: serde_json::json!({
                 "cpus": self.cpus.list(),
+                "start": self.begins.name(),
                 "network": self.options.network,
                 "log_driver": self.options.log_driver,
                 "runtime": self.options.runtime,
                 "storage_driver": self.versions.storage,
             }),
         }
+    }
+
+    fn begins(&self) -> Start {
+        self.begins
     }
 
     fn versions(&self, host: &mut sample::Host) {
@@ -177,6 +184,8 @@ impl Target for Docker {
             client: self.client.clone(),
             name: ticket.instance.clone(),
             config: self.config(&ticket.run, ticket.socket()),
+            begins: self.begins,
+            rested: false,
             created: false,
             abandoned: false,
         }))
@@ -206,8 +215,9 @@ impl Docker {
                 }),
                 // None: the Engine's default.
                 runtime: self.options.runtime.clone(),
-                // The agent ends when its stream does, so a killed harness leaves no container.
-                auto_remove: Some(true),
+                // The agent ends when its stream does, so a killed harness leaves no container; but what is to be
+                // started again must outlive its end.
+                auto_remove: Some(self.begins != Start::Restart),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
@@ -219,6 +229,9 @@ struct Container {
     client: Client,
     name: String,
     config: ContainerCreateBody,
+    begins: Start,
+    /// It is there, and set aside for its second start.
+    rested: bool,
     created: bool,
     /// The create call was given up before it was answered, and may still be carried out.
     abandoned: bool,
@@ -229,6 +242,14 @@ impl Instance for Container {
     async fn start(&mut self) -> Result<(), Error> {
         let failed =
             |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
+        if self.rested {
+            return match self.begins {
+                Start::Restore => {
+                    self.client.unpause_container(&self.name).await.map_err(|e| failed("unpausing", &e))
+                }
+                _ => self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e)),
+            };
+        }
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
         // From here on it may exist, also when the call is cancelled or its answer is lost.
         (self.created, self.abandoned) = (true, true);
@@ -237,6 +258,31 @@ impl Instance for Container {
         self.abandoned = false;
         created.map_err(|e| failed("creating", &e))?;
         self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e))
+    }
+
+    async fn rest(&mut self) -> Result<Rest, Error> {
+        let failed =
+            |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
+        let rest = match self.begins {
+            Start::Restore => {
+                self.client.pause_container(&self.name).await.map_err(|e| failed("pausing", &e))?;
+                Rest::Frozen
+            }
+            _ => {
+                let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+                match self.client.wait_container(&self.name, Some(options)).next().await {
+                    Some(Ok(_) | Err(ClientError::DockerContainerWaitError { .. })) => {}
+                    Some(Err(e)) => return Err(failed("waiting for the end of", &e)),
+                    None => {
+                        let tried = format!("waiting for the end of container {}", self.name);
+                        return Err(Error::new(tried, "Docker ended its answer early"));
+                    }
+                }
+                Rest::Ended
+            }
+        };
+        self.rested = true;
+        Ok(rest)
     }
 
     fn scope(&self, leader: u32) -> Scope {

@@ -12,7 +12,7 @@ use crate::{
     image::VmFiles,
     probe::{kvm, process},
     sample::{self, Accelerator},
-    scenario::{self, DiskCache, Resources},
+    scenario::{self, DiskCache, Resources, Start},
 };
 
 mod accelerator;
@@ -22,6 +22,7 @@ pub mod knobs;
 pub mod left_over;
 mod log;
 mod mend;
+mod save;
 mod vm;
 pub mod xml;
 
@@ -97,6 +98,7 @@ pub struct Libvirt {
     accelerator: Accelerator,
     reason: String,
     knobs: Knobs,
+    begins: Start,
     /// What makes figures of this accelerator doubtful.
     warning: Option<String>,
     cpus: Cpus,
@@ -132,6 +134,7 @@ impl Libvirt {
             accelerator,
             reason,
             knobs,
+            begins: spec.start.unwrap_or_default(),
             warning,
             cpus: Cpus::choose(&resources.cpus)?,
             versions,
@@ -154,6 +157,7 @@ impl Target for Libvirt {
             accelerator_reason: Some(self.reason.clone()),
             options: serde_json::json!({
                 "cpus": self.cpus.list(),
+                "start": self.begins.name(),
                 "boot": "direct",
                 "uri": uri(),
                 "machine": xml::MACHINE,
@@ -164,6 +168,10 @@ impl Target for Libvirt {
                 "kernel_command_line": xml::kernel_command_line(self.network),
             }),
         }
+    }
+
+    fn begins(&self) -> Start {
+        self.begins
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -200,7 +208,7 @@ impl Libvirt {
     /// When the connection was lost and libvirt does not answer.
     pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
         let link = self.link().await?;
-        Ok(Box::new(Vm::new(link, ticket, xml, self.files.overlay.clone())))
+        Ok(Box::new(Vm::new(link, ticket, xml, self.files.overlay.clone(), self.begins)))
     }
 
     async fn link(&self) -> Result<Arc<Link>, Error> {

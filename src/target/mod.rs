@@ -9,7 +9,11 @@ use std::{path::PathBuf, pin::Pin};
 use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use crate::{probe::Scope, sample, scenario::CpuChoice};
+use crate::{
+    probe::Scope,
+    sample,
+    scenario::{CpuChoice, Start},
+};
 
 pub mod docker;
 pub mod fake;
@@ -45,6 +49,11 @@ pub trait Target: Send + Sync {
     /// What goes into the results.
     fn info(&self) -> sample::Target;
 
+    /// What of an instance is there already when it is requested.
+    fn begins(&self) -> Start {
+        Start::Cold
+    }
+
     /// What makes its figures doubtful before there are any, each a sentence that names the target.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
@@ -67,15 +76,22 @@ pub trait Target: Send + Sync {
 /// One running copy of the workload's parent, the agent.
 #[async_trait]
 pub trait Instance: Send {
-    /// Requested -> started: returns when the engine's start call has returned. Measured.
+    /// Requested -> started: returns when the engine's start call has returned. Measured. After [`Instance::rest`]
+    /// it is the second start.
     async fn start(&mut self) -> Result<(), Error>;
+
+    /// From an instance that was ready to one that can be started a second time, as its target says. For
+    /// [`Start::Restart`] its agent has been told to stop. Not measured.
+    async fn rest(&mut self) -> Result<Rest, Error> {
+        Err(Error::new("preparing a second start", "this target has none"))
+    }
 
     /// Where its memory and CPU can be read; `leader` is the host pid at the other end of the
     /// control channel. Asks the engine nothing: that would cost CPU on the measured path.
     fn scope(&self, leader: u32) -> Scope;
 
-    /// Comes when the engine says by itself that the instance runs no more, and says how; asked for once, before
-    /// `start`. It must cost nothing until then. None where the end of the control channel says as much.
+    /// Comes when the engine says by itself that the instance runs no more, and says how; asked for once before
+    /// each `start`. It must cost nothing until then. None where the end of the control channel says as much.
     fn ended(&mut self) -> Option<Ended> {
         None
     }
@@ -91,6 +107,15 @@ pub trait Instance: Send {
     async fn unstage(&mut self) -> Result<(), Error> {
         Ok(())
     }
+}
+
+/// How an instance waits for its second start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Its processes are there, and its control channel is open.
+    Frozen,
+    /// It runs no more: it will connect anew.
+    Ended,
 }
 
 /// The end of an instance, in its engine's words.

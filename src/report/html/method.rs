@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::super::text;
+use super::super::{second, text};
 use crate::{
     analysis::{Analysis, Unit},
     sample::Results,
@@ -86,6 +86,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                 @if tcp { li { "Ready means that its port accepts a connection. A listening socket gives no event, so the agent tries again and "
                     "again: resolution 1 ms or twenty times what a try costs, whichever is more." } }
                 li { (cache(results)) }
+                @for sentence in second::sentences(results) { li { "Second start. " (sentence) } }
                 @if let Some(cpus) = bound(results) { li { "Bound to CPU " (cpus) " of the host: the bare process, the container and the VM's vCPUs, all "
                     "to the same ones. The engine's processes (shim, QEMU's I/O threads, daemons) are not bound." } }
                 @if let Some(ab) = &results.run.ab {

@@ -95,3 +95,26 @@ fn a_container_without_a_network_contradicts_a_workload_that_needs_one() {
         assert_eq!(with(network), None, "{network}");
     }
 }
+
+#[test]
+fn a_second_start_is_for_what_an_engine_keeps_and_resumes() {
+    for (target, why) in [
+        (
+            "kind = 'native'\nstart = 'restart'",
+            "target[0].start: no engine keeps a bare process for a second start: write \"cold\", or leave this out",
+        ),
+        (
+            "kind = 'docker'\nstart = 'again'",
+            r#"target[0].start: 'again' is not known here: write one of "cold", "restart", "restore""#,
+        ),
+    ] {
+        let message = parse(&format!("{LEAST}[[target]]\n{target}")).unwrap_err();
+        assert!(message.contains(why), "{message}");
+    }
+    let waits = LEAST.replace("{ exit = 0 }", "{ line = 'x' }");
+    for start in ["cold", "restart", "restore"] {
+        parse(&format!("{waits}[[target]]\nkind = 'docker'\nstart = '{start}'")).unwrap();
+    }
+    let message = parse(&format!("{LEAST}[[target]]\nkind = 'libvirt'\nstart = 'restore'")).unwrap_err();
+    assert!(message.contains("a workload that is ready when it ends can't be restored"), "{message}");
+}

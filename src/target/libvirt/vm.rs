@@ -1,18 +1,25 @@
 //! One domain, from its creation to its end.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::{task::spawn_blocking, time::timeout};
 use virt::{
     domain::{Domain, DomainState},
     enumutil::Enum,
 };
 
-use super::{DISK, Link, blocking, connect, events::Watch, left_over::destroy_by_name, log, mend};
+use super::{DISK, Link, blocking, connect, events::Watch, left_over::destroy_by_name, log, mend, save::save};
 use crate::{
     probe::Scope,
-    target::{Ended, Error, Instance, Ticket},
+    scenario::Start,
+    target::{Ended, Error, Instance, Rest, Ticket},
 };
+
+/// Name of a VM's saved memory in its directory.
+const SAVED: &str = "memory.saved";
+/// How long a VM whose agent was told to stop may take to power off.
+const POWER_OFF: Duration = Duration::from_secs(30);
 
 pub struct Vm {
     watch: Watch,
@@ -21,13 +28,24 @@ pub struct Vm {
     xml: String,
     template: PathBuf,
     overlay: PathBuf,
+    begins: Start,
+    /// Where its memory is saved, which a restored VM begins with.
+    saved: PathBuf,
+    /// It is there, and set aside for its second start.
+    rested: bool,
     domain: Option<Domain>,
     /// What the start's error has told, which needs no telling again; libvirt quotes QEMU in it.
     told: String,
 }
 
 impl Vm {
-    pub(super) fn new(link: Arc<Link>, ticket: &Ticket, xml: String, template: PathBuf) -> Self {
+    pub(super) fn new(
+        link: Arc<Link>,
+        ticket: &Ticket,
+        xml: String,
+        template: PathBuf,
+        begins: Start,
+    ) -> Self {
         Vm {
             // From before the domain is there, so nothing of it is missed.
             watch: link.events.watch(&ticket.instance),
@@ -36,6 +54,9 @@ impl Vm {
             xml,
             template,
             overlay: ticket.dir.join(DISK),
+            begins,
+            saved: ticket.dir.join(SAVED),
+            rested: false,
             domain: None,
             told: String::new(),
         }
@@ -57,17 +78,49 @@ impl Vm {
 #[async_trait]
 impl Instance for Vm {
     async fn start(&mut self) -> Result<(), Error> {
-        let failed = |e: io::Error| Error::new(format!("making {}", self.overlay.display()), e);
-        fs::copy(&self.template, &self.overlay).map_err(failed)?;
-        let (connection, xml) = (self.link.connection.clone(), self.xml.clone());
-        let create = move || {
-            // AUTODESTROY: libvirt ends the domain when this connection ends, however that comes.
-            connection.create_domain_xml(&xml, virt_sys::VIR_DOMAIN_START_AUTODESTROY)
+        let connection = self.link.connection.clone();
+        if self.rested && self.begins == Start::Restore {
+            let saved = self.saved.display().to_string();
+            let restore = move || connection.restore_domain(&saved);
+            return blocking(format!("restoring domain {}", self.name), restore).await;
+        }
+        if !self.rested {
+            let failed = |e: io::Error| Error::new(format!("making {}", self.overlay.display()), e);
+            fs::copy(&self.template, &self.overlay).map_err(failed)?;
+        }
+        let xml = self.xml.clone();
+        // AUTODESTROY: libvirt ends the domain when this connection ends, however that comes. It saves none that it
+        // is to end so; the agent of such a one ends it when its stream ends.
+        let flags = match self.begins {
+            Start::Restore => 0,
+            Start::Cold | Start::Restart => virt_sys::VIR_DOMAIN_START_AUTODESTROY,
         };
+        let create = move || connection.create_domain_xml(&xml, flags);
         let created = blocking(format!("creating domain {}", self.name), create).await;
         self.told = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
         self.domain = Some(created?);
         Ok(())
+    }
+
+    async fn rest(&mut self) -> Result<Rest, Error> {
+        let domain = self.domain.take();
+        match (self.begins, domain) {
+            (Start::Restore, Some(domain)) => {
+                let (tried, to) = (format!("saving domain {}", self.name), self.saved.clone());
+                let saved = spawn_blocking(move || save(&domain, &to)).await;
+                saved.map_err(|e| Error::new(&tried, e))?.map_err(|why| Error::new(&tried, why))?;
+            }
+            // Its agent powers it off. libvirt tells of that when all of QEMU is gone.
+            _ => {
+                if timeout(POWER_OFF, self.watch.end()).await.is_err() {
+                    let why = format!("it has not powered off within {POWER_OFF:?}");
+                    return Err(Error::new(format!("waiting for the end of domain {}", self.name), why));
+                }
+            }
+        }
+        self.watch = self.link.events.watch(&self.name);
+        self.rested = true;
+        Ok(Rest::Ended)
     }
 
     fn scope(&self, leader: u32) -> Scope {
