@@ -9,9 +9,9 @@ use tokio::time::{Instant, timeout_at};
 use super::{Ended, START_GRACE, Trial, workload};
 use crate::{
     control::{Control, Moment},
-    runner::heard::Heard,
+    runner::{cold::drop_caches, heard::Heard},
     sample::Sample,
-    scenario::Start,
+    scenario::{PageCache, Start},
     target::{self, Instance, Rest},
 };
 
@@ -64,6 +64,10 @@ impl Trial<'_> {
                 let failed = |e| Ended::Failed(format!("listening at {} again: {e}", socket.display()));
                 self.heard = Heard::new(control.map_err(failed)?, instance.ended());
             }
+        }
+        if sampling.page_cache() == Some(PageCache::Cold) {
+            // What the first life read and wrote is in it again.
+            drop_caches().await.map_err(|e| Ended::Failed(format!("{e:#}")))?;
         }
         Ok(())
     }
