@@ -21,9 +21,12 @@ use crate::{
 };
 
 mod cold;
+mod density;
 mod heard;
 pub mod left_over;
+mod live;
 mod lock;
+mod outcome;
 mod trial;
 
 pub use cold::drop_caches;
@@ -59,6 +62,14 @@ pub trait Watch: Send {
 
     /// A sample is there, the last of `results`. An error ends the run.
     fn sampled(&mut self, results: &Results) -> anyhow::Result<()>;
+
+    /// A target is filled with instances: the `n`-th of at most `most` has come to this step, or so many at once.
+    fn filling(&mut self, _target: &str, _n: u32, _most: u32, _step: Step) {}
+
+    /// The last of the results' densities has grown. An error ends the run.
+    fn filled(&mut self, _results: &Results) -> anyhow::Result<()> {
+        Ok(())
+    }
 }
 
 /// The part of an instance's name that all instances of a run share.
@@ -67,7 +78,7 @@ pub fn tag(run: &str) -> String {
     format!("bootrace-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
 
-/// Runs all rounds. Failed trials are samples too; the run goes on.
+/// Runs all rounds, then fills the targets of the scenario's density. Failed trials are samples too; the run goes on.
 ///
 /// # Errors
 /// When a sample can't be saved, an instance's directory can't be made, or the page cache can't be dropped where the
@@ -119,8 +130,12 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         results.run.measuring_ns = Some(measuring);
         results.run.cache_drop_ns = cold.then_some(dropping);
         // True until the last: a harness that is killed leaves a file that says so.
-        results.run.interrupted = done + 1 < trials.len();
+        results.run.interrupted = done + 1 < trials.len() || scenario.density.is_some();
         watch.sampled(&results).context("saving a sample")?;
+    }
+    if !stop.is_cancelled() {
+        let host = density::Host { scenario: &scenario, instances: &instances, stop };
+        density::run(&host, targets, trials.len(), &mut results, watch).await?;
     }
     results.run.interrupted = stop.is_cancelled();
     results.host.noise_after = Some(host::noise());

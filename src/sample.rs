@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub mod density;
 mod origin;
 
 pub use origin::{Ab, Side, Source};
@@ -23,6 +24,9 @@ pub struct Results {
     pub targets: Vec<Target>,
     /// In the order in which they were taken.
     pub samples: Vec<Sample>,
+    /// One for each target that was filled with instances; empty where the scenario asks for no density.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub density: Vec<density::Density>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -112,6 +112,7 @@ fn job(dir: &Path, log: &Log, parts: &[(&str, &[Part])]) -> Job {
         },
         targets: targets.iter().map(|t| t.info()).collect(),
         samples: Vec::new(),
+        density: Vec::new(),
     };
     Job { scenario, targets, results, instances: dir.into() }
 }

@@ -67,6 +67,7 @@ fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
         },
         targets: targets.iter().map(target).collect(),
         samples,
+        density: Vec::new(),
     }
 }
 

@@ -1,11 +1,16 @@
-//! Claims judged by the interval of the median, or of the paired ratio of two targets: a claim is supported only
+//! Claims judged by the interval of the median, of the paired ratio of two targets, or of what one more instance costs:
+//! a claim is supported only
 //! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
 
-use super::{Against, Interval, Metric, Target, Unit};
+use super::{Against, Interval, Metric, Target, Unit, density};
 use crate::{
     sample::Results,
     scenario::{Bound, Claim},
 };
+
+mod each;
+
+pub(super) use each::Filled;
 
 /// An undecided claim that would take more samples than these is as good as undecidable.
 const HOPELESS: f64 = 10_000.0;
@@ -52,19 +57,51 @@ pub struct Measured {
     pub unit: Option<Unit>,
     /// `None`: need >= 6.
     pub interval: Option<Interval>,
-    /// Good samples, or rounds that have both.
+    /// Good samples, rounds that have both, or instances.
     pub n: usize,
+    pub of: Figured,
+}
+
+/// What the value is an estimate of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figured {
+    Median,
+    /// Of pairs of one round.
+    Ratio,
+    /// What one more instance costs, or a ratio of two such.
+    Each,
+}
+
+impl Figured {
+    /// What it is called, and what it is made of.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Figured::Median => ("median", "good samples"),
+            Figured::Ratio => ("ratio", "rounds with both"),
+            Figured::Each => ("estimate", "instances at once"),
+        }
+    }
 }
 
 /// The ratio of the first target to the second.
 pub(super) type Ratios<'a> = dyn FnMut(&str, &str, Metric) -> Against + 'a;
 
-pub(super) fn judge(results: &Results, targets: &[Target], ratios: &mut Ratios<'_>) -> Vec<Judged> {
+pub(super) fn judge(
+    results: &Results,
+    targets: &[Target],
+    filled: &Filled,
+    ratios: &mut Ratios<'_>,
+) -> Vec<Judged> {
     let claims = results.run.scenario.get("claim").and_then(|c| c.as_array());
-    claims.into_iter().flatten().map(|claim| judge_one(claim, targets, ratios)).collect()
+    claims.into_iter().flatten().map(|claim| judge_one(claim, targets, filled, ratios)).collect()
 }
 
-fn judge_one(json: &serde_json::Value, targets: &[Target], ratios: &mut Ratios<'_>) -> Judged {
+fn judge_one(
+    json: &serde_json::Value,
+    targets: &[Target],
+    filled: &Filled,
+    ratios: &mut Ratios<'_>,
+) -> Judged {
     let given = |key: &str| json.get(key).and_then(|v| v.as_str()).map(str::to_owned);
     let text = |key: &str| given(key).unwrap_or_default();
     let bounds = [("at_most", "at most"), ("at_least", "at least")];
@@ -72,7 +109,10 @@ fn judge_one(json: &serde_json::Value, targets: &[Target], ratios: &mut Ratios<'
     let bound: Vec<String> = bound.map(|(key, words)| format!("{words} {}", text(key))).collect();
     let claim = serde_json::from_value::<Claim>(json.clone());
     let claim = claim.map_err(|e| format!("this version can't read the claim: {e}"));
-    let measured = claim.as_ref().map_err(String::clone).and_then(|c| measure(c, targets, ratios));
+    let measured = claim.as_ref().map_err(String::clone).and_then(|c| match density::unit(&c.metric) {
+        Some(unit) => each::measure(c, unit, filled),
+        None => measure(c, targets, ratios),
+    });
     let decided = measured.as_ref().map_err(String::clone).and_then(|m| decide(claim.as_ref()?, m));
     let (verdict, why) = decided.unwrap_or_else(|why| (Verdict::Undecided, why));
     Judged {
@@ -99,11 +139,12 @@ fn measure(claim: &Claim, targets: &[Target], ratios: &mut Ratios<'_>) -> Result
         let figure =
             figure.ok_or_else(|| format!("{} has no good sample with {}", claim.target, claim.metric))?;
         let (value, interval, n) = (figure.median, figure.interval, figure.n);
-        return Ok(Measured { value, unit: Some(metric.unit()), interval, n });
+        return Ok(Measured { value, unit: Some(metric.unit()), interval, n, of: Figured::Median });
     };
     match ratios(&claim.target, other, metric) {
         Against::Ratio(ratio) => {
-            Ok(Measured { value: ratio.estimate, unit: None, interval: ratio.interval, n: ratio.pairs })
+            let (value, interval, n) = (ratio.estimate, ratio.interval, ratio.pairs);
+            Ok(Measured { value, unit: None, interval, n, of: Figured::Ratio })
         }
         Against::None(why) => Err(format!("there is no ratio of {}: {why}", claim.metric)),
         Against::Baseline => Err("a target's ratio to itself says nothing".into()),
@@ -117,10 +158,7 @@ fn decide(claim: &Claim, measured: &Measured) -> Result<(Verdict, String), Strin
     if at_most.is_none() && at_least.is_none() {
         return Err("the claim has no bound".into());
     }
-    let (figure, samples) = match measured.unit {
-        Some(_) => ("median", "good samples"),
-        None => ("ratio", "rounds with both"),
-    };
+    let (figure, samples) = measured.of.words();
     let interval = measured
         .interval
         .ok_or_else(|| format!("{} {samples} are too few for an interval: need >= 6", measured.n))?;
@@ -215,6 +253,9 @@ mod tests {
         }
     }
 
+    /// Nothing was filled.
+    const NONE: Filled = Filled { one: Vec::new(), both: Vec::new() };
+
     fn no_ratio(_: &str, _: &str, _: Metric) -> Against {
         panic!("nothing asked for a ratio")
     }
@@ -227,7 +268,7 @@ mod tests {
 
     fn verdict(bound: serde_json::Value, low: f64, high: f64) -> (Verdict, String) {
         let interval = Interval { low, high, coverage: 0.998 };
-        let judged = judge_one(&claim(bound), &[docker(Some(interval))], &mut no_ratio);
+        let judged = judge_one(&claim(bound), &[docker(Some(interval))], &NONE, &mut no_ratio);
         (judged.verdict, judged.why)
     }
 
@@ -237,7 +278,7 @@ mod tests {
         podman.name = "podman".into();
         let mut claim = claim(json!({"relative_to": "podman"}));
         claim.as_object_mut().unwrap().extend(bound.as_object().unwrap().clone());
-        judge_one(&claim, &[docker(None), podman], &mut |target, other, metric| {
+        judge_one(&claim, &[docker(None), podman], &NONE, &mut |target, other, metric| {
             assert_eq!((target, other, metric), ("docker", "podman", Metric::Startup));
             against.clone()
         })
@@ -271,7 +312,7 @@ mod tests {
             let [scenario] = written.collect::<Vec<_>>().try_into().expect("one kind of bound fits");
             let mut target = docker(Some(Interval { low: 0.001, high: 0.002, coverage: 0.998 }));
             target.figures[0].metric = metric;
-            let judged = judge_one(&scenario.to_json()["claim"][0], &[target], &mut no_ratio);
+            let judged = judge_one(&scenario.to_json()["claim"][0], &[target], &NONE, &mut no_ratio);
             assert_eq!(judged.verdict, Verdict::Supported, "{}: {}", metric.name(), judged.why);
         }
     }
@@ -284,7 +325,7 @@ mod tests {
         assert!(v == Verdict::Undecided && why.contains("can't read the claim"), "{why}");
         assert_eq!(verdict(json!({}), 1.0, 2.0).1, "the claim has no bound");
         let claim = claim(json!({"at_most": "2s"}));
-        let why = |targets: &[Target]| judge_one(&claim, targets, &mut no_ratio).why;
+        let why = |targets: &[Target]| judge_one(&claim, targets, &NONE, &mut no_ratio).why;
         assert_eq!(why(&[docker(None)]), "10 good samples are too few for an interval: need >= 6");
         assert_eq!(why(&[]), "the run has no target \"docker\"");
     }
@@ -302,7 +343,8 @@ mod tests {
         let judged = at_most("4x");
         assert_eq!((judged.relative_to.as_deref(), judged.bound.as_str()), (Some("podman"), "at most 4x"));
         let interval = Some(Interval { low: 2.9, high: 3.4, coverage: 0.99 });
-        assert_eq!(judged.measured, Some(Measured { value: 3.1, unit: None, interval, n: 20 }));
+        let of = Figured::Ratio;
+        assert_eq!(judged.measured, Some(Measured { value: 3.1, unit: None, interval, n: 20, of }));
     }
 
     #[test]
@@ -320,10 +362,10 @@ mod tests {
         assert_eq!(why("4x", few), "5 rounds with both are too few for an interval: need >= 6");
         assert_eq!(why("2s", ratio(2.9, 3.1, 3.4)), "the bound 2s is no number of times");
         let other = claim(json!({"relative_to": "podman", "at_most": "4x"}));
-        assert_eq!(judge_one(&other, &[docker(None)], &mut no_ratio).why, "the run has no target \"podman\"");
+        assert_eq!(judge_one(&other, &[docker(None)], &NONE, &mut no_ratio).why, "the run has no target \"podman\"");
         let times = claim(json!({"at_most": "4x"}));
         assert_eq!(
-            judge_one(&times, &[docker(None)], &mut no_ratio).why,
+            judge_one(&times, &[docker(None)], &NONE, &mut no_ratio).why,
             "the bound 4x has not the metric's unit"
         );
     }

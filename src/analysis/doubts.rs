@@ -3,6 +3,7 @@
 use super::{Identities, Target, counts, marks, median};
 use crate::sample::{Accelerator, Noise, Results, Sample};
 
+mod density;
 mod host;
 
 /// PSI `some avg10` above which others were waiting for this, in percent.
@@ -19,6 +20,7 @@ pub(super) fn all(
 ) -> Vec<String> {
     let mut found: Vec<String> = identities.disagreements.iter().map(|d| disagreement(d)).collect();
     found.extend(completeness(results, targets));
+    found.extend(density::all(results));
     found.extend(
         results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(|t| emulated(results, t)),
     );
@@ -65,7 +67,9 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
                 if counts.timed_out > 0 { " (or raise sampling.timeout)" } else { "" }
             ));
         }
-        if counts.ok < median::FEWEST {
+        if results.run.scenario.pointer("/sampling/samples").is_some_and(|n| *n == 0) {
+            // A density alone: nobody asked for any.
+        } else if counts.ok < median::FEWEST {
             found.push(format!(
                 "{name}: {} good samples give no interval at all: need >= 6; take more (sampling.samples)",
                 counts.ok

@@ -11,6 +11,7 @@ use crate::sample::{Accelerator, Outcome, Results, Sample};
 
 mod claims;
 pub mod comparison;
+pub mod density;
 mod doubts;
 mod drift;
 mod edivisive;
@@ -24,9 +25,10 @@ mod outlier;
 pub mod paired;
 pub mod slope;
 pub mod steps;
+mod student;
 pub mod unpaired;
 
-pub use claims::{Judged, Measured, Verdict};
+pub use claims::{Figured, Judged, Measured, Verdict};
 pub use drift::{Drift, drift};
 pub use identity::{Identities, Kernel, Seen, short};
 pub use marks::{Mark, marks, others_cpus};
@@ -47,6 +49,8 @@ pub struct Analysis {
     /// In the order of the results' targets.
     pub targets: Vec<Target>,
     pub claims: Vec<Judged>,
+    /// Of the targets that were filled with instances.
+    pub density: Vec<density::Density>,
     pub identities: Identities,
     /// What makes the comparison doubtful, the runner's own warnings among it, most serious first.
     pub doubts: Vec<String>,
@@ -141,12 +145,13 @@ pub fn analyse_at(results: &Results, level: f64) -> Analysis {
         results.targets.iter().map(|t| target(results, t, baseline.as_deref(), level, &mut ranks)).collect();
     let identities = identity::identities(results);
     let base = baseline.as_deref();
-    let claims = claims::judge(results, &targets, &mut |target, other, metric| {
+    let filled = claims::Filled { one: density::densities(results, level), both: density::densities(results, (1.0 + level) / 2.0) };
+    let claims = claims::judge(results, &targets, &filled, &mut |target, other, metric| {
         let of = |name| series(results, name, metric, base);
         against(&of(target), &of(other), level, &mut ranks)
     });
     let doubts = doubts::all(results, &targets, &identities, baseline.as_deref());
-    Analysis { level, baseline, targets, claims, identities, doubts }
+    Analysis { level, baseline, targets, claims, density: filled.one, identities, doubts }
 }
 
 /// The target named `native`, else the first of kind `native`, else the first; `None` when there is

@@ -12,7 +12,7 @@ use self::{
     sides::Given,
 };
 use super::{
-    Failure, compare,
+    Failure, compare, density,
     paced::Part,
     prepare::must_be_root,
     print,
@@ -118,7 +118,8 @@ fn sides(options: &Options) -> Result<[(Side, String, Given); 2], Failure> {
     for (_, _, given) in &sides {
         if let Given::Scenario(name) = given {
             // A bootrace of another build may know other scenarios than this one: it says itself what is wrong.
-            let (scenario, _) = run::load(name, &as_of_run(options))?;
+            let (mut scenario, _) = run::load(name, &as_of_run(options))?;
+            density::leave_out(&mut scenario)?;
             rounds.push((scenario.sampling.warmup, scenario.sampling.samples));
         }
     }

@@ -37,9 +37,12 @@ fn summary(scenario: &Scenario) -> String {
         1 => ", 1 claim".into(),
         n => format!(", {n} claims"),
     };
+    let density = scenario.density.as_ref().map_or_else(String::new, |density| {
+        format!("; density: {}", super::density::summary(density, scenario))
+    });
     format!(
         "targets {}; {} samples of each and {} to warm up: {rounds} rounds, {instances} instances, \
-         {} of settling and idling alone{claims}",
+         {} of settling and idling alone{claims}{density}",
         scenario.target_names(),
         sampling.samples,
         sampling.warmup,

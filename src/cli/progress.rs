@@ -11,7 +11,10 @@ use crate::{
     plan::Trial,
     report::{self, clean},
     runner::{Job, Step, Watch},
-    sample::{Outcome, Results, Sample},
+    sample::{
+        Outcome, Results, Sample,
+        density::{Burst, Density},
+    },
 };
 
 pub struct Progress {
@@ -53,7 +56,7 @@ impl Progress {
         let sampling = &job.scenario.sampling;
         let rounds = sampling.warmup + sampling.samples;
         let bar = self.bar(&job.scenario.name, u64::from(rounds) * job.targets.len() as u64);
-        Recorder { dir: dir.into(), bar, rounds, targets: job.targets.len(), lines: self.lines() }
+        Recorder { dir: dir.into(), bar, rounds, targets: job.targets.len(), lines: self.lines(), told: (0, 0) }
     }
 }
 
@@ -65,11 +68,21 @@ pub struct Recorder {
     targets: usize,
     /// A line per round in place of the bar.
     lines: bool,
+    /// How many densities and bursts have had their line.
+    told: (usize, usize),
 }
 
 impl Recorder {
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// A line that stays, above the bar or in its place.
+    fn tell(&self, line: &str) {
+        match self.lines {
+            true => anstream::eprintln!("{line}"),
+            false => self.bar.println(line),
+        }
     }
 
     fn line(&self, results: &Results) {
@@ -81,6 +94,28 @@ impl Recorder {
             anstream::eprintln!("round {} of {}{warmup}: {}", last.round + 1, self.rounds, words.join(", "));
         }
     }
+}
+
+/// What became of a target that was filled, in a line.
+fn filled(density: &Density) -> String {
+    let last = density.steps.iter().rev().find_map(|step| Some((step.n, step.timeline_ns.ready?)));
+    let last = last.map_or_else(String::new, |(n, ns)| format!(", number {n} ready after {:.1} ms", ns as f64 / 1e6));
+    format!(
+        "{}: {} at once{last}; {}",
+        density.target,
+        density.reached(),
+        clean(density.limit_why.as_deref().unwrap_or("it was not finished"), 500)
+    )
+}
+
+/// What became of a burst, in a line.
+fn burst(target: &str, burst: &Burst) -> String {
+    let all = burst.all_ready_ns.map_or("none ready".into(), |ns| format!("all ready after {:.1} ms", ns as f64 / 1e6));
+    let failed = match burst.failed {
+        0 => String::new(),
+        n => format!(", {n} failed: {}", clean(burst.errors.first().map_or("", String::as_str), 300)),
+    };
+    format!("{target}: {} requested at once, {all}{failed}", burst.n)
 }
 
 /// What became of a sample, in a line; what a guest said in it is made inert.
@@ -95,18 +130,23 @@ fn words(sample: &Sample) -> String {
     }
 }
 
+/// What is done to an instance.
+fn word(step: Step) -> &'static str {
+    match step {
+        Step::Cooling => "dropping the page cache for",
+        Step::Preparing => "preparing",
+        Step::Starting => "starting",
+        Step::Settling => "settling",
+        Step::Reading => "reading",
+        Step::Idling => "idling",
+        Step::Working => "working",
+        Step::Removing => "removing",
+    }
+}
+
 impl Watch for Recorder {
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step) {
-        let what = match step {
-            Step::Cooling => "dropping the page cache for",
-            Step::Preparing => "preparing",
-            Step::Starting => "starting",
-            Step::Settling => "settling",
-            Step::Reading => "reading",
-            Step::Idling => "idling",
-            Step::Working => "working",
-            Step::Removing => "removing",
-        };
+        let what = word(step);
         // Drawn here and nowhere else: a bar that redraws by itself would take CPU from what is measured.
         self.bar.set_position(done as u64);
         self.bar.set_message(format!("round {}: {what} {target}", trial.round + 1));
@@ -121,6 +161,26 @@ impl Watch for Recorder {
         if let Some(sample) = results.samples.last().filter(|s| s.outcome != Outcome::Ok) {
             self.bar.println(words(sample));
         }
+        Ok(())
+    }
+
+    fn filling(&mut self, target: &str, n: u32, most: u32, step: Step) {
+        self.bar.set_length(u64::from(most));
+        self.bar.set_position(u64::from(n.saturating_sub(1)));
+        self.bar.set_message(format!("density: {} number {n} of {target}", word(step)));
+    }
+
+    fn filled(&mut self, results: &Results) -> anyhow::Result<()> {
+        report::save_results(results, &self.dir)?;
+        let Some(last) = results.density.last().filter(|last| last.limit.is_some()) else { return Ok(()) };
+        if self.told.0 < results.density.len() {
+            self.told = (results.density.len(), 0);
+            self.tell(&filled(last));
+        }
+        for one in &last.bursts[self.told.1..] {
+            self.tell(&burst(&last.target, one));
+        }
+        self.told.1 = last.bursts.len();
         Ok(())
     }
 }

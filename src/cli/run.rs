@@ -11,6 +11,7 @@ use rand::TryRng;
 use super::{
     Failure,
     claims::{self, FailOn},
+    density,
     paced::{Event, Pacer, Part},
     prepare::{Prepared, Wanted, prepare},
     print,
@@ -35,8 +36,8 @@ pub struct Options {
     /// Only these targets of the scenario, by name.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     pub targets: Vec<String>,
-    /// Measured rounds.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::SAMPLES.start())..=i64::from(*scenario::SAMPLES.end())))]
+    /// Measured rounds; 0 for a density alone.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(*scenario::SAMPLES.end())))]
     pub samples: Option<u32>,
     /// Warm-up rounds before them, kept and marked.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
@@ -117,6 +118,7 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
 pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
     let alone = || finished.iter().filter(|finished| finished.results.run.ab.is_none());
     alone().try_for_each(samples_are_good)?;
+    alone().try_for_each(density::was_good)?;
     claims::hold(alone().map(|run| &run.results), fail_on)
 }
 
@@ -127,10 +129,13 @@ pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf),
     let (mut scenario, folder) = scenario::find(name).map_err(usage)?;
     scenario.select_targets(&options.targets).map_err(usage)?;
     if let Some(samples) = options.samples {
-        scenario.sampling.samples = samples;
+        scenario.set_samples(samples).map_err(usage)?;
     }
     if let Some(warmup) = options.warmup {
         scenario.set_warmup(warmup).map_err(usage)?;
+    }
+    if options.paced.is_some() {
+        density::leave_out(&mut scenario)?;
     }
     Ok((scenario, folder))
 }
@@ -244,6 +249,7 @@ fn header(
         image,
         targets: targets.iter().map(|t| t.info()).collect(),
         samples: Vec::new(),
+        density: Vec::new(),
     }
 }
 
@@ -280,8 +286,11 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
     print(&format!("report: {}\n", dir.join("index.html").display()))
 }
 
-/// Every target has a good sample.
+/// Every target has a good sample, where there were to be any.
 pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
+    if density::is_all(&finished.results) {
+        return Ok(());
+    }
     let samples = &finished.results.samples;
     let good = |s: &sample::Sample, target: &sample::Target| {
         s.target == target.name && s.outcome == sample::Outcome::Ok && !s.warmup

@@ -15,9 +15,11 @@ use super::{cgroup, process};
 use crate::sample;
 
 mod hypervisor;
+mod memory;
 mod noise;
 
 use hypervisor::cpuid_signature;
+pub use memory::memory;
 pub use noise::Reading;
 
 /// Longest text of the kernel's that is kept, in bytes, and how many of a kind.

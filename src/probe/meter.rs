@@ -233,9 +233,15 @@ impl Meter {
             (Ok(before), daemons) => Some(pss_of(daemons)? as i64 - *before as i64),
             (Err(error), _) => return Err(error.clone()),
         };
-        let Some(instance) = &self.instance else {
-            return Ok(sample::Memory { daemons, ..Default::default() });
-        };
+        Ok(sample::Memory { daemons, ..self.own_memory()? })
+    }
+
+    /// The same without the daemons, which many instances share: nothing but nulls before the instance is attached.
+    ///
+    /// # Errors
+    /// As [`Meter::memory`].
+    pub fn own_memory(&self) -> Result<sample::Memory, Error> {
+        let Some(instance) = &self.instance else { return Ok(sample::Memory::default()) };
         let charged = match &instance.memory {
             Some((dir, 1)) => Some(cgroup::v1::memory(dir)?),
             Some((dir, _)) => Some(cgroup::v2::memory(dir)?),
@@ -253,7 +259,7 @@ impl Meter {
             engine_pss: (!instance.engine.is_empty()).then_some(held.engine),
             pss: Some(held.inside.total + held.outside.total),
             pss_file: Some(held.inside.file + held.outside.file),
-            daemons,
+            daemons: None,
         })
     }
 

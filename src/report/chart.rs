@@ -22,6 +22,7 @@ use crate::{
 };
 
 mod axis;
+mod density;
 mod document;
 pub mod fits;
 mod order;
@@ -358,11 +359,16 @@ fn make_with(notes: &[String], about: &str, plan: Plan<'_>) -> Result<Chart, Err
 /// All charts of a run, in the order in which they are shown.
 pub fn all(results: &Results, analysis: &Analysis) -> Result<Vec<Chart>, Error> {
     let source = Source { results, analysis };
-    Ok(vec![
-        startup::chart(&source)?,
-        phases::chart(&source)?,
-        panels::memory(&source)?,
-        panels::cpu(&source)?,
-        order::chart(&source)?,
-    ])
+    let mut charts = Vec::new();
+    if !text::is_density_alone(results) {
+        charts = vec![
+            startup::chart(&source)?,
+            phases::chart(&source)?,
+            panels::memory(&source)?,
+            panels::cpu(&source)?,
+            order::chart(&source)?,
+        ];
+    }
+    charts.extend(density::charts(&source)?);
+    Ok(charts)
 }

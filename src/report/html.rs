@@ -15,6 +15,7 @@ use crate::{
 
 pub mod calibration;
 pub mod comparison;
+mod density;
 mod figures;
 pub mod history;
 mod host;
@@ -36,13 +37,17 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
             body {
                 (header(results, &name))
                 main {
-                    (answer(results, analysis))
+                    @let rounds = !text::is_density_alone(results);
+                    @if rounds { (answer(results, analysis)) } @else { (density::section(results, analysis, charts)) }
                     (doubts(analysis))
                     (judged(analysis))
-                    (figures::table(analysis))
-                    section #charts {
-                        h2 { "The samples" }
-                        @for chart in charts { (figure(chart)) }
+                    @if rounds {
+                        (figures::table(analysis))
+                        section #charts {
+                            h2 { "The samples" }
+                            @for chart in charts.iter().filter(|chart| !chart.name.starts_with("density")) { (figure(chart)) }
+                        }
+                        (density::section(results, analysis, charts))
                     }
                     (method::section(results, analysis))
                     (origin::identity(results, analysis))

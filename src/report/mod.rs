@@ -16,6 +16,7 @@ pub mod calibration;
 mod chart;
 pub mod claims;
 pub mod comparison;
+mod density;
 pub mod export;
 pub mod history;
 mod html;

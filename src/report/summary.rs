@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    claims, second,
+    claims, density, second,
     text::{self, NOTHING},
 };
 use crate::{
@@ -20,8 +20,10 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
     if let Some(description) = run.scenario.get("description").and_then(|d| d.as_str()) {
         let _ = writeln!(out, "{}\n", escape(&text::clean(description, 300)));
     }
-    figures(&mut out, analysis);
-    let _ = writeln!(
+    let rounds = !text::is_density_alone(results);
+    if rounds {
+        figures(&mut out, analysis);
+        let _ = writeln!(
         out,
         "\nMedians with their exact order-statistic interval in brackets ({:.0} % asked for). Ratios are \
          Hodges-Lehmann estimates over pairs of one round. Warm-ups and failed samples are in no figure; \
@@ -29,8 +31,11 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
         analysis.level * 100.0,
         text::PageCache::of(results).sentence(),
     );
+    }
     for sentence in second::sentences(results) {
         let _ = writeln!(out, "\nSecond start. {}", escape(&sentence));
+    if !analysis.density.is_empty() {
+        density::markdown(&mut out, &analysis.density);
     }
     if !analysis.doubts.is_empty() {
         let _ = writeln!(out, "\n## What makes this doubtful\n");

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use comfy_table::{Cell, CellAlignment, ColumnConstraint, LineStyle, Table, TableStyle, Width};
 
 use super::{
-    claims,
+    claims, density,
     text::{self, NOTHING},
 };
 use crate::{
@@ -45,14 +45,18 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
     let between = if beside { "  " } else { "\n" };
     let about = if beside { about } else { wrap(&about, width).join("\n") };
     let _ = writeln!(out, "{}{between}{}", paint.bold(&name), paint.dim(&about));
-    for targets in analysis.targets.chunks(abreast) {
+    let rounds = !text::is_density_alone(results);
+    for targets in analysis.targets.chunks(abreast).filter(|_| rounds) {
         for (i, line) in one_table(analysis, targets).lines().enumerate() {
             let line = line.trim_end();
             let _ = writeln!(out, "{}", if i == 1 { paint.bold(line) } else { line.to_owned() });
         }
     }
-    for line in notes(analysis, width) {
-        let _ = writeln!(out, "{}", paint.dim(&line));
+    for line in notes(analysis, width).iter().filter(|_| rounds) {
+        let _ = writeln!(out, "{}", paint.dim(line));
+    }
+    if !analysis.density.is_empty() {
+        out.push_str(&density::table(&analysis.density, width));
     }
     for claim in &analysis.claims {
         let word = format!("{:<9}", claim.verdict.word());

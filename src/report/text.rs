@@ -197,6 +197,11 @@ impl PageCache {
     }
 }
 
+/// Whether a run had no measured rounds and was about density alone: then there is nothing to show of single samples.
+pub fn is_density_alone(results: &Results) -> bool {
+    !results.density.is_empty() && results.samples.iter().all(|s| s.warmup)
+}
+
 /// "debian bookworm", with "(fallback)" where it is one.
 pub fn image(image: &Image) -> String {
     let fallback = if image.fallback { " (fallback)" } else { "" };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bound, Kind, Scenario,
+    Bound, DENSITY_METRICS, Kind, Scenario, density,
     document::{Step, at, quoted},
     metric::{METRICS, Unit, unit_of},
     rules::{Wrong, measured},
@@ -81,7 +81,14 @@ fn target(scenario: &Scenario, name: &str) -> Result<(), String> {
 
 /// The metric exists, and this scenario measures it on the claim's targets.
 fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
-    measured(scenario, &claim.metric, &METRICS.map(|(name, _)| name))?;
+    if DENSITY_METRICS.iter().any(|(name, _)| *name == claim.metric) {
+        return density::claimed(scenario, claim.targets());
+    }
+    let known: Vec<&str> = METRICS.iter().chain(&DENSITY_METRICS).map(|(name, _)| *name).collect();
+    measured(scenario, &claim.metric, &known)?;
+    if scenario.sampling.samples == 0 {
+        return fail("this is of single instances, which take rounds: write samples = 20, say, in [sampling]");
+    }
     // As the analysis chooses what overhead is taken against.
     let natives = || scenario.targets.iter().filter(|target| target.kind == Kind::Native);
     let native = natives().find(|target| target.name == "native").or_else(|| natives().next());

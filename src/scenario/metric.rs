@@ -32,7 +32,7 @@ pub const METRICS: [(&str, Unit); 17] = [
     ("cpu.work_guest", Unit::Time),
 ];
 
-/// The unit of the metric with this name.
+/// The unit of the metric with this name, of an instance or of density.
 pub fn unit_of(name: &str) -> Option<Unit> {
-    METRICS.iter().find(|(metric, _)| *metric == name).map(|(_, unit)| *unit)
+    METRICS.iter().chain(&super::DENSITY_METRICS).find(|(metric, _)| *metric == name).map(|(_, unit)| *unit)
 }

@@ -1,4 +1,4 @@
-//! A scenario file: image + workload + readiness + resources + targets + sampling + claims + gate.
+//! A scenario file: image + workload + readiness + resources + targets + sampling + claims + gate + density.
 //!
 //! Strict TOML: unknown keys, wrong units and impossible values are errors that name file, line,
 //! key and the mend. These are the settings as resolved, every default filled in.
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod claims;
 mod cpus;
+mod density;
 mod document;
 mod gate;
 mod knobs;
@@ -26,6 +27,7 @@ mod units;
 
 pub use claims::Claim;
 pub use cpus::{CpuChoice, CpuList};
+pub use density::{DENSITY_METRICS, Density};
 pub use document::Problem;
 pub use gate::Gate;
 pub use knobs::{DiskCache, PageCache, Start};
@@ -58,6 +60,10 @@ pub enum Error {
         "scenario {scenario} has cache = \"warm\", and nothing warms the page cache without a warm-up round: let it have one, or take cache out of its [sampling]"
     )]
     NeverWarm { scenario: String },
+    #[error(
+        "scenario {scenario} has nothing to do: without rounds (samples = 0) it takes a [density] with a target that is left"
+    )]
+    NothingToDo { scenario: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +86,8 @@ pub struct Scenario {
     pub claims: Vec<Claim>,
     #[serde(default)]
     pub gate: Gate,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub density: Option<Density>,
 }
 
 /// Where the root file system comes from: exactly one of `suite`, `tarball` and `registry`.
@@ -155,7 +163,7 @@ pub struct Resources {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
-    /// Measured rounds.
+    /// Measured rounds; 0 only beside a density.
     pub samples: u32,
     /// Rounds before them, kept and marked.
     pub warmup: u32,
@@ -296,8 +304,24 @@ impl Scenario {
         if !names.is_empty() {
             self.targets.retain(|target| names.contains(&target.name));
             self.claims.retain(|claim| claim.targets().all(|target| names.iter().any(|name| name == target)));
+            if self.density.as_mut().is_some_and(|density| !density.select(names)) {
+                self.density = None;
+            }
         }
-        Ok(())
+        self.has_work()
+    }
+
+    /// So many measured rounds in place of the scenario's. Fails where nothing would be left to be done.
+    pub fn set_samples(&mut self, rounds: u32) -> Result<(), Error> {
+        self.sampling.samples = rounds;
+        self.has_work()
+    }
+
+    fn has_work(&self) -> Result<(), Error> {
+        match self.sampling.samples == 0 && self.density.is_none() {
+            true => Err(Error::NothingToDo { scenario: self.name.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// So many warm-up rounds in place of the scenario's. Fails where its page cache would never get warm.

@@ -4,6 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload, claims,
+    density,
     document::{Document, Step, at, quoted},
     gate,
     text::*,
@@ -22,11 +23,11 @@ const MEMORY_VM: Bytes = Bytes(80 << 20);
 const MEMORY_PROCESS: Bytes = Bytes(6 << 20);
 const MEMORY_MOST: Bytes = Bytes(16 << 40);
 /// A guest left alone longer than this tells nothing new.
-const PAUSE_MOST: Span = Span(Duration::from_secs(600));
+pub(super) const PAUSE_MOST: Span = Span(Duration::from_secs(600));
 /// The kernel may account CPU time in ticks of 10 ms: less than ten of them is no reading.
 const IDLE_LEAST: Span = Span(Duration::from_millis(100));
-const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
-const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
+pub(super) const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
+pub(super) const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
 
 /// Holds a scenario, defaults filled in, to the rules; `document` says where things are written.
 pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
@@ -42,13 +43,14 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     image(&scenario.image, &mut wrong);
     workload(&scenario.workload, &mut wrong);
     resources(scenario, &mut wrong);
-    sampling(&scenario.sampling, &mut wrong);
+    sampling(scenario, &mut wrong);
     targets(&scenario.targets, &mut wrong);
     for (index, target) in scenario.targets.iter().enumerate() {
         options(index, target, &scenario.workload, &mut wrong);
     }
     claims::check(scenario, &mut wrong);
     gate::check(scenario, &mut wrong);
+    density::check(scenario, &mut wrong);
 }
 
 /// Takes the path of a value and what was found about it.
@@ -140,8 +142,11 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     }
 }
 
-fn sampling(sampling: &Sampling, wrong: &mut Wrong<'_>) {
-    wrong(at!["sampling", "samples"], within(sampling.samples, SAMPLES));
+fn sampling(scenario: &Scenario, wrong: &mut Wrong<'_>) {
+    let sampling: &Sampling = &scenario.sampling;
+    if sampling.samples > 0 || scenario.density.is_none() {
+        wrong(at!["sampling", "samples"], within(sampling.samples, SAMPLES));
+    }
     wrong(at!["sampling", "warmup"], within(sampling.warmup, WARMUP));
     let zero = Span(Duration::ZERO);
     let settle = between(sampling.settle, zero, PAUSE_MOST, "waiting longer tells nothing new");

@@ -88,6 +88,7 @@ pub fn results() -> Results {
         image: image(),
         targets: targets(),
         samples,
+        density: Vec::new(),
     }
 }
 

@@ -244,6 +244,7 @@ impl From<Lean<'_>> for Results {
                     noise: None,
                 })
                 .collect(),
+            density: Vec::new(),
         }
     }
 }

@@ -142,7 +142,7 @@ fn cache(results: &Results) -> String {
 }
 
 /// The CPUs that the targets' options name, as in "0-1"; targets that differ are all told.
-fn bound(results: &Results) -> Option<String> {
+pub(super) fn bound(results: &Results) -> Option<String> {
     let cpus = results.targets.iter().filter_map(|t| t.options.get("cpus")?.as_str());
     let cpus: BTreeSet<String> = cpus.map(|c| text::clip(c, 40)).collect();
     (!cpus.is_empty()).then(|| cpus.into_iter().collect::<Vec<_>>().join(" or "))

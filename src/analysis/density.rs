@@ -1,0 +1,275 @@
+//! What one more instance costs a host that has others: of memory, of CPU time, and of the next one's start-up.
+//!
+//! # Memory
+//! Readings accumulate: the n-th is the sum of n instances' cost, each of which stays as it came out, and of what the
+//! reading itself is off by. So successive readings depend on each other, and a line fitted through them as if they did
+//! not is far surer of itself than it may be (Granger and Newbold 1974, *Spurious regressions in econometrics*; the test
+//! below shows it). What is independent is how much each instance added. The estimate is the mean of these increments,
+//! (M_n - M_0) / n, which is the best there is for a random walk with drift (Harvey 1989, *Forecasting, Structural Time
+//! Series Models and the Kalman Filter*), and its interval is Student's of the increments. Errors of reading come into
+//! two neighbouring increments with opposite signs and fall out of the mean all but for the ends; they widen the
+//! interval nonetheless, so that it errs towards covering too much, as for MemAvailable, which moves with all of the host.
+//!
+//! Instances may share pages, and engines keep things for each: whether the second half cost what the first did is told
+//! beside it, by Welch's interval of the difference.
+//!
+//! # CPU time
+//! Each window is a reading of its own of all n instances, so nothing accumulates: the sum over all windows of the share
+//! of a core, over the sum of n, with the ratio estimator's interval (Cochran 1977, *Sampling Techniques*, chapter 6).
+//!
+//! # Start-up
+//! Theil and Sen's slope of the n-th's start-up over n ([`slope`]).
+
+use super::{Interval, Unit, median::FEWEST, slope, student};
+use crate::{
+    sample::{
+        Accelerator, Outcome, Results,
+        density::{self, Burst, Limit, Step},
+    },
+    scenario::DENSITY_METRICS,
+};
+
+/// One target that was filled.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Density {
+    pub target: String,
+    pub accelerator: Accelerator,
+    /// How many were there at once, all of them ready.
+    pub reached: u32,
+    pub limit: Option<Limit>,
+    /// By the instances' footprints.
+    pub memory: Option<Each>,
+    /// By what the host had left (MemAvailable), which page cache and memory that no footprint has is in, and all that
+    /// others did.
+    pub available: Option<Each>,
+    /// By how much the engine's daemons grew; in no footprint.
+    pub daemons: Option<Each>,
+    /// First and second half of the instances.
+    pub halves: Option<Halves>,
+    /// Share of a core per idle instance.
+    pub cpu: Option<Each>,
+    pub startup: Option<Startup>,
+    pub bursts: Vec<BurstFigures>,
+    /// Memory that would be there for instances: what was available before the first, less what is to be left.
+    pub room: Option<f64>,
+    /// Pages that KSM saved, first and last, where it was on.
+    pub ksm_pages: Option<(u64, u64)>,
+    /// By how much swapped-out memory grew, in bytes: it is in no footprint.
+    pub swapped: Option<u64>,
+}
+
+/// What one more instance costs, in the metric's unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Each {
+    pub value: f64,
+    /// `None` below [`FEWEST`] instances.
+    pub interval: Option<Interval>,
+    pub n: usize,
+}
+
+/// Whether later instances cost what earlier ones did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Halves {
+    pub first: f64,
+    pub second: f64,
+    /// Of the second less the first; `None` where a half has fewer than [`FEWEST`].
+    pub difference: Option<Interval>,
+}
+
+impl Halves {
+    /// The whole interval lies on one side of zero.
+    pub fn bends(&self) -> bool {
+        self.difference.is_some_and(|d| d.low > 0.0 || d.high < 0.0)
+    }
+}
+
+/// In ns.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Startup {
+    pub first: f64,
+    /// Of the last that was ready, and which that was.
+    pub last: (u32, f64),
+    /// By how much it grows with each instance that is there already.
+    pub slope: Option<Each>,
+    /// Of the line.
+    pub intercept: Option<f64>,
+}
+
+/// Start-up in ns of those of a burst that were ready, from their own requests.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BurstFigures {
+    pub n: u32,
+    pub failed: u32,
+    /// Least, median, nine tenths (the smallest that at least so many don't exceed), most.
+    pub quantiles: Option<[f64; 4]>,
+    pub all_ready: Option<f64>,
+}
+
+impl Density {
+    /// How many of them the host's memory would hold if each cost this much: an extrapolation.
+    pub fn fits(&self, each: &Each) -> Option<(f64, Option<(f64, f64)>)> {
+        let room = self.room.filter(|room| *room > 0.0)?;
+        let holds = |cost: f64| (room / cost).floor();
+        let value = (each.value > 0.0).then(|| holds(each.value))?;
+        let interval = each.interval.filter(|i| i.low > 0.0).map(|i| (holds(i.high), holds(i.low)));
+        Some((value, interval))
+    }
+
+    /// The figure that a claim is about.
+    pub fn figure(&self, metric: &str) -> Option<Each> {
+        match metric {
+            "density.memory" => self.memory,
+            "density.cpu" => self.cpu,
+            "density.startup" => self.startup.and_then(|startup| startup.slope),
+            _ => None,
+        }
+    }
+}
+
+/// The unit of a metric of density; `None` for any other.
+pub fn unit(metric: &str) -> Option<Unit> {
+    DENSITY_METRICS.iter().find(|(name, _)| *name == metric).map(|(_, unit)| *unit)
+}
+
+/// How many times `of` is what `to` is. Each of the two intervals must have 1 - (1 - level) / 2, so that both hold with
+/// `level` (Bonferroni): the ratio then lies between that of their ends.
+pub fn ratio(of: &Each, to: &Each) -> Result<Each, &'static str> {
+    if of.value <= 0.0 || to.value <= 0.0 {
+        return Err("a value is zero or below");
+    }
+    let interval = of.interval.zip(to.interval).filter(|(of, to)| of.low > 0.0 && to.low > 0.0);
+    let interval = interval.map(|(of, to)| Interval {
+        low: of.low / to.high,
+        high: of.high / to.low,
+        coverage: 1.0 - (1.0 - of.coverage) - (1.0 - to.coverage),
+    });
+    Ok(Each { value: of.value / to.value, interval, n: of.n.min(to.n) })
+}
+
+/// Of every target that was filled, in the order of the results.
+pub fn densities(results: &Results, level: f64) -> Vec<Density> {
+    let accelerator = |name: &str| results.targets.iter().find(|t| t.name == name).map(|t| t.accelerator);
+    let of = |density: &density::Density| {
+        one(density, accelerator(&density.target).unwrap_or(Accelerator::None), level)
+    };
+    results.density.iter().map(of).collect()
+}
+
+fn one(density: &density::Density, accelerator: Accelerator, level: f64) -> Density {
+    let good: Vec<&Step> = density.steps.iter().filter(|s| s.outcome == Outcome::Ok && s.error.is_none()).collect();
+    // A sum of readings that lacks one would make two increments wrong: only what leads up to it counts.
+    let series = |read: &dyn Fn(&Step) -> Option<f64>| -> Vec<f64> { good.iter().map_while(|s| read(s)).collect() };
+    let from = |zero: Option<f64>, read: &dyn Fn(&Step) -> Option<f64>| {
+        let all: Vec<f64> = zero.into_iter().chain(series(read)).collect();
+        all.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<f64>>()
+    };
+    let whole = |value: Option<u64>| value.map(|v| v as f64);
+    let memory = from(Some(0.0), &|s| whole(s.footprint_sum_bytes));
+    let before = whole(density.before.available_bytes);
+    let available = match before {
+        Some(before) => from(Some(0.0), &|s| Some(before - whole(s.host.available_bytes)?)),
+        None => Vec::new(),
+    };
+    let daemons = from(Some(0.0), &|s| s.daemons_bytes.map(|v| v as f64));
+    let ends = |of: fn(&density::HostMemory) -> Option<u64>| Some((of(&density.before)?, of(&good.last()?.host)?));
+    Density {
+        target: density.target.clone(),
+        accelerator,
+        reached: density.reached(),
+        limit: density.limit,
+        memory: mean(&memory, level),
+        available: mean(&available, level),
+        daemons: mean(&daemons, level),
+        halves: halves(&memory, level),
+        cpu: cpu(&good, level),
+        startup: startup(&good, level),
+        bursts: density.bursts.iter().map(burst).collect(),
+        room: before.map(|before| before - density.memory_left_bytes as f64),
+        ksm_pages: ends(|host| host.ksm_pages).filter(|_| density.before.ksm == Some(true)),
+        swapped: ends(|host| host.swap_used_bytes).map(|(first, last)| last.saturating_sub(first)),
+    }
+}
+
+/// Mean, and the square of its standard error; `None` of fewer than two.
+fn moments(values: &[f64]) -> Option<(f64, f64)> {
+    let n = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0) / n;
+    (values.len() >= 2).then_some((mean, square))
+}
+
+fn around(value: f64, far: f64, level: f64) -> Interval {
+    Interval { low: value - far, high: value + far, coverage: level }
+}
+
+/// The mean of increments with Student's interval; `None` of none.
+fn mean(increments: &[f64], level: f64) -> Option<Each> {
+    let n = increments.len();
+    let value = increments.iter().sum::<f64>() / n as f64;
+    let error = moments(increments).filter(|_| n >= FEWEST).map(|(_, square)| square.sqrt());
+    let interval = error.map(|error| around(value, error * student::quantile(level, n - 1), level));
+    (n > 0).then_some(Each { value, interval, n })
+}
+
+/// Welch 1947, with his degrees of freedom rounded down.
+fn halves(increments: &[f64], level: f64) -> Option<Halves> {
+    let (first, second) = increments.split_at(increments.len() / 2);
+    let (a, b) = (moments(first)?, moments(second)?);
+    let enough = first.len() >= FEWEST && second.len() >= FEWEST;
+    let square = a.1 + b.1;
+    let share = |square: f64, n: usize| square.powi(2) / (n as f64 - 1.0);
+    let freedom = square.powi(2) / (share(a.1, first.len()) + share(b.1, second.len()));
+    // Where nothing varies there is nothing to be unsure of.
+    let freedom = if freedom.is_finite() { (freedom as usize).max(1) } else { 1 };
+    let far = if square > 0.0 { square.sqrt() * student::quantile(level, freedom) } else { 0.0 };
+    Some(Halves { first: a.0, second: b.0, difference: enough.then(|| around(b.0 - a.0, far, level)) })
+}
+
+fn cpu(steps: &[&Step], level: f64) -> Option<Each> {
+    let share = |s: &&Step| {
+        let window = s.idle_window_ns.filter(|w| *w > 0)?;
+        Some((f64::from(s.n), s.idle_cpu_sum_ns? as f64 / window as f64))
+    };
+    let points: Vec<(f64, f64)> = steps.iter().filter_map(share).collect();
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), p| (x + p.0, y + p.1));
+    let value = y / x;
+    let residual: f64 = points.iter().map(|p| (p.1 - value * p.0).powi(2)).sum();
+    let error = (residual / (count - 1.0) / count).sqrt() / (x / count);
+    let enough = points.len() >= FEWEST;
+    let interval = enough.then(|| around(value, error * student::quantile(level, points.len() - 1), level));
+    (!points.is_empty()).then_some(Each { value, interval, n: points.len() })
+}
+
+fn startup(steps: &[&Step], level: f64) -> Option<Startup> {
+    let ready = |s: &&Step| Some((s.n, s.timeline_ns.startup()? as f64));
+    let points: Vec<(u32, f64)> = steps.iter().filter_map(ready).collect();
+    let lines: Vec<(f64, f64)> = points.iter().map(|(n, ns)| (f64::from(*n), *ns)).collect();
+    let fit = slope::fit(&lines, level);
+    Some(Startup {
+        first: points.first()?.1,
+        last: *points.last()?,
+        slope: fit.map(|fit| Each {
+            value: fit.slope,
+            interval: Some(Interval { low: fit.low, high: fit.high, coverage: level }),
+            n: lines.len(),
+        }),
+        intercept: fit.map(|fit| fit.intercept),
+    })
+}
+
+fn burst(burst: &Burst) -> BurstFigures {
+    let sorted: Vec<f64> = burst.ready_ns.iter().map(|ns| *ns as f64).collect();
+    let sorted = super::median::sorted(&sorted);
+    let rank = |share: f64| sorted[((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1];
+    let quantiles = super::median::of_sorted(&sorted).map(|median| [rank(0.0), median, rank(0.9), rank(1.0)]);
+    BurstFigures {
+        n: burst.n,
+        failed: burst.failed,
+        quantiles,
+        all_ready: burst.all_ready_ns.map(|ns| ns as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests;

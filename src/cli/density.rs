@@ -1,0 +1,69 @@
+//! What commands make of a scenario's density, beside running it.
+
+use anyhow::anyhow;
+
+use super::{Failure, run::Finished};
+use crate::{
+    sample::{Results, density::Limit},
+    scenario::{Density, Scenario},
+};
+
+/// The sides of an A/B take turns, and what fills the host on one would be in the other's way: they have rounds alone.
+///
+/// # Errors
+/// [`Failure::Usage`] when nothing is left to be compared.
+pub fn leave_out(scenario: &mut Scenario) -> Result<(), Failure> {
+    scenario.density = None;
+    match scenario.sampling.samples {
+        0 => Err(Failure::Usage(anyhow!(
+            "an A/B compares rounds, and scenario {} has none (samples = 0): give some, as in --samples 20",
+            scenario.name
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the run was to have no rounds, so that its targets have no samples.
+pub fn is_all(results: &Results) -> bool {
+    results.run.scenario.pointer("/sampling/samples").and_then(serde_json::Value::as_u64) == Some(0)
+}
+
+/// # Errors
+/// [`Failure::Run`] when instances failed, or a target had none at all.
+pub fn was_good(finished: &Finished) -> Result<(), Failure> {
+    for density in &finished.results.density {
+        let why = density.limit_why.as_deref().unwrap_or("no reason is known");
+        let (target, dir) = (&density.target, finished.dir.display());
+        if density.limit == Some(Limit::Failure) || density.reached() == 0 {
+            let reached = density.reached();
+            return Err(Failure::Run(anyhow!(
+                "density of {target}: it ended with {reached} at once: {why}\n(all readings are kept in {dir})"
+            )));
+        }
+        if let Some(burst) = density.bursts.iter().find(|burst| burst.failed > 0) {
+            let error = burst.errors.first().map_or("no reason is known", String::as_str);
+            return Err(Failure::Run(anyhow!(
+                "density of {target}: {} of {} that were requested at once failed: {error}\n(all readings are kept in {dir})",
+                burst.failed,
+                burst.n
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// What it takes, for `check`.
+pub fn summary(density: &Density, scenario: &Scenario) -> String {
+    let targets: Vec<&str> =
+        scenario.targets.iter().map(|t| t.name.as_str()).filter(|name| density.has(name)).collect();
+    let vms = density.vms.map_or_else(String::new, |vms| format!(", {vms} of VMs,"));
+    let bursts = match density.bursts.as_slice() {
+        [] => String::new(),
+        bursts => {
+            let sizes: Vec<String> = bursts.iter().map(ToString::to_string).collect();
+            format!("; bursts of {}", sizes.join(", "))
+        }
+    };
+    let instances = density.instances;
+    format!("up to {instances}{vms} at once on {}{bursts}", targets.join(", "))
+}

@@ -1,0 +1,203 @@
+//! Density in words, the same ones in every output, and its tables in the terminal and in Markdown.
+
+use std::fmt::Write;
+
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width};
+
+use super::{
+    summary::escape,
+    table::{RULES, wrap},
+    text::{self, NOTHING},
+};
+use crate::{
+    analysis::{
+        Unit,
+        density::{BurstFigures, Density, Each},
+    },
+    sample::density::Limit,
+};
+
+/// In the terminal, in columns; with one space on either side.
+const LABEL: u16 = 24;
+const COLUMN: u16 = 23;
+
+/// A row of figures: what it is called, and what each target has of it.
+pub struct Row {
+    pub label: String,
+    pub cells: Vec<String>,
+}
+
+/// What each more costs of memory, in every output.
+pub const EACH: &str = "memory of one more";
+
+/// Of all targets that were filled; rows of which nobody has anything are left out.
+pub fn rows(all: &[Density]) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    let mut row = |label: &str, cell: &dyn Fn(&Density) -> Option<String>| {
+        let cells: Vec<String> = all.iter().map(|d| cell(d).unwrap_or(NOTHING.into())).collect();
+        if cells.iter().any(|cell| cell != NOTHING) {
+            rows.push(Row { label: label.into(), cells });
+        }
+    };
+    row("at once", &|d| Some(d.reached.to_string()));
+    row("ended by", &|d| Some(limit(d.limit).into()));
+    row(EACH, &|d| Some(each(Unit::Size, &d.memory?)));
+    row("  first and second half", &|d| {
+        let halves = d.halves?;
+        let bends = if halves.bends() { ", not the same" } else { "" };
+        Some(format!("{}, {}{bends}", text::value(Unit::Size, halves.first), text::value(Unit::Size, halves.second)))
+    });
+    row("  by MemAvailable", &|d| Some(each(Unit::Size, &d.available?)));
+    row("  daemons' growth", &|d| Some(each(Unit::Size, &d.daemons?)));
+    row("idle CPU of one", &|d| Some(each(Unit::Share, &d.cpu?)));
+    row("start-up of the first", &|d| Some(text::value(Unit::Time, d.startup?.first)));
+    row("  of the last", &|d| Some(text::value(Unit::Time, d.startup?.last.1)));
+    row("  more with each", &|d| {
+        let slope = d.startup?.slope?;
+        Some(each(Unit::Time, &slope))
+    });
+    row("would fit, extrapolated", &|d| Some(fits(d, &d.memory?)?));
+    row("  by MemAvailable", &|d| Some(fits(d, &d.available?)?));
+    let mut sizes: Vec<u32> = all.iter().flat_map(|d| d.bursts.iter().map(|burst| burst.n)).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    for n in sizes {
+        let label = format!("{n} requested at once");
+        row(&label, &|d| d.bursts.iter().find(|burst| burst.n == n).map(burst));
+        row("  all ready after", &|d| {
+            let burst = d.bursts.iter().find(|burst| burst.n == n)?;
+            Some(text::value(Unit::Time, burst.all_ready?))
+        });
+    }
+    rows
+}
+
+/// Why no more were started, in a word or two.
+pub fn limit(limit: Option<Limit>) -> &'static str {
+    match limit {
+        Some(Limit::Count) => "the count asked for",
+        Some(Limit::Memory) => "the host's memory",
+        Some(Limit::Startup) => "start-up over the bound",
+        Some(Limit::Failure) => "a failure",
+        Some(Limit::Stopped) => "the user",
+        None => "nothing: cut off",
+    }
+}
+
+fn each(unit: Unit, each: &Each) -> String {
+    format!("{} {}", text::value(unit, each.value), text::interval(unit, each.value, each.interval.as_ref()))
+}
+
+fn fits(density: &Density, each: &Each) -> Option<String> {
+    let (value, interval) = density.fits(each)?;
+    let interval = match interval {
+        Some((low, high)) => format!("[{}, {}]", text::digits(low), text::digits(high)),
+        None if each.interval.is_some() => "[no upper end]".into(),
+        None => text::interval(Unit::Size, each.value, None),
+    };
+    Some(format!("about {} {interval}", text::digits(value)))
+}
+
+/// Least, median and most of the start-ups.
+fn burst(burst: &BurstFigures) -> String {
+    let failed = if burst.failed > 0 { format!(", {} failed", burst.failed) } else { String::new() };
+    match burst.quantiles {
+        None => format!("none ready{failed}"),
+        Some([least, median, _, most]) => {
+            let (unit, one) = text::scale(Unit::Time, median);
+            let [least, median, most] = [least, median, most].map(|ns| text::digits(ns / one));
+            format!("{least}, {median}, {most} {unit}{failed}")
+        }
+    }
+}
+
+/// What has to be known of the figures, a sentence each.
+pub fn notes(all: &[Density]) -> Vec<String> {
+    let mut notes = vec![
+        "Instances were added one at a time, all staying. Memory of one more: mean of what each added to the sum of all \
+         footprints [Student's interval, 99 %]; MemAvailable is the host's own estimate, in which page cache, daemons and \
+         others are. What would fit is extrapolated from that and the memory that was available, and was not tried."
+            .into(),
+    ];
+    if all.iter().any(|d| !d.bursts.is_empty()) {
+        notes.push("Requested at once: least, median and longest start-up, each from its own request.".into());
+    }
+    notes.push(ksm(all));
+    let swapped = all.iter().filter_map(|d| Some((d, d.swapped.filter(|bytes| *bytes > 0)?)));
+    notes.extend(swapped.map(|(d, bytes)| {
+        format!(
+            "{}: {} went to swap meanwhile, which no footprint has: look at fewer instances, or leave the host more \
+             memory (density.memory_left).",
+            text::clip(&d.target, 40),
+            text::value(Unit::Size, bytes as f64)
+        )
+    }));
+    notes
+}
+
+/// Whether pages were merged, which makes one more cost less.
+fn ksm(all: &[Density]) -> String {
+    let on: Vec<String> = all
+        .iter()
+        .filter_map(|d| Some((d, d.ksm_pages?)))
+        .map(|(d, (first, last))| format!("{} {first} pages saved before and {last} at the end", text::clip(&d.target, 40)))
+        .collect();
+    match on.as_slice() {
+        [] => "Same-page merging (KSM) was off or is unknown here.".into(),
+        on => format!("Same-page merging (KSM) was on: {}.", on.join("; ")),
+    }
+}
+
+/// What is said of each column beside its target's name.
+fn head(density: &Density, longest: usize) -> (String, Option<&'static str>) {
+    (text::clip(&density.target, longest), text::accelerator(density.accelerator))
+}
+
+/// For the terminal, within so many columns.
+pub fn table(all: &[Density], width: usize) -> String {
+    let abreast = (width.saturating_sub(usize::from(LABEL) + 4) / usize::from(COLUMN + 1)).max(1);
+    let mut out = String::from("density: one more at a time, all staying\n");
+    for some in all.chunks(abreast) {
+        let mut table = Table::new();
+        table.load_style(RULES);
+        let heads = some.iter().map(|density| match head(density, usize::from(COLUMN) - 2) {
+            (name, Some(accelerator)) => format!("{name}\n{accelerator}"),
+            (name, None) => name,
+        });
+        table.set_header([String::new()].into_iter().chain(heads));
+        for row in rows(some) {
+            let cells = row.cells.into_iter().map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right));
+            table.add_row([Cell::new(row.label)].into_iter().chain(cells));
+        }
+        for (i, column) in table.column_iter_mut().enumerate() {
+            let width = if i == 0 { LABEL + 2 } else { COLUMN };
+            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
+            if i > 0 {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.to_string().lines().for_each(|line| {
+            let _ = writeln!(out, "{}", line.trim_end());
+        });
+    }
+    for line in notes(all).iter().flat_map(|note| wrap(note, width)) {
+        let _ = writeln!(out, "{line}");
+    }
+    out
+}
+
+/// For `summary.md`.
+pub fn markdown(out: &mut String, all: &[Density]) {
+    let _ = writeln!(out, "\n## How many at once\n");
+    let heads = all.iter().map(|density| match head(density, 40) {
+        (name, Some(accelerator)) => format!("{}, {accelerator}", escape(&name)),
+        (name, None) => escape(&name),
+    });
+    let _ = writeln!(out, "| | {} |", heads.collect::<Vec<_>>().join(" | "));
+    let _ = writeln!(out, "|:--|{}", "--:|".repeat(all.len()));
+    for row in rows(all) {
+        let cells: Vec<String> = row.cells.iter().map(|cell| escape(cell)).collect();
+        let _ = writeln!(out, "| {} | {} |", escape(row.label.trim()), cells.join(" | "));
+    }
+    let _ = writeln!(out, "\n{}", escape(&notes(all).join(" ")));
+}

@@ -1,0 +1,396 @@
+//! How many instances a host holds at once: each target in turn gets one more and one more, all of them staying, until
+//! a limit is reached; then bursts of several at once. Whatever happens, all of them are removed.
+//!
+//! A start is measured by the code that measures it in a trial, and nothing is asked of the instances that are there
+//! already while it goes on: what they say waits until the next reading.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::Context;
+use futures_util::{StreamExt, future::join_all, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Step, Watch, blank,
+    live::{Live, Removal, Terms, remove_dir},
+    make_ticket,
+    outcome::{Ended, bounded, fail},
+    trial::metered,
+};
+use crate::{
+    control::Moment,
+    plan::Trial,
+    probe::{Meter, host},
+    sample::{
+        Accelerator, Outcome, Results, Sample, Timeline,
+        density::{self, Limit},
+    },
+    scenario::{Density, Scenario, Span},
+    target::{Target, Ticket},
+};
+
+mod bursts;
+mod files;
+
+/// So many are removed at a time: engines do little more at once, and their queues would only grow.
+const REMOVED_AT_ONCE: usize = 4;
+/// How long one that can't be read any more is listened to for why.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(4);
+
+/// What all targets are filled by.
+pub struct Host<'a> {
+    pub scenario: &'a Scenario,
+    /// Where instances keep their files and control sockets.
+    pub instances: &'a Path,
+    pub stop: &'a CancellationToken,
+}
+
+/// Fills each target of the scenario's density, if it has one; `first` is the next instance's number.
+///
+/// # Errors
+/// When results can't be saved or an instance's directory can't be made; nothing is left running.
+pub async fn run(
+    host: &Host<'_>,
+    targets: Vec<Box<dyn Target>>,
+    first: usize,
+    results: &mut Results,
+    watch: &mut dyn Watch,
+) -> anyhow::Result<()> {
+    let Some(density) = &host.scenario.density else { return Ok(()) };
+    let mut number = first;
+    results.run.warnings.extend(files::allow(density.instances.max(density.vms.unwrap_or(0))));
+    for target in targets {
+        let info = target.info();
+        if host.stop.is_cancelled() {
+            break;
+        }
+        if !density.has(&info.name) {
+            continue;
+        }
+        let most = density.most(info.accelerator != Accelerator::None);
+        results.density.push(record(host.scenario, density, &info.name, most, results.host.memory_bytes));
+        let startup = match density.startup {
+            Some(startup) => Terms::of(host.scenario).within(startup, "density.startup"),
+            None => Terms::of(host.scenario),
+        };
+        let mut filling = Filling {
+            host,
+            density,
+            target: target.into(),
+            name: info.name,
+            terms: startup,
+            number: &mut number,
+            results,
+            watch,
+            there: Vec::new(),
+        };
+        filling.all().await?;
+    }
+    Ok(())
+}
+
+/// Before the first instance.
+fn record(scenario: &Scenario, density: &Density, target: &str, most: u32, host_bytes: u64) -> density::Density {
+    let ns = |span: Span| span.0.as_nanos() as u64;
+    density::Density {
+        target: target.into(),
+        most,
+        memory_left_bytes: density.memory_left(host_bytes).0,
+        startup_limit_ns: ns(density.startup.unwrap_or(scenario.sampling.timeout)),
+        settle_ns: ns(density.settle),
+        limit: None,
+        limit_why: None,
+        before: host::memory(),
+        steps: Vec::new(),
+        died: 0,
+        bursts: Vec::new(),
+        wall_ns: None,
+        removal_ns: None,
+    }
+}
+
+/// One target being filled.
+struct Filling<'a> {
+    host: &'a Host<'a>,
+    density: &'a Density,
+    target: Arc<dyn Target>,
+    name: String,
+    terms: Terms,
+    /// Of the next instance.
+    number: &'a mut usize,
+    results: &'a mut Results,
+    watch: &'a mut dyn Watch,
+    /// In the order of the record's steps.
+    there: Vec<Live>,
+}
+
+/// Why no more are started, and in words.
+type Stop = (Limit, String);
+
+impl Filling<'_> {
+    async fn all(&mut self) -> anyhow::Result<()> {
+        let begin = Moment::now();
+        let added = self.add_all().await;
+        self.remove_all().await;
+        let limit = added?;
+        let failed = limit.0 == Limit::Failure;
+        let record = self.record();
+        (record.limit, record.limit_why) = (Some(limit.0), Some(bounded(limit.1)));
+        record.wall_ns = Some(Moment::now().since(begin));
+        self.save()?;
+        for burst in self.density.bursts.clone() {
+            if self.host.stop.is_cancelled() {
+                break;
+            }
+            match self.no_burst(burst, failed) {
+                Some(why) => {
+                    let text = format!("density: {burst} at once were left out on {}: {why}", self.name);
+                    self.results.run.warnings.push(text);
+                }
+                None => self.burst(burst).await?,
+            }
+            self.record().wall_ns = Some(Moment::now().since(begin));
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Adds one after the other. An error is one of saving; the instances are still there then.
+    async fn add_all(&mut self) -> anyhow::Result<Stop> {
+        let daemons = match Meter::before(&self.target.daemons()) {
+            Ok(daemons) => daemons,
+            Err(e) => return Ok((Limit::Failure, format!("before the first: reading {e}"))),
+        };
+        loop {
+            let (n, most) = (self.there.len() as u32 + 1, self.record().most);
+            if self.host.stop.is_cancelled() {
+                return Ok(stopped());
+            }
+            if n > most {
+                return Ok((Limit::Count, format!("all {most} that were asked for were there at once")));
+            }
+            if let Some(why) = self.too_little(1) {
+                return Ok((Limit::Memory, why));
+            }
+            let ticket = self.ticket()?;
+            let added = self.add(n, most, &ticket).await;
+            let stop = match added {
+                Some(stop) => Some(stop),
+                None => self.read(n, most, &daemons).await.err(),
+            };
+            self.save()?;
+            if let Some(stop) = stop {
+                return Ok(stop);
+            }
+        }
+    }
+
+    /// Starts the n-th and waits until it is ready. What it says is recorded, unless the user stopped it.
+    async fn add(&mut self, n: u32, most: u32, ticket: &Ticket) -> Option<Stop> {
+        let place = Trial { target: 0, round: n, position: 0, warmup: false };
+        let mut sample = blank(&self.name, &place);
+        let ended = match Live::stage(self.target.as_ref(), &self.terms, ticket, self.host.stop).await {
+            Err(ended) => {
+                self.results.run.warnings.extend(remove_dir(ticket).err());
+                ended
+            }
+            Ok(mut live) => {
+                self.watch.filling(&self.name, n, most, Step::Starting);
+                match self.start(&mut live, &mut sample).await {
+                    Ok(()) => {
+                        self.there.push(live);
+                        self.record().steps.push(step(n, &sample));
+                        return None;
+                    }
+                    Err(mut ended) => {
+                        live.explain(&mut ended).await;
+                        let removal = live.remove(&mut sample.timeline_ns).await;
+                        self.removed(removal);
+                        ended
+                    }
+                }
+            }
+        };
+        if matches!(ended, Ended::Stopped) {
+            return Some(stopped());
+        }
+        fail(&mut sample, ended);
+        let why = format!("number {n}: {}", sample.error.as_deref().unwrap_or_default());
+        self.record().steps.push(step(n, &sample));
+        match sample.outcome {
+            Outcome::TimedOut => Some((Limit::Startup, why)),
+            _ => Some((Limit::Failure, why)),
+        }
+    }
+
+    async fn start(&self, live: &mut Live, sample: &mut Sample) -> Result<(), Ended> {
+        let meter = Meter::before(&self.target.daemons())?;
+        live.request(&mut sample.timeline_ns).await?;
+        sample.cpu_ns.startup = Some(live.attach(meter)?.cpu_ns()?);
+        Ok(())
+    }
+
+    /// Reads all that are there into the last step.
+    async fn read(&mut self, n: u32, most: u32, daemons: &Meter) -> Result<(), Stop> {
+        self.watch.filling(&self.name, n, most, Step::Settling);
+        self.wait(self.density.settle).await?;
+        self.watch.filling(&self.name, n, most, Step::Reading);
+        let host = host::memory();
+        let footprints = self.of_all(|meter| Ok(meter.own_memory()?.footprint)).await?;
+        let daemons = daemons.memory().map(|memory| memory.daemons);
+        if let Err(e) = &daemons {
+            return Err((Limit::Failure, format!("with {n} there: reading {e}")));
+        }
+        let last = self.last();
+        last.host = host;
+        last.footprint_sum_bytes = footprints.iter().copied().sum();
+        last.footprint_bytes = footprints.last().copied().flatten();
+        last.daemons_bytes = daemons.ok().flatten();
+        let idle = self.host.scenario.sampling.idle;
+        if !idle.0.is_zero() {
+            self.watch.filling(&self.name, n, most, Step::Idling);
+            let before = self.of_all(Meter::own_cpu_ns).await?;
+            let from = Moment::now();
+            self.wait(idle).await?;
+            let after = self.of_all(Meter::own_cpu_ns).await?;
+            // Both readings take the same time, so each instance's window is as long as from the one's end to the other's.
+            let window = Moment::now().since(from);
+            let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before)).sum();
+            let last = self.last();
+            (last.idle_cpu_sum_ns, last.idle_window_ns) = (Some(used), Some(window));
+        }
+        Ok(())
+    }
+
+    /// Lets time pass in which all must stay as they are.
+    async fn wait(&mut self, time: Span) -> Result<(), Stop> {
+        let waited = join_all(self.there.iter_mut().map(|live| live.wait(time.0))).await;
+        let ended = waited.into_iter().enumerate().filter_map(|(i, ended)| Some((i, ended.err()?)));
+        self.died(ended.collect()).await
+    }
+
+    /// One reading of each meter.
+    async fn of_all<T>(
+        &mut self,
+        read: impl Fn(&Meter) -> Result<T, crate::probe::Error>,
+    ) -> Result<Vec<T>, Stop> {
+        let mut values = Vec::new();
+        for (i, live) in self.there.iter_mut().enumerate() {
+            match metered(live, &read) {
+                Ok(value) => values.push(value),
+                Err(ended) => {
+                    // The instance itself or its engine may have told more.
+                    let said = live.wait(LAST_WORDS).await.err();
+                    self.died(vec![(i, said.unwrap_or(ended))]).await?;
+                }
+            }
+        }
+        Ok(values)
+    }
+
+    /// Notes those that ended by themselves, of which there is none where all is well.
+    async fn died(&mut self, mut ended: Vec<(usize, Ended)>) -> Result<(), Stop> {
+        if ended.iter().any(|(_, ended)| matches!(ended, Ended::Stopped)) {
+            return Err(stopped());
+        }
+        let Some((i, why)) = ended.first_mut() else { return Ok(()) };
+        self.there[*i].explain(why).await;
+        let (Ended::Failed(text) | Ended::TimedOut(text)) = why else { return Err(stopped()) };
+        let text = bounded(format!("number {} ended while there were {}: {text}", *i + 1, self.there.len()));
+        self.record().died += ended.len() as u32;
+        self.last().error = Some(text.clone());
+        Err((Limit::Failure, text))
+    }
+
+    /// Why the host has too little memory left for so many more; what it does not tell is no reason.
+    fn too_little(&mut self, more: u32) -> Option<String> {
+        let available = host::memory().available_bytes?;
+        let record = self.record();
+        let mut sums: Vec<u64> = record.steps.iter().filter_map(|step| step.footprint_sum_bytes).collect();
+        sums.insert(0, 0);
+        let growths = sums.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        let each = growths.max().unwrap_or(0);
+        let left = record.memory_left_bytes;
+        (available.saturating_sub(each * u64::from(more)) < left).then(|| {
+            let mib = |bytes: u64| bytes >> 20;
+            format!(
+                "the host had {} MiB available, and {more} more, at {} MiB as the largest so far, would have left it less \
+                 than {} MiB (density.memory_left)",
+                mib(available),
+                mib(each),
+                mib(left)
+            )
+        })
+    }
+
+    /// Removes all that are there, several at a time; the steps get their last moments.
+    async fn remove_all(&mut self) {
+        let there = std::mem::take(&mut self.there);
+        if there.is_empty() {
+            return;
+        }
+        let all = there.len() as u32;
+        self.watch.filling(&self.name, all, all, Step::Removing);
+        let begin = Moment::now();
+        for (i, moments, removal) in remove(there).await {
+            let timeline = &mut self.record().steps[i].timeline_ns;
+            (timeline.stopping, timeline.gone) = (moments.stopping, moments.gone);
+            self.removed(removal);
+        }
+        self.record().removal_ns = Some(Moment::now().since(begin));
+    }
+
+    fn removed(&mut self, removal: Removal) {
+        let first = removal.failed.map(|error| format!("a removal took a second try: {error}"));
+        self.results.run.warnings.extend(first.into_iter().chain(removal.left_behind));
+    }
+
+    fn ticket(&mut self) -> anyhow::Result<Ticket> {
+        let ticket = make_ticket(self.host.instances, &self.results.run.id, *self.number)?;
+        *self.number += 1;
+        Ok(ticket)
+    }
+
+    fn record(&mut self) -> &mut density::Density {
+        self.results.density.last_mut().expect("made before the target is filled")
+    }
+
+    fn last(&mut self) -> &mut density::Step {
+        self.record().steps.last_mut().expect("made when its instance was added")
+    }
+
+    fn save(&mut self) -> anyhow::Result<()> {
+        self.watch.filled(self.results).context("saving what was taken of the density")
+    }
+}
+
+fn stopped() -> Stop {
+    (Limit::Stopped, "the user stopped the run".into())
+}
+
+/// Removes instances, several at a time; each with its place among them and its last moments.
+async fn remove(there: Vec<Live>) -> Vec<(usize, Timeline, Removal)> {
+    let one = |(i, mut live): (usize, Live)| async move {
+        let mut moments = Timeline::default();
+        let removal = live.remove(&mut moments).await;
+        (i, moments, removal)
+    };
+    stream::iter(there.into_iter().enumerate().map(one)).buffer_unordered(REMOVED_AT_ONCE).collect().await
+}
+
+/// The n-th, as its start was.
+fn step(n: u32, sample: &Sample) -> density::Step {
+    density::Step {
+        n,
+        outcome: sample.outcome,
+        error: sample.error.clone(),
+        timeline_ns: sample.timeline_ns,
+        cpu_startup_ns: sample.cpu_ns.startup,
+        footprint_sum_bytes: None,
+        footprint_bytes: None,
+        daemons_bytes: None,
+        idle_cpu_sum_ns: None,
+        idle_window_ns: None,
+        host: density::HostMemory::default(),
+    }
+}

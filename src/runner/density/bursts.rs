@@ -1,0 +1,137 @@
+//! Several instances requested at once, each in a task of its own and with its own stamps.
+
+use std::sync::Arc;
+
+use tokio::{sync::Barrier, task::JoinSet};
+
+use super::{Filling, remove, remove_dir};
+use crate::{
+    control::Moment,
+    runner::{
+        Step,
+        live::Live,
+        outcome::{Ended, bounded},
+    },
+    sample::{Timeline, density::Burst},
+};
+
+/// Errors of one burst that are kept: what fails together mostly fails alike.
+const ERRORS: usize = 3;
+
+impl Filling<'_> {
+    /// Why there is no burst of so many on this target.
+    pub(super) fn no_burst(&mut self, burst: u32, failed: bool) -> Option<String> {
+        let most = self.record().most;
+        if failed {
+            return Some("adding one at a time ended with a failure; mend that and run again".into());
+        }
+        if burst > most {
+            return Some(format!("it may have {most} at once; raise density.instances (of VMs density.vms), or take it out of density.bursts"));
+        }
+        let why = self.too_little(burst)?;
+        Some(format!("{why}; free some, or take it out of density.bursts"))
+    }
+
+    /// Requests so many at once, waits until all are ready or can't be, and removes them. An error is that a directory
+    /// can't be made.
+    pub(super) async fn burst(&mut self, n: u32) -> anyhow::Result<()> {
+        let (mut staged, mut errors) = (Vec::new(), Vec::new());
+        for _ in 0..n {
+            let ticket = match self.ticket() {
+                Ok(ticket) => ticket,
+                Err(e) => {
+                    remove(staged).await;
+                    return Err(e);
+                }
+            };
+            match Live::stage(self.target.as_ref(), &self.terms, &ticket, self.host.stop).await {
+                Ok(live) => staged.push(live),
+                Err(ended) => {
+                    errors.push(ended);
+                    self.results.run.warnings.extend(remove_dir(&ticket).err());
+                }
+            }
+        }
+        self.watch.filling(&self.name, n, n, Step::Starting);
+        let mut done = at_once(staged).await;
+        let mut there = Vec::new();
+        let (mut ready, mut requests) = (Vec::new(), Vec::new());
+        for (live, timeline, ended) in done.came.drain(..) {
+            requests.push(live.requested());
+            there.push(live);
+            match ended {
+                Ok(()) => ready.extend(timeline.ready.map(|ns| (requests[requests.len() - 1], ns))),
+                Err(mut ended) => {
+                    if let Some(live) = there.last_mut() {
+                        live.explain(&mut ended).await;
+                    }
+                    errors.push(ended);
+                }
+            }
+        }
+        self.watch.filling(&self.name, n, n, Step::Removing);
+        for (_, _, removal) in remove(there).await {
+            self.removed(removal);
+        }
+        if errors.iter().any(|ended| matches!(ended, Ended::Stopped)) {
+            return Ok(());
+        }
+        let burst = of(n, &ready, &requests, texts(errors, done.lost));
+        self.record().bursts.push(burst);
+        Ok(())
+    }
+}
+
+/// What came back of those that were requested.
+struct Done {
+    came: Vec<(Live, Timeline, Result<(), Ended>)>,
+    /// Tasks that did not end as they should.
+    lost: Vec<String>,
+}
+
+/// All of them wait for each other, so that making the tasks is in nobody's start-up.
+async fn at_once(staged: Vec<Live>) -> Done {
+    let barrier = Arc::new(Barrier::new(staged.len().max(1)));
+    let mut tasks = JoinSet::new();
+    for mut live in staged {
+        let barrier = barrier.clone();
+        tasks.spawn(async move {
+            barrier.wait().await;
+            let mut timeline = Timeline::default();
+            let ended = live.request(&mut timeline).await;
+            (live, timeline, ended)
+        });
+    }
+    let mut done = Done { came: Vec::new(), lost: Vec::new() };
+    while let Some(joined) = tasks.join_next().await {
+        match joined {
+            Ok(one) => done.came.push(one),
+            Err(e) => done.lost.push(format!("its task was lost: {e}")),
+        }
+    }
+    done
+}
+
+fn texts(errors: Vec<Ended>, lost: Vec<String>) -> Vec<String> {
+    let text = |ended| match ended {
+        Ended::Failed(text) | Ended::TimedOut(text) => bounded(text),
+        Ended::Stopped => "stopped by the user".into(),
+    };
+    errors.into_iter().map(text).chain(lost).collect()
+}
+
+/// `ready`: request and start-up in ns of each that was.
+fn of(n: u32, ready: &[(Moment, u64)], requests: &[Moment], mut errors: Vec<String>) -> Burst {
+    errors.truncate(ERRORS);
+    let first = requests.iter().min().copied();
+    let mut ready_ns: Vec<u64> = ready.iter().map(|(_, ns)| *ns).collect();
+    ready_ns.sort_unstable();
+    Burst {
+        n,
+        failed: n - ready_ns.len() as u32,
+        ready_ns,
+        errors,
+        request_spread_ns: first.zip(requests.iter().max()).map(|(first, last)| last.since(first)),
+        all_ready_ns: first.and_then(|first| ready.iter().map(|(at, ns)| at.since(first) + ns).max()),
+    }
+}

@@ -1,0 +1,322 @@
+//! One instance, from before it is requested until nothing of it is left. It can be held and read for as long as one
+//! likes; what an instance does meanwhile is heard when it is asked for, and costs nothing until then.
+
+use std::time::Duration;
+
+use bootrace_agent::protocol::{self, FromAgent, ToAgent};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    heard::Heard,
+    outcome::{Ended, how},
+    trial::workload,
+};
+use crate::{
+    agent,
+    control::{Control, Event, Moment, What},
+    probe::Meter,
+    sample::Timeline,
+    scenario::{Ready, Scenario, Span},
+    target::{self, Instance, Target, Ticket},
+};
+
+mod second;
+
+/// How long an engine gets to finish a start call after the user has asked to stop: what is cut off
+/// in the middle is harder to remove.
+const START_GRACE: Duration = Duration::from_secs(10);
+/// For answers of the agent that need no work.
+pub(super) const ANSWER: Duration = Duration::from_secs(60);
+/// For an engine's account of what happened.
+const POST_MORTEM: Duration = Duration::from_secs(5);
+
+/// What an instance is held to.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    workload: protocol::Workload,
+    ready: Ready,
+    /// From requested to ready.
+    limit: Span,
+    /// The scenario's key that says so.
+    limit_key: &'static str,
+}
+
+impl Terms {
+    pub fn of(scenario: &Scenario) -> Self {
+        Terms {
+            workload: workload(scenario),
+            ready: scenario.workload.ready.clone(),
+            limit: scenario.sampling.timeout,
+            limit_key: "sampling.timeout",
+        }
+    }
+
+    /// With another limit on start-up, which this key of the scenario has.
+    pub fn within(self, limit: Span, limit_key: &'static str) -> Self {
+        Terms { limit, limit_key, ..self }
+    }
+}
+
+pub struct Live {
+    instance: Box<dyn Instance>,
+    heard: Heard,
+    terms: Terms,
+    ticket: Ticket,
+    stop: CancellationToken,
+    requested: Moment,
+    /// Once it is ready and a meter knows it.
+    meter: Option<Meter>,
+    /// What the meter knew of before the request, in ns: the first life of an instance that was frozen.
+    spent: u64,
+}
+
+/// What became of a removal.
+#[derive(Debug, Default)]
+pub struct Removal {
+    /// The first try failed: the teardown was not measured, even if the second one succeeded.
+    pub failed: Option<String>,
+    /// What could not be removed, and why.
+    pub left_behind: Vec<String>,
+}
+
+impl Live {
+    /// Listens for the instance and has its target stage it; nothing is requested yet. After a failure the ticket's
+    /// directory is still to be removed.
+    pub(super) async fn stage(
+        target: &dyn Target,
+        terms: &Terms,
+        ticket: &Ticket,
+        stop: &CancellationToken,
+    ) -> Result<Self, Ended> {
+        let control = Control::listen(&ticket.socket(), ToAgent::Start(terms.workload.clone()))
+            .map_err(|e| Ended::Failed(format!("listening at {}: {e}", ticket.socket().display())))?;
+        let mut instance = target.stage(ticket).await?;
+        let heard = Heard::new(control, instance.ended());
+        Ok(Live {
+            instance,
+            heard,
+            terms: terms.clone(),
+            ticket: ticket.clone(),
+            stop: stop.clone(),
+            requested: Moment::now(),
+            meter: None,
+            spent: 0,
+        })
+    }
+
+    /// Requested -> ready: the measured path. Every stamp is taken here.
+    pub(super) async fn request(&mut self, timeline: &mut Timeline) -> Result<(), Ended> {
+        let deadline = Instant::now() + self.terms.limit.0;
+        self.requested = Moment::now();
+        self.start(deadline).await?;
+        timeline.started = Some(Moment::now().since(self.requested));
+        self.until_ready(timeline, deadline).await
+    }
+
+    /// When it was requested.
+    pub(super) fn requested(&self) -> Moment {
+        self.requested
+    }
+
+    /// Shows it to a meter that was made before it was requested.
+    pub(super) fn attach(&mut self, mut meter: Meter) -> Result<&Meter, Ended> {
+        let leader = self.heard.control.peer();
+        let leader = leader.ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
+        if !meter.is_attached() {
+            meter.attach(&self.instance.scope(leader))?;
+        }
+        Ok(self.meter.insert(meter))
+    }
+
+    /// Shows an instance that is there before its second start to a meter: what it used until now is none of that.
+    pub(super) fn acquaint(&mut self, mut meter: Meter) -> Result<Meter, Ended> {
+        if let Some(leader) = self.heard.control.peer() {
+            meter.attach(&self.instance.scope(leader))?;
+            self.spent = meter.cpu_ns()?;
+        }
+        Ok(meter)
+    }
+
+    /// Host CPU time since the request, the engine's daemons included, in ns.
+    pub(super) fn cpu_ns(&self) -> Result<u64, Ended> {
+        let meter = self.meter().ok_or_else(|| Ended::Failed("no meter knows it: this is a bug".into()))?;
+        Ok(meter.cpu_ns()?.saturating_sub(self.spent))
+    }
+
+    /// Its meter, once attached.
+    pub(super) fn meter(&self) -> Option<&Meter> {
+        self.meter.as_ref()
+    }
+
+    async fn start(&mut self, deadline: Instant) -> Result<(), Ended> {
+        let start = self.instance.start();
+        tokio::pin!(start);
+        tokio::select! {
+            result = &mut start => Ok(result?),
+            _ = tokio::time::sleep_until(deadline) => {
+                Err(self.terms.timed_out("the engine's start call has not returned"))
+            }
+            _ = self.stop.cancelled() => {
+                let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), start).await;
+                Err(Ended::Stopped)
+            }
+        }
+    }
+
+    async fn until_ready(&mut self, timeline: &mut Timeline, deadline: Instant) -> Result<(), Ended> {
+        loop {
+            let waiting_for = match (timeline.agent, &self.terms.ready) {
+                (None, _) => "the agent has not come up".into(),
+                (_, Ready::Exit(code)) => format!("the workload has not ended with code {code}"),
+                (_, Ready::Line(regex)) => {
+                    format!("the workload has not printed a line that matches {regex:?}")
+                }
+                (_, Ready::Tcp(port)) => format!("the workload does not accept connections on port {port}"),
+                (_, Ready::File(path)) => format!("{path} has not appeared"),
+            };
+            let Ok(event) = timeout_at(deadline, self.next()).await else {
+                return Err(self.terms.timed_out(&waiting_for));
+            };
+            let event = event?;
+            let at = event.at.since(self.requested);
+            match event.what {
+                What::Said(FromAgent::Hello(hello)) => {
+                    if hello.version != protocol::VERSION || hello.build != agent::BUILD {
+                        let seen = format!("protocol {}, build {}", hello.version, hello.build);
+                        return Err(Ended::Failed(format!(
+                            "the agent in the image is not this program's own ({seen}): bootrace image prune, then run again"
+                        )));
+                    }
+                    timeline.agent = Some(at);
+                }
+                What::Said(FromAgent::Awake) => timeline.agent = Some(at),
+                What::Said(FromAgent::Ready { .. }) if timeline.agent.is_some() => {
+                    timeline.ready = Some(at);
+                    return Ok(());
+                }
+                What::Said(FromAgent::Exited(exit)) => {
+                    return Err(Ended::Failed(format!(
+                        "the workload ended before it was ready: {}",
+                        how(&exit)
+                    )));
+                }
+                other => self.unless_bad(other)?,
+            }
+        }
+    }
+
+    /// Lets time pass in which the instance must stay as it is.
+    pub(super) async fn wait(&mut self, time: Duration) -> Result<(), Ended> {
+        let end = Instant::now() + time;
+        while let Ok(event) = timeout_at(end, self.next()).await {
+            self.unless_bad(event?.what)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the agent and waits for the answer that `wanted` knows.
+    pub(super) async fn ask(
+        &mut self,
+        question: &ToAgent,
+        wanted: impl Fn(&FromAgent) -> bool,
+    ) -> Result<FromAgent, Ended> {
+        self.send(question)?;
+        Ok(self.answer(wanted, ANSWER).await?.1)
+    }
+
+    pub(super) fn send(&self, message: &ToAgent) -> Result<(), Ended> {
+        Ok(self.heard.control.send(message)?)
+    }
+
+    pub(super) async fn answer(
+        &mut self,
+        wanted: impl Fn(&FromAgent) -> bool,
+        limit: Duration,
+    ) -> Result<(Moment, FromAgent), Ended> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let Ok(event) = timeout_at(deadline, self.next()).await else {
+                return Err(Ended::TimedOut(format!("no answer from the agent within {limit:?}")));
+            };
+            let event = event?;
+            match event.what {
+                What::Said(message) if wanted(&message) => return Ok((event.at, message)),
+                other => self.unless_bad(other)?,
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Result<Event, Ended> {
+        tokio::select! {
+            biased;
+            _ = self.stop.cancelled() => Err(Ended::Stopped),
+            event = self.heard.next() => event.map_err(Ended::Failed),
+        }
+    }
+
+    /// What may come at any time is passed over; what must not is the end.
+    fn unless_bad(&self, what: What) -> Result<(), Ended> {
+        match what {
+            What::Closed => Err(Ended::Failed("the instance ended: its control channel closed".into())),
+            What::Broken(e) => Err(e.into()),
+            What::Said(FromAgent::Failed { error }) => {
+                Err(Ended::Failed(format!("the agent reports: {error}")))
+            }
+            What::Said(FromAgent::Exited(exit)) if !matches!(self.terms.ready, Ready::Exit(_)) => {
+                Err(Ended::Failed(format!("the workload ended while it was measured: {}", how(&exit))))
+            }
+            What::Said(_) => Ok(()),
+        }
+    }
+
+    /// Adds the engine's account to what is known of a failure.
+    pub(super) async fn explain(&mut self, ended: &mut Ended) {
+        if let Ended::Failed(text) | Ended::TimedOut(text) = ended
+            && let Ok(Some(account)) = timeout(POST_MORTEM, self.instance.post_mortem()).await
+        {
+            *text = format!("{}. {account}", text.trim_end_matches(['.', '\n']));
+        }
+    }
+
+    /// Stopping -> gone, then all that was staged and the ticket's directory.
+    pub(super) async fn remove(&mut self, timeline: &mut Timeline) -> Removal {
+        let mut removal = Removal::default();
+        timeline.stopping = Some(Moment::now().since(self.requested));
+        match self.instance.remove().await {
+            Ok(()) => timeline.gone = Some(Moment::now().since(self.requested)),
+            Err(e) => {
+                removal.failed = Some(e.to_string());
+                sleep(Duration::from_secs(1)).await;
+                if let Err(e) = self.instance.remove().await {
+                    removal.left_behind.push(left_behind(&e));
+                }
+            }
+        }
+        match self.instance.unstage().await {
+            Ok(()) => removal.left_behind.extend(remove_dir(&self.ticket).err()),
+            // Its directory stays: something may still be mounted there.
+            Err(e) => removal.left_behind.push(left_behind(&e)),
+        }
+        removal
+    }
+}
+
+impl Terms {
+    fn timed_out(&self, what: &str) -> Ended {
+        Ended::TimedOut(format!("{what} within {} ({})", self.limit, self.limit_key))
+    }
+}
+
+/// Removes the directory of an instance that is gone, or was never staged.
+///
+/// # Errors
+/// That it is left behind, in words.
+pub(super) fn remove_dir(ticket: &Ticket) -> Result<(), String> {
+    std::fs::remove_dir_all(&ticket.dir)
+        .map_err(|e| left_behind(&target::Error::new(format!("removing {}", ticket.dir.display()), e)))
+}
+
+fn left_behind(error: &target::Error) -> String {
+    format!("{error}; it is left behind: bootrace clean removes it")
+}

@@ -1,0 +1,76 @@
+//! Why an instance is no good, and how its sample says so.
+
+use bootrace_agent::protocol;
+
+use crate::{
+    probe,
+    sample::{Outcome, Sample},
+    target,
+};
+
+/// Longest error text that is kept in a sample, in bytes.
+const ERROR_LIMIT: usize = 4096;
+
+/// Why an instance is no good.
+#[derive(Debug)]
+pub(super) enum Ended {
+    Failed(String),
+    TimedOut(String),
+    /// The user asked to stop; not a fault of the instance.
+    Stopped,
+}
+
+impl From<target::Error> for Ended {
+    fn from(e: target::Error) -> Self {
+        Ended::Failed(e.to_string())
+    }
+}
+
+impl From<probe::Error> for Ended {
+    fn from(e: probe::Error) -> Self {
+        Ended::Failed(format!("reading {e}"))
+    }
+}
+
+impl From<protocol::FrameError> for Ended {
+    fn from(e: protocol::FrameError) -> Self {
+        Ended::Failed(e.to_string())
+    }
+}
+
+/// The first failure decides the outcome; what came of it later is told behind it.
+pub(super) fn fail(sample: &mut Sample, ended: Ended) {
+    let (outcome, mut text) = match ended {
+        Ended::Failed(text) => (Outcome::Failed, text),
+        Ended::TimedOut(text) => (Outcome::TimedOut, text),
+        Ended::Stopped => (Outcome::Failed, "stopped by the user".into()),
+    };
+    if let Some(earlier) = sample.error.take() {
+        text = format!("{earlier}; then {text}");
+    } else {
+        sample.outcome = outcome;
+    }
+    sample.error = Some(bounded(text));
+}
+
+/// As much of an error as is kept.
+pub(super) fn bounded(mut text: String) -> String {
+    if text.len() > ERROR_LIMIT {
+        text.truncate(text.floor_char_boundary(ERROR_LIMIT));
+        text.push_str(" ...");
+    }
+    text
+}
+
+/// The end of a program in words, with what it said last.
+pub(super) fn how(exit: &protocol::Exit) -> String {
+    let end = match (exit.code, exit.signal) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "no exit status".into(),
+    };
+    match exit.output.trim_end() {
+        "" => format!("{end}, and it printed nothing"),
+        output => format!("{end}; the end of its output: {output}"),
+    }
+}
