@@ -34,6 +34,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
     }
     for sentence in second::sentences(results) {
         let _ = writeln!(out, "\nSecond start. {}", escape(&sentence));
+    }
     if !analysis.density.is_empty() {
         density::markdown(&mut out, &analysis.density);
     }
