@@ -83,11 +83,13 @@ Examples:
   bootrace run redis nginx --samples 40           two shipped scenarios, one after the other
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
   bootrace run --seed 7 --json > results.json     in a known order, for programs
+  bootrace run density --targets docker           containers, one more and one more, all staying
   bootrace run density --targets docker           how many fit at once, and what each more costs
   bootrace run --tune                             governor, turbo, KSM and caches set, and put back
   bootrace run ./my.toml --fail-on undecided      every claim must be decided, and hold
 
-Exit codes: 0 done, 1 a run failed, 2 wrong command line or scenario, 3 a claim refuted (not with
+Exit codes: 0 done, 1 a run failed (of a density: a failure ended it, not a limit), 2 wrong command
+line or scenario, 3 a claim refuted (not with
 --fail-on never), 4 a claim undecided (only with --fail-on undecided), 130 ended by Ctrl-C (what was
 measured is kept).";
 

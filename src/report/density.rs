@@ -56,8 +56,8 @@ pub fn rows(all: &[Density]) -> Vec<Row> {
         let slope = d.startup?.slope?;
         Some(each(Unit::Time, &slope))
     });
-    row("would fit, extrapolated", &|d| Some(fits(d, &d.memory?)?));
-    row("  by MemAvailable", &|d| Some(fits(d, &d.available?)?));
+    row("would fit, extrapolated", &|d| fits(d, &d.memory?));
+    row("  by MemAvailable", &|d| fits(d, &d.available?));
     let mut sizes: Vec<u32> = all.iter().flat_map(|d| d.bursts.iter().map(|burst| burst.n)).collect();
     sizes.sort_unstable();
     sizes.dedup();
@@ -91,11 +91,18 @@ fn each(unit: Unit, each: &Each) -> String {
 fn fits(density: &Density, each: &Each) -> Option<String> {
     let (value, interval) = density.fits(each)?;
     let interval = match interval {
-        Some((low, high)) => format!("[{}, {}]", text::digits(low), text::digits(high)),
+        Some((low, high)) => format!("[{}, {}]", count(low), count(high)),
         None if each.interval.is_some() => "[no upper end]".into(),
         None => text::interval(Unit::Size, each.value, None),
     };
-    Some(format!("about {} {interval}", text::digits(value)))
+    Some(format!("about {} {interval}", count(value)))
+}
+
+/// Of whole things, rounded to three digits.
+fn count(value: f64) -> String {
+    let step = 10_f64.powf((value.max(1.0).log10().floor() - 2.0).max(0.0));
+    let rounded = (value / step).round() * step;
+    if rounded < 100.0 { format!("{rounded:.0}") } else { text::digits(rounded) }
 }
 
 /// Least, median and most of the start-ups.

@@ -275,7 +275,8 @@ impl Filling<'_> {
         read: impl Fn(&Meter) -> Result<T, crate::probe::Error>,
     ) -> Result<Vec<T>, Stop> {
         let mut values = Vec::new();
-        for (i, live) in self.there.iter_mut().enumerate() {
+        for i in 0..self.there.len() {
+            let live = &mut self.there[i];
             match metered(live, &read) {
                 Ok(value) => values.push(value),
                 Err(ended) => {

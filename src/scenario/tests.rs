@@ -3,6 +3,7 @@
 use super::*;
 
 mod claims;
+mod density;
 mod gate;
 mod knobs;
 

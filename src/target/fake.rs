@@ -49,6 +49,8 @@ pub enum Part {
     WorkFails,
     /// The engine can't remove it at first.
     RemoveFails,
+    /// Its workload ends with code 3 a while after it was ready.
+    DiesLater,
 }
 
 /// What was asked of a fake target, in order.
@@ -200,6 +202,10 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                     say(FromAgent::Started { pid: 2 })?;
                     thread::sleep(Duration::from_millis(2));
                     say(FromAgent::Ready { after_ns: 2_000_000 })?;
+                    if part == Part::DiesLater {
+                        thread::sleep(Duration::from_millis(40));
+                        say(FromAgent::Exited(exit(3)))?;
+                    }
                 }
             },
             ToAgent::Identify => say(FromAgent::Identity(Identity {

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod calibration;
+mod density;
 mod example;
 mod files;
 mod schema;

@@ -110,6 +110,14 @@ fn unlisted(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) 
     }
 }
 
+/// Paths of keys in results that the schema does not list.
+pub fn unlisted_in(json: &Value) -> Vec<String> {
+    let schema: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
+    let mut found = Vec::new();
+    unlisted(json, &schema, "", &mut found);
+    found
+}
+
 #[test]
 fn every_field_of_the_results_is_in_the_schema() {
     let mut results = example::results();

@@ -47,21 +47,22 @@ struct Panel<'a> {
     said: String,
 }
 
+fn memory_of<'a>(filled: &'a Filled<'a>) -> Panel<'a> {
+    let Filled { record, figures, .. } = filled;
+    let point = |s: &sample::density::Step| Some((f64::from(s.n), s.footprint_sum_bytes? as f64));
+    Panel {
+        filled,
+        points: record.steps.iter().filter(|s| good(s)).filter_map(point).collect(),
+        line: figures.memory.map(|each| (0.0, each.value)),
+        said: figures.memory.map_or("no reading".into(), |each| {
+            let interval = text::interval(Unit::Size, each.value, each.interval.as_ref());
+            format!("{} {interval} each", text::value(Unit::Size, each.value))
+        }),
+    }
+}
+
 fn memory(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
-    let panel = |filled| {
-        let Filled { record, figures, .. } = filled;
-        let point = |s: &sample::density::Step| Some((f64::from(s.n), s.footprint_sum_bytes? as f64));
-        Panel {
-            filled,
-            points: record.steps.iter().filter(|s| good(s)).filter_map(point).collect(),
-            line: figures.memory.map(|each| (0.0, each.value)),
-            said: figures.memory.map_or("no reading".into(), |each| {
-                let interval = text::interval(Unit::Size, each.value, each.interval.as_ref());
-                format!("{} {interval} each", text::value(Unit::Size, each.value))
-            }),
-        }
-    };
-    let panels: Vec<Panel> = all.iter().map(panel).collect();
+    let panels: Vec<Panel> = all.iter().map(memory_of).collect();
     make(
         source,
         Plan {
@@ -79,25 +80,26 @@ fn memory(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
     )
 }
 
+fn startup_of<'a>(filled: &'a Filled<'a>) -> Panel<'a> {
+    let Filled { record, figures, .. } = filled;
+    let point = |s: &sample::density::Step| Some((f64::from(s.n), s.timeline_ns.ready? as f64));
+    let slope = figures.startup.and_then(|s| Some((s.intercept?, s.slope?)));
+    Panel {
+        filled,
+        points: record.steps.iter().filter_map(point).collect(),
+        line: slope.map(|(intercept, each)| (intercept, each.value)),
+        said: match slope {
+            Some((_, each)) => {
+                let interval = text::interval(Unit::Time, each.value, each.interval.as_ref());
+                format!("{} {interval} with each", text::signed(Unit::Time, each.value))
+            }
+            None => "too few for a slope".into(),
+        },
+    }
+}
+
 fn startup(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
-    let panel = |filled| {
-        let Filled { record, figures, .. } = filled;
-        let point = |s: &sample::density::Step| Some((f64::from(s.n), s.timeline_ns.ready? as f64));
-        let slope = figures.startup.and_then(|s| Some((s.intercept?, s.slope?)));
-        Panel {
-            filled,
-            points: record.steps.iter().filter_map(point).collect(),
-            line: slope.map(|(intercept, each)| (intercept, each.value)),
-            said: match slope {
-                Some((_, each)) => {
-                    let interval = text::interval(Unit::Time, each.value, each.interval.as_ref());
-                    format!("{} {interval} with each", text::signed(Unit::Time, each.value))
-                }
-                None => "too few for a slope".into(),
-            },
-        }
-    };
-    let panels: Vec<Panel> = all.iter().map(panel).collect();
+    let panels: Vec<Panel> = all.iter().map(startup_of).collect();
     make(
         source,
         Plan {
@@ -150,7 +152,7 @@ fn plot(canvas: &mut Canvas, panel: &Panel<'_>, unit: Unit) {
     }
     let numbers = numbers(most, right - left);
     for number in numbers {
-        canvas.text(across.x(number), bottom + 12.0, text::digits(number), SMALL, Role::Muted, Anchor::Middle);
+        canvas.text(across.x(number), bottom + 12.0, number.to_string(), SMALL, Role::Muted, Anchor::Middle);
     }
     if let Some((intercept, slope)) = panel.line {
         let ends = [0.0, most].map(|n| (across.x(n), up.x(intercept + slope * n)));

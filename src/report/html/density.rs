@@ -61,9 +61,8 @@ fn ended(density: &Density) -> Markup {
     html! {
         strong { (text::clip(&density.target, 40)) } ": " (text::clean(why, SENTENCE)) "."
         @if density.died > 0 { " " (density.died) " ended by themselves." }
-        @if let Some(wall) = time(density.wall_ns) { " It took " (wall) " in all" }
-        @if let Some(removal) = time(density.removal_ns) { ", " (removal) " of them to remove what had been added, several at a time" }
-        "."
+        @if let Some(wall) = time(density.wall_ns) { " All of it took " (wall) "." }
+        @if let Some(removal) = time(density.removal_ns) { " To remove what had been added, several at a time, took " (removal) "." }
         @for (n, error) in errors { " Of " (n) " at once: " (text::clean(error, SENTENCE)) "." }
     }
 }
