@@ -7,7 +7,7 @@ use bootrace::{
     plan::{Trial, plan},
     runner::{self, Job, Step, Watch},
     sample::{self, Host, Outcome, Results, Sample},
-    scenario::{Scenario, Span},
+    scenario::{Scenario, Span, Start},
     target::{
         Target,
         fake::{Fake, Log, Part},
@@ -314,4 +314,29 @@ async fn a_sample_that_cant_be_saved_ends_the_run_with_nothing_left() {
     assert!(format!("{:#}", done.results.unwrap_err()).contains("saving a sample: the disk is full"));
     assert_eq!(done.log.last().unwrap(), "remove a");
     assert!(done.left.is_empty(), "{:?}", done.left);
+}
+
+#[tokio::test]
+async fn a_second_start_has_a_first_life_before_it_whose_end_is_waited_for() {
+    for (begins, moments) in [(Start::Restart, "start rest start"), (Start::Restore, "start rest start")] {
+        let (dir, log) = (tempfile::tempdir().unwrap(), Log::default());
+        let mut job = job(dir.path(), &log, &[("a", &[Part::Good])]);
+        let mut fake = Fake::new("a", &log, &[Part::Good, Part::Dies]);
+        fake.begins = begins;
+        job.targets = vec![Box::new(fake)];
+        job.scenario.sampling.idle = Span(Duration::from_millis(1));
+        job.scenario.sampling.samples = 1;
+        let mut watch = Recorder::default();
+        let results = runner::run(job, &mut watch, &CancellationToken::new()).await.unwrap();
+        let log = log.lock().unwrap().join(" ").replace(" a", "");
+        assert_eq!(log, format!("stage {moments} remove stage start remove"));
+        let [good, bad] = results.samples.as_slice() else { panic!("{:?}", results.samples) };
+        assert_eq!(good.outcome, Outcome::Ok, "{:?}", good.error);
+        assert!(good.timeline_ns.ready.is_some() && good.identity.is_some());
+        assert!(watch.steps.starts_with(&[Step::Preparing, Step::Starting]), "{:?}", watch.steps);
+        let error = bad.error.as_deref().unwrap();
+        let sign = format!("in its first life, before a {}: the workload ended before it was ready", begins.name());
+        assert!(error.starts_with(&sign), "{error}");
+        assert_eq!((bad.timeline_ns.ready, bad.timeline_ns.started), (None, None));
+    }
 }

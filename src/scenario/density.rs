@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, Kind, PageCache, Ready, Scenario, Span,
+    Bytes, Kind, PageCache, Ready, Scenario, Span, Start,
     document::{at, quoted},
     metric::Unit,
     rules::{PAUSE_MOST, TIMEOUT_LEAST, TIMEOUT_MOST, Wrong},
@@ -144,6 +144,11 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
         let text = "instances that are added one by one find what the others have read: leave out cache = \"cold\", or \
                     this";
         wrong(at!["density"], fail(text));
+    }
+    let mut has = scenario.targets.iter().filter(|target| density.has(&target.name));
+    if let Some(target) = has.find(|target| target.start.unwrap_or_default() != Start::Cold) {
+        let text = "has a second start, and each one more is made anew: write targets without it";
+        wrong(at!["density", "targets"], Err(format!("{} {text}", quoted(&target.name))));
     }
     match scenario.workload.ready {
         Ready::Exit(_) => wrong(

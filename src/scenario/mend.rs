@@ -55,6 +55,7 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         }
         ["target", "kind"] => r#"write one of "native", "docker", "libvirt""#,
         ["target", "boot"] => r#"write "direct""#,
+        ["target", "start"] => r#"write one of "cold", "restart", "restore""#,
         ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
         ["target", "cpu_model"] => {
             r#"write "host-passthrough", "host-model" or a model of QEMU's, as in "max""#

@@ -15,8 +15,8 @@ use bootrace_agent::protocol::{
 };
 use tokio::sync::Notify;
 
-use super::{Ended, Error, Instance, Target, Ticket};
-use crate::{agent, probe::Scope, sample};
+use super::{Ended, Error, Instance, Rest, Target, Ticket};
+use crate::{agent, probe::Scope, sample, scenario::Start};
 
 /// How an instance behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +61,14 @@ pub struct Fake {
     pub log: Log,
     /// The part that the n-th instance plays; the last one goes on.
     pub parts: Vec<Part>,
+    /// How its instances begin.
+    pub begins: Start,
     staged: Mutex<usize>,
 }
 
 impl Fake {
     pub fn new(name: &str, log: &Log, parts: &[Part]) -> Self {
-        Fake { name: name.into(), log: log.clone(), parts: parts.to_vec(), staged: Mutex::new(0) }
+        Fake { name: name.into(), log: log.clone(), parts: parts.to_vec(), begins: Start::Cold, staged: Mutex::new(0) }
     }
 }
 
@@ -86,6 +88,10 @@ impl Target for Fake {
         }
     }
 
+    fn begins(&self) -> Start {
+        self.begins
+    }
+
     fn versions(&self, _host: &mut sample::Host) {}
 
     fn daemons(&self) -> Vec<u32> {
@@ -102,6 +108,8 @@ impl Target for Fake {
             log: self.log.clone(),
             part,
             socket: ticket.socket(),
+            begins: self.begins,
+            rested: false,
             ended: Arc::new(Notify::new()),
             removals: 0,
         }))
@@ -113,6 +121,8 @@ struct Actor {
     log: Log,
     part: Part,
     socket: PathBuf,
+    begins: Start,
+    rested: bool,
     ended: Arc<Notify>,
     removals: u32,
 }
@@ -121,6 +131,9 @@ struct Actor {
 impl Instance for Actor {
     async fn start(&mut self) -> Result<(), Error> {
         note(&self.log, format!("start {}", self.name));
+        if self.rested && self.begins == Start::Restore {
+            return Ok(());
+        }
         match self.part {
             Part::StartFails => return Err(Error::new("starting a fake", "it was told to fail")),
             Part::StartHangs => std::future::pending().await,
@@ -142,6 +155,12 @@ impl Instance for Actor {
         let (socket, part) = (self.socket.clone(), self.part);
         thread::spawn(move || play(socket, part));
         Ok(())
+    }
+
+    async fn rest(&mut self) -> Result<Rest, Error> {
+        note(&self.log, format!("rest {}", self.name));
+        self.rested = true;
+        Ok(if self.begins == Start::Restore { Rest::Frozen } else { Rest::Ended })
     }
 
     fn scope(&self, leader: u32) -> Scope {
@@ -227,6 +246,10 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 say(FromAgent::WorkStarted)?;
                 let code = i32::from(part == Part::WorkFails);
                 say(FromAgent::WorkDone(WorkDone { wall_ns: 1, cpu_ns: 1, exit: exit(code) }))?;
+            }
+            ToAgent::Check => {
+                say(FromAgent::Awake)?;
+                say(FromAgent::Ready { after_ns: 3_000_000 })?;
             }
             ToAgent::Ping { token } => say(FromAgent::Pong { token })?,
             ToAgent::Stop => return Some(()),

@@ -138,3 +138,11 @@ fn selected_targets_are_the_densitys_too() {
     assert_eq!(rounds.density, None);
     assert!(rounds.set_samples(0).is_err());
 }
+
+#[test]
+fn what_has_a_second_start_is_none_of_its_targets() {
+    let second = "[[target]]\nkind = 'docker'\nstart = 'restart'\n[[target]]\nkind = 'native'\n";
+    let message = wrong(&format!("{second}[density]\ninstances = 2"));
+    assert!(message.contains("\"docker\" has a second start, and each one more is made anew"), "{message}");
+    parse(&format!("{STAYS}{second}[density]\ninstances = 2\ntargets = ['native']")).unwrap();
+}
