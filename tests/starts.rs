@@ -63,7 +63,10 @@ fn a_restarted_instance_has_its_disk_and_a_new_memory() {
         assert_eq!(target.options["start"], "restart", "{}", target.name);
     }
     let summary = std::fs::read_to_string(bench.latest().join("summary.md")).unwrap();
-    assert!(summary.contains("Second start. docker: a container that ran until ready and ended"), "{summary}");
+    assert!(
+        summary.contains("Second start. docker: a container that ran until ready and ended"),
+        "{summary}"
+    );
     assert_eq!(left_over(), Vec::<String>::new());
 }
 
@@ -75,9 +78,13 @@ fn a_restored_instance_goes_on_with_its_memory() {
     assert_eq!((of(&samples, "docker").len(), of(&samples, "libvirt").len()), (2, 2));
     for sample in of(&samples, "docker") {
         let used = Duration::from_nanos(sample.cpu_ns.startup.unwrap());
-        assert!(used < Duration::from_millis(290), "what the first life burnt is none of the second's: {used:?}");
+        assert!(
+            used < Duration::from_millis(290),
+            "what the first life burnt is none of the second's: {used:?}"
+        );
     }
-    let boots = |target| of(&samples, target).iter().map(|s| s.identity.clone().unwrap().boot_id).collect::<Vec<_>>();
+    let boots =
+        |target| of(&samples, target).iter().map(|s| s.identity.clone().unwrap().boot_id).collect::<Vec<_>>();
     assert!(boots("docker").iter().all(|id| *id == common::boot_id()));
     let vms = boots("libvirt");
     assert!(vms[0] != vms[1] && vms.iter().all(|id| *id != common::boot_id()), "{vms:?}");
@@ -107,7 +114,8 @@ fn a_run_that_is_stopped_in_a_first_life_leaves_nothing() {
         let mut run = begun(&bench);
         something_runs();
         thread::sleep(Duration::from_millis(500));
-        rustix::process::kill_process(rustix::process::Pid::from_child(&run), rustix::process::Signal::INT).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_child(&run), rustix::process::Signal::INT)
+            .unwrap();
         assert_eq!(run.wait().unwrap().code(), Some(130), "{start}");
         assert_eq!(left_over(), Vec::<String>::new(), "{start}");
     }

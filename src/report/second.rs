@@ -12,9 +12,15 @@ pub fn sentences(results: &Results) -> Vec<String> {
 fn sentence(target: &Target, all: &[Target]) -> String {
     let name = |target: &Target| text::clip(&target.name, 40);
     let what = match (target.kind.as_str(), begins(target)) {
-        ("libvirt", "restart") => "a VM that ran until ready and was powered off, booted again from its own disk",
-        ("libvirt", "restore") => "a VM that ran until ready and was saved to a file, restored with its memory",
-        (_, "restart") => "a container that ran until ready and ended, started again with its own file system",
+        ("libvirt", "restart") => {
+            "a VM that ran until ready and was powered off, booted again from its own disk"
+        }
+        ("libvirt", "restore") => {
+            "a VM that ran until ready and was saved to a file, restored with its memory"
+        }
+        (_, "restart") => {
+            "a container that ran until ready and ended, started again with its own file system"
+        }
         (_, "restore") => "a container that ran until ready and was frozen with its memory, resumed",
         (_, _) => "a second start of a kind that this version doesn't know",
     };
@@ -44,7 +50,13 @@ mod tests {
     fn target(kind: &str, name: &str, start: Option<&str>) -> Target {
         let options = start.map_or(serde_json::json!({}), |start| serde_json::json!({ "start": start }));
         let accelerator_reason = None;
-        Target { name: name.into(), kind: kind.into(), accelerator: Accelerator::None, accelerator_reason, options }
+        Target {
+            name: name.into(),
+            kind: kind.into(),
+            accelerator: Accelerator::None,
+            accelerator_reason,
+            options,
+        }
     }
 
     #[test]

@@ -8,12 +8,13 @@ use super::{Error, Scenario, document::quoted, mend, text};
 pub const FOLDER: &str = "scenarios";
 
 /// The scenarios in the binary: name and TOML.
-pub const SHIPPED: [(&str, &str); 5] = [
+pub const SHIPPED: [(&str, &str); 6] = [
     ("density", include_str!("../../scenarios/density.toml")),
     ("nginx", include_str!("../../scenarios/nginx.toml")),
     ("python", include_str!("../../scenarios/python.toml")),
     ("quickstart", super::QUICKSTART),
     ("redis", include_str!("../../scenarios/redis.toml")),
+    ("starts", include_str!("../../scenarios/starts.toml")),
 ];
 
 /// Finds a scenario by what a user calls it, and the folder that its relative paths start from.

@@ -68,7 +68,13 @@ pub struct Fake {
 
 impl Fake {
     pub fn new(name: &str, log: &Log, parts: &[Part]) -> Self {
-        Fake { name: name.into(), log: log.clone(), parts: parts.to_vec(), begins: Start::Cold, staged: Mutex::new(0) }
+        Fake {
+            name: name.into(),
+            log: log.clone(),
+            parts: parts.to_vec(),
+            begins: Start::Cold,
+            staged: Mutex::new(0),
+        }
     }
 }
 

@@ -1,11 +1,17 @@
 //! Domains of ours, and the logs that libvirt keeps of them.
 
-use std::fs;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 
 use super::{Error, PREFIX, blocking, connect, log, xml};
 use crate::target::{LeftOver, Thing};
+
+/// How long libvirt may take to let go of the name of a domain that has ended.
+const LETTING_GO: Duration = Duration::from_secs(10);
 
 /// Domains that are ours by name and metadata, and whose name is `wanted`.
 ///
@@ -65,6 +71,20 @@ pub(super) fn destroy_by_name(
         }
         result => result,
     }
+}
+
+/// Returns when libvirt has no domain of this name any more, which is soon after it has told of its end. One that
+/// stays is in the way of the next of its name, and that says so.
+pub(super) fn until_gone(connection: &Connect, name: &str) -> Result<(), virt::error::Error> {
+    let begun = Instant::now();
+    while begun.elapsed() < LETTING_GO {
+        match connection.lookup_domain_by_name(name) {
+            Ok(_) => thread::sleep(Duration::from_millis(2)),
+            Err(e) if e.code() == ErrorNumber::NoDomain.into() => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Logs of domains of ours whose name is `wanted`; none where the directory can't be read.

@@ -9,7 +9,13 @@ use virt::{
     enumutil::Enum,
 };
 
-use super::{DISK, Link, blocking, connect, events::Watch, left_over::destroy_by_name, log, mend, save::save};
+use super::{
+    DISK, Link, blocking, connect,
+    events::Watch,
+    left_over::{destroy_by_name, until_gone},
+    log, mend,
+    save::save,
+};
 use crate::{
     probe::Scope,
     scenario::Start,
@@ -110,12 +116,15 @@ impl Instance for Vm {
                 let saved = spawn_blocking(move || save(&domain, &to)).await;
                 saved.map_err(|e| Error::new(&tried, e))?.map_err(|why| Error::new(&tried, why))?;
             }
-            // Its agent powers it off. libvirt tells of that when all of QEMU is gone.
+            // Its agent powers it off. libvirt tells of that a moment before it has let go of the name.
             _ => {
                 if timeout(POWER_OFF, self.watch.end()).await.is_err() {
                     let why = format!("it has not powered off within {POWER_OFF:?}");
                     return Err(Error::new(format!("waiting for the end of domain {}", self.name), why));
                 }
+                let (connection, name) = (self.link.connection.clone(), self.name.clone());
+                let gone = move || until_gone(&connection, &name);
+                blocking(format!("waiting until domain {} is gone", self.name), gone).await?;
             }
         }
         self.watch = self.link.events.watch(&self.name);
