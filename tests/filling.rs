@@ -248,7 +248,11 @@ async fn a_start_that_fails_ends_its_target_with_the_reason_and_the_next_one_goe
         assert!(why.starts_with(reason) && why.contains("the fake says nothing"), "{part:?}: {why}");
         let results = done.results.as_ref().unwrap();
         assert_eq!((density.bursts.len(), results.density[1].bursts.len()), (0, 1));
-        assert!(results.run.warnings[0].contains("2 at once were left out on a: "), "{:?}", results.run.warnings);
+        assert!(
+            results.run.warnings[0].contains("2 at once were left out on a: "),
+            "{:?}",
+            results.run.warnings
+        );
         assert_eq!(results.density[1].reached(), 4);
         done.nothing_is_left();
     }
@@ -317,7 +321,10 @@ async fn a_burst_is_requested_at_once_and_removed_before_the_next() {
     assert_eq!(bursts.iter().map(|burst| (burst.n, burst.failed)).collect::<Vec<_>>(), [(1, 0), (3, 0)]);
     let three = &bursts[1];
     assert!(three.ready_ns.len() == 3 && three.ready_ns.is_sorted(), "{three:?}");
-    assert!(three.ready_ns[0] >= 2_000_000 && three.all_ready_ns >= three.ready_ns.last().copied(), "{three:?}");
+    assert!(
+        three.ready_ns[0] >= 2_000_000 && three.all_ready_ns >= three.ready_ns.last().copied(),
+        "{three:?}"
+    );
     assert!(three.request_spread_ns < three.all_ready_ns, "{three:?}");
     assert_eq!(done.saved.last(), Some(&(3, 2)));
 }
@@ -337,7 +344,8 @@ async fn failures_of_a_burst_are_counted_with_their_reason_and_the_others_are_me
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_during_a_burst_removes_it_and_records_none() {
     let parts = [Part::Good, Part::Good, Part::NeverReady];
-    let watch = Recorder { stop_at: Some((7, Step::Starting, CancellationToken::new())), ..Recorder::default() };
+    let watch =
+        Recorder { stop_at: Some((7, Step::Starting, CancellationToken::new())), ..Recorder::default() };
     let stop = watch.stop_at.as_ref().unwrap().2.clone();
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(250)).await;

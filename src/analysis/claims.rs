@@ -362,7 +362,10 @@ mod tests {
         assert_eq!(why("4x", few), "5 rounds with both are too few for an interval: need >= 6");
         assert_eq!(why("2s", ratio(2.9, 3.1, 3.4)), "the bound 2s is no number of times");
         let other = claim(json!({"relative_to": "podman", "at_most": "4x"}));
-        assert_eq!(judge_one(&other, &[docker(None)], &NONE, &mut no_ratio).why, "the run has no target \"podman\"");
+        assert_eq!(
+            judge_one(&other, &[docker(None)], &NONE, &mut no_ratio).why,
+            "the run has no target \"podman\""
+        );
         let times = claim(json!({"at_most": "4x"}));
         assert_eq!(
             judge_one(&times, &[docker(None)], &NONE, &mut no_ratio).why,

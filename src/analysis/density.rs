@@ -156,9 +156,11 @@ pub fn densities(results: &Results, level: f64) -> Vec<Density> {
 }
 
 fn one(density: &density::Density, accelerator: Accelerator, level: f64) -> Density {
-    let good: Vec<&Step> = density.steps.iter().filter(|s| s.outcome == Outcome::Ok && s.error.is_none()).collect();
+    let good: Vec<&Step> =
+        density.steps.iter().filter(|s| s.outcome == Outcome::Ok && s.error.is_none()).collect();
     // A sum of readings that lacks one would make two increments wrong: only what leads up to it counts.
-    let series = |read: &dyn Fn(&Step) -> Option<f64>| -> Vec<f64> { good.iter().map_while(|s| read(s)).collect() };
+    let series =
+        |read: &dyn Fn(&Step) -> Option<f64>| -> Vec<f64> { good.iter().map_while(|s| read(s)).collect() };
     let from = |zero: Option<f64>, read: &dyn Fn(&Step) -> Option<f64>| {
         let all: Vec<f64> = zero.into_iter().chain(series(read)).collect();
         all.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<f64>>()
@@ -171,7 +173,8 @@ fn one(density: &density::Density, accelerator: Accelerator, level: f64) -> Dens
         None => Vec::new(),
     };
     let daemons = from(Some(0.0), &|s| s.daemons_bytes.map(|v| v as f64));
-    let ends = |of: fn(&density::HostMemory) -> Option<u64>| Some((of(&density.before)?, of(&good.last()?.host)?));
+    let ends =
+        |of: fn(&density::HostMemory) -> Option<u64>| Some((of(&density.before)?, of(&good.last()?.host)?));
     Density {
         target: density.target.clone(),
         accelerator,
@@ -261,7 +264,8 @@ fn startup(steps: &[&Step], level: f64) -> Option<Startup> {
 fn burst(burst: &Burst) -> BurstFigures {
     let sorted: Vec<f64> = burst.ready_ns.iter().map(|ns| *ns as f64).collect();
     let sorted = super::median::sorted(&sorted);
-    let rank = |share: f64| sorted[((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1];
+    let rank =
+        |share: f64| sorted[((share * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len()) - 1];
     let quantiles = super::median::of_sorted(&sorted).map(|median| [rank(0.0), median, rank(0.9), rank(1.0)]);
     BurstFigures {
         n: burst.n,

@@ -145,7 +145,10 @@ pub fn analyse_at(results: &Results, level: f64) -> Analysis {
         results.targets.iter().map(|t| target(results, t, baseline.as_deref(), level, &mut ranks)).collect();
     let identities = identity::identities(results);
     let base = baseline.as_deref();
-    let filled = claims::Filled { one: density::densities(results, level), both: density::densities(results, (1.0 + level) / 2.0) };
+    let filled = claims::Filled {
+        one: density::densities(results, level),
+        both: density::densities(results, (1.0 + level) / 2.0),
+    };
     let claims = claims::judge(results, &targets, &filled, &mut |target, other, metric| {
         let of = |name| series(results, name, metric, base);
         against(&of(target), &of(other), level, &mut ranks)

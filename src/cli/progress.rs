@@ -56,7 +56,14 @@ impl Progress {
         let sampling = &job.scenario.sampling;
         let rounds = sampling.warmup + sampling.samples;
         let bar = self.bar(&job.scenario.name, u64::from(rounds) * job.targets.len() as u64);
-        Recorder { dir: dir.into(), bar, rounds, targets: job.targets.len(), lines: self.lines(), told: (0, 0) }
+        Recorder {
+            dir: dir.into(),
+            bar,
+            rounds,
+            targets: job.targets.len(),
+            lines: self.lines(),
+            told: (0, 0),
+        }
     }
 }
 
@@ -99,7 +106,8 @@ impl Recorder {
 /// What became of a target that was filled, in a line.
 fn filled(density: &Density) -> String {
     let last = density.steps.iter().rev().find_map(|step| Some((step.n, step.timeline_ns.ready?)));
-    let last = last.map_or_else(String::new, |(n, ns)| format!(", number {n} ready after {:.1} ms", ns as f64 / 1e6));
+    let last = last
+        .map_or_else(String::new, |(n, ns)| format!(", number {n} ready after {:.1} ms", ns as f64 / 1e6));
     format!(
         "{}: {} at once{last}; {}",
         density.target,
@@ -110,7 +118,9 @@ fn filled(density: &Density) -> String {
 
 /// What became of a burst, in a line.
 fn burst(target: &str, burst: &Burst) -> String {
-    let all = burst.all_ready_ns.map_or("none ready".into(), |ns| format!("all ready after {:.1} ms", ns as f64 / 1e6));
+    let all = burst
+        .all_ready_ns
+        .map_or("none ready".into(), |ns| format!("all ready after {:.1} ms", ns as f64 / 1e6));
     let failed = match burst.failed {
         0 => String::new(),
         n => format!(", {n} failed: {}", clean(burst.errors.first().map_or("", String::as_str), 300)),

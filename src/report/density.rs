@@ -45,7 +45,11 @@ pub fn rows(all: &[Density]) -> Vec<Row> {
     row("  first and second half", &|d| {
         let halves = d.halves?;
         let bends = if halves.bends() { ", not the same" } else { "" };
-        Some(format!("{}, {}{bends}", text::value(Unit::Size, halves.first), text::value(Unit::Size, halves.second)))
+        Some(format!(
+            "{}, {}{bends}",
+            text::value(Unit::Size, halves.first),
+            text::value(Unit::Size, halves.second)
+        ))
     });
     row("  by MemAvailable", &|d| Some(each(Unit::Size, &d.available?)));
     row("  daemons' growth", &|d| Some(each(Unit::Size, &d.daemons?)));
@@ -127,7 +131,8 @@ pub fn notes(all: &[Density]) -> Vec<String> {
             .into(),
     ];
     if all.iter().any(|d| !d.bursts.is_empty()) {
-        notes.push("Requested at once: least, median and longest start-up, each from its own request.".into());
+        notes
+            .push("Requested at once: least, median and longest start-up, each from its own request.".into());
     }
     notes.push(ksm(all));
     let swapped = all.iter().filter_map(|d| Some((d, d.swapped.filter(|bytes| *bytes > 0)?)));
@@ -147,7 +152,9 @@ fn ksm(all: &[Density]) -> String {
     let on: Vec<String> = all
         .iter()
         .filter_map(|d| Some((d, d.ksm_pages?)))
-        .map(|(d, (first, last))| format!("{} {first} pages saved before and {last} at the end", text::clip(&d.target, 40)))
+        .map(|(d, (first, last))| {
+            format!("{} {first} pages saved before and {last} at the end", text::clip(&d.target, 40))
+        })
         .collect();
     match on.as_slice() {
         [] => "Same-page merging (KSM) was off or is unknown here.".into(),

@@ -24,13 +24,13 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
     if rounds {
         figures(&mut out, analysis);
         let _ = writeln!(
-        out,
-        "\nMedians with their exact order-statistic interval in brackets ({:.0} % asked for). Ratios are \
+            out,
+            "\nMedians with their exact order-statistic interval in brackets ({:.0} % asked for). Ratios are \
          Hodges-Lehmann estimates over pairs of one round. Warm-ups and failed samples are in no figure; \
          outliers are in all. {}",
-        analysis.level * 100.0,
-        text::PageCache::of(results).sentence(),
-    );
+            analysis.level * 100.0,
+            text::PageCache::of(results).sentence(),
+        );
     }
     if !analysis.density.is_empty() {
         density::markdown(&mut out, &analysis.density);

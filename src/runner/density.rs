@@ -90,7 +90,13 @@ pub async fn run(
 }
 
 /// Before the first instance.
-fn record(scenario: &Scenario, density: &Density, target: &str, most: u32, host_bytes: u64) -> density::Density {
+fn record(
+    scenario: &Scenario,
+    density: &Density,
+    target: &str,
+    most: u32,
+    host_bytes: u64,
+) -> density::Density {
     let ns = |span: Span| span.0.as_nanos() as u64;
     density::Density {
         target: target.into(),

@@ -160,11 +160,9 @@ async fn measure(
 }
 
 /// A reading of the instance's meter.
-pub(super) fn metered<T>(
-    live: &Live,
-    read: impl Fn(&Meter) -> Result<T, probe::Error>,
-) -> Result<T, Ended> {
-    let meter = live.meter().ok_or_else(|| Ended::Failed("it is not ready to be read: this is a bug".into()))?;
+pub(super) fn metered<T>(live: &Live, read: impl Fn(&Meter) -> Result<T, probe::Error>) -> Result<T, Ended> {
+    let meter =
+        live.meter().ok_or_else(|| Ended::Failed("it is not ready to be read: this is a bug".into()))?;
     Ok(read(meter)?)
 }
 
@@ -188,9 +186,7 @@ async fn work(live: &mut Live, scenario: &Scenario, sample: &mut Sample) -> Resu
     let (from, _) = live.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
     let (to, done) =
         live.answer(|m| matches!(m, FromAgent::WorkDone(_)), limit).await.map_err(|e| match e {
-            Ended::TimedOut(_) => {
-                Ended::TimedOut(format!("the work command has not ended within {limit:?}"))
-            }
+            Ended::TimedOut(_) => Ended::TimedOut(format!("the work command has not ended within {limit:?}")),
             other => other,
         })?;
     if let FromAgent::WorkDone(done) = done {

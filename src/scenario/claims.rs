@@ -87,7 +87,9 @@ fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
     let known: Vec<&str> = METRICS.iter().chain(&DENSITY_METRICS).map(|(name, _)| *name).collect();
     measured(scenario, &claim.metric, &known)?;
     if scenario.sampling.samples == 0 {
-        return fail("this is of single instances, which take rounds: write samples = 20, say, in [sampling]");
+        return fail(
+            "this is of single instances, which take rounds: write samples = 20, say, in [sampling]",
+        );
     }
     // As the analysis chooses what overhead is taken against.
     let natives = || scenario.targets.iter().filter(|target| target.kind == Kind::Native);

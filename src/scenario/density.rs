@@ -175,10 +175,7 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
 }
 
 /// That a claim's metric of density is one that this scenario gives of these targets.
-pub(super) fn claimed<'a>(
-    scenario: &Scenario,
-    targets: impl Iterator<Item = &'a str>,
-) -> Result<(), String> {
+pub(super) fn claimed<'a>(scenario: &Scenario, targets: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let Some(density) = &scenario.density else {
         return fail("this scenario measures no density: give it a [density] with instances = 50, say");
     };

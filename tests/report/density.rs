@@ -116,7 +116,9 @@ fn what_one_more_costs_is_in_every_form_with_its_interval() {
     let (page, summary) = (read(dir.join("index.html")), read(dir.join("summary.md")));
     let table = report::table_within(&results, &analyse(&results), false, 100);
     for (form, text) in [("page", &page), ("summary", &summary), ("table", &table)] {
-        for sign in ["memory of one more", "4.0", "200 MiB", "would fit, extrapolated", "KSM", "docker 7 pages saved"] {
+        for sign in
+            ["memory of one more", "4.0", "200 MiB", "would fit, extrapolated", "KSM", "docker 7 pages saved"]
+        {
             assert!(text.contains(sign), "{form} has no {sign:?}: {text}");
         }
     }
@@ -148,7 +150,10 @@ fn a_density_alone_shows_nothing_of_single_samples() {
     assert!(summary.contains("How many at once") && !summary.contains("samples ok"), "{summary}");
     let doubts = analyse(&results).doubts;
     assert!(!doubts.iter().any(|doubt| doubt.contains("good samples")), "{doubts:?}");
-    assert!(doubts.iter().any(|doubt| doubt.contains("1 of 4 that were requested at once failed")), "{doubts:?}");
+    assert!(
+        doubts.iter().any(|doubt| doubt.contains("1 of 4 that were requested at once failed")),
+        "{doubts:?}"
+    );
 }
 
 #[test]

@@ -81,11 +81,13 @@ mod tests {
 
     fn judge(more: serde_json::Value, n: usize) -> super::super::Judged {
         const MIB: f64 = 1_048_576.0;
-        let all = || vec![density("docker", 4.0 * MIB, MIB, n), density("libvirt", 200.0 * MIB, 20.0 * MIB, n)];
+        let all =
+            || vec![density("docker", 4.0 * MIB, MIB, n), density("libvirt", 200.0 * MIB, 20.0 * MIB, n)];
         let filled = Filled { one: all(), both: all() };
         let mut claim = json!({"says": "it is so", "metric": "density.memory", "target": "docker"});
         claim.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let mut ratios = |_: &str, _: &str, _: Metric| -> Against { panic!("no ratio of rounds was asked for") };
+        let mut ratios =
+            |_: &str, _: &str, _: Metric| -> Against { panic!("no ratio of rounds was asked for") };
         judge_one(&claim, &[target("docker"), target("libvirt")], &filled, &mut ratios)
     }
 
@@ -96,12 +98,16 @@ mod tests {
         assert_eq!(verdict("2MiB"), Verdict::Refuted);
         assert_eq!(verdict("4MiB"), Verdict::Undecided);
         let why = judge(json!({ "at_most": "4500KiB" }), 20).why;
-        assert!(why.contains("would take about 130 instances at once to decide, if the estimate stays"), "{why}");
+        assert!(
+            why.contains("would take about 130 instances at once to decide, if the estimate stays"),
+            "{why}"
+        );
     }
 
     #[test]
     fn a_ratio_of_two_targets_is_judged_by_the_ends_of_both_intervals() {
-        let times = |bound: &str| judge(json!({"target": "libvirt", "relative_to": "docker", "at_least": bound}), 20);
+        let times =
+            |bound: &str| judge(json!({"target": "libvirt", "relative_to": "docker", "at_least": bound}), 20);
         let judged = times("36x");
         assert_eq!(judged.verdict, Verdict::Supported, "180 MiB over 5 MiB: {}", judged.why);
         assert_eq!(judged.why, "the 99.0 % interval of the estimate lies within the bound");

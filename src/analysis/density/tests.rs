@@ -25,7 +25,10 @@ fn density(costs: &[f64]) -> density::Density {
             daemons_bytes: Some(1000 * i as i64),
             idle_cpu_sum_ns: Some(2_000_000 * (i as u64 + 1)),
             idle_window_ns: Some(1_000_000_000),
-            host: HostMemory { available_bytes: Some(available - (sum * 1.5) as u64), ..HostMemory::default() },
+            host: HostMemory {
+                available_bytes: Some(available - (sum * 1.5) as u64),
+                ..HostMemory::default()
+            },
         }
     };
     density::Density {

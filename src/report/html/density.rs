@@ -57,7 +57,8 @@ fn place(analysis: &Analysis, target: &str) -> Option<String> {
 fn ended(density: &Density) -> Markup {
     let time = |ns: Option<u64>| ns.map(|ns| text::value(Unit::Time, ns as f64));
     let why = density.limit_why.as_deref().unwrap_or("it was cut off");
-    let errors = density.bursts.iter().flat_map(|burst| burst.errors.iter().map(move |error| (burst.n, error)));
+    let errors =
+        density.bursts.iter().flat_map(|burst| burst.errors.iter().map(move |error| (burst.n, error)));
     html! {
         strong { (text::clip(&density.target, 40)) } ": " (text::clean(why, SENTENCE)) "."
         @if density.died > 0 { " " (density.died) " ended by themselves." }

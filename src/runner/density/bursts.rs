@@ -26,7 +26,9 @@ impl Filling<'_> {
             return Some("adding one at a time ended with a failure; mend that and run again".into());
         }
         if burst > most {
-            return Some(format!("it may have {most} at once; raise density.instances (of VMs density.vms), or take it out of density.bursts"));
+            return Some(format!(
+                "it may have {most} at once; raise density.instances (of VMs density.vms), or take it out of density.bursts"
+            ));
         }
         let why = self.too_little(burst)?;
         Some(format!("{why}; free some, or take it out of density.bursts"))

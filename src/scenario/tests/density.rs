@@ -31,7 +31,9 @@ fn what_is_not_given_has_a_default() {
     // A tenth of the host's memory, and no less than a GiB.
     assert_eq!(least.memory_left(64 << 30), Bytes((64 << 30) / 10));
     assert_eq!(least.memory_left(4 << 30), Bytes(1 << 30));
-    let all = density("instances = 50\nvms = 8\nmemory_left = '2GiB'\nstartup = '60s'\nbursts = [1, 8]\ntargets = ['docker']");
+    let all = density(
+        "instances = 50\nvms = 8\nmemory_left = '2GiB'\nstartup = '60s'\nbursts = [1, 8]\ntargets = ['docker']",
+    );
     assert_eq!((all.most(true), all.most(false), all.memory_left(1)), (8, 50, Bytes(2 << 30)));
     assert!(all.has("docker") && !all.has("native"));
 }
@@ -50,7 +52,10 @@ fn every_value_is_bounded_and_of_its_unit() {
     for (lines, message) in [
         ("", "5:1: density.instances: this key is missing: write a whole number from 1 to 1000"),
         ("instances = 0", "6:13: density.instances: 0 is out of range: write a whole number from 1 to 1000"),
-        ("instances = '5'", r#"6:13: density.instances: "5" is a string: write a whole number from 1 to 1000"#),
+        (
+            "instances = '5'",
+            r#"6:13: density.instances: "5" is a string: write a whole number from 1 to 1000"#,
+        ),
         (
             "instances = 5\nvms = 1001",
             "7:7: density.vms: 1001 is out of range: write a whole number from 1 to 1000",
@@ -99,7 +104,10 @@ fn instances_must_be_able_to_stay_beside_each_other() {
     let tcp = STAYS.replace("{ line = \"r\" }", "{ tcp = 80 }");
     let of = |lines: &str| parse(&format!("{tcp}[density]\ninstances = 5\n{lines}"));
     let all = of("").unwrap_err();
-    assert!(all.contains("\"native\" share the host's network, so that only one can listen on port 80"), "{all}");
+    assert!(
+        all.contains("\"native\" share the host's network, so that only one can listen on port 80"),
+        "{all}"
+    );
     assert!(of("targets = ['docker', 'libvirt']").is_ok());
     assert!(of("[[target]]\nkind = 'docker'\nnetwork = 'host'").is_err());
     let cold = wrong("[sampling]\ncache = 'cold'\n[density]\ninstances = 5");
@@ -109,13 +117,18 @@ fn instances_must_be_able_to_stay_beside_each_other() {
 #[test]
 fn claims_may_be_about_it_where_it_is() {
     let claim = |density: &str, rest: &str| {
-        parse(&format!("{STAYS}{density}\n[[claim]]\nsays = 'x'\nmetric = 'density.memory'\ntarget = 'docker'\n{rest}"))
+        parse(&format!(
+            "{STAYS}{density}\n[[claim]]\nsays = 'x'\nmetric = 'density.memory'\ntarget = 'docker'\n{rest}"
+        ))
     };
     let with = "[density]\ninstances = 5";
     assert!(claim(with, "at_most = '5MiB'").is_ok());
     assert!(claim(with, "at_most = '2x'\nrelative_to = 'native'").is_ok());
     let none = claim("", "at_most = '5MiB'").unwrap_err();
-    assert!(none.contains("claim[0].metric: this scenario measures no density: give it a [density]"), "{none}");
+    assert!(
+        none.contains("claim[0].metric: this scenario measures no density: give it a [density]"),
+        "{none}"
+    );
     let other = claim(&format!("{with}\ntargets = ['native']"), "at_most = '5MiB'").unwrap_err();
     assert!(other.contains("density.targets has not \"docker\""), "{other}");
     let unit = claim(with, "at_most = '5s'").unwrap_err();
@@ -124,7 +137,8 @@ fn claims_may_be_about_it_where_it_is() {
 
 #[test]
 fn selected_targets_are_the_densitys_too() {
-    let text = format!("{STAYS}[sampling]\nsamples = 0\n[density]\ninstances = 5\ntargets = ['docker', 'libvirt']");
+    let text =
+        format!("{STAYS}[sampling]\nsamples = 0\n[density]\ninstances = 5\ntargets = ['docker', 'libvirt']");
     let select = |names: &[&str]| {
         let mut scenario = parse(&text).unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
