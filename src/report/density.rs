@@ -158,7 +158,8 @@ fn ksm(all: &[Density]) -> String {
         })
         .collect();
     match on.as_slice() {
-        [] => "Same-page merging (KSM) was off or is unknown here.".into(),
+        [] if all.iter().all(|d| d.ksm == Some(false)) => "Same-page merging (KSM) was off.".into(),
+        [] => "Whether same-page merging (KSM) was on could not be read.".into(),
         on => format!("Same-page merging (KSM) was on: {}.", on.join("; ")),
     }
 }
