@@ -52,6 +52,8 @@ pub struct Density {
     pub bursts: Vec<BurstFigures>,
     /// Memory that would be there for instances: what was available before the first, less what is to be left.
     pub room: Option<f64>,
+    /// Whether same-page merging (KSM) was on, where that is known.
+    pub ksm: Option<bool>,
     /// Pages that KSM saved, first and last, where it was on.
     pub ksm_pages: Option<(u64, u64)>,
     /// By how much swapped-out memory grew, in bytes: it is in no footprint.
@@ -188,6 +190,7 @@ fn one(density: &density::Density, accelerator: Accelerator, level: f64) -> Dens
         startup: startup(&good, level),
         bursts: density.bursts.iter().map(burst).collect(),
         room: before.map(|before| before - density.memory_left_bytes as f64),
+        ksm: density.before.ksm,
         ksm_pages: ends(|host| host.ksm_pages).filter(|_| density.before.ksm == Some(true)),
         swapped: ends(|host| host.swap_used_bytes).map(|(first, last)| last.saturating_sub(first)),
     }

@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// In the terminal, in columns; with one space on either side.
-const LABEL: u16 = 24;
-const COLUMN: u16 = 23;
+const LABEL: u16 = 18;
+const COLUMN: u16 = 25;
 
 /// A row of figures: what it is called, and what each target has of it.
 pub struct Row {
@@ -42,7 +42,7 @@ pub fn rows(all: &[Density]) -> Vec<Row> {
     row("at once", &|d| Some(d.reached.to_string()));
     row("ended by", &|d| Some(limit(d.limit).into()));
     row(EACH, &|d| Some(each(Unit::Size, &d.memory?)));
-    row("  first and second half", &|d| {
+    row("  1st, 2nd half", &|d| {
         let halves = d.halves?;
         let bends = if halves.bends() { ", not the same" } else { "" };
         Some(format!(
@@ -54,19 +54,19 @@ pub fn rows(all: &[Density]) -> Vec<Row> {
     row("  by MemAvailable", &|d| Some(each(Unit::Size, &d.available?)));
     row("  daemons' growth", &|d| Some(each(Unit::Size, &d.daemons?)));
     row("idle CPU of one", &|d| Some(each(Unit::Share, &d.cpu?)));
-    row("start-up of the first", &|d| Some(text::value(Unit::Time, d.startup?.first)));
-    row("  of the last", &|d| Some(text::value(Unit::Time, d.startup?.last.1)));
+    row("start-up, first", &|d| Some(text::value(Unit::Time, d.startup?.first)));
+    row("  last", &|d| Some(text::value(Unit::Time, d.startup?.last.1)));
     row("  more with each", &|d| {
         let slope = d.startup?.slope?;
         Some(each(Unit::Time, &slope))
     });
-    row("would fit, extrapolated", &|d| fits(d, &d.memory?));
+    row("fit, extrapolated", &|d| fits(d, &d.memory?));
     row("  by MemAvailable", &|d| fits(d, &d.available?));
     let mut sizes: Vec<u32> = all.iter().flat_map(|d| d.bursts.iter().map(|burst| burst.n)).collect();
     sizes.sort_unstable();
     sizes.dedup();
     for n in sizes {
-        let label = format!("{n} requested at once");
+        let label = format!("burst of {n}");
         row(&label, &|d| d.bursts.iter().find(|burst| burst.n == n).map(burst));
         row("  all ready after", &|d| {
             let burst = d.bursts.iter().find(|burst| burst.n == n)?;
@@ -99,7 +99,7 @@ fn fits(density: &Density, each: &Each) -> Option<String> {
         None if each.interval.is_some() => "[no upper end]".into(),
         None => text::interval(Unit::Size, each.value, None),
     };
-    Some(format!("about {} {interval}", count(value)))
+    Some(format!("{} {interval}", count(value)))
 }
 
 /// Of whole things, rounded to three digits.
@@ -127,12 +127,13 @@ pub fn notes(all: &[Density]) -> Vec<String> {
     let mut notes = vec![
         "Instances were added one at a time, all staying. Memory of one more: mean of what each added to the sum of all \
          footprints [Student's interval, 99 %]; MemAvailable is the host's own estimate, in which page cache, daemons and \
-         others are. What would fit is extrapolated from that and the memory that was available, and was not tried."
+         others are. How many fit is \
+         extrapolated from that and the memory that was available, and was not tried."
             .into(),
     ];
     if all.iter().any(|d| !d.bursts.is_empty()) {
         notes
-            .push("Requested at once: least, median and longest start-up, each from its own request.".into());
+            .push("Burst: so many requested at once; least, median and longest start-up, each from its own request.".into());
     }
     notes.push(ksm(all));
     let swapped = all.iter().filter_map(|d| Some((d, d.swapped.filter(|bytes| *bytes > 0)?)));
@@ -157,7 +158,8 @@ fn ksm(all: &[Density]) -> String {
         })
         .collect();
     match on.as_slice() {
-        [] => "Same-page merging (KSM) was off or is unknown here.".into(),
+        [] if all.iter().all(|d| d.ksm == Some(false)) => "Same-page merging (KSM) was off.".into(),
+        [] => "Whether same-page merging (KSM) was on could not be read.".into(),
         on => format!("Same-page merging (KSM) was on: {}.", on.join("; ")),
     }
 }

@@ -109,8 +109,9 @@ pub struct Burst {
 }
 
 impl Density {
-    /// How many were there at once, all of them ready.
+    /// How many were there at once, all of them ready and none ended.
     pub fn reached(&self) -> u32 {
-        self.steps.iter().filter(|step| step.outcome == Outcome::Ok).map(|step| step.n).max().unwrap_or(0)
+        let whole = self.steps.iter().filter(|step| step.outcome == Outcome::Ok && step.error.is_none());
+        whole.map(|step| step.n).max().unwrap_or(0)
     }
 }

@@ -62,6 +62,7 @@ mod tests {
             startup: None,
             bursts: Vec::new(),
             room: None,
+            ksm: None,
             ksm_pages: None,
             swapped: None,
         }

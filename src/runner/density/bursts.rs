@@ -1,8 +1,8 @@
-//! Several instances requested at once, each in a task of its own and with its own stamps.
+//! Several instances requested at once, each by a thread of its own and with its own stamps.
 
 use std::sync::Arc;
 
-use tokio::{sync::Barrier, task::JoinSet};
+use tokio::{runtime::Handle, sync::Barrier, task::JoinSet};
 
 use super::{Filling, remove, remove_dir};
 use crate::{
@@ -87,28 +87,32 @@ impl Filling<'_> {
 /// What came back of those that were requested.
 struct Done {
     came: Vec<(Live, Timeline, Result<(), Ended>)>,
-    /// Tasks that did not end as they should.
+    /// Threads that did not end as they should.
     lost: Vec<String>,
 }
 
-/// All of them wait for each other, so that making the tasks is in nobody's start-up.
+/// Each has a thread, since a start call may block: tasks that share threads would be requested one after the other.
+/// All wait for each other, so that making the threads is in nobody's start-up.
 async fn at_once(staged: Vec<Live>) -> Done {
     let barrier = Arc::new(Barrier::new(staged.len().max(1)));
     let mut tasks = JoinSet::new();
     for mut live in staged {
         let barrier = barrier.clone();
-        tasks.spawn(async move {
-            barrier.wait().await;
-            let mut timeline = Timeline::default();
-            let ended = live.request(&mut timeline).await;
-            (live, timeline, ended)
+        let runtime = Handle::current();
+        tasks.spawn_blocking(move || {
+            runtime.block_on(async {
+                barrier.wait().await;
+                let mut timeline = Timeline::default();
+                let ended = live.request(&mut timeline).await;
+                (live, timeline, ended)
+            })
         });
     }
     let mut done = Done { came: Vec::new(), lost: Vec::new() };
     while let Some(joined) = tasks.join_next().await {
         match joined {
             Ok(one) => done.came.push(one),
-            Err(e) => done.lost.push(format!("its task was lost: {e}")),
+            Err(e) => done.lost.push(format!("its thread was lost: {e}")),
         }
     }
     done

@@ -54,7 +54,7 @@ fn every_value_is_bounded_and_of_its_unit() {
         ("instances = 0", "6:13: density.instances: 0 is out of range: write a whole number from 1 to 1000"),
         (
             "instances = '5'",
-            r#"6:13: density.instances: "5" is a string: write a whole number from 1 to 1000"#,
+            r#"6:13: density.instances: '5' is a string: write a whole number from 1 to 1000"#,
         ),
         (
             "instances = 5\nvms = 1001",
