@@ -156,6 +156,8 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
         cpu_ns: Cpu::default(),
         identity: None,
         noise: None,
+        disk: None,
+        isolation: None,
     }
 }
 

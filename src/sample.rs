@@ -6,8 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
+mod disk;
+mod isolation;
 mod origin;
 
+pub use disk::{Copied, Disk};
+pub use isolation::{Isolation, Namespace};
 pub use origin::{Ab, Side, Source};
 
 /// The schema that this version writes.
@@ -255,6 +259,12 @@ pub struct Sample {
     /// Null where the instance could not be staged, and in files of versions that did not look.
     #[serde(default)]
     pub noise: Option<Disturbance>,
+    /// Null where the target can't say where its disk is, and in files of versions that did not look.
+    #[serde(default)]
+    pub disk: Option<Disk>,
+    /// Null where the instance was not asked, and in files of versions that did not.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
 /// The moments of one instance in ns since `requested`, all by the host's CLOCK_MONOTONIC.

@@ -13,8 +13,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod claims;
+mod copy;
 mod cpus;
 mod document;
+mod fact;
 mod gate;
 mod knobs;
 mod mend;
@@ -25,8 +27,10 @@ mod text;
 mod units;
 
 pub use claims::Claim;
+pub use copy::CopyFile;
 pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
+pub use fact::FACTS;
 pub use gate::Gate;
 pub use knobs::{DiskCache, PageCache};
 pub use metric::{METRICS, Unit, unit_of};
@@ -73,6 +77,9 @@ pub struct Scenario {
     pub resources: Resources,
     #[serde(default)]
     pub sampling: Sampling,
+    /// None given: no copies are measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyFile>,
     /// None given: native, docker and libvirt direct.
     #[serde(default = "default_targets", rename = "target")]
     pub targets: Vec<Target>,
@@ -108,6 +115,9 @@ pub struct Image {
     pub components: Vec<String>,
     #[serde(default)]
     pub packages: Vec<String>,
+    /// Of [`Scenario::copy`], where it is written: the image has that file, so it is part of what the image is.
+    #[serde(skip)]
+    pub copy: Option<CopyFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -268,6 +278,7 @@ impl Scenario {
             }
         }
         let image = &mut self.image;
+        image.copy = self.copy;
         if image.suite.is_none() && image.tarball.is_none() && image.registry.is_none() {
             let default = Image::default();
             image.suite = default.suite;
@@ -353,6 +364,7 @@ impl Default for Image {
             keyring: None,
             components: Vec::new(),
             packages: Vec::new(),
+            copy: None,
         }
     }
 }
