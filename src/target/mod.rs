@@ -9,7 +9,11 @@ use std::{path::PathBuf, pin::Pin};
 use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use crate::{probe::Scope, sample, scenario::CpuChoice};
+use crate::{
+    probe::{Scope, disk},
+    sample,
+    scenario::CpuChoice,
+};
 
 pub mod docker;
 pub mod fake;
@@ -73,6 +77,12 @@ pub trait Instance: Send {
     /// Where its memory and CPU can be read; `leader` is the host pid at the other end of the
     /// control channel. Asks the engine nothing: that would cost CPU on the measured path.
     fn scope(&self, leader: u32) -> Scope;
+
+    /// Where its disk is, once it runs. May ask the engine: it is called off the measured path. None where the target
+    /// can't tell; then nothing is said of its disk.
+    async fn disk(&self) -> Option<disk::Place> {
+        None
+    }
 
     /// Comes when the engine says by itself that the instance runs no more, and says how; asked for once, before
     /// `start`. It must cost nothing until then. None where the end of the control channel says as much.

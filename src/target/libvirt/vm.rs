@@ -1,6 +1,11 @@
 //! One domain, from its creation to its end.
 
-use std::{fs, io, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use virt::{
@@ -10,7 +15,10 @@ use virt::{
 
 use super::{DISK, Link, blocking, connect, events::Watch, left_over::destroy_by_name, log, mend};
 use crate::{
-    probe::Scope,
+    probe::{
+        Scope,
+        disk::{Files, Place},
+    },
     target::{Ended, Error, Instance, Ticket},
 };
 
@@ -21,6 +29,10 @@ pub struct Vm {
     xml: String,
     template: PathBuf,
     overlay: PathBuf,
+    /// The raw disk below the overlay, where that is known.
+    base: Option<PathBuf>,
+    /// How long making the overlay took.
+    copying: Option<Duration>,
     domain: Option<Domain>,
     /// What the start's error has told, which needs no telling again; libvirt quotes QEMU in it.
     told: String,
@@ -36,9 +48,17 @@ impl Vm {
             xml,
             template,
             overlay: ticket.dir.join(DISK),
+            base: None,
+            copying: None,
             domain: None,
             told: String::new(),
         }
+    }
+
+    /// Says which raw disk of ext4 the overlay is over.
+    pub(super) fn over(mut self, base: PathBuf) -> Self {
+        self.base = Some(base);
+        self
     }
 
     /// Where it is there and stands still: its state and the reason, as libvirt gives them.
@@ -58,7 +78,9 @@ impl Vm {
 impl Instance for Vm {
     async fn start(&mut self) -> Result<(), Error> {
         let failed = |e: io::Error| Error::new(format!("making {}", self.overlay.display()), e);
+        let begun = Instant::now();
         fs::copy(&self.template, &self.overlay).map_err(failed)?;
+        self.copying = Some(begun.elapsed());
         let (connection, xml) = (self.link.connection.clone(), self.xml.clone());
         let create = move || {
             // AUTODESTROY: libvirt ends the domain when this connection ends, however that comes.
@@ -72,6 +94,16 @@ impl Instance for Vm {
 
     fn scope(&self, leader: u32) -> Scope {
         Scope { leader, engine: vec![leader] }
+    }
+
+    async fn disk(&self) -> Option<Place> {
+        Some(Place {
+            storage: "qcow2".into(),
+            image: self.base.iter().cloned().collect(),
+            instance: vec![self.overlay.clone()],
+            made: self.copying,
+            files: self.base.clone().map(Files::Ext4),
+        })
     }
 
     fn ended(&mut self) -> Option<Ended> {
