@@ -1,7 +1,7 @@
 //! Claims judged by the interval of the median, or of the paired ratio of two targets: a claim is supported only
 //! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
 
-use super::{Against, Interval, Metric, Target, Unit};
+use super::{Against, Interval, Metric, Target, Unit, facts};
 use crate::{
     sample::Results,
     scenario::{Bound, Claim},
@@ -61,7 +61,8 @@ pub(super) type Ratios<'a> = dyn FnMut(&str, &str, Metric) -> Against + 'a;
 
 pub(super) fn judge(results: &Results, targets: &[Target], ratios: &mut Ratios<'_>) -> Vec<Judged> {
     let claims = results.run.scenario.get("claim").and_then(|c| c.as_array());
-    claims.into_iter().flatten().map(|claim| judge_one(claim, targets, ratios)).collect()
+    let judged = |claim| facts::judge(claim, results).unwrap_or_else(|| judge_one(claim, targets, &mut *ratios));
+    claims.into_iter().flatten().map(judged).collect()
 }
 
 fn judge_one(json: &serde_json::Value, targets: &[Target], ratios: &mut Ratios<'_>) -> Judged {

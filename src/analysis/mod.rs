@@ -14,6 +14,7 @@ pub mod comparison;
 mod doubts;
 mod drift;
 mod edivisive;
+mod facts;
 pub mod gate;
 pub mod history;
 mod identity;
@@ -28,6 +29,7 @@ pub mod unpaired;
 
 pub use claims::{Judged, Measured, Verdict};
 pub use drift::{Drift, drift};
+pub use facts::Fact;
 pub use identity::{Identities, Kernel, Seen, short};
 pub use marks::{Mark, marks, others_cpus};
 pub use median::Interval;

@@ -104,6 +104,7 @@ impl Watch for Recorder {
             Step::Reading => "reading",
             Step::Idling => "idling",
             Step::Working => "working",
+            Step::Copying => "copying",
             Step::Removing => "removing",
         };
         // Drawn here and nowhere else: a bar that redraws by itself would take CPU from what is measured.

@@ -16,6 +16,8 @@ use crate::{
     target::{self, Instance, Target, Ticket},
 };
 
+mod inside;
+
 /// How long an engine gets to finish a start call after the user has asked to stop: what is cut off
 /// in the middle is harder to remove.
 const START_GRACE: Duration = Duration::from_secs(10);
@@ -37,6 +39,8 @@ pub enum Step {
     Reading,
     Idling,
     Working,
+    /// Writing to a file of the image.
+    Copying,
     Removing,
 }
 
@@ -245,14 +249,22 @@ impl Trial<'_> {
             sample.cpu_ns.idle = Some(meter.own_cpu_ns()?.saturating_sub(used));
             sample.cpu_ns.idle_window = Some(Moment::now().since(from));
         }
+        let disk = self.disk(instance, target.info().accelerator != Accelerator::None, sample).await?;
         if self.scenario.workload.work.is_some() {
             step(Step::Working);
             self.work(meter, sample).await?;
         }
+        if self.scenario.copy.is_some() {
+            step(Step::Copying);
+            self.copy(&disk, sample).await?;
+        }
+        let seen = self.look(&disk).await?;
         let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
         if let FromAgent::Identity(identity) = self.ask(&ToAgent::Identify, answer).await? {
+            sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));
             sample.identity = Some(as_seen_inside(identity));
         }
+        inside::image_size(&disk, sample).await;
         Ok(())
     }
 

@@ -254,7 +254,7 @@ impl Instance for Container {
         Scope { leader, engine: process::parent(leader).into_iter().collect() }
     }
 
-    async fn disk(&self) -> Option<Place> {
+    async fn disk(&mut self) -> Option<Place> {
         let driver = self.client.inspect_container(&self.name, None).await.ok()?.graph_driver?;
         Some(Place { made: self.creating, ..disk::place(&driver) })
     }

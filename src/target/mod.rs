@@ -80,7 +80,7 @@ pub trait Instance: Send {
 
     /// Where its disk is, once it runs. May ask the engine: it is called off the measured path. None where the target
     /// can't tell; then nothing is said of its disk.
-    async fn disk(&self) -> Option<disk::Place> {
+    async fn disk(&mut self) -> Option<disk::Place> {
         None
     }
 

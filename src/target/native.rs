@@ -175,7 +175,7 @@ impl Instance for Bare {
         Scope { leader, engine: Vec::new() }
     }
 
-    async fn disk(&self) -> Option<Place> {
+    async fn disk(&mut self) -> Option<Place> {
         Some(Place {
             storage: "overlayfs".into(),
             image: vec![self.tree.clone()],

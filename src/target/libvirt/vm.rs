@@ -96,7 +96,7 @@ impl Instance for Vm {
         Scope { leader, engine: vec![leader] }
     }
 
-    async fn disk(&self) -> Option<Place> {
+    async fn disk(&mut self) -> Option<Place> {
         Some(Place {
             storage: "qcow2".into(),
             image: self.base.iter().cloned().collect(),
