@@ -18,6 +18,7 @@ pub mod comparison;
 mod figures;
 pub mod history;
 mod host;
+mod isolation;
 mod method;
 mod origin;
 
@@ -40,6 +41,7 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
                     (doubts(analysis))
                     (judged(analysis))
                     (figures::table(analysis))
+                    (isolation::section(results, analysis))
                     section #charts {
                         h2 { "The samples" }
                         @for chart in charts { (figure(chart)) }

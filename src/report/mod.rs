@@ -19,6 +19,7 @@ pub mod comparison;
 pub mod export;
 pub mod history;
 mod html;
+mod isolation;
 mod summary;
 mod table;
 mod text;
