@@ -4,5 +4,6 @@ mod analysis;
 mod calibration;
 mod example;
 mod files;
+mod inside;
 mod schema;
 mod table;
