@@ -2,7 +2,8 @@
 //!
 //! A target says *where* an instance can be seen ([`Scope`]); it reads nothing itself, so that all
 //! targets are measured by the same code. It takes no time stamps either: the runner stamps around
-//! [`Instance::start`] and [`Instance::remove`].
+//! [`Instance::start`] and [`Instance::remove`]. (How long making its own disk took is a difference, in
+//! [`Instance::disk`].)
 
 use std::{path::PathBuf, pin::Pin};
 
