@@ -159,9 +159,9 @@ impl Spot {
     fn open(&self) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let Some(root) = &self.root else { return File::open(&self.file) };
-        let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root = openat(CWD, root.as_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        Ok(File::from(openat2(&root, &self.file, flags, Mode::empty(), resolve)?))
+        Ok(File::from(openat2(&root, self.file.as_path(), flags, Mode::empty(), resolve)?))
     }
 
     /// Takes the page out of the page cache; true if it is out now.
@@ -221,7 +221,7 @@ mod tests {
 
     /// Where files have blocks, which those of a tmpfs may have not before they are written out.
     fn dir() -> tempfile::TempDir {
-        tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/target").unwrap()
+        tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap()
     }
 
     fn write(path: &Path, bytes: usize) {

@@ -358,11 +358,13 @@ fn make_with(notes: &[String], about: &str, plan: Plan<'_>) -> Result<Chart, Err
 /// All charts of a run, in the order in which they are shown.
 pub fn all(results: &Results, analysis: &Analysis) -> Result<Vec<Chart>, Error> {
     let source = Source { results, analysis };
-    Ok(vec![
+    let mut charts = vec![
         startup::chart(&source)?,
         phases::chart(&source)?,
         panels::memory(&source)?,
         panels::cpu(&source)?,
-        order::chart(&source)?,
-    ])
+    ];
+    charts.extend(panels::disk(&source)?);
+    charts.push(order::chart(&source)?);
+    Ok(charts)
 }
