@@ -56,7 +56,7 @@ const DISK: [Panel; 4] = [
     Panel {
         metric: Metric::DiskImage,
         title: "Image on disk",
-        about: "allocated blocks of its form, shared by all instances",
+        about: "allocated blocks, shared by all instances",
     },
     Panel {
         metric: Metric::DiskInstance,
