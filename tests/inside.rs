@@ -33,7 +33,9 @@ fn each_targets_walls_are_those_that_it_is_known_for() {
         ("libvirt", "pagecache.shared", false),
     ]
     .map(|(target, fact, is)| {
-        format!("[[claim]]\nsays = \"{fact} of {target}\"\ntarget = \"{target}\"\nfact = \"{fact}\"\nis = {is}\n")
+        format!(
+            "[[claim]]\nsays = \"{fact} of {target}\"\ntarget = \"{target}\"\nfact = \"{fact}\"\nis = {is}\n"
+        )
     })
     .concat();
     let bench = Bench::new(&format!(
@@ -74,7 +76,8 @@ fn each_targets_walls_are_those_that_it_is_known_for() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn bytes_that_a_workload_writes_are_found_on_the_disk_and_an_overlay_copies_the_file_where_a_vm_copies_clusters() {
+fn bytes_that_a_workload_writes_are_found_on_the_disk_and_an_overlay_copies_the_file_where_a_vm_copies_clusters()
+ {
     const KNOWN: u64 = 32 * MIB;
     let bench = Bench::new(&format!(
         "\n[workload]\ncommand = [\"sh\", \"-c\", \"head -c {KNOWN} /dev/urandom > /known && echo ready; exec sleep infinity\"]\n\

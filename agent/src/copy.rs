@@ -17,7 +17,9 @@ const PAGE: usize = 4096;
 /// Opens the image's file for copies, overwrites the page at `at`, and returns once that is on the disk.
 pub fn write(at: u64) -> Result<Written, String> {
     write_page(Path::new(COPY_PATH), at).map_err(|e| {
-        format!("write a page of {COPY_PATH} at {at}: {e}; the image has this file where its scenario has [copy]")
+        format!(
+            "write a page of {COPY_PATH} at {at}: {e}; the image has this file where its scenario has [copy]"
+        )
     })
 }
 
@@ -51,7 +53,9 @@ mod tests {
         assert!(write_page(&path, PAGE as u64).unwrap().wall_ns > 0);
         let content = std::fs::read(&path).unwrap();
         assert_eq!(content.len(), 3 * PAGE);
-        assert!(content[..PAGE].iter().all(|b| *b == 1) && content[PAGE..2 * PAGE].iter().all(|b| *b == 0x5a));
+        assert!(
+            content[..PAGE].iter().all(|b| *b == 1) && content[PAGE..2 * PAGE].iter().all(|b| *b == 0x5a)
+        );
         assert!(write_page(&path, 3 * PAGE as u64).is_err());
         assert!(write_page(&path, u64::MAX).is_err());
         std::fs::remove_file(&path).unwrap();

@@ -138,7 +138,8 @@ fn cpu_limit(cgroups: &str) -> Option<String> {
 }
 
 fn status(text: &str) -> Process {
-    let find = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+    let find =
+        |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
     let hex = |key| u64::from_str_radix(find(key)?, 16).ok();
     Process {
         is_workload: false,

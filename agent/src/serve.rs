@@ -171,9 +171,7 @@ impl Agent {
         let workload = self.workload.as_ref();
         let alive = workload.is_some_and(|w| w.alive);
         let evidence = Evidence::of(workload.map(|w| &w.process), alive, &self.hello);
-        self.aside("hashes executables", move |writer| {
-            writer.send(&FromAgent::Identity(evidence.identity()))
-        })
+        self.aside("hashes executables", move |writer| writer.send(&FromAgent::Identity(evidence.identity())))
     }
 
     /// Does what takes long in a thread of its own.

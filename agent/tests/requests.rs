@@ -7,7 +7,9 @@ use std::{fs, path::Path, time::Instant};
 use bootrace_agent::{
     BUILD,
     isolation::{Look, NAMES},
-    protocol::{COPY_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone},
+    protocol::{
+        COPY_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone,
+    },
 };
 use common::{Agent, number_in, runs};
 use sha2::{Digest, Sha256};
@@ -193,7 +195,7 @@ fn what_is_seen_from_inside_is_what_proc_says_and_the_asker_is_found_by_pid_and_
         let number = seen.namespaces.iter().find(|(name, _)| name == kind).unwrap().1;
         assert_eq!(link, format!("{kind}:[{number}]"));
     };
-    ["pid", "net", "mnt"].map(own);
+    ["pid", "net", "mnt"].into_iter().for_each(own);
     assert!(seen.processes.unwrap() > 2);
     assert!(seen.devices.names.len() <= NAMES && seen.devices.count.unwrap() > 3);
     assert_eq!(seen.process.uid, Some(own_uid()));

@@ -61,7 +61,8 @@ pub(super) type Ratios<'a> = dyn FnMut(&str, &str, Metric) -> Against + 'a;
 
 pub(super) fn judge(results: &Results, targets: &[Target], ratios: &mut Ratios<'_>) -> Vec<Judged> {
     let claims = results.run.scenario.get("claim").and_then(|c| c.as_array());
-    let judged = |claim| facts::judge(claim, results).unwrap_or_else(|| judge_one(claim, targets, &mut *ratios));
+    let judged =
+        |claim| facts::judge(claim, results).unwrap_or_else(|| judge_one(claim, targets, &mut *ratios));
     claims.into_iter().flatten().map(judged).collect()
 }
 
@@ -263,7 +264,7 @@ mod tests {
         let scenario = |metric: &str, bound: &str| {
             let text = format!(
                 "name = 'x'\n[workload]\ncommand = ['true']\nready = {{ exit = 0 }}\nwork = {{ command = ['true'] }}\n\
-                 [[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = 'docker'\nat_most = '{bound}'\n"
+                 [copy]\nfile = '1MiB'\n[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = 'docker'\nat_most = '{bound}'\n"
             );
             crate::scenario::Scenario::parse(&text, "x.toml").ok()
         };

@@ -45,6 +45,8 @@ pub enum Files {
 /// No image has more files; a workload that makes more would keep us here.
 const MOST: usize = 2_000_000;
 const PAGE: usize = 4096;
+/// No folio of the page cache is larger, and each begins at a multiple of its size: the kernel forgets whole ones only.
+const FOLIO: u64 = 2 << 20;
 
 /// Allocated blocks of all that is in these files and directories, in bytes: hard links once, other file systems that are
 /// mounted there not at all.
@@ -74,7 +76,9 @@ pub fn allocated(paths: &[PathBuf]) -> Result<u64, Error> {
             match fs::read_dir(&path) {
                 Ok(entries) => {
                     let paths = entries.flatten().map(|entry| entry.path());
-                    left.extend(paths.filter_map(|path| Some((path.clone(), fs::symlink_metadata(&path).ok()?))));
+                    left.extend(
+                        paths.filter_map(|path| Some((path.clone(), fs::symlink_metadata(&path).ok()?))),
+                    );
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound && path != *top => {}
                 Err(e) => return Err(Error::io(&path, &e)),
@@ -159,12 +163,14 @@ impl Spot {
     fn open(&self) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let Some(root) = &self.root else { return File::open(&self.file) };
-        let root = openat(CWD, root.as_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root =
+            openat(CWD, root.as_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(File::from(openat2(&root, self.file.as_path(), flags, Mode::empty(), resolve)?))
     }
 
-    /// Takes the page out of the page cache; true if it is out now.
+    /// Takes the page out of the page cache, with those around it that the kernel may have taken together; true if it
+    /// is out now.
     ///
     /// # Errors
     /// When the file can't be opened.
@@ -174,7 +180,12 @@ impl Spot {
         file.sync_data()?;
         // SAFETY: no memory is passed.
         let refused = unsafe {
-            libc::posix_fadvise(file.as_raw_fd(), self.offset as i64, PAGE as i64, libc::POSIX_FADV_DONTNEED)
+            libc::posix_fadvise(
+                file.as_raw_fd(),
+                self.window() as i64,
+                FOLIO as i64,
+                libc::POSIX_FADV_DONTNEED,
+            )
         };
         match refused {
             0 => Ok(!is_cached(&file, self.offset)?),
@@ -182,16 +193,25 @@ impl Spot {
         }
     }
 
-    /// Reads it; true if it is in the page cache now.
+    /// Where the pages begin that are forgotten with it.
+    fn window(&self) -> u64 {
+        self.offset - self.offset % FOLIO
+    }
+
+    /// Reads it and what was forgotten with it, so that later instances find their image as warm as before; true if it is
+    /// in the page cache now.
     ///
     /// # Errors
     /// When the file can't be read.
     pub fn read(&self) -> io::Result<bool> {
         let file = self.open()?;
-        // Nothing around it is to be read too.
-        // SAFETY: no memory is passed; a hint that is refused changes nothing.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
-        file.read_at(&mut [0; 1], self.offset)?;
+        let (mut at, end, mut buffer) = (self.window(), self.window() + FOLIO, vec![0; 256 << 10]);
+        while at < end {
+            match file.read_at(&mut buffer, at)? {
+                0 => break,
+                n => at += n as u64,
+            }
+        }
         is_cached(&file, self.offset)
     }
 }
@@ -206,7 +226,11 @@ fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let told = if libc::mincore(page, PAGE, &raw mut cached) == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+        let told = if libc::mincore(page, PAGE, &raw mut cached) == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        };
         libc::munmap(page, PAGE);
         told
     };

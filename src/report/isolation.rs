@@ -22,7 +22,8 @@ const UNLIMITED: u64 = 1 << 60;
 
 /// Empty where no target's samples tell anything.
 pub fn rows(results: &Results) -> Vec<Row> {
-    let seen: Vec<Option<&Sample>> = results.targets.iter().map(|target| first(results, &target.name)).collect();
+    let seen: Vec<Option<&Sample>> =
+        results.targets.iter().map(|target| first(results, &target.name)).collect();
     if seen.iter().all(Option::is_none) {
         return Vec::new();
     }
@@ -77,7 +78,9 @@ const ROWS: [(&str, &str, Cell); 17] = [
         "Kinds of /proc/PID/ns whose number is another than that of the host's first process. A kernel of its own has all to itself.",
         |_, seen, _| kinds(seen, false),
     ),
-    ("namespaces shared with the host", "The others: what is in them is the host's.", |_, seen, _| kinds(seen, true)),
+    ("namespaces shared with the host", "The others: what is in them is the host's.", |_, seen, _| {
+        kinds(seen, true)
+    }),
     (
         "page cache",
         "Tried: the host drops a page of the image and reads it again. Is it in the instance's cache by that? What is shared is in memory \
@@ -99,13 +102,11 @@ const ROWS: [(&str, &str, Cell); 17] = [
             })
         },
     ),
-    ("CPU quota, seen inside", "Quota and period in µs, as cpu.max has it.", |_, seen, _| seen.cpu_limit.clone()),
+    ("CPU quota, seen inside", "Quota and period in µs, as cpu.max has it.", |_, seen, _| {
+        seen.cpu_limit.clone()
+    }),
     ("CPUs that it may use", "As its own kernel numbers them.", |_, seen, _| seen.cpus_allowed.clone()),
-    (
-        "devices",
-        "Names in /dev, and the first of them.",
-        |_, seen, _| list(seen.devices, &seen.device_names),
-    ),
+    ("devices", "Names in /dev, and the first of them.", |_, seen, _| list(seen.devices, &seen.device_names)),
     (
         "block devices",
         "Names in /sys/block: disks that its kernel knows, whether or not it may open them.",
@@ -132,15 +133,23 @@ const ROWS: [(&str, &str, Cell); 17] = [
             })
         },
     ),
-    (
-        "no new privileges",
-        "Whether set-user-ID programs are without effect for it.",
-        |_, seen, _| Some(yes(seen.no_new_privileges?)),
-    ),
-    ("security label", "Of AppArmor, SELinux or another such module.", |_, seen, _| seen.security_label.clone()),
-    ("user", "Effective user id, in its own user namespace. 0 in the host's own is root there.", |_, seen, _| {
-        Some(format!("{}{}", seen.uid?, if seen.of_workload { "" } else { " (the agent's: the workload had ended)" }))
+    ("no new privileges", "Whether set-user-ID programs are without effect for it.", |_, seen, _| {
+        Some(yes(seen.no_new_privileges?))
     }),
+    ("security label", "Of AppArmor, SELinux or another such module.", |_, seen, _| {
+        seen.security_label.clone()
+    }),
+    (
+        "user",
+        "Effective user id, in its own user namespace. 0 in the host's own is root there.",
+        |_, seen, _| {
+            Some(format!(
+                "{}{}",
+                seen.uid?,
+                if seen.of_workload { "" } else { " (the agent's: the workload had ended)" }
+            ))
+        },
+    ),
     ("root file system", "Its type, and whether the instance may write there.", |_, seen, _| {
         let kind = seen.root_type.as_deref().unwrap_or("unknown");
         Some(format!("{kind}, {}", if seen.root_writable { "writable" } else { "read-only" }))

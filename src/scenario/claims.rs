@@ -59,7 +59,12 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
             wrong("is", fail("this goes with a fact: write fact = \"kernel.shared\", say, or leave it out"));
         }
         if claim.metric.is_empty() {
-            wrong("", fail("a claim is about a metric or a fact: write metric = \"startup\", say, or fact = \"kernel.shared\""));
+            wrong(
+                "",
+                fail(
+                    "a claim is about a metric or a fact: write metric = \"startup\", say, or fact = \"kernel.shared\"",
+                ),
+            );
             continue;
         }
         wrong("metric", metric(scenario, claim));
@@ -104,7 +109,12 @@ fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<()
         ("at_least", claim.at_least.is_some()),
     ];
     for (key, _) in of_figures.iter().filter(|(_, given)| *given) {
-        wrong(*key, fail("a fact is true or false and has no figure: leave this out, or write a metric in place of fact"));
+        wrong(
+            *key,
+            fail(
+                "a fact is true or false and has no figure: leave this out, or write a metric in place of fact",
+            ),
+        );
     }
 }
 

@@ -25,7 +25,10 @@ pub(super) fn check(copy: Option<&CopyFile>, wrong: &mut Wrong<'_>) {
     let Some(CopyFile { file }) = copy else { return };
     let path = at!["copy", "file"];
     wrong(path, between(*file, LEAST, MOST, "a VM's disk has a gibibyte of room"));
-    wrong(path, ensure(file.0.is_multiple_of(1 << 20), || {
-        format!("{file} is not a whole number of MiB: write one, as in \"100MiB\"")
-    }));
+    wrong(
+        path,
+        ensure(file.0.is_multiple_of(1 << 20), || {
+            format!("{file} is not a whole number of MiB: write one, as in \"100MiB\"")
+        }),
+    );
 }

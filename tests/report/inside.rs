@@ -37,7 +37,11 @@ fn disk(target: &str) -> Disk {
 
 fn isolation(target: &str) -> Isolation {
     let own = |shared: bool| {
-        ["pid", "user"].map(|kind| Namespace { kind: kind.into(), id: 4_026_531_836, shared: Some(shared && kind == "user") })
+        ["pid", "user"].map(|kind| Namespace {
+            kind: kind.into(),
+            id: 4_026_531_836,
+            shared: Some(shared && kind == "user"),
+        })
     };
     Isolation {
         processes: Some(if target == "native" { 90 } else { 3 }),

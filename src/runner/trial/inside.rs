@@ -63,7 +63,9 @@ impl Trial<'_> {
     /// Allocated for this instance alone, in bytes, once its kernel has written out what it held back. (The host's own
     /// counts blocks for what it holds back itself.)
     async fn instance_bytes(&mut self, known: &Known) -> Result<Option<u64>, Ended> {
-        let Some(place) = known.place.as_ref().filter(|place| !place.instance.is_empty()) else { return Ok(None) };
+        let Some(place) = known.place.as_ref().filter(|place| !place.instance.is_empty()) else {
+            return Ok(None);
+        };
         if known.vm {
             self.ask(&ToAgent::Sync, |m| matches!(m, FromAgent::Synced)).await?;
         }
@@ -98,7 +100,9 @@ impl Trial<'_> {
         let (from, _) = self.answer(|m| matches!(m, FromAgent::WriteStarted), limit).await?;
         let (to, written) =
             self.answer(|m| matches!(m, FromAgent::Written(_)), limit).await.map_err(|e| match e {
-                Ended::TimedOut(_) => Ended::TimedOut(format!("a write to the image's file has not ended within {limit:?}")),
+                Ended::TimedOut(_) => {
+                    Ended::TimedOut(format!("a write to the image's file has not ended within {limit:?}"))
+                }
                 other => other,
             })?;
         let inside = if let FromAgent::Written(written) = written { written.wall_ns } else { 0 };

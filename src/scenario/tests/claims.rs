@@ -167,7 +167,10 @@ fn a_claim_about_a_fact_says_which_way_it_is_and_has_no_figure() {
     }
     let scenario = parse(&format!("{LEAST}{}", fact("fact = 'pagecache.shared'\nis = false"))).unwrap();
     let json = scenario.to_json();
-    assert_eq!((&json["claim"][0]["fact"], &json["claim"][0]["is"]), (&"pagecache.shared".into(), &false.into()));
+    assert_eq!(
+        (&json["claim"][0]["fact"], &json["claim"][0]["is"]),
+        (&"pagecache.shared".into(), &false.into())
+    );
     assert!(json["claim"][0].get("metric").is_none());
     assert_eq!(serde_json::from_value::<Scenario>(json).unwrap().claims, scenario.claims);
 }

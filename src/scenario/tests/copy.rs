@@ -5,8 +5,14 @@ use super::*;
 #[test]
 fn the_file_has_a_size_in_mib_that_a_vms_disk_has_room_for() {
     for (more, message) in [
-        ("[copy]", r#"5:1: copy.file: this key is missing: write the file's size as a string, as in "100MiB""#),
-        ("[copy]\nfile = 100", r#"6:8: copy.file: 100 is an integer: write the file's size as a string, as in "100MiB""#),
+        (
+            "[copy]",
+            r#"5:1: copy.file: this key is missing: write the file's size as a string, as in "100MiB""#,
+        ),
+        (
+            "[copy]\nfile = 100",
+            r#"6:8: copy.file: 100 is an integer: write the file's size as a string, as in "100MiB""#,
+        ),
         (
             "[copy]\nfile = '100KiB'",
             "6:8: copy.file: 100KiB is out of range: write \"1MiB\" to \"1GiB\" (a VM's disk has a gibibyte of room)",
@@ -19,7 +25,10 @@ fn the_file_has_a_size_in_mib_that_a_vms_disk_has_room_for() {
             "[copy]\nfile = '1025KiB'",
             "6:8: copy.file: 1025KiB is not a whole number of MiB: write one, as in \"100MiB\"",
         ),
-        ("[copy]\nfiles = '1MiB'", "6:1: copy.files: there is no such key here (did you mean file?): known are file"),
+        (
+            "[copy]\nfile = '1MiB'\nfiles = '1MiB'",
+            "7:1: copy.files: there is no such key here (did you mean file?): known are file",
+        ),
     ] {
         let said = wrong(more);
         assert!(said.starts_with(&format!("x.toml:{message}")), "{said}\n{message}");

@@ -17,9 +17,11 @@ pub(super) fn place(driver: &DriverData) -> Place {
         return nothing;
     }
     let given = |key: &str| driver.data.get(key).map_or("", String::as_str);
-    let lower: Vec<PathBuf> = given("LowerDir").split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
+    let lower: Vec<PathBuf> =
+        given("LowerDir").split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
     // The Engine makes one layer for each container, with its mount points and /etc/hosts, below the one for writes.
-    let (init, image): (Vec<_>, Vec<_>) = lower.into_iter().partition(|dir| dir.ends_with("diff") && is_init(dir));
+    let (init, image): (Vec<_>, Vec<_>) =
+        lower.into_iter().partition(|dir| dir.ends_with("diff") && is_init(dir));
     let own = ["UpperDir", "WorkDir"].map(|key| PathBuf::from(given(key)));
     let instance: Vec<PathBuf> = own.into_iter().chain(init).collect();
     if image.is_empty() || !image.iter().chain(&instance).all(|dir| dir.is_absolute() && dir.is_dir()) {
@@ -70,7 +72,11 @@ mod tests {
     #[test]
     fn of_another_driver_or_an_engine_elsewhere_nothing_is_said_but_the_name() {
         let dir = tempfile::tempdir().unwrap();
-        for driver in [driver("vfs", dir.path()), driver("overlay2", dir.path()), DriverData { name: "overlay2".into(), data: HashMap::new() }] {
+        for driver in [
+            driver("vfs", dir.path()),
+            driver("overlay2", dir.path()),
+            DriverData { name: "overlay2".into(), data: HashMap::new() },
+        ] {
             let place = place(&driver);
             assert_eq!(place.storage, driver.name);
             assert!(place.image.is_empty() && place.instance.is_empty() && place.files.is_none());
