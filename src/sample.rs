@@ -259,11 +259,11 @@ pub struct Sample {
     /// Null where the instance could not be staged, and in files of versions that did not look.
     #[serde(default)]
     pub noise: Option<Disturbance>,
-    /// Null where the target can't say where its disk is, and in files of versions that did not look.
-    #[serde(default)]
+    /// Absent where the target can't say where its disk is, and in files of versions that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
-    /// Null where the instance was not asked, and in files of versions that did not.
-    #[serde(default)]
+    /// Absent where the instance was not asked, and in files of versions that did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
 }
 

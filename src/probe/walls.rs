@@ -10,7 +10,7 @@ pub struct Host {
     pub boot_id: Option<String>,
     /// Processes in this host's `/proc`.
     pub processes: Option<u32>,
-    /// Of its first process, by kind.
+    /// Of its first process, by kind; where that can't be looked at, this process's own but for the mounts.
     pub namespaces: Vec<(String, u64)>,
 }
 
@@ -46,10 +46,21 @@ fn processes() -> Option<u32> {
     u32::try_from(numbers.count()).ok()
 }
 
-/// Not our own: for the native target bootrace has mounts of its own.
+/// Not our own where that can be helped: for the native target bootrace has mounts of its own. The first process may be
+/// in a user namespace above ours, and then even root can't look.
 fn namespaces() -> Vec<(String, u64)> {
+    let of_first = namespaces_of("/proc/1/ns");
+    if !of_first.is_empty() {
+        return of_first;
+    }
+    let mut own = namespaces_of("/proc/self/ns");
+    own.retain(|(kind, _)| kind != "mnt");
+    own
+}
+
+fn namespaces_of(dir: &str) -> Vec<(String, u64)> {
     let number = |link: &str| link.split_once(":[")?.1.strip_suffix(']')?.parse().ok();
-    let entries = fs::read_dir("/proc/1/ns").into_iter().flatten().flatten();
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let of = |entry: fs::DirEntry| {
         let link = fs::read_link(entry.path()).ok()?;
         Some((entry.file_name().to_str()?.to_owned(), number(link.to_str()?)?))
@@ -76,5 +87,8 @@ mod tests {
         let host = host();
         assert!(host.processes.unwrap() > 0);
         assert_eq!(host.boot_id.unwrap().len(), 36);
+        let pid = fs::read_link("/proc/self/ns/pid").unwrap().display().to_string();
+        let number = host.namespaces.iter().find(|(kind, _)| kind == "pid").unwrap().1;
+        assert_eq!(pid, format!("pid:[{number}]"));
     }
 }

@@ -50,6 +50,7 @@ pub struct Namespace {
     pub kind: String,
     /// Unique within one kernel.
     pub id: u64,
-    /// Whether it is the host's first process's; never for what has a kernel of its own.
+    /// Whether it is the host's first process's, or bootrace's where that can't be looked at; never for what has a kernel
+    /// of its own.
     pub shared: Option<bool>,
 }

@@ -130,7 +130,7 @@ fn sizes_and_copies_are_figures_and_isolation_is_a_table_in_every_report() {
             assert!(text.contains(shown), "{shown}");
         }
     }
-    assert!(page.contains("100 MiB") && page.contains("320 KiB"), "copied by overlays, and by qcow2");
+    assert!(page.contains("100 MiB") && page.contains("0.31 MiB"), "copied by overlays, and by qcow2");
     let table = report::table(&results(), &analyse(&results()), false);
     assert!(table.contains("first write, copy") && table.contains("instance on disk"), "{table}");
 }
