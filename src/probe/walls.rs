@@ -10,7 +10,8 @@ pub struct Host {
     pub boot_id: Option<String>,
     /// Processes in this host's `/proc`.
     pub processes: Option<u32>,
-    /// Of its first process, by kind; where that can't be looked at, this process's own but for the mounts.
+    /// Of its first process, by kind; where that can't be looked at, this process's own, with
+    /// its parent's mounts.
     pub namespaces: Vec<(String, u64)>,
 }
 
@@ -55,6 +56,8 @@ fn namespaces() -> Vec<(String, u64)> {
     }
     let mut own = namespaces_of("/proc/self/ns");
     own.retain(|(kind, _)| kind != "mnt");
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_pid());
+    own.extend(namespaces_of(&format!("/proc/{parent}/ns")).into_iter().filter(|(kind, _)| kind == "mnt"));
     own
 }
 

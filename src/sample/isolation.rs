@@ -50,7 +50,8 @@ pub struct Namespace {
     pub kind: String,
     /// Unique within one kernel.
     pub id: u64,
-    /// Whether it is the host's first process's, or bootrace's where that can't be looked at; never for what has a kernel
+    /// Whether it is the host's first process's, or, where that can't be looked at, bootrace's with its parent's
+    /// mounts; never for what has a kernel
     /// of its own.
     pub shared: Option<bool>,
 }
