@@ -15,7 +15,7 @@ use crate::{
     control::Moment,
     plan::{Trial, plan},
     probe::host,
-    sample::{Cpu, Memory, Outcome, Results, Sample, Timeline},
+    sample::{Cpu, Isolation, Memory, Outcome, Results, Sample, Timeline},
     scenario::{PageCache, Scenario},
     target::{Target, Ticket},
 };
@@ -125,6 +125,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         measuring += measured(&sample, &scenario);
         let more = trials[done + 1..].iter().any(|later| later.target == trial.target);
         count(&mut failures[trial.target], &sample, more, &mut results);
+        only_once(&mut sample, &results.samples);
         results.samples.push(sample);
         results.run.wall_ns = Some(Moment::now().since(begin));
         results.run.measuring_ns = Some(measuring);
@@ -171,6 +172,24 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
         cpu_ns: Cpu::default(),
         identity: None,
         noise: None,
+        disk: None,
+        isolation: None,
+    }
+}
+
+/// Leaves out the names of devices where an earlier sample of the target has the same: they are long lists.
+fn only_once(sample: &mut Sample, earlier: &[Sample]) {
+    let Some(isolation) = &mut sample.isolation else { return };
+    let before: Vec<_> =
+        earlier.iter().filter(|s| s.target == sample.target).filter_map(|s| s.isolation.as_ref()).collect();
+    let known = |names: fn(&Isolation) -> &Option<Vec<String>>, own: &Option<Vec<String>>| {
+        before.iter().rev().find_map(|isolation| names(isolation).as_ref()) == own.as_ref()
+    };
+    if known(|i| &i.device_names, &isolation.device_names) {
+        isolation.device_names = None;
+    }
+    if known(|i| &i.block_device_names, &isolation.block_device_names) {
+        isolation.block_device_names = None;
     }
 }
 

@@ -7,8 +7,12 @@
 use serde::{Deserialize, Serialize};
 
 pub mod density;
+mod disk;
+mod isolation;
 mod origin;
 
+pub use disk::{Copied, Disk};
+pub use isolation::{Isolation, Namespace};
 pub use origin::{Ab, Side, Source};
 
 /// The schema that this version writes.
@@ -259,6 +263,12 @@ pub struct Sample {
     /// Null where the instance could not be staged, and in files of versions that did not look.
     #[serde(default)]
     pub noise: Option<Disturbance>,
+    /// Absent where the target can't say where its disk is, and in files of versions that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+    /// Absent where the instance was not asked, and in files of versions that did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<Isolation>,
 }
 
 /// The moments of one instance in ns since `requested`, all by the host's CLOCK_MONOTONIC.

@@ -24,6 +24,8 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
         cpu_ns: Default::default(),
         identity: None,
         noise: None,
+        disk: None,
+        isolation: None,
     }
 }
 

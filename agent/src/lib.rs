@@ -1,5 +1,7 @@
-//! What harness and agent share: the [`protocol`], the [`known`] workloads, and the build that both must be of.
+//! What harness and agent share: the [`protocol`] with what an instance says of its [`isolation`], the [`known`]
+//! workloads, and the build that both must be of.
 
+pub mod isolation;
 pub mod known;
 pub mod protocol;
 

@@ -21,7 +21,9 @@ use crate::{channel::Channel, serve::Agent};
 
 mod below;
 mod channel;
+mod copy;
 mod identity;
+mod look;
 mod perform;
 mod program;
 mod ready;

@@ -12,8 +12,10 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::isolation::{Isolation, Look};
+
 /// Version of this protocol; both sides must agree exactly, since one build embeds the other.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Largest payload of a frame in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
 /// How much of a program's output the agent keeps and sends, in bytes (the end of it).
@@ -30,6 +32,9 @@ pub const AGENT_PATH: &str = "/usr/lib/bootrace/agent";
 /// Where an image says its own digest: one line of lower-case hex.
 pub const IMAGE_DIGEST_PATH: &str = "/usr/lib/bootrace/image-digest";
 
+/// The file that an image has for measuring copies, where its scenario has `[copy]`.
+pub const COPY_PATH: &str = "/usr/lib/bootrace/copy-file";
+
 /// What the harness asks of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -45,6 +50,15 @@ pub enum ToAgent {
     /// Look again whether the workload is ready, for an instance that was paused or saved. Answered by `Awake` at
     /// once, then by `Ready` (or `Failed`).
     Check,
+    /// Write out what the kernel holds back for the root file system. Answered by `Synced`.
+    Sync,
+    /// Overwrite a page of [`COPY_PATH`] at this offset, through to the disk. Answered by `WriteStarted`, then
+    /// `Written`.
+    Write { at: u64 },
+    /// Say what can be seen from inside. Answered by `Isolation`.
+    Look(Look),
+    /// Say whether [`IMAGE_DIGEST_PATH`] is in the page cache, without reading it. Answered by `Cached`.
+    IsCached,
     /// Answered by `Pong` with the same token.
     Ping { token: u64 },
     /// Kill the workload and end (in a VM: power off). Not answered: the stream ends.
@@ -106,6 +120,12 @@ pub enum FromAgent {
     Readings(Readings),
     WorkStarted,
     WorkDone(WorkDone),
+    Synced,
+    WriteStarted,
+    Written(Written),
+    Isolation(Isolation),
+    /// Null where the kernel would not say.
+    Cached(Option<bool>),
     Pong {
         token: u64,
     },
@@ -175,6 +195,13 @@ pub struct WorkDone {
     /// CPU time by the guest's accounting.
     pub cpu_ns: u64,
     pub exit: Exit,
+}
+
+/// A page was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Wall time by the guest's clock, from before the open to after the sync.
+    pub wall_ns: u64,
 }
 
 /// Why a frame could not be read or written.

@@ -1,7 +1,7 @@
 //! Serving the harness: one thread, one loop that waits for all that can happen.
 //!
 //! A single loop has no races between a child that ends, a line that comes and a request: they
-//! are dealt with in a fixed order. Only hashing, which takes long, has a thread of its own.
+//! are dealt with in a fixed order. Only what takes long has a thread of its own: hashing, and writes to the disk.
 
 use std::{
     fs::File,
@@ -15,8 +15,10 @@ use bootrace_agent::protocol::{FrameError, FromAgent, Hello, Ready, ToAgent, Wor
 
 use crate::{
     below,
-    channel::Channel,
+    channel::{Channel, Writer},
+    copy,
     identity::Evidence,
+    look,
     program::Process,
     ready::Watch,
     sys::{self, Ended},
@@ -115,6 +117,22 @@ impl Agent {
                 Err(error) => self.fail(format!("read /proc: {error}")),
             },
             ToAgent::Check => self.check(),
+            ToAgent::Sync => self.aside("syncs", |writer| match copy::sync() {
+                Ok(()) => writer.send(&FromAgent::Synced),
+                Err(error) => writer.fail(error),
+            }),
+            ToAgent::Write { at } => self.aside("writes", move |writer| {
+                writer.send(&FromAgent::WriteStarted)?;
+                match copy::write(at) {
+                    Ok(written) => writer.send(&FromAgent::Written(written)),
+                    Err(error) => writer.fail(error),
+                }
+            }),
+            ToAgent::Look(wanted) => {
+                let workload = self.workload.as_ref().filter(|w| w.alive).map(|w| w.process.pid);
+                self.send(&FromAgent::Isolation(look::look(&wanted, workload)))
+            }
+            ToAgent::IsCached => self.send(&FromAgent::Cached(look::is_cached())),
             ToAgent::Ping { token } => self.send(&FromAgent::Pong { token }),
             // Dealt with in `serve`.
             ToAgent::Stop => Ok(()),
@@ -175,14 +193,23 @@ impl Agent {
         let workload = self.workload.as_ref();
         let alive = workload.is_some_and(|w| w.alive);
         let evidence = Evidence::of(workload.map(|w| &w.process), alive, &self.hello);
+        self.aside("hashes executables", move |writer| writer.send(&FromAgent::Identity(evidence.identity())))
+    }
+
+    /// Does what takes long in a thread of its own.
+    fn aside(
+        &self,
+        what: &str,
+        work: impl FnOnce(&Writer) -> Result<(), FrameError> + Send + 'static,
+    ) -> Result<(), ServeError> {
         let writer = self.channel.writer().clone();
-        let hash = move || {
+        let work = move || {
             // If the stream has ended the loop sees it, too.
-            let _ = writer.send(&FromAgent::Identity(evidence.identity()));
+            let _ = work(&writer);
         };
-        match thread::Builder::new().spawn(hash) {
+        match thread::Builder::new().spawn(work) {
             Ok(_) => Ok(()),
-            Err(error) => self.fail(format!("start a thread that hashes executables: {error}")),
+            Err(error) => self.fail(format!("start a thread that {what}: {error}")),
         }
     }
 

@@ -222,6 +222,35 @@ pub fn drop_page_cache(file: &File) -> io::Result<()> {
     }
 }
 
+/// Whether the kernel has a file's first page in its page cache; mapping it reads nothing.
+pub fn first_page_is_cached(file: &File) -> io::Result<bool> {
+    let (size, mut cached) = (page_size() as usize, 0_u8);
+    // SAFETY: the mapping is ours alone and is never touched; `cached` has a byte for its one page.
+    unsafe {
+        let null = std::ptr::null_mut();
+        let page = libc::mmap(null, size, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
+        if page == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let told = check(libc::mincore(page, size, &raw mut cached));
+        libc::munmap(page, size);
+        told?;
+    }
+    Ok(cached & 1 == 1)
+}
+
+/// Writes out all that the kernel holds back for the file system that a file is on.
+pub fn sync_file_system(file: &File) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
+}
+
+/// Whether neither permissions nor a read-only mount forbid this process to write there.
+pub fn may_write(path: &Path) -> bool {
+    // SAFETY: the path is a live, NUL-terminated string.
+    c_path(path).is_ok_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
+}
+
 /// How many ticks of `/proc/PID/stat` make a second.
 pub fn ticks_per_second() -> u64 {
     // SAFETY: no memory is involved.

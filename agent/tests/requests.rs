@@ -6,7 +6,10 @@ use std::{fs, path::Path, time::Instant};
 
 use bootrace_agent::{
     BUILD,
-    protocol::{FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone},
+    isolation::{Look, NAMES},
+    protocol::{
+        COPY_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone,
+    },
 };
 use common::{Agent, number_in, runs};
 use sha2::{Digest, Sha256};
@@ -168,4 +171,51 @@ fn a_stream_that_ends_inside_a_frame_is_an_error() {
     let mut agent = Agent::new();
     agent.send_bytes(b"\x10\0\0\0half");
     assert_eq!(agent.hang_up().code(), Some(1));
+}
+
+#[test]
+fn what_is_seen_from_inside_is_what_proc_says_and_the_asker_is_found_by_pid_and_start() {
+    let mut agent = Agent::with("echo ready; exec sleep infinity", Ready::Line("ready".into()));
+    let pid = agent.started();
+    agent.ready();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap();
+    let ticks: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
+    let mut look = |started_ticks| {
+        agent.send(&ToAgent::Look(Look { pid: std::process::id(), started_ticks }));
+        match agent.receive() {
+            Some(FromAgent::Isolation(isolation)) => isolation,
+            other => panic!("Isolation was expected, not {other:?}"),
+        }
+    };
+    let seen = look(ticks);
+    assert!(seen.sees_process && seen.process.is_workload);
+    assert!(!look(ticks + 1).sees_process);
+    let own = |kind: &str| {
+        let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().display().to_string();
+        let number = seen.namespaces.iter().find(|(name, _)| name == kind).unwrap().1;
+        assert_eq!(link, format!("{kind}:[{number}]"));
+    };
+    ["pid", "net", "mnt"].into_iter().for_each(own);
+    assert!(seen.processes.unwrap() > 2);
+    assert!(seen.devices.names.len() <= NAMES && seen.devices.count.unwrap() > 3);
+    assert_eq!(seen.process.uid, Some(own_uid()));
+}
+
+/// The effective user of this test.
+fn own_uid() -> u32 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_write_to_a_file_that_the_image_has_not_fails_and_makes_none() {
+    let mut agent = Agent::new();
+    agent.send(&ToAgent::Write { at: 0 });
+    assert_eq!(agent.receive(), Some(FromAgent::WriteStarted));
+    let error = agent.failed();
+    assert!(error.contains(COPY_PATH) && error.contains("No such file"), "{error}");
+    assert!(!Path::new(COPY_PATH).exists());
+    agent.send(&ToAgent::IsCached);
+    assert_eq!(agent.receive(), Some(FromAgent::Cached(None)));
 }

@@ -2,7 +2,7 @@
 //! a claim is supported only
 //! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
 
-use super::{Against, Interval, Metric, Target, Unit, density};
+use super::{Against, Interval, Metric, Target, Unit, density, facts};
 use crate::{
     sample::Results,
     scenario::{Bound, Claim},
@@ -93,7 +93,10 @@ pub(super) fn judge(
     ratios: &mut Ratios<'_>,
 ) -> Vec<Judged> {
     let claims = results.run.scenario.get("claim").and_then(|c| c.as_array());
-    claims.into_iter().flatten().map(|claim| judge_one(claim, targets, filled, ratios)).collect()
+    let judged = |claim| {
+        facts::judge(claim, results).unwrap_or_else(|| judge_one(claim, targets, filled, &mut *ratios))
+    };
+    claims.into_iter().flatten().map(judged).collect()
 }
 
 fn judge_one(
@@ -303,7 +306,7 @@ mod tests {
         let scenario = |metric: &str, bound: &str| {
             let text = format!(
                 "name = 'x'\n[workload]\ncommand = ['true']\nready = {{ exit = 0 }}\nwork = {{ command = ['true'] }}\n\
-                 [[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = 'docker'\nat_most = '{bound}'\n"
+                 [copy]\nfile = '1MiB'\n[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = 'docker'\nat_most = '{bound}'\n"
             );
             crate::scenario::Scenario::parse(&text, "x.toml").ok()
         };

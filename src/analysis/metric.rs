@@ -43,10 +43,22 @@ pub enum Metric {
     CpuWorkHost,
     /// CPU time of the work command as its own kernel accounts for it, ns.
     CpuWorkGuest,
+    /// The image in the target's form on the host's disk, allocated bytes.
+    DiskImage,
+    /// What exists on the host's disk for the instance alone, allocated bytes.
+    DiskInstance,
+    /// Wall time of making the instance's own disk, ns.
+    CopyMake,
+    /// Wall time of the first write to a file of the image, ns.
+    CopyFirstWrite,
+    /// Wall time of a second write to it, ns.
+    CopyRewrite,
+    /// Growth of `DiskInstance` by the first write, bytes.
+    CopyBytes,
 }
 
 impl Metric {
-    pub const ALL: [Metric; 17] = [
+    pub const ALL: [Metric; 23] = [
         Metric::Startup,
         Metric::Engine,
         Metric::Boot,
@@ -64,6 +76,12 @@ impl Metric {
         Metric::CpuWork,
         Metric::CpuWorkHost,
         Metric::CpuWorkGuest,
+        Metric::DiskImage,
+        Metric::DiskInstance,
+        Metric::CopyMake,
+        Metric::CopyFirstWrite,
+        Metric::CopyRewrite,
+        Metric::CopyBytes,
     ];
 
     /// Its name in claims and exports.
@@ -86,6 +104,12 @@ impl Metric {
             Metric::CpuWork => "cpu.work",
             Metric::CpuWorkHost => "cpu.work_host",
             Metric::CpuWorkGuest => "cpu.work_guest",
+            Metric::DiskImage => "disk.image",
+            Metric::DiskInstance => "disk.instance",
+            Metric::CopyMake => "copy.make",
+            Metric::CopyFirstWrite => "copy.first_write",
+            Metric::CopyRewrite => "copy.rewrite",
+            Metric::CopyBytes => "copy.bytes",
         }
     }
 
@@ -101,6 +125,8 @@ impl Metric {
     /// needs the baseline's sample of the round and is `None` here.
     pub fn of(self, sample: &Sample) -> Option<f64> {
         let (time, memory, cpu) = (&sample.timeline_ns, &sample.memory_bytes, &sample.cpu_ns);
+        let disk = sample.disk.as_ref();
+        let copy = disk.and_then(|disk| disk.copy.as_ref());
         let whole = |v: Option<u64>| v.map(|v| v as f64);
         match self {
             Metric::Startup => whole(time.startup()),
@@ -123,6 +149,12 @@ impl Metric {
             Metric::CpuWork => whole(cpu.work_wall),
             Metric::CpuWorkHost => whole(cpu.work_host),
             Metric::CpuWorkGuest => whole(cpu.work_guest),
+            Metric::DiskImage => whole(disk?.image_bytes),
+            Metric::DiskInstance => whole(disk?.instance_bytes),
+            Metric::CopyMake => whole(disk?.make_ns),
+            Metric::CopyFirstWrite => whole(Some(copy?.first_write_ns)),
+            Metric::CopyRewrite => whole(Some(copy?.rewrite_ns)),
+            Metric::CopyBytes => copy?.grown_bytes.map(|v| v as f64),
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod density;
 mod doubts;
 mod drift;
 mod edivisive;
+mod facts;
 pub mod gate;
 pub mod history;
 mod identity;
@@ -30,6 +31,7 @@ pub mod unpaired;
 
 pub use claims::{Figured, Judged, Measured, Verdict};
 pub use drift::{Drift, drift};
+pub use facts::Fact;
 pub use identity::{Identities, Kernel, Seen, short};
 pub use marks::{Mark, marks, others_cpus};
 pub use median::Interval;

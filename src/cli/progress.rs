@@ -150,6 +150,7 @@ fn word(step: Step) -> &'static str {
         Step::Reading => "reading",
         Step::Idling => "idling",
         Step::Working => "working",
+        Step::Copying => "copying",
         Step::Removing => "removing",
     }
 }

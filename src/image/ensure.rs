@@ -10,6 +10,7 @@ use super::{
     Cache, Forms, Image, VmFiles,
     base::{self, Base},
     cache::make_dir,
+    copy_file,
     definition::Source,
     docker, engine,
     error::Error,
@@ -50,15 +51,23 @@ pub async fn ensure(
 
 async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
     let (base, fallback_reason) = base::choose(job, spec, base_dir).await?;
-    let digest = tree::digest(&base.sum()?.sha256, &agent::digest());
+    let copy_bytes = copy_file::bytes(spec.copy);
+    let digest = tree::digest(&base.sum()?.sha256, &agent::digest(), copy_bytes);
     let engine = match forms.docker {
         true => Some(engine::connect().await?),
         false => None,
     };
     let in_use = job.use_lock(&digest, "this image").await?;
     let dir = job.cache.image(&digest);
-    let wanted =
-        Wanted { job, dir: &dir, digest: &digest, base: &base, engine: engine.as_ref(), vm: forms.vm };
+    let wanted = Wanted {
+        job,
+        dir: &dir,
+        digest: &digest,
+        base: &base,
+        copy_bytes,
+        engine: engine.as_ref(),
+        vm: forms.vm,
+    };
     let made = match wanted.find().await? {
         Some(found) => found,
         None => wanted.make().await?,
@@ -83,6 +92,8 @@ struct Wanted<'a> {
     dir: &'a Path,
     digest: &'a str,
     base: &'a Base,
+    /// Size of the file for copies, where it is to have one.
+    copy_bytes: Option<u64>,
     /// Connected if the Docker form is asked for.
     engine: Option<&'a Docker>,
     vm: bool,
@@ -117,7 +128,7 @@ impl Wanted<'_> {
         make_dir(self.dir)?;
         let tree = match tree::find(self.dir) {
             Some(tree) => tree,
-            None => tree::make(self.job, self.dir, self.digest, self.base).await?,
+            None => tree::make(self.job, self.dir, self.digest, self.base, self.copy_bytes).await?,
         };
         if let (true, Err(why)) = (self.vm, &tree.about.fits_vm) {
             return Err(Error::NoKernel { image: tree.about.source.clone(), why: why.clone() });

@@ -13,6 +13,7 @@ use crate::{sample, scenario};
 
 mod base;
 mod cache;
+mod copy_file;
 mod definition;
 mod docker;
 mod engine;

@@ -80,6 +80,16 @@ impl Rootfs {
 
     /// Writes a file in place of whatever has its name.
     pub fn write(&self, path: &str, content: &[u8], mode: u32) -> io::Result<()> {
+        self.create(path, mode, |file| file.write_all(content))
+    }
+
+    /// Makes a file in place of whatever has its name, of what `fill` writes.
+    pub fn create(
+        &self,
+        path: &str,
+        mode: u32,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.ensure_dir(parent, 0o755)?;
         match unlinkat(&parent, name, AtFlags::empty()) {
@@ -88,7 +98,7 @@ impl Rootfs {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
-        file.write_all(content)?;
+        fill(&mut file)?;
         fchmod(&file, Mode::from_raw_mode(mode))?;
         Ok(())
     }

@@ -5,12 +5,13 @@ use std::{
     time::Instant,
 };
 
-use bootrace_agent::protocol::{AGENT_PATH, IMAGE_DIGEST_PATH, SOCKET_PATH};
+use bootrace_agent::protocol::{AGENT_PATH, COPY_PATH, IMAGE_DIGEST_PATH, SOCKET_PATH};
 use serde::{Deserialize, Serialize};
 
 use super::{
     base::{Base, TAR},
     cache::discard,
+    copy_file,
     error::{Error, tame},
     job::Job,
     kernel,
@@ -56,9 +57,11 @@ impl Tree {
     }
 }
 
-/// The image's digest: what is in the root file system, and which agent.
-pub(super) fn digest(base_sha256: &str, agent_digest: &str) -> String {
-    sha256(format!("bootrace image 1\n{base_sha256}\n{agent_digest}"))
+/// The image's digest: what is in the root file system, which agent, and the size of the file for copies where it has
+/// one, whose content follows from that.
+pub(super) fn digest(base_sha256: &str, agent_digest: &str, copy_bytes: Option<u64>) -> String {
+    let copy = copy_bytes.map(|bytes| format!("\ncopy {bytes}")).unwrap_or_default();
+    sha256(format!("bootrace image 1\n{base_sha256}\n{agent_digest}{copy}"))
 }
 
 pub(super) fn place(image: &Path) -> PathBuf {
@@ -71,8 +74,15 @@ pub(super) fn find(image: &Path) -> Option<Tree> {
     root.is_dir().then_some(Tree { root, about: manifest.about })
 }
 
-/// Unpacks the base and adds the agent. The caller holds the image's build lock.
-pub(super) async fn make(job: &Job<'_>, image: &Path, digest: &str, base: &Base) -> Result<Tree, Error> {
+/// Unpacks the base and adds the agent, and the file for copies where there is to be one. The caller holds the image's
+/// build lock.
+pub(super) async fn make(
+    job: &Job<'_>,
+    image: &Path,
+    digest: &str,
+    base: &Base,
+    copy_bytes: Option<u64>,
+) -> Result<Tree, Error> {
     let begun = Instant::now();
     let temp = job.cache.temp()?;
     let root = temp.join(ROOT);
@@ -93,7 +103,7 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, digest: &str, base: &Base)
         }
         other => other?,
     }
-    let facts = Facts { digest: digest.into(), image: image_name.clone() };
+    let facts = Facts { digest: digest.into(), image: image_name.clone(), copy_bytes };
     let found = job.blocking(move || facts.complete(&root)).await?;
     let about = About {
         digest: digest.into(),
@@ -133,6 +143,7 @@ async fn why_not(job: &Job<'_>, base: &Base, outcome: String, output: String) ->
 struct Facts {
     digest: String,
     image: String,
+    copy_bytes: Option<u64>,
 }
 
 struct Found {
@@ -161,6 +172,9 @@ impl Facts {
             tree.ensure_dir(dir, 0o755)?;
         }
         tree.write(AGENT_PATH, agent::EXECUTABLE, 0o755)?;
+        if let Some(bytes) = self.copy_bytes {
+            tree.create(COPY_PATH, 0o644, |file| copy_file::write(file, bytes))?;
+        }
         tree.write(IMAGE_DIGEST_PATH, format!("{}\n", self.digest).as_bytes(), 0o644)
     }
 }
@@ -198,15 +212,17 @@ mod tests {
 
     #[test]
     fn the_digest_is_of_root_file_system_and_agent() {
-        assert_eq!(digest("aa", "bb"), sha256("bootrace image 1\naa\nbb"));
-        assert_ne!(digest("aa", "bb"), digest("aa", "bc"));
-        assert_ne!(digest("aa", "bb"), digest("ab", "bb"));
+        assert_eq!(digest("aa", "bb", None), sha256("bootrace image 1\naa\nbb"));
+        assert_ne!(digest("aa", "bb", None), digest("aa", "bc", None));
+        assert_ne!(digest("aa", "bb", None), digest("ab", "bb", None));
+        assert_ne!(digest("aa", "bb", None), digest("aa", "bb", Some(1 << 20)));
+        assert_ne!(digest("aa", "bb", Some(2 << 20)), digest("aa", "bb", Some(1 << 20)));
     }
 
     #[test]
     fn the_tree_gets_agent_digest_and_mount_points() {
         let (dir, _) = rootfs(None);
-        let facts = Facts { digest: "d1".into(), image: "test".into() };
+        let facts = Facts { digest: "d1".into(), image: "test".into(), copy_bytes: Some(1 << 20) };
         let found = facts.complete(dir.path()).unwrap();
         assert_eq!((found.distribution.as_str(), found.suite.as_str()), ("unknown", "unknown"));
         assert!(found.fits_vm.is_err());
@@ -214,6 +230,7 @@ mod tests {
         assert_eq!(fs::read(path(AGENT_PATH)).unwrap(), agent::EXECUTABLE);
         assert_eq!(fs::metadata(path(AGENT_PATH)).unwrap().permissions().mode() & 0o7777, 0o755);
         assert_eq!(fs::read_to_string(path(IMAGE_DIGEST_PATH)).unwrap(), "d1\n");
+        assert_eq!(fs::metadata(path(COPY_PATH)).unwrap().len(), 1 << 20);
         assert_eq!(fs::metadata(path("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
         for dir in ["proc", "sys", "dev", "run/bootrace"] {
             assert!(path(dir).is_dir(), "{dir}");

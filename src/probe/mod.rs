@@ -2,17 +2,19 @@
 //!
 //! A [`Meter`] belongs to one instance: made just before it is requested, told by a [`Scope`] where
 //! to look once it is started, then asked for CPU and memory. [`host`] says what the host is,
-//! [`kvm`] whether its KVM is worth the name, [`clock`] how fine its clock is, and [`cgroup::hierarchy`] where a cgroup can be made.
+//! [`disk`] what an instance has on the disk, [`walls`] what it may see of the host, [`kvm`] whether its KVM is worth the name, [`clock`] how fine its clock is, and [`cgroup::hierarchy`] where a cgroup can be made.
 
 use std::{fs, io, path::Path};
 
 pub mod cgroup;
 pub mod clock;
+pub mod disk;
 pub mod host;
 pub mod huge;
 pub mod kvm;
 mod meter;
 pub mod process;
+pub mod walls;
 
 pub use meter::Meter;
 

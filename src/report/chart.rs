@@ -366,8 +366,9 @@ pub fn all(results: &Results, analysis: &Analysis) -> Result<Vec<Chart>, Error> 
             phases::chart(&source)?,
             panels::memory(&source)?,
             panels::cpu(&source)?,
-            order::chart(&source)?,
         ];
+        charts.extend(panels::disk(&source)?);
+        charts.push(order::chart(&source)?);
     }
     charts.extend(density::charts(&source)?);
     Ok(charts)

@@ -19,6 +19,7 @@ mod density;
 mod figures;
 pub mod history;
 mod host;
+mod isolation;
 mod method;
 mod origin;
 
@@ -43,6 +44,7 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
                     (judged(analysis))
                     @if rounds {
                         (figures::table(analysis))
+                        (isolation::section(results, analysis))
                         section #charts {
                             h2 { "The samples" }
                             @for chart in charts.iter().filter(|chart| !chart.name.starts_with("density")) { (figure(chart)) }

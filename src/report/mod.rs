@@ -20,6 +20,7 @@ mod density;
 pub mod export;
 pub mod history;
 mod html;
+mod isolation;
 mod second;
 mod summary;
 mod table;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    claims, density, second,
+    claims, density, isolation, second,
     text::{self, NOTHING},
 };
 use crate::{
@@ -45,6 +45,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
         }
     }
     judged(&mut out, analysis);
+    walls(&mut out, results, analysis);
     about(&mut out, results);
     out
 }
@@ -104,6 +105,22 @@ fn judged(out: &mut String, analysis: &Analysis) {
         let about = escape(&claims::about(claim, analysis));
         let finding = escape(&claims::finding(claim));
         let _ = writeln!(out, "- **{}**: {says} ({about}): {finding}", claim.verdict.word());
+    }
+}
+
+/// What parts the instances from their host.
+fn walls(out: &mut String, results: &Results, analysis: &Analysis) {
+    let rows = isolation::rows(results);
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "\n## What parts it from the host\n");
+    let heads: Vec<String> = analysis.targets.iter().map(|t| escape(&text::clip(&t.name, 40))).collect();
+    let _ = writeln!(out, "| seen from inside | {} | |", heads.join(" | "));
+    let _ = writeln!(out, "|:--|{}:--|", ":--|".repeat(heads.len()));
+    for row in rows {
+        let cells: Vec<String> = row.cells.iter().map(|cell| escape(cell)).collect();
+        let _ = writeln!(out, "| {} | {} | {} |", row.label, cells.join(" | "), escape(row.about));
     }
 }
 

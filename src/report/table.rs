@@ -157,6 +157,11 @@ fn rows(analysis: &Analysis) -> Vec<Row> {
         median("idle CPU, one core", Metric::CpuIdle),
         whole("fixed work", Metric::CpuWork),
         ratio(Metric::CpuWork),
+        median("image on disk", Metric::DiskImage),
+        median("instance on disk", Metric::DiskInstance),
+        median("first write, copy", Metric::CopyFirstWrite),
+        median("  second write", Metric::CopyRewrite),
+        median("  bytes copied", Metric::CopyBytes),
         row("interval covers", |t| {
             let interval = t.figure(Metric::Startup).and_then(|f| f.interval);
             interval.map_or(NOTHING.into(), |i| text::coverage(i.coverage))

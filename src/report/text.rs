@@ -228,6 +228,12 @@ pub fn label(metric: Metric) -> &'static str {
         Metric::CpuWork => "fixed work",
         Metric::CpuWorkHost => "CPU for the work",
         Metric::CpuWorkGuest => "the same, seen inside",
+        Metric::DiskImage => "image on disk",
+        Metric::DiskInstance => "instance on disk",
+        Metric::CopyMake => "making its disk",
+        Metric::CopyFirstWrite => "first write",
+        Metric::CopyRewrite => "second write",
+        Metric::CopyBytes => "copied by a write",
     }
 }
 

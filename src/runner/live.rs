@@ -15,7 +15,7 @@ use super::{
 use crate::{
     agent,
     control::{Control, Event, Moment, What},
-    probe::Meter,
+    probe::{Meter, disk},
     sample::Timeline,
     scenario::{Ready, Scenario, Span},
     target::{self, Instance, Target, Ticket},
@@ -142,6 +142,11 @@ impl Live {
     pub(super) fn cpu_ns(&self) -> Result<u64, Ended> {
         let meter = self.meter().ok_or_else(|| Ended::Failed("no meter knows it: this is a bug".into()))?;
         Ok(meter.cpu_ns()?.saturating_sub(self.spent))
+    }
+
+    /// Where its disk is; may ask the engine.
+    pub(super) async fn disk(&mut self) -> Option<disk::Place> {
+        self.instance.disk().await
     }
 
     /// Its meter, once attached.

@@ -15,6 +15,8 @@ use crate::{
     target::{Target, Ticket},
 };
 
+mod inside;
+
 /// What a trial is doing, for the progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -28,6 +30,8 @@ pub enum Step {
     Reading,
     Idling,
     Working,
+    /// Writing to a file of the image.
+    Copying,
     Removing,
 }
 
@@ -160,14 +164,22 @@ async fn measure(
         sample.cpu_ns.idle = Some(metered(live, Meter::own_cpu_ns)?.saturating_sub(used));
         sample.cpu_ns.idle_window = Some(Moment::now().since(from));
     }
+    let disk = inside::disk(live, target.info().accelerator != Accelerator::None, sample).await?;
     if scenario.workload.work.is_some() {
         step(Step::Working);
         work(live, scenario, sample).await?;
     }
+    if let Some(file) = scenario.copy {
+        step(Step::Copying);
+        inside::copy(live, &disk, file, scenario.sampling.timeout.0, sample).await?;
+    }
+    let seen = inside::look(live, &disk).await?;
     let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
     if let FromAgent::Identity(identity) = live.ask(&ToAgent::Identify, answer).await? {
+        sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));
         sample.identity = Some(as_seen_inside(identity));
     }
+    inside::image_size(&disk, sample).await;
     Ok(())
 }
 

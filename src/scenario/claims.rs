@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Bound, DENSITY_METRICS, Kind, Scenario, density,
     document::{Step, at, quoted},
+    fact::{FACTS, is_fact},
+    mend,
     metric::{METRICS, Unit, unit_of},
     rules::{Wrong, measured},
     text::{fail, sentence},
@@ -13,11 +15,14 @@ use super::{
 /// No ratio is bounded by more.
 const TIMES_MOST: f64 = 1e6;
 
-/// A sentence with a bound: of a target's metric, or of how many times another target's it is.
+/// A sentence with a bound: of a target's metric, or of how many times another target's it is. Or one about a fact of a
+/// target, which has no bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
     pub says: String,
+    /// Empty in a claim about a fact.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub metric: String,
     pub target: String,
     /// The target that the ratio is taken to; then bounds are a number of times.
@@ -27,6 +32,11 @@ pub struct Claim {
     pub at_most: Option<Bound>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<Bound>,
+    /// One of [`FACTS`]; then `is` says which way, and there is no metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fact: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is: Option<bool>,
 }
 
 impl Claim {
@@ -41,6 +51,22 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
         let mut wrong = |key: &str, result: Result<(), String>| wrong(&of(index, key), result);
         wrong("says", sentence(&claim.says));
         wrong("target", target(scenario, &claim.target));
+        if let Some(name) = &claim.fact {
+            about_a_fact(claim, name, &mut wrong);
+            continue;
+        }
+        if claim.is.is_some() {
+            wrong("is", fail("this goes with a fact: write fact = \"kernel.shared\", say, or leave it out"));
+        }
+        if claim.metric.is_empty() {
+            wrong(
+                "",
+                fail(
+                    "a claim is about a metric or a fact: write metric = \"startup\", say, or fact = \"kernel.shared\"",
+                ),
+            );
+            continue;
+        }
         wrong("metric", metric(scenario, claim));
         if let Some(other) = &claim.relative_to {
             wrong("relative_to", target(scenario, other));
@@ -62,6 +88,33 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
             }
             _ => {}
         }
+    }
+}
+
+/// It is known, it is said which way it is, and nothing of a figure's is with it.
+fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<(), String>)) {
+    if !is_fact(name) {
+        let known = FACTS.map(|(fact, _)| fact);
+        let near = mend::did_you_mean(name, &known);
+        let text = format!("there is no fact {}{near}: known are {}", quoted(name), known.join(", "));
+        wrong("fact", Err(text));
+    }
+    if claim.is.is_none() {
+        wrong("", fail("a claim about a fact says which way it is: write is = true or is = false"));
+    }
+    let of_figures = [
+        ("metric", !claim.metric.is_empty()),
+        ("relative_to", claim.relative_to.is_some()),
+        ("at_most", claim.at_most.is_some()),
+        ("at_least", claim.at_least.is_some()),
+    ];
+    for (key, _) in of_figures.iter().filter(|(_, given)| *given) {
+        wrong(
+            *key,
+            fail(
+                "a fact is true or false and has no figure: leave this out, or write a metric in place of fact",
+            ),
+        );
     }
 }
 

@@ -12,7 +12,7 @@ pub enum Unit {
 }
 
 /// Every metric of an instance.
-pub const METRICS: [(&str, Unit); 17] = [
+pub const METRICS: [(&str, Unit); 23] = [
     ("startup", Unit::Time),
     ("startup.engine", Unit::Time),
     ("startup.boot", Unit::Time),
@@ -30,6 +30,12 @@ pub const METRICS: [(&str, Unit); 17] = [
     ("cpu.work", Unit::Time),
     ("cpu.work_host", Unit::Time),
     ("cpu.work_guest", Unit::Time),
+    ("disk.image", Unit::Size),
+    ("disk.instance", Unit::Size),
+    ("copy.make", Unit::Time),
+    ("copy.first_write", Unit::Time),
+    ("copy.rewrite", Unit::Time),
+    ("copy.bytes", Unit::Size),
 ];
 
 /// The unit of the metric with this name, of an instance or of density.

@@ -13,9 +13,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod claims;
+mod copy;
 mod cpus;
 mod density;
 mod document;
+mod fact;
 mod gate;
 mod knobs;
 mod mend;
@@ -26,9 +28,11 @@ mod text;
 mod units;
 
 pub use claims::Claim;
+pub use copy::CopyFile;
 pub use cpus::{CpuChoice, CpuList};
 pub use density::{DENSITY_METRICS, Density};
 pub use document::Problem;
+pub use fact::FACTS;
 pub use gate::Gate;
 pub use knobs::{DiskCache, PageCache, Start};
 pub use metric::{METRICS, Unit, unit_of};
@@ -79,6 +83,9 @@ pub struct Scenario {
     pub resources: Resources,
     #[serde(default)]
     pub sampling: Sampling,
+    /// None given: no copies are measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyFile>,
     /// None given: native, docker and libvirt direct.
     #[serde(default = "default_targets", rename = "target")]
     pub targets: Vec<Target>,
@@ -116,6 +123,9 @@ pub struct Image {
     pub components: Vec<String>,
     #[serde(default)]
     pub packages: Vec<String>,
+    /// Of [`Scenario::copy`], where it is written: the image has that file, so it is part of what the image is.
+    #[serde(skip)]
+    pub copy: Option<CopyFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -279,6 +289,7 @@ impl Scenario {
             }
         }
         let image = &mut self.image;
+        image.copy = self.copy;
         if image.suite.is_none() && image.tarball.is_none() && image.registry.is_none() {
             let default = Image::default();
             image.suite = default.suite;
@@ -380,6 +391,7 @@ impl Default for Image {
             keyring: None,
             components: Vec::new(),
             packages: Vec::new(),
+            copy: None,
         }
     }
 }

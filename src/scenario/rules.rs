@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload, claims,
-    density,
+    copy, density,
     document::{Document, Step, at, quoted},
     gate,
     text::*,
@@ -44,6 +44,7 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     workload(&scenario.workload, &mut wrong);
     resources(scenario, &mut wrong);
     sampling(scenario, &mut wrong);
+    copy::check(scenario.copy.as_ref(), &mut wrong);
     targets(&scenario.targets, &mut wrong);
     for (index, target) in scenario.targets.iter().enumerate() {
         options(index, target, &scenario.workload, &mut wrong);
@@ -243,6 +244,9 @@ pub(super) fn measured(scenario: &Scenario, metric: &str, known: &[&str]) -> Res
     match metric {
         "cpu.work" | "cpu.work_host" | "cpu.work_guest" if scenario.workload.work.is_none() => {
             fail("this scenario measures no work: give [workload] a work = { command = [...] }")
+        }
+        "copy.first_write" | "copy.rewrite" | "copy.bytes" if scenario.copy.is_none() => {
+            fail("this scenario measures no copies: give it a [copy] with file = \"100MiB\"")
         }
         "memory.overhead" if !scenario.targets.iter().any(|target| target.kind == Kind::Native) => {
             fail("overhead is taken against a bare process: add a target with kind = \"native\"")

@@ -1,6 +1,10 @@
 //! The workload in a Docker container, through the Engine's API.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bollard::{
@@ -16,11 +20,12 @@ use futures_util::StreamExt;
 
 use super::{Cpus, Error, Instance, Rest, Target, Ticket};
 use crate::{
-    probe::{Scope, process},
+    probe::{Scope, disk::Place, process},
     sample,
     scenario::{self, Resources, Start},
 };
 
+mod disk;
 pub mod inspect;
 pub mod left_over;
 mod options;
@@ -188,6 +193,7 @@ impl Target for Docker {
             rested: false,
             created: false,
             abandoned: false,
+            creating: None,
         }))
     }
 }
@@ -235,6 +241,8 @@ struct Container {
     created: bool,
     /// The create call was given up before it was answered, and may still be carried out.
     abandoned: bool,
+    /// How long the create call took.
+    creating: Option<Duration>,
 }
 
 #[async_trait]
@@ -254,7 +262,9 @@ impl Instance for Container {
         // From here on it may exist, also when the call is cancelled or its answer is lost.
         (self.created, self.abandoned) = (true, true);
         let config = std::mem::take(&mut self.config);
+        let begun = Instant::now();
         let created = self.client.create_container(Some(options), config).await;
+        self.creating = Some(begun.elapsed());
         self.abandoned = false;
         created.map_err(|e| failed("creating", &e))?;
         self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e))
@@ -288,6 +298,11 @@ impl Instance for Container {
     fn scope(&self, leader: u32) -> Scope {
         // The parent of a container's first process is its shim.
         Scope { leader, engine: process::parent(leader).into_iter().collect() }
+    }
+
+    async fn disk(&mut self) -> Option<Place> {
+        let driver = self.client.inspect_container(&self.name, None).await.ok()?.graph_driver?;
+        Some(Place { made: self.creating, ..disk::place(&driver) })
     }
 
     async fn post_mortem(&mut self) -> Option<String> {

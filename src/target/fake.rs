@@ -10,8 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bootrace_agent::isolation::Isolation;
 use bootrace_agent::protocol::{
-    Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, read_frame, write_frame,
+    Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, Written, read_frame, write_frame,
 };
 use tokio::sync::Notify;
 
@@ -257,6 +258,13 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 say(FromAgent::Awake)?;
                 say(FromAgent::Ready { after_ns: 3_000_000 })?;
             }
+            ToAgent::Sync => say(FromAgent::Synced)?,
+            ToAgent::Write { .. } => {
+                say(FromAgent::WriteStarted)?;
+                say(FromAgent::Written(Written { wall_ns: 1 }))?;
+            }
+            ToAgent::Look(_) => say(FromAgent::Isolation(Isolation::default()))?,
+            ToAgent::IsCached => say(FromAgent::Cached(None))?,
             ToAgent::Ping { token } => say(FromAgent::Pong { token })?,
             ToAgent::Stop => return Some(()),
         }

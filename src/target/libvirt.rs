@@ -208,7 +208,8 @@ impl Libvirt {
     /// When the connection was lost and libvirt does not answer.
     pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
         let link = self.link().await?;
-        Ok(Box::new(Vm::new(link, ticket, xml, self.files.overlay.clone(), self.begins)))
+        let overlay = self.files.overlay.clone();
+        Ok(Box::new(Vm::new(link, ticket, xml, overlay, self.begins).over(self.files.disk.clone())))
     }
 
     async fn link(&self) -> Result<Arc<Link>, Error> {

@@ -2,7 +2,8 @@
 //!
 //! A target says *where* an instance can be seen ([`Scope`]); it reads nothing itself, so that all
 //! targets are measured by the same code. It takes no time stamps either: the runner stamps around
-//! [`Instance::start`] and [`Instance::remove`].
+//! [`Instance::start`] and [`Instance::remove`]. (How long making its own disk took is a difference, in
+//! [`Instance::disk`].)
 
 use std::{path::PathBuf, pin::Pin};
 
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::{
-    probe::Scope,
+    probe::{Scope, disk},
     sample,
     scenario::{CpuChoice, Start},
 };
@@ -89,6 +90,12 @@ pub trait Instance: Send {
     /// Where its memory and CPU can be read; `leader` is the host pid at the other end of the
     /// control channel. Asks the engine nothing: that would cost CPU on the measured path.
     fn scope(&self, leader: u32) -> Scope;
+
+    /// Where its disk is, once it runs. May ask the engine: it is called off the measured path. None where the target
+    /// can't tell; then nothing is said of its disk.
+    async fn disk(&mut self) -> Option<disk::Place> {
+        None
+    }
 
     /// Comes when the engine says by itself that the instance runs no more, and says how; asked for once before
     /// each `start`. It must cost nothing until then. None where the end of the control channel says as much.

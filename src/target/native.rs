@@ -8,6 +8,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -20,7 +21,10 @@ use rustix::{
 
 use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
-    probe::Scope,
+    probe::{
+        Scope,
+        disk::{Files, Place},
+    },
     sample,
     scenario::{self, Resources},
 };
@@ -116,8 +120,14 @@ impl Target for Native {
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
-        let mut bare =
-            Bare { root: Root::new(&ticket.dir), cgroups: Vec::new(), launcher: None, child: None };
+        let mut bare = Bare {
+            root: Root::new(&ticket.dir),
+            tree: self.tree.clone(),
+            mounting: None,
+            cgroups: Vec::new(),
+            launcher: None,
+            child: None,
+        };
         match bare.prepare(self, ticket) {
             Ok(()) => Ok(Box::new(bare)),
             Err(e) => {
@@ -130,6 +140,9 @@ impl Target for Native {
 
 struct Bare {
     root: Root,
+    tree: PathBuf,
+    /// How long that took.
+    mounting: Option<Duration>,
     cgroups: Vec<PathBuf>,
     launcher: Option<Launcher>,
     child: Option<Pid>,
@@ -140,7 +153,9 @@ impl Bare {
         if target.network {
             self.root.write_resolver(Path::new(RESOLVER))?;
         }
+        let begun = Instant::now();
         self.root.mount(&target.tree, &ticket.socket())?;
+        self.mounting = Some(begun.elapsed());
         groups::make(&ticket.instance, &target.resources, &mut self.cgroups)?;
         self.launcher = Some(Launcher::new(&self.root.merged, &self.cgroups, target.cpus.set())?);
         Ok(())
@@ -158,6 +173,16 @@ impl Instance for Bare {
 
     fn scope(&self, leader: u32) -> Scope {
         Scope { leader, engine: Vec::new() }
+    }
+
+    async fn disk(&mut self) -> Option<Place> {
+        Some(Place {
+            storage: "overlayfs".into(),
+            image: vec![self.tree.clone()],
+            instance: self.root.own(),
+            made: self.mounting,
+            files: Some(Files::Tree(self.tree.clone())),
+        })
     }
 
     async fn post_mortem(&mut self) -> Option<String> {

@@ -175,6 +175,8 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
             major_faults: Some(12),
             cpu_khz: Some(2_600_000),
         }),
+        disk: None,
+        isolation: None,
     }
 }
 

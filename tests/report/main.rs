@@ -5,5 +5,6 @@ mod calibration;
 mod density;
 mod example;
 mod files;
+mod inside;
 mod schema;
 mod table;

@@ -78,7 +78,7 @@ fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
 }
 
 /// Paths of keys in `value` that `schema` does not list.
-fn unlisted(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
+pub fn unlisted(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
     let whole: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
     // Whatever a scenario and a target's options have in them.
     if ["/run/scenario", "/targets/options"].contains(&path) {

@@ -7,6 +7,7 @@ use crate::{
     report::{Error, text},
 };
 
+#[derive(Clone, Copy)]
 struct Panel {
     metric: Metric,
     title: &'static str,
@@ -51,6 +52,25 @@ const CPU: [Panel; 4] = [
     },
 ];
 
+const DISK: [Panel; 4] = [
+    Panel {
+        metric: Metric::DiskImage,
+        title: "Image on disk",
+        about: "allocated blocks, shared by all instances",
+    },
+    Panel {
+        metric: Metric::DiskInstance,
+        title: "Instance on disk",
+        about: "allocated blocks that exist for it alone",
+    },
+    Panel {
+        metric: Metric::CopyFirstWrite,
+        title: "First write to a file of the image",
+        about: "one page, to the disk, by the host's clock",
+    },
+    Panel { metric: Metric::CopyBytes, title: "Copied by it", about: "growth of the instance on disk" },
+];
+
 pub fn memory(source: &Source<'_>) -> Result<Chart, Error> {
     chart(
         source,
@@ -70,6 +90,23 @@ pub fn cpu(source: &Source<'_>) -> Result<Chart, Error> {
         "CPU time is that of one core, measured on the host for the instance and its engine.",
         &CPU,
     )
+}
+
+/// `None` where nothing of it was measured, as in files of earlier versions.
+pub fn disk(source: &Source<'_>) -> Result<Option<Chart>, Error> {
+    let measured = |panel: &&Panel| source.targets().any(|(_, target)| target.figure(panel.metric).is_some());
+    let panels: Vec<Panel> = DISK.iter().filter(measured).copied().collect();
+    if panels.is_empty() {
+        return Ok(None);
+    }
+    chart(
+        source,
+        "disk",
+        "Disk: the image, an instance, and what copy-on-write costs",
+        "Sizes are those of allocated blocks on the host, read once the instance has settled.",
+        &panels,
+    )
+    .map(Some)
 }
 
 fn chart(

@@ -25,7 +25,7 @@ struct Row<'a> {
 type Column = (&'static str, fn(&Row<'_>) -> String);
 
 /// A column for each.
-const COLUMNS: [Column; 54] = [
+const COLUMNS: [Column; 60] = [
     ("scenario", |r| r.run.scenario.clone()),
     ("run", |r| words(&r.run.results.run.id, 128)),
     ("target", |r| r.target.map_or_else(|| plain_name(&r.sample.target, LONGEST_NAME), |t| t.name.clone())),
@@ -80,6 +80,12 @@ const COLUMNS: [Column; 54] = [
     ("noise_swapped_out_pages", |r| noise(r, |n| n.swapped_out_pages)),
     ("noise_major_faults", |r| noise(r, |n| n.major_faults)),
     ("noise_cpu_khz", |r| noise(r, |n| n.cpu_khz)),
+    ("disk_image_bytes", |r| metric(r, Metric::DiskImage)),
+    ("disk_instance_bytes", |r| metric(r, Metric::DiskInstance)),
+    ("copy_make_ns", |r| metric(r, Metric::CopyMake)),
+    ("copy_first_write_ns", |r| metric(r, Metric::CopyFirstWrite)),
+    ("copy_rewrite_ns", |r| metric(r, Metric::CopyRewrite)),
+    ("copy_bytes", |r| metric(r, Metric::CopyBytes)),
 ];
 
 pub fn file(run: &Run<'_>) -> Vec<u8> {

@@ -183,6 +183,8 @@ struct Sample<'a> {
     timeline_ns: sample::Timeline,
     memory_bytes: sample::Memory,
     cpu_ns: sample::Cpu,
+    #[serde(default)]
+    disk: Option<sample::Disk>,
 }
 
 impl From<Lean<'_>> for Results {
@@ -242,6 +244,8 @@ impl From<Lean<'_>> for Results {
                     cpu_ns: sample.cpu_ns,
                     identity: None,
                     noise: None,
+                    disk: sample.disk,
+                    isolation: None,
                 })
                 .collect(),
             density: Vec::new(),

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Rows by subject, each a metric.
-const GROUPS: [(&str, &[Metric]); 3] = [
+const GROUPS: [(&str, &[Metric]); 4] = [
     ("Time", &[Metric::Startup, Metric::Engine, Metric::Boot, Metric::Launch, Metric::Teardown]),
     (
         "Memory",
@@ -26,6 +26,17 @@ const GROUPS: [(&str, &[Metric]); 3] = [
     (
         "CPU",
         &[Metric::CpuStartup, Metric::CpuIdle, Metric::CpuWork, Metric::CpuWorkHost, Metric::CpuWorkGuest],
+    ),
+    (
+        "Disk and copies",
+        &[
+            Metric::DiskImage,
+            Metric::DiskInstance,
+            Metric::CopyMake,
+            Metric::CopyFirstWrite,
+            Metric::CopyRewrite,
+            Metric::CopyBytes,
+        ],
     ),
 ];
 

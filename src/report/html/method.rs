@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Each figure and what it means here.
-const MEANINGS: [(&str, &str); 15] = [
+const MEANINGS: [(&str, &str); 20] = [
     (
         "start-up",
         "From the moment just before the engine is asked to make the instance until the workload says that it is ready. \
@@ -61,6 +61,28 @@ const MEANINGS: [(&str, &str); 15] = [
         "CPU time that the host spent on the idle instance over a window after ready, without the engine's daemons, as a share of one core.",
     ),
     ("fixed work", "Wall time of the scenario's work command by the host's clock, once ready."),
+    (
+        "image on disk",
+        "Allocated blocks of the image in the target's form: the unpacked tree, the layer in Docker's overlay2, the VM's raw base disk. \
+         Every instance shares it.",
+    ),
+    (
+        "instance on disk",
+        "Allocated blocks of what exists for the instance alone, once settled: the upper and work directory of its overlay, with Docker's \
+         init layer; for a VM its qcow2 overlay, after its kernel has written out what it held back.",
+    ),
+    (
+        "making its disk",
+        "Wall time of making the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; both are in start-up. \
+         Native: the overlay's mount, before start-up.",
+    ),
+    (
+        "first write",
+        "Wall time by the host's clock of the first write of one page to a file of the image ([copy]), from before the open until it was \
+         synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether the file is read from the disk for that is as \
+         the page cache is: warm where warm-up rounds did the same before. The second write is to another page of the same file.",
+    ),
+    ("copied by a write", "How much the instance on disk grew by the first write."),
 ];
 
 pub fn section(results: &Results, analysis: &Analysis) -> Markup {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
-    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.idle, cpu.work, cpu.work_host, cpu.work_guest, density.memory, density.cpu, density.startup";
+    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.idle, cpu.work, cpu.work_host, cpu.work_guest, disk.image, disk.instance, copy.make, copy.first_write, copy.rewrite, copy.bytes, density.memory, density.cpu, density.startup";
     let claim = |metric: &str, target: &str, bound: &str| {
         format!("[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = '{target}'\n{bound}\n")
     };
@@ -126,4 +126,51 @@ fn a_claim_is_kept_where_both_of_its_targets_are() {
     assert_eq!(claims(&["native", "docker"]), 1);
     assert_eq!(claims(&["docker", "libvirt"]), 0);
     assert_eq!(claims(&["native", "libvirt"]), 0);
+}
+
+#[test]
+fn a_claim_about_a_fact_says_which_way_it_is_and_has_no_figure() {
+    let fact = |rest: &str| format!("[[claim]]\nsays = 'x'\ntarget = 'docker'\n{rest}\n");
+    for (more, message) in [
+        (
+            fact("fact = 'kernel.shred'\nis = true"),
+            r#"8:8: claim[0].fact: there is no fact "kernel.shred" (did you mean kernel.shared?): known are kernel.shared, processes.visible, pagecache.shared"#,
+        ),
+        (
+            fact("fact = 'kernel.shared'"),
+            "5:1: claim[0]: a claim about a fact says which way it is: write is = true or is = false",
+        ),
+        (fact("fact = 'kernel.shared'\nis = 'true'"), r#"9:6: claim[0].is: "#),
+        (
+            fact("fact = 'kernel.shared'\nis = true\nmetric = 'startup'"),
+            "10:10: claim[0].metric: a fact is true or false and has no figure: leave this out, or write a metric in place of fact",
+        ),
+        (
+            fact("fact = 'kernel.shared'\nis = true\nat_most = '2s'"),
+            "10:11: claim[0].at_most: a fact is true or false and has no figure: leave this out, or write a metric in place of fact",
+        ),
+        (
+            fact("is = true\nmetric = 'startup'\nat_most = '2s'"),
+            r#"8:6: claim[0].is: this goes with a fact: write fact = "kernel.shared", say, or leave it out"#,
+        ),
+        (
+            fact(""),
+            r#"5:1: claim[0]: a claim is about a metric or a fact: write metric = "startup", say, or fact = "kernel.shared""#,
+        ),
+        (
+            fact("fact = 'kernel.shared'\nis = true").replace("docker", "podman"),
+            r#"7:10: claim[0].target: there is no target "podman": the targets are native, docker, libvirt"#,
+        ),
+    ] {
+        let said = wrong(&more);
+        assert!(said.starts_with(&format!("x.toml:{message}")), "{said}\n{message}");
+    }
+    let scenario = parse(&format!("{LEAST}{}", fact("fact = 'pagecache.shared'\nis = false"))).unwrap();
+    let json = scenario.to_json();
+    assert_eq!(
+        (&json["claim"][0]["fact"], &json["claim"][0]["is"]),
+        (&"pagecache.shared".into(), &false.into())
+    );
+    assert!(json["claim"][0].get("metric").is_none());
+    assert_eq!(serde_json::from_value::<Scenario>(json).unwrap().claims, scenario.claims);
 }

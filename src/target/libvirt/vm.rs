@@ -1,6 +1,11 @@
 //! One domain, from its creation to its end.
 
-use std::{fs, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use tokio::{task::spawn_blocking, time::timeout};
@@ -17,7 +22,10 @@ use super::{
     save::save,
 };
 use crate::{
-    probe::Scope,
+    probe::{
+        Scope,
+        disk::{Files, Place},
+    },
     scenario::Start,
     target::{Ended, Error, Instance, Rest, Ticket},
 };
@@ -39,6 +47,10 @@ pub struct Vm {
     saved: PathBuf,
     /// It is there, and set aside for its second start.
     rested: bool,
+    /// The raw disk below the overlay, where that is known.
+    base: Option<PathBuf>,
+    /// How long making the overlay took.
+    copying: Option<Duration>,
     domain: Option<Domain>,
     /// What the start's error has told, which needs no telling again; libvirt quotes QEMU in it.
     told: String,
@@ -63,9 +75,17 @@ impl Vm {
             begins,
             saved: ticket.dir.join(SAVED),
             rested: false,
+            base: None,
+            copying: None,
             domain: None,
             told: String::new(),
         }
+    }
+
+    /// Says which raw disk of ext4 the overlay is over.
+    pub(super) fn over(mut self, base: PathBuf) -> Self {
+        self.base = Some(base);
+        self
     }
 
     /// Where it is there and stands still: its state and the reason, as libvirt gives them.
@@ -92,7 +112,9 @@ impl Instance for Vm {
         }
         if !self.rested {
             let failed = |e: io::Error| Error::new(format!("making {}", self.overlay.display()), e);
+            let begun = Instant::now();
             fs::copy(&self.template, &self.overlay).map_err(failed)?;
+            self.copying = Some(begun.elapsed());
         }
         let xml = self.xml.clone();
         // AUTODESTROY: libvirt ends the domain when this connection ends, however that comes. It saves none that it
@@ -134,6 +156,16 @@ impl Instance for Vm {
 
     fn scope(&self, leader: u32) -> Scope {
         Scope { leader, engine: vec![leader] }
+    }
+
+    async fn disk(&mut self) -> Option<Place> {
+        Some(Place {
+            storage: "qcow2".into(),
+            image: self.base.iter().cloned().collect(),
+            instance: vec![self.overlay.clone()],
+            made: self.copying,
+            files: self.base.clone().map(Files::Ext4),
+        })
     }
 
     fn ended(&mut self) -> Option<Ended> {

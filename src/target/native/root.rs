@@ -90,6 +90,11 @@ impl Root {
         mount::mount_bind(socket, &at).map_err(|e| failed(&at, e))
     }
 
+    /// What it takes of the disk besides the image's tree.
+    pub fn own(&self) -> Vec<PathBuf> {
+        ["upper", "work"].map(|name| self.dir.join(name)).into()
+    }
+
     /// Takes the root away with all that is mounted below it.
     pub fn unmount(&mut self) -> io::Result<()> {
         if self.mounted {

@@ -1,0 +1,97 @@
+//! The host's side of what parts an instance from it: what there is to be seen, for holding what an instance sees against.
+
+use std::{fs, path::Path};
+
+use super::{Error, read};
+
+/// The host at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Host {
+    pub boot_id: Option<String>,
+    /// Processes in this host's `/proc`.
+    pub processes: Option<u32>,
+    /// Of its first process, by kind; where that can't be looked at, this process's own, with
+    /// its parent's mounts.
+    pub namespaces: Vec<(String, u64)>,
+}
+
+/// This very process as the host has it: pid, and time of start in clock ticks since boot.
+///
+/// # Errors
+/// When /proc does not tell.
+pub fn this_process() -> Result<(u32, u64), Error> {
+    let path = Path::new("/proc/self/stat");
+    let text = read(path)?;
+    started(&text).ok_or_else(|| Error::new(path, "its form is not known"))
+}
+
+/// Fields 1 and 22 of proc(5); the name between them is in parentheses and may hold anything.
+fn started(stat: &str) -> Option<(u32, u64)> {
+    let (own, rest) = stat.rsplit_once(')')?;
+    let pid = own.split_once(' ')?.0.parse().ok()?;
+    Some((pid, rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?))
+}
+
+/// What can't be read is left out.
+pub fn host() -> Host {
+    Host {
+        boot_id: read(Path::new("/proc/sys/kernel/random/boot_id")).ok().map(|id| id.trim().to_owned()),
+        processes: processes(),
+        namespaces: namespaces(),
+    }
+}
+
+fn processes() -> Option<u32> {
+    let entries = fs::read_dir("/proc").ok()?.flatten();
+    let numbers = entries.filter(|e| e.file_name().to_str().is_some_and(|name| name.parse::<u32>().is_ok()));
+    u32::try_from(numbers.count()).ok()
+}
+
+/// Not our own where that can be helped: for the native target bootrace has mounts of its own. The first process may be
+/// in a user namespace above ours, and then even root can't look.
+fn namespaces() -> Vec<(String, u64)> {
+    let of_first = namespaces_of("/proc/1/ns");
+    if !of_first.is_empty() {
+        return of_first;
+    }
+    let mut own = namespaces_of("/proc/self/ns");
+    own.retain(|(kind, _)| kind != "mnt");
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_pid());
+    own.extend(namespaces_of(&format!("/proc/{parent}/ns")).into_iter().filter(|(kind, _)| kind == "mnt"));
+    own
+}
+
+fn namespaces_of(dir: &str) -> Vec<(String, u64)> {
+    let number = |link: &str| link.split_once(":[")?.1.strip_suffix(']')?.parse().ok();
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: fs::DirEntry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        Some((entry.file_name().to_str()?.to_owned(), number(link.to_str()?)?))
+    };
+    entries.filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_told_by_pid_and_start() {
+        let (pid, ticks) = this_process().unwrap();
+        assert_eq!(pid, std::process::id());
+        assert!(ticks > 0);
+        let stat = "7 (a) b (c)) S 3 7 7 0 -1 4194560 100 200 0 0 5 6 7 8 20 0 1 0 991 1000000 42";
+        assert_eq!(started(stat), Some((7, 991)));
+        assert_eq!(started("7 (sh) S 3"), None);
+    }
+
+    #[test]
+    fn the_host_sees_its_processes_this_one_among_them() {
+        let host = host();
+        assert!(host.processes.unwrap() > 0);
+        assert_eq!(host.boot_id.unwrap().len(), 36);
+        let pid = fs::read_link("/proc/self/ns/pid").unwrap().display().to_string();
+        let number = host.namespaces.iter().find(|(kind, _)| kind == "pid").unwrap().1;
+        assert_eq!(pid, format!("pid:[{number}]"));
+    }
+}

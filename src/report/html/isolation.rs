@@ -1,0 +1,43 @@
+//! The table of what parts the instances from their host.
+
+use maud::{Markup, html};
+
+use super::super::{isolation, text};
+use crate::{analysis::Analysis, sample::Results};
+
+pub fn section(results: &Results, analysis: &Analysis) -> Markup {
+    let rows = isolation::rows(results);
+    if rows.is_empty() {
+        return html! {};
+    }
+    html! {
+        section #isolation {
+            h2 { "What parts it from the host" }
+            p.note {
+                "Evidence, no verdict: what the agent saw from inside the first good instance of each target, after ready, beside what "
+                "the host had at that time. A claim can be about a fact of it."
+            }
+            div.scroll tabindex="0" role="region" aria-label="Isolation of each target" {
+                table.plain.isolation {
+                    thead { tr {
+                        th scope="col" { span.hidden { "what" } }
+                        @for (i, target) in analysis.targets.iter().enumerate() {
+                            th scope="col" class={ "t" (i) } {
+                                (text::clip(&target.name, 40))
+                                @if let Some(accelerator) = text::accelerator(target.accelerator) { small { (accelerator) } }
+                            }
+                        }
+                    } }
+                    tbody {
+                        @for row in &rows {
+                            tr {
+                                th scope="row" { (row.label) small { (row.about) } }
+                                @for cell in &row.cells { td { (cell) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

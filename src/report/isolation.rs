@@ -1,0 +1,178 @@
+//! What parts the instances from their host, as rows of a table: what was seen, and no verdict. The same rows in every
+//! output.
+
+use super::text::{self, NOTHING};
+use crate::{
+    analysis::{Fact, counts},
+    sample::{Isolation, Results, Sample},
+};
+
+/// A row: a cell for each of the results' targets.
+pub struct Row {
+    pub label: &'static str,
+    /// What it is, and what it says.
+    pub about: &'static str,
+    pub cells: Vec<String>,
+}
+
+/// Longest cell, in characters.
+const CELL: usize = 160;
+/// A memory limit above this is none: version 1 of cgroups writes the largest number of pages that there is.
+const UNLIMITED: u64 = 1 << 60;
+
+/// Empty where no target's samples tell anything.
+pub fn rows(results: &Results) -> Vec<Row> {
+    let seen: Vec<Option<&Sample>> =
+        results.targets.iter().map(|target| first(results, &target.name)).collect();
+    if seen.iter().all(Option::is_none) {
+        return Vec::new();
+    }
+    let mut rows = Vec::new();
+    for (label, about, cell) in ROWS {
+        let cells: Vec<String> = seen
+            .iter()
+            .map(|sample| {
+                let shown = sample.and_then(|sample| cell(sample, sample.isolation.as_ref()?, results));
+                shown.map_or_else(|| NOTHING.into(), |shown| text::clip(&shown, CELL))
+            })
+            .collect();
+        if cells.iter().any(|cell| cell != NOTHING) {
+            rows.push(Row { label, about, cells });
+        }
+    }
+    rows
+}
+
+/// The first good sample of a target that was asked.
+fn first<'a>(results: &'a Results, target: &str) -> Option<&'a Sample> {
+    results.samples.iter().find(|s| s.target == target && counts(s) && s.isolation.is_some())
+}
+
+type Cell = fn(&Sample, &Isolation, &Results) -> Option<String>;
+
+const ROWS: [(&str, &str, Cell); 17] = [
+    (
+        "kernel",
+        "By the boot id inside, held against the host's. What shares the kernel is parted by it alone.",
+        |sample, _, results| {
+            let shared = Fact::KernelShared.of(sample, results)?;
+            let release = &sample.identity.as_ref()?.kernel_release;
+            Some(format!("{}: {release}", if shared { "the host's" } else { "its own" }))
+        },
+    ),
+    (
+        "processes in sight",
+        "Numbers in /proc inside, of those on the host; and whether bootrace's own process on the host is found there by pid and time of start.",
+        |_, seen, _| {
+            let all = seen.host_processes.map(|n| format!(" (host: {n})")).unwrap_or_default();
+            let host = match seen.sees_host_process {
+                Some(true) => ", the host's among them",
+                Some(false) => ", none of the host's",
+                None => "",
+            };
+            Some(format!("{}{all}{host}", seen.processes?))
+        },
+    ),
+    (
+        "namespaces of its own",
+        "Kinds of /proc/PID/ns whose number is another than that of the host's first process. A kernel of its own has all to itself.",
+        |_, seen, _| kinds(seen, false),
+    ),
+    ("namespaces shared with the host", "The others: what is in them is the host's.", |_, seen, _| {
+        kinds(seen, true)
+    }),
+    (
+        "page cache",
+        "Tried: the host drops a page of the image and reads it again. Is it in the instance's cache by that? What is shared is in memory \
+         once for all instances, and tells each what others have read.",
+        |_, seen, _| {
+            let shared = seen.page_cache_shared?;
+            Some(if shared { "the host's, shared" } else { "its own" }.into())
+        },
+    ),
+    (
+        "memory limit, seen inside",
+        "What its cgroup's file says, where that is visible inside. Absent is not unlimited: a VM's limit is its memory.",
+        |_, seen, _| {
+            let limit = seen.memory_limit.as_ref()?;
+            Some(match limit.parse::<u64>() {
+                Ok(bytes) if bytes < UNLIMITED => text::value(crate::analysis::Unit::Size, bytes as f64),
+                Ok(_) => "none".into(),
+                Err(_) => limit.clone(),
+            })
+        },
+    ),
+    ("CPU quota, seen inside", "Quota and period in µs, as cpu.max has it.", |_, seen, _| {
+        seen.cpu_limit.clone()
+    }),
+    ("CPUs that it may use", "As its own kernel numbers them.", |_, seen, _| seen.cpus_allowed.clone()),
+    ("devices", "Names in /dev, and the first of them.", |_, seen, _| list(seen.devices, &seen.device_names)),
+    (
+        "block devices",
+        "Names in /sys/block: disks that its kernel knows, whether or not it may open them.",
+        |_, seen, _| list(seen.block_devices, &seen.block_device_names),
+    ),
+    (
+        "capabilities",
+        "Effective ones of the workload's process, a bit each: what root may do there; and those that it could ever get.",
+        |_, seen, _| {
+            let bounding = seen.capabilities_bounding.map(|set| format!(", of at most {}", set.count_ones()));
+            let set = seen.capabilities?;
+            Some(format!("{} ({set:#x}){}", set.count_ones(), bounding.unwrap_or_default()))
+        },
+    ),
+    (
+        "system calls filtered",
+        "Seccomp mode of the workload's process. A filter makes the shared kernel smaller to attack.",
+        |_, seen, _| {
+            Some(match seen.seccomp? {
+                0 => "no".into(),
+                1 => "all but four".into(),
+                2 => "by a filter".into(),
+                other => format!("mode {other}"),
+            })
+        },
+    ),
+    ("no new privileges", "Whether set-user-ID programs are without effect for it.", |_, seen, _| {
+        Some(yes(seen.no_new_privileges?))
+    }),
+    ("security label", "Of AppArmor, SELinux or another such module.", |_, seen, _| {
+        seen.security_label.clone()
+    }),
+    (
+        "user",
+        "Effective user id, in its own user namespace. 0 in the host's own is root there.",
+        |_, seen, _| {
+            Some(format!(
+                "{}{}",
+                seen.uid?,
+                if seen.of_workload { "" } else { " (the agent's: the workload had ended)" }
+            ))
+        },
+    ),
+    ("root file system", "Its type, and whether the instance may write there.", |_, seen, _| {
+        let kind = seen.root_type.as_deref().unwrap_or("unknown");
+        Some(format!("{kind}, {}", if seen.root_writable { "writable" } else { "read-only" }))
+    }),
+    ("/sys writable", "Where it is, root inside may set what the kernel offers there.", |_, seen, _| {
+        Some(yes(seen.sys_writable))
+    }),
+];
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.into()
+}
+
+/// The names of the namespaces that are shared or not; "none" where that is known of some and of these none.
+fn kinds(seen: &Isolation, shared: bool) -> Option<String> {
+    let known = || seen.namespaces.iter().filter(|n| n.shared.is_some());
+    known().next()?;
+    let kinds: Vec<&str> = known().filter(|n| n.shared == Some(shared)).map(|n| n.kind.as_str()).collect();
+    Some(if kinds.is_empty() { "none".into() } else { kinds.join(" ") })
+}
+
+fn list(count: Option<u32>, names: &Option<Vec<String>>) -> Option<String> {
+    let names = names.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let count = count?;
+    Some(if names.is_empty() { count.to_string() } else { format!("{count}: {names}") })
+}

@@ -1,0 +1,257 @@
+//! What a trial asks of an instance beside its figures of time and memory: its disk, copies, and what it sees of the
+//! host. All of it after ready and after what it could disturb.
+
+use std::{io, time::Duration};
+
+use bootrace_agent::{
+    isolation,
+    protocol::{FromAgent, IMAGE_DIGEST_PATH, ToAgent},
+};
+use tokio::task::spawn_blocking;
+
+use super::{Ended, Live};
+use crate::{
+    probe::{
+        disk::{self, Place, Spot},
+        walls,
+    },
+    sample::{Copied, Disk, Isolation, Namespace, Sample},
+    scenario::CopyFile,
+};
+
+/// Longest text of a guest's that is kept, in characters, and longest list.
+const TEXT: usize = 200;
+const NAMES: usize = isolation::NAMES;
+
+/// What is known of an instance's disk.
+pub(super) struct Known {
+    place: Option<Place>,
+    /// A kernel of its own holds back what its processes wrote.
+    vm: bool,
+}
+
+/// What was seen from inside and on the host at that time.
+pub(super) struct Seen {
+    said: isolation::Isolation,
+    host: walls::Host,
+    page_cache_shared: Option<bool>,
+}
+
+/// Before the work, which may write.
+pub(super) async fn disk(live: &mut Live, vm: bool, sample: &mut Sample) -> Result<Known, Ended> {
+    let known = Known { place: live.disk().await, vm };
+    if let Some(place) = &known.place {
+        let instance_bytes = instance_bytes(live, &known).await?;
+        sample.disk = Some(Disk {
+            storage: Some(place.storage.clone()),
+            image_bytes: None,
+            instance_bytes,
+            make_ns: place.made.map(|made| made.as_nanos() as u64),
+            copy: None,
+        });
+    }
+    Ok(known)
+}
+
+/// Allocated for this instance alone, in bytes, once its kernel has written out what it held back. (The host's own
+/// counts blocks for what it holds back itself.)
+async fn instance_bytes(live: &mut Live, known: &Known) -> Result<Option<u64>, Ended> {
+    let Some(place) = known.place.as_ref().filter(|place| !place.instance.is_empty()) else {
+        return Ok(None);
+    };
+    if known.vm {
+        live.ask(&ToAgent::Sync, |m| matches!(m, FromAgent::Synced)).await?;
+    }
+    let paths = place.instance.clone();
+    Ok(off_thread(move || disk::allocated(&paths)).await)
+}
+
+/// Writes to the image's file for copies: once in its middle, and once elsewhere; each within `limit`.
+pub(super) async fn copy(
+    live: &mut Live,
+    known: &Known,
+    CopyFile { file }: CopyFile,
+    limit: Duration,
+    sample: &mut Sample,
+) -> Result<(), Ended> {
+    // The work may have written.
+    let before = instance_bytes(live, known).await?;
+    let (first_write_ns, first_write_inside_ns) = write(live, file.0 / 2, limit).await?;
+    let after = instance_bytes(live, known).await?;
+    let (rewrite_ns, rewrite_inside_ns) = write(live, file.0 / 4, limit).await?;
+    let grown = |(before, after): (u64, u64)| after as i64 - before as i64;
+    sample.disk.get_or_insert_default().copy = Some(Copied {
+        file_bytes: file.0,
+        first_write_ns,
+        first_write_inside_ns,
+        rewrite_ns,
+        rewrite_inside_ns,
+        grown_bytes: before.zip(after).map(grown),
+    });
+    Ok(())
+}
+
+/// How long it took by the host's clock and by the one inside, in ns.
+async fn write(live: &mut Live, at: u64, limit: Duration) -> Result<(u64, u64), Ended> {
+    live.send(&ToAgent::Write { at })?;
+    let (from, _) = live.answer(|m| matches!(m, FromAgent::WriteStarted), limit).await?;
+    let (to, written) =
+        live.answer(|m| matches!(m, FromAgent::Written(_)), limit).await.map_err(|e| match e {
+            Ended::TimedOut(_) => {
+                Ended::TimedOut(format!("a write to the image's file has not ended within {limit:?}"))
+            }
+            other => other,
+        })?;
+    let inside = if let FromAgent::Written(written) = written { written.wall_ns } else { 0 };
+    Ok((to.since(from), inside))
+}
+
+/// What it sees of the host. Before its identity is asked for, by which the agent reads a file that is looked for
+/// in the page cache here.
+pub(super) async fn look(live: &mut Live, known: &Known) -> Result<Option<Seen>, Ended> {
+    let Ok((pid, started_ticks)) = walls::this_process() else { return Ok(None) };
+    let page_cache_shared = page_cache_shared(live, known).await?;
+    let question = ToAgent::Look(isolation::Look { pid, started_ticks });
+    let answer = |m: &FromAgent| matches!(m, FromAgent::Isolation(_));
+    let FromAgent::Isolation(said) = live.ask(&question, answer).await? else { return Ok(None) };
+    Ok(Some(Seen { said, host: walls::host(), page_cache_shared }))
+}
+
+/// The host forgets a page of the image, the instance must not have it; the host reads it: has the instance it now?
+/// `None` where that can't be tried, as with a page that won't be forgotten.
+async fn page_cache_shared(live: &mut Live, known: &Known) -> Result<Option<bool>, Ended> {
+    let Some(files) = known.place.as_ref().and_then(|place| place.files.clone()) else { return Ok(None) };
+    let Some(spot) = off_thread(move || files.spot(IMAGE_DIGEST_PATH)).await else { return Ok(None) };
+    if on_host(&spot, Spot::forget).await != Some(true) || is_cached_inside(live).await? != Some(false) {
+        return Ok(None);
+    }
+    if on_host(&spot, Spot::read).await != Some(true) {
+        return Ok(None);
+    }
+    is_cached_inside(live).await
+}
+
+async fn is_cached_inside(live: &mut Live) -> Result<Option<bool>, Ended> {
+    match live.ask(&ToAgent::IsCached, |m| matches!(m, FromAgent::Cached(_))).await? {
+        FromAgent::Cached(cached) => Ok(cached),
+        _ => Ok(None),
+    }
+}
+
+/// Fills in the size of the image; last of all, since its many files are walked when it is first asked for.
+pub(super) async fn image_size(known: &Known, sample: &mut Sample) {
+    let Some(paths) = known.place.as_ref().map(|place| place.image.clone()) else { return };
+    if let Some(disk) = sample.disk.as_mut().filter(|_| !paths.is_empty()) {
+        disk.image_bytes = off_thread(move || disk::allocated_once(&paths)).await;
+    }
+}
+
+async fn on_host(spot: &Spot, act: fn(&Spot) -> io::Result<bool>) -> Option<bool> {
+    let spot = spot.clone();
+    off_thread(move || act(&spot)).await
+}
+
+/// Does what blocks off the async threads. What can't be had is null in the sample, and its reason in the log.
+async fn off_thread<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Option<T> {
+    match spawn_blocking(work).await {
+        Ok(Ok(value)) => Some(value),
+        Ok(Err(error)) => {
+            tracing::warn!("{error}: left out of the sample");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+impl Seen {
+    /// `boot_id`: as the instance gives its kernel's.
+    pub(super) fn record(self, boot_id: &str) -> Isolation {
+        let Seen { said, host, page_cache_shared } = self;
+        let same_kernel = host.boot_id.as_deref().map(|own| own == boot_id);
+        let namespaces = said.namespaces.into_iter().take(16).map(|(kind, id)| {
+            let of_host = host.namespaces.iter().find(|(other, _)| *other == kind);
+            // Numbers of another kernel's say nothing here.
+            let shared = match (same_kernel, of_host) {
+                (Some(false), _) => Some(false),
+                (Some(true), Some((_, host))) => Some(*host == id),
+                _ => None,
+            };
+            Namespace { kind: cut(kind), id, shared }
+        });
+        let process = said.process;
+        Isolation {
+            processes: said.processes,
+            host_processes: host.processes,
+            sees_host_process: Some(said.sees_process),
+            namespaces: namespaces.collect(),
+            page_cache_shared,
+            memory_limit: said.memory_limit.map(cut),
+            cpu_limit: said.cpu_limit.map(cut),
+            devices: said.devices.count,
+            device_names: names(said.devices),
+            block_devices: said.block_devices.count,
+            block_device_names: names(said.block_devices),
+            of_workload: process.is_workload,
+            uid: process.uid,
+            cpus_allowed: process.cpus_allowed.map(cut),
+            capabilities: process.capabilities,
+            capabilities_bounding: process.capabilities_bounding,
+            seccomp: process.seccomp,
+            no_new_privileges: process.no_new_privileges,
+            security_label: process.security_label.map(cut),
+            root_type: said.root_type.map(cut),
+            root_writable: said.root_writable,
+            sys_writable: said.sys_writable,
+        }
+    }
+}
+
+fn names(names: isolation::Names) -> Option<Vec<String>> {
+    names.count.map(|_| names.names.into_iter().take(NAMES).map(cut).collect())
+}
+
+/// Whatever an agent says is a stranger's text.
+fn cut(text: String) -> String {
+    text.chars().take(TEXT).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(said: isolation::Isolation) -> Seen {
+        let namespaces = vec![("pid".to_owned(), 1), ("net".to_owned(), 2)];
+        let host = walls::Host { boot_id: Some("here".into()), processes: Some(99), namespaces };
+        Seen { said, host, page_cache_shared: None }
+    }
+
+    fn said() -> isolation::Isolation {
+        let namespaces = [("pid", 1), ("net", 7), ("time", 3)].map(|(kind, id)| (kind.to_owned(), id));
+        isolation::Isolation { namespaces: namespaces.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn a_namespace_is_the_hosts_by_its_number_on_the_same_kernel_only() {
+        let shared = |boot_id: &str| {
+            seen(said()).record(boot_id).namespaces.into_iter().map(|n| n.shared).collect::<Vec<_>>()
+        };
+        assert_eq!(shared("here"), [Some(true), Some(false), None]);
+        assert_eq!(shared("elsewhere"), [Some(false); 3]);
+    }
+
+    #[test]
+    fn whatever_a_guest_says_is_bounded() {
+        let long = "x".repeat(1 << 20);
+        let said = isolation::Isolation {
+            namespaces: vec![(long.clone(), 1); 1000],
+            memory_limit: Some(long.clone()),
+            devices: isolation::Names { count: Some(1000), names: vec![long.clone(); 1000] },
+            process: isolation::Process { security_label: Some(long), ..Default::default() },
+            ..said()
+        };
+        let record = serde_json::to_string(&seen(said).record("here")).unwrap();
+        assert!(record.len() < 20_000, "{}", record.len());
+    }
+}

@@ -1,0 +1,34 @@
+//! `[copy]`: what it costs to write to a file of the image, which copy-on-write copies first.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Bytes,
+    document::at,
+    rules::Wrong,
+    text::{between, ensure},
+};
+
+const LEAST: Bytes = Bytes(1 << 20);
+/// A VM's disk has a gibibyte of room, and every form of the image has the file.
+const MOST: Bytes = Bytes(1 << 30);
+
+/// The file that the image gets for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopyFile {
+    /// Its size: a whole number of MiB.
+    pub file: Bytes,
+}
+
+pub(super) fn check(copy: Option<&CopyFile>, wrong: &mut Wrong<'_>) {
+    let Some(CopyFile { file }) = copy else { return };
+    let path = at!["copy", "file"];
+    wrong(path, between(*file, LEAST, MOST, "a VM's disk has a gibibyte of room"));
+    wrong(
+        path,
+        ensure(file.0.is_multiple_of(1 << 20), || {
+            format!("{file} is not a whole number of MiB: write one, as in \"100MiB\"")
+        }),
+    );
+}

@@ -1,0 +1,112 @@
+//! What an instance has on the disk and what parts it from its host, on real engines: known bytes are found again,
+//! and each target's walls are those that it is known for.
+
+mod common;
+
+use bootrace::sample::{Isolation, Sample};
+use common::{Bench, boot_id, left_over};
+
+const SAMPLING: &str = "[resources]\nmemory = \"256MiB\"\n\
+    [sampling]\nsamples = 1\nwarmup = 0\nsettle = \"300ms\"\nidle = \"0s\"\n";
+const MIB: u64 = 1 << 20;
+
+fn of<'a>(samples: &'a [Sample], target: &str) -> &'a Sample {
+    samples.iter().find(|sample| sample.target == target).unwrap()
+}
+
+fn shared(isolation: &Isolation, kind: &str) -> Option<bool> {
+    isolation.namespaces.iter().find(|n| n.kind == kind).unwrap_or_else(|| panic!("{isolation:?}")).shared
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn each_targets_walls_are_those_that_it_is_known_for() {
+    let claims: String = [
+        ("native", "kernel.shared", true),
+        ("docker", "kernel.shared", true),
+        ("libvirt", "kernel.shared", false),
+        ("native", "processes.visible", true),
+        ("docker", "processes.visible", false),
+        ("libvirt", "processes.visible", false),
+        ("native", "pagecache.shared", true),
+        ("docker", "pagecache.shared", true),
+        ("libvirt", "pagecache.shared", false),
+    ]
+    .map(|(target, fact, is)| {
+        format!(
+            "[[claim]]\nsays = \"{fact} of {target}\"\ntarget = \"{target}\"\nfact = \"{fact}\"\nis = {is}\n"
+        )
+    })
+    .concat();
+    let bench = Bench::new(&format!(
+        "\n[workload]\ncommand = [\"sh\", \"-c\", \"echo ready; exec sleep infinity\"]\nready = {{ line = \"^ready$\" }}\n\
+         {SAMPLING}{claims}"
+    ));
+    // An undecided claim would make it 4, a refuted one 3.
+    let samples = bench.run(&["--fail-on", "undecided"]).good();
+    let seen = |target: &str| of(&samples, target).isolation.clone().unwrap();
+    let (native, docker, libvirt) = (seen("native"), seen("docker"), seen("libvirt"));
+    for (target, seen) in [("native", &native), ("docker", &docker), ("libvirt", &libvirt)] {
+        let own = of(&samples, target).identity.as_ref().unwrap().boot_id != boot_id();
+        assert_eq!(own, target == "libvirt", "{target}");
+        assert!(seen.of_workload && seen.root_writable && seen.uid == Some(0), "{target}: {seen:?}");
+        assert!(seen.host_processes.unwrap() > 10, "{target}: {seen:?}");
+    }
+    assert_eq!(shared(&native, "pid"), Some(true));
+    assert!(native.processes.unwrap().abs_diff(native.host_processes.unwrap()) < 20, "{native:?}");
+    for kind in ["pid", "mnt", "uts", "ipc", "net"] {
+        assert_eq!(shared(&docker, kind), Some(false), "{kind}: {docker:?}");
+    }
+    // The agent, the workload; in a VM kernel threads too.
+    assert_eq!(docker.processes, Some(2), "{docker:?}");
+    assert!(libvirt.namespaces.iter().all(|n| n.shared == Some(false)), "{libvirt:?}");
+    // The agent's root file system: an overlay for what shares the kernel, a disk of its own for a VM.
+    let roots = [&native, &docker, &libvirt].map(|seen| seen.root_type.clone().unwrap());
+    assert_eq!(roots, ["overlay", "overlay", "ext4"]);
+    assert_eq!(docker.memory_limit.as_deref(), Some("268435456"));
+    assert_eq!(libvirt.block_device_names, Some(vec!["vda".to_owned()]));
+    let capabilities = |seen: &Isolation| seen.capabilities.unwrap().count_ones();
+    assert!(capabilities(&docker) < capabilities(&libvirt), "{docker:?} {libvirt:?}");
+    assert!(!docker.sys_writable && libvirt.sys_writable);
+
+    let page = std::fs::read_to_string(bench.latest().join("index.html")).unwrap();
+    assert!(page.contains("What parts it from the host"));
+    assert_eq!(left_over(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn bytes_that_a_workload_writes_are_found_on_the_disk_and_an_overlay_copies_the_file_where_a_vm_copies_clusters()
+ {
+    const KNOWN: u64 = 32 * MIB;
+    let bench = Bench::new(&format!(
+        "\n[workload]\ncommand = [\"sh\", \"-c\", \"head -c {KNOWN} /dev/urandom > /known && echo ready; exec sleep infinity\"]\n\
+         ready = {{ line = \"^ready$\" }}\n{SAMPLING}[copy]\nfile = \"100MiB\"\n"
+    ));
+    let samples = bench.run(&[]).good();
+    for (target, storage, most) in
+        [("native", "overlayfs", 2 * MIB), ("docker", "overlay2", 2 * MIB), ("libvirt", "qcow2", 16 * MIB)]
+    {
+        let disk = of(&samples, target).disk.clone().unwrap();
+        eprintln!("{target}: {disk:?}");
+        assert_eq!(disk.storage.as_deref(), Some(storage));
+        // Beside what was written: the overlay's directories, a journal and the other parts of clusters.
+        let instance = disk.instance_bytes.unwrap();
+        assert!((KNOWN..=KNOWN + most).contains(&instance), "{target}: {disk:?}");
+        assert!(disk.image_bytes.unwrap() > 150 * MIB, "{target}: the image has the file: {disk:?}");
+        assert!(disk.make_ns.unwrap() > 0, "{target}");
+        let copy = disk.copy.unwrap();
+        assert_eq!(copy.file_bytes, 100 * MIB);
+        let grown = u64::try_from(copy.grown_bytes.unwrap()).unwrap();
+        match target {
+            "libvirt" => assert!((64 << 10..=10 * MIB).contains(&grown), "clusters of 64 KiB: {disk:?}"),
+            _ => assert!((100 * MIB..=102 * MIB).contains(&grown), "{target} copies the file: {disk:?}"),
+        }
+        if target != "libvirt" {
+            assert!(copy.first_write_ns > copy.rewrite_ns, "{target} copies it once: {disk:?}");
+        }
+        // The host's clock saw the message come that was sent before, and the one after.
+        assert!(copy.first_write_inside_ns > 0 && copy.rewrite_inside_ns > 0, "{target}: {disk:?}");
+    }
+    assert_eq!(left_over(), Vec::<String>::new());
+}
