@@ -156,6 +156,7 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
         cpu_ns: Cpu::default(),
         identity: None,
         noise: None,
+        boot_ns: None,
     }
 }
 
