@@ -20,6 +20,7 @@ use crate::{
     target::{Target, Ticket},
 };
 
+mod boot;
 mod cold;
 mod heard;
 pub mod left_over;

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Boot {
     /// The boot phase less the uptime of the guest's kernel at the agent's hello: QEMU, firmware, boot loader, and of
-    /// the kernel what unpacks it.
+    /// the kernel what unpacks it. Null also where the guest's kernel was up before the engine's start call had returned:
+    /// the other parts are then longer than the boot phase by that.
     pub firmware: Option<u64>,
     /// The kernel's start by its own clock -> the initrd's first program is executed.
     pub kernel: Option<u64>,
