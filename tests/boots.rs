@@ -86,10 +86,22 @@ boot = "firmware"
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn pid_1_is_systemd_with_firmware_of_either_kind_and_with_a_network() {
-    let bench = scenario(
-        "systemd",
+fn a_uefi_boots_the_disk_too_and_a_whole_system_has_its_network_before_its_workload() {
+    // QEMU's user network has its gateway, 10.0.2.2, as the kernel writes it.
+    let bench = Bench::new(
         r#"
+[workload]
+command = ["sh", "-c", "echo $(cat /proc/1/comm) $(cut -f 2,3 /proc/net/route | grep ^00000000); exec sleep infinity"]
+ready = { line = "^systemd 00000000 0202000A$" }
+network = true
+[resources]
+memory = "512MiB"
+[sampling]
+samples = 1
+warmup = 0
+settle = "0s"
+idle = "0s"
+timeout = "300s"
 [[target]]
 name = "uefi"
 kind = "libvirt"

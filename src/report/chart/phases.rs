@@ -17,8 +17,6 @@ const PARTS: [(Metric, f64); 5] = [
     (Metric::Userspace, 0.45),
     (Metric::Unit, 0.7),
 ];
-/// How many phases stand in one line below a bar.
-const IN_A_LINE: usize = 4;
 
 /// A phase or a part of one: its metric, its median in ns, its opacity.
 type Phase = (Metric, f64, f64);
@@ -112,7 +110,11 @@ fn shares(canvas: &mut Canvas, role: Role, target: &Target) {
         }
         x = end;
     }
-    let in_a_line = if wide { IN_A_LINE.min(phases.len()) } else { 3.min(phases.len()) };
+    let in_a_line = match phases.len() {
+        3 => 3,
+        _ if wide => 4,
+        _ => 2,
+    };
     let column = (right - left) / in_a_line as f64;
     for (i, &(metric, value, opacity)) in phases.iter().enumerate() {
         let (x, line) = (left + column * (i % in_a_line) as f64, 18.0 * (i / in_a_line) as f64);
