@@ -81,8 +81,7 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(Vm
     boot?;
     disk?;
     let dir = temp.path().to_path_buf();
-    let command_line =
-        tree.about.initrd.is_ok().then(|| bootable::command_line(&uuid(&tree.about.digest)));
+    let command_line = tree.about.initrd.is_ok().then(|| bootable::command_line(&uuid(&tree.about.digest)));
     job.blocking(move || seal(&dir, backing, command_line)).await?;
     temp.put(&place(image), job.cache)?;
     job.say(format!("made the VM's files in {:.1} s", begun.elapsed().as_secs_f64()));

@@ -82,7 +82,9 @@ impl Start {
         let (boot, firmware, command_line) = match self {
             // QEMU's firmware loads the kernel there, too, by what QEMU has put into its memory.
             Start::Kernel { boot, command_line, .. } => (*boot, None, command_line),
-            Start::Disk { firmware, command_line, .. } => (Boot::Firmware, Some(firmware.name()), command_line),
+            Start::Disk { firmware, command_line, .. } => {
+                (Boot::Firmware, Some(firmware.name()), command_line)
+            }
         };
         let firmware = firmware.map(|firmware| ("firmware", firmware.into()));
         let always = [("boot", boot.name().into()), ("kernel_command_line", command_line.as_str().into())];
@@ -189,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_uefis_variables_are_in_the_instances_directory() {
-        let uefi = Start::Disk { firmware: Firmware::Uefi, command_line: String::new(), overlay: PathBuf::new() };
+        let uefi =
+            Start::Disk { firmware: Firmware::Uefi, command_line: String::new(), overlay: PathBuf::new() };
         assert!(os(&uefi).contains("<nvram>/instances/it/uefi-variables.fd</nvram>"));
     }
 
