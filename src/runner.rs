@@ -20,6 +20,7 @@ use crate::{
     target::{Target, Ticket},
 };
 
+mod boot;
 mod cold;
 mod density;
 mod heard;
@@ -174,6 +175,7 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
         noise: None,
         disk: None,
         isolation: None,
+        boot_ns: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
         noise: None,
         disk: None,
         isolation: None,
+        boot_ns: None,
     }
 }
 

@@ -65,9 +65,9 @@ pub fn boot() -> Result<Channel, VmError> {
     let network = env::var_os(NETWORK_VARIABLE).is_some();
     let prepared =
         mount_disk().and_then(|()| if network { load_modules(Path::new(NETWORK_MODULES)) } else { Ok(()) });
-    let channel = open_port(&events)?;
+    let channel = open_port(&events, PORT_TIMEOUT)?;
     let entered = prepared.and_then(|()| enter_root());
-    match entered.and_then(|()| if network { join_network() } else { Ok(()) }) {
+    match entered.and_then(|()| if network { join_network(INTERFACE) } else { Ok(()) }) {
         Ok(()) => Ok(channel),
         Err(error) => {
             // The kernel log has it, too.
@@ -149,8 +149,8 @@ fn mount_disk() -> Result<(), VmError> {
 }
 
 /// Opens the control port when the kernel has it and the host is connected to it.
-fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
-    let deadline = Instant::now() + PORT_TIMEOUT;
+pub fn open_port(events: &OwnedFd, patience: Duration) -> Result<Channel, VmError> {
+    let deadline = Instant::now() + patience;
     let path = loop {
         if let Some(path) = find_port() {
             break path;
@@ -158,7 +158,7 @@ fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
         // The host names its ports in messages to the driver; the kernel tells of each by a device event.
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let why = format!("there is none after {PORT_TIMEOUT:?}; is virtio_console loaded?");
+            let why = format!("there is none after {patience:?}; is virtio_console loaded?");
             return Err(VmError { tried: format!("find the virtio-serial port {PORT_NAME}"), why });
         }
         let mut fds = [sys::readable(events.as_raw_fd())];
@@ -170,7 +170,7 @@ fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
     // the one with the name, so this is a matter of microseconds, and no event of the kernel tells of it.
     while sys::hung_up(&port).tried(|| format!("poll {path:?}"))? {
         if Instant::now() > deadline {
-            let why = format!("nobody is connected to it on the host after {PORT_TIMEOUT:?}");
+            let why = format!("nobody is connected to it on the host after {patience:?}");
             return Err(VmError { tried: format!("use the virtio-serial port {PORT_NAME}"), why });
         }
         thread::sleep(Duration::from_micros(100));
@@ -226,22 +226,22 @@ fn enter_root() -> Result<(), VmError> {
 }
 
 /// Sets the network up, as a container's is before its first process.
-fn join_network() -> Result<(), VmError> {
-    let interface = sys::Interface::new(INTERFACE).tried(|| "open a socket for the network".into())?;
+pub fn join_network(name: &str) -> Result<(), VmError> {
+    let interface = sys::Interface::new(name).tried(|| "open a socket for the network".into())?;
     interface.set_address(ADDRESS, NETMASK).tried(|| {
         format!(
-            "give {INTERFACE} its address; the VM needs a virtio network card, and the image's kernel virtio_net"
+            "give {name} its address; the VM needs a virtio network card, and the image's kernel virtio_net"
         )
     })?;
-    interface.up().tried(|| format!("bring {INTERFACE} up"))?;
+    interface.up().tried(|| format!("bring {name} up"))?;
     // The driver looks for the carrier some time later, and until then packets are thrown away: a workload's
     // first connection would take a second. IFF_RUNNING would tell of it only after up to a second, too.
-    let carrier = format!("/sys/class/net/{INTERFACE}/carrier");
+    let carrier = format!("/sys/class/net/{name}/carrier");
     let deadline = Instant::now() + CARRIER_TIMEOUT;
     while fs::read(&carrier).tried(|| format!("read {carrier}"))? != b"1\n" {
         if Instant::now() > deadline {
             let why = format!("it has no carrier after {CARRIER_TIMEOUT:?}");
-            return Err(VmError { tried: format!("bring {INTERFACE} up"), why });
+            return Err(VmError { tried: format!("bring {name} up"), why });
         }
         thread::sleep(Duration::from_micros(100));
     }

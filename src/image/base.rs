@@ -67,9 +67,10 @@ pub(super) async fn choose(
     job: &Job<'_>,
     spec: &scenario::Image,
     base_dir: &Path,
+    bootable: bool,
 ) -> Result<(Base, Option<String>), Error> {
-    let first = Definition::first(spec, base_dir)?;
-    let Some(second) = Definition::fallback(spec)? else {
+    let first = Definition::first(spec, base_dir)?.bootable(bootable);
+    let Some(second) = Definition::fallback(spec)?.map(|second| second.bootable(bootable)) else {
         return Ok((Box::pin(ensure(job, first)).await?, None));
     };
     if let Some(base) = find(job, &first).await? {
@@ -109,13 +110,17 @@ pub(super) async fn choose(
 
 /// Has the scenario's first choice tried again, if it was found that it can't be had.
 pub fn forget_failure(spec: &scenario::Image, base_dir: &Path, cache: &Cache) -> Result<(), Error> {
-    let note = cache.choice(&Definition::first(spec, base_dir)?.key());
-    match std::fs::remove_file(&note) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("removing", &note)(error))
+    let first = Definition::first(spec, base_dir)?;
+    for bootable in [false, true] {
+        let note = cache.choice(&first.clone().bootable(bootable).key());
+        match std::fs::remove_file(&note) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("removing", &note)(error));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 impl Choice {
@@ -162,14 +167,15 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
 }
 
 async fn build(job: &Job<'_>, definition: &Definition, tar: &Path) -> Result<(Sum, String), Error> {
-    let packages = &definition.packages;
+    let (packages, bootable) = (&definition.packages, definition.bootable);
     match &definition.source {
         Source::Suite(suite) => {
-            let sum = suite::build(job, suite, packages, tar).await?;
-            Ok((sum, format!("mmdebstrap: {}", definition.source)))
+            let sum = suite::build(job, suite, packages, bootable, tar).await?;
+            let whole = if bootable { ", with systemd and an initrd" } else { "" };
+            Ok((sum, format!("mmdebstrap: {}{whole}", definition.source)))
         }
         Source::Registry(reference) => {
-            let (sum, pinned) = registry::build(job, reference, packages, tar).await?;
+            let (sum, pinned) = registry::build(job, reference, packages, bootable, tar).await?;
             Ok((sum, format!("registry: {pinned}")))
         }
         Source::Tarball(tarball) => {

@@ -69,6 +69,8 @@ pub struct Live {
     meter: Option<Meter>,
     /// What the meter knew of before the request, in ns: the first life of an instance that was frozen.
     spent: u64,
+    /// Of the agent's kernel, at its hello.
+    uptime_ns: Option<u64>,
 }
 
 /// What became of a removal.
@@ -102,6 +104,7 @@ impl Live {
             requested: Moment::now(),
             meter: None,
             spent: 0,
+            uptime_ns: None,
         })
     }
 
@@ -142,6 +145,11 @@ impl Live {
     pub(super) fn cpu_ns(&self) -> Result<u64, Ended> {
         let meter = self.meter().ok_or_else(|| Ended::Failed("no meter knows it: this is a bug".into()))?;
         Ok(meter.cpu_ns()?.saturating_sub(self.spent))
+    }
+
+    /// Of its kernel when its agent said hello, in ns; none where it said none in this life.
+    pub(super) fn uptime_ns(&self) -> Option<u64> {
+        self.uptime_ns
     }
 
     /// Where its disk is; may ask the engine.
@@ -194,6 +202,7 @@ impl Live {
                         )));
                     }
                     timeline.agent = Some(at);
+                    self.uptime_ns = Some(hello.uptime_ns);
                 }
                 What::Said(FromAgent::Awake) => timeline.agent = Some(at),
                 What::Said(FromAgent::Ready { .. }) if timeline.agent.is_some() => {

@@ -4,6 +4,7 @@ use bootrace_agent::protocol::{self, FromAgent, ToAgent};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    boot,
     live::{ANSWER, Live, Terms, remove_dir},
     outcome::{Ended, fail, how},
 };
@@ -178,6 +179,15 @@ async fn measure(
     if let FromAgent::Identity(identity) = live.ask(&ToAgent::Identify, answer).await? {
         sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));
         sample.identity = Some(as_seen_inside(identity));
+    }
+    // What goes on from a saved state has not booted.
+    if target.boots() && target.begins() != Start::Restore {
+        let answer = |m: &FromAgent| matches!(m, FromAgent::BootTimes(_));
+        if let FromAgent::BootTimes(times) = live.ask(&ToAgent::BootTimes, answer).await? {
+            let own_kernel = target.info().accelerator != Accelerator::None;
+            let uptime = live.uptime_ns().filter(|_| own_kernel);
+            sample.boot_ns = Some(boot::divided(&sample.timeline_ns, uptime, times));
+        }
     }
     inside::image_size(&disk, sample).await;
     Ok(())

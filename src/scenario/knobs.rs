@@ -78,6 +78,7 @@ impl Target {
             kind,
             start: None,
             boot: None,
+            firmware: None,
             accel: None,
             cpu_model: None,
             hugepages: None,
@@ -85,6 +86,7 @@ impl Target {
             network: None,
             log_driver: None,
             runtime: None,
+            init: None,
         }
     }
 }

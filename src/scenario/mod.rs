@@ -12,6 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod boots;
 mod claims;
 mod copy;
 mod cpus;
@@ -27,6 +28,7 @@ mod shipped;
 mod text;
 mod units;
 
+pub use boots::{Boot, Firmware, Init};
 pub use claims::Claim;
 pub use copy::CopyFile;
 pub use cpus::{CpuChoice, CpuList};
@@ -201,6 +203,9 @@ pub struct Target {
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
+    /// libvirt with `boot = "firmware"` only; none given: `bios`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accel: Option<Accel>,
@@ -222,6 +227,9 @@ pub struct Target {
     /// docker only; none given: the Engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
+    /// docker only: the container's PID 1; none given: the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,14 +238,6 @@ pub enum Kind {
     Native,
     Docker,
     Libvirt,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Boot {
-    /// The image's own kernel with an initramfs that holds only the agent.
-    #[default]
-    Direct,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload, claims,
-    copy, density,
+    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload, boots,
+    claims, copy, density,
     document::{Document, Step, at, quoted},
     gate,
     text::*,
@@ -132,6 +132,9 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     let memory = resources.memory;
     let vm = scenario.targets.iter().any(|target| target.kind == Kind::Libvirt);
     let (least, why) = match vm {
+        _ if boots::boots_system(scenario).is_some() => {
+            (boots::MEMORY_SYSTEM, "a VM that boots the whole system, by systemd or firmware, needs as much")
+        }
         true => (MEMORY_VM, "a VM's kernel does not boot with less"),
         false => (MEMORY_PROCESS, "Docker refuses lower limits"),
     };
@@ -190,6 +193,7 @@ fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
 fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong<'_>) {
     let options = [
         ("boot", Kind::Libvirt, target.boot.is_some()),
+        ("firmware", Kind::Libvirt, target.firmware.is_some()),
         ("accel", Kind::Libvirt, target.accel.is_some()),
         ("cpu_model", Kind::Libvirt, target.cpu_model.is_some()),
         ("hugepages", Kind::Libvirt, target.hugepages.is_some()),
@@ -197,11 +201,13 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
         ("network", Kind::Docker, target.network.is_some()),
         ("log_driver", Kind::Docker, target.log_driver.is_some()),
         ("runtime", Kind::Docker, target.runtime.is_some()),
+        ("init", Kind::Docker, target.init.is_some()),
     ];
     for (key, kind, _) in options.iter().filter(|(_, kind, given)| *given && *kind != target.kind) {
         let text = format!("this is for kind = \"{kind}\" only: leave it out here");
         wrong(at!["target", index, *key], Err(text));
     }
+    wrong(at!["target", index, "firmware"], boots::firmware(target));
     if let Some(model) = &target.cpu_model {
         wrong(at!["target", index, "cpu_model"], cpu_model(model));
         if model == "host-passthrough" && target.accel == Some(Accel::Tcg) {

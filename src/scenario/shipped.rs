@@ -8,8 +8,10 @@ use super::{Error, Scenario, document::quoted, mend, text};
 pub const FOLDER: &str = "scenarios";
 
 /// The scenarios in the binary: name and TOML.
-pub const SHIPPED: [(&str, &str); 6] = [
+pub const SHIPPED: [(&str, &str); 8] = [
+    ("boots", include_str!("../../scenarios/boots.toml")),
     ("density", include_str!("../../scenarios/density.toml")),
+    ("folklore", include_str!("../../scenarios/folklore.toml")),
     ("nginx", include_str!("../../scenarios/nginx.toml")),
     ("python", include_str!("../../scenarios/python.toml")),
     ("quickstart", super::QUICKSTART),
@@ -96,14 +98,15 @@ mod tests {
             std::fs::write(folder.path().join(file), "").unwrap();
         }
         let error = |name| find_in(folder.path(), name).unwrap_err().to_string();
+        let mut known = SHIPPED.map(|(name, _)| name).to_vec();
+        known.push("mine");
+        known.sort_unstable();
+        let known = format!("known are {}; a file is given by its path, as in ./my.toml", known.join(", "));
         assert_eq!(
             error("rediss"),
-            r#"no scenario is called "rediss" (did you mean redis?): known are density, mine, nginx, python, quickstart, redis; a file is given by its path, as in ./my.toml"#
+            format!("no scenario is called \"rediss\" (did you mean redis?): {known}")
         );
-        assert_eq!(
-            error("\u{1b}[2J"),
-            r#"no scenario is called "\u{1b}[2J": known are density, mine, nginx, python, quickstart, redis; a file is given by its path, as in ./my.toml"#
-        );
+        assert_eq!(error("\u{1b}[2J"), format!("no scenario is called \"\\u{{1b}}[2J\": {known}"));
     }
 
     #[test]

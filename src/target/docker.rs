@@ -22,13 +22,14 @@ use super::{Cpus, Error, Instance, Rest, Target, Ticket};
 use crate::{
     probe::{Scope, disk::Place, process},
     sample,
-    scenario::{self, Resources, Start},
+    scenario::{self, Init, Resources, Start},
 };
 
 mod disk;
 pub mod inspect;
 pub mod left_over;
 mod options;
+mod system;
 
 pub use options::check;
 
@@ -92,6 +93,8 @@ pub struct Docker {
     options: options::Resolved,
     begins: Start,
     cpus: Cpus,
+    /// Where the image's systemd is PID 1.
+    systemd: Option<system::Cgroups>,
     versions: Versions,
 }
 
@@ -137,6 +140,10 @@ impl Docker {
             options,
             begins: spec.start.unwrap_or_default(),
             cpus: Cpus::choose(&resources.cpus)?,
+            systemd: match spec.init {
+                Some(Init::Systemd) => Some(system::Cgroups::of_this_host()?),
+                Some(Init::Agent) | None => None,
+            },
             versions,
         })
     }
@@ -145,19 +152,23 @@ impl Docker {
 #[async_trait]
 impl Target for Docker {
     fn info(&self) -> sample::Target {
+        let mut options = serde_json::json!({
+            "cpus": self.cpus.list(),
+            "start": self.begins.name(),
+            "network": self.options.network,
+            "log_driver": self.options.log_driver,
+            "runtime": self.options.runtime,
+            "storage_driver": self.versions.storage,
+        });
+        for (key, value) in self.systemd.iter().flat_map(system::Cgroups::options) {
+            options[key] = value;
+        }
         sample::Target {
             name: self.name.clone(),
             kind: "docker".into(),
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
-            options: serde_json::json!({
-                "cpus": self.cpus.list(),
-                "start": self.begins.name(),
-                "network": self.options.network,
-                "log_driver": self.options.log_driver,
-                "runtime": self.options.runtime,
-                "storage_driver": self.versions.storage,
-            }),
+            options,
         }
     }
 
@@ -169,6 +180,10 @@ impl Target for Docker {
         host.docker = self.versions.docker.clone();
         host.containerd = self.versions.containerd.clone();
         host.runc = self.versions.runc.clone();
+    }
+
+    fn boots(&self) -> bool {
+        self.systemd.is_some()
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {
@@ -191,6 +206,7 @@ impl Target for Docker {
             config: self.config(&ticket.run, ticket.socket()),
             begins: self.begins,
             rested: false,
+            systemd: self.systemd.is_some(),
             created: false,
             abandoned: false,
             creating: None,
@@ -201,7 +217,7 @@ impl Target for Docker {
 impl Docker {
     fn config(&self, run: &str, socket: PathBuf) -> ContainerCreateBody {
         let memory = self.resources.memory.0 as i64;
-        ContainerCreateBody {
+        let mut body = ContainerCreateBody {
             image: Some(self.image.clone()),
             entrypoint: Some(vec![AGENT_PATH.into()]),
             cmd: Some(Vec::new()),
@@ -227,7 +243,11 @@ impl Docker {
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
+        };
+        if let Some(cgroups) = &self.systemd {
+            cgroups.add_to(&mut body);
         }
+        body
     }
 }
 
@@ -238,6 +258,7 @@ struct Container {
     begins: Start,
     /// It is there, and set aside for its second start.
     rested: bool,
+    systemd: bool,
     created: bool,
     /// The create call was given up before it was answered, and may still be carried out.
     abandoned: bool,
@@ -296,6 +317,9 @@ impl Instance for Container {
     }
 
     fn scope(&self, leader: u32) -> Scope {
+        if self.systemd {
+            return system::scope(leader);
+        }
         // The parent of a container's first process is its shim.
         Scope { leader, engine: process::parent(leader).into_iter().collect() }
     }

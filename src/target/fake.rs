@@ -12,7 +12,8 @@ use std::{
 use async_trait::async_trait;
 use bootrace_agent::isolation::Isolation;
 use bootrace_agent::protocol::{
-    Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, Written, read_frame, write_frame,
+    BootTimes, Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, Written, read_frame,
+    write_frame,
 };
 use tokio::sync::Notify;
 
@@ -207,6 +208,7 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
         build: build.into(),
         kernel_release: kernel_release.clone(),
         boot_id: boot_id.clone(),
+        uptime_ns: 1,
     }))?;
     if part == Part::Noise {
         std::io::Write::write_all(&mut stream, &[0xff; 16]).ok()?;
@@ -265,6 +267,7 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
             }
             ToAgent::Look(_) => say(FromAgent::Isolation(Isolation::default()))?,
             ToAgent::IsCached => say(FromAgent::Cached(None))?,
+            ToAgent::BootTimes => say(FromAgent::BootTimes(BootTimes::default()))?,
             ToAgent::Ping { token } => say(FromAgent::Pong { token })?,
             ToAgent::Stop => return Some(()),
         }

@@ -1,5 +1,5 @@
-//! The workload in a libvirt virtual machine: the image's own kernel and an initramfs that holds
-//! the agent, passed to QEMU directly; the image's disk below a copy-on-write overlay.
+//! The workload in a libvirt virtual machine, the image's disk below a copy-on-write overlay. It boots the image's own
+//! kernel with an initramfs that holds the agent, or the image's whole system ([`start`]).
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     image::VmFiles,
     probe::{kvm, process},
     sample::{self, Accelerator},
-    scenario::{self, DiskCache, Resources, Start},
+    scenario::{self, DiskCache, Resources},
 };
 
 mod accelerator;
@@ -23,12 +23,14 @@ pub mod left_over;
 mod log;
 mod mend;
 mod save;
+mod start;
 mod vm;
 pub mod xml;
 
 use events::Events;
 use knobs::Knobs;
 pub use knobs::check;
+use start::Start;
 use vm::Vm;
 
 /// Name of an instance's disk in its directory.
@@ -92,13 +94,13 @@ pub struct Libvirt {
     name: String,
     /// Made anew when libvirtd was restarted.
     link: Mutex<Arc<Link>>,
-    files: VmFiles,
+    start: Start,
     resources: Resources,
     network: bool,
     accelerator: Accelerator,
     reason: String,
     knobs: Knobs,
-    begins: Start,
+    begins: scenario::Start,
     /// What makes figures of this accelerator doubtful.
     warning: Option<String>,
     cpus: Cpus,
@@ -117,6 +119,7 @@ impl Libvirt {
         network: bool,
         files: VmFiles,
     ) -> Result<Self, Error> {
+        let start = Start::of(spec, &files, network)?;
         let link = Link::open().await?;
         let (accelerator, reason, warning) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
         let knobs = Knobs::resolve(&link.connection, spec, resources, (accelerator, &reason)).await?;
@@ -128,7 +131,7 @@ impl Libvirt {
         Ok(Libvirt {
             name: spec.name.clone(),
             link: Mutex::new(link),
-            files,
+            start,
             resources: resources.clone(),
             network,
             accelerator,
@@ -150,27 +153,29 @@ fn version(number: u32) -> String {
 #[async_trait]
 impl Target for Libvirt {
     fn info(&self) -> sample::Target {
-        sample::Target {
-            name: self.name.clone(),
-            kind: "libvirt".into(),
-            accelerator: self.accelerator,
-            accelerator_reason: Some(self.reason.clone()),
-            options: serde_json::json!({
+        let mut options = serde_json::json!({
                 "cpus": self.cpus.list(),
                 "start": self.begins.name(),
-                "boot": "direct",
                 "uri": uri(),
                 "machine": xml::MACHINE,
                 "cpu_model": self.knobs.shown_cpu_model(),
                 "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
                 "disk_cache": self.knobs.disk_cache.map_or("default", DiskCache::name),
                 "network": if self.network { "user" } else { "none" },
-                "kernel_command_line": xml::kernel_command_line(self.network),
-            }),
+        });
+        for (key, value) in self.start.options() {
+            options[key] = value;
+        }
+        sample::Target {
+            name: self.name.clone(),
+            kind: "libvirt".into(),
+            accelerator: self.accelerator,
+            accelerator_reason: Some(self.reason.clone()),
+            options,
         }
     }
 
-    fn begins(&self) -> Start {
+    fn begins(&self) -> scenario::Start {
         self.begins
     }
 
@@ -192,6 +197,10 @@ impl Target for Libvirt {
         host.other_vms = count.ok();
     }
 
+    fn boots(&self) -> bool {
+        true
+    }
+
     fn daemons(&self) -> Vec<u32> {
         process::named(&["libvirtd", "virtqemud", "virtlogd"])
     }
@@ -208,8 +217,8 @@ impl Libvirt {
     /// When the connection was lost and libvirt does not answer.
     pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
         let link = self.link().await?;
-        let overlay = self.files.overlay.clone();
-        Ok(Box::new(Vm::new(link, ticket, xml, overlay, self.begins).over(self.files.disk.clone())))
+        let (template, base) = (self.start.overlay().to_path_buf(), self.start.base());
+        Ok(Box::new(Vm::new(link, ticket, xml, template, self.begins).over(base)))
     }
 
     async fn link(&self) -> Result<Arc<Link>, Error> {
@@ -224,15 +233,13 @@ impl Libvirt {
     /// The domain that an instance is; its disk is [`DISK`] in the ticket's directory.
     pub fn domain_xml(&self, ticket: &Ticket) -> String {
         xml::Machine {
-            name: &ticket.instance,
-            run: &ticket.run,
+            ticket,
             accelerator: self.accelerator,
             memory: self.resources.memory,
             cpus: &self.cpus,
             knobs: &self.knobs,
             network: self.network,
-            kernel: &self.files.kernel,
-            initramfs: &self.files.initramfs,
+            start: &self.start,
             disk: &ticket.dir.join(DISK),
             socket: &ticket.socket(),
         }

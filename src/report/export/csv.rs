@@ -25,7 +25,7 @@ struct Row<'a> {
 type Column = (&'static str, fn(&Row<'_>) -> String);
 
 /// A column for each.
-const COLUMNS: [Column; 60] = [
+const COLUMNS: [Column; 65] = [
     ("scenario", |r| r.run.scenario.clone()),
     ("run", |r| words(&r.run.results.run.id, 128)),
     ("target", |r| r.target.map_or_else(|| plain_name(&r.sample.target, LONGEST_NAME), |t| t.name.clone())),
@@ -86,6 +86,11 @@ const COLUMNS: [Column; 60] = [
     ("copy_first_write_ns", |r| metric(r, Metric::CopyFirstWrite)),
     ("copy_rewrite_ns", |r| metric(r, Metric::CopyRewrite)),
     ("copy_bytes", |r| metric(r, Metric::CopyBytes)),
+    ("startup_firmware_ns", |r| metric(r, Metric::Firmware)),
+    ("startup_kernel_ns", |r| metric(r, Metric::Kernel)),
+    ("startup_initrd_ns", |r| metric(r, Metric::Initrd)),
+    ("startup_userspace_ns", |r| metric(r, Metric::Userspace)),
+    ("startup_unit_ns", |r| metric(r, Metric::Unit)),
 ];
 
 pub fn file(run: &Run<'_>) -> Vec<u8> {

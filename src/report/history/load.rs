@@ -246,6 +246,7 @@ impl From<Lean<'_>> for Results {
                     noise: None,
                     disk: sample.disk,
                     isolation: None,
+                    boot_ns: None,
                 })
                 .collect(),
             density: Vec::new(),

@@ -38,6 +38,7 @@ impl Live {
             self.send(&ToAgent::Stop)?;
         }
         let rest = self.rest().await?;
+        self.uptime_ns = None;
         if sampling.page_cache() == Some(PageCache::Cold) {
             // What the first life read and wrote is in it again.
             drop_caches().await.map_err(|e| Ended::Failed(format!("{e:#}")))?;

@@ -47,8 +47,8 @@ pub struct Vm {
     saved: PathBuf,
     /// It is there, and set aside for its second start.
     rested: bool,
-    /// The raw disk below the overlay, where that is known.
-    base: Option<PathBuf>,
+    /// The raw disk below the overlay, where that is known, and where the image's files are on it.
+    base: Option<(PathBuf, Option<Files>)>,
     /// How long making the overlay took.
     copying: Option<Duration>,
     domain: Option<Domain>,
@@ -83,7 +83,7 @@ impl Vm {
     }
 
     /// Says which raw disk of ext4 the overlay is over.
-    pub(super) fn over(mut self, base: PathBuf) -> Self {
+    pub(super) fn over(mut self, base: (PathBuf, Option<Files>)) -> Self {
         self.base = Some(base);
         self
     }
@@ -161,10 +161,10 @@ impl Instance for Vm {
     async fn disk(&mut self) -> Option<Place> {
         Some(Place {
             storage: "qcow2".into(),
-            image: self.base.iter().cloned().collect(),
+            image: self.base.iter().map(|(disk, _)| disk.clone()).collect(),
             instance: vec![self.overlay.clone()],
             made: self.copying,
-            files: self.base.clone().map(Files::Ext4),
+            files: self.base.clone().and_then(|(_, files)| files),
         })
     }
 
