@@ -26,9 +26,9 @@ use bootrace::{
 };
 use futures_util::TryStreamExt;
 
-const ALL: Forms = Forms { tree: true, docker: true, vm: true };
-const TREE: Forms = Forms { tree: true, docker: false, vm: false };
-const DOCKER: Forms = Forms { tree: false, docker: true, vm: false };
+const ALL: Forms = Forms { tree: true, docker: true, podman: false, vm: true };
+const TREE: Forms = Forms { tree: true, docker: false, podman: false, vm: false };
+const DOCKER: Forms = Forms { tree: false, docker: true, podman: false, vm: false };
 
 /// A cache in a directory of its own; its Docker images go with it.
 struct Fixture {

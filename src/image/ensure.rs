@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use bollard::Docker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +10,8 @@ use super::{
     base::{self, Base},
     cache::make_dir,
     definition::Source,
-    docker, engine,
+    docker,
+    engine::{Client, ContainerEngine},
     error::Error,
     job::Job,
     lock::Lock,
@@ -51,14 +51,14 @@ pub async fn ensure(
 async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
     let (base, fallback_reason) = base::choose(job, spec, base_dir).await?;
     let digest = tree::digest(&base.sum()?.sha256, &agent::digest());
-    let engine = match forms.docker {
-        true => Some(engine::connect().await?),
-        false => None,
-    };
+    let mut engines = Vec::new();
+    for engine in forms.engines() {
+        engines.push(Client::connect(engine).await?);
+    }
     let in_use = job.use_lock(&digest, "this image").await?;
     let dir = job.cache.image(&digest);
     let wanted =
-        Wanted { job, dir: &dir, digest: &digest, base: &base, engine: engine.as_ref(), vm: forms.vm };
+        Wanted { job, dir: &dir, digest: &digest, base: &base, engines: &engines, vm: forms.vm };
     let made = match wanted.find().await? {
         Some(found) => found,
         None => wanted.make().await?,
@@ -83,14 +83,15 @@ struct Wanted<'a> {
     dir: &'a Path,
     digest: &'a str,
     base: &'a Base,
-    /// Connected if the Docker form is asked for.
-    engine: Option<&'a Docker>,
+    /// Those that are to have it, connected.
+    engines: &'a [Client],
     vm: bool,
 }
 
 struct Made {
     tree: Tree,
-    docker: Option<String>,
+    /// Its references.
+    engines: Vec<(ContainerEngine, String)>,
     vm: Option<(VmFiles, vm::About)>,
 }
 
@@ -98,18 +99,19 @@ impl Wanted<'_> {
     /// All of it, or `None`.
     async fn find(&self) -> Result<Option<Made>, Error> {
         let Some(tree) = tree::find(self.dir) else { return Ok(None) };
-        let mut made = Made { tree, docker: None, vm: None };
+        let mut made = Made { tree, engines: Vec::new(), vm: None };
         if self.vm {
             made.vm = vm::find(self.dir);
         }
-        if let Some(engine) = self.engine {
-            made.docker = docker::find(engine, self.digest).await?;
+        for client in self.engines {
+            let found = docker::find(client, self.digest).await?;
+            made.engines.extend(found.map(|reference| (client.engine, reference)));
         }
-        let whole = made.vm.is_some() == self.vm && made.docker.is_some() == self.engine.is_some();
+        let whole = made.vm.is_some() == self.vm && made.engines.len() == self.engines.len();
         Ok(whole.then_some(made))
     }
 
-    /// Makes what is missing, Docker's and the VM's form at the same time.
+    /// Makes what is missing, the engines' and the VM's form at the same time.
     async fn make(&self) -> Result<Made, Error> {
         self.job.require_root()?;
         let _building = self.job.build_lock(self.digest, "this image").await?;
@@ -129,15 +131,19 @@ impl Wanted<'_> {
                 None => vm::make(self.job, self.dir, &tree).await.map(Some),
             }
         };
-        let docker = async {
-            let Some(engine) = self.engine else { return Ok(None) };
-            match docker::find(engine, self.digest).await? {
-                Some(found) => Ok(Some(found)),
-                None => docker::make(self.job, engine, self.dir, &tree).await.map(Some),
+        let engines = async {
+            let mut made = Vec::new();
+            for client in self.engines {
+                let reference = match docker::find(client, self.digest).await? {
+                    Some(found) => found,
+                    None => docker::make(self.job, client, self.dir, &tree).await?,
+                };
+                made.push((client.engine, reference));
             }
+            Ok(made)
         };
-        let (vm, docker) = tokio::join!(vm, docker);
-        Ok(Made { vm: vm?, docker: docker?, tree })
+        let (vm, engines) = tokio::join!(vm, engines);
+        Ok(Made { vm: vm?, engines: engines?, tree })
     }
 }
 
@@ -166,11 +172,16 @@ impl Made {
             tar_bytes: Some(base.sum()?.bytes),
             disk_bytes: self.vm.as_ref().map(|(_, about)| about.disk_bytes),
         };
+        let of = |engine| {
+            let found = self.engines.iter().find(|(of, _)| *of == engine);
+            found.map(|(_, reference)| reference.clone())
+        };
         Ok(Image {
             info,
             agent_digest: about.agent_digest,
             tree: forms.tree.then_some(self.tree.root),
-            docker: self.docker,
+            docker: of(ContainerEngine::Docker),
+            podman: of(ContainerEngine::Podman),
             vm: self.vm.map(|(files, _)| files),
             in_use: Some(Arc::new(in_use)),
         })

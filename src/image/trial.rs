@@ -10,7 +10,12 @@ use bollard::query_parameters::CreateImageOptionsBuilder;
 use bootrace_agent::protocol::AGENT_PATH;
 use tokio_util::sync::CancellationToken;
 
-use super::{docker, engine, error::Error, tree::MOUNT_POINTS};
+use super::{
+    docker,
+    engine::{Client, ContainerEngine},
+    error::Error,
+    tree::MOUNT_POINTS,
+};
 use crate::agent;
 
 /// Makes it in `root`, which is made too.
@@ -29,9 +34,14 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
     make().map_err(Error::io("writing", &agent))
 }
 
-/// Makes a Docker image of it with this name, marked with the label.
-pub async fn import(root: &Path, reference: &str, label: (&str, &str)) -> Result<(), Error> {
-    let docker = engine::connect().await?;
+/// Makes an image of it with this name in the engine, marked with the label.
+pub async fn import(
+    engine: ContainerEngine,
+    root: &Path,
+    reference: &str,
+    label: (&str, &str),
+) -> Result<(), Error> {
+    let docker = Client::connect(engine).await?;
     let (name, value) = label;
     let changes = vec![format!("LABEL {name}={}", docker::quoted(value))];
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(reference).changes(changes).build();

@@ -12,6 +12,7 @@ pub mod host;
 pub mod huge;
 pub mod kvm;
 mod meter;
+pub mod mounts;
 pub mod process;
 
 pub use meter::Meter;

@@ -188,12 +188,18 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
         ("cpu_model", Kind::Libvirt, target.cpu_model.is_some()),
         ("hugepages", Kind::Libvirt, target.hugepages.is_some()),
         ("disk_cache", Kind::Libvirt, target.disk_cache.is_some()),
+        ("uri", Kind::Libvirt, target.uri.is_some()),
         ("network", Kind::Docker, target.network.is_some()),
         ("log_driver", Kind::Docker, target.log_driver.is_some()),
         ("runtime", Kind::Docker, target.runtime.is_some()),
     ];
     for (key, kind, _) in options.iter().filter(|(_, kind, given)| *given && *kind != target.kind) {
-        let text = format!("this is for kind = \"{kind}\" only: leave it out here");
+        let also = also_of(key);
+        if also == Some(target.kind) {
+            continue;
+        }
+        let or = also.map_or(String::new(), |also| format!(" or \"{also}\""));
+        let text = format!("this is for kind = \"{kind}\"{or} only: leave it out here");
         wrong(at!["target", index, *key], Err(text));
     }
     if let Some(model) = &target.cpu_model {
@@ -202,6 +208,9 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
             let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all that it can, or accel = \"kvm\"";
             wrong(at!["target", index, "cpu_model"], fail(text));
         }
+    }
+    if let Some(uri) = target.uri.as_ref().filter(|_| matches!(target.kind, Kind::Libvirt | Kind::Lxc)) {
+        wrong(at!["target", index, "uri"], super::uri::fits(target.kind, uri));
     }
     if let Some(network) = &target.network {
         wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
@@ -215,6 +224,15 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
     }
     if let Some(runtime) = &target.runtime {
         wrong(at!["target", index, "runtime"], engine_name(runtime, "._-", "a runtime", "runc"));
+    }
+}
+
+/// The second kind that an option belongs to.
+fn also_of(key: &str) -> Option<Kind> {
+    match key {
+        "network" | "log_driver" => Some(Kind::Podman),
+        "uri" => Some(Kind::Lxc),
+        _ => None,
     }
 }
 

@@ -1,5 +1,5 @@
 //! The workload in a libvirt virtual machine: the image's own kernel and an initramfs that holds
-//! the agent, passed to QEMU directly; the image's disk below a copy-on-write overlay.
+//! the agent, passed to QEMU directly; the image's disk below a copy-on-write overlay. ([`lxc`]: in a container.)
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     image::VmFiles,
     probe::{kvm, process},
     sample::{self, Accelerator},
-    scenario::{self, DiskCache, Resources},
+    scenario::{self, DiskCache, Kind, Resources},
 };
 
 mod accelerator;
@@ -21,13 +21,14 @@ pub mod inspect;
 pub mod knobs;
 pub mod left_over;
 mod log;
+pub mod lxc;
 mod mend;
 mod vm;
 pub mod xml;
 
 use events::Events;
+pub use log::Driver;
 use knobs::Knobs;
-pub use knobs::check;
 use vm::Vm;
 
 /// Name of an instance's disk in its directory.
@@ -36,6 +37,33 @@ pub const DISK: &str = "disk.qcow2";
 /// The libvirt that LIBVIRT_DEFAULT_URI names, as for virsh; none: the host's own QEMU driver.
 pub fn uri() -> String {
     std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| "qemu:///system".into())
+}
+
+/// The libvirt that a target is at: the one that it names, else the environment's, else this host's own.
+///
+/// # Errors
+/// When nothing could be measured there, with the reason.
+pub fn uri_of(spec: &scenario::Target) -> Result<String, Error> {
+    let (uri, named) = match (&spec.uri, spec.kind) {
+        (Some(uri), _) => (uri.clone(), "uri"),
+        (None, Kind::Lxc) => (lxc::uri(), "LIBVIRT_DEFAULT_URI"),
+        (None, _) => (uri(), "LIBVIRT_DEFAULT_URI"),
+    };
+    let tried = || format!("using the libvirt {uri:?} ({named}) for target {}", spec.name);
+    scenario::uri::fits(spec.kind, &uri).map_err(|why| Error::new(tried(), why))?;
+    Ok(uri)
+}
+
+/// Whether libvirt answers and this host can do what the target's options ask for, before anything is made for it.
+///
+/// # Errors
+/// When it doesn't or can't, with the mend.
+pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+    let uri = uri_of(spec)?;
+    match spec.kind {
+        Kind::Lxc => lxc::check(&uri).await,
+        _ => knobs::check(&uri, spec, resources).await,
+    }
 }
 
 /// Start-up of every domain's name: what `clean` looks for, beside the metadata.
@@ -57,7 +85,14 @@ async fn blocking<T: Send + 'static>(
 /// # Errors
 /// When nothing answers there, with the reason and the mend.
 pub async fn connect() -> Result<Connect, Error> {
-    let uri = uri();
+    connect_to(uri()).await
+}
+
+/// Connects to a libvirt.
+///
+/// # Errors
+/// When nothing answers there, with the reason and the mend.
+pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
     let connected = blocking(format!("connecting to libvirt at {uri}"), move || {
@@ -74,21 +109,33 @@ pub async fn connect() -> Result<Connect, Error> {
 
 /// A connection and what is heard at it.
 struct Link {
+    uri: String,
     events: Events,
     connection: Connect,
 }
 
 impl Link {
-    async fn open() -> Result<Arc<Self>, Error> {
-        let connection = connect().await?;
+    async fn open(uri: String) -> Result<Arc<Self>, Error> {
+        let connection = connect_to(uri.clone()).await?;
         let at = connection.clone();
         let events = blocking("asking libvirt for events".into(), move || Events::of(&at)).await?;
-        Ok(Arc::new(Link { events, connection }))
+        Ok(Arc::new(Link { uri, events, connection }))
+    }
+
+    /// A good one, the same as long as libvirtd was not restarted.
+    async fn renewed(link: &Mutex<Arc<Self>>) -> Result<Arc<Self>, Error> {
+        let mut link = link.lock().await;
+        if let Some(why) = link.events.lost() {
+            tracing::warn!("{why} Connecting anew");
+            *link = Link::open(link.uri.clone()).await?;
+        }
+        Ok(link.clone())
     }
 }
 
 pub struct Libvirt {
     name: String,
+    uri: String,
     /// Made anew when libvirtd was restarted.
     link: Mutex<Arc<Link>>,
     files: VmFiles,
@@ -115,7 +162,8 @@ impl Libvirt {
         network: bool,
         files: VmFiles,
     ) -> Result<Self, Error> {
-        let link = Link::open().await?;
+        let uri = uri_of(spec)?;
+        let link = Link::open(uri.clone()).await?;
         let (accelerator, reason, warning) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
         let knobs = Knobs::resolve(&link.connection, spec, resources, (accelerator, &reason)).await?;
         let asked = link.connection.clone();
@@ -125,6 +173,7 @@ impl Libvirt {
         .await?;
         Ok(Libvirt {
             name: spec.name.clone(),
+            uri,
             link: Mutex::new(link),
             files,
             resources: resources.clone(),
@@ -155,7 +204,7 @@ impl Target for Libvirt {
             options: serde_json::json!({
                 "cpus": self.cpus.list(),
                 "boot": "direct",
-                "uri": uri(),
+                "uri": self.uri,
                 "machine": xml::MACHINE,
                 "cpu_model": self.knobs.shown_cpu_model(),
                 "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
@@ -169,7 +218,7 @@ impl Target for Libvirt {
     fn warnings(&self) -> Vec<String> {
         let accelerator = self.warning.iter().map(|warning| format!("{} {warning}", self.name));
         // The session's QEMU runs as who connects.
-        let system = uri().contains(":///system");
+        let system = self.uri.contains(":///system");
         accelerator.chain(kvm::closed_to_qemu().filter(|_| system)).collect()
     }
 
@@ -178,7 +227,7 @@ impl Target for Libvirt {
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {
-        let Ok(link) = self.link().await else { return };
+        let Ok(link) = Link::renewed(&self.link).await else { return };
         let connection = link.connection.clone();
         let count = blocking("counting domains".into(), move || connection.num_of_domains()).await;
         host.other_vms = count.ok();
@@ -199,17 +248,8 @@ impl Libvirt {
     /// # Errors
     /// When the connection was lost and libvirt does not answer.
     pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
-        let link = self.link().await?;
+        let link = Link::renewed(&self.link).await?;
         Ok(Box::new(Vm::new(link, ticket, xml, self.files.overlay.clone())))
-    }
-
-    async fn link(&self) -> Result<Arc<Link>, Error> {
-        let mut link = self.link.lock().await;
-        if let Some(why) = link.events.lost() {
-            tracing::warn!("{why} Connecting anew");
-            *link = Link::open().await?;
-        }
-        Ok(link.clone())
     }
 
     /// The domain that an instance is; its disk is [`DISK`] in the ticket's directory.

@@ -8,7 +8,7 @@ use virt::{
     enumutil::Enum,
 };
 
-use super::{DISK, Link, blocking, connect, events::Watch, left_over::destroy_by_name, log, mend};
+use super::{DISK, Link, blocking, connect_to, events::Watch, left_over::destroy_by_name, log, log::Driver, mend};
 use crate::{
     probe::Scope,
     target::{Ended, Error, Instance, Ticket},
@@ -82,7 +82,7 @@ impl Instance for Vm {
     async fn post_mortem(&mut self) -> Option<String> {
         let state = self.standstill().await;
         let over = state.is_some() || self.watch.has_ended();
-        let mut complaints = log::complaints(&self.name, over).await;
+        let mut complaints = log::complaints(Driver::Qemu, &self.name, over).await;
         complaints.retain(|line| !self.told.contains(line));
         let complaints = complaints.join("; ");
         let quoted = (!complaints.is_empty()).then(|| format!("QEMU's log says: {complaints}"));
@@ -97,7 +97,7 @@ impl Instance for Vm {
         let mut connection = self.link.connection.clone();
         if self.link.events.lost().is_some() {
             // libvirtd may have been restarted, and the domain have outlived that.
-            (connection, known) = (connect().await?, None);
+            (connection, known) = (connect_to(self.link.uri.clone()).await?, None);
         }
         // A create call that was given up on may have made it all the same.
         let destroy = move || destroy_by_name(&connection, &name, known);
@@ -111,6 +111,6 @@ impl Instance for Vm {
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {
-        log::remove(&self.name).map(drop)
+        log::remove(Driver::Qemu, &self.name).map(drop)
     }
 }
