@@ -140,7 +140,7 @@ impl Wanted<'_> {
                 };
                 made.push((client.engine, reference));
             }
-            Ok(made)
+            Ok::<_, Error>(made)
         };
         let (vm, engines) = tokio::join!(vm, engines);
         Ok(Made { vm: vm?, engines: engines?, tree })

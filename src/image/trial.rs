@@ -7,7 +7,7 @@ use std::{
 };
 
 use bollard::query_parameters::CreateImageOptionsBuilder;
-use bootrace_agent::protocol::AGENT_PATH;
+use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -27,6 +27,9 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
         for (name, _) in MOUNT_POINTS {
             builder.create(root.join(name))?;
         }
+        // Engines that mount the control socket there may not make it.
+        let socket = root.join(SOCKET_PATH.trim_start_matches('/'));
+        socket.parent().map_or(Ok(()), |parent| builder.create(parent))?;
         agent.parent().map_or(Ok(()), |parent| builder.create(parent))?;
         fs::write(&agent, agent::EXECUTABLE)?;
         fs::set_permissions(&agent, fs::Permissions::from_mode(0o755))

@@ -112,6 +112,15 @@ impl Lxc {
     }
 }
 
+impl Lxc {
+    fn prepare(&self, root: &mut native::root::Root) -> io::Result<()> {
+        if self.network {
+            root.write_resolver(Path::new(native::RESOLVER))?;
+        }
+        host_mounts::there(|| root.mount_overlay(&self.tree))
+    }
+}
+
 #[async_trait]
 impl Target for Lxc {
     fn info(&self) -> sample::Target {
@@ -150,14 +159,7 @@ impl Target for Lxc {
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
         let link = Link::renewed(&self.link).await?;
         let mut root = native::root::Root::new(&ticket.dir);
-        let prepare = || {
-            if self.network {
-                root.write_resolver(Path::new(native::RESOLVER))?;
-            }
-            host_mounts::there(|| root.mount_overlay(&self.tree))
-        };
-        let staged: io::Result<()> = { prepare }();
-        staged.map_err(|e| Error::new(format!("staging {}", ticket.instance), e))?;
+        self.prepare(&mut root).map_err(|e| Error::new(format!("staging {}", ticket.instance), e))?;
         let xml = xml::Container {
             name: &ticket.instance,
             run: &ticket.run,
