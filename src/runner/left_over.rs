@@ -4,10 +4,11 @@ use std::{fs, io, path::Path, time::Duration};
 
 use super::{Lock, lock, tag};
 use crate::{
-    image::ContainerEngine,
     probe::mounts,
     target::{
-        Error, LeftOver, Thing, docker, host_mounts,
+        Error, LeftOver, Thing,
+        docker::{self, ContainerEngine},
+        host_mounts,
         libvirt::{self, Driver},
         native,
     },

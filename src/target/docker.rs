@@ -15,8 +15,8 @@ use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
 use super::{Cpus, Error, Instance, Target, Ticket};
+pub use crate::image::ContainerEngine;
 use crate::{
-    image::ContainerEngine,
     probe::{Scope, process},
     sample,
     scenario::{self, Kind, Resources},
