@@ -31,7 +31,6 @@ kind = "lxc"
 name = "libvirt-lxc"
 "#;
 
-
 fn scenario(settle: &str, more: &str) -> Bench {
     Bench::new(&format!(
         "\n[workload]\ncommand = [\"sh\", \"-c\", \"echo ready; exec sleep infinity\"]\nready = {{ line = \"^ready$\" }}\n\
@@ -68,7 +67,9 @@ fn read(path: impl Into<PathBuf>) -> String {
 fn agents() -> BTreeMap<String, Seen> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if !fs::read(entry.path().join("cmdline")).unwrap_or_default().starts_with(AGENT_PATH.as_bytes()) {
             continue;
         }
@@ -213,11 +214,7 @@ fn a_workload_that_dies_is_reported_with_its_code_by_every_engine() {
     ran.fails(1, &["5 of 5 samples failed"]);
     for sample in ran.results.unwrap().samples {
         let error = sample.error.unwrap();
-        assert!(
-            error.contains("exit code 7; the end of its output: no luck"),
-            "{}: {error}",
-            sample.target
-        );
+        assert!(error.contains("exit code 7; the end of its output: no luck"), "{}: {error}", sample.target);
     }
     assert_eq!(left_after_a_moment(), Vec::<String>::new());
 }
@@ -265,7 +262,10 @@ fn without_a_network_there_is_loopback_alone_and_with_one_the_engines_own() {
         let samples = bench.run(&["--targets", "podman,libvirt-lxc"]).good();
         assert_eq!(samples.len(), 2);
         let targets = bench.results().unwrap().targets;
-        targets.iter().map(|target| target.options["network"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        targets
+            .iter()
+            .map(|target| target.options["network"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(with("^found: lo$", false), ["none", "none"]);
     assert_eq!(with("^found:.* (eth|en|lo|[a-z])", true), ["bridge", "host"]);
@@ -286,7 +286,17 @@ fn the_doctor_tries_every_engine_and_the_calibration_takes_them_by_name() {
 
     let out = tempfile::tempdir().unwrap();
     let calibrated = Command::new(env!("CARGO_BIN_EXE_bootrace"))
-        .args(["calibrate", "--targets", "podman,lxc", "--checks", "idle", "--samples", "2", "--json", "--out"])
+        .args([
+            "calibrate",
+            "--targets",
+            "podman,lxc",
+            "--checks",
+            "idle",
+            "--samples",
+            "2",
+            "--json",
+            "--out",
+        ])
         .arg(out.path())
         .output()
         .unwrap();
@@ -294,7 +304,8 @@ fn the_doctor_tries_every_engine_and_the_calibration_takes_them_by_name() {
     let rows = json["rows"].as_array().unwrap();
     for target in ["podman", "lxc"] {
         // All processes that came with the instance, found without asking where they are, are in the footprint.
-        let row = rows.iter().find(|row| row["target"] == target && row["metric"] == "memory.footprint").unwrap();
+        let row =
+            rows.iter().find(|row| row["target"] == target && row["metric"] == "memory.footprint").unwrap();
         assert_eq!(row["verdict"], "pass", "{row:#}");
     }
     assert_eq!(left_after_a_moment(), Vec::<String>::new());
@@ -304,10 +315,8 @@ fn the_doctor_tries_every_engine_and_the_calibration_takes_them_by_name() {
 #[ignore = "needs docker, crun, podman and libvirt's LXC driver: scripts/test runs it"]
 fn an_engine_that_is_down_is_named_with_its_mend() {
     let bench = scenario("0s", "");
-    let podman = bench
-        .command(&["--targets", "podman"])
-        .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
-        .output();
+    let podman =
+        bench.command(&["--targets", "podman"]).env("CONTAINER_HOST", "unix:///nowhere/podman.sock").output();
     Ran::new(podman.unwrap(), None)
         .fails(1, &["connecting to podman at unix:///nowhere/podman.sock", "scripts/setup"]);
     let lxc = bench

@@ -104,7 +104,10 @@ impl Daemon {
     }
 
     /// An engine that hangs must not hang us.
-    pub async fn ask<T>(&self, asking: impl Future<Output = Result<T, Error>>) -> Result<T, (String, String)> {
+    pub async fn ask<T>(
+        &self,
+        asking: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, (String, String)> {
         match self.ask_as_is(asking).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err((error.to_string(), self.mend(&error, self.place()))),
@@ -117,8 +120,7 @@ impl Daemon {
         &self,
         asking: impl Future<Output = Result<T, Error>>,
     ) -> Result<Result<T, Error>, String> {
-        let hangs =
-            |_| format!("{} has not answered for {} s: does it hang?", self.name, PATIENCE.as_secs());
+        let hangs = |_| format!("{} has not answered for {} s: does it hang?", self.name, PATIENCE.as_secs());
         tokio::time::timeout(PATIENCE, asking).await.map_err(hangs)
     }
 }

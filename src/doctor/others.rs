@@ -98,7 +98,8 @@ mod tests {
 
     #[test]
     fn an_engine_that_need_not_be_here_stops_its_own_target_and_no_run_of_others() {
-        let absent = Check::absent("podman", "podman", "there is none", &[Kind::Podman]).mend("scripts/setup");
+        let absent =
+            Check::absent("podman", "podman", "there is none", &[Kind::Podman]).mend("scripts/setup");
         assert_eq!(absent.status, Status::NotChecked);
         let report = Report::of(vec![absent], &Seen::default());
         assert!(report.all_can_run());

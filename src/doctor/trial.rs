@@ -167,7 +167,8 @@ impl Bench {
         let image = format!("{}:{}", docker::TRIAL_IMAGE, self.home.instance);
         let tried = async {
             image::trial::import(engine, &self.tree(), &image, (docker::LABEL, &self.run)).await?;
-            let target = Docker::connect(self.target(kind), &self.scenario.resources, false, image.clone()).await?;
+            let target =
+                Docker::connect(self.target(kind), &self.scenario.resources, false, image.clone()).await?;
             self.run(&target).await
         };
         let tried = in_time(tried).await;

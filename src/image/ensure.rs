@@ -57,8 +57,7 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
     }
     let in_use = job.use_lock(&digest, "this image").await?;
     let dir = job.cache.image(&digest);
-    let wanted =
-        Wanted { job, dir: &dir, digest: &digest, base: &base, engines: &engines, vm: forms.vm };
+    let wanted = Wanted { job, dir: &dir, digest: &digest, base: &base, engines: &engines, vm: forms.vm };
     let made = match wanted.find().await? {
         Some(found) => found,
         None => wanted.make().await?,

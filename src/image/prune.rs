@@ -134,7 +134,8 @@ impl Pruner<'_> {
 
     /// Engines' images whose entry was gone before.
     async fn remove_strays(&mut self, kept: &[String]) -> Result<(), Error> {
-        let all = self.engines.iter().flat_map(|own| own.images.iter().map(move |image| (&own.client, image)));
+        let all =
+            self.engines.iter().flat_map(|own| own.images.iter().map(move |image| (&own.client, image)));
         for (client, (reference, digest)) in all {
             let is_digest = digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit());
             if !is_digest || kept.contains(digest) || self.pruned.removed.contains(digest) {

@@ -86,7 +86,9 @@ pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
     match thing.kind {
         Thing::Container => docker::left_over::remove_container(ContainerEngine::Docker, &thing.name).await,
         Thing::Image => docker::left_over::remove_image(ContainerEngine::Docker, &thing.name).await,
-        Thing::PodmanContainer => docker::left_over::remove_container(ContainerEngine::Podman, &thing.name).await,
+        Thing::PodmanContainer => {
+            docker::left_over::remove_container(ContainerEngine::Podman, &thing.name).await
+        }
         Thing::PodmanImage => docker::left_over::remove_image(ContainerEngine::Podman, &thing.name).await,
         Thing::Domain => libvirt::left_over::destroy(Driver::Qemu, &thing.name).await,
         Thing::LxcDomain => libvirt::left_over::destroy(Driver::Lxc, &thing.name).await,

@@ -286,8 +286,9 @@ struct Container {
 #[async_trait]
 impl Instance for Container {
     async fn start(&mut self) -> Result<(), Error> {
-        let failed =
-            |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(self.engine, e));
+        let failed = |what: &str, e: &ClientError| {
+            Error::new(format!("{what} container {}", self.name), explain(self.engine, e))
+        };
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
         // From here on it may exist, also when the call is cancelled or its answer is lost.
         (self.created, self.abandoned) = (true, true);

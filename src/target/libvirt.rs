@@ -27,8 +27,8 @@ mod vm;
 pub mod xml;
 
 use events::Events;
-pub use log::Driver;
 use knobs::Knobs;
+pub use log::Driver;
 use vm::Vm;
 
 /// Name of an instance's disk in its directory.

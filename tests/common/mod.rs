@@ -121,7 +121,15 @@ pub fn left_over() -> Vec<String> {
     left.extend(lines(output_of("docker", &["ps", "-aq", "--filter", "label=bootrace.run"]), "container"));
     let domains = output_of("virsh", &["-q", "-c", "qemu:///system", "list", "--all", "--name"]);
     left.extend(lines(domains, "domain").into_iter().filter(|l| l.contains("bootrace-")));
-    let podman = ["--remote", "--url", "unix:///run/podman/podman.sock", "ps", "-aq", "--filter", "label=bootrace.run"];
+    let podman = [
+        "--remote",
+        "--url",
+        "unix:///run/podman/podman.sock",
+        "ps",
+        "-aq",
+        "--filter",
+        "label=bootrace.run",
+    ];
     left.extend(lines(output_of("podman", &podman), "podman container"));
     let domains = output_of("virsh", &["-q", "-c", "lxc:///", "list", "--all", "--name"]);
     left.extend(lines(domains, "LXC domain").into_iter().filter(|l| l.contains("bootrace-")));
@@ -135,7 +143,12 @@ pub fn left_over() -> Vec<String> {
         }
     }
     let cache = std::env::var("BOOTRACE_CACHE").unwrap_or_else(|_| "/var/cache/bootrace".into());
-    for dir in [format!("{cache}/instances"), "/run/bootrace".into(), "/var/log/libvirt/qemu".into(), "/var/log/libvirt/lxc".into()] {
+    for dir in [
+        format!("{cache}/instances"),
+        "/run/bootrace".into(),
+        "/var/log/libvirt/qemu".into(),
+        "/var/log/libvirt/lxc".into(),
+    ] {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("bootrace-") {
                 left.push(format!("file {}", entry.path().display()));

@@ -99,8 +99,9 @@ fn a_container_without_a_network_contradicts_a_workload_that_needs_one() {
 #[test]
 fn options_of_two_kinds_are_good_for_both_and_named_with_both_elsewhere() {
     let with = |kind: &str, option: &str| {
-        wrong_or_none(&format!("[[target]]\nkind = '{kind}'\n{option}"))
-            .map(|message| message.split_once(": target[0].").map_or(message.clone(), |(_, rest)| rest.into()))
+        wrong_or_none(&format!("[[target]]\nkind = '{kind}'\n{option}")).map(|message| {
+            message.split_once(": target[0].").map_or(message.clone(), |(_, rest)| rest.into())
+        })
     };
     for (kind, option) in [
         ("podman", "network = 'bridge'"),
@@ -111,8 +112,16 @@ fn options_of_two_kinds_are_good_for_both_and_named_with_both_elsewhere() {
         assert_eq!(with(kind, option), None, "{kind} {option}");
     }
     for (kind, option, message) in [
-        ("lxc", "network = 'bridge'", r#"network: this is for kind = "docker" or "podman" only: leave it out here"#),
-        ("docker", "uri = 'lxc:///'", r#"uri: this is for kind = "libvirt" or "lxc" only: leave it out here"#),
+        (
+            "lxc",
+            "network = 'bridge'",
+            r#"network: this is for kind = "docker" or "podman" only: leave it out here"#,
+        ),
+        (
+            "docker",
+            "uri = 'lxc:///'",
+            r#"uri: this is for kind = "libvirt" or "lxc" only: leave it out here"#,
+        ),
         ("podman", "runtime = 'crun'", r#"runtime: this is for kind = "docker" only: leave it out here"#),
         ("lxc", "accel = 'tcg'", r#"accel: this is for kind = "libvirt" only: leave it out here"#),
     ] {

@@ -31,9 +31,8 @@ pub struct Engine {
 /// When it does not answer.
 pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     let client = connect_to(engine).await?;
-    let failed = |e: ClientError| {
-        Error::new(format!("asking {} about itself", engine.name()), explain(engine, &e))
-    };
+    let failed =
+        |e: ClientError| Error::new(format!("asking {} about itself", engine.name()), explain(engine, &e));
     let agreed = client.client_version();
     let version = client.version().await.map_err(failed)?;
     let info = client.info().await.map_err(failed)?;

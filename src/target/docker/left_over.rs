@@ -37,7 +37,10 @@ pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Res
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     for listed in client.list_images(Some(options)).await.map_err(failed)? {
         let name = listed.repo_tags.first().unwrap_or(&listed.id);
-        let Some(instance) = ContainerEngine::short_name(name).strip_prefix(TRIAL_IMAGE).and_then(|rest| rest.strip_prefix(':')) else {
+        let Some(instance) = ContainerEngine::short_name(name)
+            .strip_prefix(TRIAL_IMAGE)
+            .and_then(|rest| rest.strip_prefix(':'))
+        else {
             continue;
         };
         found.push(LeftOver { kind: image, name: name.clone(), instance: instance.into() });
@@ -62,7 +65,9 @@ pub async fn remove_image(engine: ContainerEngine, name: &str) -> Result<(), Err
     let client = connect_to(engine).await?;
     let options: RemoveImageOptions = RemoveImageOptionsBuilder::new().build();
     match client.remove_image(name, Some(options), None).await {
-        Err(e) if status(&e) != Some(404) => Err(Error::new(format!("removing image {name}"), explain(engine, &e))),
+        Err(e) if status(&e) != Some(404) => {
+            Err(Error::new(format!("removing image {name}"), explain(engine, &e)))
+        }
         _ => Ok(()),
     }
 }

@@ -95,11 +95,16 @@ mod tests {
     fn a_service_stays_only_where_its_time_is_none() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let stays = |text: &str| words(text).windows(2).any(|two| stays(&two[0], &two[1]));
-        for text in ["podman system service --time=0 unix:///x", "podman system service -t 0", "podman system service --time 0"]
-        {
+        for text in [
+            "podman system service --time=0 unix:///x",
+            "podman system service -t 0",
+            "podman system service --time 0",
+        ] {
             assert!(stays(text), "{text}");
         }
-        for text in ["podman system service", "podman system service --time=5", "podman system service --time 05"] {
+        for text in
+            ["podman system service", "podman system service --time=5", "podman system service --time 05"]
+        {
             assert!(!stays(text), "{text}");
         }
         assert!(ends_by_itself(&[]).is_some(), "who isn't there yet is started when it is asked");

@@ -69,7 +69,10 @@ mod tests {
     #[test]
     fn a_version_is_the_last_word_of_the_first_line_and_nothing_that_could_harm() {
         assert_eq!(parse("crun version 1.8.1\ncommit: f8a096be\n").as_deref(), Some("1.8.1"));
-        assert_eq!(parse("runsc version release-20240401.0\nspec: 1.1.0\n").as_deref(), Some("release-20240401.0"));
+        assert_eq!(
+            parse("runsc version release-20240401.0\nspec: 1.1.0\n").as_deref(),
+            Some("release-20240401.0")
+        );
         assert_eq!(parse("kata-runtime  : 3.1.0\n").as_deref(), Some("3.1.0"));
         for bad in ["", "\n", "x \u{1b}[2J", &format!("runc {}", "9".repeat(100)), "runc --"] {
             assert_eq!(parse(bad), None, "{bad:?}");

@@ -16,10 +16,7 @@ use tokio::{sync::Mutex, time::timeout};
 use virt::domain::Domain;
 
 use super::{
-    Driver, Link, blocking, connect_to,
-    events::Watch,
-    left_over::destroy_by_name,
-    log, mend, uri_of, version,
+    Driver, Link, blocking, connect_to, events::Watch, left_over::destroy_by_name, log, mend, uri_of, version,
 };
 use crate::{
     probe::{Scope, cgroup, process},

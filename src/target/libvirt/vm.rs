@@ -8,7 +8,9 @@ use virt::{
     enumutil::Enum,
 };
 
-use super::{DISK, Link, blocking, connect_to, events::Watch, left_over::destroy_by_name, log, log::Driver, mend};
+use super::{
+    DISK, Link, blocking, connect_to, events::Watch, left_over::destroy_by_name, log, log::Driver, mend,
+};
 use crate::{
     probe::Scope,
     target::{Ended, Error, Instance, Ticket},
