@@ -126,11 +126,8 @@ start_podman_service() {
     local settings=/var/lib/bootrace/podman.conf runtime=runc
     if command -v crun >/dev/null; then runtime=crun; fi
     as_root mkdir -p "${settings%/*}" "${podman_socket%/*}"
-    # It gives containers higher limits than it has itself, which takes a right that containers like this host lack.
     as_root tee "$settings" >/dev/null <<TEXT
 # By bootrace's scripts/setup, for the service that it starts.
-[containers]
-default_ulimits = ["nofile=$(ulimit -Sn | limit):$(ulimit -Hn | limit)", "nproc=$(ulimit -Su | limit):$(ulimit -Hu | limit)"]
 [engine]
 # There is no systemd to be asked.
 cgroup_manager = "cgroupfs"
@@ -139,11 +136,6 @@ runtime = "$runtime"
 TEXT
     as_root rm -f "$podman_socket"
     start_daemon podman podman env CONTAINERS_CONF="$settings" podman system service --time=0 "unix://$podman_socket"
-}
-
-# podman's word for unlimited.
-limit() {
-    sed 's/^unlimited$/-1/'
 }
 
 all_engines_answer() {

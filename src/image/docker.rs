@@ -48,7 +48,7 @@ pub(super) async fn find(docker: &Client, digest: &str) -> Result<Option<String>
     match docker.inspect_image(&reference).await {
         Ok(image) => {
             let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
-            Ok((labels.get(LABEL).map(String::as_str) == Some(digest)).then_some(reference))
+            Ok(marks(&labels).is_some_and(|(its, _)| its == digest).then_some(reference))
         }
         Err(error) if is_not_found(&error) => Ok(None),
         Err(error) => Err(docker.refused(format!("show the image {reference}"))(error)),
@@ -60,8 +60,7 @@ pub(super) async fn make(job: &Job<'_>, docker: &Client, image: &Path, tree: &Tr
     let begun = Instant::now();
     let digest = &tree.about.digest;
     let reference = reference(digest);
-    let labels = [(LABEL, digest.clone()), (CACHE_LABEL, job.cache.dir().to_string_lossy().into_owned())];
-    let changes = labels.map(|(name, value)| format!("LABEL {name}={}", quoted(&value))).to_vec();
+    let changes = changes(docker.engine, digest, &job.cache.dir().to_string_lossy());
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(&reference).changes(changes).build();
     import(docker, &tree.root, options, &reference, &job.cancel).await?;
     let temp = job.cache.temp()?;
@@ -117,15 +116,32 @@ pub(super) async fn remove(docker: &Client, reference: &str) -> Result<bool, Err
 
 /// The engine's images made from this cache: reference and digest.
 pub(super) async fn of_cache(docker: &Client, cache: &Cache) -> Result<Vec<(String, String)>, Error> {
-    let filters = HashMap::from([("label", vec![format!("{CACHE_LABEL}={}", cache.dir().display())])]);
+    let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let images = docker.list_images(Some(options)).await.map_err(docker.refused("list images"))?;
-    let digest = |labels: HashMap<String, String>| labels.get(LABEL).cloned().unwrap_or_default();
-    let named = images.into_iter().map(|image| {
-        let name = image.repo_tags.into_iter().next().unwrap_or(image.id);
-        (name, digest(image.labels))
+    let ours = cache.dir().to_string_lossy();
+    let named = images.into_iter().filter_map(|image| {
+        let (digest, _) = marks(&image.labels).filter(|(_, cache)| *cache == ours)?;
+        let digest = digest.to_owned();
+        Some((image.repo_tags.into_iter().next().unwrap_or(image.id), digest))
     });
     Ok(named.collect())
+}
+
+/// What marks an image as ours. Docker takes several instructions at once, podman only one, and one label in it.
+fn changes(engine: ContainerEngine, digest: &str, cache: &str) -> Vec<String> {
+    let label = |name: &str, value: &str| format!("LABEL {name}={}", quoted(value));
+    match engine {
+        ContainerEngine::Docker => vec![label(LABEL, digest), label(CACHE_LABEL, cache)],
+        ContainerEngine::Podman => vec![label(LABEL, &format!("{digest} {cache}"))],
+    }
+}
+
+/// Digest and cache directory of an image of ours, by its labels in either form.
+fn marks(labels: &HashMap<String, String>) -> Option<(&str, &str)> {
+    let image = labels.get(LABEL)?;
+    let cache = labels.get(CACHE_LABEL).map_or("", String::as_str);
+    Some(image.split_once(' ').unwrap_or((image, cache)))
 }
 
 /// A word of a Dockerfile's LABEL instruction.
@@ -140,6 +156,18 @@ mod tests {
     #[test]
     fn an_images_name_has_the_start_of_its_digest() {
         assert_eq!(reference(&"0123456789abcdef".repeat(4)), "bootrace:0123456789abcdef");
+    }
+
+    #[test]
+    fn digest_and_cache_are_read_from_both_forms_of_labels() {
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        let docker: HashMap<_, _> = labels(&[(LABEL, "0123"), (CACHE_LABEL, "/a b")]);
+        let podman: HashMap<_, _> = labels(&[(LABEL, "0123 /a b")]);
+        assert_eq!((marks(&docker), marks(&podman)), (Some(("0123", "/a b")), Some(("0123", "/a b"))));
+        assert_eq!(marks(&labels(&[("another", "0123")])), None);
+        assert_eq!(changes(ContainerEngine::Podman, "0123", "/a b").len(), 1);
     }
 
     #[test]

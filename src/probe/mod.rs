@@ -11,6 +11,7 @@ pub mod clock;
 pub mod host;
 pub mod huge;
 pub mod kvm;
+pub mod limits;
 mod meter;
 pub mod mounts;
 pub mod process;

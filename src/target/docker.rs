@@ -262,6 +262,7 @@ impl Docker {
                     typ: Some(self.options.log_driver.clone()),
                     config: None,
                 }),
+                ulimits: podman::limits(self.engine),
                 // None: the Engine's default.
                 runtime: self.options.runtime.clone(),
                 // The agent ends when its stream does, so a killed harness leaves no container.

@@ -3,11 +3,17 @@
 
 use std::time::Duration;
 
-use bollard::{Docker as Client, models::ContainerStateStatusEnum};
+use bollard::{
+    Docker as Client,
+    models::{ContainerStateStatusEnum, ResourcesUlimits},
+};
 use tokio::time::{Instant, sleep};
 
 use super::status;
-use crate::{image::ContainerEngine, probe::process};
+use crate::{
+    image::ContainerEngine,
+    probe::{limits, process},
+};
 
 /// Signs in an error, and what mends it.
 pub(super) const MENDS: [(&str, &str); 3] = [
@@ -33,6 +39,22 @@ pub(super) fn is_local(engine: ContainerEngine, address: &str) -> Result<(), Str
 /// asks first, and the agent, being its namespace's PID 1, would not hear that.
 pub(super) fn stop_timeout(engine: ContainerEngine) -> Option<i64> {
     (engine == ContainerEngine::Podman).then_some(0)
+}
+
+/// A container's limits of open files and processes: its service's own, as Docker's containers have their daemon's. By
+/// itself podman gives more of both, which takes a right that root lacks where the host is itself a container.
+pub(super) fn limits(engine: ContainerEngine) -> Option<Vec<ResourcesUlimits>> {
+    if engine == ContainerEngine::Docker {
+        return None;
+    }
+    let limits = limits::of(*services().first()?).ok()?;
+    let number = |limit: Option<u64>| Some(limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1));
+    let named = |name: &str, limit: limits::Limit| ResourcesUlimits {
+        name: Some(name.into()),
+        soft: number(limit.soft),
+        hard: number(limit.hard),
+    };
+    Some(vec![named("nofile", limits.files), named("nproc", limits.processes)])
 }
 
 /// Host pids of the services of this user's.
