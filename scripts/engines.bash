@@ -24,7 +24,7 @@ mount_controllers() {
 # Makes crun a runtime of Docker's beside its own, for targets with runtime = "crun". Other settings stay as they are,
 # and running containers too: dockerd reads its settings anew.
 register_crun() {
-    local settings=/etc/docker/daemon.json crun tenth
+    local settings=/etc/docker/daemon.json crun
     [[ -z ${DOCKER_HOST-} ]] || return 0
     if ! crun=$(command -v crun); then
         say note "no crun: Docker's targets have the runtimes that are there"
@@ -49,7 +49,7 @@ register_crun() {
     as_root install -m 644 "$scratch/daemon.json" "$settings.new"
     as_root mv "$settings.new" "$settings"
     as_root kill -HUP "$(pidof -s dockerd)"
-    for tenth in {1..50}; do
+    for _ in {1..50}; do
         if docker_has_crun; then
             say mended "$("$crun" --version | head -n 1): added to Docker's runtimes in $settings"
             return
@@ -95,7 +95,7 @@ podman_version() {
 
 # podman has no daemon of its own: a service answers at its socket, for as long as somebody keeps it.
 start_podman() {
-    local version tenth word=started
+    local version
     if ! command -v podman >/dev/null; then
         say note "no podman: only targets with kind = \"podman\" need it"
         return
@@ -110,9 +110,9 @@ start_podman() {
     else
         start_podman_service
     fi
-    for tenth in {1..100}; do
+    for _ in {1..100}; do
         if version=$(podman_version); then
-            say "$word" "podman $version, at $podman_socket"
+            say started "podman $version, at $podman_socket"
             return
         fi
         sleep 0.1

@@ -340,6 +340,7 @@ async fn remove(engine: ContainerEngine, client: &Client, name: &str) -> Result<
     match client.remove_container(name, Some(options)).await {
         Ok(()) => Ok(()),
         Err(e) if status(&e) == Some(404) => Ok(()),
+        Err(e) if podman::is_going(engine, &e) => podman::gone(client, name).await.map_err(|e| failed(&e)),
         // It ended by itself and the Engine is removing it.
         Err(e) if status(&e) == Some(409) => {
             let options = WaitContainerOptionsBuilder::new().condition("removed").build();

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bollard::{
     Docker as Client,
-    models::{ContainerStateStatusEnum, ResourcesUlimits},
+    errors::Error as ClientError,
+    models::{ContainerState, ContainerStateStatusEnum, ResourcesUlimits},
 };
 use tokio::time::{Instant, sleep};
 
-use super::status;
+use super::{explain, status};
 use crate::{
     image::ContainerEngine,
     probe::{limits, process},
@@ -81,31 +82,63 @@ fn stays(word: &str, next: &str) -> bool {
 }
 
 /// What podman says of a container that is not well. It learns of an end a moment after that, and since ours are
-/// removed when they end, it may then not know them any more.
+/// removed when they end, it then soon doesn't know them any more.
 pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
     let deadline = Instant::now() + NOTICE;
     loop {
-        let state = match client.inspect_container(name, None).await {
-            Ok(container) => container.state?,
+        let said = match client.inspect_container(name, None).await {
+            Ok(container) => ended(&container.state.unwrap_or_default()),
             Err(e) if status(&e) == Some(404) => {
                 return Some("podman says that the container has ended and was removed".into());
             }
-            Err(_) => return None,
+            // In the middle of removing one it says this or that, and not always in Docker's words.
+            Err(e) if Instant::now() >= deadline => Some(explain(ContainerEngine::Podman, &e)),
+            Err(_) => None,
         };
-        let oom = state.oom_killed == Some(true);
-        let over = state.status.filter(|status| {
-            !matches!(status, ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::EMPTY)
-        });
-        if let Some(over) = over {
-            let code = state.exit_code.map_or(String::new(), |code| format!(", exit code {code}"));
-            let oom = if oom { ", killed for lack of memory" } else { "" };
-            let error = state.error.filter(|e| !e.is_empty()).map_or(String::new(), |e| format!(", {e}"));
-            return Some(format!("podman says {over}{code}{oom}{error}"));
+        if let Some(said) = said {
+            return Some(format!("podman says {said}"));
         }
         if Instant::now() >= deadline {
-            return oom.then(|| "podman says running, killed for lack of memory".into());
+            return None;
         }
         sleep(NOTICE / 40).await;
+    }
+}
+
+/// How it has ended; none for one that runs and has memory.
+fn ended(state: &ContainerState) -> Option<String> {
+    let runs = |status: &ContainerStateStatusEnum| {
+        matches!(status, ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::EMPTY)
+    };
+    let oom = state.oom_killed == Some(true);
+    let status = state.status.filter(|status| oom || !runs(status))?;
+    let code = state.exit_code.filter(|_| !runs(&status));
+    let code = code.map_or(String::new(), |code| format!(", exit code {code}"));
+    let oom = if oom { ", killed for lack of memory" } else { "" };
+    let error = state.error.as_deref().filter(|e| !e.is_empty());
+    Some(format!("{status}{code}{oom}{}", error.map_or(String::new(), |e| format!(", {e}"))))
+}
+
+/// Whether podman would not remove a container because it is just removing it, having seen its end.
+pub(super) fn is_going(engine: ContainerEngine, error: &ClientError) -> bool {
+    let ClientError::DockerResponseServerError { status_code: 500, message } = error else { return false };
+    let signs = ["no such container", "being removed", "no container with"];
+    engine == ContainerEngine::Podman && signs.iter().any(|sign| message.contains(sign))
+}
+
+/// Returns when podman doesn't know the container any more.
+pub(super) async fn gone(client: &Client, name: &str) -> Result<(), ClientError> {
+    let deadline = Instant::now() + NOTICE;
+    loop {
+        match client.inspect_container(name, None).await {
+            Err(e) if status(&e) == Some(404) => return Ok(()),
+            Err(e) if Instant::now() >= deadline => return Err(e),
+            Ok(_) if Instant::now() >= deadline => {
+                let message = format!("it is still there after {NOTICE:?}");
+                return Err(ClientError::DockerResponseServerError { status_code: 500, message });
+            }
+            _ => sleep(NOTICE / 40).await,
+        }
     }
 }
 
@@ -130,6 +163,33 @@ mod tests {
             assert!(!stays(text), "{text}");
         }
         assert!(ends_by_itself(&[]).is_some(), "who isn't there yet is started when it is asked");
+    }
+
+    #[test]
+    fn only_what_has_ended_or_lacks_memory_is_told() {
+        let state = |status, oom_killed| ContainerState {
+            status: Some(status),
+            exit_code: Some(137),
+            oom_killed: Some(oom_killed),
+            ..ContainerState::default()
+        };
+        let (running, exited) = (ContainerStateStatusEnum::RUNNING, ContainerStateStatusEnum::EXITED);
+        assert_eq!(ended(&state(running, false)), None);
+        assert_eq!(ended(&state(running, true)).unwrap(), "running, killed for lack of memory");
+        assert_eq!(ended(&state(exited, false)).unwrap(), "exited, exit code 137");
+        assert_eq!(ended(&ContainerState::default()), None);
+    }
+
+    #[test]
+    fn a_container_that_podman_is_removing_is_on_its_way() {
+        let error = |status_code, message: &str| ClientError::DockerResponseServerError {
+            status_code,
+            message: message.into(),
+        };
+        let going = "container 4825 does not exist in database: no such container";
+        assert!(is_going(ContainerEngine::Podman, &error(500, going)));
+        assert!(!is_going(ContainerEngine::Docker, &error(500, going)));
+        assert!(!is_going(ContainerEngine::Podman, &error(500, "no space left on device")));
     }
 
     #[test]
