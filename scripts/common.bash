@@ -59,7 +59,7 @@ rust_runs() {
 # What programs that cargo built may be told by their caller. Named one by one: sudo-rs keeps no
 # environment as a whole.
 kept_variables=(
-    BOOTRACE_{SCENARIO,SAMPLES,TUNE,CACHE,STATE} DOCKER_HOST LIBVIRT_DEFAULT_URI
+    BOOTRACE_{SCENARIO,SAMPLES,TUNE,CACHE,STATE} DOCKER_HOST CONTAINER_HOST LIBVIRT_DEFAULT_URI
     RUST_{LOG,BACKTRACE,TEST_THREADS} NO_COLOR CARGO_TARGET_DIR CRITERION_HOME
     {http,https,no}_proxy {HTTP,HTTPS,NO}_PROXY
 )

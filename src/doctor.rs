@@ -22,6 +22,7 @@ mod engine;
 mod host;
 mod image;
 mod left_over;
+mod others;
 mod storage;
 mod trial;
 
@@ -57,7 +58,7 @@ pub struct Check {
     pub found: String,
     /// A command or an edit.
     pub mend: Option<String>,
-    /// The targets that can't run because of it.
+    /// The targets that can't run because of it; also of an engine that isn't here and need not be (`not_checked`).
     pub stops: Vec<Kind>,
 }
 
@@ -81,6 +82,11 @@ impl Check {
     /// `why` says what kept it from being looked at.
     fn not_checked(id: &'static str, title: &'static str, why: impl Into<String>) -> Self {
         Check::new(id, title, Status::NotChecked, why)
+    }
+
+    /// An engine that no run needs unless its scenario names it, and that is not here.
+    fn absent(id: &'static str, title: &'static str, found: impl Into<String>, stops: &[Kind]) -> Self {
+        Check { stops: stops.into(), ..Check::new(id, title, Status::NotChecked, found) }
     }
 
     fn mend(self, mend: impl Into<String>) -> Self {
@@ -109,8 +115,9 @@ pub struct Report {
 }
 
 impl Report {
+    /// All those that every host is expected to have.
     pub fn all_can_run(&self) -> bool {
-        self.targets.iter().all(|target| target.can_run)
+        self.targets.iter().filter(|target| target.kind.is_standard()).all(|target| target.can_run)
     }
 
     /// What of the checks decides about each target.
@@ -120,7 +127,7 @@ impl Report {
             let can_run = stopping.is_empty();
             let how = match kind {
                 Kind::Native => "as a bare process",
-                Kind::Docker => "in a container",
+                Kind::Docker | Kind::Podman | Kind::Lxc => "in a container",
                 Kind::Libvirt if seen.hardware => "on KVM",
                 Kind::Libvirt => "emulated (TCG)",
             };
@@ -128,6 +135,8 @@ impl Report {
                 Kind::Native => "root, with cgroups",
                 Kind::Docker => &seen.docker,
                 Kind::Libvirt => &seen.libvirt,
+                Kind::Podman => &seen.podman,
+                Kind::Lxc => &seen.lxc,
             };
             // The checks are in an order in which the first is the cause of the others.
             let reason = stopping.first().map_or(good.to_owned(), |check| match &check.mend {
@@ -146,6 +155,8 @@ impl Report {
 struct Seen {
     docker: String,
     libvirt: String,
+    podman: String,
+    lxc: String,
     hardware: bool,
 }
 
@@ -153,14 +164,23 @@ struct Seen {
 struct Engines {
     docker: (Check, Option<Engine>),
     libvirt: (Check, Option<Hypervisor>),
+    /// None where it doesn't answer.
+    podman: (Check, Option<Engine>),
+    /// True where it answers.
+    lxc: (Check, bool),
     verdict: Verdict,
 }
 
 impl Engines {
     async fn ask() -> Self {
-        let (docker, libvirt, verdict) =
-            tokio::join!(engine::docker(), engine::libvirt(), accelerator::verdict());
-        Engines { docker, libvirt, verdict }
+        let (docker, libvirt, podman, lxc, verdict) = tokio::join!(
+            engine::docker(),
+            engine::libvirt(),
+            others::podman(),
+            others::lxc(),
+            accelerator::verdict()
+        );
+        Engines { docker, libvirt, podman, lxc, verdict }
     }
 
     fn seen(&self) -> Seen {
@@ -177,6 +197,8 @@ impl Engines {
         Seen {
             docker: docker.map_or("it answers".into(), |version| format!("Docker {version}")),
             libvirt: format!("{versions}; accelerator {accelerator}: {}", self.verdict),
+            podman: self.podman.0.found.clone(),
+            lxc: self.lxc.0.found.clone(),
             hardware,
         }
     }
@@ -189,6 +211,7 @@ pub async fn glance() -> Report {
     let access = accelerator::access(&qemus_account(engines.libvirt.1.as_ref()));
     let mut checks = vec![host::privileges(), host::cgroups(), engines.docker.0, engines.libvirt.0];
     checks.extend(access);
+    checks.extend([engines.podman.0, engines.lxc.0]);
     Report::of(checks, &seen)
 }
 
@@ -272,8 +295,9 @@ async fn try_engines(
             Err(why) => Check::not_checked("native.trial", "a bare process", why),
         }
     };
-    let (native, docker, libvirt) = tokio::join!(of_native, of_docker, of_libvirt);
-    unfit.into_iter().chain([native]).chain(docker).chain(libvirt).collect()
+    let (native, docker, libvirt, others) =
+        tokio::join!(of_native, of_docker, of_libvirt, others::try_them(engines, &bench));
+    unfit.into_iter().chain([native]).chain(docker).chain(libvirt).chain(others).collect()
 }
 
 async fn of_hypervisor(

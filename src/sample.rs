@@ -125,6 +125,11 @@ pub struct Host {
     pub runc: Option<String>,
     pub libvirt: Option<String>,
     pub qemu: Option<String>,
+    /// Where a target has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub podman: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crun: Option<String>,
 }
 
 /// The clock rates of CPUs that share one range.

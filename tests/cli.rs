@@ -287,7 +287,7 @@ fn list_is_there_for_programs_too() {
     assert!(of("mine")["error"].as_str().unwrap().starts_with("scenarios/mine.toml:1:8: name: "));
     assert_eq!(of("nginx")["targets"], serde_json::json!(["native", "docker", "libvirt"]));
     let kinds = json["targets"].as_array().unwrap().iter().map(|t| t["kind"].as_str().unwrap());
-    assert_eq!(kinds.collect::<Vec<_>>(), ["native", "docker", "libvirt"]);
+    assert_eq!(kinds.collect::<Vec<_>>(), ["native", "docker", "libvirt", "podman", "lxc"]);
     assert!(json["targets"].as_array().unwrap().iter().all(|t| t["can_run"].is_boolean()));
 }
 

@@ -123,7 +123,7 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
 /// A container or process must share the host's kernel, a VM must not.
 fn kernel_doubt(kind: &str, seen: &Seen) -> Option<String> {
     let expected = match kind {
-        "native" | "docker" => Kernel::SharedWithHost,
+        "native" | "docker" | "podman" | "lxc" => Kernel::SharedWithHost,
         "libvirt" => Kernel::Own,
         _ => return None,
     };

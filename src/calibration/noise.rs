@@ -146,6 +146,8 @@ fn of_the_host(results: &Results, target: &crate::sample::Target) -> [String; 3]
     let engine = match target.kind.as_str() {
         "docker" => [&host.docker, &host.containerd, &host.runc],
         "libvirt" => [&host.libvirt, &host.qemu, &None],
+        "podman" => [&host.podman, &host.crun, &host.runc],
+        "lxc" => [&host.libvirt, &None, &None],
         _ => [&None; 3],
     };
     let versions = engine.map(|version| version.as_deref().unwrap_or("-")).join("/");

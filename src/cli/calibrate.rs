@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     calibration::{Break, Calibration, Check, Plan, SCHEMA, drive},
+    image::ContainerEngine,
     probe::host,
     report::calibration as report,
     runner::{
@@ -26,7 +27,7 @@ use crate::{
         left_over::{self, Whose},
     },
     sample::{self, Accelerator},
-    scenario::{Kind, Scenario},
+    scenario::{self, Kind, Scenario},
     target::{self, Target, docker, libvirt, native},
     tune::Tuning,
 };
@@ -51,7 +52,8 @@ const SAMPLES: u32 = 5;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Only these kinds of target; each must be able to run. None: all that can run here.
+    /// Only these kinds of target; each must be able to run. None: those of native, docker and libvirt that can run
+    /// here.
     #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::name)))]
     pub targets: Vec<String>,
     /// Only these checks.
@@ -166,6 +168,14 @@ async fn runnable(
     must_be_root()?;
     let mut scenario =
         Check::Idle.scenario(0).context("the calibration's own scenario is wrong: this is a bug")?;
+    // Its scenarios name none, which is those that every host is to have; the others are there for who asks.
+    for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_standard()) {
+        if options.targets.iter().any(|name| name == kind.name()) {
+            scenario
+                .targets
+                .push(scenario::Target { name: kind.name().into(), ..scenario::Target::new(kind) });
+        }
+    }
     scenario.select_targets(&options.targets)?;
     let mut isolated = isolated;
     let mut left_out = LeftOut::new();
@@ -173,7 +183,11 @@ async fn runnable(
         let answer = match target.kind {
             Kind::Native => std::mem::replace(&mut isolated, Ok(())),
             Kind::Docker => docker::connect().await.map(drop),
-            Kind::Libvirt => libvirt::connect().await.map(drop),
+            Kind::Podman => docker::connect_to(ContainerEngine::Podman).await.map(drop),
+            Kind::Libvirt | Kind::Lxc => match libvirt::uri_of(&target) {
+                Ok(uri) => libvirt::connect_to(uri).await.map(drop),
+                Err(error) => Err(error),
+            },
         };
         match answer {
             Ok(()) => {}

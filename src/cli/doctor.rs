@@ -21,7 +21,9 @@ Examples:
   bootrace doctor
   bootrace doctor --json | jq '.checks[] | select(.status == \"failed\")'
 
-Exit codes: 0 every target can run, 1 one can't.";
+podman and libvirt's LXC driver are wanted only by scenarios that name them: without them the exit code is the same.
+
+Exit codes: 0 native, docker and libvirt can run, 1 one of them can't.";
 
 /// As much of a finding as anybody reads, in characters.
 const LONGEST_FINDING: usize = 1000;

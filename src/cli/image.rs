@@ -114,6 +114,9 @@ async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
     if let Some(why) = &pruned.without_docker {
         anstream::eprintln!("Docker's images were left alone: {why}");
     }
+    if let Some(why) = &pruned.without_podman {
+        anstream::eprintln!("podman's images were left alone: {why}");
+    }
     anstream::println!("{} freed", size(pruned.freed_bytes));
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::{
     target::{
         Cpus, Target,
         docker::{self, Docker},
-        libvirt::{self, Libvirt},
+        libvirt::{self, Libvirt, lxc::Lxc},
         native::Native,
     },
     tune::{self, Tuning},
@@ -72,9 +72,15 @@ pub async fn prepare(
     };
     let targets = connect(scenario, &image).await.map_err(Failure::Run)?;
     let mut host = sample::Host { tuned, noise_before, ..host::facts() };
+    let mut asked = Vec::new();
     for target in &targets {
         target.versions(&mut host);
-        target.neighbours(&mut host).await;
+        // Once each engine: what its targets would count is the same.
+        let kind = target.info().kind;
+        if !asked.contains(&kind) {
+            target.neighbours(&mut host).await;
+            asked.push(kind);
+        }
     }
     let warnings = warnings(&targets, tune, part.map(|part| &*part.partner));
     warnings.iter().for_each(|warning| progress.say(warning));
@@ -97,8 +103,11 @@ async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
     if needs(Kind::Docker) {
         docker::connect().await?;
     }
-    if needs(Kind::Libvirt) {
-        libvirt::connect().await?;
+    if needs(Kind::Podman) {
+        docker::connect_to(image::ContainerEngine::Podman).await?;
+    }
+    for spec in scenario.targets.iter().filter(|spec| matches!(spec.kind, Kind::Libvirt | Kind::Lxc)) {
+        libvirt::connect_to(libvirt::uri_of(spec)?).await?;
     }
     must_be_root()
 }
@@ -117,8 +126,8 @@ async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
     for spec in &scenario.targets {
         match spec.kind {
             Kind::Native => {}
-            Kind::Docker => docker::check(spec).await?,
-            Kind::Libvirt => libvirt::check(spec, &scenario.resources).await?,
+            Kind::Docker | Kind::Podman => docker::check(spec).await?,
+            Kind::Libvirt | Kind::Lxc => libvirt::check(spec, &scenario.resources).await?,
         }
     }
     if scenario.sampling.page_cache() == Some(PageCache::Cold) {
@@ -137,13 +146,18 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
                 let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
                 Box::new(Native::new(spec, resources, network, tree)?)
             }
-            Kind::Docker => {
-                let reference = image.docker.clone().ok_or_else(|| missing("Docker image"))?;
+            Kind::Docker | Kind::Podman => {
+                let reference = if spec.kind == Kind::Podman { &image.podman } else { &image.docker };
+                let reference = reference.clone().ok_or_else(|| missing("container image"))?;
                 Box::new(Docker::connect(spec, resources, network, reference).await?)
             }
             Kind::Libvirt => {
                 let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
                 Box::new(Libvirt::connect(spec, resources, network, files).await?)
+            }
+            Kind::Lxc => {
+                let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
+                Box::new(Lxc::connect(spec, resources, network, tree).await?)
             }
         });
     }

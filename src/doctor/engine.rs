@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use super::{Check, PATIENCE};
 use crate::{
+    image::ContainerEngine,
     scenario::Kind,
     target::{
         Error,
@@ -20,18 +21,18 @@ use crate::{
 const DETAILS: Duration = Duration::from_secs(10);
 
 /// How a daemon is started, restarted and named here.
-struct Daemon {
+pub(super) struct Daemon {
     /// As users call it.
-    name: &'static str,
-    program: &'static str,
-    unit: &'static str,
+    pub name: &'static str,
+    pub program: &'static str,
+    pub unit: &'static str,
     /// Names another engine than the local one, if it is set.
-    variable: &'static str,
+    pub variable: &'static str,
 }
 
 const DOCKER: Daemon =
     Daemon { name: "Docker", program: "dockerd", unit: "docker.service", variable: "DOCKER_HOST" };
-const LIBVIRT: Daemon = Daemon {
+pub(super) const LIBVIRT: Daemon = Daemon {
     name: "libvirt",
     program: "libvirtd",
     unit: "libvirtd.service",
@@ -40,7 +41,7 @@ const LIBVIRT: Daemon = Daemon {
 
 /// Where a daemon is, on which its mends depend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     /// Another engine than the local one is asked.
     Elsewhere,
     /// A unit of this host's systemd.
@@ -60,19 +61,19 @@ impl Place {
 }
 
 impl Daemon {
-    fn place(&self) -> Place {
+    pub fn place(&self) -> Place {
         let elsewhere = std::env::var_os(self.variable).is_some_and(|named| !named.is_empty());
         if elsewhere { Place::Elsewhere } else { self.place_here() }
     }
 
     /// Of the local one, also where another is asked.
-    fn place_here(&self) -> Place {
+    pub fn place_here(&self) -> Place {
         let units = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
         let installed = units.iter().any(|dir| Path::new(dir).join(self.unit).exists());
         Place::of(false, Path::new("/run/systemd/system").is_dir(), installed)
     }
 
-    fn mend(&self, error: &Error, place: Place) -> String {
+    pub fn mend(&self, error: &Error, place: Place) -> String {
         let denied = ["ermission denied", "authentication"].iter().any(|sign| error.why.contains(sign));
         if denied {
             return format!("sudo bootrace doctor, or: sudo usermod -aG {} $USER", self.name.to_lowercase());
@@ -93,7 +94,7 @@ impl Daemon {
     }
 
     /// Where it says more than it told us, and what to do if that is nothing.
-    fn mend_of_a_trial(&self, place: Place) -> String {
+    pub fn mend_of_a_trial(&self, place: Place) -> String {
         let log = match place {
             Place::Elsewhere => format!("the log of what {} names", self.variable),
             Place::Unit => format!("journalctl -eu {}", self.unit),
@@ -103,15 +104,24 @@ impl Daemon {
     }
 
     /// An engine that hangs must not hang us.
-    async fn ask<T>(&self, asking: impl Future<Output = Result<T, Error>>) -> Result<T, (String, String)> {
-        match tokio::time::timeout(PATIENCE, asking).await {
+    pub async fn ask<T>(
+        &self,
+        asking: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, (String, String)> {
+        match self.ask_as_is(asking).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err((error.to_string(), self.mend(&error, self.place()))),
-            Err(_) => Err((
-                format!("{} has not answered for {} s: does it hang?", self.name, PATIENCE.as_secs()),
-                self.restart(self.place()),
-            )),
+            Err(found) => Err((found, self.restart(self.place()))),
         }
+    }
+
+    /// The engine's answer, whatever it is; or that there was none.
+    pub async fn ask_as_is<T>(
+        &self,
+        asking: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Result<T, Error>, String> {
+        let hangs = |_| format!("{} has not answered for {} s: does it hang?", self.name, PATIENCE.as_secs());
+        tokio::time::timeout(PATIENCE, asking).await.map_err(hangs)
     }
 }
 
@@ -127,7 +137,8 @@ pub fn mend_of_a_trial(kind: Kind) -> String {
             "sudo dmesg shows what the kernel refused; else name another directory in BOOTRACE_CACHE".into()
         }
         Kind::Docker => DOCKER.mend_of_a_trial(DOCKER.place()),
-        Kind::Libvirt => LIBVIRT.mend_of_a_trial(LIBVIRT.place()),
+        Kind::Libvirt | Kind::Lxc => LIBVIRT.mend_of_a_trial(LIBVIRT.place()),
+        Kind::Podman => super::others::PODMAN.mend_of_a_trial(super::others::PODMAN.place()),
     };
     format!("{mend}; sudo bootrace clean removes what is left")
 }
@@ -135,7 +146,7 @@ pub fn mend_of_a_trial(kind: Kind) -> String {
 /// Whether Docker answers, and what it says.
 pub async fn docker() -> (Check, Option<Engine>) {
     let (id, title) = ("docker", "Docker");
-    match DOCKER.ask(docker::inspect()).await {
+    match DOCKER.ask(docker::inspect(ContainerEngine::Docker)).await {
         Ok(engine) => (Check::ok(id, title, describe(&engine)), Some(engine)),
         Err((found, mend)) => (Check::failed(id, title, found, &[Kind::Docker]).mend(mend), None),
     }

@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Check, TRIAL_PATIENCE, account::Account, engine, host, storage};
 use crate::{
-    image::{self, Cache},
+    image::{self, Cache, ContainerEngine},
     plan,
     runner::{self, Lock, make_ticket},
     sample::{Accelerator, Sample},
-    scenario::{Kind, Scenario},
+    scenario::{self, Kind, Scenario},
     target::{
         Target, Ticket,
         docker::{self, Docker},
-        libvirt::inspect,
+        libvirt::{inspect, lxc::Lxc},
         native::{self, Native},
     },
 };
@@ -37,7 +37,8 @@ fn scenario() -> Scenario {
         "name = \"doctor\"\n[workload]\ncommand = [\"{AGENT_PATH}\", \"/nobody/listens\"]\nready = {{ exit = 1 }}\n\
          [resources]\ncpus = 1\nmemory = \"64MiB\"\n\
          [sampling]\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"10s\"\n\
-         [[target]]\nkind = \"native\"\n[[target]]\nkind = \"docker\"\n"
+         [[target]]\nkind = \"native\"\n[[target]]\nkind = \"docker\"\n[[target]]\nkind = \"podman\"\n\
+         [[target]]\nkind = \"lxc\"\n"
     );
     Scenario::parse(&text, "the doctor's trial").expect("it is the same for everyone, and a test parses it")
 }
@@ -140,18 +141,40 @@ impl Bench {
     }
 
     pub async fn docker(&self) -> Check {
-        let (id, title) = ("docker.trial", "a container");
+        self.container(ContainerEngine::Docker, "docker.trial", "a container").await
+    }
+
+    pub async fn podman(&self) -> Check {
+        self.container(ContainerEngine::Podman, "podman.trial", "a container of podman's").await
+    }
+
+    /// A container of libvirt's.
+    pub async fn lxc(&self) -> Check {
+        let tried = async {
+            let target = Lxc::connect(self.target(Kind::Lxc), &self.scenario.resources, false, self.tree());
+            self.run(&target.await?).await
+        };
+        self.judge("lxc.trial", "a container of libvirt's", Kind::Lxc, in_time(tried).await)
+    }
+
+    fn target(&self, kind: Kind) -> &scenario::Target {
+        let mut targets = self.scenario.targets.iter();
+        targets.find(|target| target.kind == kind).expect("the trials' scenario has every kind that is tried")
+    }
+
+    async fn container(&self, engine: ContainerEngine, id: &'static str, title: &'static str) -> Check {
+        let kind = if engine == ContainerEngine::Podman { Kind::Podman } else { Kind::Docker };
         let image = format!("{}:{}", docker::TRIAL_IMAGE, self.home.instance);
         let tried = async {
-            image::trial::import(&self.tree(), &image, (docker::LABEL, &self.run)).await?;
-            let spec = &self.scenario.targets[1];
-            let target = Docker::connect(spec, &self.scenario.resources, false, image.clone()).await?;
+            image::trial::import(engine, &self.tree(), &image, (docker::LABEL, &self.run)).await?;
+            let target =
+                Docker::connect(self.target(kind), &self.scenario.resources, false, image.clone()).await?;
             self.run(&target).await
         };
         let tried = in_time(tried).await;
         // Also of a trial that was given up; what this does not get is found by `clean`.
-        let removed = in_time(async { Ok(docker::left_over::remove_image(&image).await?) }).await;
-        self.judge(id, title, Kind::Docker, tried.and_then(|took| removed.map(|()| took)))
+        let removed = in_time(async { Ok(docker::left_over::remove_image(engine, &image).await?) }).await;
+        self.judge(id, title, kind, tried.and_then(|took| removed.map(|()| took)))
     }
 
     /// Runs one instance as a run does, to its end.
@@ -252,6 +275,6 @@ mod tests {
     fn the_trials_scenario_is_one() {
         let scenario = scenario();
         let kinds: Vec<Kind> = scenario.targets.iter().map(|target| target.kind).collect();
-        assert_eq!(kinds, [Kind::Native, Kind::Docker]);
+        assert_eq!(kinds, [Kind::Native, Kind::Docker, Kind::Podman, Kind::Lxc]);
     }
 }

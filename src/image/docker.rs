@@ -1,4 +1,4 @@
-//! The form for Docker: an image of one layer, imported from the tree.
+//! The form for container engines, Docker and podman: an image of one layer, imported from the tree.
 
 use std::{
     collections::HashMap,
@@ -6,11 +6,8 @@ use std::{
     time::Instant,
 };
 
-use bollard::{
-    Docker,
-    query_parameters::{
-        CreateImageOptions, CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
-    },
+use bollard::query_parameters::{
+    CreateImageOptions, CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
 };
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -18,7 +15,7 @@ use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
     cache::Cache,
-    engine::{is_conflict, is_not_found, refused},
+    engine::{Client, ContainerEngine, is_conflict, is_not_found},
     error::Error,
     job::Job,
     manifest::Manifest,
@@ -26,19 +23,19 @@ use super::{
     tree::Tree,
 };
 
-/// An image's digest, on its Docker image.
+/// An image's digest, on its container image.
 pub const LABEL: &str = "bootrace.image";
-/// The cache directory that a Docker image belongs to.
+/// The cache directory that a container image belongs to.
 const CACHE_LABEL: &str = "bootrace.cache";
 
-/// What the manifest says of a Docker image.
+/// What the manifest says of a container image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
     pub reference: String,
 }
 
-pub(super) fn place(image: &Path) -> PathBuf {
-    image.join("docker")
+pub(super) fn place(image: &Path, engine: ContainerEngine) -> PathBuf {
+    image.join(engine.key())
 }
 
 pub(super) fn reference(digest: &str) -> String {
@@ -46,32 +43,32 @@ pub(super) fn reference(digest: &str) -> String {
 }
 
 /// The reference of the image if the engine has it.
-pub(super) async fn find(docker: &Docker, digest: &str) -> Result<Option<String>, Error> {
+pub(super) async fn find(docker: &Client, digest: &str) -> Result<Option<String>, Error> {
     let reference = reference(digest);
     match docker.inspect_image(&reference).await {
         Ok(image) => {
             let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
-            Ok((labels.get(LABEL).map(String::as_str) == Some(digest)).then_some(reference))
+            Ok(marks(&labels).is_some_and(|(its, _)| its == digest).then_some(reference))
         }
         Err(error) if is_not_found(&error) => Ok(None),
-        Err(error) => Err(refused(format!("show the image {reference}"))(error)),
+        Err(error) => Err(docker.refused(format!("show the image {reference}"))(error)),
     }
 }
 
 /// Streams the tree into the engine. The caller holds the image's build lock.
-pub(super) async fn make(job: &Job<'_>, docker: &Docker, image: &Path, tree: &Tree) -> Result<String, Error> {
+pub(super) async fn make(job: &Job<'_>, docker: &Client, image: &Path, tree: &Tree) -> Result<String, Error> {
     let begun = Instant::now();
     let digest = &tree.about.digest;
     let reference = reference(digest);
-    let labels = [(LABEL, digest.clone()), (CACHE_LABEL, job.cache.dir().to_string_lossy().into_owned())];
-    let changes = labels.map(|(name, value)| format!("LABEL {name}={}", quoted(&value))).to_vec();
+    let changes = changes(docker.engine, digest, &job.cache.dir().to_string_lossy());
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(&reference).changes(changes).build();
     import(docker, &tree.root, options, &reference, &job.cancel).await?;
     let temp = job.cache.temp()?;
     Manifest::new(About { reference: reference.clone() }, []).write(temp.path())?;
-    temp.put(&place(image), job.cache)?;
-    job.say(format!("imported it into Docker in {:.1} s", begun.elapsed().as_secs_f64()));
-    find(docker, digest).await?.ok_or_else(|| Error::Docker {
+    temp.put(&place(image, docker.engine), job.cache)?;
+    job.say(format!("imported it into {} in {:.1} s", docker.engine.name(), begun.elapsed().as_secs_f64()));
+    find(docker, digest).await?.ok_or_else(|| Error::Engine {
+        engine: docker.engine.name(),
         tried: format!("keep the image {reference}"),
         why: "it was imported, and is not there".into(),
     })
@@ -79,7 +76,7 @@ pub(super) async fn make(job: &Job<'_>, docker: &Docker, image: &Path, tree: &Tr
 
 /// Streams a root file system into the engine.
 pub(super) async fn import(
-    docker: &Docker,
+    docker: &Client,
     root: &Path,
     options: CreateImageOptions,
     reference: &str,
@@ -93,7 +90,10 @@ pub(super) async fn import(
         .with_stdout(cancel, |stdout| async {
             let body = bollard::body_try_stream(ReaderStream::with_capacity(stdout, 256 << 10));
             let progress = docker.create_image(Some(options), Some(body), None);
-            progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(format!("import {reference}")))
+            progress
+                .try_for_each(|_| async { Ok(()) })
+                .await
+                .map_err(docker.refused(format!("import {reference}")))
         })
         .await;
     if packed.is_err() {
@@ -104,27 +104,44 @@ pub(super) async fn import(
 }
 
 /// False if something else uses it; true if it is gone.
-pub(super) async fn remove(docker: &Docker, reference: &str) -> Result<bool, Error> {
+pub(super) async fn remove(docker: &Client, reference: &str) -> Result<bool, Error> {
     let options = RemoveImageOptionsBuilder::new().build();
     match docker.remove_image(reference, Some(options), None).await {
         Ok(_) => Ok(true),
         Err(error) if is_not_found(&error) => Ok(true),
         Err(error) if is_conflict(&error) => Ok(false),
-        Err(error) => Err(refused(format!("remove the image {reference}"))(error)),
+        Err(error) => Err(docker.refused(format!("remove the image {reference}"))(error)),
     }
 }
 
-/// The Docker images made from this cache: reference and digest.
-pub(super) async fn of_cache(docker: &Docker, cache: &Cache) -> Result<Vec<(String, String)>, Error> {
-    let filters = HashMap::from([("label", vec![format!("{CACHE_LABEL}={}", cache.dir().display())])]);
+/// The engine's images made from this cache: reference and digest.
+pub(super) async fn of_cache(docker: &Client, cache: &Cache) -> Result<Vec<(String, String)>, Error> {
+    let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-    let images = docker.list_images(Some(options)).await.map_err(refused("list images"))?;
-    let digest = |labels: HashMap<String, String>| labels.get(LABEL).cloned().unwrap_or_default();
-    let named = images.into_iter().map(|image| {
-        let name = image.repo_tags.into_iter().next().unwrap_or(image.id);
-        (name, digest(image.labels))
+    let images = docker.list_images(Some(options)).await.map_err(docker.refused("list images"))?;
+    let ours = cache.dir().to_string_lossy();
+    let named = images.into_iter().filter_map(|image| {
+        let (digest, _) = marks(&image.labels).filter(|(_, cache)| *cache == ours)?;
+        let digest = digest.to_owned();
+        Some((image.repo_tags.into_iter().next().unwrap_or(image.id), digest))
     });
     Ok(named.collect())
+}
+
+/// What marks an image as ours. Docker takes several instructions at once, podman only one, and one label in it.
+fn changes(engine: ContainerEngine, digest: &str, cache: &str) -> Vec<String> {
+    let label = |name: &str, value: &str| format!("LABEL {name}={}", quoted(value));
+    match engine {
+        ContainerEngine::Docker => vec![label(LABEL, digest), label(CACHE_LABEL, cache)],
+        ContainerEngine::Podman => vec![label(LABEL, &format!("{digest} {cache}"))],
+    }
+}
+
+/// Digest and cache directory of an image of ours, by its labels in either form.
+fn marks(labels: &HashMap<String, String>) -> Option<(&str, &str)> {
+    let image = labels.get(LABEL)?;
+    let cache = labels.get(CACHE_LABEL).map_or("", String::as_str);
+    Some(image.split_once(' ').unwrap_or((image, cache)))
 }
 
 /// A word of a Dockerfile's LABEL instruction.
@@ -139,6 +156,18 @@ mod tests {
     #[test]
     fn an_images_name_has_the_start_of_its_digest() {
         assert_eq!(reference(&"0123456789abcdef".repeat(4)), "bootrace:0123456789abcdef");
+    }
+
+    #[test]
+    fn digest_and_cache_are_read_from_both_forms_of_labels() {
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        let docker: HashMap<_, _> = labels(&[(LABEL, "0123"), (CACHE_LABEL, "/a b")]);
+        let podman: HashMap<_, _> = labels(&[(LABEL, "0123 /a b")]);
+        assert_eq!((marks(&docker), marks(&podman)), (Some(("0123", "/a b")), Some(("0123", "/a b"))));
+        assert_eq!(marks(&labels(&[("another", "0123")])), None);
+        assert_eq!(changes(ContainerEngine::Podman, "0123", "/a b").len(), 1);
     }
 
     #[test]

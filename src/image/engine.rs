@@ -1,6 +1,6 @@
-//! Docker, as far as images need it.
+//! Container engines, as far as images need them: where they are, and how they say no.
 
-use std::error::Error as _;
+use std::{error::Error as _, ops::Deref, path::Path};
 
 use bollard::{Docker, errors::Error as Bollard};
 
@@ -9,18 +9,126 @@ use super::error::{Error, tame};
 /// How much of an engine's message an error shows, in bytes.
 const SHOWN: usize = 500;
 
-/// Connects as `docker` does (`DOCKER_HOST`, else the usual socket), and speaks the engine's own version.
-pub(super) async fn connect() -> Result<Docker, Error> {
-    let tried = "answer";
-    let mut docker = Docker::connect_with_defaults().map_err(refused(tried))?;
-    // The answer to an import or export may take as long as the image is large.
-    docker.set_timeout(std::time::Duration::from_secs(1800));
-    docker.negotiate_version().await.map_err(refused(tried))
+/// Who runs containers. Both speak Docker's API; where they differ, this says how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerEngine {
+    Docker,
+    Podman,
+}
+
+impl ContainerEngine {
+    pub const ALL: [ContainerEngine; 2] = [ContainerEngine::Docker, ContainerEngine::Podman];
+
+    /// As users call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ContainerEngine::Docker => "Docker",
+            ContainerEngine::Podman => "podman",
+        }
+    }
+
+    /// As its program and its form of an image are called.
+    pub fn key(self) -> &'static str {
+        match self {
+            ContainerEngine::Docker => "docker",
+            ContainerEngine::Podman => "podman",
+        }
+    }
+
+    /// What answers at its socket.
+    pub fn service(self) -> &'static str {
+        match self {
+            ContainerEngine::Docker => "dockerd",
+            ContainerEngine::Podman => "podman system service",
+        }
+    }
+
+    /// The environment's name for another one than the local one.
+    pub fn variable(self) -> &'static str {
+        match self {
+            ContainerEngine::Docker => "DOCKER_HOST",
+            ContainerEngine::Podman => "CONTAINER_HOST",
+        }
+    }
+
+    /// Where it is asked.
+    pub fn address(self) -> String {
+        std::env::var(self.variable()).ok().filter(|named| !named.is_empty()).unwrap_or_else(|| {
+            match self {
+                ContainerEngine::Docker => "unix:///var/run/docker.sock",
+                ContainerEngine::Podman => "unix:///run/podman/podman.sock",
+            }
+            .into()
+        })
+    }
+
+    /// False where its usual socket is not there and no other is named: then nobody has ever been asked for anything.
+    pub fn may_be_here(self) -> bool {
+        let named = std::env::var_os(self.variable()).is_some_and(|named| !named.is_empty());
+        named || self.address().strip_prefix("unix://").is_none_or(|socket| Path::new(socket).exists())
+    }
+
+    /// A client that has not asked anything yet.
+    ///
+    /// # Errors
+    /// When there is no socket, or the address is of no local one.
+    pub fn client(self) -> Result<Docker, Bollard> {
+        match self {
+            ContainerEngine::Docker => Docker::connect_with_defaults(),
+            ContainerEngine::Podman => Docker::connect_with_host(&self.address()),
+        }
+    }
+
+    /// An image's name as we gave it: podman completes it to one of Docker's registry, or of none.
+    pub fn short_name(name: &str) -> &str {
+        ["docker.io/library/", "localhost/"].iter().find_map(|at| name.strip_prefix(at)).unwrap_or(name)
+    }
+}
+
+/// A client, and whose it is.
+#[derive(Debug, Clone)]
+pub(super) struct Client {
+    pub engine: ContainerEngine,
+    api: Docker,
+}
+
+impl Deref for Client {
+    type Target = Docker;
+
+    fn deref(&self) -> &Docker {
+        &self.api
+    }
+}
+
+impl Client {
+    /// Connects as the engine's own program does, and speaks the engine's own version.
+    pub async fn connect(engine: ContainerEngine) -> Result<Self, Error> {
+        let tried = "answer";
+        let mut api = engine.client().map_err(refused_by(engine, tried))?;
+        // The answer to an import or export may take as long as the image is large.
+        api.set_timeout(std::time::Duration::from_secs(1800));
+        let api = api.negotiate_version().await.map_err(refused_by(engine, tried))?;
+        Ok(Client { engine, api })
+    }
+
+    /// For `map_err`: it was asked to do this, and why it would not.
+    pub fn refused(&self, tried: impl Into<String>) -> impl FnOnce(Bollard) -> Error {
+        refused_by(self.engine, tried)
+    }
+}
+
+/// Connects to Docker (`DOCKER_HOST`, else the usual socket).
+pub(super) async fn connect() -> Result<Client, Error> {
+    Client::connect(ContainerEngine::Docker).await
 }
 
 /// For `map_err`: Docker was asked to do this, and why it would not.
 pub(super) fn refused(tried: impl Into<String>) -> impl FnOnce(Bollard) -> Error {
-    move |error| Error::Docker { tried: tried.into(), why: why(&error) }
+    refused_by(ContainerEngine::Docker, tried)
+}
+
+fn refused_by(engine: ContainerEngine, tried: impl Into<String>) -> impl FnOnce(Bollard) -> Error {
+    move |error| Error::Engine { engine: engine.name(), tried: tried.into(), why: why(engine, &error) }
 }
 
 pub(super) fn is_not_found(error: &Bollard) -> bool {
@@ -33,7 +141,7 @@ pub(super) fn is_conflict(error: &Bollard) -> bool {
 }
 
 /// The engine's words; below a failed connection the system's, and what can be done.
-fn why(error: &Bollard) -> String {
+fn why(engine: ContainerEngine, error: &Bollard) -> String {
     if let Bollard::DockerResponseServerError { message, .. } = error {
         return tame(message, SHOWN);
     }
@@ -48,11 +156,27 @@ fn why(error: &Bollard) -> String {
         None => error.to_string(),
     };
     let mend = match kind {
-        Some(std::io::ErrorKind::PermissionDenied) => "; be root or in the group docker",
+        Some(std::io::ErrorKind::PermissionDenied) => match engine {
+            ContainerEngine::Docker => "; be root or in the group docker".into(),
+            ContainerEngine::Podman => "; be root".into(),
+        },
         Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
-            "; is dockerd running? scripts/setup installs and starts it"
+            format!("; is {} running? scripts/setup installs and starts it", engine.service())
         }
-        _ => "",
+        _ => String::new(),
     };
     format!("{}{mend}", tame(&text, SHOWN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_images_name_is_ours_however_podman_completed_it() {
+        for name in ["docker.io/library/bootrace:1", "localhost/bootrace:1", "bootrace:1"] {
+            assert_eq!(ContainerEngine::short_name(name), "bootrace:1");
+        }
+        assert_eq!(ContainerEngine::short_name("quay.io/library/bootrace:1"), "quay.io/library/bootrace:1");
+    }
 }

@@ -5,7 +5,6 @@ use std::{
     sync::Arc,
 };
 
-use bollard::Docker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,8 @@ use super::{
     cache::make_dir,
     copy_file,
     definition::Source,
-    docker, engine,
+    docker,
+    engine::{Client, ContainerEngine},
     error::Error,
     job::Job,
     lock::Lock,
@@ -60,10 +60,10 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
     let (base, fallback_reason) = base::choose(job, spec, base_dir, forms.systemd).await?;
     let copy_bytes = copy_file::bytes(spec.copy);
     let digest = tree::digest(&base.sum()?.sha256, &agent::digest(), copy_bytes);
-    let engine = match forms.docker {
-        true => Some(engine::connect().await?),
-        false => None,
-    };
+    let mut engines = Vec::new();
+    for engine in forms.engines() {
+        engines.push(Client::connect(engine).await?);
+    }
     let in_use = job.use_lock(&digest, "this image").await?;
     let dir = job.cache.image(&digest);
     let wanted = Wanted {
@@ -72,7 +72,7 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
         digest: &digest,
         base: &base,
         copy_bytes,
-        engine: engine.as_ref(),
+        engines: &engines,
         vm: forms.vm,
         forms,
     };
@@ -102,15 +102,16 @@ struct Wanted<'a> {
     base: &'a Base,
     /// Size of the file for copies, where it is to have one.
     copy_bytes: Option<u64>,
-    /// Connected if the Docker form is asked for.
-    engine: Option<&'a Docker>,
+    /// Those that are to have it, connected.
+    engines: &'a [Client],
     vm: bool,
     forms: Forms,
 }
 
 struct Made {
     tree: Tree,
-    docker: Option<String>,
+    /// Its references.
+    engines: Vec<(ContainerEngine, String)>,
     vm: Option<(VmFiles, vm::About)>,
 }
 
@@ -119,7 +120,7 @@ impl Wanted<'_> {
     async fn find(&self) -> Result<Option<Made>, Error> {
         let Some(tree) = tree::find(self.dir) else { return Ok(None) };
         self.has_system(&tree)?;
-        let mut made = Made { tree, docker: None, vm: None };
+        let mut made = Made { tree, engines: Vec::new(), vm: None };
         if self.vm {
             made.vm = vm::find(self.dir);
         }
@@ -131,15 +132,16 @@ impl Wanted<'_> {
                 *disk_of(system, firmware) = found;
             }
         }
-        if let Some(engine) = self.engine {
-            made.docker = docker::find(engine, self.digest).await?;
+        for client in self.engines {
+            let found = docker::find(client, self.digest).await?;
+            made.engines.extend(found.map(|reference| (client.engine, reference)));
         }
-        let forms = made.vm.is_some() == self.vm && made.docker.is_some() == self.engine.is_some();
+        let forms = made.vm.is_some() == self.vm && made.engines.len() == self.engines.len();
         let whole = forms && disks == wanted.len();
         Ok(whole.then_some(made))
     }
 
-    /// Makes what is missing, Docker's and the VM's form at the same time.
+    /// Makes what is missing, the engines' and the VM's form at the same time.
     async fn make(&self) -> Result<Made, Error> {
         self.job.require_root()?;
         let _building = self.job.build_lock(self.digest, "this image").await?;
@@ -161,15 +163,19 @@ impl Wanted<'_> {
             };
             self.with_boot_disks(found, &tree).await.map(Some)
         };
-        let docker = async {
-            let Some(engine) = self.engine else { return Ok(None) };
-            match docker::find(engine, self.digest).await? {
-                Some(found) => Ok(Some(found)),
-                None => docker::make(self.job, engine, self.dir, &tree).await.map(Some),
+        let engines = async {
+            let mut made = Vec::new();
+            for client in self.engines {
+                let reference = match docker::find(client, self.digest).await? {
+                    Some(found) => found,
+                    None => docker::make(self.job, client, self.dir, &tree).await?,
+                };
+                made.push((client.engine, reference));
             }
+            Ok::<_, Error>(made)
         };
-        let (vm, docker) = tokio::join!(vm, docker);
-        Ok(Made { vm: vm?, docker: docker?, tree })
+        let (vm, engines) = tokio::join!(vm, engines);
+        Ok(Made { vm: vm?, engines: engines?, tree })
     }
 
     /// Fails if a target starts the image's whole system and there is none.
@@ -236,11 +242,16 @@ impl Made {
             tar_bytes: Some(base.sum()?.bytes),
             disk_bytes: self.vm.as_ref().map(|(_, about)| about.disk_bytes),
         };
+        let of = |engine| {
+            let found = self.engines.iter().find(|(of, _)| *of == engine);
+            found.map(|(_, reference)| reference.clone())
+        };
         Ok(Image {
             info,
             agent_digest: about.agent_digest,
             tree: forms.tree.then_some(self.tree.root),
-            docker: self.docker,
+            docker: of(ContainerEngine::Docker),
+            podman: of(ContainerEngine::Podman),
             vm: self.vm.map(|(files, _)| files),
             in_use: Some(Arc::new(in_use)),
         })

@@ -20,8 +20,8 @@ pub enum Error {
     MissingTool { program: &'static str, package: &'static str },
     #[error("making an image keeps the owners of its files, which takes root: run it with sudo")]
     NotRoot,
-    #[error("Docker would not {tried}: {why}")]
-    Docker { tried: String, why: String },
+    #[error("{engine} would not {tried}: {why}")]
+    Engine { engine: &'static str, tried: String, why: String },
     /// A source of root file systems can't be reached, does not have what was asked for, or can't be trusted.
     #[error("{asked} can't be had: {why}")]
     Source { asked: String, why: String, found_out: FoundOut },

@@ -1,7 +1,7 @@
 //! One root file system, built once, known by its digest, used by every target.
 //!
 //! ```text
-//! definition -> base (base.tar) -> tree (+ agent) -> docker image
+//! definition -> base (base.tar) -> tree (+ agent) -> image in Docker, in podman
 //!                                                 -> VM disk, overlay, kernel, initramfs -> bootable disk
 //! ```
 //! [`ensure`] finds or makes what a scenario needs; [`Cache`] keeps it. The base is cached by its
@@ -44,6 +44,7 @@ mod vm;
 pub use base::forget_failure;
 pub use cache::Cache;
 pub use docker::LABEL as DOCKER_LABEL;
+pub use engine::ContainerEngine;
 pub use ensure::ensure;
 pub use error::{Error, FoundOut};
 pub use lock::Lock;
@@ -64,6 +65,8 @@ pub struct Image {
     pub tree: Option<PathBuf>,
     /// Reference of the Docker image.
     pub docker: Option<String>,
+    /// Reference of the image in podman's storage.
+    pub podman: Option<String>,
     pub vm: Option<VmFiles>,
     /// As long as a clone of it lives the image is not pruned.
     pub in_use: Option<Arc<Lock>>,
@@ -106,6 +109,7 @@ pub struct SystemFiles {
 pub struct Forms {
     pub tree: bool,
     pub docker: bool,
+    pub podman: bool,
     pub vm: bool,
     /// Its systemd is PID 1 somewhere.
     pub systemd: bool,
@@ -120,13 +124,22 @@ impl Forms {
     pub fn of(targets: &[scenario::Target]) -> Self {
         let any = |kind| targets.iter().any(|t| t.kind == kind);
         Forms {
-            tree: any(scenario::Kind::Native),
+            tree: any(scenario::Kind::Native) || any(scenario::Kind::Lxc),
             docker: any(scenario::Kind::Docker),
+            podman: any(scenario::Kind::Podman),
             vm: any(scenario::Kind::Libvirt),
             systemd: targets.iter().any(scenario::Target::runs_systemd),
             initrd: targets.iter().any(scenario::Target::boots_system),
             bios: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Bios)),
             uefi: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Uefi)),
         }
+    }
+
+    /// The engines that are to have it.
+    fn engines(self) -> impl Iterator<Item = ContainerEngine> {
+        ContainerEngine::ALL.into_iter().filter(move |engine| match engine {
+            ContainerEngine::Docker => self.docker,
+            ContainerEngine::Podman => self.podman,
+        })
     }
 }

@@ -1,14 +1,14 @@
-//! Removes from the cache what is no longer of use, Docker's images included.
+//! Removes from the cache what is no longer of use, the container engines' images included.
 
 use std::{fs, path::Path};
 
-use bollard::Docker;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Cache, base,
     cache::{children, discard},
-    docker, engine,
+    docker,
+    engine::{Client, ContainerEngine},
     error::Error,
     lock::{Kind, Lock},
     manifest::Manifest,
@@ -29,26 +29,32 @@ pub enum Prune {
 /// What went and what did not.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Digests of images, Docker references, sources of root file systems, and builds of revisions.
+    /// Digests of images, engines' references, sources of root file systems, and builds of revisions.
     pub removed: Vec<String>,
-    /// Disk space, Docker's not counted.
+    /// Disk space, the engines' not counted.
     pub freed_bytes: u64,
     /// What stayed because something uses it.
     pub in_use: Vec<String>,
     /// Why Docker was not asked; its images are still there.
     pub without_docker: Option<String>,
+    /// The same of podman; none where it is not here at all.
+    pub without_podman: Option<String>,
 }
 
 /// Removes what `what` says, and what interrupted builds left behind.
 pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
     cache.sweep()?;
-    let mut pruner = Pruner { cache, docker: None, pruned: Pruned::default() };
-    match engine::connect().await {
-        Ok(engine) => {
-            let images = docker::of_cache(&engine, cache).await?;
-            pruner.docker = Some(Own { engine, images });
+    let mut pruner = Pruner { cache, engines: Vec::new(), pruned: Pruned::default() };
+    for engine in ContainerEngine::ALL {
+        match (Client::connect(engine).await, engine) {
+            (Ok(client), _) => {
+                let images = docker::of_cache(&client, cache).await?;
+                pruner.engines.push(Own { client, images });
+            }
+            (Err(error), ContainerEngine::Docker) => pruner.pruned.without_docker = Some(error.to_string()),
+            (Err(_), ContainerEngine::Podman) if !engine.may_be_here() => {}
+            (Err(error), ContainerEngine::Podman) => pruner.pruned.without_podman = Some(error.to_string()),
         }
-        Err(error) => pruner.pruned.without_docker = Some(error.to_string()),
     }
     let mut kept = Vec::new();
     let mut needed_bases = Vec::new();
@@ -95,28 +101,28 @@ impl Prune {
 
 struct Pruner<'a> {
     cache: &'a Cache,
-    docker: Option<Own>,
+    engines: Vec<Own>,
     pruned: Pruned,
 }
 
-/// Docker's images that were made from this cache, reference and digest. Another cache may have one of
+/// An engine's images that were made from this cache, reference and digest. Another cache may have one of
 /// the same digest and name: that one is left alone.
 struct Own {
-    engine: Docker,
+    client: Client,
     images: Vec<(String, String)>,
 }
 
 impl Pruner<'_> {
-    /// True if it is gone. Docker's copy goes first: if a container uses it, the image is in use.
+    /// True if it is gone. The engines' copies go first: if a container uses one, the image is in use.
     async fn remove_image(&mut self, dir: &Path) -> Result<bool, Error> {
         let digest = name(dir);
         let Some(_locks) = alone(self.cache, &digest)? else {
             self.pruned.in_use.push(digest);
             return Ok(false);
         };
-        if let Some(docker) = &self.docker {
-            for (reference, _) in docker.images.iter().filter(|(_, of)| *of == digest) {
-                if !docker::remove(&docker.engine, reference).await? {
+        for own in &self.engines {
+            for (reference, _) in own.images.iter().filter(|(_, of)| *of == digest) {
+                if !docker::remove(&own.client, reference).await? {
                     self.pruned.in_use.push(format!("{reference} (by a container)"));
                     return Ok(false);
                 }
@@ -126,17 +132,18 @@ impl Pruner<'_> {
         Ok(true)
     }
 
-    /// Docker's images whose entry was gone before.
+    /// Engines' images whose entry was gone before.
     async fn remove_strays(&mut self, kept: &[String]) -> Result<(), Error> {
-        let Some(docker) = &self.docker else { return Ok(()) };
-        for (reference, digest) in &docker.images {
+        let all =
+            self.engines.iter().flat_map(|own| own.images.iter().map(move |image| (&own.client, image)));
+        for (client, (reference, digest)) in all {
             let is_digest = digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit());
             if !is_digest || kept.contains(digest) || self.pruned.removed.contains(digest) {
                 continue;
             }
             // One that is being made has its locks.
             match alone(self.cache, digest)? {
-                Some(_locks) if docker::remove(&docker.engine, reference).await? => {
+                Some(_locks) if docker::remove(client, reference).await? => {
                     self.pruned.removed.push(reference.clone());
                 }
                 _ => self.pruned.in_use.push(reference.clone()),

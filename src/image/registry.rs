@@ -4,7 +4,6 @@
 use std::{collections::HashMap, path::Path};
 
 use bollard::{
-    Docker,
     container::LogOutput,
     models::{ContainerCreateBody, HostConfig},
     query_parameters::{
@@ -15,7 +14,7 @@ use bollard::{
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{
-    engine::{connect, is_not_found, refused},
+    engine::{Client, connect, is_not_found, refused},
     error::{Error, FoundOut, tame},
     job::Job,
     manifest::{Sum, save},
@@ -70,7 +69,7 @@ pub(super) async fn build(
 }
 
 /// As `docker run` does: what is there is not pulled again.
-async fn pull(job: &Job<'_>, docker: &Docker, reference: &str) -> Result<(), Error> {
+async fn pull(job: &Job<'_>, docker: &Client, reference: &str) -> Result<(), Error> {
     match docker.inspect_image(reference).await {
         Ok(_) => return Ok(()),
         Err(error) if is_not_found(&error) => {}
@@ -83,7 +82,7 @@ async fn pull(job: &Job<'_>, docker: &Docker, reference: &str) -> Result<(), Err
 }
 
 async fn create(
-    docker: &Docker,
+    docker: &Client,
     reference: &str,
     packages: &[String],
     bootable: bool,
@@ -117,7 +116,7 @@ async fn create(
 
 async fn fill_and_export(
     job: &Job<'_>,
-    docker: &Docker,
+    docker: &Client,
     container: &str,
     packages: &[String],
     tar: &Path,
@@ -131,7 +130,7 @@ async fn fill_and_export(
     save(chunks, tar).await
 }
 
-async fn install(docker: &Docker, container: &str) -> Result<(), Error> {
+async fn install(docker: &Client, container: &str) -> Result<(), Error> {
     let started = docker.start_container(container, None::<StartContainerOptions>).await;
     started.map_err(refused("start the container that packages are added in"))?;
     let mut waiting = docker.wait_container(container, None::<WaitContainerOptions>);
@@ -143,14 +142,15 @@ async fn install(docker: &Docker, container: &str) -> Result<(), Error> {
             Err(Error::Tool { command: "apt-get install (in a container)".into(), outcome, output: log })
         }
         Some(Err(error)) => Err(refused("wait for the container that packages are added in")(error)),
-        None => Err(Error::Docker {
+        None => Err(Error::Engine {
+            engine: "Docker",
             tried: "wait for the container that packages are added in".into(),
             why: "it ended the connection; is dockerd still running?".into(),
         }),
     }
 }
 
-async fn last_words(docker: &Docker, container: &str) -> String {
+async fn last_words(docker: &Client, container: &str) -> String {
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("8").build();
     let chunks: Vec<_> = docker.logs(container, Some(options)).take(64).collect().await;
     let bytes: Vec<u8> = chunks.into_iter().flatten().flat_map(LogOutput::into_bytes).collect();
@@ -158,7 +158,7 @@ async fn last_words(docker: &Docker, container: &str) -> String {
 }
 
 /// Containers whose builder was killed.
-async fn remove_orphans(docker: &Docker) -> Result<(), Error> {
+async fn remove_orphans(docker: &Client) -> Result<(), Error> {
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let containers = docker.list_containers(Some(options)).await.map_err(refused("list containers"))?;

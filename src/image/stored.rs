@@ -14,7 +14,8 @@ use super::{
     base::{self, TAR},
     boot_disk,
     cache::children,
-    docker, engine,
+    docker,
+    engine::{Client, ContainerEngine},
     error::Error,
     manifest::Manifest,
     tree, vm,
@@ -35,9 +36,9 @@ pub struct Stored {
     /// As the scenario has it.
     pub source: String,
     pub packages: Vec<String>,
-    /// `tree`, `docker`, `vm`, `bios`, `uefi`: those that are there.
+    /// `tree`, `docker`, `podman`, `vm`, `bios`, `uefi`: those that are there.
     pub forms: Vec<&'static str>,
-    /// Disk space, Docker's copy not counted.
+    /// Disk space, the engines' copies not counted.
     pub bytes: u64,
     pub created: Timestamp,
     pub last_used: Timestamp,
@@ -47,16 +48,20 @@ pub struct Stored {
     pub base: String,
 }
 
-/// Every whole image, the one used last first. Without Docker, `docker` is in no image's forms.
+/// Every whole image, the one used last first. An engine that doesn't answer is in no image's forms.
 pub async fn list(cache: &Cache) -> Result<Vec<Stored>, Error> {
-    let engine = engine::connect().await.ok();
+    let mut engines = Vec::new();
+    for engine in ContainerEngine::ALL {
+        engines.extend(Client::connect(engine).await);
+    }
     let mut images = Vec::new();
     for dir in children(&cache.images())? {
         let Some(mut stored) = read(&dir) else { continue };
-        if let Some(engine) = &engine
-            && docker::find(engine, &stored.digest).await?.is_some()
-        {
-            stored.forms.insert(1, "docker");
+        // Behind the tree, in their order.
+        for client in engines.iter().rev() {
+            if docker::find(client, &stored.digest).await?.is_some() {
+                stored.forms.insert(1, client.engine.key());
+            }
         }
         images.push(stored);
     }

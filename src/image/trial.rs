@@ -7,10 +7,15 @@ use std::{
 };
 
 use bollard::query_parameters::CreateImageOptionsBuilder;
-use bootrace_agent::protocol::AGENT_PATH;
+use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use tokio_util::sync::CancellationToken;
 
-use super::{docker, engine, error::Error, tree::MOUNT_POINTS};
+use super::{
+    docker,
+    engine::{Client, ContainerEngine},
+    error::Error,
+    tree::MOUNT_POINTS,
+};
 use crate::agent;
 
 /// Makes it in `root`, which is made too.
@@ -22,6 +27,9 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
         for (name, _) in MOUNT_POINTS {
             builder.create(root.join(name))?;
         }
+        // Engines that mount the control socket there may not make it.
+        let socket = root.join(SOCKET_PATH.trim_start_matches('/'));
+        socket.parent().map_or(Ok(()), |parent| builder.create(parent))?;
         agent.parent().map_or(Ok(()), |parent| builder.create(parent))?;
         fs::write(&agent, agent::EXECUTABLE)?;
         fs::set_permissions(&agent, fs::Permissions::from_mode(0o755))
@@ -29,9 +37,14 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
     make().map_err(Error::io("writing", &agent))
 }
 
-/// Makes a Docker image of it with this name, marked with the label.
-pub async fn import(root: &Path, reference: &str, label: (&str, &str)) -> Result<(), Error> {
-    let docker = engine::connect().await?;
+/// Makes an image of it with this name in the engine, marked with the label.
+pub async fn import(
+    engine: ContainerEngine,
+    root: &Path,
+    reference: &str,
+    label: (&str, &str),
+) -> Result<(), Error> {
+    let docker = Client::connect(engine).await?;
     let (name, value) = label;
     let changes = vec![format!("LABEL {name}={}", docker::quoted(value))];
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(reference).changes(changes).build();

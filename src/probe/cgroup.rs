@@ -165,7 +165,7 @@ impl Mount {
 }
 
 /// mountinfo writes space, tab, newline and backslash as a backslash and three octal digits.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

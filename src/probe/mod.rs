@@ -12,7 +12,9 @@ pub mod disk;
 pub mod host;
 pub mod huge;
 pub mod kvm;
+pub mod limits;
 mod meter;
+pub mod mounts;
 pub mod process;
 pub mod walls;
 

@@ -149,6 +149,26 @@ pub fn named(names: &[&str]) -> Vec<u32> {
     pids
 }
 
+/// Those of [`named`] that are of our own user and have all of these words among their arguments.
+pub fn named_with(name: &str, words: &[&str]) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let ours = rustix::process::geteuid().as_raw();
+    let mut pids = named(&[name]);
+    pids.retain(|pid| {
+        let owner = fs::metadata(format!("/proc/{pid}")).map(|about| about.uid());
+        let arguments = arguments(*pid);
+        owner.is_ok_and(|owner| owner == ours) && words.iter().all(|word| arguments.iter().any(|a| a == word))
+    });
+    pids
+}
+
+/// A process's program and arguments; none of one that is gone.
+pub fn arguments(pid: u32) -> Vec<String> {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    text.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
 /// Host pids of all processes.
 pub fn all() -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

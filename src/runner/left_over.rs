@@ -3,7 +3,16 @@
 use std::{fs, io, path::Path, time::Duration};
 
 use super::{Lock, lock, tag};
-use crate::target::{Error, LeftOver, Thing, docker, libvirt, native};
+use crate::{
+    probe::mounts,
+    target::{
+        Error, LeftOver, Thing,
+        docker::{self, ContainerEngine},
+        host_mounts,
+        libvirt::{self, Driver},
+        native,
+    },
+};
 
 /// How long an engine may take to list what it has.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,25 +46,29 @@ pub struct Found {
     pub unseen: Vec<Error>,
 }
 
-/// Finds containers by label, domains by metadata, logs, cgroups, files and locks by name. `instances` is where
+/// Finds containers by label, domains by metadata, logs, cgroups, mounts, files and locks by name. `instances` is where
 /// instances of this cache have their files. Removes nothing.
 pub async fn find(instances: &Path, whose: &Whose) -> Found {
     let wanted = || {
         let whose = whose.clone();
         move |instance: &str| whose.has(instance)
     };
-    let (containers, domains) = tokio::join!(
-        in_time("Docker", docker::left_over::find(wanted())),
-        in_time("libvirt", libvirt::left_over::find(wanted()))
+    let (containers, of_podman, domains, of_lxc) = tokio::join!(
+        in_time("Docker", docker::left_over::find(ContainerEngine::Docker, wanted())),
+        in_time("podman", of_podman(wanted())),
+        in_time("libvirt", libvirt::left_over::find(Driver::Qemu, wanted())),
+        in_time("libvirt's LXC driver", libvirt::left_over::find(Driver::Lxc, wanted()))
     );
     let here = [
         Ok(libvirt::left_over::logs(wanted())),
         native::find_cgroups(wanted()),
+        // Before the files, which are below them.
+        mounted(instances, wanted()),
         files(instances, wanted()),
         Ok(locks(wanted())),
     ];
     let mut found = Found::default();
-    for part in [containers, domains].into_iter().chain(here) {
+    for part in [containers, of_podman, domains, of_lxc].into_iter().chain(here) {
         match part {
             Ok(things) => found.things.extend(things),
             Err(error) => found.unseen.push(error),
@@ -71,9 +84,15 @@ pub async fn find(instances: &Path, whose: &Whose) -> Found {
 pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
     let failed = |e: io::Error| Error::new(format!("removing {thing}"), e);
     match thing.kind {
-        Thing::Container => docker::left_over::remove_container(&thing.name).await,
-        Thing::Image => docker::left_over::remove_image(&thing.name).await,
-        Thing::Domain => libvirt::left_over::destroy(&thing.name).await,
+        Thing::Container => docker::left_over::remove_container(ContainerEngine::Docker, &thing.name).await,
+        Thing::Image => docker::left_over::remove_image(ContainerEngine::Docker, &thing.name).await,
+        Thing::PodmanContainer => {
+            docker::left_over::remove_container(ContainerEngine::Podman, &thing.name).await
+        }
+        Thing::PodmanImage => docker::left_over::remove_image(ContainerEngine::Podman, &thing.name).await,
+        Thing::Domain => libvirt::left_over::destroy(Driver::Qemu, &thing.name).await,
+        Thing::LxcDomain => libvirt::left_over::destroy(Driver::Lxc, &thing.name).await,
+        Thing::Mount => host_mounts::discard(Path::new(&thing.name)).map_err(failed),
         Thing::Log => libvirt::left_over::discard_log(&thing.instance),
         Thing::Cgroup => native::discard_cgroup(Path::new(&thing.name)),
         Thing::Files => match fs::remove_dir_all(&thing.name) {
@@ -88,6 +107,31 @@ pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
 async fn in_time<T>(engine: &str, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let late = |_| Error::new(format!("asking {engine} what it has"), format!("no answer in {PATIENCE:?}"));
     tokio::time::timeout(PATIENCE, asking).await.map_err(late)?
+}
+
+/// Where podman never was there is nothing of ours, and nothing to be said.
+async fn of_podman(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
+    match ContainerEngine::Podman.may_be_here() {
+        true => docker::left_over::find(ContainerEngine::Podman, wanted).await,
+        false => Ok(Vec::new()),
+    }
+}
+
+/// Roots of instances that are still mounted where the host sees them.
+fn mounted(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
+    let points = host_mounts::there(|| mounts::below(instances).map_err(io::Error::other))
+        .map_err(|e| Error::new(format!("looking for mounts below {}", instances.display()), e))?;
+    let mut found = Vec::new();
+    for point in points {
+        let Some(instance) = point.strip_prefix(instances).ok().and_then(|rest| rest.iter().next()) else {
+            continue;
+        };
+        let instance = instance.to_string_lossy().into_owned();
+        if instance.starts_with("bootrace-") && wanted(&instance) {
+            found.push(LeftOver { kind: Thing::Mount, name: point.display().to_string(), instance });
+        }
+    }
+    Ok(found)
 }
 
 fn files(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {

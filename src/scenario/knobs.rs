@@ -83,6 +83,7 @@ impl Target {
             cpu_model: None,
             hugepages: None,
             disk_cache: None,
+            uri: None,
             network: None,
             log_driver: None,
             runtime: None,

@@ -56,7 +56,7 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["claim", "at_most" | "at_least"] => {
             r#"write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#
         }
-        ["target", "kind"] => r#"write one of "native", "docker", "libvirt""#,
+        ["target", "kind"] => r#"write one of "native", "docker", "libvirt", "podman", "lxc""#,
         ["target", "boot"] => r#"write one of "direct", "systemd", "firmware""#,
         ["target", "firmware"] => r#"write "bios" or "uefi""#,
         ["target", "init"] => r#"write "agent" or "systemd""#,
@@ -69,6 +69,7 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["target", "disk_cache"] => {
             r#"write one of "none", "writeback", "writethrough", "directsync", "unsafe""#
         }
+        ["target", "uri"] => r#"write a libvirt on this host, as in "qemu:///system" or "lxc:///""#,
         ["target", "network"] => r#"write "none", "bridge", "host" or a network of Docker's, in quotes"#,
         _ => "write a string, in quotes",
     }

@@ -27,6 +27,7 @@ mod rules;
 mod shipped;
 mod text;
 mod units;
+pub mod uri;
 
 pub use boots::{Boot, Firmware, Init};
 pub use claims::Claim;
@@ -218,10 +219,15 @@ pub struct Target {
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_cache: Option<DiskCache>,
-    /// docker only: `none`, `bridge`, `host`, or a network that the Engine has; none given: as `workload.network` says.
+    /// libvirt and lxc only: a libvirt on this host; none given: the one that LIBVIRT_DEFAULT_URI names, else the
+    /// system's of the kind's driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// docker and podman only: `none`, `bridge`, `host`, or a network that the engine has; none given: as
+    /// `workload.network` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// docker only; none given: `none`.
+    /// docker and podman only; none given: `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_driver: Option<String>,
     /// docker only; none given: the Engine's default.
@@ -237,7 +243,12 @@ pub struct Target {
 pub enum Kind {
     Native,
     Docker,
+    /// A VM.
     Libvirt,
+    /// A container of podman's.
+    Podman,
+    /// A container of libvirt's.
+    Lxc,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -358,7 +369,13 @@ impl Scenario {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Native, Kind::Docker, Kind::Libvirt];
+    /// Those of a scenario that names none, and that every host is expected to have.
+    pub const STANDARD: [Kind; 3] = [Kind::Native, Kind::Docker, Kind::Libvirt];
+    pub const ALL: [Kind; 5] = [Kind::Native, Kind::Docker, Kind::Libvirt, Kind::Podman, Kind::Lxc];
+
+    pub fn is_standard(self) -> bool {
+        Kind::STANDARD.contains(&self)
+    }
 
     /// As scenarios have it.
     pub fn name(self) -> &'static str {
@@ -366,6 +383,8 @@ impl Kind {
             Kind::Native => "native",
             Kind::Docker => "docker",
             Kind::Libvirt => "libvirt",
+            Kind::Podman => "podman",
+            Kind::Lxc => "lxc",
         }
     }
 }
@@ -377,7 +396,7 @@ impl std::fmt::Display for Kind {
 }
 
 fn default_targets() -> Vec<Target> {
-    Kind::ALL.map(Target::new).into()
+    Kind::STANDARD.map(Target::new).into()
 }
 
 impl Default for Image {

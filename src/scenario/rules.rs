@@ -198,13 +198,19 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
         ("cpu_model", Kind::Libvirt, target.cpu_model.is_some()),
         ("hugepages", Kind::Libvirt, target.hugepages.is_some()),
         ("disk_cache", Kind::Libvirt, target.disk_cache.is_some()),
+        ("uri", Kind::Libvirt, target.uri.is_some()),
         ("network", Kind::Docker, target.network.is_some()),
         ("log_driver", Kind::Docker, target.log_driver.is_some()),
         ("runtime", Kind::Docker, target.runtime.is_some()),
         ("init", Kind::Docker, target.init.is_some()),
     ];
     for (key, kind, _) in options.iter().filter(|(_, kind, given)| *given && *kind != target.kind) {
-        let text = format!("this is for kind = \"{kind}\" only: leave it out here");
+        let also = also_of(key);
+        if also == Some(target.kind) {
+            continue;
+        }
+        let or = also.map_or(String::new(), |also| format!(" or \"{also}\""));
+        let text = format!("this is for kind = \"{kind}\"{or} only: leave it out here");
         wrong(at!["target", index, *key], Err(text));
     }
     wrong(at!["target", index, "firmware"], boots::firmware(target));
@@ -216,6 +222,9 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
         }
     }
     wrong(at!["target", index, "start"], second_start(target, workload));
+    if let Some(uri) = target.uri.as_ref().filter(|_| matches!(target.kind, Kind::Libvirt | Kind::Lxc)) {
+        wrong(at!["target", index, "uri"], super::uri::fits(target.kind, uri));
+    }
     if let Some(network) = &target.network {
         wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
         if network == "none" && workload.network {
@@ -238,10 +247,22 @@ fn second_start(target: &Target, workload: &Workload) -> Result<(), String> {
         _ if target.kind == Kind::Native => {
             fail("no engine keeps a bare process for a second start: write \"cold\", or leave this out")
         }
+        _ if !matches!(target.kind, Kind::Docker | Kind::Libvirt) => fail(
+            "second starts are of kind = \"docker\" and \"libvirt\" only: write \"cold\", or leave this out",
+        ),
         Start::Restore if matches!(workload.ready, Ready::Exit(_)) => {
             fail("a workload that is ready when it ends can't be restored: write \"restart\" or \"cold\"")
         }
         _ => Ok(()),
+    }
+}
+
+/// The second kind that an option belongs to.
+fn also_of(key: &str) -> Option<Kind> {
+    match key {
+        "network" | "log_driver" => Some(Kind::Podman),
+        "uri" => Some(Kind::Lxc),
+        _ => None,
     }
 }
 

@@ -113,7 +113,7 @@ fn unknown_keys_get_the_known_ones_and_the_nearest() {
     );
     assert_eq!(
         wrong("[[target]]\nkind = 'docker'\n[[target]]\nkind = 'libvirt'\nacel = 'kvm'"),
-        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, start, boot, firmware, accel, cpu_model, hugepages, disk_cache, network, log_driver, runtime, init"
+        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, start, boot, firmware, accel, cpu_model, hugepages, disk_cache, uri, network, log_driver, runtime, init"
     );
 }
 
@@ -129,7 +129,7 @@ fn missing_keys_are_named_with_what_belongs_there() {
     );
     assert_eq!(
         wrong("[[target]]\nname = 'x'"),
-        r#"x.toml:5:1: target[0].kind: this key is missing: write one of "native", "docker", "libvirt""#
+        r#"x.toml:5:1: target[0].kind: this key is missing: write one of "native", "docker", "libvirt", "podman", "lxc""#
     );
 }
 
@@ -185,8 +185,8 @@ fn values_of_another_type_get_the_mend() {
             r#"x.toml:6:13: image.packages[0]: a list does not fit here: write a list of package names, as in ["redis-server"]"#,
         ),
         (
-            "[[target]]\nkind = 'podman'",
-            r#"x.toml:6:8: target[0].kind: 'podman' is not known here: write one of "native", "docker", "libvirt""#,
+            "[[target]]\nkind = 'jail'",
+            r#"x.toml:6:8: target[0].kind: 'jail' is not known here: write one of "native", "docker", "libvirt", "podman", "lxc""#,
         ),
         (
             "[[target]]\nkind = 'libvirt'\nboot = 'grub'",
@@ -442,11 +442,11 @@ fn targets_have_names_of_their_own_and_options_of_their_kind() {
         ),
         (
             "[[target]]\nkind = 'libvirt'\nnetwork = 'bridge'",
-            r#"7:11: target[0].network: this is for kind = "docker" only: leave it out here"#,
+            r#"7:11: target[0].network: this is for kind = "docker" or "podman" only: leave it out here"#,
         ),
         (
             "[[target]]\nkind = 'native'\nlog_driver = 'local'",
-            r#"7:14: target[0].log_driver: this is for kind = "docker" only: leave it out here"#,
+            r#"7:14: target[0].log_driver: this is for kind = "docker" or "podman" only: leave it out here"#,
         ),
         (
             "[[target]]\nkind = 'libvirt'\nruntime = 'runc'",

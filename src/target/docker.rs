@@ -1,4 +1,4 @@
-//! The workload in a Docker container, through the Engine's API.
+//! The workload in a container, Docker's or podman's, through the API that both speak.
 
 use std::{
     collections::HashMap,
@@ -19,16 +19,19 @@ use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
 use super::{Cpus, Error, Instance, Rest, Target, Ticket};
+pub use crate::image::ContainerEngine;
 use crate::{
     probe::{Scope, disk::Place, process},
     sample,
-    scenario::{self, Init, Resources, Start},
+    scenario::{self, Init, Kind, Resources, Start},
 };
 
 mod disk;
 pub mod inspect;
 pub mod left_over;
 mod options;
+mod podman;
+mod runtime;
 mod system;
 
 pub use options::check;
@@ -38,26 +41,43 @@ pub const LABEL: &str = "bootrace.run";
 /// Repository of the images that are made for a trial alone; the tag is the instance's name.
 pub const TRIAL_IMAGE: &str = "bootrace-trial";
 
-/// Connects to the Engine that DOCKER_HOST names, or to the local one.
+/// Connects to the Docker Engine that DOCKER_HOST names, or to the local one.
 ///
 /// # Errors
 /// When nothing answers there, with the reason and the mend.
 pub async fn connect() -> Result<Client, Error> {
-    let host = std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".into());
-    let tried = format!("connecting to Docker at {host}");
+    connect_to(ContainerEngine::Docker).await
+}
+
+/// Connects to the engine that the environment names, or to the local one.
+///
+/// # Errors
+/// When nothing answers there, with the reason and the mend.
+pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
+    let (host, name) = (engine.address(), engine.name());
+    let tried = format!("connecting to {name} at {host}");
     let failed = |e: ClientError| {
-        let why = explain(&e);
+        let why = explain(engine, &e);
         let absent = ["Socket not found", "Connection refused"].iter().any(|sign| why.contains(sign));
         Error { absent, ..Error::new(&tried, why) }
     };
-    let client = Client::connect_with_defaults().map_err(failed)?;
+    podman::is_local(engine, &host).map_err(|why| Error::new(&tried, why))?;
+    let client = engine.client().map_err(failed)?;
     let client = client.negotiate_version().await.map_err(failed)?;
-    tracing::debug!(host, version = %client.client_version(), "Docker answers");
+    tracing::debug!(host, version = %client.client_version(), "{name} answers");
     Ok(client)
 }
 
+/// Whose containers a target's instances are.
+fn engine_of(spec: &scenario::Target) -> ContainerEngine {
+    match spec.kind {
+        Kind::Podman => ContainerEngine::Podman,
+        _ => ContainerEngine::Docker,
+    }
+}
+
 /// A client error with its causes (the operating system's word is the last of them) and the mend.
-fn explain(error: &ClientError) -> String {
+fn explain(engine: ContainerEngine, error: &ClientError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(e) = cause {
@@ -67,11 +87,14 @@ fn explain(error: &ClientError) -> String {
         }
         cause = e.source();
     }
-    let mend = [
-        ("Permission denied", "run bootrace with sudo, or join the docker group"),
-        ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
-        ("Connection refused", "is dockerd running? scripts/setup starts it"),
-    ];
+    let mend = match engine {
+        ContainerEngine::Docker => [
+            ("Permission denied", "run bootrace with sudo, or join the docker group"),
+            ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
+            ("Connection refused", "is dockerd running? scripts/setup starts it"),
+        ],
+        ContainerEngine::Podman => podman::MENDS,
+    };
     match mend.iter().find(|(sign, _)| text.contains(sign)) {
         Some((_, mend)) => format!("{text}. {mend}"),
         None => text,
@@ -87,6 +110,7 @@ fn status(error: &ClientError) -> Option<u16> {
 
 pub struct Docker {
     name: String,
+    engine: ContainerEngine,
     client: Client,
     image: String,
     resources: Resources,
@@ -100,40 +124,48 @@ pub struct Docker {
 
 #[derive(Default)]
 struct Versions {
-    docker: Option<String>,
+    engine: Option<String>,
     containerd: Option<String>,
     runc: Option<String>,
     storage: Option<String>,
+    /// Of the runtime that this target's containers have, by its own word.
+    runtime: Option<runtime::Version>,
 }
 
 impl Docker {
-    /// `image` is a reference that the Engine has; `network`: bridge in place of none, unless the target names one.
+    /// To the engine that the target's kind names. `image` is a reference that it has; `network`: bridge in place of
+    /// none, unless the target names one.
     ///
     /// # Errors
-    /// When the Engine does not answer, or lacks what the target's options name.
+    /// When the engine does not answer, or lacks what the target's options name.
     pub async fn connect(
         spec: &scenario::Target,
         resources: &Resources,
         network: bool,
         image: String,
     ) -> Result<Self, Error> {
-        let client = connect().await?;
-        let failed = |e: ClientError| Error::new("asking Docker for its version", explain(&e));
+        let engine = engine_of(spec);
+        let client = connect_to(engine).await?;
+        let failed = |e: ClientError| {
+            Error::new(format!("asking {} for its version", engine.name()), explain(engine, &e))
+        };
         let version = client.version().await.map_err(failed)?;
         let info = client.info().await.map_err(failed)?;
         let component = |name: &str| {
             let components = version.components.iter().flatten();
             components.filter(|c| c.name == name).map(|c| c.version.clone()).next()
         };
+        let options = options::resolve(&client, &info, spec, network).await?;
         let versions = Versions {
-            docker: version.version.clone(),
+            engine: version.version.clone(),
             containerd: component("containerd"),
             runc: component("runc"),
             storage: info.driver.clone(),
+            runtime: runtime::version(engine, options.runtime.as_deref(), &info).await,
         };
-        let options = options::resolve(&client, &info, spec, network).await?;
         Ok(Docker {
             name: spec.name.clone(),
+            engine,
             client,
             image,
             resources: resources.clone(),
@@ -158,6 +190,7 @@ impl Target for Docker {
             "network": self.options.network,
             "log_driver": self.options.log_driver,
             "runtime": self.options.runtime,
+            "runtime_version": self.versions.runtime.as_ref().map(|runtime| &runtime.version),
             "storage_driver": self.versions.storage,
         });
         for (key, value) in self.systemd.iter().flat_map(system::Cgroups::options) {
@@ -165,7 +198,7 @@ impl Target for Docker {
         }
         sample::Target {
             name: self.name.clone(),
-            kind: "docker".into(),
+            kind: self.engine.key().into(),
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
             options,
@@ -176,10 +209,29 @@ impl Target for Docker {
         self.begins
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let podman = self.engine == ContainerEngine::Podman;
+        let warning = podman.then(|| podman::ends_by_itself(&self.daemons())).flatten();
+        warning.map(|warning| format!("{} {warning}", self.name)).into_iter().collect()
+    }
+
     fn versions(&self, host: &mut sample::Host) {
-        host.docker = self.versions.docker.clone();
-        host.containerd = self.versions.containerd.clone();
-        host.runc = self.versions.runc.clone();
+        let versions = &self.versions;
+        match self.engine {
+            ContainerEngine::Docker => {
+                host.docker = versions.engine.clone();
+                host.containerd = versions.containerd.clone();
+                host.runc = versions.runc.clone();
+            }
+            ContainerEngine::Podman => host.podman = versions.engine.clone(),
+        }
+        match &versions.runtime {
+            Some(runtime) if runtime.program == "crun" => host.crun = Some(runtime.version.clone()),
+            Some(runtime) if runtime.program == "runc" => {
+                host.runc.get_or_insert_with(|| runtime.version.clone());
+            }
+            _ => {}
+        }
     }
 
     fn boots(&self) -> bool {
@@ -188,10 +240,14 @@ impl Target for Docker {
 
     async fn neighbours(&self, host: &mut sample::Host) {
         let running = self.client.list_containers(None).await;
-        host.other_containers = running.ok().and_then(|running| u32::try_from(running.len()).ok());
+        let running = running.ok().and_then(|running| u32::try_from(running.len()).ok());
+        super::count_containers(host, running);
     }
 
     fn daemons(&self) -> Vec<u32> {
+        if self.engine == ContainerEngine::Podman {
+            return podman::services();
+        }
         let engines = process::named(&["dockerd"]);
         // Others, such as k3s, bring a containerd of their own.
         let ours = |pid: &u32| process::parent(*pid).is_some_and(|ppid| ppid == 1 || engines.contains(&ppid));
@@ -201,6 +257,7 @@ impl Target for Docker {
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
         Ok(Box::new(Container {
+            engine: self.engine,
             client: self.client.clone(),
             name: ticket.instance.clone(),
             config: self.config(&ticket.run, ticket.socket()),
@@ -222,6 +279,7 @@ impl Docker {
             entrypoint: Some(vec![AGENT_PATH.into()]),
             cmd: Some(Vec::new()),
             labels: Some(HashMap::from([(LABEL.into(), run.into())])),
+            stop_timeout: podman::stop_timeout(self.engine),
             host_config: Some(HostConfig {
                 binds: Some(vec![format!("{}:{SOCKET_PATH}:ro", socket.display())]),
                 network_mode: Some(self.options.network.clone()),
@@ -235,6 +293,7 @@ impl Docker {
                     typ: Some(self.options.log_driver.clone()),
                     config: None,
                 }),
+                ulimits: podman::limits(self.engine),
                 // None: the Engine's default.
                 runtime: self.options.runtime.clone(),
                 // The agent ends when its stream does, so a killed harness leaves no container; but what is to be
@@ -252,6 +311,7 @@ impl Docker {
 }
 
 struct Container {
+    engine: ContainerEngine,
     client: Client,
     name: String,
     config: ContainerCreateBody,
@@ -269,8 +329,9 @@ struct Container {
 #[async_trait]
 impl Instance for Container {
     async fn start(&mut self) -> Result<(), Error> {
-        let failed =
-            |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
+        let failed = |what: &str, e: &ClientError| {
+            Error::new(format!("{what} container {}", self.name), explain(self.engine, e))
+        };
         if self.rested {
             return match self.begins {
                 Start::Restore => {
@@ -292,8 +353,9 @@ impl Instance for Container {
     }
 
     async fn rest(&mut self) -> Result<Rest, Error> {
-        let failed =
-            |what: &str, e: &ClientError| Error::new(format!("{what} container {}", self.name), explain(e));
+        let failed = |what: &str, e: &ClientError| {
+            Error::new(format!("{what} container {}", self.name), explain(self.engine, e))
+        };
         let rest = match self.begins {
             Start::Restore => {
                 self.client.pause_container(&self.name).await.map_err(|e| failed("pausing", &e))?;
@@ -320,7 +382,7 @@ impl Instance for Container {
         if self.systemd {
             return system::scope(leader);
         }
-        // The parent of a container's first process is its shim.
+        // The parent of a container's first process is its shim; of podman's containers that is conmon.
         Scope { leader, engine: process::parent(leader).into_iter().collect() }
     }
 
@@ -330,6 +392,9 @@ impl Instance for Container {
     }
 
     async fn post_mortem(&mut self) -> Option<String> {
+        if self.engine == ContainerEngine::Podman {
+            return podman::post_mortem(&self.client, &self.name).await;
+        }
         let state = self.client.inspect_container(&self.name, None).await.ok()?.state?;
         let oom = if state.oom_killed == Some(true) { ", killed for lack of memory" } else { "" };
         let error = state.error.filter(|e| !e.is_empty()).map(|e| format!(", {e}")).unwrap_or_default();
@@ -347,7 +412,7 @@ impl Instance for Container {
             if self.abandoned {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
-            remove(&self.client, &self.name).await?;
+            remove(self.engine, &self.client, &self.name).await?;
             self.created = false;
         }
         Ok(())
@@ -355,12 +420,13 @@ impl Instance for Container {
 }
 
 /// Kills and removes a container, and returns when it is gone; one that is gone already is fine.
-async fn remove(client: &Client, name: &str) -> Result<(), Error> {
-    let failed = |e: &ClientError| Error::new(format!("removing container {name}"), explain(e));
+async fn remove(engine: ContainerEngine, client: &Client, name: &str) -> Result<(), Error> {
+    let failed = |e: &ClientError| Error::new(format!("removing container {name}"), explain(engine, e));
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     match client.remove_container(name, Some(options)).await {
         Ok(()) => Ok(()),
         Err(e) if status(&e) == Some(404) => Ok(()),
+        Err(e) if podman::is_going(engine, &e) => podman::gone(client, name).await.map_err(|e| failed(&e)),
         // It ended by itself and the Engine is removing it.
         Err(e) if status(&e) == Some(409) => {
             let options = WaitContainerOptionsBuilder::new().condition("removed").build();
@@ -369,7 +435,8 @@ async fn remove(client: &Client, name: &str) -> Result<(), Error> {
                 Some(Err(e)) if status(&e) == Some(404) => Ok(()),
                 Some(Err(e)) => Err(failed(&e)),
                 None => {
-                    Err(Error::new(format!("removing container {name}"), "Docker ended its answer early"))
+                    let why = format!("{} ended its answer early", engine.name());
+                    Err(Error::new(format!("removing container {name}"), why))
                 }
             }
         }

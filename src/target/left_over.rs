@@ -21,10 +21,19 @@ pub enum Thing {
     Container,
     /// A Docker image that was made for a trial alone.
     Image,
+    #[serde(rename = "podman container")]
+    PodmanContainer,
+    #[serde(rename = "podman image")]
+    PodmanImage,
     Domain,
+    /// A container of libvirt's.
+    #[serde(rename = "LXC domain")]
+    LxcDomain,
     /// What libvirt keeps of what QEMU printed.
     Log,
     Cgroup,
+    /// The root of a container of libvirt's, in the host's sight.
+    Mount,
     /// An instance's directory.
     Files,
     /// Stands for a run that goes on.
@@ -36,7 +45,11 @@ impl fmt::Display for LeftOver {
         let kind = match self.kind {
             Thing::Container => "container",
             Thing::Image => "image",
+            Thing::PodmanContainer => "podman container",
+            Thing::PodmanImage => "podman image",
             Thing::Domain => "domain",
+            Thing::LxcDomain => "LXC domain",
+            Thing::Mount => "mount",
             Thing::Log => "log",
             Thing::Cgroup => "cgroup",
             Thing::Files => "files",

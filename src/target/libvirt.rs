@@ -1,5 +1,5 @@
 //! The workload in a libvirt virtual machine, the image's disk below a copy-on-write overlay. It boots the image's own
-//! kernel with an initramfs that holds the agent, or the image's whole system ([`start`]).
+//! kernel with an initramfs that holds the agent, or the image's whole system ([`start`]). ([`lxc`]: in a container.)
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     image::VmFiles,
     probe::{kvm, process},
     sample::{self, Accelerator},
-    scenario::{self, DiskCache, Resources},
+    scenario::{self, DiskCache, Kind, Resources},
 };
 
 mod accelerator;
@@ -21,6 +21,7 @@ pub mod inspect;
 pub mod knobs;
 pub mod left_over;
 mod log;
+pub mod lxc;
 mod mend;
 mod save;
 mod start;
@@ -29,7 +30,7 @@ pub mod xml;
 
 use events::Events;
 use knobs::Knobs;
-pub use knobs::check;
+pub use log::Driver;
 use start::Start;
 use vm::Vm;
 
@@ -39,6 +40,33 @@ pub const DISK: &str = "disk.qcow2";
 /// The libvirt that LIBVIRT_DEFAULT_URI names, as for virsh; none: the host's own QEMU driver.
 pub fn uri() -> String {
     std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| "qemu:///system".into())
+}
+
+/// The libvirt that a target is at: the one that it names, else the environment's, else this host's own.
+///
+/// # Errors
+/// When nothing could be measured there, with the reason.
+pub fn uri_of(spec: &scenario::Target) -> Result<String, Error> {
+    let (uri, named) = match (&spec.uri, spec.kind) {
+        (Some(uri), _) => (uri.clone(), "uri"),
+        (None, Kind::Lxc) => (lxc::uri(), "LIBVIRT_DEFAULT_URI"),
+        (None, _) => (uri(), "LIBVIRT_DEFAULT_URI"),
+    };
+    let tried = || format!("using the libvirt {uri:?} ({named}) for target {}", spec.name);
+    scenario::uri::fits(spec.kind, &uri).map_err(|why| Error::new(tried(), why))?;
+    Ok(uri)
+}
+
+/// Whether libvirt answers and this host can do what the target's options ask for, before anything is made for it.
+///
+/// # Errors
+/// When it doesn't or can't, with the mend.
+pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+    let uri = uri_of(spec)?;
+    match spec.kind {
+        Kind::Lxc => lxc::check(&uri).await,
+        _ => knobs::check(&uri, spec, resources).await,
+    }
 }
 
 /// Start-up of every domain's name: what `clean` looks for, beside the metadata.
@@ -60,7 +88,14 @@ async fn blocking<T: Send + 'static>(
 /// # Errors
 /// When nothing answers there, with the reason and the mend.
 pub async fn connect() -> Result<Connect, Error> {
-    let uri = uri();
+    connect_to(uri()).await
+}
+
+/// Connects to a libvirt.
+///
+/// # Errors
+/// When nothing answers there, with the reason and the mend.
+pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
     let connected = blocking(format!("connecting to libvirt at {uri}"), move || {
@@ -77,21 +112,33 @@ pub async fn connect() -> Result<Connect, Error> {
 
 /// A connection and what is heard at it.
 struct Link {
+    uri: String,
     events: Events,
     connection: Connect,
 }
 
 impl Link {
-    async fn open() -> Result<Arc<Self>, Error> {
-        let connection = connect().await?;
+    async fn open(uri: String) -> Result<Arc<Self>, Error> {
+        let connection = connect_to(uri.clone()).await?;
         let at = connection.clone();
         let events = blocking("asking libvirt for events".into(), move || Events::of(&at)).await?;
-        Ok(Arc::new(Link { events, connection }))
+        Ok(Arc::new(Link { uri, events, connection }))
+    }
+
+    /// A good one, the same as long as libvirtd was not restarted.
+    async fn renewed(link: &Mutex<Arc<Self>>) -> Result<Arc<Self>, Error> {
+        let mut link = link.lock().await;
+        if let Some(why) = link.events.lost() {
+            tracing::warn!("{why} Connecting anew");
+            *link = Link::open(link.uri.clone()).await?;
+        }
+        Ok(link.clone())
     }
 }
 
 pub struct Libvirt {
     name: String,
+    uri: String,
     /// Made anew when libvirtd was restarted.
     link: Mutex<Arc<Link>>,
     start: Start,
@@ -120,7 +167,8 @@ impl Libvirt {
         files: VmFiles,
     ) -> Result<Self, Error> {
         let start = Start::of(spec, &files, network)?;
-        let link = Link::open().await?;
+        let uri = uri_of(spec)?;
+        let link = Link::open(uri.clone()).await?;
         let (accelerator, reason, warning) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
         let knobs = Knobs::resolve(&link.connection, spec, resources, (accelerator, &reason)).await?;
         let asked = link.connection.clone();
@@ -130,6 +178,7 @@ impl Libvirt {
         .await?;
         Ok(Libvirt {
             name: spec.name.clone(),
+            uri,
             link: Mutex::new(link),
             start,
             resources: resources.clone(),
@@ -156,7 +205,7 @@ impl Target for Libvirt {
         let mut options = serde_json::json!({
                 "cpus": self.cpus.list(),
                 "start": self.begins.name(),
-                "uri": uri(),
+                "uri": self.uri,
                 "machine": xml::MACHINE,
                 "cpu_model": self.knobs.shown_cpu_model(),
                 "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
@@ -182,7 +231,7 @@ impl Target for Libvirt {
     fn warnings(&self) -> Vec<String> {
         let accelerator = self.warning.iter().map(|warning| format!("{} {warning}", self.name));
         // The session's QEMU runs as who connects.
-        let system = uri().contains(":///system");
+        let system = self.uri.contains(":///system");
         accelerator.chain(kvm::closed_to_qemu().filter(|_| system)).collect()
     }
 
@@ -191,7 +240,7 @@ impl Target for Libvirt {
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {
-        let Ok(link) = self.link().await else { return };
+        let Ok(link) = Link::renewed(&self.link).await else { return };
         let connection = link.connection.clone();
         let count = blocking("counting domains".into(), move || connection.num_of_domains()).await;
         host.other_vms = count.ok();
@@ -216,18 +265,9 @@ impl Libvirt {
     /// # Errors
     /// When the connection was lost and libvirt does not answer.
     pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
-        let link = self.link().await?;
+        let link = Link::renewed(&self.link).await?;
         let (template, base) = (self.start.overlay().to_path_buf(), self.start.base());
         Ok(Box::new(Vm::new(link, ticket, xml, template, self.begins).over(base)))
-    }
-
-    async fn link(&self) -> Result<Arc<Link>, Error> {
-        let mut link = self.link.lock().await;
-        if let Some(why) = link.events.lost() {
-            tracing::warn!("{why} Connecting anew");
-            *link = Link::open().await?;
-        }
-        Ok(link.clone())
     }
 
     /// The domain that an instance is; its disk is [`DISK`] in the ticket's directory.

@@ -1,4 +1,4 @@
-//! One way to run the workload each: `native`, `docker`, `libvirt`, and `fake` for tests.
+//! One way to run the workload each: `native`, `docker` (podman too), `libvirt` (LXC too), and `fake` for tests.
 //!
 //! A target says *where* an instance can be seen ([`Scope`]); it reads nothing itself, so that all
 //! targets are measured by the same code. It takes no time stamps either: the runner stamps around
@@ -18,6 +18,7 @@ use crate::{
 
 pub mod docker;
 pub mod fake;
+pub mod host_mounts;
 mod left_over;
 pub mod libvirt;
 pub mod native;
@@ -195,6 +196,13 @@ impl Cpus {
 
 fn joined(cpus: &[usize]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Adds an engine's running containers to those of the others. To be done once for each engine.
+fn count_containers(host: &mut sample::Host, running: Option<u32>) {
+    if let Some(running) = running {
+        host.other_containers = Some(host.other_containers.unwrap_or(0).saturating_add(running));
+    }
 }
 
 /// An engine would not do what it was asked.

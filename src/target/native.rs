@@ -31,14 +31,14 @@ use crate::{
 
 mod groups;
 mod launch;
-mod root;
+pub(super) mod root;
 
 pub use groups::{discard as discard_cgroup, find as find_cgroups, try_out as try_cgroups};
 use launch::Launcher;
 use root::Root;
 
 /// Where the host says whom to ask for names.
-const RESOLVER: &str = "/etc/resolv.conf";
+pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 
 /// Gives this thread, and every thread and process that it starts from now on, mounts of its own: a
 /// bare process's root is never seen by the host, and is gone with the harness however that ends.
@@ -48,6 +48,7 @@ const RESOLVER: &str = "/etc/resolv.conf";
 /// When the caller is not root.
 pub fn isolate_mounts() -> Result<(), Error> {
     let failed = |e| Error::new("making mounts of our own for the native target", needs_root(e));
+    super::host_mounts::remember();
     // Safety: only the mount namespace and the file system attributes (cwd, umask) stop being shared.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed)?;
     let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;

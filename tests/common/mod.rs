@@ -121,6 +121,20 @@ pub fn left_over() -> Vec<String> {
     left.extend(lines(output_of("docker", &["ps", "-aq", "--filter", "label=bootrace.run"]), "container"));
     let domains = output_of("virsh", &["-q", "-c", "qemu:///system", "list", "--all", "--name"]);
     left.extend(lines(domains, "domain").into_iter().filter(|l| l.contains("bootrace-")));
+    let podman = [
+        "--remote",
+        "--url",
+        "unix:///run/podman/podman.sock",
+        "ps",
+        "-aq",
+        "--filter",
+        "label=bootrace.run",
+    ];
+    left.extend(lines(output_of("podman", &podman), "podman container"));
+    let domains = output_of("virsh", &["-q", "-c", "lxc:///", "list", "--all", "--name"]);
+    left.extend(lines(domains, "LXC domain").into_iter().filter(|l| l.contains("bootrace-")));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    left.extend(lines(mounts, "mount").into_iter().filter(|l| l.contains("/instances/bootrace-")));
     for parent in ["cpu", "cpuacct", "memory", "pids", "."].map(|c| format!("/sys/fs/cgroup/{c}/bootrace")) {
         for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
             if entry.path().is_dir() {
@@ -129,7 +143,12 @@ pub fn left_over() -> Vec<String> {
         }
     }
     let cache = std::env::var("BOOTRACE_CACHE").unwrap_or_else(|_| "/var/cache/bootrace".into());
-    for dir in [format!("{cache}/instances"), "/run/bootrace".into(), "/var/log/libvirt/qemu".into()] {
+    for dir in [
+        format!("{cache}/instances"),
+        "/run/bootrace".into(),
+        "/var/log/libvirt/qemu".into(),
+        "/var/log/libvirt/lxc".into(),
+    ] {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("bootrace-") {
                 left.push(format!("file {}", entry.path().display()));
@@ -138,7 +157,11 @@ pub fn left_over() -> Vec<String> {
     }
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if line.starts_with(bootrace_agent::protocol::AGENT_PATH.as_bytes()) {
+        let of_engine = ["conmon", "libvirt_lxc"].iter().any(|program| {
+            let line = String::from_utf8_lossy(&line);
+            line.split('\0').next().is_some_and(|word| word.ends_with(program)) && line.contains("bootrace-")
+        });
+        if of_engine || line.starts_with(bootrace_agent::protocol::AGENT_PATH.as_bytes()) {
             left.push(format!("process {}", entry.path().display()));
         }
     }

@@ -301,6 +301,8 @@ fn host() -> Host {
         containerd: Some("1.6.20~ds1".into()),
         runc: Some("1.1.5+ds1".into()),
         libvirt: Some("9.0.0".into()),
+        podman: None,
+        crun: None,
         qemu: Some(format!("7.2.17 {HOSTILE}")),
     }
 }

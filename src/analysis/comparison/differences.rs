@@ -156,6 +156,8 @@ fn software(base: &Results, new: &Results) -> Vec<Difference> {
         of("runc", &|r| r.host.runc.clone()),
         of("libvirt", &|r| r.host.libvirt.clone()),
         of("QEMU", &|r| r.host.qemu.clone()),
+        of("podman", &|r| r.host.podman.clone()),
+        of("crun", &|r| r.host.crun.clone()),
         of("governor", &|r| r.host.governor.clone()),
         of("tuned by bootrace", &tuned),
     ]

@@ -144,6 +144,10 @@ fn engine<'a>(kind: &str, host: &'a Host) -> Vec<(&'static str, Option<&'a Strin
             ("runc", host.runc.as_ref()),
         ],
         "libvirt" => vec![("libvirt", host.libvirt.as_ref()), ("QEMU", host.qemu.as_ref())],
+        "podman" => {
+            vec![("podman", host.podman.as_ref()), ("crun", host.crun.as_ref()), ("runc", host.runc.as_ref())]
+        }
+        "lxc" => vec![("libvirt", host.libvirt.as_ref())],
         _ => Vec::new(),
     }
 }

@@ -158,6 +158,10 @@ struct Host {
     runc: Option<String>,
     libvirt: Option<String>,
     qemu: Option<String>,
+    #[serde(default)]
+    podman: Option<String>,
+    #[serde(default)]
+    crun: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -204,6 +208,8 @@ impl From<Lean<'_>> for Results {
                 runc: host.runc,
                 libvirt: host.libvirt,
                 qemu: host.qemu,
+                podman: host.podman,
+                crun: host.crun,
                 ..sample::Host::default()
             },
             image: sample::Image {

@@ -131,7 +131,7 @@ fn facts(host: &Host) -> Vec<(&'static str, String)> {
     let switch = |v: Option<bool>| v.map_or("unknown", |on| if on { "on" } else { "off" }).to_owned();
     let size = |v: u64| if v == 0 { "none".to_owned() } else { text::value(Unit::Size, v as f64) };
     let or_nothing = |text: String| if text.is_empty() { "unknown".to_owned() } else { text };
-    vec![
+    let mut facts = vec![
         ("CPU", format!("{} × {}", host.cpus, word(&host.cpu_model))),
         ("clock rate", or_nothing(frequencies(host))),
         ("microcode", word(&host.microcode)),
@@ -158,7 +158,11 @@ fn facts(host: &Host) -> Vec<(&'static str, String)> {
         ("runc", word(&host.runc)),
         ("libvirt", word(&host.libvirt)),
         ("QEMU", word(&host.qemu)),
-    ]
+    ];
+    // Named only where a target has them.
+    let named = [("podman", &host.podman), ("crun", &host.crun)];
+    facts.extend(named.into_iter().filter(|(_, version)| version.is_some()).map(|(name, v)| (name, word(v))));
+    facts
 }
 
 fn number(value: Option<u64>) -> String {

@@ -118,3 +118,47 @@ fn a_second_start_is_for_what_an_engine_keeps_and_resumes() {
     let message = parse(&format!("{LEAST}[[target]]\nkind = 'libvirt'\nstart = 'restore'")).unwrap_err();
     assert!(message.contains("a workload that is ready when it ends can't be restored"), "{message}");
 }
+
+#[test]
+fn options_of_two_kinds_are_good_for_both_and_named_with_both_elsewhere() {
+    let with = |kind: &str, option: &str| {
+        wrong_or_none(&format!("[[target]]\nkind = '{kind}'\n{option}")).map(|message| {
+            message.split_once(": target[0].").map_or(message.clone(), |(_, rest)| rest.into())
+        })
+    };
+    for (kind, option) in [
+        ("podman", "network = 'bridge'"),
+        ("podman", "log_driver = 'k8s-file'"),
+        ("lxc", "uri = 'lxc:///'"),
+        ("libvirt", "uri = 'qemu:///session'"),
+    ] {
+        assert_eq!(with(kind, option), None, "{kind} {option}");
+    }
+    for (kind, option, message) in [
+        (
+            "lxc",
+            "network = 'bridge'",
+            r#"network: this is for kind = "docker" or "podman" only: leave it out here"#,
+        ),
+        (
+            "docker",
+            "uri = 'lxc:///'",
+            r#"uri: this is for kind = "libvirt" or "lxc" only: leave it out here"#,
+        ),
+        ("podman", "runtime = 'crun'", r#"runtime: this is for kind = "docker" only: leave it out here"#),
+        ("lxc", "accel = 'tcg'", r#"accel: this is for kind = "libvirt" only: leave it out here"#),
+    ] {
+        assert_eq!(with(kind, option).as_deref(), Some(message), "{kind} {option}");
+    }
+    let remote = with("libvirt", "uri = 'qemu+ssh://elsewhere/system'").unwrap();
+    assert!(remote.starts_with("uri: this libvirt is reached over a network"), "{remote}");
+}
+
+#[test]
+fn who_names_no_target_gets_the_three_that_every_host_has() {
+    assert_eq!(parse(LEAST).unwrap().target_names(), "native, docker, libvirt");
+    let named = parse(&format!("{LEAST}[[target]]\nkind = 'podman'\n[[target]]\nkind = 'lxc'\n")).unwrap();
+    assert_eq!(named.target_names(), "podman, lxc");
+    let renamed = parse(&format!("{LEAST}[[target]]\nkind = 'lxc'\nname = 'libvirt-lxc'\n")).unwrap();
+    assert_eq!(renamed.target_names(), "libvirt-lxc");
+}

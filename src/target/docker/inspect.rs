@@ -1,10 +1,11 @@
-//! What the Engine says of itself.
+//! What an engine says of itself.
 
 use std::path::PathBuf;
 
 use bollard::errors::Error as ClientError;
 
-use super::{Error, connect, explain};
+use super::{Error, connect_to, explain, runtime};
+use crate::image::ContainerEngine;
 
 /// The oldest API that bootrace is tried with: Docker 20.10's.
 pub const OLDEST_API: (u32, u32) = (1, 41);
@@ -13,6 +14,8 @@ pub const OLDEST_API: (u32, u32) = (1, 41);
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     pub version: Option<String>,
+    /// What its containers have where nothing else is asked for, with its version where that can be had.
+    pub runtime: Option<String>,
     /// What client and Engine agreed on.
     pub api: (u32, u32),
     pub storage: Option<String>,
@@ -26,14 +29,23 @@ pub struct Engine {
 ///
 /// # Errors
 /// When it does not answer.
-pub async fn inspect() -> Result<Engine, Error> {
-    let client = connect().await?;
-    let failed = |e: ClientError| Error::new("asking Docker about itself", explain(&e));
+pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
+    let client = connect_to(engine).await?;
+    let failed =
+        |e: ClientError| Error::new(format!("asking {} about itself", engine.name()), explain(engine, &e));
     let agreed = client.client_version();
     let version = client.version().await.map_err(failed)?;
     let info = client.info().await.map_err(failed)?;
+    let runtime = match &info.default_runtime {
+        Some(name) => {
+            let version = runtime::version(engine, Some(name), &info).await;
+            Some(version.map_or(name.clone(), |known| format!("{name} {}", known.version)))
+        }
+        None => None,
+    };
     Ok(Engine {
         version: version.version,
+        runtime,
         api: (agreed.major_version as u32, agreed.minor_version as u32),
         storage: info.driver,
         cgroup_version: info.cgroup_version.map(|version| version.to_string()),

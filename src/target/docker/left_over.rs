@@ -9,31 +9,41 @@ use bollard::{
     },
 };
 
-use super::{Error, LABEL, TRIAL_IMAGE, connect, explain, remove, status};
-use crate::target::{LeftOver, Thing};
+use super::{Error, LABEL, TRIAL_IMAGE, connect_to, explain, remove, status};
+use crate::{
+    image::ContainerEngine,
+    target::{LeftOver, Thing},
+};
 
 /// Those of instances whose name is `wanted`.
 ///
 /// # Errors
-/// When the Engine does not answer.
-pub async fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
-    let client = connect().await?;
+/// When the engine does not answer.
+pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
+    let (container, image) = match engine {
+        ContainerEngine::Docker => (Thing::Container, Thing::Image),
+        ContainerEngine::Podman => (Thing::PodmanContainer, Thing::PodmanImage),
+    };
+    let client = connect_to(engine).await?;
     let filters = HashMap::from([("label", vec![LABEL])]);
-    let failed = |e: ClientError| Error::new("listing containers and images", explain(&e));
+    let failed = |e: ClientError| Error::new("listing containers and images", explain(engine, &e));
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let mut found = Vec::new();
-    for container in client.list_containers(Some(options)).await.map_err(failed)? {
-        let names = container.names.unwrap_or_default();
+    for listed in client.list_containers(Some(options)).await.map_err(failed)? {
+        let names = listed.names.unwrap_or_default();
         let Some(name) = names.first().map(|n| n.trim_start_matches('/')) else { continue };
-        found.push(LeftOver { kind: Thing::Container, name: name.into(), instance: name.into() });
+        found.push(LeftOver { kind: container, name: name.into(), instance: name.into() });
     }
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-    for image in client.list_images(Some(options)).await.map_err(failed)? {
-        let name = image.repo_tags.first().unwrap_or(&image.id);
-        let Some(instance) = name.strip_prefix(TRIAL_IMAGE).and_then(|rest| rest.strip_prefix(':')) else {
+    for listed in client.list_images(Some(options)).await.map_err(failed)? {
+        let name = listed.repo_tags.first().unwrap_or(&listed.id);
+        let Some(instance) = ContainerEngine::short_name(name)
+            .strip_prefix(TRIAL_IMAGE)
+            .and_then(|rest| rest.strip_prefix(':'))
+        else {
             continue;
         };
-        found.push(LeftOver { kind: Thing::Image, name: name.clone(), instance: instance.into() });
+        found.push(LeftOver { kind: image, name: name.clone(), instance: instance.into() });
     }
     found.retain(|it| wanted(&it.instance));
     Ok(found)
@@ -42,20 +52,22 @@ pub async fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error>
 /// Removes a container with what runs in it; one that is gone already is fine.
 ///
 /// # Errors
-/// When the Engine does not answer or will not remove it.
-pub async fn remove_container(name: &str) -> Result<(), Error> {
-    remove(&connect().await?, name).await
+/// When the engine does not answer or will not remove it.
+pub async fn remove_container(engine: ContainerEngine, name: &str) -> Result<(), Error> {
+    remove(engine, &connect_to(engine).await?, name).await
 }
 
 /// Removes an image that [`find`] found.
 ///
 /// # Errors
-/// When the Engine does not answer or will not remove it.
-pub async fn remove_image(name: &str) -> Result<(), Error> {
-    let client = connect().await?;
+/// When the engine does not answer or will not remove it.
+pub async fn remove_image(engine: ContainerEngine, name: &str) -> Result<(), Error> {
+    let client = connect_to(engine).await?;
     let options: RemoveImageOptions = RemoveImageOptionsBuilder::new().build();
     match client.remove_image(name, Some(options), None).await {
-        Err(e) if status(&e) != Some(404) => Err(Error::new(format!("removing image {name}"), explain(&e))),
+        Err(e) if status(&e) != Some(404) => {
+            Err(Error::new(format!("removing image {name}"), explain(engine, &e)))
+        }
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use bollard::{Docker as Client, models::SystemInfo};
 
-use super::{connect, explain};
+use super::{connect_to, engine_of, explain};
 use crate::{scenario, target::Error};
 
 /// What a target's options come to.
@@ -21,8 +21,10 @@ pub(super) struct Resolved {
 /// # Errors
 /// When it doesn't answer or hasn't, with what it has.
 pub async fn check(spec: &scenario::Target) -> Result<(), Error> {
-    let client = connect().await?;
-    let info = client.info().await.map_err(|e| Error::new("asking Docker what it has", explain(&e)))?;
+    let engine = engine_of(spec);
+    let client = connect_to(engine).await?;
+    let failed = |e| Error::new(format!("asking {} what it has", engine.name()), explain(engine, &e));
+    let info = client.info().await.map_err(failed)?;
     resolve(&client, &info, spec, false).await.map(drop)
 }
 
@@ -33,19 +35,21 @@ pub(super) async fn resolve(
     spec: &scenario::Target,
     network: bool,
 ) -> Result<Resolved, Error> {
+    let engine = engine_of(spec);
+    let (its, program) = (engine.name(), engine.key());
     if let Some(name) = &spec.network {
-        let failed = |e| Error::new("asking Docker for its networks", explain(&e));
+        let failed = |e| Error::new(format!("asking {its} for its networks"), explain(engine, &e));
         let networks = client.list_networks(None).await.map_err(failed)?;
         let known = networks.into_iter().filter_map(|network| network.name).collect();
-        has(name, known, &format!("docker network create {name} makes one")).map_err(|why| {
-            Error::new(format!("using Docker's network {name} for target {}", spec.name), why)
+        has(name, known, &format!("{program} network create {name} makes one")).map_err(|why| {
+            Error::new(format!("using {its}'s network {name} for target {}", spec.name), why)
         })?;
     }
     if let Some(name) = spec.log_driver.as_deref().filter(|name| *name != "none") {
         let known = info.plugins.as_ref().and_then(|plugins| plugins.log.clone()).unwrap_or_default();
         has(name, known.into_iter().chain(["none".into()]).collect(), "docker plugin install adds others")
             .map_err(|why| {
-                Error::new(format!("using Docker's log driver {name} for target {}", spec.name), why)
+                Error::new(format!("using {its}'s log driver {name} for target {}", spec.name), why)
             })?;
     }
     if let Some(name) = &spec.runtime {
@@ -53,7 +57,7 @@ pub(super) async fn resolve(
         let listed = has(name, known, "the Engine's configuration (daemon.json, \"runtimes\") names others");
         if !(takes_any_shim(client) && name.starts_with("io.containerd.")) {
             listed.map_err(|why| {
-                Error::new(format!("using Docker's runtime {name} for target {}", spec.name), why)
+                Error::new(format!("using {its}'s runtime {name} for target {}", spec.name), why)
             })?;
         }
     }

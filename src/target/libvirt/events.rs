@@ -176,6 +176,11 @@ impl Watch {
         }
     }
 
+    /// How it has ended, if it has.
+    pub fn ended(&self) -> Option<String> {
+        self.end.borrow().clone()
+    }
+
     pub fn has_ended(&self) -> bool {
         self.end.borrow().is_some()
     }

@@ -12,7 +12,7 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::{Error, blocking, connect, left_over, log, version, xml};
+use super::{Error, blocking, connect, left_over, log, log::Driver, version, xml};
 use crate::sample::Accelerator;
 
 /// A libvirt that answers.
@@ -154,12 +154,12 @@ pub async fn try_domain(
     let start = begun.elapsed();
     let begun = Instant::now();
     let ended = match &started {
-        Ok(_) => left_over::destroy(name).await,
+        Ok(_) => left_over::destroy(Driver::Qemu, name).await,
         Err(_) => Ok(()),
     };
     let end = begun.elapsed();
     // One that can't be removed is found by `clean`.
-    let _ = log::remove(name);
+    let _ = log::remove(Driver::Qemu, name);
     started?;
     ended?;
     Ok(Took { start, end })

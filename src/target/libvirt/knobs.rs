@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quick_xml::{Reader, escape::escape, events::Event};
 use virt::connect::Connect;
 
-use super::{accelerator, blocking, connect, xml};
+use super::{accelerator, blocking, connect_to, xml};
 use crate::{
     probe::huge,
     sample::Accelerator,
@@ -31,13 +31,13 @@ pub struct Knobs {
 ///
 /// # Errors
 /// When it can't, with the mend; when libvirt does not answer.
-pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+pub async fn check(uri: &str, spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
     if spec.hugepages == Some(true) {
         enough_huge_pages(spec, resources)?;
     }
     if spec.cpu_model.is_some() {
         let (accelerator, reason, _) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
-        Knobs::resolve(&connect().await?, spec, resources, (accelerator, &reason)).await?;
+        Knobs::resolve(&connect_to(uri.into()).await?, spec, resources, (accelerator, &reason)).await?;
     }
     Ok(())
 }

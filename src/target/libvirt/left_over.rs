@@ -7,23 +7,44 @@ use std::{
 
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 
-use super::{Error, PREFIX, blocking, connect, log, xml};
+use super::{
+    Error, PREFIX, blocking, connect, connect_to,
+    log::{self, Driver},
+    lxc, xml,
+};
 use crate::target::{LeftOver, Thing};
 
 /// How long libvirt may take to let go of the name of a domain that has ended.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
-/// Domains that are ours by name and metadata, and whose name is `wanted`.
+async fn connect_of(driver: Driver) -> Result<Connect, Error> {
+    match driver {
+        Driver::Qemu => connect().await,
+        Driver::Lxc => connect_to(lxc::uri()).await,
+    }
+}
+
+/// Domains that are ours by name and metadata, and whose name is `wanted`; none of a driver that libvirt hasn't.
 ///
 /// # Errors
 /// When libvirt does not answer.
-pub async fn find(wanted: impl Fn(&str) -> bool + Send + 'static) -> Result<Vec<LeftOver>, Error> {
-    let connection = connect().await?;
+pub async fn find(
+    driver: Driver,
+    wanted: impl Fn(&str) -> bool + Send + 'static,
+) -> Result<Vec<LeftOver>, Error> {
+    let connection = match connect_of(driver).await {
+        Err(e) if driver == Driver::Lxc && (e.absent || lxc::is_missing(&e)) => return Ok(Vec::new()),
+        connection => connection?,
+    };
+    let kind = match driver {
+        Driver::Qemu => Thing::Domain,
+        Driver::Lxc => Thing::LxcDomain,
+    };
     blocking("listing domains".into(), move || {
         let mut found = Vec::new();
         for domain in connection.list_all_domains(0)? {
             if let Some(name) = ours(&domain, &wanted)? {
-                found.push(LeftOver { kind: Thing::Domain, name: name.clone(), instance: name });
+                found.push(LeftOver { kind, name: name.clone(), instance: name });
             }
         }
         Ok(found)
@@ -48,8 +69,8 @@ fn ours(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Option<String>
 ///
 /// # Errors
 /// When libvirt does not answer or will not destroy it.
-pub async fn destroy(name: &str) -> Result<(), Error> {
-    let connection = connect().await?;
+pub async fn destroy(driver: Driver, name: &str) -> Result<(), Error> {
+    let connection = connect_of(driver).await?;
     let tried = format!("destroying domain {name}");
     let name = name.to_owned();
     blocking(tried, move || destroy_by_name(&connection, &name, None)).await
@@ -90,21 +111,24 @@ pub(super) fn until_gone(connection: &Connect, name: &str) -> Result<(), virt::e
 /// Logs of domains of ours whose name is `wanted`; none where the directory can't be read.
 pub fn logs(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
-        if name.starts_with(PREFIX) && wanted(name) {
-            let path = log::path(name).display().to_string();
-            found.push(LeftOver { kind: Thing::Log, name: path, instance: name.into() });
+    for driver in [Driver::Qemu, Driver::Lxc] {
+        for entry in fs::read_dir(driver.logs()).into_iter().flatten().flatten() {
+            let file = entry.file_name();
+            let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
+            if name.starts_with(PREFIX) && wanted(name) {
+                let path = log::path(driver, name).display().to_string();
+                found.push(LeftOver { kind: Thing::Log, name: path, instance: name.into() });
+            }
         }
     }
     found
 }
 
-/// Removes the log of the domain of this name.
+/// Removes the logs of the domain of this name.
 ///
 /// # Errors
 /// When it can't be removed.
 pub fn discard_log(instance: &str) -> Result<(), Error> {
-    log::remove(instance).map(drop)
+    log::remove(Driver::Qemu, instance)?;
+    log::remove(Driver::Lxc, instance).map(drop)
 }

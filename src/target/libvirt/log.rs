@@ -1,9 +1,9 @@
-//! What QEMU printed, which libvirt keeps in a file per domain, for good; our names never come again.
+//! What QEMU or libvirt_lxc printed, which libvirt keeps in a file per domain, for good; our names never come again.
 
 use std::{
     fs,
     io::{self, Read, Seek, SeekFrom},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -19,16 +19,33 @@ const LENGTH: usize = 240;
 /// virtlogd writes it, a moment after QEMU has ended.
 const LAG: Duration = Duration::from_millis(500);
 
-pub fn path(domain: &str) -> PathBuf {
-    PathBuf::from(format!("/var/log/libvirt/qemu/{domain}.log"))
+/// What of libvirt's runs a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    Qemu,
+    Lxc,
+}
+
+impl Driver {
+    /// Where its domains' logs are.
+    pub fn logs(self) -> &'static str {
+        match self {
+            Driver::Qemu => "/var/log/libvirt/qemu",
+            Driver::Lxc => "/var/log/libvirt/lxc",
+        }
+    }
+}
+
+pub fn path(driver: Driver, domain: &str) -> PathBuf {
+    PathBuf::from(format!("{}/{domain}.log", driver.logs()))
 }
 
 /// True when there was one.
 ///
 /// # Errors
 /// When it can't be removed.
-pub fn remove(domain: &str) -> Result<bool, Error> {
-    let log = path(domain);
+pub fn remove(driver: Driver, domain: &str) -> Result<bool, Error> {
+    let log = path(driver, domain);
     match fs::remove_file(&log) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -37,10 +54,10 @@ pub fn remove(domain: &str) -> Result<bool, Error> {
 }
 
 /// The lines of a domain's log that tell why it ended; `over`: it has, so there may be some in a moment.
-pub async fn complaints(domain: &str, over: bool) -> Vec<String> {
+pub async fn complaints(driver: Driver, domain: &str, over: bool) -> Vec<String> {
     let deadline = Instant::now() + LAG;
     loop {
-        let lines = tail(domain).map(|text| telling(&text)).unwrap_or_default();
+        let lines = tail(&path(driver, domain)).map(|text| telling(&text)).unwrap_or_default();
         if !lines.is_empty() || !over || Instant::now() >= deadline {
             return lines;
         }
@@ -48,8 +65,8 @@ pub async fn complaints(domain: &str, over: bool) -> Vec<String> {
     }
 }
 
-fn tail(domain: &str) -> io::Result<String> {
-    let mut file = fs::File::open(path(domain))?;
+fn tail(log: &Path) -> io::Result<String> {
+    let mut file = fs::File::open(log)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
     let mut bytes = Vec::new();
@@ -61,7 +78,7 @@ fn tail(domain: &str) -> io::Result<String> {
 /// nothing else. Control characters are taken out: it goes to terminals.
 fn telling(log: &str) -> Vec<String> {
     let complains = |line: &&str| {
-        ["qemu-system", "KVM", "error", "failure"].iter().any(|sign| line.contains(sign))
+        ["qemu-system", "KVM", "error", "failure", "Failure"].iter().any(|sign| line.contains(sign))
             && !["/", "-", "LC_ALL=", "PATH="].iter().any(|start| line.starts_with(start))
             && !line.ends_with('\\')
             && !line.contains("starting up libvirt version")

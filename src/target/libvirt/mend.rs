@@ -1,7 +1,7 @@
 //! What is to be done about what libvirt and QEMU complain of.
 
 /// What their texts have in them, and the mend; the first that fits counts.
-const SIGNS: [(&str, &str); 8] = [
+const SIGNS: [(&str, &str); 10] = [
     ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
     ("authentication", "run bootrace with sudo, or join the libvirt group"),
     // Before the next, which its text has in it, too.
@@ -12,6 +12,16 @@ const SIGNS: [(&str, &str); 8] = [
     (
         "Permission denied",
         "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
+    ),
+    (
+        "no connection driver available for lxc",
+        "libvirt's LXC driver is not installed (libvirt-daemon-driver-lxc), or libvirtd was not restarted since: \
+         scripts/setup does both",
+    ),
+    (
+        "/sys/fs/cgroup/unified",
+        "This host has cgroups of both versions, and a controller that is in neither's use, hugetlb say: mount it as \
+         version 1 and restart libvirtd, as scripts/setup does",
     ),
     (
         "KVM internal error",

@@ -15,10 +15,11 @@ use virt::{
 };
 
 use super::{
-    DISK, Link, blocking, connect,
+    DISK, Link, blocking, connect_to,
     events::Watch,
     left_over::{destroy_by_name, until_gone},
-    log, mend,
+    log::{self, Driver},
+    mend,
     save::save,
 };
 use crate::{
@@ -176,7 +177,7 @@ impl Instance for Vm {
     async fn post_mortem(&mut self) -> Option<String> {
         let state = self.standstill().await;
         let over = state.is_some() || self.watch.has_ended();
-        let mut complaints = log::complaints(&self.name, over).await;
+        let mut complaints = log::complaints(Driver::Qemu, &self.name, over).await;
         complaints.retain(|line| !self.told.contains(line));
         let complaints = complaints.join("; ");
         let quoted = (!complaints.is_empty()).then(|| format!("QEMU's log says: {complaints}"));
@@ -191,7 +192,7 @@ impl Instance for Vm {
         let mut connection = self.link.connection.clone();
         if self.link.events.lost().is_some() {
             // libvirtd may have been restarted, and the domain have outlived that.
-            (connection, known) = (connect().await?, None);
+            (connection, known) = (connect_to(self.link.uri.clone()).await?, None);
         }
         // A create call that was given up on may have made it all the same.
         let destroy = move || destroy_by_name(&connection, &name, known);
@@ -205,6 +206,6 @@ impl Instance for Vm {
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {
-        log::remove(&self.name).map(drop)
+        log::remove(Driver::Qemu, &self.name).map(drop)
     }
 }

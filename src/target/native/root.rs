@@ -44,25 +44,8 @@ impl Root {
     }
 
     pub fn mount(&mut self, tree: &Path, socket: &Path) -> io::Result<()> {
-        for name in ["root", "upper", "work"] {
-            fs::create_dir_all(self.dir.join(name))?;
-        }
-        // The merged root's own mode and owner are those of the upper directory, whatever our umask is.
-        let (like, upper) = (fs::metadata(tree)?, self.dir.join("upper"));
-        fs::set_permissions(&upper, like.permissions())?;
-        std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
-        let (upper, work) = (self.dir.join("upper"), self.dir.join("work"));
-        let options =
-            format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
-        let options = std::ffi::CString::new(options)?;
+        self.mount_overlay(tree)?;
         let merged = &self.merged;
-        let failed = |at: &Path, e: rustix::io::Errno| {
-            let e = io::Error::from(e);
-            io::Error::new(e.kind(), format!("mounting {}: {e}", at.display()))
-        };
-        mount::mount("overlay", merged, "overlay", MountFlags::empty(), options.as_c_str())
-            .map_err(|e| failed(merged, e))?;
-        self.mounted = true;
         let special = MountFlags::NOSUID | MountFlags::NOEXEC;
         for (kind, name, flags) in [
             ("proc", "proc", special | MountFlags::NODEV),
@@ -95,6 +78,26 @@ impl Root {
         ["upper", "work"].map(|name| self.dir.join(name)).into()
     }
 
+    /// The tree below, what is written above, and nothing else.
+    pub fn mount_overlay(&mut self, tree: &Path) -> io::Result<()> {
+        for name in ["root", "upper", "work"] {
+            fs::create_dir_all(self.dir.join(name))?;
+        }
+        // The merged root's own mode and owner are those of the upper directory, whatever our umask is.
+        let (like, upper) = (fs::metadata(tree)?, self.dir.join("upper"));
+        fs::set_permissions(&upper, like.permissions())?;
+        std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
+        let (upper, work) = (self.dir.join("upper"), self.dir.join("work"));
+        let options =
+            format!("lowerdir={},upperdir={},workdir={}", tree.display(), upper.display(), work.display());
+        let options = std::ffi::CString::new(options)?;
+        let merged = &self.merged;
+        mount::mount("overlay", merged, "overlay", MountFlags::empty(), options.as_c_str())
+            .map_err(|e| failed(merged, e))?;
+        self.mounted = true;
+        Ok(())
+    }
+
     /// Takes the root away with all that is mounted below it.
     pub fn unmount(&mut self) -> io::Result<()> {
         if self.mounted {
@@ -103,6 +106,11 @@ impl Root {
         }
         Ok(())
     }
+}
+
+fn failed(at: &Path, error: rustix::io::Errno) -> io::Error {
+    let error = io::Error::from(error);
+    io::Error::new(error.kind(), format!("mounting {}: {error}", at.display()))
 }
 
 /// The devices that a container gets, and no others: the host's own are none of the workload's business.

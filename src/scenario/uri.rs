@@ -1,0 +1,107 @@
+//! Which libvirt a target may be at: one on this host, of the driver that the target's kind is about.
+
+use super::Kind;
+
+/// Longer than any that names a socket.
+const LONGEST: usize = 256;
+
+/// Why instances of this kind can't be measured at a libvirt of this address; `Ok`: nothing is known against it.
+/// Pure: nobody is asked.
+///
+/// # Errors
+/// With the reason and what to write.
+pub fn fits(kind: Kind, uri: &str) -> Result<(), String> {
+    let (driver, write) = match kind {
+        Kind::Lxc => ("lxc", "write \"lxc:///\""),
+        _ => ("qemu", "write \"qemu:///system\""),
+    };
+    if uri.is_empty() || uri.len() > LONGEST {
+        return Err(format!("this is no URI of libvirt's, which has 1 to {LONGEST} characters: {write}"));
+    }
+    // It is shown, and handed to libvirt.
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '<' | '>' | '\\' | '`');
+    if !uri.chars().all(plain) {
+        return Err(format!("this has a character that no URI of libvirt's has: {write}"));
+    }
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return Err(format!("this is no URI of libvirt's, which have \"://\" in them: {write}"));
+    };
+    let (its_driver, transport) = scheme.split_once('+').unwrap_or((scheme, "unix"));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(end);
+    let path = path.split(['?', '#']).next().unwrap_or_default();
+    if its_driver == "test" {
+        return Err(format!("libvirt's driver for tests runs nothing that could be measured: {write}"));
+    }
+    if !host.is_empty() || transport != "unix" {
+        return Err(format!(
+            "this libvirt is reached over a network, and bootrace reads the instance's processes and cgroups and puts \
+             its files on the host that it runs on: run bootrace there, or {write}"
+        ));
+    }
+    if its_driver != driver {
+        return Err(format!(
+            "its driver is {its_driver}, and kind = \"{kind}\" is measured with libvirt's {driver} driver: {write}"
+        ));
+    }
+    let known = match kind {
+        Kind::Lxc => ["", "/", "/system"].as_slice(),
+        _ => &["/system", "/session"],
+    };
+    if !known.contains(&path) {
+        return Err(format!("libvirt's {driver} driver has no {path:?} that a run could use: {write}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_libvirt_of_this_host_and_of_the_kinds_driver_fits() {
+        for uri in
+            ["qemu:///system", "qemu:///session", "qemu+unix:///system", "qemu:///system?socket=/run/x/sock"]
+        {
+            assert_eq!(fits(Kind::Libvirt, uri), Ok(()), "{uri}");
+        }
+        for uri in ["lxc:///", "lxc:///system", "lxc+unix:///"] {
+            assert_eq!(fits(Kind::Lxc, uri), Ok(()), "{uri}");
+        }
+    }
+
+    #[test]
+    fn another_host_is_refused_since_processes_and_files_are_read_on_this_one() {
+        for uri in [
+            "qemu+ssh://root@elsewhere/system",
+            "qemu://elsewhere/system",
+            "qemu+tls:///system",
+            "qemu+ssh:///system",
+            "qemu+tcp://[::1]/system",
+            "qemu://localhost/system",
+        ] {
+            let why = fits(Kind::Libvirt, uri).unwrap_err();
+            assert!(why.contains("run bootrace there, or write \"qemu:///system\""), "{uri}: {why}");
+        }
+        assert!(fits(Kind::Lxc, "lxc+ssh://elsewhere/").unwrap_err().contains("write \"lxc:///\""));
+    }
+
+    #[test]
+    fn what_runs_nothing_or_something_else_is_refused_with_what_to_write() {
+        for (kind, uri, why) in [
+            (Kind::Libvirt, "test:///default", "driver for tests"),
+            (Kind::Libvirt, "lxc:///", "its driver is lxc"),
+            (Kind::Libvirt, "xen:///system", "its driver is xen"),
+            (Kind::Lxc, "qemu:///system", "its driver is qemu"),
+            (Kind::Libvirt, "qemu:///embed?root=/tmp/x", "has no \"/embed\""),
+            (Kind::Libvirt, "qemu:///", "has no \"/\""),
+            (Kind::Libvirt, "system", "no URI"),
+            (Kind::Libvirt, "", "no URI"),
+            (Kind::Libvirt, "qemu:///system'<x>", "a character"),
+            (Kind::Libvirt, "qemu:///sys\u{1b}[2Jtem", "a character"),
+        ] {
+            let said = fits(kind, uri).unwrap_err();
+            assert!(said.contains(why) && said.contains(": write \""), "{uri}: {said}");
+        }
+    }
+}

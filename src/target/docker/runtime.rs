@@ -1,0 +1,101 @@
+//! Which version of a runtime an engine's containers have: the engine says only where the runtime is.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use bollard::models::SystemInfo;
+
+use crate::image::ContainerEngine;
+
+/// Programs that say their version and do nothing else when they are asked for it.
+const KNOWN: [&str; 5] = ["runc", "crun", "youki", "runsc", "kata-runtime"];
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longer than any version, in characters.
+const LONGEST: usize = 60;
+
+/// What a runtime says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    pub program: String,
+    pub version: String,
+}
+
+/// Asks the program that is this runtime of a local engine's; none where it is unknown to us or does not tell.
+pub(super) async fn version(
+    engine: ContainerEngine,
+    runtime: Option<&str>,
+    info: &SystemInfo,
+) -> Option<Version> {
+    // Another host's is another program.
+    if !engine.address().starts_with("unix://") {
+        return None;
+    }
+    let path = program(runtime?, info)?;
+    let program = Path::new(&path).file_name()?.to_str()?.to_owned();
+    let mut command = tokio::process::Command::new(&path);
+    command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
+    let version = parse(&String::from_utf8_lossy(&output.stdout))?;
+    Some(Version { program, version })
+}
+
+/// A program of ours to know, by the path that the engine has for the runtime.
+fn program(runtime: &str, info: &SystemInfo) -> Option<String> {
+    let named = info.runtimes.as_ref().and_then(|all| all.get(runtime)).and_then(|one| one.path.clone());
+    // containerd's shims are called by what they are for.
+    let by_shim = (runtime == "io.containerd.runc.v2").then(|| "runc".to_owned());
+    let path = named.filter(|path| !path.is_empty()).or(by_shim).unwrap_or_else(|| runtime.into());
+    let known = |path: &String| {
+        let name = Path::new(path).file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| KNOWN.contains(&name))
+    };
+    Some(path).filter(known)
+}
+
+/// `crun version 1.8.1` and `kata-runtime  : 3.1.0`, each the first of some lines.
+fn parse(said: &str) -> Option<String> {
+    let version = said.lines().next()?.split_whitespace().last()?;
+    let fit = version.len() <= LONGEST && version.chars().all(|c| c.is_ascii_graphic());
+    (fit && version.starts_with(|c: char| c.is_ascii_alphanumeric())).then(|| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bollard::models::Runtime;
+
+    use super::*;
+
+    #[test]
+    fn a_version_is_the_last_word_of_the_first_line_and_nothing_that_could_harm() {
+        assert_eq!(parse("crun version 1.8.1\ncommit: f8a096be\n").as_deref(), Some("1.8.1"));
+        assert_eq!(
+            parse("runsc version release-20240401.0\nspec: 1.1.0\n").as_deref(),
+            Some("release-20240401.0")
+        );
+        assert_eq!(parse("kata-runtime  : 3.1.0\n").as_deref(), Some("3.1.0"));
+        for bad in ["", "\n", "x \u{1b}[2J", &format!("runc {}", "9".repeat(100)), "runc --"] {
+            assert_eq!(parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_runtimes_that_are_known_are_executed() {
+        let path = |path: &str| Runtime { path: Some(path.into()), ..Runtime::default() };
+        let runtimes =
+            HashMap::from([("crun".into(), path("/usr/bin/crun")), ("mine".into(), path("/usr/bin/reboot"))]);
+        let info = SystemInfo { runtimes: Some(runtimes), ..SystemInfo::default() };
+        assert_eq!(program("crun", &info).as_deref(), Some("/usr/bin/crun"));
+        assert_eq!(program("mine", &info), None);
+        assert_eq!(program("nosuch", &info), None);
+        assert_eq!(program("runc", &info).as_deref(), Some("runc"));
+        assert_eq!(program("io.containerd.runc.v2", &info).as_deref(), Some("runc"));
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_is_not_there_has_no_version() {
+        let info = SystemInfo::default();
+        assert_eq!(version(ContainerEngine::Podman, Some("/nowhere/crun"), &info).await, None);
+        assert_eq!(version(ContainerEngine::Podman, None, &info).await, None);
+    }
+}

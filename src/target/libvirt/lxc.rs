@@ -1,0 +1,271 @@
+//! The workload in a container of libvirt's LXC driver: the image's tree below an overlay, as a bare process has it,
+//! the agent as its first process, the control socket mounted into it.
+//!
+//! The root is mounted by us, and in the host's sight, where libvirt takes it from. As for a bare process that is
+//! staging. What libvirt does by itself (namespaces, cgroups, `/proc`, `/sys` and `/dev`) is its start.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{sync::Mutex, time::timeout};
+use virt::domain::Domain;
+
+use super::{
+    Driver, Link, blocking, connect_to, events::Watch, left_over::destroy_by_name, log, mend, uri_of, version,
+};
+use crate::{
+    probe::{Scope, cgroup, process},
+    sample::{self, Accelerator},
+    scenario::{self, Resources},
+    target::{Cpus, Ended, Error, Instance, Target, Ticket, count_containers, host_mounts, native},
+};
+
+mod xml;
+
+/// How long libvirt may take to say that a container has ended.
+const NOTICE: Duration = Duration::from_millis(500);
+
+/// The libvirt that LIBVIRT_DEFAULT_URI names where that is of this driver; none: the host's own.
+pub fn uri() -> String {
+    let named = std::env::var("LIBVIRT_DEFAULT_URI").ok();
+    named.filter(|uri| uri.starts_with("lxc")).unwrap_or_else(|| "lxc:///".into())
+}
+
+/// Whether libvirt itself is there, and this driver of its is not.
+pub fn is_missing(error: &Error) -> bool {
+    error.why.contains("no connection driver available")
+}
+
+/// Whether libvirt answers.
+///
+/// # Errors
+/// When it doesn't, or has no such driver.
+pub(super) async fn check(uri: &str) -> Result<(), Error> {
+    connect_to(uri.into()).await.map(drop)
+}
+
+/// The version of the libvirt at [`uri`].
+///
+/// # Errors
+/// When it does not answer, or has no such driver.
+pub async fn inspect() -> Result<Option<String>, Error> {
+    let connection = connect_to(uri()).await?;
+    blocking("asking libvirt for its version".into(), move || Ok(connection.lib_version().ok().map(version)))
+        .await
+}
+
+pub struct Lxc {
+    name: String,
+    uri: String,
+    /// Made anew when libvirtd was restarted.
+    link: Mutex<Arc<Link>>,
+    tree: PathBuf,
+    resources: Resources,
+    network: bool,
+    limit_swap: bool,
+    cpus: Cpus,
+    libvirt: Option<String>,
+}
+
+impl Lxc {
+    /// `tree` is the image's unpacked root file system. `network`: the host's in place of none, with its resolver
+    /// configuration.
+    ///
+    /// # Errors
+    /// When libvirt does not answer, or the CPUs that the scenario wants are not to be had.
+    pub async fn connect(
+        spec: &scenario::Target,
+        resources: &Resources,
+        network: bool,
+        tree: PathBuf,
+    ) -> Result<Self, Error> {
+        let uri = uri_of(spec)?;
+        let link = Link::open(uri.clone()).await?;
+        let asked = link.connection.clone();
+        let libvirt = blocking("asking libvirt for its version".into(), move || {
+            Ok(asked.lib_version().ok().map(version))
+        })
+        .await?;
+        let hierarchy = cgroup::hierarchy()
+            .map_err(|e| Error::new(format!("finding the cgroups of target {}", spec.name), e))?;
+        // Not there without swap accounting in this kernel; version 2 limits swap by itself.
+        let limits_both = |memory: &PathBuf| memory.join("memory.memsw.limit_in_bytes").exists();
+        Ok(Lxc {
+            name: spec.name.clone(),
+            uri,
+            link: Mutex::new(link),
+            tree,
+            resources: resources.clone(),
+            network,
+            limit_swap: hierarchy.version == 1 && hierarchy.memory.as_ref().is_some_and(limits_both),
+            cpus: Cpus::choose(&resources.cpus)?,
+            libvirt,
+        })
+    }
+}
+
+impl Lxc {
+    fn prepare(&self, root: &mut native::root::Root) -> io::Result<()> {
+        if self.network {
+            root.write_resolver(Path::new(native::RESOLVER))?;
+        }
+        host_mounts::there(|| root.mount_overlay(&self.tree))
+    }
+}
+
+#[async_trait]
+impl Target for Lxc {
+    fn info(&self) -> sample::Target {
+        sample::Target {
+            name: self.name.clone(),
+            kind: "lxc".into(),
+            accelerator: Accelerator::None,
+            accelerator_reason: None,
+            options: serde_json::json!({
+                "cpus": self.cpus.list(),
+                "uri": self.uri,
+                "network": if self.network { "host" } else { "none" },
+                "root": "overlay",
+                "swap_limit": self.limit_swap,
+            }),
+        }
+    }
+
+    fn versions(&self, host: &mut sample::Host) {
+        if host.libvirt.is_none() {
+            host.libvirt.clone_from(&self.libvirt);
+        }
+    }
+
+    async fn neighbours(&self, host: &mut sample::Host) {
+        let Ok(link) = Link::renewed(&self.link).await else { return };
+        let connection = link.connection.clone();
+        let count = blocking("counting domains".into(), move || connection.num_of_domains()).await;
+        count_containers(host, count.ok());
+    }
+
+    fn daemons(&self) -> Vec<u32> {
+        process::named(&["libvirtd", "virtlxcd", "virtlogd"])
+    }
+
+    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+        let link = Link::renewed(&self.link).await?;
+        let mut root = native::root::Root::new(&ticket.dir);
+        self.prepare(&mut root).map_err(|e| Error::new(format!("staging {}", ticket.instance), e))?;
+        let xml = xml::Container {
+            name: &ticket.instance,
+            run: &ticket.run,
+            memory: self.resources.memory,
+            limit_swap: self.limit_swap,
+            cpus: &self.cpus,
+            network: self.network,
+            root: &root.merged,
+            socket: &ticket.socket(),
+        }
+        .to_xml();
+        Ok(Box::new(Container {
+            // From before it is there, so nothing of it is missed.
+            watch: link.events.watch(&ticket.instance),
+            link,
+            name: ticket.instance.clone(),
+            xml,
+            root: root.merged,
+            domain: None,
+            told: String::new(),
+        }))
+    }
+}
+
+struct Container {
+    watch: Watch,
+    link: Arc<Link>,
+    name: String,
+    xml: String,
+    /// Mounted from staging to unstaging.
+    root: PathBuf,
+    domain: Option<Domain>,
+    /// What the start's error has told, which needs no telling again.
+    told: String,
+}
+
+/// What libvirt's events say of a domain, where it is a container.
+fn of_container(how: &str) -> String {
+    how.replace("the domain", "the container").replace("QEMU", "libvirt_lxc")
+}
+
+#[async_trait]
+impl Instance for Container {
+    async fn start(&mut self) -> Result<(), Error> {
+        let (connection, xml) = (self.link.connection.clone(), self.xml.clone());
+        let create = move || {
+            // AUTODESTROY: libvirt ends the container when this connection ends, however that comes.
+            connection.create_domain_xml(&xml, virt_sys::VIR_DOMAIN_START_AUTODESTROY)
+        };
+        let created = blocking(format!("creating container {}", self.name), create).await;
+        self.told = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
+        self.domain = Some(created?);
+        Ok(())
+    }
+
+    fn scope(&self, leader: u32) -> Scope {
+        // The parent of a container's first process is its controller, libvirt_lxc.
+        Scope { leader, engine: process::parent(leader).into_iter().collect() }
+    }
+
+    fn ended(&mut self) -> Option<Ended> {
+        let end = self.watch.end();
+        Some(Box::pin(async move { format!("libvirt reports: {}", of_container(&end.await)) }))
+    }
+
+    async fn post_mortem(&mut self) -> Option<String> {
+        // The control channel may have ended first.
+        let ended = match self.domain {
+            Some(_) => timeout(NOTICE, self.watch.end()).await.ok(),
+            None => self.watch.ended(),
+        };
+        let mut complaints = log::complaints(Driver::Lxc, &self.name, ended.is_some()).await;
+        complaints.retain(|line| !self.told.contains(line));
+        let complaints = complaints.join("; ");
+        let said = ended.map(|how| format!("libvirt says: {}", of_container(&how)));
+        let mend = mend::of(&complaints).map(str::to_owned);
+        let quoted = (!complaints.is_empty()).then(|| format!("its log says: {complaints}"));
+        let parts: Vec<_> = [said, quoted, mend].into_iter().flatten().collect();
+        (!parts.is_empty()).then(|| parts.join(". "))
+    }
+
+    async fn remove(&mut self) -> Result<(), Error> {
+        let (name, mut known) = (self.name.clone(), self.domain.take());
+        let mut connection = self.link.connection.clone();
+        if self.link.events.lost().is_some() {
+            // libvirtd may have been restarted, and the container have outlived that.
+            (connection, known) = (connect_to(self.link.uri.clone()).await?, None);
+        }
+        // A create call that was given up on may have made it all the same.
+        let destroy = move || destroy_by_name(&connection, &name, known);
+        blocking(format!("destroying container {}", self.name), destroy).await
+    }
+
+    async fn unstage(&mut self) -> Result<(), Error> {
+        // First of all: whoever removes the instance's directory must not walk into mounts.
+        host_mounts::discard(&self.root)
+            .map_err(|e| Error::new(format!("unmounting {}", self.root.display()), e))?;
+        log::remove(Driver::Lxc, &self.name).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_domains_is_said_of_containers() {
+        assert_eq!(of_container("the domain stopped: QEMU died"), "the container stopped: libvirt_lxc died");
+        assert!(is_missing(&Error::new("connecting", "no connection driver available for lxc:///")));
+        assert!(!is_missing(&Error::new("connecting", "Permission denied")));
+    }
+}
