@@ -8,9 +8,10 @@ use super::{Error, Scenario, document::quoted, mend, text};
 pub const FOLDER: &str = "scenarios";
 
 /// The scenarios in the binary: name and TOML.
-pub const SHIPPED: [(&str, &str); 8] = [
+pub const SHIPPED: [(&str, &str); 9] = [
     ("boots", include_str!("../../scenarios/boots.toml")),
     ("density", include_str!("../../scenarios/density.toml")),
+    ("engines", include_str!("../../scenarios/engines.toml")),
     ("folklore", include_str!("../../scenarios/folklore.toml")),
     ("nginx", include_str!("../../scenarios/nginx.toml")),
     ("python", include_str!("../../scenarios/python.toml")),

@@ -13,7 +13,8 @@ pub(super) fn place(driver: &DriverData) -> Place {
     // An Engine's own name for it: short, and shown.
     let storage: String = driver.name.chars().take(40).collect();
     let nothing = Place { storage, ..Place::default() };
-    if driver.name != "overlay2" {
+    // The first is Docker's, the second podman's.
+    if !["overlay2", "overlay"].contains(&driver.name.as_str()) {
         return nothing;
     }
     let given = |key: &str| driver.data.get(key).map_or("", String::as_str);

@@ -8,7 +8,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -19,7 +19,11 @@ use super::{
     Driver, Link, blocking, connect_to, events::Watch, left_over::destroy_by_name, log, mend, uri_of, version,
 };
 use crate::{
-    probe::{Scope, cgroup, process},
+    probe::{
+        Scope, cgroup,
+        disk::{Files, Place},
+        process,
+    },
     sample::{self, Accelerator},
     scenario::{self, Resources},
     target::{Cpus, Ended, Error, Instance, Target, Ticket, count_containers, host_mounts, native},
@@ -156,7 +160,15 @@ impl Target for Lxc {
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
         let link = Link::renewed(&self.link).await?;
         let mut root = native::root::Root::new(&ticket.dir);
+        let begun = Instant::now();
         self.prepare(&mut root).map_err(|e| Error::new(format!("staging {}", ticket.instance), e))?;
+        let disk = Place {
+            storage: "overlayfs".into(),
+            image: vec![self.tree.clone()],
+            instance: root.own(),
+            made: Some(begun.elapsed()),
+            files: Some(Files::Tree(self.tree.clone())),
+        };
         let xml = xml::Container {
             name: &ticket.instance,
             run: &ticket.run,
@@ -175,6 +187,7 @@ impl Target for Lxc {
             name: ticket.instance.clone(),
             xml,
             root: root.merged,
+            disk,
             domain: None,
             told: String::new(),
         }))
@@ -188,6 +201,7 @@ struct Container {
     xml: String,
     /// Mounted from staging to unstaging.
     root: PathBuf,
+    disk: Place,
     domain: Option<Domain>,
     /// What the start's error has told, which needs no telling again.
     told: String,
@@ -220,6 +234,10 @@ impl Instance for Container {
     fn ended(&mut self) -> Option<Ended> {
         let end = self.watch.end();
         Some(Box::pin(async move { format!("libvirt reports: {}", of_container(&end.await)) }))
+    }
+
+    async fn disk(&mut self) -> Option<Place> {
+        Some(self.disk.clone())
     }
 
     async fn post_mortem(&mut self) -> Option<String> {
