@@ -168,11 +168,11 @@ fn mount(line: &str) -> Option<(&str, &str, &str)> {
 
 /// The last one mounted there is the one in sight.
 fn root_type(mounts: &str) -> Option<&str> {
-    mounts.lines().filter_map(mount).filter(|(at, ..)| *at == "/").next_back().map(|(.., kind)| kind)
+    mounts.lines().filter_map(mount).rfind(|(at, ..)| *at == "/").map(|(.., kind)| kind)
 }
 
 fn mounted_read_only(mounts: &str, at: &str) -> bool {
-    let last = mounts.lines().filter_map(mount).filter(|(point, ..)| *point == at).next_back();
+    let last = mounts.lines().filter_map(mount).rfind(|(point, ..)| *point == at);
     last.is_some_and(|(_, options, _)| options.split(',').any(|option| option == "ro"))
 }
 

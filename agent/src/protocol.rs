@@ -131,7 +131,7 @@ pub enum FromAgent {
     Synced,
     WriteStarted,
     Written(Written),
-    Isolation(Isolation),
+    Isolation(Box<Isolation>),
     /// Null where the kernel would not say.
     Cached(Option<bool>),
     Pong {

@@ -145,7 +145,7 @@ impl Agent {
             }),
             ToAgent::Look(wanted) => {
                 let workload = self.workload.as_ref().filter(|w| w.alive).map(|w| w.process.pid);
-                self.send(&FromAgent::Isolation(look::look(&wanted, workload)))
+                self.send(&FromAgent::Isolation(Box::new(look::look(&wanted, workload))))
             }
             ToAgent::IsCached => self.send(&FromAgent::Cached(look::is_cached())),
             ToAgent::Ping { token } => self.send(&FromAgent::Pong { token }),

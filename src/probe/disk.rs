@@ -298,6 +298,7 @@ mod tests {
             .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-d"])
             .args([&tree, &disk])
             .arg("8192k")
+            .stdout(Stdio::null())
             .status();
         assert!(made.unwrap().success());
         let spot = Files::Ext4(disk.clone()).spot("/known").unwrap();

@@ -75,7 +75,8 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ),
     (
         "namespaces of its own",
-        "Kinds of /proc/PID/ns whose number is another than that of the host's first process. A kernel of its own has all to itself.",
+        "Kinds of /proc/PID/ns whose number is another than that of the host's first process. A kernel of its own has all to itself; a bare process \
+         has the mounts that bootrace made for it.",
         |_, seen, _| kinds(seen, false),
     ),
     ("namespaces shared with the host", "The others: what is in them is the host's.", |_, seen, _| {
@@ -106,11 +107,13 @@ const ROWS: [(&str, &str, Cell); 17] = [
         seen.cpu_limit.clone()
     }),
     ("CPUs that it may use", "As its own kernel numbers them.", |_, seen, _| seen.cpus_allowed.clone()),
-    ("devices", "Names in /dev, and the first of them.", |_, seen, _| list(seen.devices, &seen.device_names)),
+    ("devices", "Names in /dev, and the first of them.", |sample, seen, results| {
+        list(seen.devices, latest(sample, results, |i| &i.device_names))
+    }),
     (
         "block devices",
         "Names in /sys/block: disks that its kernel knows, whether or not it may open them.",
-        |_, seen, _| list(seen.block_devices, &seen.block_device_names),
+        |sample, seen, results| list(seen.block_devices, latest(sample, results, |i| &i.block_device_names)),
     ),
     (
         "capabilities",
@@ -171,8 +174,19 @@ fn kinds(seen: &Isolation, shared: bool) -> Option<String> {
     Some(if kinds.is_empty() { "none".into() } else { kinds.join(" ") })
 }
 
-fn list(count: Option<u32>, names: &Option<Vec<String>>) -> Option<String> {
-    let names = names.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+/// Names as the sample has them, or where it leaves them out the latest earlier one of its target.
+fn latest<'a>(
+    sample: &'a Sample,
+    results: &'a Results,
+    names: fn(&Isolation) -> &Option<Vec<String>>,
+) -> &'a [String] {
+    let until = results.samples.iter().position(|other| std::ptr::eq(other, sample)).map_or(0, |at| at + 1);
+    let mine = results.samples[..until].iter().rev().filter(|other| other.target == sample.target);
+    let mut named = mine.filter_map(|other| names(other.isolation.as_ref()?).as_deref());
+    named.next().unwrap_or_default()
+}
+
+fn list(count: Option<u32>, names: &[String]) -> Option<String> {
     let count = count?;
-    Some(if names.is_empty() { count.to_string() } else { format!("{count}: {names}") })
+    Some(if names.is_empty() { count.to_string() } else { format!("{count}: {}", names.join(" ")) })
 }

@@ -110,7 +110,7 @@ fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<()
     ];
     for (key, _) in of_figures.iter().filter(|(_, given)| *given) {
         wrong(
-            *key,
+            key,
             fail(
                 "a fact is true or false and has no figure: leave this out, or write a metric in place of fact",
             ),

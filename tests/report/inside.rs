@@ -136,6 +136,21 @@ fn sizes_and_copies_are_figures_and_isolation_is_a_table_in_every_report() {
 }
 
 #[test]
+fn names_of_devices_are_those_of_an_earlier_sample_where_they_were_left_out() {
+    let mut results = results();
+    let mut first = true;
+    for sample in results.samples.iter_mut().filter(|s| s.target == "docker") {
+        let names = if first { Some(vec!["only-once".to_owned()]) } else { None };
+        sample.isolation.as_mut().unwrap().device_names = names;
+        first = false;
+    }
+    let warmup = results.samples.iter().find(|s| s.target == "docker").unwrap();
+    assert!(warmup.warmup, "the sample that has them is not the one that is shown");
+    let summary = read(written("inside-names", &results).join("summary.md"));
+    assert!(summary.contains("14: only-once"), "{summary}");
+}
+
+#[test]
 fn a_run_without_them_shows_nothing_of_them() {
     let dir = written("inside-without", &example::clean());
     let (page, summary) = (read(dir.join("index.html")), read(dir.join("summary.md")));

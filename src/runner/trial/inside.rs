@@ -114,7 +114,7 @@ pub(super) async fn look(live: &mut Live, known: &Known) -> Result<Option<Seen>,
     let question = ToAgent::Look(isolation::Look { pid, started_ticks });
     let answer = |m: &FromAgent| matches!(m, FromAgent::Isolation(_));
     let FromAgent::Isolation(said) = live.ask(&question, answer).await? else { return Ok(None) };
-    Ok(Some(Seen { said, host: walls::host(), page_cache_shared }))
+    Ok(Some(Seen { said: *said, host: walls::host(), page_cache_shared }))
 }
 
 /// The host forgets a page of the image, the instance must not have it; the host reads it: has the instance it now?
