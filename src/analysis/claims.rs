@@ -10,6 +10,7 @@ use crate::{
 
 mod each;
 
+pub use each::Figured;
 pub(super) use each::Filled;
 
 /// An undecided claim that would take more samples than these is as good as undecidable.
@@ -60,27 +61,6 @@ pub struct Measured {
     /// Good samples, rounds that have both, or instances.
     pub n: usize,
     pub of: Figured,
-}
-
-/// What the value is an estimate of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Figured {
-    Median,
-    /// Of pairs of one round.
-    Ratio,
-    /// What one more instance costs, or a ratio of two such.
-    Each,
-}
-
-impl Figured {
-    /// What it is called, and what it is made of.
-    fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Figured::Median => ("median", "good samples"),
-            Figured::Ratio => ("ratio", "rounds with both"),
-            Figured::Each => ("estimate", "instances at once"),
-        }
-    }
 }
 
 /// The ratio of the first target to the second.

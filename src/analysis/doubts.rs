@@ -174,7 +174,10 @@ fn noise(results: &Results) -> Vec<String> {
     let after_run = Noise { load_1m: None, psi_cpu_some_avg10: None, ..*after };
     found.extend(moment(&after_run, host.cpus, "right after"));
     let stolen = after.steal_ns.zip(host.noise_before.steal_ns).and_then(|(a, b)| a.checked_sub(b));
-    if let Some((stolen, wall)) = stolen.zip(results.run.wall_ns.filter(|w| *w > 0)) {
+    // What was stolen while targets were filled is in it too.
+    let filling = results.density.iter().filter_map(|density| density.wall_ns).sum::<u64>();
+    let wall = results.run.wall_ns.unwrap_or(0) + filling;
+    if let Some((stolen, wall)) = stolen.zip(Some(wall).filter(|w| *w > 0)) {
         let share = stolen as f64 / (wall as f64 * f64::from(host.cpus.max(1)));
         if share > STEAL {
             found.push(format!(

@@ -31,6 +31,9 @@ use crate::{
 
 mod bursts;
 mod files;
+mod record;
+
+use record::{record, step};
 
 /// So many are removed at a time: engines do little more at once, and their queues would only grow.
 const REMOVED_AT_ONCE: usize = 4;
@@ -69,6 +72,7 @@ pub async fn run(
         }
         let most = density.most(info.accelerator != Accelerator::None);
         results.density.push(record(host.scenario, density, &info.name, most, results.host.memory_bytes));
+        results.run.warnings.extend(results.density.last().and_then(record::unbounded));
         let startup = match density.startup {
             Some(startup) => Terms::of(host.scenario).within(startup, "density.startup"),
             None => Terms::of(host.scenario),
@@ -87,32 +91,6 @@ pub async fn run(
         filling.all().await?;
     }
     Ok(())
-}
-
-/// Before the first instance.
-fn record(
-    scenario: &Scenario,
-    density: &Density,
-    target: &str,
-    most: u32,
-    host_bytes: u64,
-) -> density::Density {
-    let ns = |span: Span| span.0.as_nanos() as u64;
-    density::Density {
-        target: target.into(),
-        most,
-        memory_left_bytes: density.memory_left(host_bytes).0,
-        startup_limit_ns: ns(density.startup.unwrap_or(scenario.sampling.timeout)),
-        settle_ns: ns(density.settle),
-        limit: None,
-        limit_why: None,
-        before: host::memory(),
-        steps: Vec::new(),
-        died: 0,
-        bursts: Vec::new(),
-        wall_ns: None,
-        removal_ns: None,
-    }
 }
 
 /// One target being filled.
@@ -383,21 +361,4 @@ async fn remove(there: Vec<Live>) -> Vec<(usize, Timeline, Removal)> {
         (i, moments, removal)
     };
     stream::iter(there.into_iter().enumerate().map(one)).buffer_unordered(REMOVED_AT_ONCE).collect().await
-}
-
-/// The n-th, as its start was.
-fn step(n: u32, sample: &Sample) -> density::Step {
-    density::Step {
-        n,
-        outcome: sample.outcome,
-        error: sample.error.clone(),
-        timeline_ns: sample.timeline_ns,
-        cpu_startup_ns: sample.cpu_ns.startup,
-        footprint_sum_bytes: None,
-        footprint_bytes: None,
-        daemons_bytes: None,
-        idle_cpu_sum_ns: None,
-        idle_window_ns: None,
-        host: density::HostMemory::default(),
-    }
 }

@@ -1,6 +1,6 @@
-//! Claims about density: what one more instance costs on a target that was filled.
+//! What claims are about, and those about density: what one more instance costs on a target that was filled.
 
-use super::{Figured, Measured};
+use super::Measured;
 use crate::{
     analysis::{
         Unit,
@@ -8,6 +8,27 @@ use crate::{
     },
     scenario::Claim,
 };
+
+/// What the value is an estimate of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figured {
+    Median,
+    /// Of pairs of one round.
+    Ratio,
+    /// What one more instance costs, or a ratio of two such.
+    Each,
+}
+
+impl Figured {
+    /// What it is called, and what it is made of.
+    pub(super) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Figured::Median => ("median", "good samples"),
+            Figured::Ratio => ("ratio", "rounds with both"),
+            Figured::Each => ("estimate", "instances at once"),
+        }
+    }
+}
 
 /// What the targets that were filled give.
 #[derive(Debug, Default)]

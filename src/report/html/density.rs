@@ -57,13 +57,25 @@ fn place(analysis: &Analysis, target: &str) -> Option<String> {
 fn ended(density: &Density) -> Markup {
     let time = |ns: Option<u64>| ns.map(|ns| text::value(Unit::Time, ns as f64));
     let why = density.limit_why.as_deref().unwrap_or("it was cut off");
-    let errors =
-        density.bursts.iter().flat_map(|burst| burst.errors.iter().map(move |error| (burst.n, error)));
     html! {
         strong { (text::clip(&density.target, 40)) } ": " (text::clean(why, SENTENCE)) "."
         @if density.died > 0 { " " (density.died) " ended by themselves." }
         @if let Some(wall) = time(density.wall_ns) { " All of it took " (wall) "." }
         @if let Some(removal) = time(density.removal_ns) { " To remove what had been added, several at a time, took " (removal) "." }
-        @for (n, error) in errors { " Of " (n) " at once: " (text::clean(error, SENTENCE)) "." }
     }
+}
+
+/// Each instance that failed among many, and why.
+pub fn failures(results: &Results) -> Vec<(String, &str)> {
+    let mut found = Vec::new();
+    for density in &results.density {
+        let target = text::clip(&density.target, 40);
+        let steps = density.steps.iter().filter_map(|step| Some((step.n, step.error.as_deref()?)));
+        found.extend(steps.map(|(n, error)| (format!("{target}, when there were {n} at once"), error)));
+        let bursts =
+            density.bursts.iter().flat_map(|burst| burst.errors.iter().map(move |error| (burst.n, error)));
+        found
+            .extend(bursts.map(|(n, error)| (format!("{target}, of {n} requested at once"), error.as_str())));
+    }
+    found
 }

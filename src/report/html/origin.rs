@@ -119,7 +119,7 @@ pub fn failures(results: &Results) -> Markup {
     html! {
         section #failures {
             h2 { "Failed samples" }
-            @if bad.is_empty() { p { "None: every instance became ready." } }
+            @if bad.is_empty() && super::density::failures(results).is_empty() { p { "None: every instance became ready." } }
             @for (index, sample) in bad.iter().take(FAILURES) {
                 article.failure {
                     p {
@@ -129,6 +129,12 @@ pub fn failures(results: &Results) -> Markup {
                         ": " @if sample.outcome == Outcome::TimedOut { "timed out" } @else { "failed" }
                     }
                     pre { (text::clean_lines(sample.error.as_deref().unwrap_or("no reason was recorded"), 4000)) }
+                }
+            }
+            @for (what, error) in super::density::failures(results).iter().take(FAILURES) {
+                article.failure {
+                    p { (what) }
+                    pre { (text::clean_lines(error, 4000)) }
                 }
             }
             @if bad.len() > FAILURES { p { "… and " (bad.len() - FAILURES) " more in results.json." } }
