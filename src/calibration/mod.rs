@@ -150,7 +150,8 @@ impl Calibration {
     pub fn see_what_is_left(&mut self, found: left_over::Found) {
         // Who isn't there has nothing, unless it was there when it was measured.
         let measured = |kind: &str| self.targets.iter().any(|target| target.kind == kind);
-        let mut may_be_absent = ["docker", "libvirt"].into_iter().filter(|kind| !measured(kind)).count();
+        let mut may_be_absent =
+            ["docker", "libvirt", "podman"].into_iter().filter(|kind| !measured(kind)).count();
         for error in found.unseen {
             if error.absent && may_be_absent > 0 {
                 may_be_absent -= 1;
