@@ -1,5 +1,7 @@
 //! What is to be done about what libvirt and QEMU complain of.
 
+const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
+
 /// What their texts have in them, and the mend; the first that fits counts.
 const SIGNS: [(&str, &str); 10] = [
     ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
@@ -13,6 +15,9 @@ const SIGNS: [(&str, &str); 10] = [
         "Permission denied",
         "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
     ),
+    // In the words of older and newer versions.
+    ("Unable to find any firmware", OVMF),
+    ("firmware that is compatible", OVMF),
     (
         "no connection driver available for lxc",
         "libvirt's LXC driver is not installed (libvirt-daemon-driver-lxc), or libvirtd was not restarted since: \
