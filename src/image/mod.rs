@@ -13,6 +13,7 @@ use crate::{sample, scenario};
 
 mod base;
 mod cache;
+mod cloud;
 mod definition;
 mod docker;
 mod engine;

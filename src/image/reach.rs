@@ -64,7 +64,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
                 }
             }
         }
-        Source::Tarball(_) | Source::Registry(_) => Ok(()),
+        Source::Tarball(_) | Source::Registry(_) | Source::Cloud(_) => Ok(()),
     };
     let error = asked.err().map(|error| match error {
         Error::Source { why, found_out, .. } => Unreachable { why, here: found_out == FoundOut::Here },

@@ -13,6 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod claims;
+mod cloud;
 mod cpus;
 mod document;
 mod gate;
@@ -25,6 +26,7 @@ mod text;
 mod units;
 
 pub use claims::Claim;
+pub use cloud::is_url;
 pub use cpus::{CpuChoice, CpuList};
 pub use document::Problem;
 pub use gate::Gate;
@@ -82,7 +84,7 @@ pub struct Scenario {
     pub gate: Gate,
 }
 
-/// Where the root file system comes from: exactly one of `suite`, `tarball` and `registry`.
+/// Where the root file system comes from: exactly one of `suite`, `tarball`, `registry` and `cloud`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
@@ -98,6 +100,12 @@ pub struct Image {
     /// An image reference that Docker can pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// A stock cloud image, a qcow2: a file on this host, relative to the scenario file, or a http(s) URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<String>,
+    /// Of `cloud`, lower-case hex; a URL must have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Mirror for `suite`; none: mmdebstrap's own choice for the suite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
@@ -268,7 +276,8 @@ impl Scenario {
             }
         }
         let image = &mut self.image;
-        if image.suite.is_none() && image.tarball.is_none() && image.registry.is_none() {
+        let elsewhere = image.tarball.is_some() || image.registry.is_some() || image.cloud.is_some();
+        if image.suite.is_none() && !elsewhere {
             let default = Image::default();
             image.suite = default.suite;
             image.fallback = image.fallback.take().or(default.fallback);
@@ -349,6 +358,8 @@ impl Default for Image {
             fallback: Some("debian/bookworm".into()),
             tarball: None,
             registry: None,
+            cloud: None,
+            sha256: None,
             mirror: None,
             keyring: None,
             components: Vec::new(),
