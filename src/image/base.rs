@@ -166,7 +166,8 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
 type Files = Vec<(&'static str, Sum)>;
 
 async fn build(job: &Job<'_>, definition: &Definition, dir: &Path) -> Result<(Files, String), Error> {
-    let (packages, tar) = (&definition.packages, &*dir.join(TAR));
+    let (packages, tar) = (&definition.packages, dir.join(TAR));
+    let tar = tar.as_path();
     let (sum, origin) = match &definition.source {
         Source::Suite(suite) => {
             let sum = suite::build(job, suite, packages, tar).await?;
