@@ -80,7 +80,7 @@ async fn systemd_image() -> image::Image {
         packages: ["busybox-static", "libvirt0", "systemd-sysv"].map(str::to_owned).into(),
         ..scenario::Image::default()
     };
-    let forms = Forms { tree: true, docker: false, vm: true };
+    let forms = Forms { tree: true, vm: true, ..Forms::default() };
     let cache = Cache::open(None).unwrap();
     image::ensure(&spec, Path::new("/"), forms, &cache, &|line| eprintln!("{line}")).await.unwrap()
 }

@@ -20,6 +20,7 @@ use crate::{
     target::{Target, Ticket},
 };
 
+mod boot;
 mod cold;
 mod heard;
 pub mod left_over;
@@ -156,6 +157,7 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
         cpu_ns: Cpu::default(),
         identity: None,
         noise: None,
+        boot_ns: None,
     }
 }
 

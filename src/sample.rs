@@ -6,8 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+mod boot;
 mod origin;
 
+pub use boot::Boot;
 pub use origin::{Ab, Side, Source};
 
 /// The schema that this version writes.
@@ -249,6 +251,10 @@ pub struct Sample {
     /// What was tried, on what, why it failed; null when `ok`.
     pub error: Option<String>,
     pub timeline_ns: Timeline,
+    /// How the boot phase divides, of a VM and of a container that systemd runs in; absent elsewhere, and in files of
+    /// versions that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_ns: Option<Boot>,
     pub memory_bytes: Memory,
     pub cpu_ns: Cpu,
     pub identity: Option<Identity>,

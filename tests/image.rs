@@ -26,9 +26,11 @@ use bootrace::{
 };
 use futures_util::TryStreamExt;
 
-const ALL: Forms = Forms { tree: true, docker: true, vm: true };
-const TREE: Forms = Forms { tree: true, docker: false, vm: false };
-const DOCKER: Forms = Forms { tree: false, docker: true, vm: false };
+const NOTHING: Forms =
+    Forms { tree: false, docker: false, vm: false, systemd: false, initrd: false, bios: false, uefi: false };
+const ALL: Forms = Forms { tree: true, docker: true, vm: true, ..NOTHING };
+const TREE: Forms = Forms { tree: true, ..NOTHING };
+const DOCKER: Forms = Forms { docker: true, ..NOTHING };
 
 /// A cache in a directory of its own; its Docker images go with it.
 struct Fixture {

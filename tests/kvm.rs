@@ -121,6 +121,7 @@ fn trial_of(
         initramfs: file("none"),
         disk: file("disk"),
         overlay: file("disk"),
+        system: None,
     };
 
     let scenario = Scenario::parse(SCENARIO, "kvm.rs").unwrap();

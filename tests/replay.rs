@@ -24,6 +24,7 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
         cpu_ns: Default::default(),
         identity: None,
         noise: None,
+        boot_ns: None,
     }
 }
 

@@ -1,7 +1,8 @@
 //! The agent: PID 1 in container and VM, parent of the workload everywhere.
 //!
-//! As `/init` of an initramfs it first makes a VM's root ([`vm`]); else it runs in its root file
-//! system already and connects to the harness's socket (its first argument, if it has one). Then
+//! As `/init` of an initramfs it first makes a VM's root ([`vm`]); as a unit of the image's own systemd
+//! it finds out who wants it ([`service`]); else it runs in its root file system already and connects
+//! to the harness's socket (its first argument, if it has one). Then
 //! it says hello and serves until the stream ends, and takes everything below it along.
 //!
 //! With `--known` it is no agent but a workload, one whose cost is known: see [`perform`].
@@ -14,31 +15,38 @@ use std::{
 
 use bootrace_agent::{
     known::{self, Known},
-    protocol::SOCKET_PATH,
+    protocol::{SERVICE_FLAG, SOCKET_PATH},
 };
 
-use crate::{channel::Channel, serve::Agent};
+use crate::{boot_times::Began, channel::Channel, serve::Agent, service::Place};
 
 mod below;
+mod boot_times;
 mod channel;
 mod identity;
 mod perform;
 mod program;
 mod ready;
 mod serve;
+mod service;
 mod sys;
 mod vm;
 
 fn main() -> ExitCode {
     if process::id() == 1 && env::args_os().next().is_some_and(|name| name == "/init") {
-        if let Err(error) = vm::boot().map_err(|e| e.to_string()).and_then(serve) {
+        let began = sys::uptime().map_or(Began::Elsewhere, Began::AsInit);
+        let booted = vm::boot().map_err(|e| e.to_string());
+        if let Err(error) = booted.and_then(|channel| serve(channel, began)) {
             vm::log(error);
         }
         vm::power_off();
     }
+    if env::args_os().nth(1).is_some_and(|first| first == SERVICE_FLAG) {
+        return service();
+    }
     let ended = match known_workload() {
         Some(known) => known.and_then(perform::perform),
-        None => connect().and_then(serve),
+        None => connect().and_then(|channel| serve(channel, Began::Elsewhere)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,6 +55,24 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As a unit of the image's systemd: serves whoever there is, and then takes the system along. Where nobody is, it only
+/// ends: the image may run elsewhere.
+fn service() -> ExitCode {
+    let Some(place) = service::place() else { return ExitCode::SUCCESS };
+    sys::shed_inheritance();
+    let ready = sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"));
+    let channel = ready.and_then(|()| service::open(place));
+    if let Err(error) = channel.and_then(|channel| serve(channel, Began::AsService)) {
+        eprintln!("bootrace-agent: {error}");
+        vm::log(error);
+    }
+    match place {
+        Place::Vm { .. } => vm::power_off(),
+        Place::Container => sys::ask_init_to_end(),
+    }
+    ExitCode::SUCCESS
 }
 
 /// The workload that the command line asks for; `None`: it wants the agent.
@@ -68,11 +94,11 @@ fn connect() -> Result<Channel, String> {
 }
 
 /// Serves over an open stream until it ends; an error is told to the harness if it still listens.
-fn serve(channel: Channel) -> Result<(), String> {
+fn serve(channel: Channel, began: Began) -> Result<(), String> {
     sys::same_start();
     let writer = channel.writer().clone();
     let result = identity::hello().and_then(|hello| {
-        let mut agent = Agent::new(channel, hello).map_err(|e| e.to_string())?;
+        let mut agent = Agent::new(channel, hello, began).map_err(|e| e.to_string())?;
         let result = agent.serve().map_err(|e| e.to_string());
         // The kernel kills all others in our namespace when we are PID 1.
         if process::id() != 1 {

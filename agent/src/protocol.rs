@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Version of this protocol; both sides must agree exactly, since one build embeds the other.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Largest payload of a frame in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
 /// How much of a program's output the agent keeps and sends, in bytes (the end of it).
@@ -29,6 +29,10 @@ pub const NETWORK_VARIABLE: &str = "BOOTRACE_NETWORK";
 pub const AGENT_PATH: &str = "/usr/lib/bootrace/agent";
 /// Where an image says its own digest: one line of lower-case hex.
 pub const IMAGE_DIGEST_PATH: &str = "/usr/lib/bootrace/image-digest";
+/// The unit by which the image's own systemd starts the agent.
+pub const UNIT: &str = "bootrace-agent.service";
+/// What that unit tells the agent: to find by itself who wants it.
+pub const SERVICE_FLAG: &str = "--service";
 
 /// What the harness asks of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +42,9 @@ pub enum ToAgent {
     Start(Workload),
     /// Say who you are, from inside. Answered by `Identity`.
     Identify,
+    /// Say how the boot divided by your kernel and your systemd. Answered by `BootTimes`; takes what spawning
+    /// systemctl takes.
+    BootTimes,
     /// Say what the workload uses as seen beside it. Answered by `Readings`.
     Read,
     /// Run a piece of work to its end. Answered by `WorkStarted`, then `WorkDone`.
@@ -100,6 +107,7 @@ pub enum FromAgent {
     /// The workload ended.
     Exited(Exit),
     Identity(Identity),
+    BootTimes(BootTimes),
     Readings(Readings),
     WorkStarted,
     WorkDone(WorkDone),
@@ -123,6 +131,27 @@ pub struct Hello {
     pub kernel_release: String,
     /// `/proc/sys/kernel/random/boot_id`: which boot of which kernel this is.
     pub boot_id: String,
+    /// How long the kernel had been up by its own CLOCK_BOOTTIME: a duration. In a VM, what of its boot was not before
+    /// the kernel.
+    pub uptime_ns: u64,
+}
+
+/// What went by from the kernel's start until hello, divided, by the clock of that kernel. Null where there was no such
+/// part, or nothing tells. In a VM those that are there add up to the uptime at hello.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BootTimes {
+    /// Kernel start -> the first program of the initrd; -> systemd where nothing tells when that program began.
+    pub kernel_ns: Option<u64>,
+    /// -> systemd in the root file system; where the agent is the initrd's first program: -> hello.
+    pub initrd_ns: Option<u64>,
+    /// systemd's start in the root file system -> the start of the agent's unit.
+    pub userspace_ns: Option<u64>,
+    /// -> hello.
+    pub unit_ns: Option<u64>,
+    /// From the kernel's start (in a container, from systemd's) until systemd says that it had finished; null before.
+    pub finished_ns: Option<u64>,
+    /// Why systemd's parts are missing though there is a systemd.
+    pub error: Option<String>,
 }
 
 /// How a process ended.

@@ -14,6 +14,7 @@ use bootrace_agent::protocol::{FrameError, FromAgent, Hello, ToAgent, Work, Work
 
 use crate::{
     below,
+    boot_times::{self, Began},
     channel::Channel,
     identity::Evidence,
     program::Process,
@@ -40,6 +41,7 @@ struct Child {
 pub struct Agent {
     channel: Channel,
     hello: Hello,
+    began: Began,
     child_events: File,
     /// Started at most once.
     workload: Option<Child>,
@@ -50,11 +52,11 @@ pub struct Agent {
 
 impl Agent {
     /// Says hello: the end of the boot phase.
-    pub fn new(channel: Channel, hello: Hello) -> Result<Self, ServeError> {
+    pub fn new(channel: Channel, hello: Hello, began: Began) -> Result<Self, ServeError> {
         let child_events = sys::child_events()
             .map_err(|error| ServeError::System { tried: "watch for children that end", error })?;
         channel.writer().send(&FromAgent::Hello(hello.clone()))?;
-        Ok(Agent { channel, hello, child_events, workload: None, watch: None, work: None })
+        Ok(Agent { channel, hello, began, child_events, workload: None, watch: None, work: None })
     }
 
     /// Serves until the harness says stop or the stream ends.
@@ -107,6 +109,10 @@ impl Agent {
             ToAgent::Start(workload) => self.start(workload),
             ToAgent::Work(work) => self.work(work),
             ToAgent::Identify => self.identify(),
+            // The workload waits if it writes more than a pipe holds meanwhile; it has been measured by then.
+            ToAgent::BootTimes => {
+                self.send(&FromAgent::BootTimes(boot_times::read(self.began, self.hello.uptime_ns)))
+            }
             ToAgent::Read => match below::readings() {
                 Ok(readings) => self.send(&FromAgent::Readings(readings)),
                 Err(error) => self.fail(format!("read /proc: {error}")),

@@ -72,6 +72,12 @@ pub fn kill(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
+/// Asks systemd, as PID 1, to end the system at once: its SIGRTMIN+14, "poweroff.target, forced".
+pub fn ask_init_to_end() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(1, libc::SIGRTMIN() + 14) };
+}
+
 /// Sheds what a bare process gets from who started it and a container doesn't: open files, ignored
 /// and blocked signals (nohup's, say), the session with its terminal and Ctrl-C.
 pub fn shed_inheritance() {
@@ -207,10 +213,7 @@ pub fn page_size() -> u64 {
 
 /// CPU time of this process since it was made, ended threads included.
 pub fn process_cpu() -> io::Result<Duration> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live timespec.
-    check(unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) })?;
-    Ok(Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32))
+    clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// Takes a file's clean pages out of the page cache.
@@ -220,6 +223,23 @@ pub fn drop_page_cache(file: &File) -> io::Result<()> {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),
     }
+}
+
+/// Since the kernel's start, time in suspend included.
+pub fn uptime() -> io::Result<Duration> {
+    clock(libc::CLOCK_BOOTTIME)
+}
+
+/// By the clock that systemd's time stamps are of.
+pub fn monotonic() -> io::Result<Duration> {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock(id: libc::clockid_t) -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a live timespec.
+    check(unsafe { libc::clock_gettime(id, &mut time) })?;
+    Ok(Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32))
 }
 
 /// How many ticks of `/proc/PID/stat` make a second.

@@ -67,7 +67,7 @@ pub fn boot() -> Result<Channel, VmError> {
         mount_disk().and_then(|()| if network { load_modules(Path::new(NETWORK_MODULES)) } else { Ok(()) });
     let channel = open_port(&events)?;
     let entered = prepared.and_then(|()| enter_root());
-    match entered.and_then(|()| if network { join_network() } else { Ok(()) }) {
+    match entered.and_then(|()| if network { join_network(INTERFACE) } else { Ok(()) }) {
         Ok(()) => Ok(channel),
         Err(error) => {
             // The kernel log has it, too.
@@ -149,7 +149,7 @@ fn mount_disk() -> Result<(), VmError> {
 }
 
 /// Opens the control port when the kernel has it and the host is connected to it.
-fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
+pub fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
     let deadline = Instant::now() + PORT_TIMEOUT;
     let path = loop {
         if let Some(path) = find_port() {
@@ -226,22 +226,20 @@ fn enter_root() -> Result<(), VmError> {
 }
 
 /// Sets the network up, as a container's is before its first process.
-fn join_network() -> Result<(), VmError> {
-    let interface = sys::Interface::new(INTERFACE).tried(|| "open a socket for the network".into())?;
+pub fn join_network(name: &str) -> Result<(), VmError> {
+    let interface = sys::Interface::new(name).tried(|| "open a socket for the network".into())?;
     interface.set_address(ADDRESS, NETMASK).tried(|| {
-        format!(
-            "give {INTERFACE} its address; the VM needs a virtio network card, and the image's kernel virtio_net"
-        )
+        format!("give {name} its address; the VM needs a virtio network card, and the image's kernel virtio_net")
     })?;
-    interface.up().tried(|| format!("bring {INTERFACE} up"))?;
+    interface.up().tried(|| format!("bring {name} up"))?;
     // The driver looks for the carrier some time later, and until then packets are thrown away: a workload's
     // first connection would take a second. IFF_RUNNING would tell of it only after up to a second, too.
-    let carrier = format!("/sys/class/net/{INTERFACE}/carrier");
+    let carrier = format!("/sys/class/net/{name}/carrier");
     let deadline = Instant::now() + CARRIER_TIMEOUT;
     while fs::read(&carrier).tried(|| format!("read {carrier}"))? != b"1\n" {
         if Instant::now() > deadline {
             let why = format!("it has no carrier after {CARRIER_TIMEOUT:?}");
-            return Err(VmError { tried: format!("bring {INTERFACE} up"), why });
+            return Err(VmError { tried: format!("bring {name} up"), why });
         }
         thread::sleep(Duration::from_micros(100));
     }

@@ -15,6 +15,16 @@ pub enum Metric {
     Engine,
     /// That -> agent, ns.
     Boot,
+    /// Of the boot phase, ns: what was before the kernel's start by the guest's clock.
+    Firmware,
+    /// Kernel start -> the initrd's first program, ns.
+    Kernel,
+    /// -> systemd, or with an agent as that program -> agent, ns.
+    Initrd,
+    /// systemd's start -> that of the agent's unit, ns.
+    Userspace,
+    /// -> agent, ns.
+    Unit,
     /// agent -> ready, ns.
     Launch,
     /// stopping -> gone, ns.
@@ -46,10 +56,15 @@ pub enum Metric {
 }
 
 impl Metric {
-    pub const ALL: [Metric; 17] = [
+    pub const ALL: [Metric; 22] = [
         Metric::Startup,
         Metric::Engine,
         Metric::Boot,
+        Metric::Firmware,
+        Metric::Kernel,
+        Metric::Initrd,
+        Metric::Userspace,
+        Metric::Unit,
         Metric::Launch,
         Metric::Teardown,
         Metric::Footprint,
@@ -72,6 +87,11 @@ impl Metric {
             Metric::Startup => "startup",
             Metric::Engine => "startup.engine",
             Metric::Boot => "startup.boot",
+            Metric::Firmware => "startup.firmware",
+            Metric::Kernel => "startup.kernel",
+            Metric::Initrd => "startup.initrd",
+            Metric::Userspace => "startup.userspace",
+            Metric::Unit => "startup.unit",
             Metric::Launch => "startup.launch",
             Metric::Teardown => "teardown",
             Metric::Footprint => "memory.footprint",
@@ -106,6 +126,11 @@ impl Metric {
             Metric::Startup => whole(time.startup()),
             Metric::Engine => whole(time.phases().map(|p| p.engine)),
             Metric::Boot => whole(time.phases().map(|p| p.boot)),
+            Metric::Firmware => whole(sample.boot_ns.as_ref().and_then(|b| b.firmware)),
+            Metric::Kernel => whole(sample.boot_ns.as_ref().and_then(|b| b.kernel)),
+            Metric::Initrd => whole(sample.boot_ns.as_ref().and_then(|b| b.initrd)),
+            Metric::Userspace => whole(sample.boot_ns.as_ref().and_then(|b| b.userspace)),
+            Metric::Unit => whole(sample.boot_ns.as_ref().and_then(|b| b.unit)),
             Metric::Launch => whole(time.phases().map(|p| p.launch)),
             Metric::Teardown => whole(time.teardown()),
             Metric::Footprint => whole(memory.footprint),

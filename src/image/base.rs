@@ -68,9 +68,10 @@ pub(super) async fn choose(
     job: &Job<'_>,
     spec: &scenario::Image,
     base_dir: &Path,
+    bootable: bool,
 ) -> Result<(Base, Option<String>), Error> {
-    let first = Definition::first(spec, base_dir)?;
-    let Some(second) = Definition::fallback(spec)? else {
+    let first = Definition::first(spec, base_dir)?.bootable(bootable);
+    let Some(second) = Definition::fallback(spec)?.map(|second| second.bootable(bootable)) else {
         return Ok((Box::pin(ensure(job, first)).await?, None));
     };
     if let Some(base) = find(job, &first).await? {
@@ -110,13 +111,17 @@ pub(super) async fn choose(
 
 /// Has the scenario's first choice tried again, if it was found that it can't be had.
 pub fn forget_failure(spec: &scenario::Image, base_dir: &Path, cache: &Cache) -> Result<(), Error> {
-    let note = cache.choice(&Definition::first(spec, base_dir)?.key());
-    match std::fs::remove_file(&note) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("removing", &note)(error))
+    let first = Definition::first(spec, base_dir)?;
+    for bootable in [false, true] {
+        let note = cache.choice(&first.clone().bootable(bootable).key());
+        match std::fs::remove_file(&note) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("removing", &note)(error));
+            }
+            _ => {}
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 impl Choice {
@@ -166,15 +171,16 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
 type Files = Vec<(&'static str, Sum)>;
 
 async fn build(job: &Job<'_>, definition: &Definition, dir: &Path) -> Result<(Files, String), Error> {
-    let (packages, tar) = (&definition.packages, dir.join(TAR));
+    let (packages, bootable, tar) = (&definition.packages, definition.bootable, dir.join(TAR));
     let tar = tar.as_path();
     let (sum, origin) = match &definition.source {
         Source::Suite(suite) => {
-            let sum = suite::build(job, suite, packages, tar).await?;
-            (sum, format!("mmdebstrap: {}", definition.source))
+            let sum = suite::build(job, suite, packages, bootable, tar).await?;
+            let whole = if bootable { ", with systemd and an initrd" } else { "" };
+            (sum, format!("mmdebstrap: {}{whole}", definition.source))
         }
         Source::Registry(reference) => {
-            let (sum, pinned) = registry::build(job, reference, packages, tar).await?;
+            let (sum, pinned) = registry::build(job, reference, packages, bootable, tar).await?;
             (sum, format!("registry: {pinned}"))
         }
         Source::Tarball(tarball) => {

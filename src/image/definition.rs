@@ -29,6 +29,9 @@ pub(super) struct Definition {
     pub source: Source,
     /// Sorted.
     pub packages: Vec<String>,
+    /// With what it takes to boot it as a whole system. Left out where it is false, so that no key changes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bootable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,7 +127,14 @@ impl Definition {
         let mut packages = packages.to_vec();
         packages.sort();
         packages.dedup();
-        Definition { recipe: RECIPE, architecture: std::env::consts::ARCH.into(), source, packages }
+        let architecture = std::env::consts::ARCH.into();
+        Definition { recipe: RECIPE, architecture, source, packages, bootable: false }
+    }
+
+    /// The same, to be booted as a whole system if `bootable`; a tarball and a cloud image are what they are.
+    pub fn bootable(self, bootable: bool) -> Definition {
+        let bootable = bootable && !matches!(self.source, Source::Tarball(_) | Source::Cloud(_));
+        Definition { bootable, ..self }
     }
 
     /// What can be known without asking the source.
@@ -277,6 +287,14 @@ mod tests {
         };
         assert_eq!(with(&["a1", "b1"]), with(&["b1", "a1", "b1"]));
         assert_ne!(with(&["a1"]), with(&["a1", "b1"]));
+    }
+
+    #[test]
+    fn a_bootable_image_is_another_one_and_all_others_keep_their_keys() {
+        let plain = first(&spec()).unwrap();
+        assert_ne!(plain.clone().bootable(true).key(), plain.key());
+        assert_eq!(plain.clone().bootable(false).key(), plain.key());
+        assert!(!serde_json::to_string(&plain).unwrap().contains("bootable"));
     }
 
     #[test]

@@ -1,14 +1,18 @@
 //! Finds the image of a scenario, or makes what of it is missing.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bollard::Docker;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cache, Forms, Image, VmFiles,
+    Cache, Forms, Image, SystemFiles, VmFiles,
     base::{self, Base},
+    boot_disk,
     cache::make_dir,
     definition::Source,
     docker, engine,
@@ -19,7 +23,10 @@ use super::{
     tree::{self, Tree},
     vm,
 };
-use crate::{agent, sample, scenario};
+use crate::{
+    agent, sample,
+    scenario::{self, Firmware},
+};
 
 /// The image that `spec` describes, in the `forms` asked for; nothing is made that is there
 /// already, and what is made is kept in `cache`. `base_dir` is where the scenario's relative paths
@@ -49,7 +56,7 @@ pub async fn ensure(
 }
 
 async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
-    let (base, fallback_reason) = base::choose(job, spec, base_dir).await?;
+    let (base, fallback_reason) = base::choose(job, spec, base_dir, forms.systemd).await?;
     let digest = tree::digest(&base.sum()?.sha256, &agent::digest());
     let engine = match forms.docker {
         true => Some(engine::connect().await?),
@@ -58,7 +65,7 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
     let in_use = job.use_lock(&digest, "this image").await?;
     let dir = job.cache.image(&digest);
     let wanted =
-        Wanted { job, dir: &dir, digest: &digest, base: &base, engine: engine.as_ref(), vm: forms.vm };
+        Wanted { job, dir: &dir, digest: &digest, base: &base, engine: engine.as_ref(), vm: forms.vm, forms };
     let made = match wanted.find().await? {
         Some(found) => found,
         None => wanted.make().await?,
@@ -86,6 +93,7 @@ struct Wanted<'a> {
     /// Connected if the Docker form is asked for.
     engine: Option<&'a Docker>,
     vm: bool,
+    forms: Forms,
 }
 
 struct Made {
@@ -98,14 +106,24 @@ impl Wanted<'_> {
     /// All of it, or `None`.
     async fn find(&self) -> Result<Option<Made>, Error> {
         let Some(tree) = tree::find(self.dir) else { return Ok(None) };
+        self.has_system(&tree)?;
         let mut made = Made { tree, docker: None, vm: None };
         if self.vm {
             made.vm = vm::find(self.dir);
         }
+        let (mut disks, wanted) = (0, self.firmwares());
+        if let Some(system) = made.vm.as_mut().and_then(|(files, _)| files.system.as_mut()) {
+            for &firmware in &wanted {
+                let found = boot_disk::find(self.dir, firmware);
+                disks += usize::from(found.is_some());
+                *disk_of(system, firmware) = found;
+            }
+        }
         if let Some(engine) = self.engine {
             made.docker = docker::find(engine, self.digest).await?;
         }
-        let whole = made.vm.is_some() == self.vm && made.docker.is_some() == self.engine.is_some();
+        let forms = made.vm.is_some() == self.vm && made.docker.is_some() == self.engine.is_some();
+        let whole = forms && disks == wanted.len();
         Ok(whole.then_some(made))
     }
 
@@ -122,12 +140,14 @@ impl Wanted<'_> {
         if let (true, Err(why)) = (self.vm, &tree.about.fits_vm) {
             return Err(Error::NoKernel { image: tree.about.source.clone(), why: why.clone() });
         }
+        self.has_system(&tree)?;
         let vm = async {
-            match vm::find(self.dir) {
-                _ if !self.vm => Ok(None),
-                Some(found) => Ok(Some(found)),
-                None => vm::make(self.job, self.dir, &tree).await.map(Some),
-            }
+            let found = match vm::find(self.dir) {
+                _ if !self.vm => return Ok(None),
+                Some(found) => found,
+                None => vm::make(self.job, self.dir, &tree).await?,
+            };
+            self.with_boot_disks(found, &tree).await.map(Some)
         };
         let docker = async {
             let Some(engine) = self.engine else { return Ok(None) };
@@ -138,6 +158,44 @@ impl Wanted<'_> {
         };
         let (vm, docker) = tokio::join!(vm, docker);
         Ok(Made { vm: vm?, docker: docker?, tree })
+    }
+
+    /// Fails if a target starts the image's whole system and there is none.
+    fn has_system(&self, tree: &Tree) -> Result<(), Error> {
+        let systemd = if self.forms.systemd { tree.about.fits_systemd.clone() } else { Ok(()) };
+        let initrd = if self.forms.initrd { tree.about.initrd.clone().map(drop) } else { Ok(()) };
+        let no_system = |why| Error::NoSystem { image: tree.about.source.clone(), why };
+        systemd.and(initrd).map_err(no_system)
+    }
+
+    fn firmwares(&self) -> Vec<Firmware> {
+        let wanted = [(Firmware::Bios, self.forms.bios), (Firmware::Uefi, self.forms.uefi)];
+        wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(firmware, _)| firmware).collect()
+    }
+
+    /// Makes those of the disks that firmware boots that are missing.
+    async fn with_boot_disks(
+        &self,
+        (mut files, about): (VmFiles, vm::About),
+        tree: &Tree,
+    ) -> Result<(VmFiles, vm::About), Error> {
+        if let Some(system) = &mut files.system {
+            for firmware in self.firmwares() {
+                let disk = match boot_disk::find(self.dir, firmware) {
+                    Some(found) => found,
+                    None => boot_disk::make(self.job, self.dir, tree, &files.disk, system, firmware).await?,
+                };
+                *disk_of(system, firmware) = Some(disk);
+            }
+        }
+        Ok((files, about))
+    }
+}
+
+fn disk_of(system: &mut SystemFiles, firmware: Firmware) -> &mut Option<PathBuf> {
+    match firmware {
+        Firmware::Bios => &mut system.bios,
+        Firmware::Uefi => &mut system.uefi,
     }
 }
 

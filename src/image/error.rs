@@ -27,6 +27,11 @@ pub enum Error {
     Source { asked: String, why: String, found_out: FoundOut },
     #[error("a VM needs a kernel from its image, and {image} has none that fits: {why}")]
     NoKernel { image: String, why: String },
+    /// A target boots the image's whole system, and it has none.
+    #[error(
+        "a target with boot = \"systemd\" or \"firmware\", or init = \"systemd\", starts the whole system of its image, and {image} has none that starts: {why}"
+    )]
+    NoSystem { image: String, why: String },
     /// The root file system is not as it should be.
     #[error("the root file system of {image}: {why}")]
     Tree { image: String, why: String },

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! definition -> base (base.tar) -> tree (+ agent) -> docker image
-//!                                                 -> VM disk, overlay, kernel, initramfs
+//!                                                 -> VM disk, overlay, kernel, initramfs -> bootable disk
 //! ```
 //! [`ensure`] finds or makes what a scenario needs; [`Cache`] keeps it. The base is cached by its
 //! definition, everything after it by the image's digest.
@@ -12,6 +12,8 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{sample, scenario};
 
 mod base;
+mod boot_disk;
+mod bootable;
 mod cache;
 mod cloud;
 mod definition;
@@ -24,6 +26,7 @@ mod job;
 mod kernel;
 mod lock;
 mod manifest;
+mod partitions;
 mod prune;
 mod reach;
 mod registry;
@@ -72,6 +75,20 @@ pub struct VmFiles {
     pub disk: PathBuf,
     /// An empty qcow2 whose backing file is `disk`; an instance's disk is a copy of it.
     pub overlay: PathBuf,
+    /// What it takes to boot the image's whole system; none if the image has no such system.
+    pub system: Option<SystemFiles>,
+}
+
+/// What a VM needs that boots the image's whole system.
+#[derive(Debug, Clone)]
+pub struct SystemFiles {
+    /// The distribution's own.
+    pub initrd: PathBuf,
+    /// The kernel's, whoever loads it.
+    pub command_line: String,
+    /// Overlays on disks that firmware boots: a BIOS, a UEFI. Each only if it was asked for.
+    pub bios: Option<PathBuf>,
+    pub uefi: Option<PathBuf>,
 }
 
 /// The forms of an image that a scenario's targets need.
@@ -80,6 +97,13 @@ pub struct Forms {
     pub tree: bool,
     pub docker: bool,
     pub vm: bool,
+    /// Its systemd is PID 1 somewhere.
+    pub systemd: bool,
+    /// A VM boots it as a whole system, by its own initrd.
+    pub initrd: bool,
+    /// Disks that firmware boots.
+    pub bios: bool,
+    pub uefi: bool,
 }
 
 impl Forms {
@@ -89,6 +113,10 @@ impl Forms {
             tree: any(scenario::Kind::Native),
             docker: any(scenario::Kind::Docker),
             vm: any(scenario::Kind::Libvirt),
+            systemd: targets.iter().any(scenario::Target::runs_systemd),
+            initrd: targets.iter().any(scenario::Target::boots_system),
+            bios: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Bios)),
+            uefi: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Uefi)),
         }
     }
 }

@@ -39,6 +39,7 @@ pub(super) async fn build(
     job: &Job<'_>,
     reference: &str,
     packages: &[String],
+    bootable: bool,
     tar: &Path,
 ) -> Result<(Sum, String), Error> {
     let source = |why: String| Error::Source {
@@ -56,7 +57,7 @@ pub(super) async fn build(
     let pinned = image.repo_digests.and_then(|digests| digests.into_iter().next());
     let origin = pinned.or(image.id).unwrap_or_else(|| reference.into());
 
-    let container = create(&docker, reference, packages).await?;
+    let container = create(&docker, reference, packages, bootable).await?;
     let exported = tokio::select! {
         exported = fill_and_export(job, &docker, &container, packages, tar) => exported,
         () = job.cancel.cancelled() => Err(Error::Interrupted),
@@ -81,7 +82,12 @@ async fn pull(job: &Job<'_>, docker: &Docker, reference: &str) -> Result<(), Err
     progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(format!("pull {reference}")))
 }
 
-async fn create(docker: &Docker, reference: &str, packages: &[String]) -> Result<String, Error> {
+async fn create(
+    docker: &Docker,
+    reference: &str,
+    packages: &[String],
+    bootable: bool,
+) -> Result<String, Error> {
     let shell = ["sh", "-ec", INSTALL, "sh"].map(String::from).to_vec();
     let body = ContainerCreateBody {
         image: Some(reference.into()),
@@ -89,7 +95,14 @@ async fn create(docker: &Docker, reference: &str, packages: &[String]) -> Result
         // Without packages it is never started; a command it must have all the same.
         entrypoint: Some(shell),
         cmd: Some(packages.to_vec()),
-        env: Some(vec!["DEBIAN_FRONTEND=noninteractive".into(), "INITRD=No".into()]),
+        env: Some(
+            // Without an initrd unless one is needed: making it takes seconds.
+            [Some("DEBIAN_FRONTEND=noninteractive"), (!bootable).then_some("INITRD=No")]
+                .into_iter()
+                .flatten()
+                .map(String::from)
+                .collect(),
+        ),
         working_dir: Some("/".into()),
         labels: Some(HashMap::from([(LABEL.into(), std::process::id().to_string())])),
         host_config: Some(HostConfig {

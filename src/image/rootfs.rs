@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, unlinkat},
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, symlinkat, unlinkat},
     io::Errno,
 };
 
@@ -96,6 +96,17 @@ impl Rootfs {
         file.write_all(content)?;
         fchmod(&file, Mode::from_raw_mode(mode))?;
         Ok(())
+    }
+
+    /// Makes a symbolic link in place of whatever has its name.
+    pub fn link(&self, path: &str, target: &str) -> io::Result<()> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let parent = self.ensure_dir(parent, 0o755)?;
+        match unlinkat(&parent, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(symlinkat(target, &parent, name)?)
     }
 
     fn resolve(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {

@@ -12,13 +12,16 @@ use jiff::Timestamp;
 use super::{
     Cache,
     base::{self, TAR},
+    boot_disk,
     cache::children,
     docker, engine,
     error::Error,
     manifest::Manifest,
     tree, vm,
 };
-use crate::agent;
+use crate::{agent, scenario::Firmware};
+
+const FIRMWARES: [Firmware; 2] = [Firmware::Bios, Firmware::Uefi];
 
 /// Its mtime says when an image was last used.
 const USED: &str = "used";
@@ -32,7 +35,7 @@ pub struct Stored {
     /// As the scenario has it.
     pub source: String,
     pub packages: Vec<String>,
-    /// `tree`, `docker`, `vm`: those that are there.
+    /// `tree`, `docker`, `vm`, `bios`, `uefi`: those that are there.
     pub forms: Vec<&'static str>,
     /// Disk space, Docker's copy not counted.
     pub bytes: u64,
@@ -66,6 +69,7 @@ pub(super) fn read(dir: &Path) -> Option<Stored> {
     let about = tree::find(dir)?.about;
     let mut forms = vec!["tree"];
     forms.extend(vm::find(dir).map(|_| "vm"));
+    forms.extend(FIRMWARES.into_iter().filter(|&it| boot_disk::find(dir, it).is_some()).map(Firmware::name));
     Some(Stored {
         suite: format!("{}/{}", about.distribution, about.suite),
         current: about.agent_digest == agent::digest(),
@@ -100,6 +104,15 @@ pub fn verify(cache: &Cache) -> Result<Vec<String>, Error> {
                 wrong.push(format!("{}: a file or the manifest is missing or cut short", dir.display()));
             }
             None => {}
+        }
+        for dir in FIRMWARES.map(|firmware| boot_disk::place(&image, firmware)) {
+            match Manifest::<boot_disk::About>::load(&dir) {
+                Some(manifest) => wrong.extend(named(&dir, manifest.verify(&dir))),
+                None if dir.exists() => {
+                    wrong.push(format!("{}: a file or the manifest is missing or cut short", dir.display()));
+                }
+                None => {}
+            }
         }
     }
     Ok(wrong)

@@ -6,6 +6,7 @@ use futures_util::TryStreamExt;
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
+    bootable,
     definition::{Distribution, Source, Suite},
     error::{Error, FoundOut},
     job::Job,
@@ -32,6 +33,7 @@ pub(super) async fn build(
     job: &Job<'_>,
     suite: &Suite,
     packages: &[String],
+    bootable: bool,
     tar: &Path,
 ) -> Result<Sum, Error> {
     require("mmdebstrap")?;
@@ -42,7 +44,7 @@ pub(super) async fn build(
         false => None,
     };
     loop {
-        let tool = mmdebstrap(suite, packages, temp.path(), memory);
+        let tool = mmdebstrap(suite, packages, bootable, temp.path(), memory);
         let built = tool
             .with_stdout(&job.cancel, |stdout| {
                 let stream = ReaderStream::with_capacity(stdout, 256 << 10);
@@ -142,7 +144,13 @@ fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
     Error::Tree { image: asked.to_string(), why }
 }
 
-fn mmdebstrap(suite: &Suite, packages: &[String], temp: &Path, memory: Option<u64>) -> Tool {
+fn mmdebstrap(
+    suite: &Suite,
+    packages: &[String],
+    bootable: bool,
+    temp: &Path,
+    memory: Option<u64>,
+) -> Tool {
     let mut tool = match memory {
         // The mount is in a namespace of its own: it goes with the last process of the build.
         Some(bytes) => Tool::new("unshare")
@@ -157,12 +165,12 @@ fn mmdebstrap(suite: &Suite, packages: &[String], temp: &Path, memory: Option<u6
         Distribution::Debian => "linux-image-cloud-amd64",
         Distribution::Ubuntu => "linux-image-virtual",
     };
-    let include: Vec<&str> = packages.iter().map(String::as_str).chain([kernel]).collect();
+    let system = if bootable { bootable::packages(suite.distribution) } else { &[] };
+    let include: Vec<&str> =
+        packages.iter().map(String::as_str).chain([kernel]).chain(system.iter().copied()).collect();
     tool = tool
         .env("TMPDIR", temp)
         .env("SOURCE_DATE_EPOCH", EPOCH)
-        // A VM boots our initramfs; making the distribution's takes seconds.
-        .env("INITRD", "No")
         .env("DEBIAN_FRONTEND", "noninteractive")
         .args(["--mode=root", "--format=tar", "--variant=minbase"])
         .arg(format!("--include={}", include.join(",")))
@@ -170,6 +178,10 @@ fn mmdebstrap(suite: &Suite, packages: &[String], temp: &Path, memory: Option<u6
         .args(APT.map(|option| format!("--aptopt={option}")))
         // What was right for building is not for the image.
         .arg(r#"--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap""#);
+    if !bootable {
+        // A VM boots our initramfs; making the distribution's takes seconds.
+        tool = tool.env("INITRD", "No");
+    }
     if let Some(keyring) = &suite.keyring {
         tool = tool.arg(keyring_option(keyring));
     }

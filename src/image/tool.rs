@@ -26,7 +26,7 @@ const SHOWN: usize = 700;
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Which Debian and Ubuntu package has a program.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("mmdebstrap", "mmdebstrap"),
     ("tar", "tar"),
     ("mke2fs", "e2fsprogs"),
@@ -40,6 +40,10 @@ const PACKAGES: [(&str, &str); 13] = [
     ("mount", "mount"),
     ("curl", "curl"),
     ("xorriso", "xorriso"),
+    ("grub-mkimage", "grub-common"),
+    ("mformat", "mtools"),
+    ("mmd", "mtools"),
+    ("mcopy", "mtools"),
 ];
 
 /// A program to be spawned.

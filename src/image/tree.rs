@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     base::{Base, TAR},
+    bootable,
     cache::discard,
     error::{Error, tame},
     job::Job,
@@ -41,6 +42,17 @@ pub(super) struct About {
     pub source: String,
     pub packages: Vec<String>,
     pub fits_vm: Result<String, String>,
+    /// Whether systemd can be PID 1, or why not.
+    #[serde(default = "unknown")]
+    pub fits_systemd: Result<(), String>,
+    /// The path of the initrd that boots the whole system, or why there is none.
+    #[serde(default = "unknown")]
+    pub initrd: Result<String, String>,
+}
+
+/// Of trees that were made before this was looked for.
+fn unknown<T>() -> Result<T, String> {
+    Err("an earlier version of bootrace made it".into())
 }
 
 /// A tree that is there.
@@ -56,9 +68,9 @@ impl Tree {
     }
 }
 
-/// The image's digest: what is in the root file system, and which agent.
+/// The image's digest: what is in the root file system, which agent, and by which unit a systemd starts it.
 pub(super) fn digest(base_sha256: &str, agent_digest: &str) -> String {
-    sha256(format!("bootrace image 1\n{base_sha256}\n{agent_digest}"))
+    sha256(format!("bootrace image 2\n{base_sha256}\n{agent_digest}\n{}", bootable::unit()))
 }
 
 pub(super) fn place(image: &Path) -> PathBuf {
@@ -105,6 +117,8 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, digest: &str, base: &Base)
         source: image_name,
         packages: base.definition().packages.clone(),
         fits_vm: found.fits_vm,
+        fits_systemd: found.fits_systemd,
+        initrd: found.initrd,
     };
     Manifest::new(about, []).write(temp.path())?;
     // Its set-user-ID programs are not for this host's users.
@@ -139,6 +153,8 @@ struct Found {
     distribution: String,
     suite: String,
     fits_vm: Result<String, String>,
+    fits_systemd: Result<(), String>,
+    initrd: Result<String, String>,
 }
 
 impl Facts {
@@ -150,7 +166,14 @@ impl Facts {
             why: format!("the agent can't be put into it: {error}"),
         })?;
         let (distribution, suite) = os_release(&tree);
-        Ok(Found { distribution, suite, fits_vm: kernel::find(&tree).map(|kernel| kernel.release) })
+        let kernel = kernel::find(&tree);
+        Ok(Found {
+            distribution,
+            suite,
+            fits_systemd: bootable::systemd(&tree),
+            initrd: kernel.as_ref().map_err(Clone::clone).and_then(|kernel| bootable::initrd(&tree, kernel)),
+            fits_vm: kernel.map(|kernel| kernel.release),
+        })
     }
 
     fn add(&self, tree: &Rootfs) -> std::io::Result<()> {
@@ -161,7 +184,8 @@ impl Facts {
             tree.ensure_dir(dir, 0o755)?;
         }
         tree.write(AGENT_PATH, agent::EXECUTABLE, 0o755)?;
-        tree.write(IMAGE_DIGEST_PATH, format!("{}\n", self.digest).as_bytes(), 0o644)
+        tree.write(IMAGE_DIGEST_PATH, format!("{}\n", self.digest).as_bytes(), 0o644)?;
+        bootable::add(tree, &self.digest)
     }
 }
 
@@ -198,7 +222,7 @@ mod tests {
 
     #[test]
     fn the_digest_is_of_root_file_system_and_agent() {
-        assert_eq!(digest("aa", "bb"), sha256("bootrace image 1\naa\nbb"));
+        assert_eq!(digest("aa", "bb"), sha256(format!("bootrace image 2\naa\nbb\n{}", bootable::unit())));
         assert_ne!(digest("aa", "bb"), digest("aa", "bc"));
         assert_ne!(digest("aa", "bb"), digest("ab", "bb"));
     }

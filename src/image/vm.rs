@@ -11,7 +11,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    VmFiles,
+    SystemFiles, VmFiles, bootable,
     cache::open_up,
     error::Error,
     initramfs::{self, Module},
@@ -29,6 +29,8 @@ const DISK: &str = "disk.raw";
 const OVERLAY: &str = "overlay.qcow2";
 const KERNEL: &str = "vmlinuz";
 const INITRAMFS: &str = "initramfs.cpio";
+/// The distribution's, if the image has one.
+const INITRD: &str = "initrd";
 /// Room that a guest finds on its disk, in bytes; a hole in the file.
 const SLACK: u64 = 1 << 30;
 /// No module is larger, in bytes.
@@ -40,6 +42,9 @@ pub(super) struct About {
     /// Where the overlay looks for its backing file: the disk's absolute path.
     backing: PathBuf,
     pub disk_bytes: u64,
+    /// The kernel's command line for a boot of the whole system, if there is one.
+    #[serde(default)]
+    command_line: Option<String>,
 }
 
 pub(super) fn place(image: &Path) -> PathBuf {
@@ -50,8 +55,14 @@ pub(super) fn place(image: &Path) -> PathBuf {
 pub(super) fn find(image: &Path) -> Option<(VmFiles, About)> {
     let dir = place(image);
     let about = Manifest::<About>::load(&dir)?.about;
+    let system = about.command_line.clone().map(|command_line| SystemFiles {
+        initrd: dir.join(INITRD),
+        command_line,
+        bios: None,
+        uefi: None,
+    });
     let [kernel, initramfs, disk, overlay] = [KERNEL, INITRAMFS, DISK, OVERLAY].map(|name| dir.join(name));
-    let files = VmFiles { kernel, initramfs, disk, overlay };
+    let files = VmFiles { kernel, initramfs, disk, overlay, system };
     (about.backing == files.disk).then_some((files, about))
 }
 
@@ -70,7 +81,9 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(Vm
     boot?;
     disk?;
     let dir = temp.path().to_path_buf();
-    job.blocking(move || seal(&dir, backing)).await?;
+    let command_line =
+        tree.about.initrd.is_ok().then(|| bootable::command_line(&uuid(&tree.about.digest)));
+    job.blocking(move || seal(&dir, backing, command_line)).await?;
     temp.put(&place(image), job.cache)?;
     job.say(format!("made the VM's files in {:.1} s", begun.elapsed().as_secs_f64()));
     find(image).ok_or_else(|| Error::Cache {
@@ -80,15 +93,16 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(Vm
 }
 
 /// Makes the files readable and writes the manifest.
-fn seal(dir: &Path, backing: PathBuf) -> Result<(), Error> {
+fn seal(dir: &Path, backing: PathBuf, command_line: Option<String>) -> Result<(), Error> {
     let mut files = Vec::new();
-    for name in [DISK, OVERLAY, KERNEL, INITRAMFS] {
+    let initrd = command_line.is_some().then_some(INITRD);
+    for name in [DISK, OVERLAY, KERNEL, INITRAMFS].into_iter().chain(initrd) {
         open_up(&dir.join(name))?;
         files.push((name, sum_file(&dir.join(name))?));
     }
     let disk = dir.join(DISK);
     let meta = fs::metadata(&disk).map_err(Error::io("reading", &disk))?;
-    Manifest::new(About { backing, disk_bytes: meta.blocks() * 512 }, files).write(dir)
+    Manifest::new(About { backing, disk_bytes: meta.blocks() * 512, command_line }, files).write(dir)
 }
 
 /// What a disk must hold.
@@ -148,7 +162,7 @@ async fn disk_files(job: &Job<'_>, tree: &Tree, dir: &Path, backing: &Path, size
 }
 
 /// A UUID that follows from the digest, so that the same image has the same disk.
-fn uuid(digest: &str) -> String {
+pub(super) fn uuid(digest: &str) -> String {
     let hex: String = digest.chars().chain(std::iter::repeat('0')).take(32).collect();
     // Version 8 (custom) and the RFC 9562 variant.
     format!("{}-{}-8{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])
@@ -160,10 +174,10 @@ async fn boot_files(job: &Job<'_>, tree: &Tree, dir: &Path) -> Result<(), Error>
     let kernel = kernel::find(&root).map_err(no_kernel)?;
     let modules = kernel::modules(&root, &kernel).map_err(no_kernel)?;
 
-    let path = dir.join(KERNEL);
-    let mut from = root.file(&kernel.image).map_err(Error::io("reading the image's", &kernel.image))?;
-    let mut to = File::create_new(&path).map_err(Error::io("creating", &path))?;
-    std::io::copy(&mut from, &mut to).map_err(Error::io("writing", &path))?;
+    take_out(&root, &kernel.image, &dir.join(KERNEL))?;
+    if let Ok(initrd) = &tree.about.initrd {
+        take_out(&root, initrd, &dir.join(INITRD))?;
+    }
 
     let needed = unpack(job, tree, &root, modules.needed).await?;
     let network = unpack(job, tree, &root, modules.network).await?;
@@ -175,6 +189,14 @@ async fn boot_files(job: &Job<'_>, tree: &Tree, dir: &Path) -> Result<(), Error>
         Ok(())
     };
     write().map_err(Error::io("writing", &path))
+}
+
+/// Copies a file out of the image.
+fn take_out(root: &Rootfs, path: &str, to: &Path) -> Result<(), Error> {
+    let mut from = root.file(path).map_err(Error::io("reading the image's", path))?;
+    let mut file = File::create_new(to).map_err(Error::io("creating", to))?;
+    std::io::copy(&mut from, &mut file).map_err(Error::io("writing", to))?;
+    Ok(())
 }
 
 /// Reads modules by their paths in the image.

@@ -219,12 +219,13 @@ impl Places {
 /// The cgroup that holds all of an instance, given the one that its leader is in.
 ///
 /// libvirt spreads QEMU's threads over `emulator`, `vcpuN` and `iothreadN` below the machine's
-/// cgroup, under systemd with a `libvirt` in between.
+/// cgroup, under systemd with a `libvirt` in between. A systemd that is a container's PID 1 moves itself to an
+/// `init.scope` below the container's cgroup.
 fn instance(path: &str) -> &str {
     let numbered = |name: &str, prefix| {
         name.strip_prefix(prefix).is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
     };
-    let mut path = path;
+    let mut path = path.strip_suffix("/init.scope").filter(|parent| !parent.is_empty()).unwrap_or(path);
     if let Some((parent, name)) = path.rsplit_once('/').filter(|(parent, _)| !parent.is_empty())
         && (name == "emulator" || numbered(name, "vcpu") || numbered(name, "iothread"))
     {

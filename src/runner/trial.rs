@@ -6,7 +6,7 @@ use bootrace_agent::protocol::{self, FromAgent, ToAgent};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::heard::Heard;
+use super::{boot, heard::Heard};
 use crate::{
     agent,
     control::{Control, Event, Moment, What},
@@ -118,7 +118,7 @@ pub async fn trial_with_pings(
     };
     let before = Reading::now();
     let heard = Heard::new(control, instance.ended());
-    let mut trial = Trial { scenario, heard, stop, requested: Moment::now() };
+    let mut trial = Trial { scenario, heard, stop, requested: Moment::now(), uptime_ns: None };
     let mut meter = None;
     let mut ended = trial.measure(target, instance.as_mut(), sample, &mut meter, step).await;
     if ended.is_ok() && pings > 0 {
@@ -196,6 +196,8 @@ struct Trial<'a> {
     heard: Heard,
     stop: &'a CancellationToken,
     requested: Moment,
+    /// Of the agent's kernel, at its hello.
+    uptime_ns: Option<u64>,
 }
 
 impl Trial<'_> {
@@ -253,6 +255,14 @@ impl Trial<'_> {
         if let FromAgent::Identity(identity) = self.ask(&ToAgent::Identify, answer).await? {
             sample.identity = Some(as_seen_inside(identity));
         }
+        if target.boots() {
+            let answer = |m: &FromAgent| matches!(m, FromAgent::BootTimes(_));
+            if let FromAgent::BootTimes(times) = self.ask(&ToAgent::BootTimes, answer).await? {
+                let own_kernel = target.info().accelerator != Accelerator::None;
+                let uptime = self.uptime_ns.filter(|_| own_kernel);
+                sample.boot_ns = Some(boot::divided(&sample.timeline_ns, uptime, times));
+            }
+        }
         Ok(())
     }
 
@@ -294,6 +304,7 @@ impl Trial<'_> {
                         )));
                     }
                     sample.timeline_ns.agent = Some(at);
+                    self.uptime_ns = Some(hello.uptime_ns);
                 }
                 What::Said(FromAgent::Ready { .. }) if sample.timeline_ns.agent.is_some() => {
                     sample.timeline_ns.ready = Some(at);

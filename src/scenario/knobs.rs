@@ -52,6 +52,7 @@ impl Target {
             name: String::new(),
             kind,
             boot: None,
+            firmware: None,
             accel: None,
             cpu_model: None,
             hugepages: None,
@@ -59,6 +60,7 @@ impl Target {
             network: None,
             log_driver: None,
             runtime: None,
+            init: None,
         }
     }
 }

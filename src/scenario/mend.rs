@@ -48,7 +48,9 @@ pub(super) fn of(path: &[Step]) -> &'static str {
             r#"write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#
         }
         ["target", "kind"] => r#"write one of "native", "docker", "libvirt""#,
-        ["target", "boot"] => r#"write "direct""#,
+        ["target", "boot"] => r#"write one of "direct", "systemd", "firmware""#,
+        ["target", "firmware"] => r#"write "bios" or "uefi""#,
+        ["target", "init"] => r#"write "agent" or "systemd""#,
         ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
         ["target", "cpu_model"] => {
             r#"write "host-passthrough", "host-model" or a model of QEMU's, as in "max""#

@@ -12,10 +12,15 @@ pub enum Unit {
 }
 
 /// Every metric of an instance.
-pub const METRICS: [(&str, Unit); 17] = [
+pub const METRICS: [(&str, Unit); 22] = [
     ("startup", Unit::Time),
     ("startup.engine", Unit::Time),
     ("startup.boot", Unit::Time),
+    ("startup.firmware", Unit::Time),
+    ("startup.kernel", Unit::Time),
+    ("startup.initrd", Unit::Time),
+    ("startup.userspace", Unit::Time),
+    ("startup.unit", Unit::Time),
     ("startup.launch", Unit::Time),
     ("teardown", Unit::Time),
     ("memory.footprint", Unit::Size),

@@ -12,6 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod boots;
 mod claims;
 mod cloud;
 mod cpus;
@@ -25,6 +26,7 @@ mod shipped;
 mod text;
 mod units;
 
+pub use boots::{Boot, Firmware, Init};
 pub use claims::Claim;
 pub use cloud::is_url;
 pub use cpus::{CpuChoice, CpuList};
@@ -188,6 +190,9 @@ pub struct Target {
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
+    /// libvirt with `boot = "firmware"` only; none given: `bios`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<Firmware>,
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accel: Option<Accel>,
@@ -209,6 +214,9 @@ pub struct Target {
     /// docker only; none given: the Engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
+    /// docker only: the container's PID 1; none given: the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,14 +225,6 @@ pub enum Kind {
     Native,
     Docker,
     Libvirt,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Boot {
-    /// The image's own kernel with an initramfs that holds only the agent.
-    #[default]
-    Direct,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -3,7 +3,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Target, Workload, claims, cloud,
+    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Target, Workload, boots, claims,
+    cloud,
     document::{Document, Step, at, quoted},
     gate,
     text::*,
@@ -131,6 +132,9 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     let memory = resources.memory;
     let vm = scenario.targets.iter().any(|target| target.kind == Kind::Libvirt);
     let (least, why) = match vm {
+        _ if boots::boots_system(scenario).is_some() => {
+            (boots::MEMORY_SYSTEM, "a VM that boots the whole system, by systemd or firmware, needs as much")
+        }
         true => (MEMORY_VM, "a VM's kernel does not boot with less"),
         false => (MEMORY_PROCESS, "Docker refuses lower limits"),
     };
@@ -186,6 +190,7 @@ fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
 fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong<'_>) {
     let options = [
         ("boot", Kind::Libvirt, target.boot.is_some()),
+        ("firmware", Kind::Libvirt, target.firmware.is_some()),
         ("accel", Kind::Libvirt, target.accel.is_some()),
         ("cpu_model", Kind::Libvirt, target.cpu_model.is_some()),
         ("hugepages", Kind::Libvirt, target.hugepages.is_some()),
@@ -193,11 +198,13 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
         ("network", Kind::Docker, target.network.is_some()),
         ("log_driver", Kind::Docker, target.log_driver.is_some()),
         ("runtime", Kind::Docker, target.runtime.is_some()),
+        ("init", Kind::Docker, target.init.is_some()),
     ];
     for (key, kind, _) in options.iter().filter(|(_, kind, given)| *given && *kind != target.kind) {
         let text = format!("this is for kind = \"{kind}\" only: leave it out here");
         wrong(at!["target", index, *key], Err(text));
     }
+    wrong(at!["target", index, "firmware"], boots::firmware(target));
     if let Some(model) = &target.cpu_model {
         wrong(at!["target", index, "cpu_model"], cpu_model(model));
         if model == "host-passthrough" && target.accel == Some(Accel::Tcg) {

@@ -110,7 +110,7 @@ fn unknown_keys_get_the_known_ones_and_the_nearest() {
     );
     assert_eq!(
         wrong("[[target]]\nkind = 'docker'\n[[target]]\nkind = 'libvirt'\nacel = 'kvm'"),
-        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, boot, accel, cpu_model, hugepages, disk_cache, network, log_driver, runtime"
+        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, boot, firmware, accel, cpu_model, hugepages, disk_cache, network, log_driver, runtime, init"
     );
 }
 
@@ -186,8 +186,16 @@ fn values_of_another_type_get_the_mend() {
             r#"x.toml:6:8: target[0].kind: 'podman' is not known here: write one of "native", "docker", "libvirt""#,
         ),
         (
-            "[[target]]\nkind = 'libvirt'\nboot = 'systemd'",
-            r#"x.toml:7:8: target[0].boot: 'systemd' is not known here: write "direct""#,
+            "[[target]]\nkind = 'libvirt'\nboot = 'grub'",
+            r#"x.toml:7:8: target[0].boot: 'grub' is not known here: write one of "direct", "systemd", "firmware""#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\nboot = 'firmware'\nfirmware = 'coreboot'",
+            r#"x.toml:8:12: target[0].firmware: 'coreboot' is not known here: write "bios" or "uefi""#,
+        ),
+        (
+            "[[target]]\nkind = 'docker'\ninit = 'runit'",
+            r#"x.toml:7:8: target[0].init: 'runit' is not known here: write "agent" or "systemd""#,
         ),
         (
             "[[target]]\nkind = 'libvirt'\naccel = 'hvf'",
@@ -346,6 +354,10 @@ fn resources_are_what_every_target_can_give() {
             r#"6:10: resources.memory: 64MiB is out of range: write "80MiB" to "16384GiB" (a VM's kernel does not boot with less)"#,
         ),
         (
+            "[[target]]\nkind = 'libvirt'\nboot = 'systemd'\n[resources]\nmemory = '128MiB'",
+            r#"9:10: resources.memory: 128MiB is out of range: write "256MiB" to "16384GiB" (a VM that boots the whole system, by systemd or firmware, needs as much)"#,
+        ),
+        (
             &format!("{no_vm}memory = '4MiB'"),
             r#"8:10: resources.memory: 4MiB is out of range: write "6MiB" to "16384GiB" (Docker refuses lower limits)"#,
         ),
@@ -400,6 +412,18 @@ fn targets_have_names_of_their_own_and_options_of_their_kind() {
         (
             "[[target]]\nkind = 'native'\nboot = 'direct'",
             r#"7:8: target[0].boot: this is for kind = "libvirt" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'docker'\nfirmware = 'bios'",
+            r#"7:12: target[0].firmware: this is for kind = "libvirt" only: leave it out here"#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\nboot = 'systemd'\nfirmware = 'bios'",
+            r#"8:12: target[0].firmware: this goes with boot = "firmware": write that too, or leave this out"#,
+        ),
+        (
+            "[[target]]\nkind = 'libvirt'\ninit = 'systemd'",
+            r#"7:8: target[0].init: this is for kind = "docker" only: leave it out here"#,
         ),
         (
             "[[target]]\nkind = 'docker'\ncpu_model = 'max'",

@@ -18,12 +18,13 @@ use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
     probe::{Scope, process},
     sample,
-    scenario::{self, Resources},
+    scenario::{self, Init, Resources},
 };
 
 pub mod inspect;
 pub mod left_over;
 mod options;
+mod system;
 
 pub use options::check;
 
@@ -86,6 +87,8 @@ pub struct Docker {
     resources: Resources,
     options: options::Resolved,
     cpus: Cpus,
+    /// Where the image's systemd is PID 1.
+    systemd: Option<system::Cgroups>,
     versions: Versions,
 }
 
@@ -130,6 +133,10 @@ impl Docker {
             resources: resources.clone(),
             options,
             cpus: Cpus::choose(&resources.cpus)?,
+            systemd: match spec.init {
+                Some(Init::Systemd) => Some(system::Cgroups::of_this_host()?),
+                Some(Init::Agent) | None => None,
+            },
             versions,
         })
     }
@@ -138,18 +145,22 @@ impl Docker {
 #[async_trait]
 impl Target for Docker {
     fn info(&self) -> sample::Target {
+        let mut options = serde_json::json!({
+            "cpus": self.cpus.list(),
+            "network": self.options.network,
+            "log_driver": self.options.log_driver,
+            "runtime": self.options.runtime,
+            "storage_driver": self.versions.storage,
+        });
+        for (key, value) in self.systemd.iter().flat_map(system::Cgroups::options) {
+            options[key] = value;
+        }
         sample::Target {
             name: self.name.clone(),
             kind: "docker".into(),
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
-            options: serde_json::json!({
-                "cpus": self.cpus.list(),
-                "network": self.options.network,
-                "log_driver": self.options.log_driver,
-                "runtime": self.options.runtime,
-                "storage_driver": self.versions.storage,
-            }),
+            options,
         }
     }
 
@@ -157,6 +168,10 @@ impl Target for Docker {
         host.docker = self.versions.docker.clone();
         host.containerd = self.versions.containerd.clone();
         host.runc = self.versions.runc.clone();
+    }
+
+    fn boots(&self) -> bool {
+        self.systemd.is_some()
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {
@@ -177,6 +192,7 @@ impl Target for Docker {
             client: self.client.clone(),
             name: ticket.instance.clone(),
             config: self.config(&ticket.run, ticket.socket()),
+            systemd: self.systemd.is_some(),
             created: false,
             abandoned: false,
         }))
@@ -186,7 +202,7 @@ impl Target for Docker {
 impl Docker {
     fn config(&self, run: &str, socket: PathBuf) -> ContainerCreateBody {
         let memory = self.resources.memory.0 as i64;
-        ContainerCreateBody {
+        let mut body = ContainerCreateBody {
             image: Some(self.image.clone()),
             entrypoint: Some(vec![AGENT_PATH.into()]),
             cmd: Some(Vec::new()),
@@ -211,7 +227,11 @@ impl Docker {
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
+        };
+        if let Some(cgroups) = &self.systemd {
+            cgroups.add_to(&mut body);
         }
+        body
     }
 }
 
@@ -219,6 +239,7 @@ struct Container {
     client: Client,
     name: String,
     config: ContainerCreateBody,
+    systemd: bool,
     created: bool,
     /// The create call was given up before it was answered, and may still be carried out.
     abandoned: bool,
@@ -240,6 +261,9 @@ impl Instance for Container {
     }
 
     fn scope(&self, leader: u32) -> Scope {
+        if self.systemd {
+            return system::scope(leader);
+        }
         // The parent of a container's first process is its shim.
         Scope { leader, engine: process::parent(leader).into_iter().collect() }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use async_trait::async_trait;
 use bootrace_agent::protocol::{
-    Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, read_frame, write_frame,
+    BootTimes, Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, read_frame, write_frame,
 };
 use tokio::sync::Notify;
 
@@ -179,6 +179,7 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
         build: build.into(),
         kernel_release: kernel_release.clone(),
         boot_id: boot_id.clone(),
+        uptime_ns: 1,
     }))?;
     if part == Part::Noise {
         std::io::Write::write_all(&mut stream, &[0xff; 16]).ok()?;
@@ -222,6 +223,7 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 let code = i32::from(part == Part::WorkFails);
                 say(FromAgent::WorkDone(WorkDone { wall_ns: 1, cpu_ns: 1, exit: exit(code) }))?;
             }
+            ToAgent::BootTimes => say(FromAgent::BootTimes(BootTimes::default()))?,
             ToAgent::Ping { token } => say(FromAgent::Pong { token })?,
             ToAgent::Stop => return Some(()),
         }

@@ -1,5 +1,5 @@
-//! The workload in a libvirt virtual machine: the image's own kernel and an initramfs that holds
-//! the agent, passed to QEMU directly; the image's disk below a copy-on-write overlay.
+//! The workload in a libvirt virtual machine, the image's disk below a copy-on-write overlay. It boots the image's own
+//! kernel with an initramfs that holds the agent, or the image's whole system ([`start`]).
 
 use std::sync::Arc;
 
@@ -22,12 +22,14 @@ pub mod knobs;
 pub mod left_over;
 mod log;
 mod mend;
+mod start;
 mod vm;
 pub mod xml;
 
 use events::Events;
 use knobs::Knobs;
 pub use knobs::check;
+use start::Start;
 use vm::Vm;
 
 /// Name of an instance's disk in its directory.
@@ -91,7 +93,7 @@ pub struct Libvirt {
     name: String,
     /// Made anew when libvirtd was restarted.
     link: Mutex<Arc<Link>>,
-    files: VmFiles,
+    start: Start,
     resources: Resources,
     network: bool,
     accelerator: Accelerator,
@@ -115,6 +117,7 @@ impl Libvirt {
         network: bool,
         files: VmFiles,
     ) -> Result<Self, Error> {
+        let start = Start::of(spec, &files, network)?;
         let link = Link::open().await?;
         let (accelerator, reason, warning) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
         let knobs = Knobs::resolve(&link.connection, spec, resources, (accelerator, &reason)).await?;
@@ -126,7 +129,7 @@ impl Libvirt {
         Ok(Libvirt {
             name: spec.name.clone(),
             link: Mutex::new(link),
-            files,
+            start,
             resources: resources.clone(),
             network,
             accelerator,
@@ -147,22 +150,24 @@ fn version(number: u32) -> String {
 #[async_trait]
 impl Target for Libvirt {
     fn info(&self) -> sample::Target {
-        sample::Target {
-            name: self.name.clone(),
-            kind: "libvirt".into(),
-            accelerator: self.accelerator,
-            accelerator_reason: Some(self.reason.clone()),
-            options: serde_json::json!({
+        let mut options = serde_json::json!({
                 "cpus": self.cpus.list(),
-                "boot": "direct",
                 "uri": uri(),
                 "machine": xml::MACHINE,
                 "cpu_model": self.knobs.shown_cpu_model(),
                 "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
                 "disk_cache": self.knobs.disk_cache.map_or("default", DiskCache::name),
                 "network": if self.network { "user" } else { "none" },
-                "kernel_command_line": xml::kernel_command_line(self.network),
-            }),
+        });
+        for (key, value) in self.start.options() {
+            options[key] = value;
+        }
+        sample::Target {
+            name: self.name.clone(),
+            kind: "libvirt".into(),
+            accelerator: self.accelerator,
+            accelerator_reason: Some(self.reason.clone()),
+            options,
         }
     }
 
@@ -184,6 +189,10 @@ impl Target for Libvirt {
         host.other_vms = count.ok();
     }
 
+    fn boots(&self) -> bool {
+        true
+    }
+
     fn daemons(&self) -> Vec<u32> {
         process::named(&["libvirtd", "virtqemud", "virtlogd"])
     }
@@ -200,7 +209,7 @@ impl Libvirt {
     /// When the connection was lost and libvirt does not answer.
     pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
         let link = self.link().await?;
-        Ok(Box::new(Vm::new(link, ticket, xml, self.files.overlay.clone())))
+        Ok(Box::new(Vm::new(link, ticket, xml, self.start.overlay().to_path_buf())))
     }
 
     async fn link(&self) -> Result<Arc<Link>, Error> {
@@ -215,15 +224,13 @@ impl Libvirt {
     /// The domain that an instance is; its disk is [`DISK`] in the ticket's directory.
     pub fn domain_xml(&self, ticket: &Ticket) -> String {
         xml::Machine {
-            name: &ticket.instance,
-            run: &ticket.run,
+            ticket,
             accelerator: self.accelerator,
             memory: self.resources.memory,
             cpus: &self.cpus,
             knobs: &self.knobs,
             network: self.network,
-            kernel: &self.files.kernel,
-            initramfs: &self.files.initramfs,
+            start: &self.start,
             disk: &ticket.dir.join(DISK),
             socket: &ticket.socket(),
         }

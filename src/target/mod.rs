@@ -57,6 +57,11 @@ pub trait Target: Send + Sync {
     /// tell stays unknown.
     async fn neighbours(&self, _host: &mut sample::Host) {}
 
+    /// Whether an instance boots something of which its agent can tell the parts: a kernel, or a systemd.
+    fn boots(&self) -> bool {
+        false
+    }
+
     /// Host pids of the engine's daemons, which serve every instance; empty where there is none.
     fn daemons(&self) -> Vec<u32>;
 

@@ -25,7 +25,7 @@ struct Row<'a> {
 type Column = (&'static str, fn(&Row<'_>) -> String);
 
 /// A column for each.
-const COLUMNS: [Column; 54] = [
+const COLUMNS: [Column; 59] = [
     ("scenario", |r| r.run.scenario.clone()),
     ("run", |r| words(&r.run.results.run.id, 128)),
     ("target", |r| r.target.map_or_else(|| plain_name(&r.sample.target, LONGEST_NAME), |t| t.name.clone())),
@@ -80,6 +80,11 @@ const COLUMNS: [Column; 54] = [
     ("noise_swapped_out_pages", |r| noise(r, |n| n.swapped_out_pages)),
     ("noise_major_faults", |r| noise(r, |n| n.major_faults)),
     ("noise_cpu_khz", |r| noise(r, |n| n.cpu_khz)),
+    ("startup_firmware_ns", |r| metric(r, Metric::Firmware)),
+    ("startup_kernel_ns", |r| metric(r, Metric::Kernel)),
+    ("startup_initrd_ns", |r| metric(r, Metric::Initrd)),
+    ("startup_userspace_ns", |r| metric(r, Metric::Userspace)),
+    ("startup_unit_ns", |r| metric(r, Metric::Unit)),
 ];
 
 pub fn file(run: &Run<'_>) -> Vec<u8> {

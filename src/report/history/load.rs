@@ -242,6 +242,7 @@ impl From<Lean<'_>> for Results {
                     cpu_ns: sample.cpu_ns,
                     identity: None,
                     noise: None,
+                    boot_ns: None,
                 })
                 .collect(),
         }

@@ -10,7 +10,21 @@ use crate::{
 
 /// Rows by subject, each a metric.
 const GROUPS: [(&str, &[Metric]); 3] = [
-    ("Time", &[Metric::Startup, Metric::Engine, Metric::Boot, Metric::Launch, Metric::Teardown]),
+    (
+        "Time",
+        &[
+            Metric::Startup,
+            Metric::Engine,
+            Metric::Boot,
+            Metric::Firmware,
+            Metric::Kernel,
+            Metric::Initrd,
+            Metric::Userspace,
+            Metric::Unit,
+            Metric::Launch,
+            Metric::Teardown,
+        ],
+    ),
     (
         "Memory",
         &[
@@ -139,6 +153,11 @@ fn has_ratio(metric: Metric) -> bool {
         metric,
         Metric::Engine
             | Metric::Boot
+            | Metric::Firmware
+            | Metric::Kernel
+            | Metric::Initrd
+            | Metric::Userspace
+            | Metric::Unit
             | Metric::Launch
             | Metric::PageCache
             | Metric::GuestCache

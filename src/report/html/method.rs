@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Each figure and what it means here.
-const MEANINGS: [(&str, &str); 15] = [
+const MEANINGS: [(&str, &str); 16] = [
     (
         "start-up",
         "From the moment just before the engine is asked to make the instance until the workload says that it is ready. \
@@ -25,6 +25,14 @@ const MEANINGS: [(&str, &str); 15] = [
         "boot",
         "From there until the agent inside spoke. In a VM: firmware, kernel and initramfs. Native: the new process's exec, commonly \
          less than a millisecond. docker: 0 where the agent spoke before the start call returned, as it commonly does.",
+    ),
+    (
+        "firmware, kernel, initrd, userspace, unit",
+        "What the boot phase of a VM consists of. Firmware: the boot phase less the guest's uptime at the agent's first word, so QEMU, \
+         firmware, boot loader, and of the kernel what unpacks it. Kernel: from its start until the initrd's first program. Initrd: from there \
+         until systemd in the root file system, or until the agent spoke where it is that program. Userspace: from systemd's start until that of \
+         the agent's unit. Unit: until the agent spoke. All but the first are durations by the guest's clock. They add up to boot; of a \
+         container with systemd inside the last two begin with systemd, which is before the engine's start call returns.",
     ),
     (
         "launch",

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
-    let metrics = "startup, startup.engine, startup.boot, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.idle, cpu.work, cpu.work_host, cpu.work_guest";
+    let metrics = "startup, startup.engine, startup.boot, startup.firmware, startup.kernel, startup.initrd, startup.userspace, startup.unit, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.idle, cpu.work, cpu.work_host, cpu.work_guest";
     let claim = |metric: &str, target: &str, bound: &str| {
         format!("[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = '{target}'\n{bound}\n")
     };

@@ -1,12 +1,16 @@
-//! What a direct-boot VM *is*, as libvirt's domain XML: no device that the workload doesn't need.
+//! What a VM *is*, as libvirt's domain XML: no device that the workload doesn't need.
 
 use std::path::Path;
 
 use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 use quick_xml::escape::escape;
 
-use super::knobs::Knobs;
-use crate::{sample::Accelerator, scenario::Bytes, target::Cpus};
+use super::{knobs::Knobs, start::Start};
+use crate::{
+    sample::Accelerator,
+    scenario::Bytes,
+    target::{Cpus, Ticket},
+};
 
 /// Namespace of the metadata that marks a domain as ours.
 pub const METADATA_URI: &str = "https://bootrace.invalid/domain/1";
@@ -61,16 +65,14 @@ pub fn domain_type(accelerator: Accelerator) -> &'static str {
 }
 
 pub struct Machine<'a> {
-    pub name: &'a str,
-    pub run: &'a str,
+    pub ticket: &'a Ticket,
     pub accelerator: Accelerator,
     pub memory: Bytes,
     /// The host's CPUs that vCPUs are bound to; there are as many vCPUs.
     pub cpus: &'a Cpus,
     pub knobs: &'a Knobs,
     pub network: bool,
-    pub kernel: &'a Path,
-    pub initramfs: &'a Path,
+    pub start: &'a Start,
     pub disk: &'a Path,
     pub socket: &'a Path,
 }
@@ -89,12 +91,7 @@ impl Machine<'_> {
   <memory unit='b'>{memory}</memory>{memory_backing}
   <vcpu>{count}</vcpu>
   <cputune>{pins}</cputune>
-  <os>
-    <type arch='{arch}' machine='{MACHINE}'>hvm</type>
-    <kernel>{kernel}</kernel>
-    <initrd>{initramfs}</initrd>
-    <cmdline>{command_line}</cmdline>
-  </os>
+  {os}
   <features>{acpi}</features>
   {cpu}
   <on_poweroff>destroy</on_poweroff>
@@ -106,7 +103,7 @@ impl Machine<'_> {
     <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2'{disk_cache}/>
       <source file='{disk}'/>
-      <target dev='vda' bus='virtio'/>
+      <target dev='vda' bus='virtio'/>{boot_order}
     </disk>
     <channel type='unix'>
       <source mode='connect' path='{socket}'/>
@@ -115,21 +112,19 @@ impl Machine<'_> {
   </devices>
 </domain>
 ",
-            name = escape(self.name),
-            run = escape(self.run),
+            name = escape(self.ticket.instance.as_str()),
+            run = escape(self.ticket.run.as_str()),
             kind = domain_type(self.accelerator),
             memory = self.memory.0,
             memory_backing = self.knobs.memory_backing(),
             count = self.cpus.count(),
             cpu = self.knobs.cpu(),
             disk_cache = self.knobs.disk_cache(),
-            arch = std::env::consts::ARCH,
-            kernel = path(self.kernel),
-            initramfs = path(self.initramfs),
+            os = self.start.os(self.ticket),
+            boot_order = self.start.boot_order(),
             disk = path(self.disk),
             socket = path(self.socket),
             port = PORT_NAME,
-            command_line = kernel_command_line(self.network),
             interface = if self.network { NETWORK } else { "" },
         )
     }
@@ -140,23 +135,29 @@ mod tests {
     use quick_xml::events::Event;
 
     use super::*;
-    use crate::scenario::DiskCache;
+    use crate::scenario::{Boot, DiskCache};
 
     fn machine(text: &str, network: bool) -> String {
         machine_with(text, network, &Knobs::default_for(Accelerator::Tcg))
     }
 
     fn machine_with(text: &str, network: bool, knobs: &Knobs) -> String {
+        let ticket = Ticket { run: text.into(), instance: text.into(), dir: text.into() };
+        let start = Start::Kernel {
+            boot: Boot::Direct,
+            kernel: text.into(),
+            initrd: text.into(),
+            command_line: kernel_command_line(network),
+            overlay: text.into(),
+        };
         Machine {
-            name: text,
-            run: text,
+            ticket: &ticket,
             accelerator: Accelerator::Tcg,
             memory: Bytes(256 << 20),
             cpus: &Cpus(vec![2, 3]),
             knobs,
             network,
-            kernel: Path::new(text),
-            initramfs: Path::new(text),
+            start: &start,
             disk: Path::new(text),
             socket: Path::new(text),
         }

@@ -1,0 +1,153 @@
+//! The agent as a service of a systemd that is the image's own: in a VM that boots the image's whole system, or in a
+//! container whose PID 1 is systemd. Nobody tells it which: a container has the socket, a VM the port.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bootrace_agent::protocol::SOCKET_PATH;
+
+use crate::{channel::Channel, sys, vm};
+
+/// Where the kernel lists what is on the PCI bus, from before the first program runs: who looks here need not wait for
+/// a driver to find that there is nothing to wait for.
+const PCI: &str = "/sys/bus/pci/devices";
+/// virtio's vendor number; its devices' numbers as of before and since version 1.
+const VIRTIO: &str = "0x1af4";
+const SERIAL: [&str; 2] = ["0x1003", "0x1043"];
+const NETWORK_CARD: [&str; 2] = ["0x1000", "0x1041"];
+/// How long udev may take to name the network interface.
+const NAMED: Duration = Duration::from_secs(30);
+
+/// Where the agent is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Container,
+    Vm { network: bool },
+}
+
+/// Where we are; `None` where nobody waits for an agent.
+pub fn place() -> Option<Place> {
+    let pci = Path::new(PCI);
+    place_by(Path::new(SOCKET_PATH).exists(), has(pci, &SERIAL), has(pci, &NETWORK_CARD))
+}
+
+fn place_by(socket: bool, serial: bool, network: bool) -> Option<Place> {
+    match (socket, serial) {
+        (true, _) => Some(Place::Container),
+        (false, true) => Some(Place::Vm { network }),
+        (false, false) => None,
+    }
+}
+
+/// Opens the stream to the harness; in a VM that has a network joins that first, as a container has one from its start.
+pub fn open(place: Place) -> Result<Channel, String> {
+    match place {
+        Place::Container => Channel::connect(Path::new(SOCKET_PATH))
+            .map_err(|e| format!("connect to the harness at {SOCKET_PATH}: {e}")),
+        Place::Vm { network } => {
+            let events = sys::device_events().map_err(|e| format!("listen for device events: {e}"))?;
+            let channel = vm::open_port(&events).map_err(|e| e.to_string())?;
+            if network && let Err(error) = join() {
+                // The log has it, too.
+                let _ = channel.writer().fail(&error);
+                return Err(error);
+            }
+            Ok(channel)
+        }
+    }
+}
+
+/// Whether one of these virtio devices is on the bus.
+fn has(bus: &Path, devices: &[&str]) -> bool {
+    let Ok(entries) = fs::read_dir(bus) else { return false };
+    entries.flatten().any(|entry| {
+        let says = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        says("vendor").trim() == VIRTIO && devices.contains(&says("device").trim())
+    })
+}
+
+fn join() -> Result<(), String> {
+    let deadline = Instant::now() + NAMED;
+    let interface = loop {
+        if let Some(name) = interface(Path::new("/sys/class/net"), Path::new("/run/udev/data")) {
+            break name;
+        }
+        if Instant::now() > deadline {
+            return Err(format!(
+                "find the network interface: udev has named none after {NAMED:?}; has the image's kernel virtio_net?"
+            ));
+        }
+        // No event of the kernel's tells that udev is through with a device.
+        thread::sleep(Duration::from_millis(1));
+    };
+    vm::join_network(&interface).map_err(|e| e.to_string())
+}
+
+/// The one with a device behind it, once udev has renamed it: it writes what it knows of it after that.
+fn interface(net: &Path, udev: &Path) -> Option<String> {
+    fs::read_dir(net).ok()?.flatten().find_map(|entry| {
+        let dir = entry.path();
+        let index = fs::read_to_string(dir.join("ifindex")).ok()?;
+        let named = dir.join("device").exists() && udev.join(format!("n{}", index.trim())).exists();
+        named.then(|| entry.file_name().to_string_lossy().into_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Dir(std::path::PathBuf);
+
+    impl Dir {
+        fn new(name: &str) -> Dir {
+            let dir = std::env::temp_dir().join(format!("bootrace-service-{}-{name}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            Dir(dir)
+        }
+
+        fn write(&self, path: &str, content: &str) {
+            let path = self.0.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn an_agent_is_wanted_where_there_is_a_socket_or_a_virtio_serial_device_and_nowhere_else() {
+        assert_eq!(place_by(false, false, true), None);
+        assert_eq!(place_by(true, false, false), Some(Place::Container));
+        assert_eq!(place_by(false, true, true), Some(Place::Vm { network: true }));
+        let bus = Dir::new("pci");
+        bus.write("0000:00:01.0/vendor", "0x8086\n");
+        bus.write("0000:00:01.0/device", "0x1043\n");
+        assert!(!has(&bus.0, &SERIAL), "another vendor's");
+        bus.write("0000:00:02.0/vendor", "0x1af4\n");
+        bus.write("0000:00:02.0/device", "0x1043\n");
+        assert!(has(&bus.0, &SERIAL) && !has(&bus.0, &NETWORK_CARD));
+        assert!(!has(&bus.0.join("none"), &SERIAL));
+    }
+
+    #[test]
+    fn an_interface_counts_once_it_has_a_device_and_udev_is_through_with_it() {
+        let dir = Dir::new("net");
+        dir.write("net/lo/ifindex", "1\n");
+        dir.write("net/enp1s0/ifindex", "2\n");
+        dir.write("net/enp1s0/device/uevent", "");
+        dir.write("udev/n1", "");
+        let seen = || interface(&dir.0.join("net"), &dir.0.join("udev"));
+        assert_eq!(seen(), None);
+        dir.write("udev/n2", "");
+        assert_eq!(seen().as_deref(), Some("enp1s0"));
+    }
+}

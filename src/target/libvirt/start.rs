@@ -1,0 +1,203 @@
+//! What a VM starts from: a kernel that QEMU loads, or a disk that its firmware boots.
+
+use std::path::{Path, PathBuf};
+
+use quick_xml::escape::escape;
+
+use super::{
+    Error,
+    xml::{self, MACHINE},
+};
+use crate::{
+    image::{SystemFiles, VmFiles},
+    scenario::{self, Boot, Firmware},
+    target::Ticket,
+};
+
+/// An instance's UEFI variables, in its directory, so that they go with it.
+const VARIABLES: &str = "uefi-variables.fd";
+
+/// What VMs of a target start from.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// The image's kernel, loaded by QEMU.
+    Kernel {
+        boot: Boot,
+        kernel: PathBuf,
+        initrd: PathBuf,
+        command_line: String,
+        /// Overlay template of the disk.
+        overlay: PathBuf,
+    },
+    /// A disk with a boot loader.
+    Disk {
+        firmware: Firmware,
+        /// As the boot loader on the disk has it.
+        command_line: String,
+        overlay: PathBuf,
+    },
+}
+
+impl Start {
+    /// # Errors
+    /// When the image was not made for it.
+    pub fn of(spec: &scenario::Target, files: &VmFiles, network: bool) -> Result<Self, Error> {
+        let boot = spec.boot.unwrap_or_default();
+        let missing = |what: &str| {
+            let tried = format!("booting a VM for target {} with boot = \"{}\"", spec.name, boot.name());
+            Error::new(tried, format!("the image was made without {what}: this is a bug"))
+        };
+        let system = || files.system.clone().ok_or_else(|| missing("an initrd of its own"));
+        Ok(match boot {
+            Boot::Direct => Start::Kernel {
+                boot,
+                kernel: files.kernel.clone(),
+                initrd: files.initramfs.clone(),
+                command_line: xml::kernel_command_line(network),
+                overlay: files.overlay.clone(),
+            },
+            Boot::Systemd => {
+                let SystemFiles { initrd, command_line, .. } = system()?;
+                let (kernel, overlay) = (files.kernel.clone(), files.overlay.clone());
+                Start::Kernel { boot, kernel, initrd, command_line, overlay }
+            }
+            Boot::Firmware => {
+                let SystemFiles { command_line, bios, uefi, .. } = system()?;
+                let firmware = spec.firmware.unwrap_or_default();
+                let overlay = if firmware == Firmware::Bios { bios } else { uefi };
+                let overlay = overlay.ok_or_else(|| missing("a disk that its firmware boots"))?;
+                Start::Disk { firmware, command_line, overlay }
+            }
+        })
+    }
+
+    pub fn overlay(&self) -> &Path {
+        match self {
+            Start::Kernel { overlay, .. } | Start::Disk { overlay, .. } => overlay,
+        }
+    }
+
+    /// For the results.
+    pub fn options(&self) -> Vec<(&'static str, serde_json::Value)> {
+        let (boot, firmware, command_line) = match self {
+            // QEMU's firmware loads the kernel there, too, by what QEMU has put into its memory.
+            Start::Kernel { boot, command_line, .. } => (*boot, None, command_line),
+            Start::Disk { firmware, command_line, .. } => (Boot::Firmware, Some(firmware.name()), command_line),
+        };
+        let firmware = firmware.map(|firmware| ("firmware", firmware.into()));
+        let always = [("boot", boot.name().into()), ("kernel_command_line", command_line.as_str().into())];
+        always.into_iter().chain(firmware).collect()
+    }
+
+    /// What fills the domain's `<os>`.
+    pub fn os(&self, ticket: &Ticket) -> String {
+        let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
+        let machine = format!("<type arch='{}' machine='{MACHINE}'>hvm</type>", std::env::consts::ARCH);
+        match self {
+            Start::Kernel { kernel, initrd, command_line, .. } => format!(
+                "<os>
+    {machine}
+    <kernel>{}</kernel>
+    <initrd>{}</initrd>
+    <cmdline>{}</cmdline>
+  </os>",
+                path(kernel),
+                path(initrd),
+                escape(command_line.as_str())
+            ),
+            Start::Disk { firmware: Firmware::Bios, .. } => format!("<os>\n    {machine}\n  </os>"),
+            // Which file it is libvirt knows; one that insists on signatures would not take GRUB's bare core.
+            Start::Disk { firmware: Firmware::Uefi, .. } => format!(
+                "<os firmware='efi'>
+    {machine}
+    <firmware><feature enabled='no' name='enrolled-keys'/><feature enabled='no' name='secure-boot'/></firmware>
+    <nvram>{}</nvram>
+  </os>",
+                path(&ticket.dir.join(VARIABLES))
+            ),
+        }
+    }
+
+    /// Within the disk's element: without it firmware tries one device after the other.
+    pub fn boot_order(&self) -> &'static str {
+        match self {
+            Start::Kernel { .. } => "",
+            Start::Disk { .. } => "\n      <boot order='1'/>",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Kind;
+
+    fn files(system: bool) -> VmFiles {
+        let system = system.then(|| SystemFiles {
+            initrd: "/initrd".into(),
+            command_line: "root=UUID=1 rw".into(),
+            bios: Some("/bios/overlay".into()),
+            uefi: None,
+        });
+        VmFiles {
+            kernel: "/kernel".into(),
+            initramfs: "/initramfs".into(),
+            disk: "/disk".into(),
+            overlay: "/overlay".into(),
+            system,
+        }
+    }
+
+    fn start(boot: Boot, firmware: Option<Firmware>, files: &VmFiles) -> Result<Start, String> {
+        let spec = scenario::Target { boot: Some(boot), firmware, ..scenario::Target::new(Kind::Libvirt) };
+        Start::of(&spec, files, false).map_err(|e| e.to_string())
+    }
+
+    fn os(start: &Start) -> String {
+        let ticket = Ticket { run: "run".into(), instance: "it".into(), dir: "/instances/it".into() };
+        start.os(&ticket)
+    }
+
+    #[test]
+    fn direct_and_systemd_boot_have_the_same_kernel_and_disk_and_each_its_own_initrd() {
+        let direct = start(Boot::Direct, None, &files(true)).unwrap();
+        let systemd = start(Boot::Systemd, None, &files(true)).unwrap();
+        let expected = [
+            (&direct, "<initrd>/initramfs</initrd>", xml::KERNEL_COMMAND_LINE),
+            (&systemd, "<initrd>/initrd</initrd>", "root=UUID=1 rw"),
+        ];
+        for (start, initrd, command_line) in expected {
+            let os = os(start);
+            assert!(os.contains("<kernel>/kernel</kernel>") && os.contains(initrd), "{os}");
+            assert!(os.contains(&format!("<cmdline>{command_line}</cmdline>")), "{os}");
+            assert_eq!((start.overlay(), start.boot_order()), (Path::new("/overlay"), ""));
+        }
+    }
+
+    #[test]
+    fn nothing_is_passed_in_to_a_disk_that_firmware_boots() {
+        let bios = start(Boot::Firmware, None, &files(true)).unwrap();
+        let os = os(&bios);
+        assert!(!os.contains("kernel") && !os.contains("initrd") && !os.contains("cmdline"), "{os}");
+        assert_eq!(bios.overlay(), Path::new("/bios/overlay"));
+        assert!(bios.boot_order().contains("<boot order='1'/>"));
+        let options: Vec<String> =
+            bios.options().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let expected = ["boot=\"firmware\"", "kernel_command_line=\"root=UUID=1 rw\"", "firmware=\"bios\""];
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_uefis_variables_are_in_the_instances_directory() {
+        let uefi = Start::Disk { firmware: Firmware::Uefi, command_line: String::new(), overlay: PathBuf::new() };
+        assert!(os(&uefi).contains("<nvram>/instances/it/uefi-variables.fd</nvram>"));
+    }
+
+    #[test]
+    fn an_image_that_was_not_made_for_it_is_an_error_that_says_so() {
+        let error = start(Boot::Systemd, None, &files(false)).unwrap_err();
+        assert!(error.contains("boot = \"systemd\": the image was made without an initrd"), "{error}");
+        let error = start(Boot::Firmware, Some(Firmware::Uefi), &files(true)).unwrap_err();
+        assert!(error.contains("without a disk that its firmware boots"), "{error}");
+    }
+}
