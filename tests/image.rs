@@ -26,8 +26,16 @@ use bootrace::{
 };
 use futures_util::TryStreamExt;
 
-const NOTHING: Forms =
-    Forms { tree: false, docker: false, vm: false, systemd: false, initrd: false, bios: false, uefi: false };
+const NOTHING: Forms = Forms {
+    tree: false,
+    docker: false,
+    vm: false,
+    systemd: false,
+    initrd: false,
+    bios: false,
+    uefi: false,
+    stock: false,
+};
 const ALL: Forms = Forms { tree: true, docker: true, vm: true, ..NOTHING };
 const TREE: Forms = Forms { tree: true, ..NOTHING };
 const DOCKER: Forms = Forms { docker: true, ..NOTHING };

@@ -17,7 +17,8 @@ mod fetch;
 mod fstab;
 mod partitions;
 mod qcow2;
-pub(super) mod seed;
+mod seed;
+pub(super) mod stock;
 
 /// The image's file within its base's entry; nobody writes to it.
 pub(super) const DISK: &str = "disk.qcow2";
@@ -37,7 +38,7 @@ pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) 
     let file = dir.join(DISK);
     let disk = fetch::fetch(job, cloud, &file).await?;
     let wrong = |why: String| Error::Disk { image: cloud.to_string(), why };
-    let header = qcow2::check(&head(&file)?).map_err(wrong)?;
+    let header = header(&file).map_err(wrong)?;
     sound(job, cloud, &file).await?;
 
     job.say("reading its files");
@@ -57,11 +58,12 @@ pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) 
     Ok(Built { tar, disk, origin })
 }
 
-fn head(file: &Path) -> Result<Vec<u8>, Error> {
+/// What the file says of itself, if it is one that can be used.
+fn header(file: &Path) -> Result<qcow2::Header, String> {
     let mut head = Vec::new();
     let read = File::open(file).and_then(|file| file.take(qcow2::HEAD as u64).read_to_end(&mut head));
-    read.map_err(Error::io("reading", file))?;
-    Ok(head)
+    read.map_err(|error| format!("reading {}: {error}", file.display()))?;
+    qcow2::check(&head)
 }
 
 /// A file that was cut short has clusters beyond its end, which would read as zeros.

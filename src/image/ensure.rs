@@ -10,10 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cache, Forms, Image, SystemFiles, VmFiles,
+    Cache, Forms, Image, StockFiles, SystemFiles, VmFiles,
     base::{self, Base},
     boot_disk,
     cache::make_dir,
+    cloud::stock,
     definition::Source,
     docker, engine,
     error::Error,
@@ -71,7 +72,7 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
         None => wanted.make().await?,
     };
     touch(&dir)?;
-    if forms.vm
+    if (forms.vm || forms.stock)
         && let Some(barrier) = job.cache.barrier()
     {
         job.say(format!(
@@ -100,6 +101,7 @@ struct Made {
     tree: Tree,
     docker: Option<String>,
     vm: Option<(VmFiles, vm::About)>,
+    stock: Option<StockFiles>,
 }
 
 impl Wanted<'_> {
@@ -107,7 +109,10 @@ impl Wanted<'_> {
     async fn find(&self) -> Result<Option<Made>, Error> {
         let Some(tree) = tree::find(self.dir) else { return Ok(None) };
         self.has_system(&tree)?;
-        let mut made = Made { tree, docker: None, vm: None };
+        let mut made = Made { tree, docker: None, vm: None, stock: None };
+        if self.forms.stock {
+            made.stock = stock::find(self.dir);
+        }
         if self.vm {
             made.vm = vm::find(self.dir);
         }
@@ -123,7 +128,7 @@ impl Wanted<'_> {
             made.docker = docker::find(engine, self.digest).await?;
         }
         let forms = made.vm.is_some() == self.vm && made.docker.is_some() == self.engine.is_some();
-        let whole = forms && disks == wanted.len();
+        let whole = forms && disks == wanted.len() && made.stock.is_some() == self.forms.stock;
         Ok(whole.then_some(made))
     }
 
@@ -156,8 +161,15 @@ impl Wanted<'_> {
                 None => docker::make(self.job, engine, self.dir, &tree).await.map(Some),
             }
         };
-        let (vm, docker) = tokio::join!(vm, docker);
-        Ok(Made { vm: vm?, docker: docker?, tree })
+        let stock = async {
+            match stock::find(self.dir) {
+                _ if !self.forms.stock => Ok(None),
+                Some(found) => Ok(Some(found)),
+                None => stock::make(self.job, self.dir, self.digest, self.base).await.map(Some),
+            }
+        };
+        let (vm, docker, stock) = tokio::join!(vm, docker, stock);
+        Ok(Made { vm: vm?, docker: docker?, stock: stock?, tree })
     }
 
     /// Fails if a target starts the image's whole system and there is none.
@@ -222,7 +234,10 @@ impl Made {
             packages: base.definition().packages.clone(),
             kernel: about.fits_vm.ok(),
             tar_bytes: Some(base.sum()?.bytes),
-            disk_bytes: self.vm.as_ref().map(|(_, about)| about.disk_bytes),
+            disk_bytes: match (&self.vm, &self.stock) {
+                (Some((_, about)), _) => Some(about.disk_bytes),
+                (None, stock) => stock.as_ref().map(|stock| stock.disk_bytes),
+            },
         };
         Ok(Image {
             info,
@@ -230,6 +245,7 @@ impl Made {
             tree: forms.tree.then_some(self.tree.root),
             docker: self.docker,
             vm: self.vm.map(|(files, _)| files),
+            stock: self.stock,
             in_use: Some(Arc::new(in_use)),
         })
     }

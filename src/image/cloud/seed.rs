@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path};
 
-use bootrace_agent::protocol::{AGENT_PATH, IMAGE_DIGEST_PATH};
+use bootrace_agent::protocol::{AGENT_PATH, IMAGE_DIGEST_PATH, OWN_NETWORK_FLAG, SERVICE_FLAG, UNIT};
 use serde_json::json;
 
 use super::super::{
@@ -30,25 +30,18 @@ const DATE: &str = "2025010100000000";
 const AGENT: &str = "agent";
 const DIGEST: &str = "image-digest";
 
-/// A systemd unit that starts the agent.
-#[derive(Debug, Clone, Copy)]
-pub struct Unit<'a> {
-    pub name: &'a str,
-    pub content: &'a str,
-}
-
 /// Writes the seed of the image with that digest to `to`; `dir` is for its files.
-pub async fn make(job: &Job<'_>, digest: &str, unit: Unit<'_>, dir: &Path, to: &Path) -> Result<(), Error> {
+pub async fn make(job: &Job<'_>, digest: &str, dir: &Path, to: &Path) -> Result<(), Error> {
     let files = dir.join("seed");
     make_dir(&files)?;
     let digest_line = format!("{digest}\n");
-    let (user_data, meta_data) = (user_data(unit), meta_data(digest));
+    let (user_data, meta_data, unit) = (user_data(), meta_data(digest), unit());
     let contents = [
         ("user-data", user_data.as_bytes()),
         ("meta-data", meta_data.as_bytes()),
         (AGENT, agent::EXECUTABLE),
         (DIGEST, digest_line.as_bytes()),
-        (unit.name, unit.content.as_bytes()),
+        (UNIT, unit.as_bytes()),
     ];
     for (name, content) in contents {
         let path = files.join(name);
@@ -69,7 +62,7 @@ pub async fn make(job: &Job<'_>, digest: &str, unit: Unit<'_>, dir: &Path, to: &
 
 /// JSON is YAML, and leaves no question of quoting. No network-config: cloud-init then does what it does by itself,
 /// DHCP where there is a network card.
-fn user_data(unit: Unit<'_>) -> String {
+fn user_data() -> String {
     let install = |mode: &str, name: &str, to: &str| {
         json!(["install", "-D", "-m", mode, format!("{MOUNT}/{name}"), to])
     };
@@ -79,13 +72,21 @@ fn user_data(unit: Unit<'_>) -> String {
             ["mount", "-o", "ro", format!("LABEL={LABEL}"), MOUNT],
             install("0755", AGENT, AGENT_PATH),
             install("0644", DIGEST, IMAGE_DIGEST_PATH),
-            install("0644", unit.name, &format!("{UNITS}/{}", unit.name)),
+            install("0644", UNIT, &format!("{UNITS}/{UNIT}")),
             ["umount", MOUNT],
             // Waiting for it would be waiting for ourselves: systemd starts it when cloud-init has let go.
-            ["systemctl", "start", "--no-block", unit.name],
+            ["systemctl", "start", "--no-block", UNIT],
         ],
     });
     format!("#cloud-config\n{config:#}\n")
+}
+
+/// As the unit of other images, but for the network, which such a system joins by itself.
+fn unit() -> String {
+    format!(
+        "[Unit]\nDescription=The agent of bootrace, parent of the workload\n\n\
+         [Service]\nExecStart={AGENT_PATH} {SERVICE_FLAG} {OWN_NETWORK_FLAG}\nTasksMax=infinity\n"
+    )
 }
 
 /// Another image is another instance; each VM of this one boots it for the first time.
@@ -98,11 +99,9 @@ fn meta_data(digest: &str) -> String {
 mod tests {
     use super::*;
 
-    const UNIT: Unit = Unit { name: "bootrace-agent.service", content: "[Service]\n" };
-
     #[test]
     fn the_commands_install_what_the_seed_has_where_containers_have_it_and_do_not_wait() {
-        let text = user_data(UNIT);
+        let text = user_data();
         let config = text.strip_prefix("#cloud-config\n").unwrap();
         let config: serde_json::Value = serde_json::from_str(config).unwrap();
         let commands: Vec<Vec<String>> = serde_json::from_value(config["bootcmd"].clone()).unwrap();
@@ -113,6 +112,7 @@ mod tests {
         assert_eq!(installed[2][1], "/run/systemd/system/bootrace-agent.service");
         let last = commands.last().unwrap();
         assert_eq!(last[..], ["systemctl", "start", "--no-block", "bootrace-agent.service"]);
+        assert!(unit().contains("ExecStart=/usr/lib/bootrace/agent --service --own-network\n"));
     }
 
     #[test]

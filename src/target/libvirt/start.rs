@@ -9,7 +9,7 @@ use super::{
     xml::{self, MACHINE},
 };
 use crate::{
-    image::{SystemFiles, VmFiles},
+    image::{StockFiles, SystemFiles, VmFiles},
     scenario::{self, Boot, Firmware},
     target::Ticket,
 };
@@ -36,6 +36,8 @@ pub enum Start {
         command_line: String,
         overlay: PathBuf,
     },
+    /// A cloud image's own disk, and beside it the one that its cloud-init sets the instance up by.
+    Stock { firmware: Firmware, overlay: PathBuf, seed: PathBuf },
 }
 
 impl Start {
@@ -71,15 +73,28 @@ impl Start {
         })
     }
 
+    pub fn stock(spec: &scenario::Target, files: &StockFiles) -> Self {
+        let firmware = spec.firmware.unwrap_or_default();
+        Start::Stock { firmware, overlay: files.overlay.clone(), seed: files.seed.clone() }
+    }
+
     pub fn overlay(&self) -> &Path {
         match self {
-            Start::Kernel { overlay, .. } | Start::Disk { overlay, .. } => overlay,
+            Start::Kernel { overlay, .. } | Start::Disk { overlay, .. } | Start::Stock { overlay, .. } => overlay,
         }
     }
 
     /// For the results.
     pub fn options(&self) -> Vec<(&'static str, serde_json::Value)> {
         let (boot, firmware, command_line) = match self {
+            // What its boot loader tells its kernel is its own affair.
+            Start::Stock { firmware, .. } => {
+                return vec![
+                    ("boot", Boot::Firmware.name().into()),
+                    ("firmware", firmware.name().into()),
+                    ("seed", "NoCloud".into()),
+                ];
+            }
             // QEMU's firmware loads the kernel there, too, by what QEMU has put into its memory.
             Start::Kernel { boot, command_line, .. } => (*boot, None, command_line),
             Start::Disk { firmware, command_line, .. } => (Boot::Firmware, Some(firmware.name()), command_line),
@@ -105,9 +120,9 @@ impl Start {
                 path(initrd),
                 escape(command_line.as_str())
             ),
-            Start::Disk { firmware: Firmware::Bios, .. } => format!("<os>\n    {machine}\n  </os>"),
+            Start::Disk { firmware: Firmware::Bios, .. } | Start::Stock { firmware: Firmware::Bios, .. } => format!("<os>\n    {machine}\n  </os>"),
             // Which file it is libvirt knows; one that insists on signatures would not take GRUB's bare core.
-            Start::Disk { firmware: Firmware::Uefi, .. } => format!(
+            Start::Disk { firmware: Firmware::Uefi, .. } | Start::Stock { firmware: Firmware::Uefi, .. } => format!(
                 "<os firmware='efi'>
     {machine}
     <firmware><feature enabled='no' name='enrolled-keys'/><feature enabled='no' name='secure-boot'/></firmware>
@@ -122,7 +137,24 @@ impl Start {
     pub fn boot_order(&self) -> &'static str {
         match self {
             Start::Kernel { .. } => "",
-            Start::Disk { .. } => "\n      <boot order='1'/>",
+            Start::Disk { .. } | Start::Stock { .. } => "\n      <boot order='1'/>",
+        }
+    }
+
+    /// A disk besides the instance's own.
+    pub fn seed(&self) -> String {
+        match self {
+            Start::Kernel { .. } | Start::Disk { .. } => String::new(),
+            Start::Stock { seed, .. } => format!(
+                "
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='{}'/>
+      <target dev='vdb' bus='virtio'/>
+      <readonly/>
+    </disk>",
+                escape(seed.to_string_lossy())
+            ),
         }
     }
 }
@@ -185,6 +217,23 @@ mod tests {
             bios.options().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
         let expected = ["boot=\"firmware\"", "kernel_command_line=\"root=UUID=1 rw\"", "firmware=\"bios\""];
         assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_cloud_image_starts_from_its_own_disk_with_the_seed_beside_it_and_nothing_passed_in() {
+        let spec = scenario::Target { boot: Some(Boot::Firmware), ..scenario::Target::new(Kind::Libvirt) };
+        let files =
+            StockFiles { overlay: "/stock/overlay".into(), seed: "/stock/a'&<seed>".into(), disk_bytes: 1 };
+        let stock = Start::stock(&spec, &files);
+        assert!(!os(&stock).contains("kernel") && !os(&stock).contains("cmdline"), "{}", os(&stock));
+        assert!(stock.boot_order().contains("<boot order='1'/>"));
+        let seed = stock.seed();
+        assert!(seed.contains("<source file='/stock/a&apos;&amp;&lt;seed&gt;'/>"), "{seed}");
+        assert!(seed.contains("<readonly/>") && seed.contains("dev='vdb'"), "{seed}");
+        assert_eq!(start(Boot::Direct, None, &self::files(true)).unwrap().seed(), "");
+        let options: Vec<String> =
+            stock.options().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(options, ["boot=\"firmware\"", "firmware=\"bios\"", "seed=\"NoCloud\""]);
     }
 
     #[test]
