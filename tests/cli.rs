@@ -229,7 +229,7 @@ fn an_unknown_scenario_exits_with_2_and_lists_the_known_ones() {
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(
         err(&output),
-        "error: no scenario is called \"rediss\" (did you mean redis?): known are nginx, python, quickstart, redis; \
+        "error: no scenario is called \"rediss\" (did you mean redis?): known are boots, nginx, python, quickstart, redis; \
          a file is given by its path, as in ./my.toml\n"
     );
 }
@@ -275,7 +275,7 @@ fn list_is_there_for_programs_too() {
     let output = bootrace(&["list", "--json"]).current_dir(dir.path()).output().unwrap();
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = json["scenarios"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap());
-    assert_eq!(names.collect::<Vec<_>>(), ["mine", "nginx", "python", "quickstart", "redis"]);
+    assert_eq!(names.collect::<Vec<_>>(), ["boots", "mine", "nginx", "python", "quickstart", "redis"]);
     assert_eq!(json["scenarios"][0]["path"], "scenarios/mine.toml");
     assert!(json["scenarios"][0]["error"].as_str().unwrap().starts_with("scenarios/mine.toml:1:8: name: "));
     assert_eq!(json["scenarios"][1]["targets"], serde_json::json!(["native", "docker", "libvirt"]));

@@ -19,7 +19,9 @@ const PCI: &str = "/sys/bus/pci/devices";
 const VIRTIO: &str = "0x1af4";
 const SERIAL: [&str; 2] = ["0x1003", "0x1043"];
 const NETWORK_CARD: [&str; 2] = ["0x1000", "0x1041"];
-/// How long udev may take to name the network interface.
+/// How long udev may take to load the driver of the control port.
+const DRIVEN: Duration = Duration::from_secs(60);
+/// How long it may take to name the network interface.
 const NAMED: Duration = Duration::from_secs(30);
 
 /// What the kernel routes.
@@ -56,7 +58,7 @@ pub fn open(place: Place, own_network: bool) -> Result<Channel, String> {
             .map_err(|e| format!("connect to the harness at {SOCKET_PATH}: {e}")),
         Place::Vm { network } => {
             let events = sys::device_events().map_err(|e| format!("listen for device events: {e}"))?;
-            let channel = vm::open_port(&events).map_err(|e| e.to_string())?;
+            let channel = vm::open_port(&events, DRIVEN).map_err(|e| e.to_string())?;
             let joined = || if own_network { joined_by_the_system() } else { join() };
             if network && let Err(error) = joined() {
                 // The log has it, too.

@@ -65,7 +65,7 @@ pub fn boot() -> Result<Channel, VmError> {
     let network = env::var_os(NETWORK_VARIABLE).is_some();
     let prepared =
         mount_disk().and_then(|()| if network { load_modules(Path::new(NETWORK_MODULES)) } else { Ok(()) });
-    let channel = open_port(&events)?;
+    let channel = open_port(&events, PORT_TIMEOUT)?;
     let entered = prepared.and_then(|()| enter_root());
     match entered.and_then(|()| if network { join_network(INTERFACE) } else { Ok(()) }) {
         Ok(()) => Ok(channel),
@@ -149,8 +149,8 @@ fn mount_disk() -> Result<(), VmError> {
 }
 
 /// Opens the control port when the kernel has it and the host is connected to it.
-pub fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
-    let deadline = Instant::now() + PORT_TIMEOUT;
+pub fn open_port(events: &OwnedFd, patience: Duration) -> Result<Channel, VmError> {
+    let deadline = Instant::now() + patience;
     let path = loop {
         if let Some(path) = find_port() {
             break path;
@@ -158,7 +158,7 @@ pub fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
         // The host names its ports in messages to the driver; the kernel tells of each by a device event.
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            let why = format!("there is none after {PORT_TIMEOUT:?}; is virtio_console loaded?");
+            let why = format!("there is none after {patience:?}; is virtio_console loaded?");
             return Err(VmError { tried: format!("find the virtio-serial port {PORT_NAME}"), why });
         }
         let mut fds = [sys::readable(events.as_raw_fd())];
@@ -170,7 +170,7 @@ pub fn open_port(events: &OwnedFd) -> Result<Channel, VmError> {
     // the one with the name, so this is a matter of microseconds, and no event of the kernel tells of it.
     while sys::hung_up(&port).tried(|| format!("poll {path:?}"))? {
         if Instant::now() > deadline {
-            let why = format!("nobody is connected to it on the host after {PORT_TIMEOUT:?}");
+            let why = format!("nobody is connected to it on the host after {patience:?}");
             return Err(VmError { tried: format!("use the virtio-serial port {PORT_NAME}"), why });
         }
         thread::sleep(Duration::from_micros(100));

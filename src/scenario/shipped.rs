@@ -8,7 +8,8 @@ use super::{Error, Scenario, document::quoted, mend, text};
 pub const FOLDER: &str = "scenarios";
 
 /// The scenarios in the binary: name and TOML.
-pub const SHIPPED: [(&str, &str); 4] = [
+pub const SHIPPED: [(&str, &str); 5] = [
+    ("boots", include_str!("../../scenarios/boots.toml")),
     ("nginx", include_str!("../../scenarios/nginx.toml")),
     ("python", include_str!("../../scenarios/python.toml")),
     ("quickstart", super::QUICKSTART),
@@ -96,11 +97,11 @@ mod tests {
         let error = |name| find_in(folder.path(), name).unwrap_err().to_string();
         assert_eq!(
             error("rediss"),
-            r#"no scenario is called "rediss" (did you mean redis?): known are mine, nginx, python, quickstart, redis; a file is given by its path, as in ./my.toml"#
+            r#"no scenario is called "rediss" (did you mean redis?): known are boots, mine, nginx, python, quickstart, redis; a file is given by its path, as in ./my.toml"#
         );
         assert_eq!(
             error("\u{1b}[2J"),
-            r#"no scenario is called "\u{1b}[2J": known are mine, nginx, python, quickstart, redis; a file is given by its path, as in ./my.toml"#
+            r#"no scenario is called "\u{1b}[2J": known are boots, mine, nginx, python, quickstart, redis; a file is given by its path, as in ./my.toml"#
         );
     }
 

@@ -1,4 +1,4 @@
-//! Start-up cut into its phases: shares of each target's own start-up, since one linear scale can't
+//! Start-up cut into its phases, and boot into its parts where a target has them: shares of each target's own start-up, since one linear scale can't
 //! show a millisecond beside seconds; then, below, just that one linear scale.
 
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
@@ -9,6 +9,17 @@ use crate::{
 
 /// The opacity tells the phases apart in every colour, also in print.
 const PHASES: [(Metric, f64); 3] = [(Metric::Engine, 1.0), (Metric::Boot, 0.55), (Metric::Launch, 0.25)];
+/// What stands in for boot.
+const PARTS: [(Metric, f64); 5] = [
+    (Metric::Firmware, 0.7),
+    (Metric::Kernel, 0.45),
+    (Metric::Initrd, 0.7),
+    (Metric::Userspace, 0.45),
+    (Metric::Unit, 0.7),
+];
+
+/// A phase or a part of one: its metric, its median in ns, its opacity.
+type Phase = (Metric, f64, f64);
 
 pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     make(
@@ -18,7 +29,8 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
             title: "Where start-up goes: engine, boot, launch",
             caption: "Above, each bar is one target's start-up as a whole, cut by the medians of its phases; lengths \
                       are not comparable between targets. Below, the same bars to one linear scale. Engine: until the \
-                      engine's start call returned or the agent spoke; boot: until the agent spoke; launch: until ready."
+                      engine's start call returned or the agent spoke; boot: until the agent spoke, and \
+                      in its place a VM's parts of it; launch: until ready."
                 .into(),
             description: describe(source),
             layout: &|canvas| layout(source, canvas),
@@ -26,19 +38,31 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     )
 }
 
-fn phases(target: &Target) -> Option<[f64; 3]> {
-    let [engine, boot, launch] = PHASES.map(|(metric, _)| target.median(metric));
-    Some([engine?, boot?, launch?])
+/// In their order. Parts that are longer than boot, since they begin before it, do not take its place.
+fn phases(target: &Target) -> Option<Vec<Phase>> {
+    let median = |(metric, opacity)| Some((metric, target.median(metric)?, opacity));
+    let [engine, boot, launch] = PHASES.map(median);
+    let (engine, boot, launch) = (engine?, boot?, launch?);
+    let parts: Vec<Phase> = PARTS.into_iter().filter_map(median).collect();
+    let sum: f64 = parts.iter().map(|(_, value, _)| value).sum();
+    // Medians of parts add up to about the median of the whole.
+    let fits = parts.len() > 1 && (sum - boot.1).abs() <= boot.1 / 10.0;
+    let boot = if fits { parts } else { vec![boot] };
+    Some([engine].into_iter().chain(boot).chain([launch]).collect())
 }
 
 fn describe(source: &Source<'_>) -> String {
     let each = source.targets().map(|(_, t)| {
         let name = text::clip(&t.name, 40);
         let Some(phases) = phases(t) else { return format!("{name} no good sample") };
-        let [engine, boot, launch] = phases.map(|v| text::value(Unit::Time, v));
-        format!("{name} engine {engine}, boot {boot}, launch {launch}")
+        let words = phases.iter().map(|&(metric, value, _)| words(metric, value));
+        format!("{name} {}", words.collect::<Vec<_>>().join(", "))
     });
     format!("Median phases: {}.", each.collect::<Vec<_>>().join("; "))
+}
+
+fn words(metric: Metric, value: f64) -> String {
+    format!("{} {}", text::label(metric), text::value(Unit::Time, value))
 }
 
 fn layout(source: &Source<'_>, canvas: &mut Canvas) {
@@ -74,9 +98,9 @@ fn shares(canvas: &mut Canvas, role: Role, target: &Target) {
         return;
     };
     canvas.bold(width, middle, text::value(Unit::Time, total), 15.0, Role::Ink, Anchor::End);
-    let sum: f64 = phases.iter().sum::<f64>().max(1.0);
+    let sum: f64 = phases.iter().map(|(_, value, _)| value).sum::<f64>().max(1.0);
     let mut x = left;
-    for (value, (_, opacity)) in phases.iter().zip(PHASES) {
+    for &(_, value, opacity) in &phases {
         let end = x + value / sum * (right - left);
         segment(canvas, (x, end), (bar, bar + 26.0), role, opacity);
         let share = format!("{:.0} %", value / sum * 100.0);
@@ -86,13 +110,18 @@ fn shares(canvas: &mut Canvas, role: Role, target: &Target) {
         }
         x = end;
     }
-    let column = (right - left) / 3.0;
-    for (i, (value, (metric, opacity))) in phases.iter().zip(PHASES).enumerate() {
-        let x = left + column * i as f64;
-        canvas.rect((x, x + 10.0), (bar + 34.0, bar + 44.0), role, opacity);
-        let words = format!("{} {}", text::label(metric), text::value(Unit::Time, *value));
-        canvas.text(x + 15.0, bar + 39.0, words, SMALL, Role::Ink, Anchor::Start);
+    let in_a_line = match phases.len() {
+        3 => 3,
+        _ if wide => 4,
+        _ => 2,
+    };
+    let column = (right - left) / in_a_line as f64;
+    for (i, &(metric, value, opacity)) in phases.iter().enumerate() {
+        let (x, line) = (left + column * (i % in_a_line) as f64, 18.0 * (i / in_a_line) as f64);
+        canvas.rect((x, x + 10.0), (bar + line + 34.0, bar + line + 44.0), role, opacity);
+        canvas.text(x + 15.0, bar + line + 39.0, words(metric, value), SMALL, Role::Ink, Anchor::Start);
     }
+    canvas.y += 18.0 * ((phases.len() - 1) / in_a_line) as f64;
 }
 
 /// A part of a bar with a gap of paper before the next.
@@ -121,7 +150,7 @@ fn lengths(source: &Source<'_>, canvas: &mut Canvas, longest: f64) {
         canvas.name(0.0, y + 9.0, &target.name, left - 8.0);
         let Some(phases) = phases(target) else { continue };
         let mut at = 0.0;
-        for (value, (_, opacity)) in phases.iter().zip(PHASES) {
+        for (_, value, opacity) in phases {
             segment(canvas, (axis.x(at), axis.x(at + value)), (y + 1.0, y + 17.0), role, opacity);
             at += value;
         }
