@@ -160,6 +160,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
             work_guest: Some(work_host),
         },
         identity: Some(identity(shape.name, round)),
+        boot_ns: None,
         noise: Some(Disturbance {
             window_ns: stopping,
             others_cpu_ns: Some(stopping / 50),

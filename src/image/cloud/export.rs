@@ -18,15 +18,15 @@ use rustix::{
 };
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
+use super::super::{
+    cache::make_dir,
+    error::Error,
+    job::Job,
+    manifest::{Sum, save},
+    rootfs::Rootfs,
+    tool::{Tool, require},
+};
 use super::{
-    super::{
-        cache::make_dir,
-        error::Error,
-        job::Job,
-        manifest::{Sum, save},
-        rootfs::Rootfs,
-        tool::{Tool, require},
-    },
     ext4::{self, Ext4},
     fstab,
     partitions::{self, Partition},

@@ -8,16 +8,16 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::super::{
+    base::Base,
+    cache::open_up,
+    error::Error,
+    job::Job,
+    manifest::{Manifest, sum_file},
+    tool::Tool,
+};
 use super::{
     DISK, header,
-    super::{
-        base::Base,
-        cache::open_up,
-        error::Error,
-        job::Job,
-        manifest::{Manifest, sum_file},
-        tool::Tool,
-    },
     seed,
 };
 use crate::image::StockFiles;
