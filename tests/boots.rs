@@ -71,9 +71,8 @@ boot = "firmware"
         assert!(parts[..there].iter().all(|part| part.is_some_and(|ns| ns > 0)), "{name}: {boot:?}");
         assert!(parts[there..].iter().all(Option::is_none), "{name}: {boot:?}");
     }
-    let startup = |name: &str| {
-        samples.iter().find(|s| s.target == name).and_then(|s| s.timeline_ns.startup()).unwrap()
-    };
+    let startup =
+        |name: &str| samples.iter().find(|s| s.target == name).and_then(|s| s.timeline_ns.startup()).unwrap();
     assert!(startup("direct") < startup("systemd"), "a whole system takes longer than an agent alone");
     let option = |name: &str, key: &str| {
         let targets = bench.results().unwrap().targets;

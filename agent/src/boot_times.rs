@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn a_moment_that_has_not_come_or_is_no_number_is_none() {
-        let output = "FirmwareTimestampMonotonic=0\nUserspaceTimestampMonotonic=3141592\nFinishTimestampMonotonic=\n";
+        let output =
+            "FirmwareTimestampMonotonic=0\nUserspaceTimestampMonotonic=3141592\nFinishTimestampMonotonic=\n";
         assert_eq!(stamp(output, "UserspaceTimestampMonotonic"), Some(Duration::from_micros(3_141_592)));
         for name in ["FirmwareTimestampMonotonic", "FinishTimestampMonotonic", "Userspace", "x"] {
             assert_eq!(stamp(output, name), None, "{name}");

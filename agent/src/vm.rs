@@ -229,7 +229,9 @@ fn enter_root() -> Result<(), VmError> {
 pub fn join_network(name: &str) -> Result<(), VmError> {
     let interface = sys::Interface::new(name).tried(|| "open a socket for the network".into())?;
     interface.set_address(ADDRESS, NETMASK).tried(|| {
-        format!("give {name} its address; the VM needs a virtio network card, and the image's kernel virtio_net")
+        format!(
+            "give {name} its address; the VM needs a virtio network card, and the image's kernel virtio_net"
+        )
     })?;
     interface.up().tried(|| format!("bring {name} up"))?;
     // The driver looks for the carrier some time later, and until then packets are thrown away: a workload's

@@ -86,7 +86,11 @@ pub(super) async fn make(
     let dir = temp.path().to_path_buf();
     job.blocking(move || seal(&dir, backing)).await?;
     temp.put(&place(image, firmware), job.cache)?;
-    job.say(format!("made the disk that a {} boots in {:.1} s", title(firmware), begun.elapsed().as_secs_f64()));
+    job.say(format!(
+        "made the disk that a {} boots in {:.1} s",
+        title(firmware),
+        begun.elapsed().as_secs_f64()
+    ));
     find(image, firmware).ok_or_else(|| Error::Cache {
         dir: place(image, firmware),
         why: "what was just put there is gone; does something else clean this directory?".into(),
@@ -133,7 +137,9 @@ fn menu(tree: &Tree, system: &SystemFiles, root_uuid: &str) -> Result<String, Er
     // File names of a foreign image.
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._+~/".contains(c);
     if let Some(odd) = [&kernel.image, &initrd].into_iter().find(|path| !path.chars().all(plain)) {
-        return Err(no_system(format!("{odd:?} has characters that its boot loader does not take in a name")));
+        return Err(no_system(format!(
+            "{odd:?} has characters that its boot loader does not take in a name"
+        )));
     }
     Ok(format!(
         "search.fs_uuid {root_uuid} root\nlinux /{} {}\ninitrd /{initrd}\nboot\n",
@@ -142,7 +148,13 @@ fn menu(tree: &Tree, system: &SystemFiles, root_uuid: &str) -> Result<String, Er
 }
 
 /// GRUB's core with `menu`, for a platform of GRUB's.
-async fn core(job: &Job<'_>, dir: &Path, menu: &str, platform: &str, modules: &[&str]) -> Result<PathBuf, Error> {
+async fn core(
+    job: &Job<'_>,
+    dir: &Path,
+    menu: &str,
+    platform: &str,
+    modules: &[&str],
+) -> Result<PathBuf, Error> {
     let (config, core) = (dir.join("grub.cfg"), dir.join("core"));
     fs::write(&config, menu).map_err(Error::io("writing", &config))?;
     let tool = Tool::new("grub-mkimage")
@@ -180,7 +192,9 @@ async fn uefi(job: &Job<'_>, dir: &Path, menu: &str, digest: &str) -> Result<Fro
     };
     let core = core(job, dir, menu, platform, &["fat"]).await?;
     let esp = dir.join("esp");
-    let mtools = |program| Tool::new(program).env("SOURCE_DATE_EPOCH", EPOCH).env("MTOOLS_SKIP_CHECK", "1").arg("-i").arg(&esp);
+    let mtools = |program| {
+        Tool::new(program).env("SOURCE_DATE_EPOCH", EPOCH).env("MTOOLS_SKIP_CHECK", "1").arg("-i").arg(&esp)
+    };
     let serial = format!("{:08x}", signature(digest));
     let steps = [
         mtools("mformat").args(["-C", "-T", &ESP.to_string(), "-N", &serial, "::"]),
@@ -214,7 +228,8 @@ fn signature(digest: &str) -> u32 {
 fn assemble(disk: &Path, front: &Front, root: &Path, signature: u32) -> Result<u64, Error> {
     let root_bytes = fs::metadata(root).map_err(Error::io("reading", root))?.len();
     let partitions = front.partitions(root_bytes);
-    let record = boot_record(&front.code, signature, &partitions).map_err(|why| Error::Cache { dir: disk.into(), why })?;
+    let record = boot_record(&front.code, signature, &partitions)
+        .map_err(|why| Error::Cache { dir: disk.into(), why })?;
     let [.., last] = partitions.as_slice() else { unreachable!("there is a root in any case") };
     let bytes = (last.start + last.sectors) * SECTOR;
     let write = || {
@@ -306,7 +321,10 @@ mod tests {
         let front = Front { code: Vec::new(), gap: Vec::new(), esp: Some(esp.clone()) };
         assemble(&disk, &front, &root(dir.path()), 7).unwrap();
         let partitions = parse(&at(&disk, 0, 512));
-        assert_eq!(partitions.iter().map(|p| (p.kind, p.start)).collect::<Vec<_>>(), [(0xef, 2048), (0x83, 34816)]);
+        assert_eq!(
+            partitions.iter().map(|p| (p.kind, p.start)).collect::<Vec<_>>(),
+            [(0xef, 2048), (0x83, 34816)]
+        );
         assert_eq!(at(&disk, 1 << 20, 3), b"FAT");
         assert_eq!(at(&disk, 34816 * 512, 5), b"start");
         assert!(!esp.exists(), "it is on the disk, and no file of the entry");

@@ -113,12 +113,8 @@ mod tests {
         Kernel { release: "6.1.0".into(), image: String::new(), modules: String::new() }
     }
 
-    const WHOLE: [&str; 4] = [
-        "usr/lib/systemd/systemd",
-        "sbin/init",
-        "usr/lib/systemd/systemd-udevd",
-        "boot/initrd.img-6.1.0",
-    ];
+    const WHOLE: [&str; 4] =
+        ["usr/lib/systemd/systemd", "sbin/init", "usr/lib/systemd/systemd-udevd", "boot/initrd.img-6.1.0"];
 
     #[test]
     fn what_a_tree_lacks_for_a_boot_is_named_with_the_package_that_has_it() {

@@ -3,13 +3,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use super::{
-    definition::Cloud,
-    error::Error,
-    job::Job,
-    manifest::Sum,
-    tool::Tool,
-};
+use super::{definition::Cloud, error::Error, job::Job, manifest::Sum, tool::Tool};
 
 mod export;
 mod ext4;
@@ -22,8 +16,6 @@ pub(super) mod stock;
 
 /// The image's file within its base's entry; nobody writes to it.
 pub(super) const DISK: &str = "disk.qcow2";
-/// What `qemu-img check` ends with where clusters are lost, which nobody reads, and nothing else is wrong.
-const LEAKS_ONLY: &str = "ended with exit code 3";
 
 /// What was made in a base's entry.
 pub(super) struct Built {
@@ -45,7 +37,8 @@ pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) 
     // Beside the entry: of the raw disk nothing is kept.
     let temp = job.cache.temp()?;
     let raw = temp.join("disk.raw");
-    let convert = Tool::new("qemu-img").args(["convert", "-q", "-f", "qcow2", "-O", "raw"]).args([&file, &raw]);
+    let convert =
+        Tool::new("qemu-img").args(["convert", "-q", "-f", "qcow2", "-O", "raw"]).args([&file, &raw]);
     match convert.run(&job.cancel).await {
         Err(Error::Tool { outcome, output, .. }) => {
             return Err(wrong(format!("it can't be read, qemu-img convert {outcome}: {output}")));
@@ -61,18 +54,25 @@ pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) 
 /// What the file says of itself, if it is one that can be used.
 fn header(file: &Path) -> Result<qcow2::Header, String> {
     let mut head = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(qcow2::HEAD as u64).read_to_end(&mut head));
-    read.map_err(|error| format!("reading {}: {error}", file.display()))?;
-    qcow2::check(&head)
+    let mut read = || {
+        let file = File::open(file)?;
+        let bytes = file.metadata()?.len();
+        file.take(qcow2::HEAD as u64).read_to_end(&mut head)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error: std::io::Error| format!("reading {}: {error}", file.display()))?;
+    qcow2::check(&head, bytes)
 }
 
 /// A file that was cut short has clusters beyond its end, which would read as zeros.
 async fn sound(job: &Job<'_>, cloud: &Cloud, file: &Path) -> Result<(), Error> {
     match Tool::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(file).run(&job.cancel).await {
-        Err(Error::Tool { outcome, .. }) if outcome == LEAKS_ONLY => Ok(()),
         Err(Error::Tool { outcome, output, .. }) => Err(Error::Disk {
             image: cloud.to_string(),
-            why: format!("it is damaged or cut short: fetch it again. qemu-img check {outcome}: {output}"),
+            why: format!(
+                "it is damaged or cut short: fetch it again, or mend it (qemu-img check -r all). qemu-img check {outcome}: \
+                 {output}"
+            ),
         }),
         other => other,
     }

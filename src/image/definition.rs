@@ -206,7 +206,10 @@ impl Cloud {
         let sha256 = spec.sha256.clone();
         let place = match scenario::is_url(cloud) {
             true if sha256.is_none() => {
-                return wrong(format!("{} has no sha256 beside it: what a URL gives may change", tame(cloud, 200)));
+                return wrong(format!(
+                    "{} has no sha256 beside it: what a URL gives may change",
+                    tame(cloud, 200)
+                ));
             }
             true => Place::Url(cloud.into()),
             false => Place::File(HostFile::at(&base_dir.join(cloud), "cloud image")?),
@@ -342,7 +345,10 @@ mod tests {
         assert!(first(&with).unwrap_err().contains("packages can't be added to a cloud image"));
         let missing = scenario::Image { cloud: Some("no.img".into()), ..url(None) };
         let error = first(&missing).unwrap_err();
-        assert!(error.starts_with("[image] reading the cloud image /scenarios/no.img: No such file"), "{error}");
+        assert!(
+            error.starts_with("[image] reading the cloud image /scenarios/no.img: No such file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, symlinkat, unlinkat},
+    fs::{
+        AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, symlinkat, unlinkat,
+    },
     io::Errno,
 };
 

@@ -144,13 +144,7 @@ fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
     Error::Tree { image: asked.to_string(), why }
 }
 
-fn mmdebstrap(
-    suite: &Suite,
-    packages: &[String],
-    bootable: bool,
-    temp: &Path,
-    memory: Option<u64>,
-) -> Tool {
+fn mmdebstrap(suite: &Suite, packages: &[String], bootable: bool, temp: &Path, memory: Option<u64>) -> Tool {
     let mut tool = match memory {
         // The mount is in a namespace of its own: it goes with the last process of the build.
         Some(bytes) => Tool::new("unshare")

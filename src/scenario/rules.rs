@@ -72,7 +72,10 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         ("components", !image.components.is_empty()),
     ];
     for (key, _) in for_suites.iter().filter(|(_, given)| *given && image.suite.is_none()) {
-        wrong(at!["image", *key], fail("this goes with a suite: leave it out for a tarball, registry or cloud image"));
+        wrong(
+            at!["image", *key],
+            fail("this goes with a suite: leave it out for a tarball, registry or cloud image"),
+        );
     }
     for (key, text) in [("suite", &image.suite), ("fallback", &image.fallback)] {
         if let Some(text) = text {

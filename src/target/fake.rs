@@ -11,7 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use bootrace_agent::protocol::{
-    BootTimes, Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, read_frame, write_frame,
+    BootTimes, Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, read_frame,
+    write_frame,
 };
 use tokio::sync::Notify;
 

@@ -56,7 +56,10 @@ pub fn write(disk: &Path, partitions: &[Partition<'_>]) -> Vec<u64> {
             Content::Fat { label } => {
                 let image = disk.with_extension("fat");
                 let sectors = partition.sectors().to_string();
-                run(Command::new("mformat").args(["-C", "-T", &sectors, "-v", label, "-i"]).arg(&image).arg("::"));
+                run(Command::new("mformat")
+                    .args(["-C", "-T", &sectors, "-v", label, "-i"])
+                    .arg(&image)
+                    .arg("::"));
                 file.write_all_at(&fs::read(&image).unwrap(), offset).unwrap();
                 fs::remove_file(image).unwrap();
             }

@@ -78,8 +78,16 @@ impl Fixture {
         fs::create_dir(self.path("boot/efi")).unwrap();
         self.disk(&[
             Partition { number: 14, mib: 1, content: Content::Bytes(b"GRUB") },
-            Partition { number: 16, mib: 8, content: Content::Ext4 { label: "BOOT", files: &self.path("boot") } },
-            Partition { number: 1, mib: 8, content: Content::Ext4 { label: "rootfs", files: &self.path("root") } },
+            Partition {
+                number: 16,
+                mib: 8,
+                content: Content::Ext4 { label: "BOOT", files: &self.path("boot") },
+            },
+            Partition {
+                number: 1,
+                mib: 8,
+                content: Content::Ext4 { label: "rootfs", files: &self.path("root") },
+            },
         ])
     }
 
@@ -159,9 +167,13 @@ async fn a_file_that_is_cut_short_or_another_than_was_said_is_refused() {
     assert!(error.contains(&format!("the scenario says {}", "0".repeat(64))), "{error}");
 
     let whole = fs::read(&file).unwrap();
-    for (length, sign) in
-        [(whole.len() / 2, "it is damaged or cut short: fetch it again"), (60, "it is cut short"), (0, "it is no qcow2")]
-    {
+    let data = "it is damaged or cut short: fetch it again";
+    for (length, sign) in [
+        (whole.len() - 65536, data),
+        (whole.len() / 2, "it is cut short"),
+        (60, "it is cut short"),
+        (0, "it is no qcow2"),
+    ] {
         fs::write(&file, &whole[..length]).unwrap();
         let error = fixture.refused(&cloud("image.qcow2")).await;
         assert!(error.contains("image.qcow2 can't be used: ") && error.contains(sign), "{length}: {error}");
@@ -212,7 +224,11 @@ async fn an_image_that_names_other_files_of_this_host_gets_none_of_them() {
     let fixture = Fixture::new();
     let secret = fixture.write("secret", &[7; 4096]);
     let image = fixture.path("image.qcow2");
-    disk::run(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).args([&secret, &image]));
+    disk::run(
+        Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+            .args([&secret, &image]),
+    );
     let error = fixture.refused(&cloud("image.qcow2")).await;
     assert!(error.contains("only what differs from another file"), "{error}");
     disk::run(
@@ -287,7 +303,10 @@ async fn an_image_is_fetched_by_its_url_and_what_is_not_it_is_refused() {
     let file = fixture.ubuntu();
     let sum = sha256(&file);
     let server = serve(file);
-    let at = |path: &str, sum: &str| scenario::Image { sha256: Some(sum.into()), ..cloud(format!("{server}{path}")) };
+    let at = |path: &str, sum: &str| scenario::Image {
+        sha256: Some(sum.into()),
+        ..cloud(format!("{server}{path}"))
+    };
     for (spec, sign) in [
         (at("/none", &sum), "curl ended with exit code 22"),
         (at("/short", &sum), "curl ended with exit code 18"),
@@ -298,9 +317,13 @@ async fn an_image_is_fetched_by_its_url_and_what_is_not_it_is_refused() {
         let error = fixture.refused(&spec).await;
         assert!(error.contains(sign), "{error}");
     }
-    let unreachable = scenario::Image { sha256: Some(sum.clone()), ..cloud("http://127.0.0.1:9/image.qcow2") };
+    let unreachable =
+        scenario::Image { sha256: Some(sum.clone()), ..cloud("http://127.0.0.1:9/image.qcow2") };
     let error = fixture.refused(&unreachable).await;
-    assert!(error.starts_with("the cloud image http://127.0.0.1:9/image.qcow2 can't be had: curl"), "{error}");
+    assert!(
+        error.starts_with("the cloud image http://127.0.0.1:9/image.qcow2 can't be had: curl"),
+        "{error}"
+    );
     assert!(error.contains("127.0.0.1 port 9"), "{error}");
 
     let image = fixture.tree(&at("/latest", &sum)).await.unwrap();

@@ -16,7 +16,8 @@ use super::{
 const PACKAGES: &str = "linux-image-cloud-amd64,initramfs-tools,busybox,zstd,systemd-sysv,udev,dbus,kmod,cloud-init,\
     ifupdown,isc-dhcp-client,iproute2,netbase";
 /// The part of GRUB that the boot sector loads, and what it does.
-const GRUB: &str = "search.fs_label BOOT root\nlinux /vmlinuz root=LABEL=rootfs ro quiet\ninitrd /initrd\nboot\n";
+const GRUB: &str =
+    "search.fs_label BOOT root\nlinux /vmlinuz root=LABEL=rootfs ro quiet\ninitrd /initrd\nboot\n";
 
 /// The image, made once and kept: it takes minutes.
 fn image() -> PathBuf {
@@ -50,7 +51,8 @@ fn make(dir: &Path) {
     let names: Vec<String> =
         fs::read_dir(&boot).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     for (start, link) in [("vmlinuz-", "vmlinuz"), ("initrd.img-", "initrd")] {
-        let name = names.iter().find(|name| name.starts_with(start)).unwrap_or_else(|| panic!("{start}: {names:?}"));
+        let name =
+            names.iter().find(|name| name.starts_with(start)).unwrap_or_else(|| panic!("{start}: {names:?}"));
         symlink(name, boot.join(link)).unwrap();
     }
 
@@ -76,7 +78,8 @@ fn make(dir: &Path) {
         ],
     );
     assert_eq!(starts[0], FIRST);
-    let mut sector = fs::read("/usr/lib/grub/i386-pc/boot.img").expect("the package grub-pc-bin is installed");
+    let mut sector =
+        fs::read("/usr/lib/grub/i386-pc/boot.img").expect("the package grub-pc-bin is installed");
     sector[0x5c..0x64].copy_from_slice(&FIRST.to_le_bytes());
     let file = fs::File::options().write(true).open(&raw).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &sector[..440], 0).unwrap();

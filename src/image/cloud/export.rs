@@ -110,7 +110,8 @@ impl Export {
         }
         let is_root = |at: &Path| {
             let root = Rootfs::open(at).ok();
-            let has = |root: Rootfs| ["etc/os-release", "usr/lib/os-release"].iter().any(|p| root.file(p).is_ok());
+            let has =
+                |root: Rootfs| ["etc/os-release", "usr/lib/os-release"].iter().any(|p| root.file(p).is_ok());
             root.is_some_and(has)
         };
         let roots: Vec<&(Volume, PathBuf)> = mounted.iter().filter(|(_, at)| is_root(at)).collect();
@@ -122,7 +123,9 @@ impl Export {
                      can't be used",
                 ));
             }
-            _ => return Err(self.disk.wrong("several of its partitions are roots, with /etc/os-release each")),
+            _ => {
+                return Err(self.disk.wrong("several of its partitions are roots, with /etc/os-release each"));
+            }
         };
         let left_out = self.complete(&root, &mounted)?;
         Ok((self.pack(&root).await?, left_out))
@@ -144,7 +147,9 @@ impl Export {
                     }
                     false => "",
                 };
-                Err(self.disk.wrong(format!("its partition {number} can't be mounted, mount {outcome}: {output}{mend}")))
+                Err(self.disk.wrong(format!(
+                    "its partition {number} can't be mounted, mount {outcome}: {output}{mend}"
+                )))
             }
             other => other,
         }
@@ -155,11 +160,14 @@ impl Export {
         let tree = Rootfs::open(root).map_err(Error::io("opening", root))?;
         let text = match tree.read_text("etc/fstab", MAX_FSTAB) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            other => other.map_err(|error| self.disk.wrong(format!("its /etc/fstab can't be read: {error}")))?,
+            other => {
+                other.map_err(|error| self.disk.wrong(format!("its /etc/fstab can't be read: {error}")))?
+            }
         };
         let mut left_out = Vec::new();
         for entry in fstab::read(&text) {
-            let meant = |(volume, _): &&(Volume, PathBuf)| entry.means(&volume.partition, &volume.file_system);
+            let meant =
+                |(volume, _): &&(Volume, PathBuf)| entry.means(&volume.partition, &volume.file_system);
             let Some((_, source)) = mounted.iter().find(meant) else {
                 left_out.push(format!("{} ({})", entry.at, super::super::error::tame(&entry.kind, 32)));
                 continue;
@@ -189,11 +197,12 @@ impl Export {
         let too_large = || self.disk.wrong(format!("its files are larger than {most} bytes, twice its disk"));
         tar.with_stdout(&self.cancel, |stdout| {
             let stream = ReaderStream::with_capacity(stdout, 256 << 10);
-            let bounded = stream.map_err(|error| Error::io("reading the output of", "tar")(error)).map(move |chunk| {
-                let chunk = chunk?;
-                left = left.checked_sub(chunk.len() as u64).ok_or_else(&too_large)?;
-                Ok(chunk)
-            });
+            let bounded =
+                stream.map_err(|error| Error::io("reading the output of", "tar")(error)).map(move |chunk| {
+                    let chunk = chunk?;
+                    left = left.checked_sub(chunk.len() as u64).ok_or_else(&too_large)?;
+                    Ok(chunk)
+                });
             save(bounded, &self.tar)
         })
         .await

@@ -26,7 +26,8 @@ pub fn look(disk: &mut (impl Read + Seek), start: u64) -> io::Result<Option<Ext4
         return Ok(None);
     }
     let hex: Vec<String> = block[104..120].iter().map(|byte| format!("{byte:02x}")).collect();
-    let uuid = [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]].map(|part| part.concat()).join("-");
+    let uuid =
+        [&hex[..4], &hex[4..6], &hex[6..8], &hex[8..10], &hex[10..]].map(|part| part.concat()).join("-");
     let label = block[120..136].split(|byte| *byte == 0).next().unwrap_or_default();
     let label = tame(&String::from_utf8_lossy(label), 64);
     // EXT3_FEATURE_INCOMPAT_RECOVER

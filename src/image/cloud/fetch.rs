@@ -63,14 +63,15 @@ async fn download(job: &Job<'_>, cloud: &Cloud, url: &str, to: &Path) -> Result<
     let fetched = curl
         .with_stdout(&job.cancel, |stdout| {
             let stream = ReaderStream::with_capacity(stdout, 256 << 10);
-            let bounded = stream.map_err(|error| Error::io("reading the output of", "curl")(error)).map(|chunk| {
-                let chunk = chunk?;
-                match left.checked_sub(chunk.len() as u64) {
-                    Some(rest) => left = rest,
-                    None => over.set(true),
-                }
-                if over.get() { Err(too_large(cloud)) } else { Ok(chunk) }
-            });
+            let bounded =
+                stream.map_err(|error| Error::io("reading the output of", "curl")(error)).map(|chunk| {
+                    let chunk = chunk?;
+                    match left.checked_sub(chunk.len() as u64) {
+                        Some(rest) => left = rest,
+                        None => over.set(true),
+                    }
+                    if over.get() { Err(too_large(cloud)) } else { Ok(chunk) }
+                });
             save(bounded, to)
         })
         .await;

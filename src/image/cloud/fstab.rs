@@ -34,7 +34,8 @@ pub fn read(text: &str) -> Vec<Entry> {
 fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_whitespace();
     let (what, at, kind) = (words.next()?, words.next()?, words.next()?);
-    let below = at.strip_prefix('/').map(|below| below.trim_end_matches('/')).filter(|below| !below.is_empty())?;
+    let below =
+        at.strip_prefix('/').map(|below| below.trim_end_matches('/')).filter(|below| !below.is_empty())?;
     let plain = !below.split('/').any(|part| ["", ".", ".."].contains(&part)) && !at.contains('\\');
     plain.then_some(())?;
     Some(Entry { what: What::read(what)?, at: format!("/{below}"), kind: kind.into() })
@@ -87,7 +88,8 @@ mod tests {
         assert_eq!(found.len(), 2, "the root is no mount below it: {found:?}");
         assert_eq!((found[0].at.as_str(), found[0].kind.as_str()), ("/boot", "ext4"));
         assert_eq!((found[1].at.as_str(), found[1].kind.as_str()), ("/boot/efi", "vfat"));
-        let debian = "# <file system> ...\nPARTUUID=AB-1 / ext4 rw 0 1\nPARTUUID=ab-2 /boot/efi vfat defaults 0 0\n";
+        let debian =
+            "# <file system> ...\nPARTUUID=AB-1 / ext4 rw 0 1\nPARTUUID=ab-2 /boot/efi vfat defaults 0 0\n";
         assert_eq!(read(debian).len(), 1);
     }
 

@@ -52,7 +52,9 @@ pub fn read(disk: &mut (impl Read + Seek), disk_bytes: u64) -> io::Result<Vec<Pa
         let end = partition.start.checked_add(partition.bytes);
         if partition.start == 0 || partition.bytes == 0 || end.is_none_or(|end| end > disk_bytes) {
             let number = partition.number;
-            return Err(io::Error::other(format!("its partition table is wrong: partition {number} is not on it")));
+            return Err(io::Error::other(format!(
+                "its partition table is wrong: partition {number} is not on it"
+            )));
         }
     }
     Ok(partitions)
@@ -66,7 +68,10 @@ fn gpt(disk: &mut (impl Read + Seek)) -> io::Result<Vec<Partition>> {
     let (first, count, size) = (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
     let table = u64::from(count) * u64::from(size);
     let start = first.checked_mul(SECTOR).filter(|_| {
-        count <= MOST_ENTRIES && (128..=LARGEST_ENTRY).contains(&size) && table <= LARGEST_TABLE
+        count <= MOST_ENTRIES
+            && (128..=LARGEST_ENTRY).contains(&size)
+            && size.is_power_of_two()
+            && table <= LARGEST_TABLE
     });
     let start = start.ok_or_else(|| io::Error::other("its partition table (GPT) can't be right"))?;
     let table = at(disk, start, table)?;
@@ -97,7 +102,8 @@ fn at(disk: &mut (impl Read + Seek), start: u64, bytes: u64) -> io::Result<Vec<u
 
 /// The first three fields of a GUID are little-endian.
 fn guid(bytes: &[u8]) -> String {
-    let hex = |bytes: &mut dyn Iterator<Item = &u8>| bytes.map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex =
+        |bytes: &mut dyn Iterator<Item = &u8>| bytes.map(|byte| format!("{byte:02x}")).collect::<String>();
     [
         hex(&mut bytes[..4].iter().rev()),
         hex(&mut bytes[4..6].iter().rev()),
@@ -196,7 +202,7 @@ mod tests {
             parse(disk).unwrap_err()
         };
         assert!(with(512, 0).contains("damaged"));
-        for at in [512 + 79, 512 + 82, 512 + 86, 512 + 84] {
+        for at in [512 + 79, 512 + 82, 512 + 84, 512 + 86] {
             assert!(with(at, 0xff).contains("can't be right"), "{at}");
         }
         assert!(with(512 + 76, 1).contains("ends before"), "a table beyond the end");

@@ -22,13 +22,15 @@ pub struct Header {
     pub disk_bytes: u64,
 }
 
-/// Reads the head of a file: a whole, sound disk of its own, or else why it is none, with the mend.
-pub fn check(head: &[u8]) -> Result<Header, String> {
+/// Reads the head of a file of that size: a whole, sound disk of its own, or else why it is none, with the mend.
+pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     let number = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
     let long = |at: usize| Some(u64::from_be_bytes(head.get(at..at + 8)?.try_into().ok()?));
     let cut = || "it is cut short: fetch it again".to_string();
     if head.get(..4) != Some(&MAGIC) {
-        return Err("it is no qcow2 file: make one of it with qemu-img convert -O qcow2 FILE NEW.qcow2".into());
+        return Err(
+            "it is no qcow2 file: make one of it with qemu-img convert -O qcow2 FILE NEW.qcow2".into()
+        );
     }
     let version = number(4).ok_or_else(cut)?;
     let features = match version {
@@ -54,6 +56,11 @@ pub fn check(head: &[u8]) -> Result<Header, String> {
     if number(32).ok_or_else(cut)? != 0 {
         return Err("it is encrypted: make a plain one of it with qemu-img convert".into());
     }
+    // What is beyond a file's end reads as zeros, and a table of zeros says that there is nothing to miss.
+    let table = u64::from(number(36).ok_or_else(cut)?) * 8;
+    if long(40).ok_or_else(cut)?.checked_add(table).is_none_or(|end| end > file_bytes) {
+        return Err(cut());
+    }
     let disk_bytes = long(24).ok_or_else(cut)?;
     if disk_bytes > LARGEST_DISK {
         return Err(format!(
@@ -69,12 +76,20 @@ pub fn check(head: &[u8]) -> Result<Header, String> {
 mod tests {
     use super::*;
 
-    /// A disk of 3 GiB.
+    const FILE: u64 = 1 << 20;
+
+    fn check(head: &[u8]) -> Result<Header, String> {
+        super::check(head, FILE)
+    }
+
+    /// A disk of 3 GiB, of whose file the table ends at 256 KiB.
     fn head(version: u32) -> Vec<u8> {
         let mut head = vec![0; HEAD];
         head[..4].copy_from_slice(&MAGIC);
         head[4..8].copy_from_slice(&version.to_be_bytes());
         head[24..32].copy_from_slice(&(3u64 << 30).to_be_bytes());
+        head[36..40].copy_from_slice(&8192u32.to_be_bytes());
+        head[40..48].copy_from_slice(&(192u64 << 10).to_be_bytes());
         head
     }
 
@@ -120,5 +135,8 @@ mod tests {
             let _ = check(&head(3)[..length]);
         }
         assert!(check(&head(3)[..40]).unwrap_err().contains("cut short"));
+        assert!(super::check(&head(3), 256 << 10).is_ok());
+        assert!(super::check(&head(3), (256 << 10) - 1).unwrap_err().contains("cut short"));
+        assert!(with(40, 0xff).contains("cut short"));
     }
 }

@@ -16,10 +16,7 @@ use super::super::{
     manifest::{Manifest, sum_file},
     tool::Tool,
 };
-use super::{
-    DISK, header,
-    seed,
-};
+use super::{DISK, header, seed};
 use crate::image::StockFiles;
 
 const OVERLAY: &str = "overlay.qcow2";
@@ -62,7 +59,8 @@ pub(in crate::image) async fn make(
     // The very file: it takes no room a second time, and is here as long as this image is.
     let (from, disk) = (job.cache.base(&base.key).join(DISK), temp.join(DISK));
     fs::hard_link(&from, &disk).map_err(Error::io("linking", &from))?;
-    let size = header(&disk).map_err(|why| Error::Disk { image: base.definition().source.to_string(), why })?;
+    let size =
+        header(&disk).map_err(|why| Error::Disk { image: base.definition().source.to_string(), why })?;
 
     let backing = place(image).join(DISK);
     let overlay = Tool::new("qemu-img")

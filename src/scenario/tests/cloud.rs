@@ -60,7 +60,9 @@ fn what_is_wrong_with_a_cloud_image_is_said_with_its_mend() {
     ] {
         assert_eq!(wrong_image(&lines), format!("x.toml:{message}"));
     }
-    for hostile in ["http://me:secret@host/x", "http://host", "http://host/a?b=c", "https://-x/y", "http://h/a b"] {
+    for hostile in
+        ["http://me:secret@host/x", "http://host", "http://host/a?b=c", "https://-x/y", "http://h/a b"]
+    {
         let lines = format!("cloud = '{hostile}'\nsha256 = '{sum}'");
         assert!(wrong_image(&lines).contains("is not where a cloud image can be fetched"), "{hostile}");
     }

@@ -70,8 +70,10 @@ mod tests {
 
     #[test]
     fn systemd_gets_cgroups_and_memory_for_run_but_neither_privileges_nor_capabilities() {
-        let host_config = HostConfig { binds: Some(vec!["socket:socket:ro".into()]), ..HostConfig::default() };
-        let mut body = ContainerCreateBody { host_config: Some(host_config), ..ContainerCreateBody::default() };
+        let host_config =
+            HostConfig { binds: Some(vec!["socket:socket:ro".into()]), ..HostConfig::default() };
+        let mut body =
+            ContainerCreateBody { host_config: Some(host_config), ..ContainerCreateBody::default() };
         Cgroups { dir: "/sys/fs/cgroup/systemd" }.add_to(&mut body);
         assert_eq!(body.entrypoint, Some(vec!["/sbin/init".into()]));
         let host = body.host_config.unwrap();

@@ -80,7 +80,9 @@ impl Start {
 
     pub fn overlay(&self) -> &Path {
         match self {
-            Start::Kernel { overlay, .. } | Start::Disk { overlay, .. } | Start::Stock { overlay, .. } => overlay,
+            Start::Kernel { overlay, .. } | Start::Disk { overlay, .. } | Start::Stock { overlay, .. } => {
+                overlay
+            }
         }
     }
 
@@ -97,7 +99,9 @@ impl Start {
             }
             // QEMU's firmware loads the kernel there, too, by what QEMU has put into its memory.
             Start::Kernel { boot, command_line, .. } => (*boot, None, command_line),
-            Start::Disk { firmware, command_line, .. } => (Boot::Firmware, Some(firmware.name()), command_line),
+            Start::Disk { firmware, command_line, .. } => {
+                (Boot::Firmware, Some(firmware.name()), command_line)
+            }
         };
         let firmware = firmware.map(|firmware| ("firmware", firmware.into()));
         let always = [("boot", boot.name().into()), ("kernel_command_line", command_line.as_str().into())];
@@ -238,7 +242,8 @@ mod tests {
 
     #[test]
     fn a_uefis_variables_are_in_the_instances_directory() {
-        let uefi = Start::Disk { firmware: Firmware::Uefi, command_line: String::new(), overlay: PathBuf::new() };
+        let uefi =
+            Start::Disk { firmware: Firmware::Uefi, command_line: String::new(), overlay: PathBuf::new() };
         assert!(os(&uefi).contains("<nvram>/instances/it/uefi-variables.fd</nvram>"));
     }
 
