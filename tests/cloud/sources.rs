@@ -44,8 +44,11 @@ impl Fixture {
     }
 
     async fn tree(&self, spec: &scenario::Image) -> Result<Image, Error> {
+        self.ensure(spec, Forms { tree: true, ..Forms::default() }).await
+    }
+
+    async fn ensure(&self, spec: &scenario::Image, forms: Forms) -> Result<Image, Error> {
         let log = |line: &str| self.log.lock().unwrap().push(line.to_string());
-        let forms = Forms { tree: true, ..Forms::default() };
         image::ensure(spec, self.dir.path(), forms, &self.cache, &log).await
     }
 
@@ -264,6 +267,39 @@ async fn an_image_that_names_other_files_of_this_host_gets_none_of_them() {
     fixture.disk(&partitions);
     let tree = fixture.tree(&cloud("image.qcow2")).await.unwrap().tree.unwrap();
     assert!(tree.join("inside/vmlinuz").exists() && !tree.join("inside/kept").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root, loop devices and xorriso: scripts/test runs it"]
+async fn a_vm_gets_the_image_itself_below_its_overlay_and_a_seed_that_has_the_agent() {
+    let fixture = Fixture::new();
+    let sum = sha256(&fixture.ubuntu());
+    let stock = Forms { stock: true, ..Forms::default() };
+    let image = fixture.ensure(&cloud("image.qcow2"), stock).await.unwrap();
+    let files = image.stock.clone().unwrap();
+    let dir = files.overlay.parent().unwrap().to_path_buf();
+    assert_eq!(sha256(&dir.join("disk.qcow2")), sum);
+    let info = disk::run(Command::new("qemu-img").arg("info").arg(&files.overlay));
+    assert!(info.contains(&format!("backing file: {}", dir.join("disk.qcow2").display())), "{info}");
+    assert!(info.contains("backing file format: qcow2"), "{info}");
+    assert_eq!(fs::metadata(&files.seed).unwrap().permissions().mode() & 0o777, 0o644);
+
+    let out = fixture.path("seed");
+    let mut xorriso = Command::new("xorriso");
+    xorriso.args(["-osirrox", "on", "-indev"]).arg(&files.seed).args(["-extract", "/"]).arg(&out);
+    disk::run(&mut xorriso);
+    assert_eq!(fs::read(out.join("agent")).unwrap(), bootrace::agent::EXECUTABLE);
+    assert_eq!(fs::read_to_string(out.join("image-digest")).unwrap(), format!("{}\n", image.info.digest));
+    assert!(fs::read_to_string(out.join("user-data")).unwrap().starts_with("#cloud-config\n"));
+    assert!(out.join("meta-data").exists() && out.join("bootrace-agent.service").exists());
+
+    assert_eq!(image::verify(&fixture.cache).unwrap(), [] as [&str; 0]);
+    assert_eq!(image::list(&fixture.cache).await.unwrap()[0].forms, ["tree", "stock"]);
+    let before = sha256(&files.seed);
+    fs::remove_dir_all(&dir).unwrap();
+    let again = fixture.ensure(&cloud("image.qcow2"), stock).await.unwrap();
+    assert_eq!(sha256(&again.stock.unwrap().seed), before, "the same seed is made each time");
+    assert_eq!(fs::metadata(dir.join("disk.qcow2")).unwrap().nlink(), 2, "it takes no room a second time");
 }
 
 /// Serves the fixture's image at `/image.qcow2`, and leads there from `/latest`; returns where.

@@ -124,7 +124,9 @@ impl Export {
                 ));
             }
             _ => {
-                return Err(self.disk.wrong("several of its partitions are roots, with /etc/os-release each"));
+                return Err(self
+                    .disk
+                    .wrong("several of its partitions are roots, with /etc/os-release each"));
             }
         };
         let left_out = self.complete(&root, &mounted)?;

@@ -50,8 +50,7 @@ pub async fn make(job: &Job<'_>, digest: &str, dir: &Path, to: &Path) -> Result<
     let made = Tool::new("xorriso")
         .env("SOURCE_DATE_EPOCH", EPOCH)
         .args(["-as", "mkisofs", "-quiet", "-volid", LABEL, "-rational-rock", "-joliet"])
-        .arg(format!("--set_all_file_dates={DATE}"))
-        .arg("-output")
+        .args(["--set_all_file_dates", DATE, "-output"])
         .args([to, &files])
         .run(&job.cancel)
         .await;
