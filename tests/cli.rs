@@ -276,9 +276,9 @@ fn list_is_there_for_programs_too() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let names = json["scenarios"].as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), ["boots", "mine", "nginx", "python", "quickstart", "redis"]);
-    assert_eq!(json["scenarios"][0]["path"], "scenarios/mine.toml");
-    assert!(json["scenarios"][0]["error"].as_str().unwrap().starts_with("scenarios/mine.toml:1:8: name: "));
-    assert_eq!(json["scenarios"][1]["targets"], serde_json::json!(["native", "docker", "libvirt"]));
+    assert_eq!(json["scenarios"][1]["path"], "scenarios/mine.toml");
+    assert!(json["scenarios"][1]["error"].as_str().unwrap().starts_with("scenarios/mine.toml:1:8: name: "));
+    assert_eq!(json["scenarios"][2]["targets"], serde_json::json!(["native", "docker", "libvirt"]));
     let kinds = json["targets"].as_array().unwrap().iter().map(|t| t["kind"].as_str().unwrap());
     assert_eq!(kinds.collect::<Vec<_>>(), ["native", "docker", "libvirt"]);
     assert!(json["targets"].as_array().unwrap().iter().all(|t| t["can_run"].is_boolean()));

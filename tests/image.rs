@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
     net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -274,6 +274,60 @@ async fn an_image_without_kernel_does_for_a_bare_process_and_a_vm_is_told_what_t
     let image = fixture.ensure(&spec, TREE).await.unwrap();
     assert_eq!(image.info.kernel, None);
     assert!(image.vm.is_none() && image.docker.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and GRUB: scripts/test runs it"]
+async fn a_whole_system_is_booted_from_a_disk_with_a_loader_and_what_lacks_one_is_told_what() {
+    const SYSTEM: Forms = Forms { vm: true, systemd: true, initrd: true, bios: true, ..NOTHING };
+    let fixture = Fixture::new();
+    let error = fixture.ensure(&fixture.tarball(true), SYSTEM).await.unwrap_err().to_string();
+    assert!(
+        error.contains("it has no systemd (/usr/lib/systemd/systemd); add the package systemd-sysv"),
+        "{error}"
+    );
+    for (path, missing) in [
+        ("usr/lib/systemd/systemd", "it has no /sbin/init"),
+        ("sbin/init", "it has no udev"),
+        ("usr/lib/systemd/systemd-udevd", "it has no initrd of its kernel: /boot/initrd.img-1.0-test"),
+    ] {
+        let file = fixture.path("root").join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, path).unwrap();
+        let error = fixture.ensure(&fixture.tarball(false), SYSTEM).await.unwrap_err().to_string();
+        assert!(error.contains(missing), "{error}");
+    }
+    fs::write(fixture.path("root/boot/initrd.img-1.0-test"), "initrd").unwrap();
+    let spec = fixture.tarball(false);
+    let image = fixture.ensure(&spec, SYSTEM).await.unwrap();
+    let system = image.vm.as_ref().unwrap().system.clone().unwrap();
+    assert_eq!(fs::read(&system.initrd).unwrap(), b"initrd");
+    let overlay = system.bios.unwrap();
+    let disk = overlay.with_file_name("disk.raw");
+    let mut front = vec![0; 1 << 20];
+    File::open(&disk).unwrap().read_exact(&mut front).unwrap();
+    assert_eq!(front[510..512], [0x55, 0xaa]);
+    let same = |skipped: &str, one: &Path, other: &Path| {
+        Command::new("cmp").args(["-s", "-i", skipped]).args([one, other]).status().unwrap().success()
+    };
+    let plain = &image.vm.as_ref().unwrap().disk;
+    assert!(same("1048576:0", &disk, plain), "the partition is the very file system of the other VMs");
+    assert!(!same("0:0", &disk, plain));
+    let text = String::from_utf8_lossy(&front[512..]).into_owned();
+    // GRUB packs its core; that there is one is all that can be seen of it.
+    assert!(text.trim_end_matches('\0').len() > 20_000);
+    assert!(system.command_line.starts_with("root=UUID=") && system.command_line.contains(" rw "));
+
+    let stored = image::list(&fixture.cache).await.unwrap();
+    assert!(stored[0].forms.contains(&"bios") && !stored[0].forms.contains(&"uefi"), "{:?}", stored[0].forms);
+    fixture.said();
+    fixture.ensure(&spec, SYSTEM).await.unwrap();
+    assert_eq!(fixture.said(), [] as [&str; 0]);
+    let before = fixture.path("before");
+    fs::rename(&disk, &before).unwrap();
+    fixture.ensure(&spec, SYSTEM).await.unwrap();
+    assert!(same("0:0", &disk, &before), "the same image has the same disk");
+    assert!(image::verify(&fixture.cache).unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

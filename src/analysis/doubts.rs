@@ -3,6 +3,7 @@
 use super::{Identities, Target, counts, marks, median};
 use crate::sample::{Accelerator, Noise, Results, Sample};
 
+mod boots;
 mod host;
 
 /// PSI `some avg10` above which others were waiting for this, in percent.
@@ -26,6 +27,7 @@ pub(super) fn all(
     found.extend(baseline_doubt(results, baseline));
     found.extend(results.run.warnings.iter().cloned());
     found.extend(targets.iter().filter_map(drifted));
+    found.extend(boots::all(results, targets));
     found.extend(marks::doubts(results));
     found.extend(host::facts(results));
     found.extend(noise(results));
