@@ -15,8 +15,8 @@ const FIRST: u64 = 2048;
 pub enum Content<'a> {
     /// An ext4 file system with this label and the files of a directory.
     Ext4 { label: &'a str, files: &'a Path },
-    /// A FAT file system with this label and nothing in it.
-    Fat { label: &'a str },
+    /// A FAT file system with this label and the program that a UEFI starts.
+    Efi { label: &'a str, program: &'a Path },
     /// These bytes.
     Bytes(&'a [u8]),
 }
@@ -53,13 +53,17 @@ pub fn write(disk: &Path, partitions: &[Partition<'_>]) -> Vec<u64> {
                 mke2fs.args(["-E", &format!("offset={offset},lazy_itable_init=0")]).arg(disk);
                 run(mke2fs.arg(format!("{}m", partition.mib)));
             }
-            Content::Fat { label } => {
+            Content::Efi { label, program } => {
                 let image = disk.with_extension("fat");
                 let sectors = partition.sectors().to_string();
-                run(Command::new("mformat")
-                    .args(["-C", "-T", &sectors, "-v", label, "-i"])
-                    .arg(&image)
-                    .arg("::"));
+                let mtools = |name: &str, args: &[&str]| {
+                    let mut command = Command::new(name);
+                    command.arg("-i").arg(&image).args(args);
+                    command
+                };
+                run(&mut mtools("mformat", &["-C", "-T", &sectors, "-v", label, "::"]));
+                run(&mut mtools("mmd", &["::/EFI", "::/EFI/BOOT"]));
+                run(mtools("mcopy", &[]).arg(program).arg("::/EFI/BOOT/BOOTX64.EFI"));
                 file.write_all_at(&fs::read(&image).unwrap(), offset).unwrap();
                 fs::remove_file(image).unwrap();
             }

@@ -21,7 +21,7 @@ const GRUB: &str =
 
 /// The image, made once and kept: it takes minutes.
 fn image() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cloud-image-1");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cloud-image-2");
     let image = dir.join("image.qcow2");
     if !image.exists() {
         let temp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
@@ -56,15 +56,20 @@ fn make(dir: &Path) {
         symlink(name, boot.join(link)).unwrap();
     }
 
-    let (config, core) = (dir.join("grub.cfg"), dir.join("core.img"));
+    let config = dir.join("grub.cfg");
     fs::write(&config, GRUB).unwrap();
-    run(Command::new("grub-mkimage")
-        .args(["--format", "i386-pc", "--prefix", "/grub", "--config"])
-        .arg(&config)
-        .arg("--output")
-        .arg(&core)
-        .args(["biosdisk", "part_gpt", "ext2", "search_label", "linux", "boot"]));
-    let mut core = fs::read(&core).unwrap();
+    let grub = |format: &str, more: &[&str]| {
+        let core = dir.join(format);
+        let mut grub = Command::new("grub-mkimage");
+        grub.args(["--format", format, "--prefix", "/grub", "--config"])
+            .arg(&config)
+            .arg("--output")
+            .arg(&core);
+        run(grub.args(["part_gpt", "ext2", "search_label", "linux", "boot"]).args(more));
+        core
+    };
+    let mut core = fs::read(grub("i386-pc", &["biosdisk"])).unwrap();
+    let efi = grub("x86_64-efi", &[]);
     // Its first sector loads the rest, which follows it on the disk.
     core[0x1f4..0x1fc].copy_from_slice(&(FIRST + 1).to_le_bytes());
     let raw = dir.join("disk.raw");
@@ -72,7 +77,7 @@ fn make(dir: &Path) {
         &raw,
         &[
             Partition { number: 14, mib: 1, content: Content::Bytes(&core) },
-            Partition { number: 15, mib: 16, content: Content::Fat { label: "UEFI" } },
+            Partition { number: 15, mib: 16, content: Content::Efi { label: "UEFI", program: &efi } },
             Partition { number: 16, mib: 160, content: Content::Ext4 { label: "BOOT", files: &boot } },
             Partition { number: 1, mib: 1200, content: Content::Ext4 { label: "rootfs", files: &root } },
         ],
@@ -91,7 +96,7 @@ fn make(dir: &Path) {
 const FIRST: u64 = 2048;
 
 /// Says which PID 1 it sees, and in a VM that booted the image by what its cloud-init was set up.
-const WORKLOAD: &str = r#"
+const SEEN: &str = r#"
 pid1=$(cat /proc/1/comm)
 case $pid1 in
     systemd) echo "seen: systemd, $(cat /var/lib/cloud/instance/datasource), $(cat /run/cloud-init/.instance-id)" ;;
@@ -100,16 +105,22 @@ esac
 exec sleep infinity
 "#;
 
-fn scenario(image: &Path, sum: &str, targets: &str) -> Bench {
+/// Is ready where a UEFI started the system, and that has an address and a resolver by the DHCP of QEMU's network.
+const ONLINE: &str = r#"
+[ -d /sys/firmware/efi ] || { echo "no UEFI"; exit 1; }
+grep -qE '[[:space:]]00000000[[:space:]]+0202000A' /proc/net/route || { echo "no route"; exit 1; }
+until grep -qx 'nameserver 10.0.2.3' /etc/resolv.conf; do sleep 0.2; done
+echo "seen: $(cat /proc/1/comm)"
+exec sleep infinity
+"#;
+
+fn scenario(sum: &str, script: &str, ready: &str, more: &str) -> Bench {
     Bench::with_text(&format!(
         r#"
 name = "test"
 [image]
 cloud = "{}"
 sha256 = "{sum}"
-[workload]
-command = ["sh", "-c", '''{WORKLOAD}''']
-ready = {{ line = "^seen: (agent|init|systemd, DataSourceNoCloud: .*, bootrace-[0-9a-f]{{16}})$" }}
 [resources]
 cpus = 1
 memory = "512MiB"
@@ -119,9 +130,12 @@ warmup = 0
 settle = "500ms"
 idle = "500ms"
 timeout = "400s"
-{targets}
+[workload]
+command = ["sh", "-c", '''{script}''']
+ready = {{ line = "{ready}" }}
+{more}
 "#,
-        image.display()
+        image().display()
     ))
 }
 
@@ -131,8 +145,9 @@ fn a_stock_image_boots_unchanged_and_is_the_image_of_its_containers() {
     let image = image();
     let before = sha256(&image);
     let bench = scenario(
-        &image,
         &before,
+        SEEN,
+        "^seen: (agent|init|systemd, DataSourceNoCloud: .*, bootrace-[0-9a-f]{16})$",
         r#"
 [[target]]
 kind = "docker"
@@ -173,5 +188,29 @@ boot = "firmware"
     let cache = std::env::var("BOOTRACE_CACHE").unwrap_or_else(|_| "/var/cache/bootrace".into());
     let kept = Path::new(&cache).join("images").join(&results.image.digest).join("stock/disk.qcow2");
     assert_eq!(sha256(&kept), before, "a VM has written to the image");
+    assert_eq!(left_over(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_stock_image_boots_by_a_uefi_too_and_joins_its_network_by_itself() {
+    let bench = scenario(
+        &sha256(&image()),
+        ONLINE,
+        "^seen: systemd$",
+        r#"
+network = true
+[[target]]
+kind = "libvirt"
+boot = "firmware"
+firmware = "uefi"
+"#,
+    );
+    let samples = bench.run(&[]).good();
+    assert_eq!(samples.len(), 1);
+    let results = bench.results().unwrap();
+    assert_eq!(samples[0].identity.as_ref().unwrap().image_digest, Some(results.image.digest));
+    let options = &results.targets[0].options;
+    assert_eq!((&options["firmware"], &options["network"]), (&"uefi".into(), &"user".into()));
     assert_eq!(left_over(), Vec::<String>::new());
 }
