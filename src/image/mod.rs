@@ -45,7 +45,7 @@ pub use ensure::ensure;
 pub use error::{Error, FoundOut};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};
-pub use reach::{Reach, Unreachable, missing_programs, reach};
+pub use reach::{Reach, Unreachable, missing_for_cloud, missing_programs, reach};
 pub use registry::LABEL as BUILD_LABEL;
 pub use stored::{Stored, list, verify};
 

@@ -77,6 +77,16 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
     Reach { name: definition.source.to_string(), cached, error }
 }
 
+/// What stands in the way of stock cloud images on this host, each with its mend.
+pub fn missing_for_cloud() -> Vec<String> {
+    let programs = ["curl", "xorriso", "mount"].into_iter().filter_map(|program| require(program).err());
+    let loops = Path::new("/dev/loop-control").exists();
+    let no_loops = (!loops).then(|| {
+        "there is no /dev/loop-control, and so no loop device to read a disk by: modprobe loop".to_string()
+    });
+    programs.map(|error| error.to_string()).chain(no_loops).collect()
+}
+
 /// The programs that making an image takes and that are not here, each with how to get it.
 pub fn missing_programs() -> Vec<Error> {
     let needed = ["mmdebstrap", "tar", "mke2fs", "qemu-img", "unshare", "xz", "zstd", "cp"];
