@@ -18,11 +18,10 @@ pub enum Boot {
 }
 
 /// What a VM with `boot = "firmware"` starts from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
-    /// SeaBIOS.
-    #[default]
+    /// SeaBIOS; x86_64 only.
     Bios,
     /// OVMF.
     Uefi,
@@ -54,6 +53,11 @@ impl Boot {
 }
 
 impl Firmware {
+    /// What machines of this architecture have by default.
+    pub fn usual() -> Self {
+        if cfg!(target_arch = "x86_64") { Firmware::Bios } else { Firmware::Uefi }
+    }
+
     /// As scenarios have it.
     pub fn name(self) -> &'static str {
         match self {
@@ -81,7 +85,7 @@ impl Target {
 
     /// The firmware that it boots from, where it boots from one.
     pub fn firmware(&self) -> Option<Firmware> {
-        (self.boot() == Some(Boot::Firmware)).then(|| self.firmware.unwrap_or_default())
+        (self.boot() == Some(Boot::Firmware)).then(|| self.firmware.unwrap_or_else(Firmware::usual))
     }
 
     /// Whether it is a VM that boots the image's whole system.

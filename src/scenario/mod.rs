@@ -190,7 +190,7 @@ pub struct Target {
     /// libvirt only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
-    /// libvirt with `boot = "firmware"` only; none given: `bios`.
+    /// libvirt with `boot = "firmware"` only; none given: `bios`, where machines have one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
     /// libvirt only.

@@ -106,6 +106,8 @@ fn hostile_text_is_inert_in_every_file() {
     let old = std::mem::replace(&mut results.targets[2].name, HOSTILE.into());
     results.samples.iter_mut().filter(|s| s.target == old).for_each(|s| s.target = HOSTILE.into());
     for sample in &mut results.samples {
+        let error = Some(HOSTILE.into());
+        sample.boot_ns = Some(bootrace::sample::Boot { error, ..Default::default() });
         if let Some(identity) = &mut sample.identity {
             identity.kernel_release = HOSTILE.into();
             identity.workload_digest = Some(HOSTILE.into());

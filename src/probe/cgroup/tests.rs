@@ -142,6 +142,13 @@ fn a_containers_cgroup_is_its_own_whatever_it_is_called() {
 }
 
 #[test]
+fn a_systemd_inside_a_container_is_in_a_cgroup_below_its_containers() {
+    assert_eq!(instance("/system.slice/docker-81c9.scope/init.scope"), "/system.slice/docker-81c9.scope");
+    assert_eq!(instance("/docker/81c9/init.scope"), "/docker/81c9");
+    assert_eq!(instance("/init.scope"), "/init.scope", "the host's own");
+}
+
+#[test]
 fn only_a_cgroup_that_the_harness_is_not_in_is_a_process_s_own() {
     let own = |process: &str, harness: &str| {
         let parse = |path: &str| Places::parse(&format!("4:memory:{path}\n"));

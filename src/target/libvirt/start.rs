@@ -65,7 +65,11 @@ impl Start {
             }
             Boot::Firmware => {
                 let SystemFiles { command_line, bios, uefi, .. } = system()?;
-                let firmware = spec.firmware.unwrap_or_default();
+                let firmware = spec.firmware.unwrap_or_else(Firmware::usual);
+                if firmware == Firmware::Bios && cfg!(not(target_arch = "x86_64")) {
+                    let why = "machines of this architecture have none: write firmware = \"uefi\"";
+                    return Err(Error::new(format!("booting target {} by a BIOS", spec.name), why));
+                }
                 let overlay = if firmware == Firmware::Bios { bios } else { uefi };
                 let overlay = overlay.ok_or_else(|| missing("a disk that its firmware boots"))?;
                 Start::Disk { firmware, command_line, overlay }
