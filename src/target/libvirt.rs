@@ -130,7 +130,7 @@ impl Libvirt {
         network: bool,
         files: &StockFiles,
     ) -> Result<Self, Error> {
-        Self::starting(spec, resources, network, Start::stock(spec, files)).await
+        Self::starting(spec, resources, network, Start::stock(spec, files)?).await
     }
 
     async fn starting(

@@ -65,11 +65,7 @@ impl Start {
             }
             Boot::Firmware => {
                 let SystemFiles { command_line, bios, uefi, .. } = system()?;
-                let firmware = spec.firmware.unwrap_or_else(Firmware::usual);
-                if firmware == Firmware::Bios && cfg!(not(target_arch = "x86_64")) {
-                    let why = "machines of this architecture have none: write firmware = \"uefi\"";
-                    return Err(Error::new(format!("booting target {} by a BIOS", spec.name), why));
-                }
+                let firmware = firmware(spec)?;
                 let overlay = if firmware == Firmware::Bios { bios } else { uefi };
                 let overlay = overlay.ok_or_else(|| missing("a disk that its firmware boots"))?;
                 Start::Disk { firmware, command_line, overlay }
@@ -77,9 +73,11 @@ impl Start {
         })
     }
 
-    pub fn stock(spec: &scenario::Target, files: &StockFiles) -> Self {
-        let firmware = spec.firmware.unwrap_or_default();
-        Start::Stock { firmware, overlay: files.overlay.clone(), seed: files.seed.clone() }
+    /// # Errors
+    /// When this architecture has no such firmware.
+    pub fn stock(spec: &scenario::Target, files: &StockFiles) -> Result<Self, Error> {
+        let (overlay, seed) = (files.overlay.clone(), files.seed.clone());
+        Ok(Start::Stock { firmware: firmware(spec)?, overlay, seed })
     }
 
     pub fn overlay(&self) -> &Path {
@@ -167,6 +165,15 @@ impl Start {
     }
 }
 
+fn firmware(spec: &scenario::Target) -> Result<Firmware, Error> {
+    let firmware = spec.firmware.unwrap_or_else(Firmware::usual);
+    if firmware == Firmware::Bios && cfg!(not(target_arch = "x86_64")) {
+        let why = "machines of this architecture have none: write firmware = \"uefi\"";
+        return Err(Error::new(format!("booting target {} by a BIOS", spec.name), why));
+    }
+    Ok(firmware)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +239,7 @@ mod tests {
         let spec = scenario::Target { boot: Some(Boot::Firmware), ..scenario::Target::new(Kind::Libvirt) };
         let files =
             StockFiles { overlay: "/stock/overlay".into(), seed: "/stock/a'&<seed>".into(), disk_bytes: 1 };
-        let stock = Start::stock(&spec, &files);
+        let stock = Start::stock(&spec, &files).unwrap();
         assert!(!os(&stock).contains("kernel") && !os(&stock).contains("cmdline"), "{}", os(&stock));
         assert!(stock.boot_order().contains("<boot order='1'/>"));
         let seed = stock.seed();
