@@ -165,7 +165,7 @@ impl Wanted<'_> {
             match stock::find(self.dir) {
                 _ if !self.forms.stock => Ok(None),
                 Some(found) => Ok(Some(found)),
-                None => stock::make(self.job, self.dir, self.digest, self.base).await.map(Some),
+                None => stock::make(self.job, self.dir, &tree, self.base).await.map(Some),
             }
         };
         let (vm, docker, stock) = tokio::join!(vm, docker, stock);

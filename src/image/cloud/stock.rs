@@ -14,7 +14,9 @@ use super::super::{
     error::Error,
     job::Job,
     manifest::{Manifest, sum_file},
+    rootfs::Rootfs,
     tool::Tool,
+    tree::Tree,
 };
 use super::{DISK, header, seed};
 use crate::image::StockFiles;
@@ -46,10 +48,11 @@ pub(in crate::image) fn find(image: &Path) -> Option<StockFiles> {
 pub(in crate::image) async fn make(
     job: &Job<'_>,
     image: &Path,
-    digest: &str,
+    tree: &Tree,
     base: &Base,
 ) -> Result<StockFiles, Error> {
     let begun = Instant::now();
+    sets_up(&tree.open()?).map_err(|why| Error::Disk { image: tree.about.source.clone(), why })?;
     let temp = job.cache.temp()?;
     let gone = || Error::Tree {
         image: base.definition().source.to_string(),
@@ -69,7 +72,7 @@ pub(in crate::image) async fn make(
         .arg(temp.join(OVERLAY))
         .arg(size.disk_bytes.to_string());
     overlay.run(&job.cancel).await?;
-    seed::make(job, digest, temp.path(), &temp.join(SEED)).await?;
+    seed::make(job, &tree.about.digest, temp.path(), &temp.join(SEED)).await?;
 
     let mut files = vec![(DISK, sum)];
     for name in [OVERLAY, SEED] {
@@ -83,4 +86,36 @@ pub(in crate::image) async fn make(
         dir: place(image),
         why: "what was just put there is gone; does something else clean this directory?".into(),
     })
+}
+
+/// Whether the system reads a seed: else nobody brings the agent in, and its VMs would be waited for in vain.
+fn sets_up(root: &Rootfs) -> Result<(), String> {
+    let programs = ["usr/bin/cloud-init", "usr/local/bin/cloud-init"];
+    if !programs.iter().any(|program| root.file(program).is_ok()) {
+        return Err("it has no cloud-init (/usr/bin/cloud-init), by which the agent comes into it: use an image that \
+                    has, or boot = \"direct\""
+            .into());
+    }
+    match root.file("etc/cloud/cloud-init.disabled") {
+        Ok(_) => Err("its cloud-init, by which the agent comes into it, is disabled: it has \
+                      /etc/cloud/cloud-init.disabled"
+            .into()),
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_would_not_read_the_seed_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Rootfs::open(dir.path()).unwrap();
+        assert!(sets_up(&root).unwrap_err().contains("has no cloud-init"));
+        root.write("usr/bin/cloud-init", b"", 0o755).unwrap();
+        assert_eq!(sets_up(&root), Ok(()));
+        root.write("etc/cloud/cloud-init.disabled", b"", 0o644).unwrap();
+        assert!(sets_up(&root).unwrap_err().contains("is disabled"));
+    }
 }
