@@ -32,7 +32,9 @@ use crate::scenario::Firmware;
 
 const DISK: &str = "disk.raw";
 const OVERLAY: &str = "overlay.qcow2";
-/// Where the package grub-pc-bin has a BIOS's boot sector.
+/// Where GRUB's parts are, by platform.
+const GRUB: &str = "/usr/lib/grub";
+/// A BIOS's boot sector.
 const BOOT_SECTOR: &str = "/usr/lib/grub/i386-pc/boot.img";
 /// No program of GRUB's is larger, in bytes.
 const MAX_LOADER: u64 = 16 << 20;
@@ -155,6 +157,15 @@ async fn core(
     platform: &str,
     modules: &[&str],
 ) -> Result<PathBuf, Error> {
+    let packages = [
+        ("i386-pc", "GRUB for a BIOS", "grub-pc-bin"),
+        ("x86_64-efi", "GRUB for a UEFI", "grub-efi-amd64-bin"),
+        ("arm64-efi", "GRUB for a UEFI", "grub-efi-arm64-bin"),
+    ];
+    let missing = packages.into_iter().find(|(name, ..)| *name == platform);
+    if let Some((_, program, package)) = missing.filter(|_| !Path::new(GRUB).join(platform).is_dir()) {
+        return Err(Error::MissingTool { program, package });
+    }
     let (config, core) = (dir.join("grub.cfg"), dir.join("core"));
     fs::write(&config, menu).map_err(Error::io("writing", &config))?;
     let tool = Tool::new("grub-mkimage")
@@ -211,12 +222,7 @@ async fn uefi(job: &Job<'_>, dir: &Path, menu: &str, digest: &str) -> Result<Fro
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_LOADER).read_to_end(&mut bytes));
-    match read {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && path == Path::new(BOOT_SECTOR) => {
-            Err(Error::MissingTool { program: "GRUB for a BIOS", package: "grub-pc-bin" })
-        }
-        other => other.map(|_| bytes).map_err(Error::io("reading", path)),
-    }
+    read.map(|_| bytes).map_err(Error::io("reading", path))
 }
 
 /// The disk's own number, which follows from the image's digest.

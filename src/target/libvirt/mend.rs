@@ -1,7 +1,9 @@
 //! What is to be done about what libvirt and QEMU complain of.
 
+const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
+
 /// What their texts have in them, and the mend; the first that fits counts.
-const SIGNS: [(&str, &str); 8] = [
+const SIGNS: [(&str, &str); 10] = [
     ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
     ("authentication", "run bootrace with sudo, or join the libvirt group"),
     // Before the next, which its text has in it, too.
@@ -13,6 +15,9 @@ const SIGNS: [(&str, &str); 8] = [
         "Permission denied",
         "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
     ),
+    // In the words of older and newer versions.
+    ("Unable to find any firmware", OVMF),
+    ("firmware that is compatible", OVMF),
     (
         "KVM internal error",
         "This host's KVM can't run what the VM runs, Linux included: it emulates instructions and knows too few \
