@@ -205,7 +205,7 @@ pub struct Image {
     pub digest: String,
     pub distribution: String,
     pub suite: String,
-    /// `mmdebstrap`, `tarball` or `registry`, and from where.
+    /// `mmdebstrap`, `tarball`, `registry` or `cloud image` (with its file's sha256), and from where.
     pub source: String,
     /// True when the scenario's first choice could not be had.
     pub fallback: bool,

@@ -35,6 +35,7 @@ const NOTHING: Forms = Forms {
     initrd: false,
     bios: false,
     uefi: false,
+    stock: false,
 };
 const ALL: Forms = Forms { tree: true, docker: true, vm: true, ..NOTHING };
 const TREE: Forms = Forms { tree: true, ..NOTHING };

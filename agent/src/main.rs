@@ -15,7 +15,7 @@ use std::{
 
 use bootrace_agent::{
     known::{self, Known},
-    protocol::{SERVICE_FLAG, SOCKET_PATH},
+    protocol::{OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
 };
 
 use crate::{boot_times::Began, channel::Channel, serve::Agent, service::Place};
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         vm::power_off();
     }
     if env::args_os().nth(1).is_some_and(|first| first == SERVICE_FLAG) {
-        return service();
+        return service(env::args_os().any(|word| word == OWN_NETWORK_FLAG));
     }
     let ended = match known_workload() {
         Some(known) => known.and_then(perform::perform),
@@ -61,11 +61,11 @@ fn main() -> ExitCode {
 
 /// As a unit of the image's systemd: serves whoever there is, and then takes the system along. Where nobody is, it only
 /// ends: the image may run elsewhere.
-fn service() -> ExitCode {
+fn service(own_network: bool) -> ExitCode {
     let Some(place) = service::place() else { return ExitCode::SUCCESS };
     sys::shed_inheritance();
     let ready = sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"));
-    let channel = ready.and_then(|()| service::open(place));
+    let channel = ready.and_then(|()| service::open(place, own_network));
     if let Err(error) = channel.and_then(|channel| serve(channel, Began::AsService)) {
         eprintln!("bootrace-agent: {error}");
         vm::log(error);

@@ -35,6 +35,8 @@ pub const IMAGE_DIGEST_PATH: &str = "/usr/lib/bootrace/image-digest";
 pub const UNIT: &str = "bootrace-agent.service";
 /// What that unit tells the agent: to find by itself who wants it.
 pub const SERVICE_FLAG: &str = "--service";
+/// What the unit tells it besides where the system joins its network by itself, as a stock image's does.
+pub const OWN_NETWORK_FLAG: &str = "--own-network";
 
 /// The file that an image has for measuring copies, where its scenario has `[copy]`.
 pub const COPY_PATH: &str = "/usr/lib/bootrace/copy-file";

@@ -24,6 +24,11 @@ const DRIVEN: Duration = Duration::from_secs(60);
 /// How long it may take to name the network interface.
 const NAMED: Duration = Duration::from_secs(30);
 
+/// What the kernel routes.
+const ROUTES: &str = "/proc/net/route";
+/// How long a system may take to join its network by itself.
+const ROUTED: Duration = Duration::from_secs(120);
+
 /// Where the agent is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
@@ -46,14 +51,16 @@ fn place_by(socket: bool, serial: bool, network: bool) -> Option<Place> {
 }
 
 /// Opens the stream to the harness; in a VM that has a network joins that first, as a container has one from its start.
-pub fn open(place: Place) -> Result<Channel, String> {
+/// `own_network`: the system does that by itself, and is waited for.
+pub fn open(place: Place, own_network: bool) -> Result<Channel, String> {
     match place {
         Place::Container => Channel::connect(Path::new(SOCKET_PATH))
             .map_err(|e| format!("connect to the harness at {SOCKET_PATH}: {e}")),
         Place::Vm { network } => {
             let events = sys::device_events().map_err(|e| format!("listen for device events: {e}"))?;
             let channel = vm::open_port(&events, DRIVEN).map_err(|e| e.to_string())?;
-            if network && let Err(error) = join() {
+            let joined = || if own_network { joined_by_the_system() } else { join() };
+            if network && let Err(error) = joined() {
                 // The log has it, too.
                 let _ = channel.writer().fail(&error);
                 return Err(error);
@@ -70,6 +77,28 @@ fn has(bus: &Path, devices: &[&str]) -> bool {
         let says = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
         says("vendor").trim() == VIRTIO && devices.contains(&says("device").trim())
     })
+}
+
+fn joined_by_the_system() -> Result<(), String> {
+    let deadline = Instant::now() + ROUTED;
+    loop {
+        let routes = fs::read_to_string(ROUTES).map_err(|e| format!("read {ROUTES}: {e}"))?;
+        if has_default(&routes) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!(
+                "wait for the network: the system has no default route after {ROUTED:?}; does its cloud-init set up DHCP?"
+            ));
+        }
+        // Whoever sets it up tells nobody that it is done.
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a line of `/proc/net/route` leads everywhere.
+fn has_default(routes: &str) -> bool {
+    routes.lines().any(|line| line.split_whitespace().nth(1) == Some("00000000"))
 }
 
 fn join() -> Result<(), String> {
@@ -138,6 +167,14 @@ mod tests {
         bus.write("0000:00:02.0/device", "0x1043\n");
         assert!(has(&bus.0, &SERIAL) && !has(&bus.0, &NETWORK_CARD));
         assert!(!has(&bus.0.join("none"), &SERIAL));
+    }
+
+    #[test]
+    fn a_system_has_joined_its_network_when_it_has_a_default_route() {
+        let head = "Iface\tDestination\tGateway \tFlags\n";
+        let local = "eth0\t0002000A\t00000000\t0001\n";
+        assert!(!has_default(head) && !has_default(&format!("{head}{local}")));
+        assert!(has_default(&format!("{head}{local}eth0\t00000000\t0202000A\t0003\n")));
     }
 
     #[test]

@@ -72,7 +72,7 @@ async fn build(cache: &Cache, scenarios: &[String], refresh: bool) -> Result<(),
             image::forget_failure(&scenario.image, &base_dir, cache).map_err(failure)?;
         }
         let log = |line: &str| anstream::eprintln!("{}: {line}", scenario.name);
-        let forms = Forms::of(&scenario.targets);
+        let forms = Forms::of_image(&scenario.image, &scenario.targets);
         let image = image::ensure(&scenario.image, &base_dir, forms, cache, &log).await.map_err(failure)?;
         let info = &image.info;
         let kernel = info.kernel.as_ref().map(|kernel| format!(", kernel {kernel}")).unwrap_or_default();

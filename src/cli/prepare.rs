@@ -9,7 +9,7 @@ use crate::{
     image::{self, Cache, Forms, Image},
     probe::host,
     runner, sample,
-    scenario::{Kind, PageCache, Scenario},
+    scenario::{Boot, Kind, PageCache, Scenario},
     target::{
         Cpus, Target,
         docker::{self, Docker},
@@ -57,8 +57,9 @@ pub async fn prepare(
     host_can(scenario).await.map_err(Failure::Run)?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
     let log = |line: &str| progress.say(line);
+    let forms = Forms::of_image(&scenario.image, &scenario.targets);
     let image = tokio::select! {
-        image = image::ensure(&scenario.image, folder, Forms::of(&scenario.targets), &cache, &log) => {
+        image = image::ensure(&scenario.image, folder, forms, &cache, &log) => {
             image.map_err(super::image::failure)?
         }
         _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
@@ -150,6 +151,10 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
                 let reference = if spec.kind == Kind::Podman { &image.podman } else { &image.docker };
                 let reference = reference.clone().ok_or_else(|| missing("container image"))?;
                 Box::new(Docker::connect(spec, resources, network, reference).await?)
+            }
+            Kind::Libvirt if spec.boot() == Some(Boot::Firmware) && scenario.image.cloud.is_some() => {
+                let stock = image.stock.as_ref().ok_or_else(|| missing("cloud image with its seed"))?;
+                Box::new(Libvirt::connect_stock(spec, resources, network, stock).await?)
             }
             Kind::Libvirt => {
                 let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;

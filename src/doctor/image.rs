@@ -26,7 +26,7 @@ pub async fn check(cache: Option<&Cache>) -> Found {
         }
     };
     let cached = reached.iter().any(|reach| reach.cached);
-    Found { checks: vec![programs(cached), mirror(&reached)], cached }
+    Found { checks: vec![programs(cached), mirror(&reached), cloud(image::missing_for_cloud())], cached }
 }
 
 fn programs(cached: bool) -> Check {
@@ -41,6 +41,16 @@ fn programs(cached: bool) -> Check {
         true => Check::warning(id, title, format!("{found}; the default image is in the cache"))
             .mend("scripts/setup"),
         false => Check::failed(id, title, found, &Kind::ALL).mend("scripts/setup"),
+    }
+}
+
+/// Nothing that a shipped scenario needs: no target stops for it.
+fn cloud(missing: Vec<String>) -> Check {
+    let (id, title) = ("image.cloud", "stock cloud images ([image] cloud)");
+    match missing.as_slice() {
+        [] => Check::ok(id, title, "curl, xorriso, mount and loop devices"),
+        missing => Check::warning(id, title, missing.join("; "))
+            .mend("scripts/setup; in a container also its loop devices"),
     }
 }
 
@@ -93,6 +103,14 @@ mod tests {
     fn reach(name: &str, cached: bool, why: Option<&str>) -> Reach {
         let error = why.map(|why| Unreachable { why: why.into(), here: false });
         Reach { name: name.into(), cached, error }
+    }
+
+    #[test]
+    fn what_cloud_images_lack_is_a_warning_and_stops_no_target() {
+        assert_eq!(cloud(Vec::new()).status, Status::Ok);
+        let check = cloud(vec!["xorriso is not installed".into(), "there is no /dev/loop-control".into()]);
+        assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
+        assert_eq!(check.found, "xorriso is not installed; there is no /dev/loop-control");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cache::{Cache, open_up},
+    cloud,
     definition::{Definition, Source},
     error::{Error, FoundOut, tame},
     job::Job,
@@ -29,7 +30,7 @@ const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
     pub definition: Definition,
-    /// `mmdebstrap`, `tarball` or `registry`, and from where.
+    /// `mmdebstrap`, `tarball`, `registry` or `cloud image`, and from where.
     pub origin: String,
 }
 
@@ -155,9 +156,9 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
     job.say(format!("making the root file system: {what}"));
     let begun = Instant::now();
     let temp = job.cache.temp()?;
-    let (sum, origin) = build(job, &definition, &temp.join(TAR)).await?;
-    let mb = sum.bytes / 1_000_000;
-    Manifest::new(About { definition: definition.clone(), origin }, [(TAR, sum)]).write(temp.path())?;
+    let (files, origin) = build(job, &definition, temp.path()).await?;
+    let mb = files.iter().find(|(name, _)| *name == TAR).map_or(0, |(_, sum)| sum.bytes / 1_000_000);
+    Manifest::new(About { definition: definition.clone(), origin }, files).write(temp.path())?;
     temp.put(&job.cache.base(&key), job.cache)?;
     job.say(format!("made the root file system: {mb} MB in {:.1} s", begun.elapsed().as_secs_f64()));
     find(job, &definition).await?.ok_or_else(|| Error::Cache {
@@ -166,27 +167,36 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
     })
 }
 
-async fn build(job: &Job<'_>, definition: &Definition, tar: &Path) -> Result<(Sum, String), Error> {
-    let (packages, bootable) = (&definition.packages, definition.bootable);
-    match &definition.source {
+/// A base's files, each with its sum.
+type Files = Vec<(&'static str, Sum)>;
+
+async fn build(job: &Job<'_>, definition: &Definition, dir: &Path) -> Result<(Files, String), Error> {
+    let (packages, bootable, tar) = (&definition.packages, definition.bootable, dir.join(TAR));
+    let tar = tar.as_path();
+    let (sum, origin) = match &definition.source {
         Source::Suite(suite) => {
             let sum = suite::build(job, suite, packages, bootable, tar).await?;
             let whole = if bootable { ", with systemd and an initrd" } else { "" };
-            Ok((sum, format!("mmdebstrap: {}{whole}", definition.source)))
+            (sum, format!("mmdebstrap: {}{whole}", definition.source))
         }
         Source::Registry(reference) => {
             let (sum, pinned) = registry::build(job, reference, packages, bootable, tar).await?;
-            Ok((sum, format!("registry: {pinned}")))
+            (sum, format!("registry: {pinned}"))
         }
         Source::Tarball(tarball) => {
             let copy = Tool::new("cp").args(["--reflink=auto", "--"]).args([&tarball.path, tar]);
             copy.run(&job.cancel).await?;
             open_up(tar)?;
-            let tar = tar.to_path_buf();
-            let sum = job.blocking(move || sum_file(&tar)).await?;
-            Ok((sum, format!("tarball: {}", tame(&tarball.path.to_string_lossy(), 300))))
+            let copied = tar.to_path_buf();
+            let sum = job.blocking(move || sum_file(&copied)).await?;
+            (sum, format!("tarball: {}", tame(&tarball.path.to_string_lossy(), 300)))
         }
-    }
+        Source::Cloud(cloud) => {
+            let built = cloud::build(job, cloud, dir, tar).await?;
+            return Ok((vec![(TAR, built.tar), (cloud::DISK, built.disk)], built.origin));
+        }
+    };
+    Ok((vec![(TAR, sum)], origin))
 }
 
 #[cfg(test)]

@@ -38,9 +38,25 @@ pub(super) struct Definition {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Source {
     Suite(Suite),
-    Tarball(Tarball),
+    Tarball(HostFile),
     /// An image reference with its tag.
     Registry(String),
+    Cloud(Cloud),
+}
+
+/// A stock disk image of a whole OS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Cloud {
+    pub place: Place,
+    /// As the scenario has it, lower-case hex. A URL has it always: it stands for the content.
+    pub sha256: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Place {
+    File(HostFile),
+    Url(String),
 }
 
 /// A distribution's suite, built by mmdebstrap.
@@ -64,9 +80,9 @@ pub(super) enum Distribution {
 
 /// A file stands for its content; these tell whether it is still the same one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Tarball {
+pub(super) struct HostFile {
     pub path: PathBuf,
-    bytes: u64,
+    pub bytes: u64,
     inode: u64,
     modified_ns: i128,
     changed_ns: i128,
@@ -75,15 +91,25 @@ pub(super) struct Tarball {
 impl Definition {
     /// The scenario's first choice. `base_dir` is where its relative paths start.
     pub fn first(spec: &scenario::Image, base_dir: &Path) -> Result<Definition, Error> {
-        let source = match (&spec.suite, &spec.tarball, &spec.registry) {
-            (Some(suite), None, None) => Source::Suite(Suite::first(suite, spec, base_dir)?),
-            (None, Some(tarball), None) => Source::Tarball(Tarball::at(&base_dir.join(tarball))?),
-            (None, None, Some(reference)) => Source::Registry(tagged(reference)),
-            _ => return wrong("give exactly one of suite, tarball and registry".into()),
+        let source = match (&spec.suite, &spec.tarball, &spec.registry, &spec.cloud) {
+            (Some(suite), None, None, None) => Source::Suite(Suite::first(suite, spec, base_dir)?),
+            (None, Some(tarball), None, None) => {
+                Source::Tarball(HostFile::at(&base_dir.join(tarball), "tarball")?)
+            }
+            (None, None, Some(reference), None) => Source::Registry(tagged(reference)),
+            (None, None, None, Some(cloud)) => Source::Cloud(Cloud::first(cloud, spec, base_dir)?),
+            _ => return wrong("give exactly one of suite, tarball, registry and cloud".into()),
         };
         if matches!(source, Source::Tarball(_)) && !spec.packages.is_empty() {
             return wrong(
                 "packages can't be added to a tarball: put them into it, or use suite or registry".into(),
+            );
+        }
+        if matches!(source, Source::Cloud(_)) && !spec.packages.is_empty() {
+            return wrong(
+                "packages can't be added to a cloud image, which is booted as it is: put them into it \
+                 (virt-customize does), or use suite"
+                    .into(),
             );
         }
         Ok(Definition::new(source, &spec.packages))
@@ -105,9 +131,9 @@ impl Definition {
         Definition { recipe: RECIPE, architecture, source, packages, bootable: false }
     }
 
-    /// The same, to be booted as a whole system if `bootable`; a tarball is what it is.
+    /// The same, to be booted as a whole system if `bootable`; a tarball and a cloud image are what they are.
     pub fn bootable(self, bootable: bool) -> Definition {
-        let bootable = bootable && !matches!(self.source, Source::Tarball(_));
+        let bootable = bootable && !matches!(self.source, Source::Tarball(_) | Source::Cloud(_));
         Definition { bootable, ..self }
     }
 
@@ -115,7 +141,7 @@ impl Definition {
     pub fn check(&self) -> Result<(), Error> {
         match &self.source {
             Source::Suite(suite) => suite::check(suite),
-            Source::Tarball(_) | Source::Registry(_) => Ok(()),
+            Source::Tarball(_) | Source::Registry(_) | Source::Cloud(_) => Ok(()),
         }
     }
 
@@ -155,22 +181,48 @@ impl Suite {
     }
 }
 
-impl Tarball {
-    fn at(path: &Path) -> Result<Tarball, Error> {
-        let wrap = |error| Error::Scenario(format!("reading the tarball {}: {error}", path.display()));
+impl HostFile {
+    /// `what` it is, as in a message.
+    fn at(path: &Path, what: &str) -> Result<HostFile, Error> {
+        let wrap = |error| Error::Scenario(format!("reading the {what} {}: {error}", path.display()));
         let path = path.canonicalize().map_err(wrap)?;
         let meta = path.metadata().map_err(wrap)?;
         if !meta.is_file() {
-            return wrong(format!("the tarball {} is not a file", path.display()));
+            return wrong(format!("the {what} {} is not a file", path.display()));
         }
         let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
-        Ok(Tarball {
+        Ok(HostFile {
             path,
             bytes: meta.len(),
             inode: meta.ino(),
             modified_ns: ns(meta.mtime(), meta.mtime_nsec()),
             changed_ns: ns(meta.ctime(), meta.ctime_nsec()),
         })
+    }
+}
+
+impl Cloud {
+    fn first(cloud: &str, spec: &scenario::Image, base_dir: &Path) -> Result<Cloud, Error> {
+        let sha256 = spec.sha256.clone();
+        let place = match scenario::is_url(cloud) {
+            true if sha256.is_none() => {
+                return wrong(format!(
+                    "{} has no sha256 beside it: what a URL gives may change",
+                    tame(cloud, 200)
+                ));
+            }
+            true => Place::Url(cloud.into()),
+            false => Place::File(HostFile::at(&base_dir.join(cloud), "cloud image")?),
+        };
+        Ok(Cloud { place, sha256 })
+    }
+
+    /// Where it is from: a URL, or a file's name.
+    pub fn name(&self) -> String {
+        match &self.place {
+            Place::File(file) => tame(&file.path.to_string_lossy(), 300),
+            Place::Url(url) => tame(url, 300),
+        }
     }
 }
 
@@ -193,6 +245,16 @@ impl fmt::Display for Source {
             }
             Source::Tarball(tarball) => write!(f, "the tarball {}", tarball.path.display()),
             Source::Registry(reference) => write!(f, "the registry's image {reference}"),
+            Source::Cloud(cloud) => cloud.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::File(file) => write!(f, "the cloud image {}", file.path.display()),
+            Place::Url(url) => write!(f, "the cloud image {url}"),
         }
     }
 }
@@ -266,6 +328,27 @@ mod tests {
         assert_eq!(tagged("127.0.0.1:5000/a/redis"), "127.0.0.1:5000/a/redis:latest");
         assert_eq!(tagged("a/redis:7"), "a/redis:7");
         assert_eq!(tagged("redis@sha256:00"), "redis@sha256:00");
+    }
+
+    #[test]
+    fn a_cloud_image_is_another_one_by_its_sum_and_a_url_must_have_one() {
+        let url = |sha256: Option<&str>| scenario::Image {
+            suite: None,
+            fallback: None,
+            cloud: Some("http://host/a.img".into()),
+            sha256: sha256.map(str::to_string),
+            ..spec()
+        };
+        assert!(first(&url(None)).unwrap_err().contains("has no sha256 beside it"));
+        assert_ne!(first(&url(Some("aa"))).unwrap().key(), first(&url(Some("ab"))).unwrap().key());
+        let with = scenario::Image { packages: vec!["redis".into()], ..url(Some("aa")) };
+        assert!(first(&with).unwrap_err().contains("packages can't be added to a cloud image"));
+        let missing = scenario::Image { cloud: Some("no.img".into()), ..url(None) };
+        let error = first(&missing).unwrap_err();
+        assert!(
+            error.starts_with("[image] reading the cloud image /scenarios/no.img: No such file"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -9,10 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cache, Forms, Image, SystemFiles, VmFiles,
+    Cache, Forms, Image, StockFiles, SystemFiles, VmFiles,
     base::{self, Base},
     boot_disk,
     cache::make_dir,
+    cloud::stock,
     copy_file,
     definition::Source,
     docker,
@@ -81,7 +82,7 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
         None => wanted.make().await?,
     };
     touch(&dir)?;
-    if forms.vm
+    if (forms.vm || forms.stock)
         && let Some(barrier) = job.cache.barrier()
     {
         job.say(format!(
@@ -113,6 +114,7 @@ struct Made {
     /// Its references.
     engines: Vec<(ContainerEngine, String)>,
     vm: Option<(VmFiles, vm::About)>,
+    stock: Option<StockFiles>,
 }
 
 impl Wanted<'_> {
@@ -120,7 +122,10 @@ impl Wanted<'_> {
     async fn find(&self) -> Result<Option<Made>, Error> {
         let Some(tree) = tree::find(self.dir) else { return Ok(None) };
         self.has_system(&tree)?;
-        let mut made = Made { tree, engines: Vec::new(), vm: None };
+        let mut made = Made { tree, engines: Vec::new(), vm: None, stock: None };
+        if self.forms.stock {
+            made.stock = stock::find(self.dir);
+        }
         if self.vm {
             made.vm = vm::find(self.dir);
         }
@@ -137,7 +142,7 @@ impl Wanted<'_> {
             made.engines.extend(found.map(|reference| (client.engine, reference)));
         }
         let forms = made.vm.is_some() == self.vm && made.engines.len() == self.engines.len();
-        let whole = forms && disks == wanted.len();
+        let whole = forms && disks == wanted.len() && made.stock.is_some() == self.forms.stock;
         Ok(whole.then_some(made))
     }
 
@@ -174,8 +179,15 @@ impl Wanted<'_> {
             }
             Ok::<_, Error>(made)
         };
-        let (vm, engines) = tokio::join!(vm, engines);
-        Ok(Made { vm: vm?, engines: engines?, tree })
+        let stock = async {
+            match stock::find(self.dir) {
+                _ if !self.forms.stock => Ok(None),
+                Some(found) => Ok(Some(found)),
+                None => stock::make(self.job, self.dir, &tree, self.base).await.map(Some),
+            }
+        };
+        let (vm, engines, stock) = tokio::join!(vm, engines, stock);
+        Ok(Made { vm: vm?, engines: engines?, stock: stock?, tree })
     }
 
     /// Fails if a target starts the image's whole system and there is none.
@@ -240,7 +252,10 @@ impl Made {
             packages: base.definition().packages.clone(),
             kernel: about.fits_vm.ok(),
             tar_bytes: Some(base.sum()?.bytes),
-            disk_bytes: self.vm.as_ref().map(|(_, about)| about.disk_bytes),
+            disk_bytes: match (&self.vm, &self.stock) {
+                (Some((_, about)), _) => Some(about.disk_bytes),
+                (None, stock) => stock.as_ref().map(|stock| stock.disk_bytes),
+            },
         };
         let of = |engine| {
             let found = self.engines.iter().find(|(of, _)| *of == engine);
@@ -253,6 +268,7 @@ impl Made {
             docker: of(ContainerEngine::Docker),
             podman: of(ContainerEngine::Podman),
             vm: self.vm.map(|(files, _)| files),
+            stock: self.stock,
             in_use: Some(Arc::new(in_use)),
         })
     }

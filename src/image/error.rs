@@ -35,6 +35,9 @@ pub enum Error {
     /// The root file system is not as it should be.
     #[error("the root file system of {image}: {why}")]
     Tree { image: String, why: String },
+    /// A disk image is not as it should be.
+    #[error("{image} can't be used: {why}")]
+    Disk { image: String, why: String },
     #[error("the cache directory {}: {why}", dir.display())]
     Cache { dir: PathBuf, why: String },
     #[error("interrupted: nothing half-made is kept")]

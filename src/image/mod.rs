@@ -18,6 +18,7 @@ mod base;
 mod boot_disk;
 mod bootable;
 mod cache;
+mod cloud;
 mod copy_file;
 mod definition;
 mod docker;
@@ -49,7 +50,7 @@ pub use ensure::ensure;
 pub use error::{Error, FoundOut};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};
-pub use reach::{Reach, Unreachable, missing_programs, reach};
+pub use reach::{Reach, Unreachable, missing_for_cloud, missing_programs, reach};
 pub use registry::LABEL as BUILD_LABEL;
 pub use stored::{Stored, list, verify};
 
@@ -68,6 +69,7 @@ pub struct Image {
     /// Reference of the image in podman's storage.
     pub podman: Option<String>,
     pub vm: Option<VmFiles>,
+    pub stock: Option<StockFiles>,
     /// As long as a clone of it lives the image is not pruned.
     pub in_use: Option<Arc<Lock>>,
 }
@@ -104,6 +106,24 @@ pub struct SystemFiles {
     pub uefi: Option<PathBuf>,
 }
 
+/// What a VM needs that boots a cloud image as it is.
+#[derive(Debug, Clone)]
+pub struct StockFiles {
+    /// An empty qcow2 whose backing file is the cloud image's own file.
+    pub overlay: PathBuf,
+    /// The disk that cloud-init sets the instance up by; for all instances the same.
+    pub seed: PathBuf,
+    /// Size of the cloud image's file.
+    pub disk_bytes: u64,
+}
+
+impl StockFiles {
+    /// The cloud image's own file, the backing file of an overlay of these.
+    pub fn disk_below(overlay: &Path) -> PathBuf {
+        overlay.with_file_name(cloud::DISK)
+    }
+}
+
 /// The forms of an image that a scenario's targets need.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Forms {
@@ -118,9 +138,30 @@ pub struct Forms {
     /// Disks that firmware boots.
     pub bios: bool,
     pub uefi: bool,
+    /// A cloud image's own disk, with its seed.
+    pub stock: bool,
 }
 
 impl Forms {
+    /// What `targets` need of this image.
+    pub fn of_image(image: &scenario::Image, targets: &[scenario::Target]) -> Self {
+        let forms = Forms::of(targets);
+        if image.cloud.is_none() {
+            return forms;
+        }
+        // Its own disk is what firmware boots; only other VMs need anything made of its files.
+        let boots = |boot| targets.iter().any(|target| target.boot() == Some(boot));
+        let (direct, systemd) = (boots(scenario::Boot::Direct), boots(scenario::Boot::Systemd));
+        Forms {
+            vm: direct || systemd,
+            initrd: systemd,
+            bios: false,
+            uefi: false,
+            stock: boots(scenario::Boot::Firmware),
+            ..forms
+        }
+    }
+
     pub fn of(targets: &[scenario::Target]) -> Self {
         let any = |kind| targets.iter().any(|t| t.kind == kind);
         Forms {
@@ -132,6 +173,7 @@ impl Forms {
             initrd: targets.iter().any(scenario::Target::boots_system),
             bios: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Bios)),
             uefi: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Uefi)),
+            stock: false,
         }
     }
 

@@ -64,7 +64,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
                 }
             }
         }
-        Source::Tarball(_) | Source::Registry(_) => Ok(()),
+        Source::Tarball(_) | Source::Registry(_) | Source::Cloud(_) => Ok(()),
     };
     let error = asked.err().map(|error| match error {
         Error::Source { why, found_out, .. } => Unreachable { why, here: found_out == FoundOut::Here },
@@ -75,6 +75,16 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
         other => Unreachable { why: other.to_string(), here: true },
     });
     Reach { name: definition.source.to_string(), cached, error }
+}
+
+/// What stands in the way of stock cloud images on this host, each with its mend.
+pub fn missing_for_cloud() -> Vec<String> {
+    let programs = ["curl", "xorriso", "mount"].into_iter().filter_map(|program| require(program).err());
+    let loops = Path::new("/dev/loop-control").exists();
+    let no_loops = (!loops).then(|| {
+        "there is no /dev/loop-control, and so no loop device to read a disk by: modprobe loop".to_string()
+    });
+    programs.map(|error| error.to_string()).chain(no_loops).collect()
 }
 
 /// The programs that making an image takes and that are not here, each with how to get it.

@@ -60,6 +60,11 @@ impl Rootfs {
         Ok(names)
     }
 
+    /// A directory, to be mounted on.
+    pub fn dir(&self, path: &str) -> io::Result<OwnedFd> {
+        self.resolve(path, OFlags::PATH | OFlags::DIRECTORY)
+    }
+
     /// Makes what is missing of a path of directories, the last one with `mode`.
     pub fn ensure_dir(&self, path: &str, mode: u32) -> io::Result<OwnedFd> {
         let mut done = String::new();

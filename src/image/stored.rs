@@ -14,6 +14,7 @@ use super::{
     base::{self, TAR},
     boot_disk,
     cache::children,
+    cloud::stock,
     docker,
     engine::{Client, ContainerEngine},
     error::Error,
@@ -36,7 +37,7 @@ pub struct Stored {
     /// As the scenario has it.
     pub source: String,
     pub packages: Vec<String>,
-    /// `tree`, `docker`, `podman`, `vm`, `bios`, `uefi`: those that are there.
+    /// `tree`, `docker`, `podman`, `vm`, `bios`, `uefi`, `stock`: those that are there.
     pub forms: Vec<&'static str>,
     /// Disk space, the engines' copies not counted.
     pub bytes: u64,
@@ -75,6 +76,7 @@ pub(super) fn read(dir: &Path) -> Option<Stored> {
     let mut forms = vec!["tree"];
     forms.extend(vm::find(dir).map(|_| "vm"));
     forms.extend(FIRMWARES.into_iter().filter(|&it| boot_disk::find(dir, it).is_some()).map(Firmware::name));
+    forms.extend(stock::find(dir).map(|_| "stock"));
     Some(Stored {
         suite: format!("{}/{}", about.distribution, about.suite),
         current: about.agent_digest == agent::digest(),
@@ -104,6 +106,14 @@ pub fn verify(cache: &Cache) -> Result<Vec<String>, Error> {
         }
         let dir = vm::place(&image);
         match Manifest::<vm::About>::load(&dir) {
+            Some(manifest) => wrong.extend(named(&dir, manifest.verify(&dir))),
+            None if dir.exists() => {
+                wrong.push(format!("{}: a file or the manifest is missing or cut short", dir.display()));
+            }
+            None => {}
+        }
+        let dir = stock::place(&image);
+        match Manifest::<stock::About>::load(&dir) {
             Some(manifest) => wrong.extend(named(&dir, manifest.verify(&dir))),
             None if dir.exists() => {
                 wrong.push(format!("{}: a file or the manifest is missing or cut short", dir.display()));
@@ -152,5 +162,7 @@ pub(super) fn disk_space(path: &Path) -> u64 {
         }
         false => 0,
     };
-    meta.blocks() * 512 + below
+    // One that several names share (a cloud image's, say) goes with the last of them.
+    let names = if meta.is_dir() { 1 } else { meta.nlink().max(1) };
+    meta.blocks() * 512 / names + below
 }

@@ -26,7 +26,7 @@ const SHOWN: usize = 700;
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Which Debian and Ubuntu package has a program.
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("mmdebstrap", "mmdebstrap"),
     ("tar", "tar"),
     ("mke2fs", "e2fsprogs"),
@@ -37,6 +37,9 @@ const PACKAGES: [(&str, &str); 14] = [
     ("gzip", "gzip"),
     ("bzip2", "bzip2"),
     ("cp", "coreutils"),
+    ("mount", "mount"),
+    ("curl", "curl"),
+    ("xorriso", "xorriso"),
     ("grub-mkimage", "grub-common"),
     ("mformat", "mtools"),
     ("mmd", "mtools"),

@@ -81,7 +81,12 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(Vm
     boot?;
     disk?;
     let dir = temp.path().to_path_buf();
-    let command_line = tree.about.initrd.is_ok().then(|| bootable::command_line(&uuid(&tree.about.digest)));
+    let fstab = if mounts_by_fstab(&tree.open()?) { " fstab=no" } else { "" };
+    let command_line = tree
+        .about
+        .initrd
+        .is_ok()
+        .then(|| format!("{}{fstab}", bootable::command_line(&uuid(&tree.about.digest))));
     job.blocking(move || seal(&dir, backing, command_line)).await?;
     temp.put(&place(image), job.cache)?;
     job.say(format!("made the VM's files in {:.1} s", begun.elapsed().as_secs_f64()));
@@ -89,6 +94,13 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(Vm
         dir: place(image),
         why: "what was just put there is gone; does something else clean this directory?".into(),
     })
+}
+
+/// Whether the system expects partitions that this disk does not have, as one that comes from a disk of its own does:
+/// it would wait for them, and then give up.
+fn mounts_by_fstab(root: &Rootfs) -> bool {
+    let text = root.read_text("etc/fstab", 64 << 10).unwrap_or_default();
+    text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
 }
 
 /// Makes the files readable and writes the manifest.
@@ -234,6 +246,17 @@ mod tests {
         let size = Size::of(dir.path()).unwrap();
         assert_eq!(size.inodes, empty.inodes + 4);
         assert!(size.bytes >= empty.bytes + (100 << 20));
+    }
+
+    #[test]
+    fn only_a_system_that_expects_other_partitions_is_told_to_leave_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Rootfs::open(dir.path()).unwrap();
+        assert!(!mounts_by_fstab(&root));
+        root.write("etc/fstab", b"# UNCONFIGURED FSTAB FOR BASE SYSTEM\n\n", 0o644).unwrap();
+        assert!(!mounts_by_fstab(&root));
+        root.write("etc/fstab", b"# a comment\nLABEL=BOOT /boot ext4 defaults 0 2\n", 0o644).unwrap();
+        assert!(mounts_by_fstab(&root));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 mod boots;
 mod claims;
+mod cloud;
 mod copy;
 mod cpus;
 mod density;
@@ -31,6 +32,7 @@ pub mod uri;
 
 pub use boots::{Boot, Firmware, Init};
 pub use claims::Claim;
+pub use cloud::is_url;
 pub use copy::CopyFile;
 pub use cpus::{CpuChoice, CpuList};
 pub use density::{DENSITY_METRICS, Density};
@@ -100,7 +102,7 @@ pub struct Scenario {
     pub density: Option<Density>,
 }
 
-/// Where the root file system comes from: exactly one of `suite`, `tarball` and `registry`.
+/// Where the root file system comes from: exactly one of `suite`, `tarball`, `registry` and `cloud`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
@@ -116,6 +118,12 @@ pub struct Image {
     /// An image reference that Docker can pull.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
+    /// A stock cloud image, a qcow2: a file on this host, relative to the scenario file, or a http(s) URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<String>,
+    /// Of `cloud`, lower-case hex; a URL must have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
     /// Mirror for `suite`; none: mmdebstrap's own choice for the suite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
@@ -301,7 +309,8 @@ impl Scenario {
         }
         let image = &mut self.image;
         image.copy = self.copy;
-        if image.suite.is_none() && image.tarball.is_none() && image.registry.is_none() {
+        let elsewhere = image.tarball.is_some() || image.registry.is_some() || image.cloud.is_some();
+        if image.suite.is_none() && !elsewhere {
             let default = Image::default();
             image.suite = default.suite;
             image.fallback = image.fallback.take().or(default.fallback);
@@ -406,6 +415,8 @@ impl Default for Image {
             fallback: Some("debian/bookworm".into()),
             tarball: None,
             registry: None,
+            cloud: None,
+            sha256: None,
             mirror: None,
             keyring: None,
             components: Vec::new(),

@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload, boots,
-    claims, copy, density,
+    claims, cloud, copy, density,
     document::{Document, Step, at, quoted},
     gate,
     text::*,
@@ -62,9 +62,10 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         ("suite", image.suite.is_some()),
         ("tarball", image.tarball.is_some()),
         ("registry", image.registry.is_some()),
+        ("cloud", image.cloud.is_some()),
     ];
     for (key, _) in sources.iter().filter(|(_, given)| *given).skip(1) {
-        wrong(at!["image", *key], fail("give only one of suite, tarball and registry"));
+        wrong(at!["image", *key], fail("give only one of suite, tarball, registry and cloud"));
     }
     let for_suites = [
         ("fallback", image.fallback.is_some()),
@@ -73,7 +74,10 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         ("components", !image.components.is_empty()),
     ];
     for (key, _) in for_suites.iter().filter(|(_, given)| *given && image.suite.is_none()) {
-        wrong(at!["image", *key], fail("this goes with a suite: leave it out for a tarball or registry"));
+        wrong(
+            at!["image", *key],
+            fail("this goes with a suite: leave it out for a tarball, registry or cloud image"),
+        );
     }
     for (key, text) in [("suite", &image.suite), ("fallback", &image.fallback)] {
         if let Some(text) = text {
@@ -104,6 +108,7 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         let text = "packages can't be added to a tarball: put them into it, or use suite or registry";
         wrong(at!["image", "packages"], fail(text));
     }
+    cloud::check(image, wrong);
 }
 
 fn workload(workload: &Workload, wrong: &mut Wrong<'_>) {

@@ -3,6 +3,7 @@
 use super::*;
 
 mod claims;
+mod cloud;
 mod copy;
 mod density;
 mod gate;
@@ -214,11 +215,11 @@ fn an_image_has_exactly_one_source_of_safe_characters() {
     for (lines, message) in [
         (
             "suite = 'ubuntu/noble'\nregistry = 'x'",
-            "7:12: image.registry: give only one of suite, tarball and registry",
+            "7:12: image.registry: give only one of suite, tarball, registry and cloud",
         ),
         (
             "tarball = 'x'\nfallback = 'debian/bookworm'",
-            "7:12: image.fallback: this goes with a suite: leave it out for a tarball or registry",
+            "7:12: image.fallback: this goes with a suite: leave it out for a tarball, registry or cloud image",
         ),
         (
             "suite = 'debian/sid'\nfallback = 'debian/sid'",

@@ -9,7 +9,7 @@ use virt::connect::Connect;
 
 use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
-    image::VmFiles,
+    image::{StockFiles, VmFiles},
     probe::{kvm, process},
     sample::{self, Accelerator},
     scenario::{self, DiskCache, Kind, Resources},
@@ -166,7 +166,28 @@ impl Libvirt {
         network: bool,
         files: VmFiles,
     ) -> Result<Self, Error> {
-        let start = Start::of(spec, &files, network)?;
+        Self::starting(spec, resources, network, Start::of(spec, &files, network)?).await
+    }
+
+    /// VMs that boot a cloud image as it is; else as [`Self::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_stock(
+        spec: &scenario::Target,
+        resources: &Resources,
+        network: bool,
+        files: &StockFiles,
+    ) -> Result<Self, Error> {
+        Self::starting(spec, resources, network, Start::stock(spec, files)?).await
+    }
+
+    async fn starting(
+        spec: &scenario::Target,
+        resources: &Resources,
+        network: bool,
+        start: Start,
+    ) -> Result<Self, Error> {
         let uri = uri_of(spec)?;
         let link = Link::open(uri.clone()).await?;
         let (accelerator, reason, warning) = accelerator::choose(spec.accel.unwrap_or_default()).await?;

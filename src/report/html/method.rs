@@ -123,6 +123,10 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                     li { "This is the " (ab.side.name()) " side of the A/B " code { (text::clip(&ab.id, 80)) } ": it took turns with the other side, whose sample of "
                         "the same round and target was taken right before or after, which of them the seed decides. The run's time is both sides' together." }
                 }
+                @for target in results.targets.iter().filter(|target| target.options.get("seed").is_some()) {
+                    li { code { (text::clip(&target.name, 40)) } " boots a stock cloud image for the first time, as its users do: what cloud-init takes to set up "
+                        "a new instance, and to bring the agent in by its seed, is part of the start-up." }
+                }
                 li { "Failed instances are counted and kept, never tried again. Warm-up rounds are kept and left out of the figures." }
                 @if let (Some(wall), Some(measuring)) = (results.run.wall_ns, results.run.measuring_ns) {
                     li { "The run took " (text::value(Unit::Time, wall as f64)) ", of which "

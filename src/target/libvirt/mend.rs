@@ -3,7 +3,7 @@
 const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
 
 /// What their texts have in them, and the mend; the first that fits counts.
-const SIGNS: [(&str, &str); 10] = [
+const SIGNS: [(&str, &str); 12] = [
     ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
     ("authentication", "run bootrace with sudo, or join the libvirt group"),
     // Before the next, which its text has in it, too.

@@ -9,7 +9,7 @@ use super::{
     xml::{self, MACHINE},
 };
 use crate::{
-    image::{SystemFiles, VmFiles},
+    image::{StockFiles, SystemFiles, VmFiles},
     probe::disk::Files,
     scenario::{self, Boot, Firmware},
     target::Ticket,
@@ -37,6 +37,8 @@ pub enum Start {
         command_line: String,
         overlay: PathBuf,
     },
+    /// A cloud image's own disk, and beside it the one that its cloud-init sets the instance up by.
+    Stock { firmware: Firmware, overlay: PathBuf, seed: PathBuf },
 }
 
 impl Start {
@@ -64,11 +66,7 @@ impl Start {
             }
             Boot::Firmware => {
                 let SystemFiles { command_line, bios, uefi, .. } = system()?;
-                let firmware = spec.firmware.unwrap_or_else(Firmware::usual);
-                if firmware == Firmware::Bios && cfg!(not(target_arch = "x86_64")) {
-                    let why = "machines of this architecture have none: write firmware = \"uefi\"";
-                    return Err(Error::new(format!("booting target {} by a BIOS", spec.name), why));
-                }
+                let firmware = firmware(spec)?;
                 let overlay = if firmware == Firmware::Bios { bios } else { uefi };
                 let overlay = overlay.ok_or_else(|| missing("a disk that its firmware boots"))?;
                 Start::Disk { firmware, command_line, overlay }
@@ -76,13 +74,22 @@ impl Start {
         })
     }
 
+    /// # Errors
+    /// When this architecture has no such firmware.
+    pub fn stock(spec: &scenario::Target, files: &StockFiles) -> Result<Self, Error> {
+        let (overlay, seed) = (files.overlay.clone(), files.seed.clone());
+        Ok(Start::Stock { firmware: firmware(spec)?, overlay, seed })
+    }
+
     pub fn overlay(&self) -> &Path {
         match self {
-            Start::Kernel { overlay, .. } | Start::Disk { overlay, .. } => overlay,
+            Start::Kernel { overlay, .. } | Start::Disk { overlay, .. } | Start::Stock { overlay, .. } => {
+                overlay
+            }
         }
     }
 
-    /// The raw disk below the overlay, and where the image's files are on it, if that can be told.
+    /// The disk below the overlay, and where the image's files are on it, if that can be told.
     pub fn base(&self) -> (PathBuf, Option<Files>) {
         match self {
             Start::Kernel { overlay, .. } => {
@@ -91,12 +98,21 @@ impl Start {
             }
             // They are in a partition.
             Start::Disk { overlay, .. } => (VmFiles::disk_below(overlay), None),
+            Start::Stock { overlay, .. } => (StockFiles::disk_below(overlay), None),
         }
     }
 
     /// For the results.
     pub fn options(&self) -> Vec<(&'static str, serde_json::Value)> {
         let (boot, firmware, command_line) = match self {
+            // What its boot loader tells its kernel is its own affair.
+            Start::Stock { firmware, .. } => {
+                return vec![
+                    ("boot", Boot::Firmware.name().into()),
+                    ("firmware", firmware.name().into()),
+                    ("seed", "NoCloud".into()),
+                ];
+            }
             // QEMU's firmware loads the kernel there, too, by what QEMU has put into its memory.
             Start::Kernel { boot, command_line, .. } => (*boot, None, command_line),
             Start::Disk { firmware, command_line, .. } => {
@@ -124,9 +140,9 @@ impl Start {
                 path(initrd),
                 escape(command_line.as_str())
             ),
-            Start::Disk { firmware: Firmware::Bios, .. } => format!("<os>\n    {machine}\n  </os>"),
+            Start::Disk { firmware: Firmware::Bios, .. } | Start::Stock { firmware: Firmware::Bios, .. } => format!("<os>\n    {machine}\n  </os>"),
             // Which file it is libvirt knows; one that insists on signatures would not take GRUB's bare core.
-            Start::Disk { firmware: Firmware::Uefi, .. } => format!(
+            Start::Disk { firmware: Firmware::Uefi, .. } | Start::Stock { firmware: Firmware::Uefi, .. } => format!(
                 "<os firmware='efi'>
     {machine}
     <firmware><feature enabled='no' name='enrolled-keys'/><feature enabled='no' name='secure-boot'/></firmware>
@@ -141,9 +157,35 @@ impl Start {
     pub fn boot_order(&self) -> &'static str {
         match self {
             Start::Kernel { .. } => "",
-            Start::Disk { .. } => "\n      <boot order='1'/>",
+            Start::Disk { .. } | Start::Stock { .. } => "\n      <boot order='1'/>",
         }
     }
+
+    /// A disk besides the instance's own.
+    pub fn seed(&self) -> String {
+        match self {
+            Start::Kernel { .. } | Start::Disk { .. } => String::new(),
+            Start::Stock { seed, .. } => format!(
+                "
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='{}'/>
+      <target dev='vdb' bus='virtio'/>
+      <readonly/>
+    </disk>",
+                escape(seed.to_string_lossy())
+            ),
+        }
+    }
+}
+
+fn firmware(spec: &scenario::Target) -> Result<Firmware, Error> {
+    let firmware = spec.firmware.unwrap_or_else(Firmware::usual);
+    if firmware == Firmware::Bios && cfg!(not(target_arch = "x86_64")) {
+        let why = "machines of this architecture have none: write firmware = \"uefi\"";
+        return Err(Error::new(format!("booting target {} by a BIOS", spec.name), why));
+    }
+    Ok(firmware)
 }
 
 #[cfg(test)]
@@ -204,6 +246,23 @@ mod tests {
             bios.options().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
         let expected = ["boot=\"firmware\"", "kernel_command_line=\"root=UUID=1 rw\"", "firmware=\"bios\""];
         assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_cloud_image_starts_from_its_own_disk_with_the_seed_beside_it_and_nothing_passed_in() {
+        let spec = scenario::Target { boot: Some(Boot::Firmware), ..scenario::Target::new(Kind::Libvirt) };
+        let files =
+            StockFiles { overlay: "/stock/overlay".into(), seed: "/stock/a'&<seed>".into(), disk_bytes: 1 };
+        let stock = Start::stock(&spec, &files).unwrap();
+        assert!(!os(&stock).contains("kernel") && !os(&stock).contains("cmdline"), "{}", os(&stock));
+        assert!(stock.boot_order().contains("<boot order='1'/>"));
+        let seed = stock.seed();
+        assert!(seed.contains("<source file='/stock/a&apos;&amp;&lt;seed&gt;'/>"), "{seed}");
+        assert!(seed.contains("<readonly/>") && seed.contains("dev='vdb'"), "{seed}");
+        assert_eq!(start(Boot::Direct, None, &self::files(true)).unwrap().seed(), "");
+        let options: Vec<String> =
+            stock.options().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(options, ["boot=\"firmware\"", "firmware=\"bios\"", "seed=\"NoCloud\""]);
     }
 
     #[test]

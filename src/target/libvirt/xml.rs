@@ -104,7 +104,7 @@ impl Machine<'_> {
       <driver name='qemu' type='qcow2'{disk_cache}/>
       <source file='{disk}'/>
       <target dev='vda' bus='virtio'/>{boot_order}
-    </disk>
+    </disk>{seed}
     <channel type='unix'>
       <source mode='connect' path='{socket}'/>
       <target type='virtio' name='{port}'/>
@@ -122,6 +122,7 @@ impl Machine<'_> {
             disk_cache = self.knobs.disk_cache(),
             os = self.start.os(self.ticket),
             boot_order = self.start.boot_order(),
+            seed = self.start.seed(),
             disk = path(self.disk),
             socket = path(self.socket),
             port = PORT_NAME,

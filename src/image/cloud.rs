@@ -1,0 +1,79 @@
+//! A stock cloud image: a qcow2 with a whole OS on it, as distributions publish it. VMs boot it as it is (see
+//! [`seed`] for how the agent gets in); containers get its files.
+
+use std::{fs::File, io::Read, path::Path};
+
+use super::{definition::Cloud, error::Error, job::Job, manifest::Sum, tool::Tool};
+
+mod export;
+mod ext4;
+mod fetch;
+mod fstab;
+mod partitions;
+mod qcow2;
+mod seed;
+pub(super) mod stock;
+
+/// The image's file within its base's entry; nobody writes to it.
+pub(super) const DISK: &str = "disk.qcow2";
+
+/// What was made in a base's entry.
+pub(super) struct Built {
+    pub tar: Sum,
+    pub disk: Sum,
+    /// What the results have as the image's source.
+    pub origin: String,
+}
+
+/// Fetches the image into `dir` and writes its files to `tar`.
+pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) -> Result<Built, Error> {
+    let file = dir.join(DISK);
+    let disk = fetch::fetch(job, cloud, &file).await?;
+    let wrong = |why: String| Error::Disk { image: cloud.to_string(), why };
+    let header = header(&file).map_err(wrong)?;
+    sound(job, cloud, &file).await?;
+
+    job.say("reading its files");
+    // Beside the entry: of the raw disk nothing is kept.
+    let temp = job.cache.temp()?;
+    let raw = temp.join("disk.raw");
+    let convert =
+        Tool::new("qemu-img").args(["convert", "-q", "-f", "qcow2", "-O", "raw"]).args([&file, &raw]);
+    match convert.run(&job.cancel).await {
+        Err(Error::Tool { outcome, output, .. }) => {
+            return Err(wrong(format!("it can't be read, qemu-img convert {outcome}: {output}")));
+        }
+        other => other?,
+    }
+    let whole = export::Disk { image: cloud.to_string(), file: raw, bytes: header.disk_bytes };
+    let tar = export::export(job, whole, temp.path(), tar).await?;
+    let origin = format!("cloud image: {}, sha256 {}", cloud.name(), disk.sha256);
+    Ok(Built { tar, disk, origin })
+}
+
+/// What the file says of itself, if it is one that can be used.
+fn header(file: &Path) -> Result<qcow2::Header, String> {
+    let mut head = Vec::new();
+    let mut read = || {
+        let file = File::open(file)?;
+        let bytes = file.metadata()?.len();
+        file.take(qcow2::HEAD as u64).read_to_end(&mut head)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error: std::io::Error| format!("reading {}: {error}", file.display()))?;
+    qcow2::check(&head, bytes)
+}
+
+/// A file that was cut short has clusters beyond its end, which would read as zeros.
+async fn sound(job: &Job<'_>, cloud: &Cloud, file: &Path) -> Result<(), Error> {
+    match Tool::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(file).run(&job.cancel).await {
+        Err(Error::Tool { outcome, output, .. }) => Err(Error::Disk {
+            image: cloud.to_string(),
+            why: format!(
+                "it is damaged or cut short: fetch it again, or mend it (qemu-img check -r all). qemu-img check {outcome}: \
+                 {output}"
+            ),
+        }),
+        other => other,
+    }
+}

@@ -1,0 +1,258 @@
+//! The files of a cloud image's disk as one archive: what its containers are made of.
+//!
+//! The host's kernel mounts the partitions, read-only and in a mount namespace that no other process sees; it goes
+//! with the thread that made it, and the loop devices go with it. Nothing is mounted, looked up or packed through a
+//! link of the image's.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+use futures_util::{StreamExt, TryStreamExt};
+use rustix::{
+    mount::{MountPropagationFlags, mount_bind, mount_change},
+    thread::{UnshareFlags, unshare_unsafe},
+};
+use tokio_util::{io::ReaderStream, sync::CancellationToken};
+
+use super::super::{
+    cache::make_dir,
+    error::Error,
+    job::Job,
+    manifest::{Sum, save},
+    rootfs::Rootfs,
+    tool::{Tool, require},
+};
+use super::{
+    ext4::{self, Ext4},
+    fstab,
+    partitions::{self, Partition},
+};
+
+/// No image has more partitions that could be its root.
+const MOST: usize = 16;
+const MAX_FSTAB: u64 = 64 << 10;
+
+/// A disk, raw, and who it belongs to.
+pub struct Disk {
+    /// As a user would say it.
+    pub image: String,
+    pub file: PathBuf,
+    pub bytes: u64,
+}
+
+/// A partition with a file system that can be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Volume {
+    partition: Partition,
+    file_system: Ext4,
+}
+
+/// Writes the files of the disk's root, and of what its fstab mounts below, to `tar`. `dir` is for mount points.
+/// Says what is left out.
+pub async fn export(job: &Job<'_>, disk: Disk, dir: &Path, tar: &Path) -> Result<Sum, Error> {
+    ["mount", "tar"].into_iter().try_for_each(require)?;
+    let volumes = disk.volumes()?;
+    let cancel = job.cancel.child_token();
+    let exporting = Export { disk, dir: dir.into(), tar: tar.into(), cancel: cancel.clone() };
+    let (sum, left_out) = in_private_mounts(cancel, move || Box::pin(exporting.run(volumes))).await?;
+    for entry in left_out {
+        job.say(format!("left out {entry}: neither a container nor a VM without firmware reads it"));
+    }
+    Ok(sum)
+}
+
+impl Disk {
+    fn wrong(&self, why: impl std::fmt::Display) -> Error {
+        Error::Disk { image: self.image.clone(), why: why.to_string() }
+    }
+
+    /// The partitions that have an ext4 file system.
+    fn volumes(&self) -> Result<Vec<Volume>, Error> {
+        let mut file = File::open(&self.file).map_err(Error::io("opening", &self.file))?;
+        let partitions = partitions::read(&mut file, self.bytes).map_err(|error| self.wrong(error))?;
+        let mut volumes = Vec::new();
+        for partition in partitions {
+            let found = ext4::look(&mut file, partition.start).map_err(Error::io("reading", &self.file))?;
+            volumes.extend(found.map(|file_system| Volume { partition, file_system }));
+        }
+        let unclean = volumes.iter().find(|volume| volume.file_system.unclean);
+        match unclean {
+            Some(Volume { partition, .. }) => Err(self.wrong(format!(
+                "the file system of partition {} was not unmounted when the image was made: start it once and shut it \
+                 down, or use the published image",
+                partition.number
+            ))),
+            None if volumes.len() > MOST => Err(self.wrong("it has too many partitions")),
+            None => Ok(volumes),
+        }
+    }
+}
+
+struct Export {
+    disk: Disk,
+    dir: PathBuf,
+    tar: PathBuf,
+    cancel: CancellationToken,
+}
+
+impl Export {
+    /// In the thread whose mounts these are.
+    async fn run(self, volumes: Vec<Volume>) -> Result<(Sum, Vec<String>), Error> {
+        let mut mounted = Vec::new();
+        for volume in volumes {
+            let at = self.dir.join(format!("mount-{}", volume.partition.number));
+            self.mount(&volume.partition, &at).await?;
+            mounted.push((volume, at));
+        }
+        let is_root = |at: &Path| {
+            let root = Rootfs::open(at).ok();
+            let has =
+                |root: Rootfs| ["etc/os-release", "usr/lib/os-release"].iter().any(|p| root.file(p).is_ok());
+            root.is_some_and(has)
+        };
+        let roots: Vec<&(Volume, PathBuf)> = mounted.iter().filter(|(_, at)| is_root(at)).collect();
+        let root = match roots.as_slice() {
+            [(_, root)] => root.clone(),
+            [] => {
+                return Err(self.disk.wrong(
+                    "none of its partitions is a root: an ext4 file system with /etc/os-release. Others than ext4 \
+                     can't be used",
+                ));
+            }
+            _ => {
+                return Err(self
+                    .disk
+                    .wrong("several of its partitions are roots, with /etc/os-release each"));
+            }
+        };
+        let left_out = self.complete(&root, &mounted)?;
+        Ok((self.pack(&root).await?, left_out))
+    }
+
+    async fn mount(&self, partition: &Partition, at: &Path) -> Result<(), Error> {
+        make_dir(at)?;
+        let Partition { start, bytes, number, .. } = partition;
+        let mount = Tool::new("mount")
+            .args(["-t", "ext4", "-o"])
+            .arg(format!("loop,ro,noload,nosuid,nodev,noexec,offset={start},sizelimit={bytes}"))
+            .args([&self.disk.file, at]);
+        match mount.run(&self.cancel).await {
+            Err(Error::Tool { outcome, output, .. }) => {
+                let mend = match output.contains("loop device") {
+                    true => {
+                        ". Reading a disk's files takes a loop device: modprobe loop, and in a container /dev/loop-control \
+                         and /dev/loop*"
+                    }
+                    false => "",
+                };
+                Err(self.disk.wrong(format!(
+                    "its partition {number} can't be mounted, mount {outcome}: {output}{mend}"
+                )))
+            }
+            other => other,
+        }
+    }
+
+    /// Mounts below the root what its fstab says; returns what it says besides, which is left out.
+    fn complete(&self, root: &Path, mounted: &[(Volume, PathBuf)]) -> Result<Vec<String>, Error> {
+        let tree = Rootfs::open(root).map_err(Error::io("opening", root))?;
+        let text = match tree.read_text("etc/fstab", MAX_FSTAB) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            other => {
+                other.map_err(|error| self.disk.wrong(format!("its /etc/fstab can't be read: {error}")))?
+            }
+        };
+        let mut left_out = Vec::new();
+        for entry in fstab::read(&text) {
+            let meant =
+                |(volume, _): &&(Volume, PathBuf)| entry.means(&volume.partition, &volume.file_system);
+            let Some((_, source)) = mounted.iter().find(meant) else {
+                left_out.push(format!("{} ({})", entry.at, super::super::error::tame(&entry.kind, 32)));
+                continue;
+            };
+            // By the directory itself, since its path may lead out of the tree for whoever is not in it.
+            let bound = tree
+                .dir(&entry.at)
+                .and_then(|at| Ok(mount_bind(source, format!("/proc/self/fd/{}", at.as_raw_fd()))?));
+            bound.map_err(|error| {
+                self.disk.wrong(format!("its /etc/fstab mounts {}, which can't be done: {error}", entry.at))
+            })?;
+        }
+        Ok(left_out)
+    }
+
+    /// The same files give the same archive.
+    async fn pack(&self, root: &Path) -> Result<Sum, Error> {
+        let tar = Tool::new("tar")
+            .args(["--create", "--numeric-owner", "--sort=name", "--xattrs", "--xattrs-include=*"])
+            .args(["--format=posix", "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"])
+            .args(["--anchored", "--exclude=./lost+found", "--exclude=./boot/lost+found", "--directory"])
+            .arg(root)
+            .args(["--file=-", "."]);
+        // A file with holes can be larger than its disk, and as many of them as a hostile image likes.
+        let most = self.disk.bytes.saturating_mul(2).saturating_add(1 << 30);
+        let mut left = most;
+        let too_large = || self.disk.wrong(format!("its files are larger than {most} bytes, twice its disk"));
+        tar.with_stdout(&self.cancel, |stdout| {
+            let stream = ReaderStream::with_capacity(stdout, 256 << 10);
+            let bounded =
+                stream.map_err(|error| Error::io("reading the output of", "tar")(error)).map(move |chunk| {
+                    let chunk = chunk?;
+                    left = left.checked_sub(chunk.len() as u64).ok_or_else(&too_large)?;
+                    Ok(chunk)
+                });
+            save(bounded, &self.tar)
+        })
+        .await
+    }
+}
+
+/// Runs work in a thread whose mounts are its own, programs that it spawns included. Whoever drops this waits until
+/// the thread is done, which `cancel` makes soon.
+async fn in_private_mounts<T: Send + 'static, F: Future<Output = Result<T, Error>>>(
+    cancel: CancellationToken,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T, Error> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let run = move || {
+        isolate()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(Error::io("starting", "the async runtime"))?.block_on(work())
+    };
+    let spawned = std::thread::Builder::new().name("cloud-export".into()).spawn(move || {
+        let _ = sender.send(run());
+    });
+    let thread = spawned.map_err(Error::io("starting", "a thread"))?;
+    let _joined = Joined { cancel, thread: Some(thread) };
+    // It panicked, and its panic goes on here.
+    receiver.await.unwrap_or(Err(Error::Interrupted))
+}
+
+struct Joined {
+    cancel: CancellationToken,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        if let Some(Err(panic)) = self.thread.take().map(std::thread::JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+fn isolate() -> Result<(), Error> {
+    // SAFETY: only the mount namespace and this thread's file system attributes (cwd, umask) stop being shared.
+    let isolated = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
+    let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
+    isolated
+        .and_then(|()| mount_change("/", private))
+        .map_err(|error| Error::io("making mounts of our own below", "/")(error.into()))
+}

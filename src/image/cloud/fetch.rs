@@ -1,0 +1,92 @@
+//! A cloud image's file: copied from this host or fetched by curl, and held to its sum.
+
+use std::{cell::Cell, path::Path};
+
+use futures_util::{StreamExt, TryStreamExt};
+use tokio_util::io::ReaderStream;
+
+use super::super::{
+    cache::open_up,
+    definition::{Cloud, HostFile, Place},
+    error::{Error, FoundOut},
+    job::Job,
+    manifest::{Sum, save, sum_file},
+    tool::{Tool, require},
+};
+
+/// No cloud image's file is larger, in bytes.
+const LARGEST_FILE: u64 = 16 << 30;
+/// A server that sends less than this, in bytes a second, for so long, in seconds, is given up.
+const SLOWEST: (&str, &str) = ("1024", "60");
+
+/// Writes the file to `to`; fails if it has not the sum that the scenario says.
+pub async fn fetch(job: &Job<'_>, cloud: &Cloud, to: &Path) -> Result<Sum, Error> {
+    let (sum, found_out) = match &cloud.place {
+        Place::File(file) => (copy(job, cloud, file, to).await?, FoundOut::Here),
+        Place::Url(url) => (download(job, cloud, url, to).await?, FoundOut::There),
+    };
+    match &cloud.sha256 {
+        Some(expected) if *expected != sum.sha256 => Err(Error::Source {
+            asked: cloud.to_string(),
+            why: format!(
+                "its sha256 is {}, and the scenario says {expected}: is it another version, or cut short? write the \
+                 sum that its publisher gives (SHA256SUMS), and fetch the image that has it",
+                sum.sha256
+            ),
+            found_out,
+        }),
+        _ => Ok(sum),
+    }
+}
+
+async fn copy(job: &Job<'_>, cloud: &Cloud, file: &HostFile, to: &Path) -> Result<Sum, Error> {
+    if file.bytes > LARGEST_FILE {
+        return Err(too_large(cloud));
+    }
+    let copy = Tool::new("cp").args(["--reflink=auto", "--"]).args([&file.path, to]);
+    copy.run(&job.cancel).await?;
+    open_up(to)?;
+    let to = to.to_path_buf();
+    job.blocking(move || sum_file(&to)).await
+}
+
+async fn download(job: &Job<'_>, cloud: &Cloud, url: &str, to: &Path) -> Result<Sum, Error> {
+    require("curl")?;
+    job.say(format!("fetching {url}"));
+    let curl = Tool::new("curl")
+        // No settings of the user's; an address that is only http or https, also where it leads to.
+        .args(["--disable", "--proto", "=http,https", "--fail", "--location", "--max-redirs", "10"])
+        .args(["--silent", "--show-error", "--connect-timeout", "20"])
+        .args(["--speed-limit", SLOWEST.0, "--speed-time", SLOWEST.1])
+        .args(["--max-filesize", &LARGEST_FILE.to_string(), "--url", url]);
+    let (mut left, over) = (LARGEST_FILE, Cell::new(false));
+    let fetched = curl
+        .with_stdout(&job.cancel, |stdout| {
+            let stream = ReaderStream::with_capacity(stdout, 256 << 10);
+            let bounded =
+                stream.map_err(|error| Error::io("reading the output of", "curl")(error)).map(|chunk| {
+                    let chunk = chunk?;
+                    match left.checked_sub(chunk.len() as u64) {
+                        Some(rest) => left = rest,
+                        None => over.set(true),
+                    }
+                    if over.get() { Err(too_large(cloud)) } else { Ok(chunk) }
+                });
+            save(bounded, to)
+        })
+        .await;
+    match fetched {
+        _ if over.get() => Err(too_large(cloud)),
+        Err(Error::Tool { outcome, output, .. }) => Err(Error::Source {
+            asked: cloud.to_string(),
+            why: format!("curl {outcome}: {output}"),
+            found_out: FoundOut::There,
+        }),
+        other => other,
+    }
+}
+
+fn too_large(cloud: &Cloud) -> Error {
+    let why = format!("its file is larger than {} GiB, which no cloud image is", LARGEST_FILE >> 30);
+    Error::Disk { image: cloud.to_string(), why }
+}

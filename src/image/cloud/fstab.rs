@@ -1,0 +1,137 @@
+//! Which partitions an image mounts where, by its `/etc/fstab`.
+
+use super::{ext4::Ext4, partitions::Partition};
+
+/// No image mounts more.
+const MOST: usize = 32;
+
+/// A line: what is mounted where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    what: What,
+    /// An absolute path below the root, without `..`.
+    pub at: String,
+    /// As in `ext4` or `vfat`.
+    pub kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Uuid(String),
+    Label(String),
+    PartUuid(String),
+    /// As in `/dev/vda16`.
+    Number(u32),
+}
+
+/// The lines that mount a partition below the root, outer mounts before inner ones.
+pub fn read(text: &str) -> Vec<Entry> {
+    let mut entries: Vec<Entry> = text.lines().filter_map(entry).take(MOST).collect();
+    entries.sort_by_key(|entry| entry.at.split('/').count());
+    entries
+}
+
+fn entry(line: &str) -> Option<Entry> {
+    let mut words = line.split_whitespace();
+    let (what, at, kind) = (words.next()?, words.next()?, words.next()?);
+    let below =
+        at.strip_prefix('/').map(|below| below.trim_end_matches('/')).filter(|below| !below.is_empty())?;
+    let plain = !below.split('/').any(|part| ["", ".", ".."].contains(&part)) && !at.contains('\\');
+    plain.then_some(())?;
+    Some(Entry { what: What::read(what)?, at: format!("/{below}"), kind: kind.into() })
+}
+
+impl What {
+    fn read(text: &str) -> Option<What> {
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, value.trim_matches('"')),
+            None => match text.strip_prefix("/dev/disk/by-").and_then(|rest| rest.split_once('/')) {
+                Some(("uuid", value)) => ("UUID", value),
+                Some(("label", value)) => ("LABEL", value),
+                Some(("partuuid", value)) => ("PARTUUID", value),
+                Some(_) => return None,
+                None => ("", text.strip_prefix("/dev/")?),
+            },
+        };
+        Some(match key {
+            "UUID" => What::Uuid(value.to_ascii_lowercase()),
+            "LABEL" => What::Label(value.into()),
+            "PARTUUID" => What::PartUuid(value.to_ascii_lowercase()),
+            // Of `vda16` as of `nvme0n1p16`.
+            "" => What::Number(value.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?),
+            _ => return None,
+        })
+    }
+}
+
+impl Entry {
+    /// Whether this partition is meant, which has that file system.
+    pub fn means(&self, partition: &Partition, file_system: &Ext4) -> bool {
+        match &self.what {
+            What::Uuid(uuid) => *uuid == file_system.uuid,
+            What::Label(label) => *label == file_system.label,
+            What::PartUuid(uuid) => *uuid == partition.uuid,
+            What::Number(number) => *number == partition.number,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ubuntus_and_debians_files_are_read() {
+        let ubuntu = "LABEL=cloudimg-rootfs\t/\text4\tdiscard,commit=30,errors=remount-ro 0 1\n\
+            LABEL=UEFI /boot/efi vfat umask=0077 0 1\nLABEL=BOOT\t/boot\text4\tdefaults 0 2\n";
+        let found = read(ubuntu);
+        assert_eq!(found.len(), 2, "the root is no mount below it: {found:?}");
+        assert_eq!((found[0].at.as_str(), found[0].kind.as_str()), ("/boot", "ext4"));
+        assert_eq!((found[1].at.as_str(), found[1].kind.as_str()), ("/boot/efi", "vfat"));
+        let debian =
+            "# <file system> ...\nPARTUUID=AB-1 / ext4 rw 0 1\nPARTUUID=ab-2 /boot/efi vfat defaults 0 0\n";
+        assert_eq!(read(debian).len(), 1);
+    }
+
+    #[test]
+    fn a_partition_is_meant_by_any_of_its_names() {
+        let partition = Partition { number: 16, start: 1, bytes: 1, uuid: "aa-bb".into() };
+        let file_system = Ext4 { uuid: "01-02".into(), label: "BOOT".into(), unclean: false };
+        for (what, meant) in [
+            ("LABEL=BOOT", true),
+            ("LABEL=\"BOOT\"", true),
+            ("LABEL=boot", false),
+            ("UUID=01-02", true),
+            ("UUID=01-03", false),
+            ("PARTUUID=AA-BB", true),
+            ("/dev/vda16", true),
+            ("/dev/nvme0n1p16", true),
+            ("/dev/vda1", false),
+            ("/dev/disk/by-label/BOOT", true),
+            ("/dev/disk/by-uuid/01-02", true),
+            ("/dev/disk/by-partuuid/aa-bb", true),
+        ] {
+            let entry = &read(&format!("{what} /boot ext4 defaults 0 0"))[0];
+            assert_eq!(entry.means(&partition, &file_system), meant, "{what}");
+        }
+    }
+
+    #[test]
+    fn hostile_and_senseless_lines_are_left_out() {
+        for line in [
+            "LABEL=a /../etc ext4",
+            "LABEL=a /x/../../etc ext4",
+            "LABEL=a ../etc ext4",
+            "LABEL=a // ext4",
+            "LABEL=a /x\\0402 ext4",
+            "LABEL=a none swap",
+            "tmpfs /tmp tmpfs",
+            "LABEL=a /x",
+            "/dev/vda /x ext4",
+            "",
+        ] {
+            assert_eq!(read(line), [], "{line}");
+        }
+        assert_eq!(read(&"LABEL=a /x ext4\n".repeat(10_000)).len(), MOST);
+    }
+}

@@ -1,0 +1,121 @@
+//! The form for VMs that boot a cloud image as it is: the image's file, an overlay on it, and the seed.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::super::{
+    base::Base,
+    cache::open_up,
+    error::Error,
+    job::Job,
+    manifest::{Manifest, sum_file},
+    rootfs::Rootfs,
+    tool::Tool,
+    tree::Tree,
+};
+use super::{DISK, header, seed};
+use crate::image::StockFiles;
+
+const OVERLAY: &str = "overlay.qcow2";
+const SEED: &str = "seed.iso";
+
+/// What the manifest says of these files.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(in crate::image) struct About {
+    /// Where the overlay looks for its backing file: the disk's absolute path.
+    backing: PathBuf,
+}
+
+pub(in crate::image) fn place(image: &Path) -> PathBuf {
+    image.join("stock")
+}
+
+/// `None` also if the cache has been moved: the overlay would point elsewhere.
+pub(in crate::image) fn find(image: &Path) -> Option<StockFiles> {
+    let dir = place(image);
+    let manifest = Manifest::<About>::load(&dir)?;
+    let disk_bytes = manifest.files.get(DISK)?.bytes;
+    let files = StockFiles { overlay: dir.join(OVERLAY), seed: dir.join(SEED), disk_bytes };
+    (manifest.about.backing == dir.join(DISK)).then_some(files)
+}
+
+/// Makes all files. The caller holds the image's build lock.
+pub(in crate::image) async fn make(
+    job: &Job<'_>,
+    image: &Path,
+    tree: &Tree,
+    base: &Base,
+) -> Result<StockFiles, Error> {
+    let begun = Instant::now();
+    sets_up(&tree.open()?).map_err(|why| Error::Disk { image: tree.about.source.clone(), why })?;
+    let temp = job.cache.temp()?;
+    let gone = || Error::Tree {
+        image: base.definition().source.to_string(),
+        why: format!("its cache entry {} has no {DISK}; run bootrace image prune --all", base.key),
+    };
+    let sum = base.manifest.files.get(DISK).ok_or_else(gone)?.clone();
+    // The very file: it takes no room a second time, and is here as long as this image is.
+    let (from, disk) = (job.cache.base(&base.key).join(DISK), temp.join(DISK));
+    fs::hard_link(&from, &disk).map_err(Error::io("linking", &from))?;
+    let size =
+        header(&disk).map_err(|why| Error::Disk { image: base.definition().source.to_string(), why })?;
+
+    let backing = place(image).join(DISK);
+    let overlay = Tool::new("qemu-img")
+        .args(["create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .arg(&backing)
+        .arg(temp.join(OVERLAY))
+        .arg(size.disk_bytes.to_string());
+    overlay.run(&job.cancel).await?;
+    seed::make(job, &tree.about.digest, temp.path(), &temp.join(SEED)).await?;
+
+    let mut files = vec![(DISK, sum)];
+    for name in [OVERLAY, SEED] {
+        open_up(&temp.join(name))?;
+        files.push((name, sum_file(&temp.join(name))?));
+    }
+    Manifest::new(About { backing }, files).write(temp.path())?;
+    temp.put(&place(image), job.cache)?;
+    job.say(format!("made the files of VMs that boot it as it is in {:.1} s", begun.elapsed().as_secs_f64()));
+    find(image).ok_or_else(|| Error::Cache {
+        dir: place(image),
+        why: "what was just put there is gone; does something else clean this directory?".into(),
+    })
+}
+
+/// Whether the system reads a seed: else nobody brings the agent in, and its VMs would be waited for in vain.
+fn sets_up(root: &Rootfs) -> Result<(), String> {
+    let programs = ["usr/bin/cloud-init", "usr/local/bin/cloud-init"];
+    if !programs.iter().any(|program| root.file(program).is_ok()) {
+        return Err("it has no cloud-init (/usr/bin/cloud-init), by which the agent comes into it: use an image that \
+                    has, or boot = \"direct\""
+            .into());
+    }
+    match root.file("etc/cloud/cloud-init.disabled") {
+        Ok(_) => Err("its cloud-init, by which the agent comes into it, is disabled: it has \
+                      /etc/cloud/cloud-init.disabled"
+            .into()),
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_would_not_read_the_seed_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Rootfs::open(dir.path()).unwrap();
+        assert!(sets_up(&root).unwrap_err().contains("has no cloud-init"));
+        root.write("usr/bin/cloud-init", b"", 0o755).unwrap();
+        assert_eq!(sets_up(&root), Ok(()));
+        root.write("etc/cloud/cloud-init.disabled", b"", 0o644).unwrap();
+        assert!(sets_up(&root).unwrap_err().contains("is disabled"));
+    }
+}
