@@ -39,8 +39,8 @@ pub struct Density {
     pub limit: Option<Limit>,
     /// By the instances' footprints.
     pub memory: Option<Each>,
-    /// By what the host had left (MemAvailable), which page cache and memory that no footprint has is in, and all that
-    /// others did.
+    /// By what the host had left (MemAvailable), which memory that no footprint has is in, and all that others did; page
+    /// cache that can be dropped is not.
     pub available: Option<Each>,
     /// By how much the engine's daemons grew; in no footprint.
     pub daemons: Option<Each>,
@@ -139,8 +139,11 @@ pub fn ratio(of: &Each, to: &Each) -> Result<Each, &'static str> {
     if of.value <= 0.0 || to.value <= 0.0 {
         return Err("a value is zero or below");
     }
-    let interval = of.interval.zip(to.interval).filter(|(of, to)| of.low > 0.0 && to.low > 0.0);
-    let interval = interval.map(|(of, to)| Interval {
+    let both = of.interval.zip(to.interval);
+    if both.is_some_and(|(of, to)| of.low <= 0.0 || to.low <= 0.0) {
+        return Err("the interval of one of the two reaches zero");
+    }
+    let interval = both.map(|(of, to)| Interval {
         low: of.low / to.high,
         high: of.high / to.low,
         coverage: 1.0 - (1.0 - of.coverage) - (1.0 - to.coverage),

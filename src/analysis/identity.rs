@@ -116,13 +116,18 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
             s.samples
         )
     }));
-    found.extend(results.targets.iter().zip(targets).filter_map(|(t, s)| kernel_doubt(&t.kind, s)));
+    found.extend(results.targets.iter().zip(targets).filter_map(|(t, s)| kernel_doubt(t, s)));
     found
 }
 
 /// A container or process must share the host's kernel, a VM must not.
-fn kernel_doubt(kind: &str, seen: &Seen) -> Option<String> {
-    let expected = match kind {
+fn kernel_doubt(target: &crate::sample::Target, seen: &Seen) -> Option<String> {
+    let runtime = target.options.get("runtime").and_then(|runtime| runtime.as_str());
+    let expected = match target.kind.as_str() {
+        // Others, as kata and gVisor, put a kernel of their own below the container.
+        "docker" | "podman" if !runtime.is_none_or(|name| ["runc", "crun", "youki"].contains(&name)) => {
+            return None;
+        }
         "native" | "docker" | "podman" | "lxc" => Kernel::SharedWithHost,
         "libvirt" => Kernel::Own,
         _ => return None,

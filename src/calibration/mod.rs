@@ -150,11 +150,15 @@ impl Calibration {
     pub fn see_what_is_left(&mut self, found: left_over::Found) {
         // Who isn't there has nothing, unless it was there when it was measured.
         let measured = |kind: &str| self.targets.iter().any(|target| target.kind == kind);
-        let mut may_be_absent =
-            ["docker", "libvirt", "podman"].into_iter().filter(|kind| !measured(kind)).count();
+        // Whom an error is about it says in what was tried: "connecting to Docker at ...".
+        let engines = [
+            ("Docker", measured("docker")),
+            ("podman", measured("podman")),
+            ("libvirt", measured("libvirt") || measured("lxc")),
+        ];
         for error in found.unseen {
-            if error.absent && may_be_absent > 0 {
-                may_be_absent -= 1;
+            let of_others = engines.iter().any(|(name, measured)| !measured && error.tried.contains(name));
+            if error.absent && of_others {
                 continue;
             }
             self.errors.push(format!("looking for what is left: {error}"));

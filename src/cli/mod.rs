@@ -83,7 +83,6 @@ Examples:
   bootrace run redis nginx --samples 40           two shipped scenarios, one after the other
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
   bootrace run --seed 7 --json > results.json     in a known order, for programs
-  bootrace run density --targets docker           containers, one more and one more, all staying
   bootrace run density --targets docker           how many fit at once, and what each more costs
   bootrace run --tune                             governor, turbo, KSM and caches set, and put back
   bootrace run ./my.toml --fail-on undecided      every claim must be decided, and hold

@@ -118,9 +118,10 @@ fn filled(density: &Density) -> String {
 
 /// What became of a burst, in a line.
 fn burst(target: &str, burst: &Burst) -> String {
+    let ready = burst.ready_ns.len();
     let all = burst
         .all_ready_ns
-        .map_or("none ready".into(), |ns| format!("all ready after {:.1} ms", ns as f64 / 1e6));
+        .map_or("none ready".into(), |ns| format!("{ready} of them ready after {:.1} ms", ns as f64 / 1e6));
     let failed = match burst.failed {
         0 => String::new(),
         n => format!(", {n} failed: {}", clean(burst.errors.first().map_or("", String::as_str), 300)),

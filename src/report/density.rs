@@ -69,7 +69,7 @@ pub fn rows(all: &[Density]) -> Vec<Row> {
         let label = format!("burst of {n}");
         row(&label, &|d| d.bursts.iter().find(|burst| burst.n == n).map(burst));
         row("  all ready after", &|d| {
-            let burst = d.bursts.iter().find(|burst| burst.n == n)?;
+            let burst = d.bursts.iter().find(|burst| burst.n == n && burst.failed == 0)?;
             Some(text::value(Unit::Time, burst.all_ready?))
         });
     }
@@ -126,8 +126,8 @@ fn burst(burst: &BurstFigures) -> String {
 pub fn notes(all: &[Density]) -> Vec<String> {
     let mut notes = vec![
         "Instances were added one at a time, all staying. Memory of one more: mean of what each added to the sum of all \
-         footprints [Student's interval, 99 %]; MemAvailable is the host's own estimate, in which page cache, daemons and \
-         others are. How many fit is \
+         footprints [Student's interval, 99 %]; MemAvailable is the host's own estimate, in which daemons and \
+         all that others did are, and no page cache that can be dropped. How many fit is \
          extrapolated from that and the memory that was available, and was not tried."
             .into(),
     ];

@@ -86,8 +86,10 @@ const ROWS: [(&str, &str, Cell); 17] = [
         "page cache",
         "Tried: the host drops a page of the image and reads it again. Is it in the instance's cache by that? What is shared is in memory \
          once for all instances, and tells each what others have read.",
-        |_, seen, _| {
-            let shared = seen.page_cache_shared?;
+        |sample, _, results| {
+            // A page won't always be forgotten: the first sample in which it was tells.
+            let of_target = results.samples.iter().filter(|s| s.target == sample.target && counts(s));
+            let shared = of_target.filter_map(|s| s.isolation.as_ref()?.page_cache_shared).next()?;
             Some(if shared { "the host's, shared" } else { "its own" }.into())
         },
     ),

@@ -1,6 +1,9 @@
 //! One instance from request to gone: the measured path and what is read beside it.
 
-use bootrace_agent::protocol::{self, FromAgent, ToAgent};
+use std::time::Duration;
+
+use bootrace_agent::protocol::{self, BootTimes, FromAgent, ToAgent};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,6 +20,10 @@ use crate::{
 };
 
 mod inside;
+
+/// How long a whole system may go on starting after its workload is ready before it is measured as it is.
+const SYSTEM_UP: Duration = Duration::from_secs(90);
+const SYSTEM_ASKED: Duration = Duration::from_secs(1);
 
 /// What a trial is doing, for the progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +155,9 @@ async fn measure(
     sample.cpu_ns.startup = Some(live.cpu_ns()?);
 
     step(Step::Settling);
+    // What goes on from a saved state has not booted.
+    let boots = target.boots() && target.begins() != Start::Restore;
+    let times = if boots { Some(system_up(live).await?) } else { None };
     live.wait(sampling.settle.0).await?;
     step(Step::Reading);
     sample.memory_bytes = metered(live, Meter::memory)?;
@@ -180,17 +190,30 @@ async fn measure(
         sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));
         sample.identity = Some(as_seen_inside(identity));
     }
-    // What goes on from a saved state has not booted.
-    if target.boots() && target.begins() != Start::Restore {
-        let answer = |m: &FromAgent| matches!(m, FromAgent::BootTimes(_));
-        if let FromAgent::BootTimes(times) = live.ask(&ToAgent::BootTimes, answer).await? {
-            let own_kernel = target.info().accelerator != Accelerator::None;
-            let uptime = live.uptime_ns().filter(|_| own_kernel);
-            sample.boot_ns = Some(boot::divided(&sample.timeline_ns, uptime, times));
-        }
+    if let Some(times) = times {
+        let own_kernel = target.info().accelerator != Accelerator::None;
+        let uptime = live.uptime_ns().filter(|_| own_kernel);
+        sample.boot_ns = Some(boot::divided(&sample.timeline_ns, uptime, times));
     }
     inside::image_size(&disk, sample).await;
     Ok(())
+}
+
+/// How its boot divided, once its systemd has finished starting: what is read of a system that still starts is not what it
+/// costs. Asked about once a second, after ready and before anything is read; one that takes longer is told as doubtful.
+async fn system_up(live: &mut Live) -> Result<BootTimes, Ended> {
+    let deadline = Instant::now() + SYSTEM_UP;
+    loop {
+        let answer = |m: &FromAgent| matches!(m, FromAgent::BootTimes(_));
+        let FromAgent::BootTimes(times) = live.ask(&ToAgent::BootTimes, answer).await? else {
+            return Ok(BootTimes::default());
+        };
+        let starting = times.userspace_ns.is_some() && times.finished_ns.is_none() && times.error.is_none();
+        if !starting || Instant::now() > deadline {
+            return Ok(times);
+        }
+        live.wait(SYSTEM_ASKED).await?;
+    }
 }
 
 /// A reading of the instance's meter.

@@ -53,6 +53,14 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
         wrong("target", target(scenario, &claim.target));
         if let Some(name) = &claim.fact {
             about_a_fact(claim, name, &mut wrong);
+            if scenario.sampling.samples == 0 {
+                wrong(
+                    "fact",
+                    fail(
+                        "this is of single instances, which take rounds: write samples = 20, say, in [sampling]",
+                    ),
+                );
+            }
             continue;
         }
         if claim.is.is_some() {
@@ -134,6 +142,9 @@ fn target(scenario: &Scenario, name: &str) -> Result<(), String> {
 
 /// The metric exists, and this scenario measures it on the claim's targets.
 fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
+    if ["cpu.idle", "density.cpu"].contains(&claim.metric.as_str()) && scenario.sampling.idle.0.is_zero() {
+        return fail("this scenario measures no idle CPU: give sampling.idle a time, as in \"1s\"");
+    }
     if DENSITY_METRICS.iter().any(|(name, _)| *name == claim.metric) {
         return density::claimed(scenario, claim.targets());
     }

@@ -14,6 +14,8 @@ use super::{
 
 /// Instances of a target at once. Each takes a thread and some ten open files of the harness.
 pub const INSTANCES: RangeInclusive<u32> = 1..=1000;
+/// Of fewer there is no interval, as of samples.
+const FEWEST: u32 = 6;
 /// A burst's instances have a task each.
 const BURST: RangeInclusive<u32> = 1..=256;
 const BURSTS: usize = 16;
@@ -184,7 +186,18 @@ pub(super) fn claimed<'a>(scenario: &Scenario, targets: impl Iterator<Item = &'a
     let Some(density) = &scenario.density else {
         return fail("this scenario measures no density: give it a [density] with instances = 50, say");
     };
-    let mut missing = targets.filter(|target| !density.has(target));
+    let targets: Vec<&str> = targets.collect();
+    let few = |name: &&str| {
+        let vm = scenario.targets.iter().any(|target| target.name == *name && target.kind == Kind::Libvirt);
+        density.most(vm) < FEWEST
+    };
+    if let Some(few) = targets.iter().find(|name| few(name)) {
+        return Err(format!(
+            "fewer than {FEWEST} of {} have no interval to judge by: raise density.instances (of VMs density.vms)",
+            quoted(few)
+        ));
+    }
+    let mut missing = targets.into_iter().filter(|target| !density.has(target));
     match missing.next() {
         Some(target) => Err(format!(
             "density.targets has not {}: add it there, or make the claim about another target",

@@ -24,7 +24,7 @@ fn of(results: &Results, target: &Target, settle: u64) -> Vec<String> {
     if starting > 0 {
         found.push(format!(
             "{}: in {starting} of {count} samples the system had not finished its start-up when its memory was read, so that \
-             memory and idle CPU are those of a system that starts: raise sampling.settle",
+             memory, idle CPU, work, disk and copies are those of a system that starts: raise sampling.settle",
             target.name
         ));
     }

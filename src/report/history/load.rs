@@ -189,6 +189,8 @@ struct Sample<'a> {
     cpu_ns: sample::Cpu,
     #[serde(default)]
     disk: Option<sample::Disk>,
+    #[serde(default)]
+    boot_ns: Option<sample::Boot>,
 }
 
 impl From<Lean<'_>> for Results {
@@ -252,7 +254,7 @@ impl From<Lean<'_>> for Results {
                     noise: None,
                     disk: sample.disk,
                     isolation: None,
-                    boot_ns: None,
+                    boot_ns: sample.boot_ns,
                 })
                 .collect(),
             density: Vec::new(),

@@ -9,10 +9,13 @@ use crate::{
     control::Moment,
     runner::{
         Step,
-        live::Live,
+        live::{Live, Terms},
         outcome::{Ended, bounded},
     },
-    sample::{Timeline, density::Burst},
+    sample::{
+        Timeline,
+        density::{Burst, Limit},
+    },
 };
 
 /// Errors of one burst that are kept: what fails together mostly fails alike.
@@ -30,6 +33,13 @@ impl Filling<'_> {
                 "it may have {most} at once; raise density.instances (of VMs density.vms), or take it out of density.bursts"
             ));
         }
+        let record = self.record();
+        let reached = record.reached();
+        if record.limit == Some(Limit::Startup) && burst > reached {
+            return Some(format!(
+                "start-up was over its bound with more than {reached}; take it out of density.bursts, or raise density.startup"
+            ));
+        }
         let why = self.too_little(burst)?;
         Some(format!("{why}; free some, or take it out of density.bursts"))
     }
@@ -38,6 +48,8 @@ impl Filling<'_> {
     /// can't be made.
     pub(super) async fn burst(&mut self, n: u32) -> anyhow::Result<()> {
         let (mut staged, mut errors) = (Vec::new(), Vec::new());
+        // The bound on start-up is one for instances that start alone.
+        let terms = Terms::of(self.host.scenario);
         for _ in 0..n {
             let ticket = match self.ticket() {
                 Ok(ticket) => ticket,
@@ -46,7 +58,7 @@ impl Filling<'_> {
                     return Err(e);
                 }
             };
-            match Live::stage(self.target.as_ref(), &self.terms, &ticket, self.host.stop).await {
+            match Live::stage(self.target.as_ref(), &terms, &ticket, self.host.stop).await {
                 Ok(live) => staged.push(live),
                 Err(ended) => {
                     errors.push(ended);
