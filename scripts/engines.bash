@@ -44,11 +44,15 @@ register_crun() {
     else
         printf '{\n  "runtimes": { "crun": { "path": "%s" } }\n}\n' "$crun" >"$scratch/daemon.json"
     fi
+    if ! pid=$(pidof -s dockerd); then
+        say note "dockerd does not run here: crun is not added to its runtimes"
+        return
+    fi
     as_root mkdir -p "${settings%/*}"
     # In one step: dockerd would not start with half of it.
     as_root install -m 644 "$scratch/daemon.json" "$settings.new"
     as_root mv "$settings.new" "$settings"
-    as_root kill -HUP "$(pidof -s dockerd)"
+    as_root kill -HUP "$pid"
     for _ in {1..50}; do
         if docker_has_crun; then
             say mended "$("$crun" --version | head -n 1): added to Docker's runtimes in $settings"
@@ -105,7 +109,12 @@ start_podman() {
         return
     fi
     if has_systemd; then
-        as_root systemctl enable --now podman.socket >"$scratch/systemctl.log" 2>&1 ||
+        # Debian's ends when nothing was asked of it for 5 s, and starting it anew would be in a container's start.
+        as_root mkdir -p /etc/systemd/system/podman.service.d
+        printf '[Service]\nExecStart=\nExecStart=/usr/bin/podman system service --time=0\n' |
+            as_root tee /etc/systemd/system/podman.service.d/bootrace.conf >/dev/null
+        as_root systemctl daemon-reload
+        as_root systemctl enable --now podman.socket podman.service >"$scratch/systemctl.log" 2>&1 ||
             say note "systemctl could not start podman.socket: $(tail -n 1 "$scratch/systemctl.log")"
     else
         start_podman_service

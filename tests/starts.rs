@@ -91,9 +91,12 @@ fn a_restored_instance_goes_on_with_its_memory() {
     assert_eq!(left_over(), Vec::<String>::new());
 }
 
-/// A run that has begun, and is stopped before its end.
-fn begun(bench: &Bench) -> Child {
-    let mut run = bench.command(&[]);
+const KINDS: [(&str, &str); 4] =
+    [("restart", "docker"), ("restore", "docker"), ("restart", "libvirt"), ("restore", "libvirt")];
+
+/// A run of one target that has begun, and is stopped before its end.
+fn begun(bench: &Bench, target: &str) -> Child {
+    let mut run = bench.command(&["--targets", target]);
     run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -109,9 +112,9 @@ fn something_runs() {
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn a_run_that_is_stopped_in_a_first_life_leaves_nothing() {
-    for start in ["restart", "restore"] {
+    for (start, target) in KINDS {
         let bench = bench(start, "20s", "true");
-        let mut run = begun(&bench);
+        let mut run = begun(&bench, target);
         something_runs();
         thread::sleep(Duration::from_millis(500));
         rustix::process::kill_process(rustix::process::Pid::from_child(&run), rustix::process::Signal::INT)
@@ -124,9 +127,9 @@ fn a_run_that_is_stopped_in_a_first_life_leaves_nothing() {
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn what_a_run_that_is_killed_in_a_first_life_leaves_is_removed_by_clean() {
-    for start in ["restart", "restore"] {
+    for (start, target) in KINDS {
         let bench = bench(start, "20s", "true");
-        let mut run = begun(&bench);
+        let mut run = begun(&bench, target);
         something_runs();
         run.kill().unwrap();
         run.wait().unwrap();

@@ -88,6 +88,13 @@ pub fn log(error: impl std::fmt::Display) {
 /// Kills everything else and ends the machine.
 pub fn power_off() -> ! {
     sys::kill(-1);
+    // What is started again from its disk should not begin by mending it. What was killed may hold files for a moment.
+    for _ in 0..100 {
+        if sys::mount("", "/", "", libc::MS_REMOUNT | libc::MS_RDONLY, "").is_ok() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
     sys::power_off();
     process::abort();
 }

@@ -10,9 +10,10 @@ use async_trait::async_trait;
 
 use super::Break;
 use crate::{
-    probe::{Scope, process},
+    probe::{Scope, disk::Place, process},
     sample,
-    target::{Ended, Error, Instance, Target, Ticket},
+    scenario::Start,
+    target::{Ended, Error, Instance, Rest, Target, Ticket},
 };
 
 /// What was seen of one instance beside its sample.
@@ -54,6 +55,14 @@ impl Target for Watched {
 
     fn warnings(&self) -> Vec<String> {
         self.target.warnings()
+    }
+
+    fn begins(&self) -> Start {
+        self.target.begins()
+    }
+
+    fn boots(&self) -> bool {
+        self.target.boots()
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {
@@ -112,6 +121,14 @@ impl Instance for WatchedInstance {
             scope.engine.clear();
         }
         scope
+    }
+
+    async fn rest(&mut self) -> Result<Rest, Error> {
+        self.instance.rest().await
+    }
+
+    async fn disk(&mut self) -> Option<Place> {
+        self.instance.disk().await
     }
 
     fn ended(&mut self) -> Option<Ended> {

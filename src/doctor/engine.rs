@@ -76,7 +76,11 @@ impl Daemon {
     pub fn mend(&self, error: &Error, place: Place) -> String {
         let denied = ["ermission denied", "authentication"].iter().any(|sign| error.why.contains(sign));
         if denied {
-            return format!("sudo bootrace doctor, or: sudo usermod -aG {} $USER", self.name.to_lowercase());
+            // Nobody but root may ask podman's.
+            return match self.name.to_lowercase().as_str() {
+                "podman" => "sudo bootrace doctor".into(),
+                group => format!("sudo bootrace doctor, or: sudo usermod -aG {group} $USER"),
+            };
         }
         match place {
             Place::Elsewhere => format!("start what {} names, or unset {0}", self.variable),

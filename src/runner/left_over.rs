@@ -111,7 +111,9 @@ async fn in_time<T>(engine: &str, asking: impl Future<Output = Result<T, Error>>
 
 /// Where podman never was there is nothing of ours, and nothing to be said.
 async fn of_podman(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
-    match ContainerEngine::Podman.may_be_here() {
+    // At one elsewhere nothing is ever run.
+    let here = ContainerEngine::Podman.address().starts_with("unix://");
+    match here && ContainerEngine::Podman.may_be_here() {
         true => docker::left_over::find(ContainerEngine::Podman, wanted).await,
         false => Ok(Vec::new()),
     }

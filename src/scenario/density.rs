@@ -163,7 +163,8 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
         Ready::Tcp(port) => {
             // They share the host's network: the second finds the port taken, and the first one's answers.
             let shares = |target: &super::Target| {
-                target.kind == Kind::Native || target.network.as_deref() == Some("host")
+                let lxc = target.kind == Kind::Lxc && scenario.workload.network;
+                lxc || target.kind == Kind::Native || target.network.as_deref() == Some("host")
             };
             let mut sharing = scenario.targets.iter().filter(|target| density.has(&target.name));
             if let Some(target) = sharing.find(|target| shares(target)) {

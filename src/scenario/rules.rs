@@ -3,8 +3,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Accel, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload, boots,
-    claims, cloud, copy, density,
+    Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload,
+    boots, claims, cloud, copy, density,
     document::{Document, Step, at, quoted},
     gate,
     text::*,
@@ -45,6 +45,12 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     resources(scenario, &mut wrong);
     sampling(scenario, &mut wrong);
     copy::check(scenario.copy.as_ref(), &mut wrong);
+    let stock = scenario.image.cloud.is_some()
+        && scenario.targets.iter().any(|target| target.boot == Some(Boot::Firmware));
+    if scenario.copy.is_some() && stock {
+        let text = "a cloud image that firmware boots is taken as it is, without a file for copies: leave [copy] out, or such targets";
+        wrong(at!["copy"], fail(text));
+    }
     targets(&scenario.targets, &mut wrong);
     for (index, target) in scenario.targets.iter().enumerate() {
         options(index, target, &scenario.workload, &mut wrong);
@@ -258,6 +264,9 @@ fn second_start(target: &Target, workload: &Workload) -> Result<(), String> {
         Start::Restore if matches!(workload.ready, Ready::Exit(_)) => {
             fail("a workload that is ready when it ends can't be restored: write \"restart\" or \"cold\"")
         }
+        Start::Restart if matches!(workload.ready, Ready::File(_)) => fail(
+            "the file that makes it ready is there from its first life: be ready by a line or a port, or write \"cold\"",
+        ),
         _ => Ok(()),
     }
 }

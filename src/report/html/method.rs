@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::super::{second, text};
 use crate::{
     analysis::{Analysis, Unit},
-    sample::Results,
+    sample::{Results, Target},
 };
 
 /// Each figure and what it means here.
@@ -123,7 +123,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                     li { "This is the " (ab.side.name()) " side of the A/B " code { (text::clip(&ab.id, 80)) } ": it took turns with the other side, whose sample of "
                         "the same round and target was taken right before or after, which of them the seed decides. The run's time is both sides' together." }
                 }
-                @for target in results.targets.iter().filter(|target| target.options.get("seed").is_some()) {
+                @for target in results.targets.iter().filter(|target| stock_and_cold(target)) {
                     li { code { (text::clip(&target.name, 40)) } " boots a stock cloud image for the first time, as its users do: what cloud-init takes to set up "
                         "a new instance, and to bring the agent in by its seed, is part of the start-up." }
                 }
@@ -158,6 +158,11 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
             dl.meanings { @for (word, meaning) in MEANINGS { div { dt { (word) } dd { (meaning) } } } }
         }
     }
+}
+
+fn stock_and_cold(target: &Target) -> bool {
+    let start = target.options.get("start").and_then(|start| start.as_str());
+    target.options.get("seed").is_some() && start.unwrap_or("cold") == "cold"
 }
 
 fn cache(results: &Results) -> String {

@@ -122,13 +122,11 @@ pub(super) async fn look(live: &mut Live, known: &Known) -> Result<Option<Seen>,
 async fn page_cache_shared(live: &mut Live, known: &Known) -> Result<Option<bool>, Ended> {
     let Some(files) = known.place.as_ref().and_then(|place| place.files.clone()) else { return Ok(None) };
     let Some(spot) = off_thread(move || files.spot(IMAGE_DIGEST_PATH)).await else { return Ok(None) };
-    if on_host(&spot, Spot::forget).await != Some(true) || is_cached_inside(live).await? != Some(false) {
-        return Ok(None);
-    }
-    if on_host(&spot, Spot::read).await != Some(true) {
-        return Ok(None);
-    }
-    is_cached_inside(live).await
+    let forgotten =
+        on_host(&spot, Spot::forget).await == Some(true) && is_cached_inside(live).await? == Some(false);
+    // In any case: what was dropped with the page would be missing for the next instance.
+    let read = on_host(&spot, Spot::read).await == Some(true);
+    if forgotten && read { is_cached_inside(live).await } else { Ok(None) }
 }
 
 async fn is_cached_inside(live: &mut Live) -> Result<Option<bool>, Ended> {

@@ -121,7 +121,9 @@ fn claims_may_be_about_it_where_it_is() {
             "{STAYS}{density}\n[[claim]]\nsays = 'x'\nmetric = 'density.memory'\ntarget = 'docker'\n{rest}"
         ))
     };
-    let with = "[density]\ninstances = 5";
+    let few = claim("[density]\ninstances = 5", "at_most = '5MiB'").unwrap_err();
+    assert!(few.contains("fewer than 6 of \"docker\" have no interval to judge by"), "{few}");
+    let with = "[density]\ninstances = 6";
     assert!(claim(with, "at_most = '5MiB'").is_ok());
     assert!(claim(with, "at_most = '2x'\nrelative_to = 'native'").is_ok());
     let none = claim("", "at_most = '5MiB'").unwrap_err();

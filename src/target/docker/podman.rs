@@ -70,8 +70,8 @@ pub(super) fn ends_by_itself(services: &[u32]) -> Option<String> {
         return None;
     }
     Some(
-        "is at a podman whose service ends when nothing is asked of it for some seconds: samples in which it does fail. \
-         Start it with podman system service --time=0, as scripts/setup does"
+        "is at a podman whose service ends when nothing is asked of it for some seconds: what it costs to start it anew is then in no figure, or the \
+         sample fails.          Start it with podman system service --time=0, as scripts/setup does"
             .into(),
     )
 }
@@ -137,7 +137,8 @@ pub(super) async fn gone(client: &Client, name: &str) -> Result<(), ClientError>
                 let message = format!("it is still there after {NOTICE:?}");
                 return Err(ClientError::DockerResponseServerError { status_code: 500, message });
             }
-            _ => sleep(NOTICE / 40).await,
+            // No event tells: this is the resolution of such a teardown.
+            _ => sleep(Duration::from_millis(2)).await,
         }
     }
 }

@@ -49,10 +49,17 @@ struct Shared {
 
 #[derive(Default)]
 struct Domains {
-    /// By name; each hears of its end, which happens once.
-    watched: HashMap<String, watch::Sender<Option<String>>>,
+    /// By name.
+    watched: HashMap<String, Watched>,
     /// Why nothing more will be heard of any.
     lost: Option<String>,
+}
+
+/// Who hears of a domain's end, which happens once.
+struct Watched {
+    end: watch::Sender<Option<String>>,
+    /// Until it has started: what is heard before is of an earlier one of its name.
+    to_come: bool,
 }
 
 impl Shared {
@@ -62,15 +69,21 @@ impl Shared {
     }
 
     fn ended(&self, domain: &str, how: &str) {
-        if let Some(sender) = self.domains().watched.get(domain) {
-            tell(sender, format!("the domain {how}"));
+        if let Some(watched) = self.domains().watched.get(domain).filter(|watched| !watched.to_come) {
+            tell(&watched.end, format!("the domain {how}"));
+        }
+    }
+
+    fn started(&self, domain: &str) {
+        if let Some(watched) = self.domains().watched.get_mut(domain) {
+            watched.to_come = false;
         }
     }
 
     fn lost(&self, why: &str) {
         let text = format!("the connection to libvirt was lost ({why}): was libvirtd stopped or restarted?");
         let mut domains = self.domains();
-        domains.watched.values().for_each(|sender| tell(sender, text.clone()));
+        domains.watched.values().for_each(|watched| tell(&watched.end, text.clone()));
         domains.lost = Some(text);
     }
 }
@@ -135,9 +148,18 @@ impl Events {
 
     /// Hears of the end of the domain of that name, whether it is there yet or not.
     pub fn watch(&self, domain: &str) -> Watch {
+        self.watch_from(domain, false)
+    }
+
+    /// Hears of the end of the next domain of that name, and not of the one before, whose end may still be on its way.
+    pub fn watch_next(&self, domain: &str) -> Watch {
+        self.watch_from(domain, true)
+    }
+
+    fn watch_from(&self, domain: &str, to_come: bool) -> Watch {
         let mut domains = self.shared.domains();
         let (sender, end) = watch::channel(domains.lost.clone());
-        domains.watched.insert(domain.into(), sender);
+        domains.watched.insert(domain.into(), Watched { end: sender, to_come });
         Watch { domain: domain.into(), shared: self.shared.clone(), end }
     }
 }
@@ -188,7 +210,12 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.shared.domains().watched.remove(&self.domain);
+        let mut domains = self.shared.domains();
+        // Another may watch its next one by now.
+        let ours = |watched: &Watched| watched.end.subscribe().same_channel(&self.end);
+        if domains.watched.get(&self.domain).is_some_and(ours) {
+            domains.watched.remove(&self.domain);
+        }
     }
 }
 
@@ -202,7 +229,11 @@ unsafe extern "C" fn heard_of_domain(
     detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
-    let Some(how) = in_words(event, detail) else { return 0 };
+    let began = [sys::VIR_DOMAIN_EVENT_STARTED, sys::VIR_DOMAIN_EVENT_RESUMED].contains(&(event as u32));
+    let how = in_words(event, detail);
+    if how.is_none() && !began {
+        return 0;
+    }
     // SAFETY: libvirt gives a domain that is good during this call; its name, a C string, lives as long. `opaque`
     // is what was registered, and not freed before `forget`.
     let (name, shared) = unsafe {
@@ -212,7 +243,10 @@ unsafe extern "C" fn heard_of_domain(
         }
         (CStr::from_ptr(name), &*opaque.cast_const().cast::<Shared>())
     };
-    shared.ended(&name.to_string_lossy(), how);
+    match how {
+        Some(how) => shared.ended(&name.to_string_lossy(), how),
+        None => shared.started(&name.to_string_lossy()),
+    }
     0
 }
 
@@ -286,7 +320,7 @@ mod tests {
         let shared = shared.clone();
         move |domain| {
             let (sender, end) = watch::channel(None);
-            shared.domains().watched.insert(domain.into(), sender);
+            shared.domains().watched.insert(domain.into(), Watched { end: sender, to_come: false });
             Watch { domain: domain.into(), shared: shared.clone(), end }
         }
     }
@@ -315,6 +349,23 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(timeout(SOON, watch.end()).await.unwrap(), "the domain was destroyed");
         }
+    }
+
+    #[tokio::test]
+    async fn who_watches_the_next_of_a_name_hears_of_its_end_and_not_of_the_last_ones() {
+        let connection = connection();
+        let events = Events::of(&connection).unwrap();
+        let mut watch = events.watch("test");
+        let domain = connection.lookup_domain_by_name("test").unwrap();
+        domain.suspend().unwrap();
+        assert_eq!(timeout(SOON, watch.end()).await.unwrap(), "the domain was paused");
+        watch = events.watch_next("test");
+        // Of the last one, and late.
+        domain.destroy().unwrap();
+        assert!(timeout(WHILE, watch.end()).await.is_err());
+        domain.create().unwrap();
+        domain.suspend().unwrap();
+        assert_eq!(timeout(SOON, watch.end()).await.unwrap(), "the domain was paused");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 use super::{
     Error, PREFIX, blocking, connect, connect_to,
     log::{self, Driver},
-    lxc, xml,
+    lxc, uri, xml,
 };
 use crate::target::{LeftOver, Thing};
 
@@ -19,7 +19,9 @@ const LETTING_GO: Duration = Duration::from_secs(10);
 
 async fn connect_of(driver: Driver) -> Result<Connect, Error> {
     match driver {
-        Driver::Qemu => connect().await,
+        // Where another driver is the default, VMs are this host's own.
+        Driver::Qemu if uri().starts_with("qemu") => connect().await,
+        Driver::Qemu => connect_to("qemu:///system".into()).await,
         Driver::Lxc => connect_to(lxc::uri()).await,
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// An instance's UEFI variables, in its directory, so that they go with it.
-const VARIABLES: &str = "uefi-variables.fd";
+pub(super) const VARIABLES: &str = "uefi-variables.fd";
 
 /// What VMs of a target start from.
 #[derive(Debug, Clone)]

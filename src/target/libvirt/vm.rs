@@ -89,6 +89,13 @@ impl Vm {
         self
     }
 
+    /// What is on the disk for it alone: what it has written, its saved memory, what a UEFI keeps.
+    fn own_files(&self) -> Vec<PathBuf> {
+        let beside = |name: &str| self.overlay.with_file_name(name);
+        let more = [self.saved.clone(), beside(super::start::VARIABLES)];
+        [self.overlay.clone()].into_iter().chain(more.into_iter().filter(|file| file.exists())).collect()
+    }
+
     /// Where it is there and stands still: its state and the reason, as libvirt gives them.
     async fn standstill(&self) -> Option<String> {
         let domain = self.domain.clone().filter(|_| self.link.events.lost().is_none())?;
@@ -150,7 +157,7 @@ impl Instance for Vm {
                 blocking(format!("waiting until domain {} is gone", self.name), gone).await?;
             }
         }
-        self.watch = self.link.events.watch(&self.name);
+        self.watch = self.link.events.watch_next(&self.name);
         self.rested = true;
         Ok(Rest::Ended)
     }
@@ -163,7 +170,7 @@ impl Instance for Vm {
         Some(Place {
             storage: "qcow2".into(),
             image: self.base.iter().map(|(disk, _)| disk.clone()).collect(),
-            instance: vec![self.overlay.clone()],
+            instance: self.own_files(),
             made: self.copying,
             files: self.base.clone().and_then(|(_, files)| files),
         })
@@ -197,12 +204,15 @@ impl Instance for Vm {
         // A create call that was given up on may have made it all the same.
         let destroy = move || destroy_by_name(&connection, &name, known);
         blocking(format!("destroying domain {}", self.name), destroy).await?;
-        match fs::remove_file(&self.overlay) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(Error::new(format!("removing {}", self.overlay.display()), e))
+        for file in [&self.saved, &self.overlay] {
+            match fs::remove_file(file) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::new(format!("removing {}", file.display()), e));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {
