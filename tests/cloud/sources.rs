@@ -340,6 +340,11 @@ async fn a_vm_gets_the_image_itself_below_its_overlay_and_a_seed_that_has_the_ag
 
     assert_eq!(image::verify(&fixture.cache).unwrap(), [] as [&str; 0]);
     assert_eq!(image::list(&fixture.cache).await.unwrap()[0].forms, ["tree", "stock"]);
+    // Who uses the image keeps its file, whatever becomes of what it was made of.
+    assert_eq!(image::prune(&fixture.cache, Prune::All).await.unwrap().in_use, [image.info.digest.as_str()]);
+    assert_eq!(fs::read_dir(fixture.cache.dir().join("bases")).unwrap().count(), 0);
+    assert_eq!(sha256(&dir.join("disk.qcow2")), sum);
+
     let before = sha256(&files.seed);
     fs::remove_dir_all(&dir).unwrap();
     let again = fixture.ensure(&cloud("image.qcow2"), stock).await.unwrap();

@@ -97,6 +97,7 @@ const FIRST: u64 = 2048;
 
 /// Says which PID 1 it sees, and in a VM that booted the image by what its cloud-init was set up.
 const SEEN: &str = r#"
+grep -q fstab=no /proc/cmdline && { echo "seen: $(cat /proc/1/comm) of the files"; exec sleep infinity; }
 pid1=$(cat /proc/1/comm)
 case $pid1 in
     systemd) echo "seen: systemd, $(cat /var/lib/cloud/instance/datasource), $(cat /run/cloud-init/.instance-id)" ;;
@@ -147,7 +148,7 @@ fn a_stock_image_boots_unchanged_and_is_the_image_of_its_containers() {
     let bench = scenario(
         &before,
         SEEN,
-        "^seen: (agent|init|systemd, DataSourceNoCloud: .*, bootrace-[0-9a-f]{16})$",
+        "^seen: (agent|init|systemd of the files|systemd, DataSourceNoCloud: .*, bootrace-[0-9a-f]{16})$",
         r#"
 [[target]]
 kind = "docker"
@@ -155,13 +156,17 @@ kind = "docker"
 name = "direct"
 kind = "libvirt"
 [[target]]
+name = "systemd"
+kind = "libvirt"
+boot = "systemd"
+[[target]]
 name = "stock"
 kind = "libvirt"
 boot = "firmware"
 "#,
     );
     let samples = bench.run(&[]).good();
-    assert_eq!(samples.len(), 3);
+    assert_eq!(samples.len(), 4);
     let first = samples[0].identity.clone().unwrap();
     assert!(first.image_digest.is_some() && first.workload_digest.is_some());
     for sample in &samples {
