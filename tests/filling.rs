@@ -362,3 +362,19 @@ async fn a_stop_during_a_burst_removes_it_and_records_none() {
     assert_eq!(done.density().reached(), 2);
     done.nothing_is_left();
 }
+
+#[tokio::test]
+async fn an_instance_of_another_image_is_a_failure_and_no_figure() {
+    let done = run(&[("a", &[Part::Good, Part::Good, Part::OtherImage])]).await;
+    let density = done.density();
+    assert_eq!(density.limit, Some(Limit::Failure));
+    let why = density.limit_why.as_deref().unwrap();
+    assert!(why.starts_with("number 3: by what it says from inside it is of another image"), "{why}");
+    let images: Vec<_> = density
+        .steps
+        .iter()
+        .map(|step| step.identity.as_ref().unwrap().image_digest.clone().unwrap())
+        .collect();
+    assert_eq!(images, ["0".repeat(64), "0".repeat(64), "2".repeat(64)]);
+    done.nothing_is_left();
+}

@@ -31,6 +31,7 @@ use crate::{
 
 mod bursts;
 mod files;
+mod identity;
 mod record;
 
 use record::{record, step};
@@ -243,7 +244,7 @@ impl Filling<'_> {
             let last = self.last();
             (last.idle_cpu_sum_ns, last.idle_window_ns) = (Some(used), Some(window));
         }
-        Ok(())
+        self.prove(n).await
     }
 
     /// Lets time pass in which all must stay as they are.

@@ -257,7 +257,7 @@ async fn work(live: &mut Live, scenario: &Scenario, sample: &mut Sample) -> Resu
     Ok(())
 }
 
-fn as_seen_inside(identity: protocol::Identity) -> Identity {
+pub(super) fn as_seen_inside(identity: protocol::Identity) -> Identity {
     Identity {
         image_digest: identity.image_digest,
         agent_digest: identity.agent_digest,

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Timeline};
+use super::{Identity, Outcome, Timeline};
 
 /// Instances of one target, started one at a time, all of them kept until the last was read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub struct Step {
     pub idle_window_ns: Option<u64>,
     /// The host's memory after the settle time, read just before the footprints.
     pub host: HostMemory,
+    /// Of this one, as seen inside and asked for after the idle window; null where it was not asked.
+    #[serde(default)]
+    pub identity: Option<Identity>,
 }
 
 /// What the kernel says of all of the host's memory at one moment.

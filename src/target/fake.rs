@@ -32,6 +32,8 @@ pub enum Part {
     Silent,
     /// Its agent is of another build.
     Foreign,
+    /// It says from inside that it is of another image.
+    OtherImage,
     /// Its workload can't be executed.
     NoProgram,
     /// Its workload ends with code 3 before it is ready.
@@ -236,7 +238,7 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 }
             },
             ToAgent::Identify => say(FromAgent::Identity(Identity {
-                image_digest: Some("0".repeat(64)),
+                image_digest: Some(if part == Part::OtherImage { "2" } else { "0" }.repeat(64)),
                 agent_digest: Some(agent::digest()),
                 workload_digest: Some("1".repeat(64)),
                 argv: vec!["fake".into()],

@@ -29,6 +29,7 @@ fn density(costs: &[f64]) -> density::Density {
                 available_bytes: Some(available - (sum * 1.5) as u64),
                 ..HostMemory::default()
             },
+            identity: None,
         }
     };
     density::Density {

@@ -25,7 +25,12 @@ pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
         section #identity {
             h2 { "Was it the same thing?" }
             @if agree {
-                p.agree { "Yes: image, agent and workload are the same in every instance, as seen from inside." }
+                p.agree {
+                    "Yes: image, agent and workload are the same in every instance, as seen from inside."
+                    @if !results.density.is_empty() {
+                        " Those of the density were asked one by one, too (one of another image would have ended it); those of bursts were not."
+                    }
+                }
             } @else {
                 p { "Not proven:" }
                 ul.doubts { @for d in &identities.disagreements { li { (text::clean(d, SENTENCE)) } } }

@@ -57,5 +57,6 @@ pub(super) fn step(n: u32, sample: &Sample) -> density::Step {
         idle_cpu_sum_ns: None,
         idle_window_ns: None,
         host: density::HostMemory::default(),
+        identity: None,
     }
 }
