@@ -45,7 +45,7 @@ fn density(target: &str, count: u32, mib: u64, startup_ms: u64) -> Density {
             idle_cpu_sum_ns: Some(u64::from(n) * 1_000_000),
             idle_window_ns: Some(1_000_000_000),
             host: host(sum),
-            identity: None,
+            identity: Some(crate::example::identity(target, n)),
         }
     };
     Density {

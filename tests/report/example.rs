@@ -181,7 +181,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
     }
 }
 
-fn identity(target: &str, round: u32) -> Identity {
+pub fn identity(target: &str, round: u32) -> Identity {
     let (kernel_release, boot_id) = match target {
         "libvirt" => ("6.1.0-37-cloud-amd64".to_owned(), format!("7d1a9c3e-0000-4000-8000-{round:012}")),
         _ => (host().kernel_release, host().boot_id),
