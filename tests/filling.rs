@@ -376,5 +376,6 @@ async fn an_instance_of_another_image_is_a_failure_and_no_figure() {
         .map(|step| step.identity.as_ref().unwrap().image_digest.clone().unwrap())
         .collect();
     assert_eq!(images, ["0".repeat(64), "0".repeat(64), "2".repeat(64)]);
+    assert_eq!(density.steps[3].identity, None, "one is enough");
     done.nothing_is_left();
 }

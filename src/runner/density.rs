@@ -115,7 +115,12 @@ type Stop = (Limit, String);
 impl Filling<'_> {
     async fn all(&mut self) -> anyhow::Result<()> {
         let begin = Moment::now();
-        let added = self.add_all().await;
+        let mut added = self.add_all().await;
+        if matches!(added, Ok((Limit::Count | Limit::Memory | Limit::Startup, _)))
+            && let Err(void) = self.prove_all().await
+        {
+            added = Ok(void);
+        }
         self.remove_all().await;
         let limit = added?;
         let failed = limit.0 == Limit::Failure;
@@ -244,7 +249,7 @@ impl Filling<'_> {
             let last = self.last();
             (last.idle_cpu_sum_ns, last.idle_window_ns) = (Some(used), Some(window));
         }
-        self.prove(n).await
+        Ok(())
     }
 
     /// Lets time pass in which all must stay as they are.

@@ -78,7 +78,7 @@ pub struct Step {
     pub idle_window_ns: Option<u64>,
     /// The host's memory after the settle time, read just before the footprints.
     pub host: HostMemory,
-    /// Of this one, as seen inside and asked for after the idle window; null where it was not asked.
+    /// Of this one, as seen inside and asked for once nothing more was read; null where it was not asked.
     #[serde(default)]
     pub identity: Option<Identity>,
 }

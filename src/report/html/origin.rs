@@ -28,7 +28,7 @@ pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
                 p.agree {
                     "Yes: image, agent and workload are the same in every instance, as seen from inside."
                     @if !results.density.is_empty() {
-                        " Those of the density were asked one by one, too (one of another image would have ended it); those of bursts were not."
+                        " Those of the density were asked, too, once nothing more was read; those of bursts were not."
                     }
                 }
             } @else {

@@ -1,4 +1,4 @@
-//! That what fills a host is what the run is about.
+//! That what filled a host is what the run is about.
 
 use bootrace_agent::protocol::{FromAgent, ToAgent};
 
@@ -6,28 +6,28 @@ use super::{Filling, Limit, Stop};
 use crate::{agent, runner::trial::as_seen_inside};
 
 impl Filling<'_> {
-    /// Has the newest say from inside what it is; one of another image or agent would make the figures void.
-    pub(super) async fn prove(&mut self, n: u32) -> Result<(), Stop> {
-        let Some(live) = self.there.last_mut() else { return Ok(()) };
-        let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
-        let identity = match live.ask(&ToAgent::Identify, answer).await {
-            Ok(FromAgent::Identity(identity)) => as_seen_inside(identity),
-            Ok(_) => return Ok(()),
-            Err(ended) => {
-                let newest = self.there.len() - 1;
-                return self.died(vec![(newest, ended)]).await;
+    /// Has all that are there say from inside what they are, once nothing more is read: an answer leaves its agent larger.
+    /// One of another image or agent makes the figures void.
+    pub(super) async fn prove_all(&mut self) -> Result<(), Stop> {
+        for i in 0..self.there.len() {
+            let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
+            let identity = match self.there[i].ask(&ToAgent::Identify, answer).await {
+                Ok(FromAgent::Identity(identity)) => as_seen_inside(identity),
+                Ok(_) => continue,
+                Err(ended) => return self.died(vec![(i, ended)]).await,
+            };
+            let image = identity.image_digest.as_deref() == Some(&*self.results.image.digest);
+            let same = image && identity.agent_digest.as_deref() == Some(&*agent::digest());
+            // Instances are in the order of the record's steps.
+            if let Some(step) = self.record().steps.get_mut(i) {
+                step.identity = Some(identity);
             }
-        };
-        let image = identity.image_digest.as_deref() == Some(&*self.results.image.digest);
-        let same = image && identity.agent_digest.as_deref() == Some(&*agent::digest());
-        self.last().identity = Some(identity);
-        if same {
-            return Ok(());
+            if !same {
+                let why = "by what it says from inside it is of another image, or has another agent, than this run: bootrace \
+                           image prune, then run again";
+                return Err((Limit::Failure, format!("number {}: {why}", i + 1)));
+            }
         }
-        let why = "by what it says from inside it is of another image, or has another agent, than this run: bootrace image \
-                   prune, then run again";
-        let why = format!("number {n}: {why}");
-        self.last().error = Some(why.clone());
-        Err((Limit::Failure, why))
+        Ok(())
     }
 }
