@@ -373,6 +373,7 @@ async fn an_instance_of_another_image_is_a_failure_and_no_figure() {
     let images: Vec<_> = density
         .steps
         .iter()
+        .take(3)
         .map(|step| step.identity.as_ref().unwrap().image_digest.clone().unwrap())
         .collect();
     assert_eq!(images, ["0".repeat(64), "0".repeat(64), "2".repeat(64)]);
