@@ -205,7 +205,7 @@ fn claims_make_the_exit_code_that_was_asked_for() {
     assert!(
         message.starts_with(
             "error: refuted: it is quick (startup of libvirt, TCG (emulated), relative to docker, at most 2x: "
-        ) && message.contains("the 99.0 % interval of the ratio lies beyond the bound)"),
+        ) && message.contains("the 99.0 % interval of the ratio lies beyond the bound; that is of emulation"),
         "{message}"
     );
 }

@@ -100,7 +100,7 @@ fn emulated(results: &Results, target: &crate::sample::Target) -> String {
     // The reason last: it may be longer than what is shown.
     let why = target.accelerator_reason.as_deref().map(|r| format!(". Why: {r}")).unwrap_or_default();
     format!(
-        "{} ran under TCG (emulated): its start-up and CPU figures say what emulation costs, not what a VM with hardware virtualisation costs; for that, {asking}run on a host whose KVM works (bootrace doctor tells){why}",
+        "{} ran under TCG (emulated): its start-up, CPU and memory figures say what emulation costs, not what a VM with hardware virtualisation costs; for that, {asking}run on a host whose KVM works (bootrace doctor tells){why}",
         target.name
     )
 }

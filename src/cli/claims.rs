@@ -34,7 +34,8 @@ pub(super) fn hold<'a>(runs: impl Iterator<Item = &'a Results>, fail_on: FailOn)
                 Verdict::Refuted => &mut refuted,
                 Verdict::Undecided => &mut undecided,
             };
-            let (about, finding) = (report::claims::about(claim, &analysis), report::claims::finding(claim));
+            let (about, finding) =
+                (report::claims::about(claim, &analysis), report::claims::finding(claim, &analysis));
             list.push(format!("{}: {} ({about}: {finding})", claim.verdict.word(), claim.says));
         }
     }

@@ -111,6 +111,7 @@ fn percent(text: &str) -> Result<f64, String> {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let pairs = pairs(options)?;
     let pairs: Vec<(&Results, &Results)> = pairs.iter().map(|(base, new)| (base, new)).collect();
+    pairs.iter().try_for_each(|(base, new)| have_rounds(base, new))?;
     let comparison = compare(&pairs, &options.gate)?;
     if !options.across_hosts {
         are_alike(&comparison)?;
@@ -129,6 +130,18 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         }
     }
     verdict(&comparison, options.gate.fail_on)
+}
+
+/// A gate is of single instances; of how many there are at once nothing is compared.
+fn have_rounds(base: &Results, new: &Results) -> Result<(), Failure> {
+    let alone = |run: &Results| !run.density.is_empty() && run.samples.iter().all(|sample| sample.warmup);
+    if alone(base) && alone(new) {
+        let id = report::clean(&new.run.id, 80);
+        return Err(Failure::Usage(anyhow!(
+            "{id} is a run of density alone, without rounds, and what is compared is of rounds: run it with --samples 20, say"
+        )));
+    }
+    Ok(())
 }
 
 /// Judges pairs of runs as one gate.

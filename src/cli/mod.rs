@@ -97,7 +97,7 @@ Examples:
   bootrace check ./my.toml
   bootrace check scenarios/*.toml && echo all of them are right
 
-Reads the files alone and needs no engine. All that is wrong is said at once, with file, line,
+Reads the files alone and needs no engine. What is wrong is said with file, line,
 column and key. Whether this host has what they name (CPUs, runtimes, networks, CPU models) is for run to say. Exit codes: 0 all are right, 2 one is not.";
 
 /// The whole command line.

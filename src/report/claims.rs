@@ -1,7 +1,10 @@
 //! Claims in words, the same ones in every output.
 
 use super::text;
-use crate::analysis::{Analysis, Judged};
+use crate::{
+    analysis::{Analysis, Judged},
+    sample::Accelerator,
+};
 
 /// "startup of libvirt, TCG (emulated), relative to docker, at most 100x".
 pub fn about(claim: &Judged, analysis: &Analysis) -> String {
@@ -19,8 +22,8 @@ pub fn about(claim: &Judged, analysis: &Analysis) -> String {
     format!("{about}, {}", text::clip(&claim.bound, 80))
 }
 
-/// "290 ms [281, 312]; the 99.6 % interval of the median lies within the bound".
-pub fn finding(claim: &Judged) -> String {
+/// "290 ms [281, 312]; the 99.6 % interval of the median lies within the bound"; of what emulation changes, that it does.
+pub fn finding(claim: &Judged, analysis: &Analysis) -> String {
     let figure = claim.measured.map(|m| match m.unit {
         Some(unit) => {
             let interval = text::interval(unit, m.value, m.interval.as_ref());
@@ -28,5 +31,13 @@ pub fn finding(claim: &Judged) -> String {
         }
         None => format!("{} {}; ", text::times(m.value), text::times_interval(m.interval.as_ref())),
     });
-    figure.unwrap_or_default() + &text::clean(&claim.why, 300)
+    let names = [Some(&claim.target), claim.relative_to.as_ref()].into_iter().flatten();
+    let emulated = names.filter_map(|name| analysis.target(name)).any(|t| t.accelerator == Accelerator::Tcg);
+    // What kernel it has and what its disk takes does not depend on how its instructions are run.
+    let changes = ["startup", "teardown", "memory.", "cpu.", "density.", "copy.first", "copy.rewrite"];
+    let caveat = match emulated && changes.iter().any(|metric| claim.metric.starts_with(metric)) {
+        true => "; that is of emulation, and a VM on KVM may be judged otherwise",
+        false => "",
+    };
+    figure.unwrap_or_default() + &text::clean(&claim.why, 300) + caveat
 }

@@ -128,7 +128,7 @@ pub fn notes(all: &[Density]) -> Vec<String> {
         "Instances were added one at a time, all staying. Memory of one more: mean of what each added to the sum of all \
          footprints [Student's interval, 99 %]; MemAvailable is the host's own estimate, in which daemons and \
          all that others did are, and no page cache that can be dropped. How many fit is \
-         extrapolated from that and the memory that was available, and was not tried."
+         extrapolated from that and the memory that was available: it was not tried, and CPU time, process numbers or an engine may give out first."
             .into(),
     ];
     if all.iter().any(|d| !d.bursts.is_empty()) {

@@ -287,7 +287,7 @@ fn judged(analysis: &Analysis) -> Markup {
                         span.verdict { (claim.verdict.word()) }
                         div {
                             p { "“" (text::clean(&claim.says, 300)) "”" }
-                            p.sure { (claims::about(claim, analysis)) ": " (claims::finding(claim)) "." }
+                            p.sure { (claims::about(claim, analysis)) ": " (claims::finding(claim, analysis)) "." }
                         }
                     }
                 }

@@ -108,7 +108,9 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ("CPU quota, seen inside", "Quota and period in µs, as cpu.max has it.", |_, seen, _| {
         seen.cpu_limit.clone()
     }),
-    ("CPUs that it may use", "As its own kernel numbers them.", |_, seen, _| seen.cpus_allowed.clone()),
+    ("CPUs that it may use", "As its own kernel numbers them.", |_, seen, _| {
+        seen.cpus_allowed.as_ref().map(|list| format!("CPU {list}"))
+    }),
     ("devices", "Names in /dev, and the first of them.", |sample, seen, results| {
         list(seen.devices, latest(sample, results, |i| &i.device_names))
     }),

@@ -103,7 +103,7 @@ fn judged(out: &mut String, analysis: &Analysis) {
     for claim in &analysis.claims {
         let says = escape(&text::clean(&claim.says, 200));
         let about = escape(&claims::about(claim, analysis));
-        let finding = escape(&claims::finding(claim));
+        let finding = escape(&claims::finding(claim, analysis));
         let _ = writeln!(out, "- **{}**: {says} ({about}): {finding}", claim.verdict.word());
     }
 }

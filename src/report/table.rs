@@ -66,7 +66,7 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
             Verdict::Undecided => paint.warn(&word),
         };
         let says = text::clean(&claim.says, 200);
-        let (about, finding) = (claims::about(claim, analysis), claims::finding(claim));
+        let (about, finding) = (claims::about(claim, analysis), claims::finding(claim, analysis));
         let lines = wrap(&format!("claim {says:?}: {about}: {finding}"), width - 12);
         let _ = writeln!(out, "{word} {}", lines.join("\n          "));
     }

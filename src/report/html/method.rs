@@ -101,6 +101,11 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
             None => text::clip(&v.to_string(), 20),
         })
     };
+    let density = |key: &str| {
+        let value = results.run.scenario.get("density").and_then(|s| s.get(key)).and_then(|v| v.as_str());
+        value.map_or("unknown".into(), |v| text::clip(v, 20))
+    };
+    let rounds = !text::is_density_alone(results);
     let ready = results.run.scenario.get("workload").and_then(|w| w.get("ready"));
     let tcp = ready.is_some_and(|r| r.get("tcp").is_some());
     html! {
@@ -108,9 +113,13 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
             h2 { "How it was measured" }
             ul {
                 li { "The same workload, from one root file system, by one agent, on every target, under the same CPU and memory limits." }
-                li { "In rounds: each has every target once, in a random order that the seed decides, so that what the host does meanwhile hits all targets alike." }
+                @if rounds { li { "In rounds: each has every target once, in a random order that the seed decides, so that what the host does meanwhile hits all targets alike." } }
                 li { "One clock: every moment is taken on the host (CLOCK_MONOTONIC), never by a guest; guests send events and durations only." }
-                li { "One set of readers for memory and CPU, on the host, for all targets. Memory is read " (sampling("settle"))
+                @if !results.density.is_empty() {
+                    li { "How many at once: each target in turn was filled, one instance at a time, and read " (density("settle"))
+                        " after the last was ready, CPU over a window of " (sampling("idle")) ". What one more costs is a mean, with Student's interval." }
+                }
+                li { "One set of readers for memory and CPU, on the host, for all targets. Of a single instance memory is read " (sampling("settle"))
                     " after ready; idle CPU over a window of " (sampling("idle")) ". An instance that is not ready within "
                     (sampling("timeout")) " counts as timed out." }
                 @if tcp { li { "Ready means that its port accepts a connection. A listening socket gives no event, so the agent tries again and "
@@ -128,8 +137,8 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                         "a new instance, and to bring the agent in by its seed, is part of the start-up." }
                 }
                 li { "Failed instances are counted and kept, never tried again. Warm-up rounds are kept and left out of the figures." }
-                @if let (Some(wall), Some(measuring)) = (results.run.wall_ns, results.run.measuring_ns) {
-                    li { "The run took " (text::value(Unit::Time, wall as f64)) ", of which "
+                @if let (true, Some(wall), Some(measuring)) = (rounds, results.run.wall_ns, results.run.measuring_ns) {
+                    li { "The rounds took " (text::value(Unit::Time, wall as f64)) ", of which "
                         (format!("{:.0} %", measuring as f64 / wall.max(1) as f64 * 100.0))
                         " was start-up, settling, idle window, work and teardown of samples"
                         @if let Some(dropping) = results.run.cache_drop_ns {
