@@ -117,14 +117,9 @@ fn what_one_more_costs_is_in_every_form_with_its_interval() {
     let (page, summary) = (read(dir.join("index.html")), read(dir.join("summary.md")));
     let table = report::table_within(&results, &analyse(&results), false, 100);
     for (form, text) in [("page", &page), ("summary", &summary), ("table", &table)] {
-        for sign in [
-            "memory of one more",
-            "4.0",
-            "200 MiB",
-            "fit, extrapolated",
-            "KSM",
-            "docker 7 pages saved",
-        ] {
+        for sign in
+            ["memory of one more", "4.0", "200 MiB", "fit, extrapolated", "KSM", "docker 7 pages saved"]
+        {
             assert!(text.contains(sign), "{form} has no {sign:?}: {text}");
         }
     }
