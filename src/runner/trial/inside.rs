@@ -156,7 +156,7 @@ async fn off_thread<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     match spawn_blocking(work).await {
         Ok(Ok(value)) => Some(value),
         Ok(Err(error)) => {
-            tracing::warn!("{error}: left out of the sample");
+            tracing::debug!("{error}: left out of the sample");
             None
         }
         Err(_) => None,
