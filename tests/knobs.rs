@@ -234,13 +234,13 @@ fn two_kinds_of_containers_have_the_network_log_driver_and_runtime_that_they_wer
     let line = format!("^({host}.*|.*eth0/address)$");
     let targets = "[[target]]\nkind = \"docker\"\nnetwork = \"host\"\nlog_driver = \"json-file\"\nruntime = \"runc\"\n\
                    [[target]]\nkind = \"docker\"\nname = \"bridged\"\nnetwork = \"bridge\"\n\
-                   runtime = \"io.containerd.runc.v2\"\n";
+                   runtime = \"crun\"\n";
     let bench = scenario(look, &line, &once("1", targets));
     let mut seen = BTreeMap::new();
     run_and_look(&bench, || look_at_containers(&mut seen)).good();
     let mut said: Vec<_> = seen.values().map(|said| said[..3].join(" ")).collect();
     said.sort();
-    assert_eq!(said, ["bridge none io.containerd.runc.v2", "host json-file runc"]);
+    assert_eq!(said, ["bridge none crun", "host json-file runc"]);
     let log = seen.values().find_map(|said| said.get(3)).expect("json-file has a log");
     assert!(!Path::new(log).exists(), "{log} is left behind");
     let of = |name: &str, key: &str| {
