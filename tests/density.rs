@@ -129,8 +129,6 @@ fn what_a_killed_run_leaves_is_removed_by_clean() {
     let mut child = begun(&bench);
     child.kill().unwrap();
     child.wait().unwrap();
-    // Docker may still be making the one that was asked for.
-    sleep(Duration::from_secs(2));
     let clean = Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("clean").output().unwrap();
     assert!(clean.status.success(), "{}", String::from_utf8_lossy(&clean.stderr));
     assert_eq!(left_over(), Vec::<String>::new());

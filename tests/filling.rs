@@ -1,5 +1,8 @@
 //! Density on the fake target: the order of starts and removals, every limit, failures and stops in the middle.
 
+#[path = "common/fake.rs"]
+mod fixture;
+
 use std::{ffi::OsString, path::Path, time::Duration};
 
 use async_trait::async_trait;
@@ -7,14 +10,11 @@ use bootrace::{
     plan::Trial,
     runner::{self, Job, Step, Watch},
     sample::{
-        self, Host, Outcome, Results,
+        Outcome, Results,
         density::{Density, Limit},
     },
     scenario::{Bytes, Scenario, Span},
-    target::{
-        Target,
-        fake::{Fake, Log, Part},
-    },
+    target::fake::{Log, Part},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -71,44 +71,7 @@ impl Watch for Recorder {
 }
 
 fn job(dir: &Path, log: &Log, parts: &[(&str, &[Part])]) -> Job {
-    let scenario = Scenario::parse(SCENARIO, "filling.rs").unwrap();
-    let targets: Vec<Box<dyn Target>> =
-        parts.iter().map(|(name, parts)| Box::new(Fake::new(name, log, parts)) as Box<dyn Target>).collect();
-    let results = Results {
-        schema: sample::SCHEMA.into(),
-        run: sample::Run {
-            id: "fake-density".into(),
-            started_at: "2026-01-01T00:00:00Z".into(),
-            seed: 7,
-            bootrace_version: "0".into(),
-            scenario: scenario.to_json(),
-            planned: 0,
-            interrupted: true,
-            wall_ns: None,
-            measuring_ns: None,
-            cache_drop_ns: None,
-            warnings: Vec::new(),
-            source: None,
-            ab: None,
-        },
-        host: Host::default(),
-        image: sample::Image {
-            digest: "0".repeat(64),
-            distribution: "debian".into(),
-            suite: "bookworm".into(),
-            source: "fake".into(),
-            fallback: false,
-            fallback_reason: None,
-            packages: Vec::new(),
-            kernel: None,
-            tar_bytes: None,
-            disk_bytes: None,
-        },
-        targets: targets.iter().map(|t| t.info()).collect(),
-        samples: Vec::new(),
-        density: Vec::new(),
-    };
-    Job { scenario, targets, results, instances: dir.into() }
+    fixture::job("fake-density", SCENARIO, dir, log, parts)
 }
 
 struct Done {

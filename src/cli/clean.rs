@@ -1,13 +1,20 @@
 //! `bootrace clean`: removes what runs left behind that were killed.
 
+use std::time::Duration;
+
 use anyhow::Context;
 
 use super::{Failure, print};
 use crate::{
     image::Cache,
     runner::left_over::{self, Whose},
+    target::LeftOver,
     tune,
 };
+
+/// An engine may still be making what a killed run has asked it for; where something was found, it is looked again after
+/// this.
+const AFTERMATH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -51,18 +58,15 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
             anstream::eprintln!("{error}");
         }
     }
-    for thing in &found.things {
-        if options.dry_run {
+    if options.dry_run {
+        for thing in &found.things {
             print(&format!("would remove {thing}\n"))?;
-            continue;
         }
-        match left_over::remove(thing).await {
-            Ok(()) => print(&format!("removed {thing}\n"))?,
-            Err(error) => {
-                failed = true;
-                anstream::eprintln!("{error}");
-            }
-        }
+    } else if !found.things.is_empty() {
+        failed |= !removed(&found.things).await?;
+        tokio::time::sleep(AFTERMATH).await;
+        let late = left_over::find(&cache.instances_dir(), &whose).await;
+        failed |= !removed(&late.things).await?;
     }
     let settings = match options.dry_run {
         true => tune::left().into_iter().map(|setting| format!("would put back {setting}")).collect(),
@@ -89,4 +93,19 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         if options.dry_run { "looked at" } else { "removed" }
     );
     Ok(())
+}
+
+/// Removes all that can be; false where something could not, which is said.
+async fn removed(things: &[LeftOver]) -> anyhow::Result<bool> {
+    let mut all = true;
+    for thing in things {
+        match left_over::remove(thing).await {
+            Ok(()) => print(&format!("removed {thing}\n"))?,
+            Err(error) => {
+                all = false;
+                anstream::eprintln!("{error}");
+            }
+        }
+    }
+    Ok(all)
 }
