@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     os::unix::net::UnixStream,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -36,6 +36,12 @@ impl Channel {
     /// Connects to the harness's socket.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         Channel::new(OwnedFd::from(UnixStream::connect(socket)?))
+    }
+
+    /// The stream that whoever started us has connected already. No program that we start gets it: each has a
+    /// standard input of its own.
+    pub fn on_stdin() -> io::Result<Self> {
+        Channel::new(io::stdin().as_fd().try_clone_to_owned()?)
     }
 
     pub fn writer(&self) -> &Writer {

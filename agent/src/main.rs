@@ -2,7 +2,7 @@
 //!
 //! As `/init` of an initramfs it first makes a VM's root ([`vm`]); as a unit of the image's own systemd
 //! it finds out who wants it ([`service`]); else it runs in its root file system already and connects
-//! to the harness's socket (its first argument, if it has one). Then
+//! to the harness's socket (its first argument, if it has one), or has the stream as its standard input. Then
 //! it says hello and serves until the stream ends, and takes everything below it along.
 //!
 //! With `--known` it is no agent but a workload, one whose cost is known: see [`perform`].
@@ -15,7 +15,7 @@ use std::{
 
 use bootrace_agent::{
     known::{self, Known},
-    protocol::{OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
+    protocol::{ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
 };
 
 use crate::{boot_times::Began, channel::Channel, serve::Agent, service::Place};
@@ -91,6 +91,9 @@ fn connect() -> Result<Channel, String> {
     if process::id() != 1 {
         sys::shed_inheritance();
         sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"))?;
+    }
+    if socket.as_os_str() == ON_STDIN_FLAG {
+        return Channel::on_stdin().map_err(|e| format!("use standard input as the stream to the harness: {e}"));
     }
     Channel::connect(&socket).map_err(|e| format!("connect to the harness at {socket:?}: {e}"))
 }

@@ -22,8 +22,10 @@ pub const MAX_FRAME: usize = 256 * 1024;
 pub const OUTPUT_TAIL: usize = 4 * 1024;
 /// Name of the virtio-serial port in a VM (`/sys/class/virtio-ports/*/name`).
 pub const PORT_NAME: &str = "org.bootrace.control.0";
-/// Where the agent connects in a container or as a bare process, seen from inside the root file system.
+/// Where the agent connects in a container, seen from inside the root file system.
 pub const SOCKET_PATH: &str = "/run/bootrace/control.sock";
+/// Tells an agent that its standard input is the stream, connected already: as a bare process.
+pub const ON_STDIN_FLAG: &str = "--on-stdin";
 /// Said on a VM's kernel command line if it has QEMU's user network. A word of this form, without a dot, is in
 /// the environment of the kernel's first process.
 pub const NETWORK_VARIABLE: &str = "BOOTRACE_NETWORK";

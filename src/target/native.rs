@@ -7,6 +7,7 @@
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use bootrace_agent::protocol::AGENT_PATH;
 use rustix::{
     mount::{self, MountPropagationFlags},
-    process::{Pid, WaitOptions, waitpid},
+    process::{WaitOptions, waitpid},
     thread::UnshareFlags,
 };
 
@@ -34,8 +35,8 @@ mod launch;
 pub(super) mod root;
 
 pub use groups::{discard as discard_cgroup, find as find_cgroups, try_out as try_cgroups};
-use launch::Launcher;
-use root::Root;
+use launch::{Launched, Launcher};
+pub use root::Root;
 
 /// Where the host says whom to ask for names.
 pub(super) const RESOLVER: &str = "/etc/resolv.conf";
@@ -60,9 +61,9 @@ pub fn isolate_mounts() -> Result<(), Error> {
 ///
 /// # Errors
 /// When it can't be mounted.
-pub fn try_root(dir: &Path, tree: &Path, socket: &Path) -> io::Result<()> {
+pub fn try_root(dir: &Path, tree: &Path) -> io::Result<()> {
     let mut root = Root::new(dir);
-    let tried = root.mount(tree, socket);
+    let tried = root.mount(tree);
     root.unmount()?;
     tried
 }
@@ -146,7 +147,7 @@ struct Bare {
     mounting: Option<Duration>,
     cgroups: Vec<PathBuf>,
     launcher: Option<Launcher>,
-    child: Option<Pid>,
+    child: Option<Launched>,
 }
 
 impl Bare {
@@ -155,10 +156,12 @@ impl Bare {
             self.root.write_resolver(Path::new(RESOLVER))?;
         }
         let begun = Instant::now();
-        self.root.mount(&target.tree, &ticket.socket())?;
+        self.root.mount(&target.tree)?;
         self.mounting = Some(begun.elapsed());
         groups::make(&ticket.instance, &target.resources, &mut self.cgroups)?;
-        self.launcher = Some(Launcher::new(&self.root.merged, &self.cgroups, target.cpus.set())?);
+        // Connected before it is requested: the agent finds its orders there already.
+        let channel = UnixStream::connect(ticket.socket())?;
+        self.launcher = Some(Launcher::new(&self.root.merged, &self.cgroups, target.cpus.set(), channel)?);
         Ok(())
     }
 }
@@ -172,7 +175,9 @@ impl Instance for Bare {
         Ok(())
     }
 
-    fn scope(&self, leader: u32) -> Scope {
+    /// The channel was opened by the harness, so it is not its peer.
+    fn scope(&self, peer: u32) -> Scope {
+        let leader = self.child.as_ref().map_or(peer, |child| child.pid.as_raw_pid().unsigned_abs());
         Scope { leader, engine: Vec::new() }
     }
 
@@ -187,7 +192,7 @@ impl Instance for Bare {
     }
 
     async fn post_mortem(&mut self) -> Option<String> {
-        let pid = self.child?;
+        let pid = self.child.as_ref()?.pid;
         let (_, status) = waitpid(Some(pid), WaitOptions::NOHANG).ok()??;
         self.child = None;
         let how = match (status.exit_status(), status.terminating_signal()) {
@@ -200,14 +205,17 @@ impl Instance for Bare {
 
     async fn remove(&mut self) -> Result<(), Error> {
         self.launcher = None;
-        let leader = self.child.map(|pid| pid.as_raw_pid().unsigned_abs());
+        let leader = self.child.as_ref().map(|child| child.pid.as_raw_pid().unsigned_abs());
         for dir in &self.cgroups {
             groups::kill(dir, leader)
                 .map_err(|e| Error::new(format!("ending the processes in {}", dir.display()), e))?;
         }
-        if let Some(pid) = self.child.take() {
-            waitpid(Some(pid), WaitOptions::empty())
-                .map_err(|e| Error::new("waiting for the agent to end", e))?;
+        if let Some(child) = &self.child {
+            // Itself, wherever it is: that it sits in its cgroup is the kernel's word and not ours.
+            groups::end(&child.handle)
+                .and_then(|()| Ok(waitpid(Some(child.pid), WaitOptions::NOHANG)?))
+                .map_err(|e| Error::new(format!("ending the agent, process {}", child.pid), e))?;
+            self.child = None;
         }
         Ok(())
     }
