@@ -315,7 +315,7 @@ impl Bench {
                 let event = control.next().await;
                 match event.what {
                     What::Said(FromAgent::Ready { .. }) => return Ok(event.at.since(begin)),
-                    What::Said(FromAgent::Hello(_) | FromAgent::Started { .. }) => {}
+                    What::Said(FromAgent::Hello(_)) => {}
                     other => bail!("in place of ready came {other:?}"),
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read},
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     os::unix::net::UnixStream,
     path::Path,
@@ -19,6 +19,8 @@ const MAX_ERROR: usize = 4096;
 pub struct Channel {
     reader: File,
     writer: Writer,
+    /// What says that the instance is requested; `None`: it was before we were started.
+    go: Option<File>,
 }
 
 /// Sends whole frames; clones share one lock.
@@ -30,7 +32,7 @@ impl Channel {
     pub fn new(stream: OwnedFd) -> io::Result<Self> {
         let reader = File::from(stream);
         let writer = Writer(Arc::new(Mutex::new(reader.try_clone()?)));
-        Ok(Channel { reader, writer })
+        Ok(Channel { reader, writer, go: None })
     }
 
     /// Connects to the harness's socket.
@@ -38,10 +40,20 @@ impl Channel {
         Channel::new(OwnedFd::from(UnixStream::connect(socket)?))
     }
 
-    /// The stream that whoever started us has connected already. No program that we start gets it: each has a
-    /// standard input of its own.
+    /// The stream that whoever started us has connected already, and what to wait for on standard output. No program
+    /// that we start gets them: each has streams of its own.
     pub fn on_stdin() -> io::Result<Self> {
-        Channel::new(io::stdin().as_fd().try_clone_to_owned()?)
+        let mut channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?)?;
+        channel.go = Some(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+        Ok(channel)
+    }
+
+    /// Returns when the instance is requested.
+    ///
+    /// # Errors
+    /// When it never will be: the harness is gone.
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.go.take().map_or(Ok(()), |mut go| go.read_exact(&mut [0]))
     }
 
     pub fn writer(&self) -> &Writer {

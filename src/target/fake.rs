@@ -223,12 +223,10 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 Part::Vanishes => return Some(()),
                 Part::Dies | Part::LastWords => {
                     thread::sleep(Duration::from_millis(if part == Part::LastWords { 20 } else { 0 }));
-                    say(FromAgent::Started { pid: 2 })?;
                     say(FromAgent::Exited(exit(3)))?;
                 }
-                Part::NeverReady => say(FromAgent::Started { pid: 2 })?,
+                Part::NeverReady => {}
                 _ => {
-                    say(FromAgent::Started { pid: 2 })?;
                     thread::sleep(Duration::from_millis(2));
                     say(FromAgent::Ready { after_ns: 2_000_000 })?;
                     if part == Part::DiesLater {

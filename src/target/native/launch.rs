@@ -1,12 +1,11 @@
 //! From nothing to an executed agent, in its cgroup and root from its first instruction on.
 //!
-//! Moving a process that runs already into a cgroup takes the kernel ten milliseconds and more (it waits
-//! for every CPU), which is many times what starting a bare process takes. So the cgroup is joined
-//! before: on version 1 by a thread of ours, whose children are born there; on version 2, where
-//! threads can't be moved alone, the kernel puts the child there as it makes it.
+//! An agent that is moved into its cgroup once it runs has used memory that is charged to the caller's, and always
+//! will be. So it is born there: on version 1 as the child of a thread that has joined; on version 2, where threads
+//! can't be moved alone, the kernel puts it there as it makes it.
 //!
-//! The child borrows our memory until it has executed the agent, as with `vfork` and `posix_spawn`: copying the
-//! page tables of a harness would cost more than all the rest of the start. It is a system call of our own because
+//! Until it has executed the agent it borrows our memory, as with `vfork` and `posix_spawn`: a fork would make each
+//! page that we write next fault once more, in the middle of a measurement. It is a system call of our own because
 //! neither of these can make a child in a version 2 cgroup (glibc before 2.39).
 
 use std::{
@@ -19,79 +18,74 @@ use std::{
         unix::{ffi::OsStrExt, net::UnixStream},
     },
     path::{Path, PathBuf},
-    ptr,
-    sync::mpsc,
-    thread,
+    ptr, thread,
 };
 
 use bootrace_agent::protocol::{AGENT_PATH, ON_STDIN_FLAG};
 use rustix::{
-    process::Pid,
-    thread::{CpuSet, sched_setaffinity},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, WaitOptions, waitpid},
+    thread::CpuSet,
 };
 
 /// Of linux/sched.h. The libc crate declares it as a C int, in which it is 0: the child would be put nowhere.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// A process that was launched: its number is its own until it is reaped, its handle names it for ever.
+/// An agent that is ready to serve, and waits to be told so.
 #[derive(Debug)]
-pub struct Launched {
+pub struct Agent {
+    /// Its own until it is reaped.
     pub pid: Pid,
+    /// Names it for ever.
     pub handle: OwnedFd,
+    go: OwnedFd,
 }
 
-/// A thread that is ready to fork. Dropping it waits until the thread has ended: while it lives it is in the
-/// instance's cgroups.
-pub struct Launcher {
-    go: Option<mpsc::Sender<()>>,
-    launched: mpsc::Receiver<io::Result<Launched>>,
-    thread: Option<thread::JoinHandle<()>>,
-}
-
-impl Launcher {
-    /// Gets ready to execute the agent in `root` and `cgroups`, with the harness at the other end of `channel`.
+impl Agent {
+    /// Lets it say hello and start its workload.
     ///
     /// # Errors
-    /// When a cgroup can't be joined.
-    pub fn new(root: &Path, cgroups: &[PathBuf], cpus: CpuSet, channel: UnixStream) -> io::Result<Self> {
-        let (go, wait) = mpsc::channel();
-        let (report, launched) = mpsc::channel();
-        let (joined, ready) = mpsc::channel();
-        let child = Child::new(root, cgroups, channel)?;
-        let joins = if child.cgroup.is_some() { Vec::new() } else { cgroups.to_vec() };
-        let thread = thread::Builder::new().name("launcher".into()).spawn(move || {
-            // The child inherits what this thread has.
-            let joined_all = joins.iter().try_for_each(|dir| fs::write(dir.join("tasks"), "0"));
-            let result = joined_all.and_then(|()| Ok(sched_setaffinity(None, &cpus)?));
-            let failed = result.is_err();
-            let _ = joined.send(result);
-            if !failed && wait.recv().is_ok() {
-                let _ = report.send(child.launch());
-            }
-        })?;
-        let launcher = Launcher { go: Some(go), launched, thread: Some(thread) };
-        ready.recv().map_err(io::Error::other)??;
-        Ok(launcher)
-    }
-
-    /// Makes the process; returns once the agent is executed. Works once.
-    ///
-    /// # Errors
-    /// When the clone, the chroot or the exec fails.
-    pub fn launch(&self) -> io::Result<Launched> {
-        let go = self.go.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
-        go.send(()).map_err(io::Error::other)?;
-        self.launched.recv().map_err(io::Error::other)?
+    /// When it has ended.
+    pub fn go(&self) -> io::Result<()> {
+        rustix::io::write(&self.go, b"!")?;
+        Ok(())
     }
 }
 
-impl Drop for Launcher {
-    fn drop(&mut self) {
-        self.go = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+/// Executes the agent in `root` and `cgroups`, on `cpus`, with the harness at the other end of `channel`.
+///
+/// # Errors
+/// When a cgroup can't be joined, or when the clone, the chroot or the exec fails.
+pub fn launch(root: &Path, cgroups: &[PathBuf], cpus: CpuSet, channel: UnixStream) -> io::Result<Agent> {
+    let unified = cgroups.iter().find(|dir| dir.join("cgroup.events").exists());
+    let (wait, go) = pipe_with(PipeFlags::CLOEXEC)?;
+    let child = Child {
+        root: CString::new(root.as_os_str().as_bytes())?,
+        program: CString::new(AGENT_PATH)?,
+        flag: CString::new(ON_STDIN_FLAG)?,
+        cpus,
+        cgroup: unified.map(fs::File::open).transpose()?,
+        channel,
+        wait,
+        null: fs::OpenOptions::new().write(true).open("/dev/null")?,
+        errno: Cell::new(0),
+        stack: vec![0; STACK / size_of::<u128>()],
+    };
+    let (pid, handle) = match child.cgroup {
+        Some(_) => child.clone_into_agent(),
+        None => {
+            let join = |dir: &PathBuf| {
+                let file = dir.join("tasks");
+                fs::write(&file, "0").map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
+            };
+            let launch = move || cgroups.iter().try_for_each(join).and_then(|()| child.clone_into_agent());
+            let joined = thread::scope(|scope| {
+                Ok(thread::Builder::new().name("launcher".into()).spawn_scoped(scope, launch)?.join())
+            });
+            joined.and_then(|ended| ended.map_err(|_| io::Error::other("the thread that launches it panicked"))?)
         }
-    }
+    }?;
+    Ok(Agent { pid, handle, go })
 }
 
 /// All that the child needs between clone and exec, where nothing may be allocated: our memory is its own, too.
@@ -99,10 +93,13 @@ struct Child {
     root: CString,
     program: CString,
     flag: CString,
+    cpus: CpuSet,
     /// The version 2 cgroup to be born in.
     cgroup: Option<fs::File>,
     /// Its end of the control channel, as its standard input.
     channel: UnixStream,
+    /// What it is told to go by, as its standard output.
+    wait: OwnedFd,
     null: fs::File,
     /// Why it could not execute its program; 0 while nothing failed.
     errno: Cell<c_int>,
@@ -114,22 +111,8 @@ struct Child {
 const STACK: usize = 32 << 10;
 
 impl Child {
-    fn new(root: &Path, cgroups: &[PathBuf], channel: UnixStream) -> io::Result<Self> {
-        let unified = cgroups.iter().find(|dir| dir.join("cgroup.events").exists());
-        Ok(Child {
-            root: CString::new(root.as_os_str().as_bytes())?,
-            program: CString::new(AGENT_PATH)?,
-            flag: CString::new(ON_STDIN_FLAG)?,
-            cgroup: unified.map(fs::File::open).transpose()?,
-            channel,
-            null: fs::OpenOptions::new().write(true).open("/dev/null")?,
-            errno: Cell::new(0),
-            stack: vec![0; STACK / size_of::<u128>()],
-        })
-    }
-
-    /// Returns when the child has executed the agent. Our end of its channel is closed then: only the agent holds it.
-    fn launch(self) -> io::Result<Launched> {
+    /// Returns when the child has executed the agent, which alone holds its end of the channel from then on.
+    fn clone_into_agent(self) -> io::Result<(Pid, OwnedFd)> {
         let mut handle: c_int = -1;
         // SAFETY: clone_args is plain integers, for which zero means none.
         let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -157,10 +140,10 @@ impl Child {
         let handle = unsafe { OwnedFd::from_raw_fd(handle) };
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         match self.errno.get() {
-            0 => Ok(Launched { pid, handle }),
+            0 => Ok((pid, handle)),
             errno => {
                 // It ended before this thread went on, so this does not wait.
-                rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
+                waitpid(Some(pid), WaitOptions::empty())?;
                 Err(io::Error::from_raw_os_error(errno))
             }
         }
@@ -174,9 +157,10 @@ unsafe extern "C" fn execute(child: *const Child) -> ! {
         let argv = [child.program.as_ptr(), child.flag.as_ptr(), ptr::null()];
         let env: [*const c_char; 1] = [ptr::null()];
         let open = |from: c_int, to| libc::dup2(from, to) >= 0;
-        let null = child.null.as_raw_fd();
         let _ = open(child.channel.as_raw_fd(), 0)
-            && (1..3).all(|to| open(null, to))
+            && open(child.wait.as_raw_fd(), 1)
+            && open(child.null.as_raw_fd(), 2)
+            && libc::sched_setaffinity(0, size_of::<CpuSet>(), (&raw const child.cpus).cast()) == 0
             && libc::chroot(child.root.as_ptr()) == 0
             && libc::chdir(c"/".as_ptr()) == 0
             && libc::execve(child.program.as_ptr(), argv.as_ptr(), env.as_ptr()) == 0;
@@ -251,21 +235,25 @@ unsafe fn clone_and_call(
 mod tests {
     use super::*;
     use crate::{agent, probe::cgroup};
+    use bootrace_agent::protocol::{FromAgent, read_frame};
 
-    /// A root with nothing but the agent, which serves a stream whose other end is ours.
+    /// A root with nothing but the agent, and what it says in its hello.
     fn agent_root() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let at = root.path().join(AGENT_PATH.trim_start_matches('/'));
         fs::create_dir_all(at.parent().unwrap()).unwrap();
         fs::write(&at, agent::EXECUTABLE).unwrap();
         fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let boot_id = root.path().join("proc/sys/kernel/random/boot_id");
+        fs::create_dir_all(boot_id.parent().unwrap()).unwrap();
+        fs::write(boot_id, "here").unwrap();
         root
     }
 
-    fn launcher(root: &Path, cgroups: &[PathBuf]) -> (Launcher, UnixStream) {
+    fn launch_in(root: &Path, cgroups: &[PathBuf]) -> io::Result<(Agent, UnixStream)> {
         let cpus = rustix::thread::sched_getaffinity(None).unwrap();
         let (ours, its) = UnixStream::pair().unwrap();
-        (Launcher::new(root, cgroups, cpus, its).unwrap(), ours)
+        Ok((launch(root, cgroups, cpus, its)?, ours))
     }
 
     fn no_child_is_left() -> bool {
@@ -276,9 +264,7 @@ mod tests {
     #[ignore = "needs root (chroot): scripts/test runs it"]
     fn a_root_without_an_agent_is_an_error_and_leaves_no_process() {
         let root = tempfile::tempdir().unwrap();
-        let (launcher, _stream) = launcher(root.path(), &[]);
-        assert_eq!(launcher.launch().unwrap_err().kind(), io::ErrorKind::NotFound);
-        drop(launcher);
+        assert_eq!(launch_in(root.path(), &[]).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(no_child_is_left());
     }
 
@@ -295,18 +281,23 @@ mod tests {
         for at in roots {
             let dir = at.join(format!("bootrace-test-launch-{}", std::process::id()));
             fs::create_dir(&dir).unwrap();
-            let (launcher, stream) = launcher(root.path(), std::slice::from_ref(&dir));
-            let launched = launcher.launch().unwrap();
+            let (launched, mut stream) = launch_in(root.path(), std::slice::from_ref(&dir)).unwrap();
             let listed = cgroup::pids(&dir).unwrap();
             let own = fs::read_to_string(format!("/proc/{}/cgroup", launched.pid.as_raw_pid())).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let early = read_frame::<FromAgent>(&mut stream);
+            stream.set_nonblocking(false).unwrap();
+            launched.go().unwrap();
+            let hello = read_frame::<FromAgent>(&mut stream);
             drop(stream);
-            let ended = rustix::process::waitpid(Some(launched.pid), rustix::process::WaitOptions::empty());
-            drop(launcher);
+            let ended = waitpid(Some(launched.pid), WaitOptions::empty());
             fs::remove_dir(&dir).unwrap();
             let pid = launched.pid.as_raw_pid().unsigned_abs();
             assert!(listed.contains(&pid), "{} has {listed:?}, and not {pid}", dir.display());
             let name = dir.file_name().unwrap().to_str().unwrap();
             assert!(own.lines().any(|line| line.ends_with(name)), "{name}: {own}");
+            assert!(early.is_err(), "it speaks before it may: {early:?}");
+            assert!(matches!(hello, Ok(Some(FromAgent::Hello(_)))), "{hello:?}");
             ended.unwrap();
         }
     }
