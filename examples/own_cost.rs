@@ -105,7 +105,11 @@ async fn compare(rounds: u32, seed: u64, subjects: &[&Subject]) -> anyhow::Resul
     println!("start-up of quickstart, {rounds} rounds, order shuffled with seed {seed}, {}", bench.host());
     for (way, ns) in &times {
         let least = ns.iter().copied().fold(f64::INFINITY, f64::min);
-        println!("  {way:17} median {:8.2} ms, least {:8.2} ms", median(ns).unwrap_or(f64::NAN) / 1e6, least / 1e6);
+        println!(
+            "  {way:17} median {:8.2} ms, least {:8.2} ms",
+            median(ns).unwrap_or(f64::NAN) / 1e6,
+            least / 1e6
+        );
     }
     println!("ratio of medians (Hodges-Lehmann ratio of the pairs with its 99 % interval)");
     for (ours, plain) in subjects.iter().flat_map(|it| it.ratios) {
@@ -173,7 +177,20 @@ impl Bench {
         let run = format!("own-cost-{}", std::process::id());
         let _lock = Lock::take(&run)?;
         let cpus = Cpus::choose(&resources.cpus)?;
-        Ok(Bench { cpus, native, tree, docker, docker_image, libvirt, vm, cache, _lock, run, number: 0, scenario })
+        Ok(Bench {
+            cpus,
+            native,
+            tree,
+            docker,
+            docker_image,
+            libvirt,
+            vm,
+            cache,
+            _lock,
+            run,
+            number: 0,
+            scenario,
+        })
     }
 
     fn host(&self) -> String {
@@ -215,7 +232,10 @@ impl Bench {
         root.mount(&self.tree)?;
         let command = &self.scenario.workload.command;
         let spawned = thread::scope(|scope| {
-            scope.spawn(|| spawn_in(&root.merged, command, &self.cpus)).join().map_err(|_| anyhow!("it panicked"))?
+            scope
+                .spawn(|| spawn_in(&root.merged, command, &self.cpus))
+                .join()
+                .map_err(|_| anyhow!("it panicked"))?
         });
         root.unmount()?;
         spawned
@@ -234,7 +254,12 @@ impl Bench {
             "--log-driver",
             "none",
         ]);
-        command.args(["--label", &format!("{}={}", docker::LABEL, ticket.run), "--cpuset-cpus", &self.cpus.list()]);
+        command.args([
+            "--label",
+            &format!("{}={}", docker::LABEL, ticket.run),
+            "--cpuset-cpus",
+            &self.cpus.list(),
+        ]);
         command.args(["--memory", &memory, "--memory-swap", &memory]);
         command.arg(&self.docker_image).args(&self.scenario.workload.command).stdout(Stdio::piped());
         let begin = Moment::now();

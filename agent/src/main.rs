@@ -100,7 +100,8 @@ fn connect() -> Result<Channel, String> {
         sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"))?;
     }
     if socket.as_os_str() == ON_STDIN_FLAG {
-        return Channel::on_stdin().map_err(|e| format!("use standard input as the stream to the harness: {e}"));
+        return Channel::on_stdin()
+            .map_err(|e| format!("use standard input as the stream to the harness: {e}"));
     }
     Channel::connect(&socket).map_err(|e| format!("connect to the harness at {socket:?}: {e}"))
 }

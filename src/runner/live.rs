@@ -28,6 +28,9 @@ mod second;
 const START_GRACE: Duration = Duration::from_secs(10);
 /// For answers of the agent that need no work.
 pub(super) const ANSWER: Duration = Duration::from_secs(60);
+/// For an engine to remove an instance, and once more to undo its staging. Generous, since engines of a busy host are
+/// slow; but one that never answers must not keep the run.
+const REMOVAL: Duration = Duration::from_secs(120);
 /// For an engine's account of what happened.
 const POST_MORTEM: Duration = Duration::from_secs(5);
 
@@ -297,17 +300,17 @@ impl Live {
     pub(super) async fn remove(&mut self, timeline: &mut Timeline) -> Removal {
         let mut removal = Removal::default();
         timeline.stopping = Some(Moment::now().since(self.requested));
-        match self.instance.remove().await {
+        match within(REMOVAL, "removing it", self.instance.remove()).await {
             Ok(()) => timeline.gone = Some(Moment::now().since(self.requested)),
             Err(e) => {
                 removal.failed = Some(e.to_string());
                 sleep(Duration::from_secs(1)).await;
-                if let Err(e) = self.instance.remove().await {
+                if let Err(e) = within(REMOVAL, "removing it once more", self.instance.remove()).await {
                     removal.left_behind.push(left_behind(&e));
                 }
             }
         }
-        match self.instance.unstage().await {
+        match within(REMOVAL, "undoing its staging", self.instance.unstage()).await {
             Ok(()) => removal.left_behind.extend(remove_dir(&self.ticket).err()),
             // Its directory stays: something may still be mounted there.
             Err(e) => removal.left_behind.push(left_behind(&e)),
@@ -320,6 +323,16 @@ impl Terms {
     fn timed_out(&self, what: &str) -> Ended {
         Ended::TimedOut(format!("{what} within {} ({})", self.limit, self.limit_key))
     }
+}
+
+/// What an engine does, or that it has not done it in time.
+async fn within(
+    limit: Duration,
+    tried: &str,
+    work: impl Future<Output = Result<(), target::Error>>,
+) -> Result<(), target::Error> {
+    let late = format!("its engine has not done it within {limit:?}: it hangs, or the host is too busy");
+    timeout(limit, work).await.unwrap_or_else(|_| Err(target::Error::new(tried, late)))
 }
 
 /// Removes the directory of an instance that is gone, or was never staged.

@@ -163,7 +163,9 @@ impl Bare {
         let channel = UnixStream::connect(ticket.socket())?;
         let launched = launch(&self.root.merged, &self.cgroups, target.cpus.set(), channel);
         let at = self.root.merged.display();
-        self.agent = Some(launched.map_err(|e| io::Error::new(e.kind(), format!("executing {AGENT_PATH} in {at}: {e}")))?);
+        self.agent = Some(
+            launched.map_err(|e| io::Error::new(e.kind(), format!("executing {AGENT_PATH} in {at}: {e}")))?,
+        );
         Ok(())
     }
 }

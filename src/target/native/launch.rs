@@ -76,13 +76,16 @@ pub fn launch(root: &Path, cgroups: &[PathBuf], cpus: CpuSet, channel: UnixStrea
         None => {
             let join = |dir: &PathBuf| {
                 let file = dir.join("tasks");
-                fs::write(&file, "0").map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
+                fs::write(&file, "0")
+                    .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
             };
             let launch = move || cgroups.iter().try_for_each(join).and_then(|()| child.clone_into_agent());
             let joined = thread::scope(|scope| {
                 Ok(thread::Builder::new().name("launcher".into()).spawn_scoped(scope, launch)?.join())
             });
-            joined.and_then(|ended| ended.map_err(|_| io::Error::other("the thread that launches it panicked"))?)
+            joined.and_then(|ended| {
+                ended.map_err(|_| io::Error::other("the thread that launches it panicked"))?
+            })
         }
     }?;
     Ok(Agent { pid, handle, go })
@@ -234,7 +237,12 @@ unsafe fn clone_and_call(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{agent, probe::cgroup};
+    use crate::{
+        agent,
+        probe::cgroup,
+        scenario::{Bytes, Resources},
+        target::native::groups,
+    };
     use bootrace_agent::protocol::{FromAgent, read_frame};
 
     /// A root with nothing but the agent, and what it says in its hello.
@@ -268,37 +276,58 @@ mod tests {
         assert!(no_child_is_left());
     }
 
-    /// Of the kernel: the number that libc gives in a type that can't hold it moved nobody anywhere.
+    /// Asks the kernel: a cgroup's number in a type that can't hold it moved nobody anywhere. In the guest of
+    /// `in_guest` it asks version 2 alone.
     #[test]
     #[ignore = "needs root (cgroups, chroot): scripts/test runs it"]
-    fn the_agent_is_born_in_its_cgroup_on_each_version_that_this_host_has() {
-        let hierarchy = cgroup::hierarchy().unwrap();
-        // Of a hybrid host both: the flag works on version 2's hierarchy though it limits nothing there.
-        let mut roots = vec![hierarchy.memory.unwrap()];
-        let unified = PathBuf::from("/sys/fs/cgroup/unified");
-        roots.extend(unified.join("cgroup.procs").exists().then_some(unified));
+    fn a_bare_process_is_in_its_cgroups_which_have_its_limit() {
+        let instance = format!("bootrace-test-launch-{}", std::process::id());
+        let memory = Bytes(64 << 20);
+        let mut cgroups = Vec::new();
+        groups::make(&instance, &Resources { memory, ..Resources::default() }, &mut cgroups).unwrap();
         let root = agent_root();
-        for at in roots {
-            let dir = at.join(format!("bootrace-test-launch-{}", std::process::id()));
-            fs::create_dir(&dir).unwrap();
-            let (launched, mut stream) = launch_in(root.path(), std::slice::from_ref(&dir)).unwrap();
-            let listed = cgroup::pids(&dir).unwrap();
-            let own = fs::read_to_string(format!("/proc/{}/cgroup", launched.pid.as_raw_pid())).unwrap();
-            stream.set_nonblocking(true).unwrap();
-            let early = read_frame::<FromAgent>(&mut stream);
-            stream.set_nonblocking(false).unwrap();
-            launched.go().unwrap();
-            let hello = read_frame::<FromAgent>(&mut stream);
-            drop(stream);
-            let ended = waitpid(Some(launched.pid), WaitOptions::empty());
-            fs::remove_dir(&dir).unwrap();
-            let pid = launched.pid.as_raw_pid().unsigned_abs();
-            assert!(listed.contains(&pid), "{} has {listed:?}, and not {pid}", dir.display());
-            let name = dir.file_name().unwrap().to_str().unwrap();
-            assert!(own.lines().any(|line| line.ends_with(name)), "{name}: {own}");
-            assert!(early.is_err(), "it speaks before it may: {early:?}");
-            assert!(matches!(hello, Ok(Some(FromAgent::Hello(_)))), "{hello:?}");
-            ended.unwrap();
-        }
+        let (agent, mut stream) = launch_in(root.path(), &cgroups).unwrap();
+        let pid = agent.pid.as_raw_pid().unsigned_abs();
+        let listed = cgroups.iter().all(|dir| cgroup::pids(dir).unwrap() == [pid]);
+        let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let limits =
+            cgroups.iter().flat_map(|dir| ["memory.max", "memory.limit_in_bytes"].map(|name| dir.join(name)));
+        let limits: Vec<_> = limits.filter_map(|file| fs::read_to_string(file).ok()).collect();
+
+        stream.set_nonblocking(true).unwrap();
+        let early = read_frame::<FromAgent>(&mut stream);
+        stream.set_nonblocking(false).unwrap();
+        agent.go().unwrap();
+        let hello = read_frame::<FromAgent>(&mut stream);
+        groups::kill(&cgroups[0], Some(pid)).unwrap();
+        let ended = waitpid(Some(agent.pid), WaitOptions::NOHANG).unwrap();
+        cgroups.iter().for_each(|dir| groups::remove(dir).unwrap());
+
+        assert!(listed && own.contains(&instance), "{cgroups:?} don't have {pid}, which is in {own}");
+        assert_eq!(limits, [format!("{}\n", memory.0)]);
+        assert!(early.is_err(), "it speaks before it may: {early:?}");
+        assert!(matches!(hello, Ok(Some(FromAgent::Hello(_)))), "{hello:?}");
+        assert!(ended.is_some(), "it is not killed with its cgroup");
+    }
+
+    /// The flag works on version 2's hierarchy of a host with both, though that limits nothing there.
+    #[test]
+    #[ignore = "needs root (cgroups, chroot): scripts/test runs it"]
+    fn the_kernel_puts_an_agent_into_a_cgroup_of_version_2_as_it_makes_it() {
+        let hierarchy = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let Some(unified) = hierarchy.into_iter().find(|dir| dir.join("cgroup.procs").exists()) else {
+            panic!(
+                "no hierarchy of version 2 is mounted here: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+            );
+        };
+        let dir = unified.join(format!("bootrace-test-launch-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let root = agent_root();
+        let (agent, _stream) = launch_in(root.path(), std::slice::from_ref(&dir)).unwrap();
+        let listed = cgroup::pids(&dir).unwrap();
+        groups::end(&agent.handle).unwrap();
+        waitpid(Some(agent.pid), WaitOptions::NOHANG).unwrap().unwrap();
+        fs::remove_dir(&dir).unwrap();
+        assert_eq!(listed, [agent.pid.as_raw_pid().unsigned_abs()]);
     }
 }
