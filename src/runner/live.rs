@@ -43,6 +43,8 @@ pub struct Terms {
     limit: Span,
     /// The scenario's key that says so.
     limit_key: &'static str,
+    /// On each try to remove it.
+    removal: Duration,
 }
 
 impl Terms {
@@ -52,6 +54,7 @@ impl Terms {
             ready: scenario.workload.ready.clone(),
             limit: scenario.sampling.timeout,
             limit_key: "sampling.timeout",
+            removal: REMOVAL,
         }
     }
 
@@ -300,17 +303,18 @@ impl Live {
     pub(super) async fn remove(&mut self, timeline: &mut Timeline) -> Removal {
         let mut removal = Removal::default();
         timeline.stopping = Some(Moment::now().since(self.requested));
-        match within(REMOVAL, "removing it", self.instance.remove()).await {
+        let limit = self.terms.removal;
+        match within(limit, "removing it", self.instance.remove()).await {
             Ok(()) => timeline.gone = Some(Moment::now().since(self.requested)),
             Err(e) => {
                 removal.failed = Some(e.to_string());
                 sleep(Duration::from_secs(1)).await;
-                if let Err(e) = within(REMOVAL, "removing it once more", self.instance.remove()).await {
+                if let Err(e) = within(limit, "removing it once more", self.instance.remove()).await {
                     removal.left_behind.push(left_behind(&e));
                 }
             }
         }
-        match within(REMOVAL, "undoing its staging", self.instance.unstage()).await {
+        match within(limit, "undoing its staging", self.instance.unstage()).await {
             Ok(()) => removal.left_behind.extend(remove_dir(&self.ticket).err()),
             // Its directory stays: something may still be mounted there.
             Err(e) => removal.left_behind.push(left_behind(&e)),
@@ -346,4 +350,33 @@ pub(super) fn remove_dir(ticket: &Ticket) -> Result<(), String> {
 
 fn left_behind(error: &target::Error) -> String {
     format!("{error}; it is left behind: bootrace clean removes it")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        runner,
+        target::fake::{Fake, Log, Part},
+    };
+
+    #[tokio::test]
+    async fn a_removal_that_never_ends_is_given_up_and_said_to_be_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let ticket = runner::make_ticket(dir.path(), "run", 0).unwrap();
+        let (scenario, _) = crate::scenario::find("quickstart").unwrap();
+        let terms = Terms { removal: Duration::from_millis(5), ..Terms::of(&scenario) };
+        let log: Log = Arc::default();
+        let fake = Fake::new("a", &log, &[Part::RemoveHangs]);
+        let mut live = Live::stage(&fake, &terms, &ticket, &CancellationToken::new()).await.ok().unwrap();
+        let mut timeline = Timeline::default();
+        let removal = live.remove(&mut timeline).await;
+        assert!(removal.failed.is_some_and(|why| why.contains("has not done it within 5ms")));
+        assert_eq!(timeline.gone, None, "nobody knows when it went");
+        let [left] = &removal.left_behind[..] else { panic!("{:?}", removal.left_behind) };
+        assert!(left.ends_with("it is left behind: bootrace clean removes it"), "{left}");
+        assert_eq!(log.lock().unwrap()[..], ["stage a", "remove a", "remove a"]);
+    }
 }

@@ -52,6 +52,8 @@ pub enum Part {
     WorkFails,
     /// The engine can't remove it at first.
     RemoveFails,
+    /// The engine never answers to its removal.
+    RemoveHangs,
     /// Its workload ends with code 3 a while after it was ready.
     DiesLater,
 }
@@ -191,6 +193,9 @@ impl Instance for Actor {
     async fn remove(&mut self) -> Result<(), Error> {
         self.removals += 1;
         note(&self.log, format!("remove {}", self.name));
+        if self.part == Part::RemoveHangs {
+            std::future::pending::<()>().await;
+        }
         if self.part == Part::RemoveFails && self.removals == 1 {
             return Err(Error::new("removing a fake", "it was told to fail"));
         }
