@@ -23,7 +23,7 @@ use super::{
 
 mod machine;
 
-use machine::{Guest, Memory, ONE, TWO};
+use machine::{Cpuid, Extent, Guest, Memory, ONE, TWO};
 
 /// With the time that a process takes to be killed: half a second at the very worst. Twenty times what it takes
 /// where each instruction is emulated, and a hundred times what hardware takes.
@@ -90,18 +90,23 @@ struct Plan {
     patience: Duration,
     counting: &'static [u8],
     checks: &'static [Check],
+    cpuid: Extent,
 }
 
+/// What the probe runs.
+const PLAN: Plan = Plan { patience: PATIENCE, counting: LOOP, checks: CHECKS, cpuid: Extent::Full };
+
 pub fn probe() -> Verdict {
-    Plan { patience: PATIENCE, counting: LOOP, checks: CHECKS }.carry_out()
+    PLAN.carry_out()
 }
 
 /// How far the probe has come: [`Report::step`].
-const SETUP: [&str; 5] = [
+const SETUP: [&str; 6] = [
     "opening /dev/kvm",
     "creating a VM",
     "giving it memory",
     "creating its vCPU",
+    "giving it a CPUID",
     "putting it into long mode",
 ];
 const LOOPING: u32 = SETUP.len() as u32;
@@ -167,16 +172,17 @@ impl Outcome {
 
 impl Plan {
     fn carry_out(&self) -> Verdict {
-        let mut memory = Box::new(Memory::new());
-        match cage::run(self.patience, |report: &Report| self.examine(&mut memory, report)) {
+        let (mut memory, mut cpuid) = (Box::new(Memory::new()), Cpuid::new());
+        match cage::run(self.patience, |report: &Report| self.examine(&mut memory, &mut cpuid, report)) {
             Ok((report, end)) => self.judge(&report, &end),
             Err(error) => Verdict::Broken { why: format!("there is no memory for a probe guest: {error}") },
         }
     }
 
     /// In the cage.
-    fn examine(&self, memory: &mut Memory, report: &Report) {
-        let mut guest = match Guest::new(memory, |step| report.step.store(step, Relaxed)) {
+    fn examine(&self, memory: &mut Memory, cpuid: &mut Cpuid, report: &Report) {
+        let guest = Guest::new(memory, (cpuid, self.cpuid), |step| report.step.store(step, Relaxed));
+        let mut guest = match guest {
             Ok(guest) => guest,
             Err(error) => return report.errno.store(error.errno(), Relaxed),
         };

@@ -3,7 +3,7 @@ use super::*;
 const NO_CHECK: &[Check] = &[];
 
 fn verdict(counting: &'static [u8], checks: &'static [Check], patience: Duration) -> Verdict {
-    Plan { patience, counting, checks }.carry_out()
+    Plan { patience, counting, checks, ..PLAN }.carry_out()
 }
 
 /// What is said of a loop that works and one check, whether this host's KVM is hardware or not.
@@ -27,7 +27,7 @@ fn judged(rate: f64, outcomes: &[(u32, u32, u32)], end: &End) -> Verdict {
     };
     report.counting.set(RIGHT, 0, 0);
     outcomes.iter().zip(&report.checks).for_each(|((how, reason, detail), o)| o.set(*how, *reason, *detail));
-    Plan { patience: PATIENCE, counting: LOOP, checks: CHECKS }.judge(&report, end)
+    PLAN.judge(&report, end)
 }
 
 #[test]
@@ -123,4 +123,33 @@ fn a_loop_that_leaves_iterations_out_is_broken() {
     // nop
     let Verdict::Broken { why } = verdict(&[0x90], NO_CHECK, PATIENCE * 10) else { panic!() };
     assert_eq!(why, "it can't do a loop (wrong result)");
+}
+
+#[test]
+#[ignore = "needs /dev/kvm: scripts/test runs it"]
+fn a_guest_has_the_cpuid_that_it_is_given_and_only_one_with_none_may_be_refused_long_mode() {
+    // mov eax, 0x80000001; cpuid
+    const LONG_MODE: Check = Check {
+        name: "long mode in CPUID",
+        code: &[0xb8, 0x01, 0x00, 0x00, 0x80, 0x0f, 0xa2],
+        right: |r| r.rdx & 1 << 29 != 0,
+    };
+    // xor eax, eax; cpuid
+    const VENDOR: Check =
+        Check { name: "a vendor in CPUID", code: &[0x31, 0xc0, 0x0f, 0xa2], right: |r| r.rbx as u32 != 0 };
+    for (cpuid, lacks) in [(Extent::Full, ""), (Extent::Reduced, VENDOR.name), (Extent::None, LONG_MODE.name)]
+    {
+        let plan = Plan { patience: PATIENCE * 10, counting: LOOP, checks: &[LONG_MODE, VENDOR], cpuid };
+        match plan.carry_out() {
+            // Kernels differ: 6.1 takes it, 6.8 does not.
+            Verdict::Broken { why }
+                if cpuid == Extent::None && why.starts_with("putting it into long mode") => {}
+            Verdict::Hardware { .. } if cpuid == Extent::Full => {}
+            Verdict::Emulated { failed, .. } => {
+                assert_eq!(failed.first().map_or("", |fault| fault.what), lacks, "{cpuid:?}: {failed:?}");
+            }
+            Verdict::Broken { why } if cpuid != Extent::Full && why.contains(lacks) => {}
+            other => panic!("{cpuid:?}: {other}"),
+        }
+    }
 }
