@@ -113,7 +113,11 @@ fn list(faults: &[Fault]) -> String {
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rate, ratio) = (self.rate, self.ratio());
-        write!(f, "{rate:.0e} loop iterations/s in a probe guest, {ratio:.2} times the host's")?;
+        write!(f, "{rate:.0e} loop iterations/s in a probe guest, ")?;
+        match self.is_emulated() {
+            true => write!(f, "1/{:.0} of the host's", 1.0 / ratio)?,
+            false => write!(f, "{ratio:.2} times the host's")?,
+        }
         // Where all is emulated there is nothing to leave.
         match self.exit.filter(|_| !self.is_emulated()) {
             Some(exit) => write!(f, "; an exit to KVM takes {exit:.1?}"),
