@@ -77,7 +77,7 @@ impl Daemon {
     }
 
     pub fn mend(&self, error: &Error, place: Place) -> String {
-        let denied = ["ermission denied", "authentication"].iter().any(|sign| error.why.contains(sign));
+        let denied = ["ermission denied", NEEDS_ROOT].iter().any(|sign| error.why.contains(sign));
         if denied {
             let alone = match self.name.to_lowercase().as_str() {
                 // Nobody but root may ask it.

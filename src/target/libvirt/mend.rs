@@ -5,11 +5,13 @@ use crate::target::NEEDS_ROOT;
 const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
 
 /// What their texts have in them, and the mend; the first that fits counts.
-const SIGNS: [(&str, &str); 13] = [
+const SIGNS: [(&str, &str); 14] = [
     // The narrower sign: it does run.
     ("sock': Permission denied", NEEDS_ROOT),
     ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
     ("authentication", NEEDS_ROOT),
+    // Through which it would ask polkit who may do what; root needs no leave.
+    ("Unable to get system bus connection", NEEDS_ROOT),
     // Before the next, which its text has in it, too.
     (
         "Could not access KVM",
