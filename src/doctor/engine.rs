@@ -87,7 +87,7 @@ impl Daemon {
                     self.name
                 ),
             };
-            return format!("sudo bootrace doctor; {NEEDS_ROOT}{alone}");
+            return format!("sudo bootrace doctor, and sudo bootrace run{alone}");
         }
         match place {
             Place::Elsewhere => format!("start what {} names, or unset {0}", self.variable),
