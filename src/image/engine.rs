@@ -156,10 +156,7 @@ fn why(engine: ContainerEngine, error: &Bollard) -> String {
         None => error.to_string(),
     };
     let mend = match kind {
-        Some(std::io::ErrorKind::PermissionDenied) => match engine {
-            ContainerEngine::Docker => "; be root or in the group docker".into(),
-            ContainerEngine::Podman => "; be root".into(),
-        },
+        Some(std::io::ErrorKind::PermissionDenied) => "; a run needs root: sudo bootrace run".into(),
         Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
             format!("; is {} running? scripts/setup installs and starts it", engine.service())
         }

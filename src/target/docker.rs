@@ -89,7 +89,7 @@ fn explain(engine: ContainerEngine, error: &ClientError) -> String {
     }
     let mend = match engine {
         ContainerEngine::Docker => [
-            ("Permission denied", "run bootrace with sudo, or join the docker group"),
+            ("Permission denied", super::NEEDS_ROOT),
             ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
             ("Connection refused", "is dockerd running? scripts/setup starts it"),
         ],

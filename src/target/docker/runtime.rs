@@ -8,7 +8,8 @@ use crate::image::ContainerEngine;
 
 /// Programs that say their version and do nothing else when they are asked for it.
 const KNOWN: [&str; 5] = ["runc", "crun", "youki", "runsc", "kata-runtime"];
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A version that a busy host is late with would be missing from the results.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any version, in characters.
 const LONGEST: usize = 60;
 
