@@ -43,7 +43,7 @@ pub mod trial;
 mod vm;
 
 pub use base::forget_failure;
-pub use cache::Cache;
+pub use cache::{Abandoned, Cache};
 pub use docker::LABEL as DOCKER_LABEL;
 pub use engine::ContainerEngine;
 pub use ensure::ensure;
