@@ -74,6 +74,9 @@ impl Daemon {
     }
 
     pub fn mend(&self, error: &Error, place: Place) -> String {
+        if let Some((_, fix)) = error.why.split_once("fix: ") {
+            return fix.into();
+        }
         let denied = ["ermission denied", "authentication"].iter().any(|sign| error.why.contains(sign));
         if denied {
             // Nobody but root may ask podman's.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use bollard::errors::Error as ClientError;
 
-use super::{Error, connect_to, explain, runtime};
+use super::{Error, connect_to, explain, rootless, runtime};
 use crate::image::ContainerEngine;
 
 /// The oldest API that bootrace is tried with: Docker 20.10's.
@@ -28,7 +28,7 @@ pub struct Engine {
 /// Connects, agrees on a version and asks.
 ///
 /// # Errors
-/// When it does not answer.
+/// When it does not answer, or is rootless.
 pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     let client = connect_to(engine).await?;
     let failed =
@@ -36,6 +36,7 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     let agreed = client.client_version();
     let version = client.version().await.map_err(failed)?;
     let info = client.info().await.map_err(failed)?;
+    rootless::refuse(engine, &info).await?;
     let runtime = match &info.default_runtime {
         Some(name) => {
             let version = runtime::version(engine, Some(name), &info).await;
