@@ -253,7 +253,8 @@ impl Target for Docker {
         if self.engine == ContainerEngine::Podman {
             return podman::services();
         }
-        let engines = process::named(&["dockerd"]);
+        // Not those of users beside it, which are rootless.
+        let engines = process::named_with("dockerd", &[]);
         // Others, such as k3s, bring a containerd of their own.
         let ours = |pid: &u32| process::parent(*pid).is_some_and(|ppid| ppid == 1 || engines.contains(&ppid));
         let containerd = process::named(&["containerd"]).into_iter().filter(ours);

@@ -1,11 +1,15 @@
 //! What an engine says of itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bollard::errors::Error as ClientError;
+use bollard::{errors::Error as ClientError, models::SystemInfo};
+use tokio::net::UnixStream;
 
 use super::{Error, connect_to, explain, rootless, runtime};
-use crate::image::ContainerEngine;
+use crate::{
+    image::{ContainerEngine, has_containerd_store},
+    probe::process,
+};
 
 /// The oldest API that bootrace is tried with: Docker 20.10's.
 pub const OLDEST_API: (u32, u32) = (1, 41);
@@ -20,6 +24,7 @@ pub struct Engine {
     pub api: (u32, u32),
     pub storage: Option<String>,
     pub cgroup_version: Option<String>,
+    /// Where its images are.
     pub root: Option<PathBuf>,
     /// What it complains of itself, such as limits that its kernel lacks.
     pub warnings: Vec<String>,
@@ -44,13 +49,26 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
         }
         None => None,
     };
+    let root = match has_containerd_store(&info) {
+        true => containerds_root(&info).await,
+        false => info.docker_root_dir.map(PathBuf::from),
+    };
     Ok(Engine {
         version: version.version,
         runtime,
         api: (agreed.major_version as u32, agreed.minor_version as u32),
         storage: info.driver,
         cgroup_version: info.cgroup_version.map(|version| version.to_string()),
-        root: info.docker_root_dir.map(PathBuf::from),
+        root,
         warnings: info.warnings.unwrap_or_default(),
     })
+}
+
+/// The directory of the containerd that keeps an engine's images, which nobody says: the one of the database that whoever
+/// listens at its socket has open.
+async fn containerds_root(info: &SystemInfo) -> Option<PathBuf> {
+    let socket = UnixStream::connect(info.containerd.as_ref()?.address.as_ref()?).await.ok()?;
+    let pid = u32::try_from(socket.peer_cred().ok()?.pid()?).ok()?;
+    let database = process::open_file(pid, "io.containerd.metadata.v1.bolt/meta.db")?;
+    database.ancestors().nth(2).map(Path::to_path_buf)
 }
