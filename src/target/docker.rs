@@ -156,10 +156,7 @@ impl Docker {
         };
         let version = client.version().await.map_err(failed)?;
         let info = client.info().await.map_err(failed)?;
-        let component = |name: &str| {
-            let components = version.components.iter().flatten();
-            components.filter(|c| c.name == name).map(|c| c.version.clone()).next()
-        };
+        let component = |name: &str| inspect::component(&version, name);
         let options = options::resolve(&client, &info, spec, network).await?;
         let versions = Versions {
             engine: version.version.clone(),
@@ -402,9 +399,8 @@ impl Instance for Container {
                 return None;
             }
         };
-        let pid = container.state?.pid.and_then(|pid| u32::try_from(pid).ok())?;
-        let manifest = container.image_manifest_descriptor.and_then(|of| of.digest).or(container.image);
-        let place = self.store.place(pid, manifest.as_deref());
+        let pid = container.state.as_ref()?.pid.and_then(|pid| u32::try_from(pid).ok())?;
+        let place = self.store.place(pid, disk::manifest(&container));
         Some(Place { made: self.creating, ..place })
     }
 

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bollard::models::SystemInfo;
+use bollard::models::{ContainerInspectResponse, SystemInfo};
 use bootrace_agent::protocol::IMAGE_DIGEST_PATH;
 use serde::Deserialize;
 
@@ -69,6 +69,12 @@ impl Store {
             ..nothing
         }
     }
+}
+
+/// The digest of the manifest that a container was made of, where containerd keeps images.
+pub(super) fn manifest(container: &ContainerInspectResponse) -> Option<&str> {
+    let manifest = container.image_manifest_descriptor.as_ref().and_then(|of| of.digest.as_deref());
+    manifest.or(container.image.as_deref())
 }
 
 #[derive(Deserialize)]
@@ -137,6 +143,17 @@ mod tests {
         assert_eq!(store(DOCKER_20_10), Store { name: "overlay2".into(), containerd: false });
         let long = SystemInfo { driver: Some("x".repeat(1000)), ..SystemInfo::default() };
         assert_eq!(Store::of(&long).name.len(), 40);
+    }
+
+    #[test]
+    fn docker_29_says_which_manifest_a_container_is_of_and_nothing_of_its_layers() {
+        let container: ContainerInspectResponse =
+            serde_json::from_str(include_str!("samples/29/container.json")).unwrap();
+        assert_eq!(container.graph_driver, None);
+        assert!(container.state.as_ref().unwrap().pid.unwrap() > 0);
+        let manifest = manifest(&container).unwrap();
+        assert!(manifest.starts_with("sha256:"));
+        assert_eq!(Some(manifest), container.image.as_deref(), "the id of an image of ours");
     }
 
     #[test]

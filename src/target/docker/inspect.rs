@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use bollard::{errors::Error as ClientError, models::SystemInfo};
+use bollard::{
+    errors::Error as ClientError,
+    models::{SystemInfo, SystemVersion},
+};
 use tokio::net::UnixStream;
 
 use super::{Error, connect_to, explain, rootless, runtime};
@@ -64,6 +67,11 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     })
 }
 
+/// The version of a program that an engine brings, as it says that.
+pub(super) fn component(version: &SystemVersion, name: &str) -> Option<String> {
+    version.components.iter().flatten().find(|it| it.name == name).map(|it| it.version.clone())
+}
+
 /// The directory of the containerd that keeps an engine's images, which nobody says: the one of the database that whoever
 /// listens at its socket has open.
 async fn containerds_root(info: &SystemInfo) -> Option<PathBuf> {
@@ -71,4 +79,18 @@ async fn containerds_root(info: &SystemInfo) -> Option<PathBuf> {
     let pid = u32::try_from(socket.peer_cred().ok()?.pid()?).ok()?;
     let database = process::open_file(pid, "io.containerd.metadata.v1.bolt/meta.db")?;
     database.ancestors().nth(2).map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_29_names_its_programs() {
+        let version = serde_json::from_str(include_str!("samples/29/version.json")).unwrap();
+        assert_eq!(component(&version, "Engine").as_deref(), Some("29.1.3"));
+        assert_eq!(component(&version, "containerd").as_deref(), Some("2.2.1"));
+        assert_eq!(component(&version, "runc").as_deref(), Some("1.3.4-0ubuntu1~24.04.1"));
+        assert_eq!(component(&version, "nosuch"), None);
+    }
 }
