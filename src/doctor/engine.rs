@@ -286,6 +286,14 @@ mod tests {
     }
 
     #[test]
+    fn an_error_that_has_its_fix_is_given_no_other() {
+        let error = Error::new("measuring", "it is rootless; fix: set DOCKER_HOST=unix:///x");
+        for place in [Place::Elsewhere, Place::Unit, Place::Here] {
+            assert_eq!(DOCKER.mend(&error, place), "set DOCKER_HOST=unix:///x");
+        }
+    }
+
+    #[test]
     fn a_daemon_that_hangs_is_restarted_by_who_has_it() {
         assert_eq!(DOCKER.restart(Place::Elsewhere), "restart what DOCKER_HOST names, or unset DOCKER_HOST");
         assert_eq!(DOCKER.restart(Place::Unit), "sudo systemctl restart docker.service");

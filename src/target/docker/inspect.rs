@@ -42,9 +42,9 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     let failed =
         |e: ClientError| Error::new(format!("asking {} about itself", engine.name()), explain(engine, &e));
     let agreed = client.client_version();
-    let version = client.version().await.map_err(failed)?;
     let info = client.info().await.map_err(failed)?;
     rootless::refuse(engine, &info).await?;
+    let version = client.version().await.map_err(failed)?;
     let runtime = match &info.default_runtime {
         Some(name) => {
             let version = runtime::version(engine, Some(name), &info).await;
