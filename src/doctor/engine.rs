@@ -77,6 +77,9 @@ impl Daemon {
     }
 
     pub fn mend(&self, error: &Error, place: Place) -> String {
+        if let Some((_, fix)) = error.why.split_once("fix: ") {
+            return fix.into();
+        }
         let denied = ["ermission denied", NEEDS_ROOT].iter().any(|sign| error.why.contains(sign));
         if denied {
             let alone = match self.name.to_lowercase().as_str() {
@@ -325,6 +328,14 @@ mod tests {
         assert_eq!(LIBVIRT.ask(long, slowly()).await, Ok(()));
         let (found, _) = LIBVIRT.ask(Duration::from_millis(1), slowly()).await.unwrap_err();
         assert_eq!(found, "libvirt did not answer in 1ms: busy or hanging");
+    }
+
+    #[test]
+    fn an_error_that_has_its_fix_is_given_no_other() {
+        let error = Error::new("measuring", "it is rootless; fix: set DOCKER_HOST=unix:///x");
+        for place in [Place::Elsewhere, Place::Unit, Place::Here] {
+            assert_eq!(DOCKER.mend(&error, place), "set DOCKER_HOST=unix:///x");
+        }
     }
 
     #[test]
