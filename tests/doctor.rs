@@ -414,7 +414,12 @@ fn an_ordinary_user_is_told_what_could_not_be_looked_at_and_why() {
     let all = "sudo bootrace run";
     said.names("docker", "failed", &["ermission denied"], all);
     said.names("docker", "failed", &[], "usermod -aG docker $USER, then log in again");
-    said.names("libvirt", "failed", &[], all);
+    for id in ["libvirt", "lxc"] {
+        said.names(id, "failed", &[], all);
+    }
+    if fs::metadata("/dev/kvm").is_ok_and(|device| device.mode() & 0o006 == 0) {
+        assert!(!said.check("kvm").to_string().contains("will be emulated"), "{:#}", said.check("kvm"));
+    }
     for check in said.json["checks"].as_array().unwrap() {
         assert!(!check.to_string().contains("is libvirtd running"), "it is: {check:#}");
     }
