@@ -105,7 +105,10 @@ pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     })
     .await;
     connected.map_err(|e| {
-        let absent = ["No such file", "Connection refused"].iter().any(|sign| e.why.contains(sign));
+        // Who is refused may be told of files that are missing on the way.
+        let refused = e.why.contains(super::NEEDS_ROOT);
+        let gone = ["No such file", "Connection refused"].iter().any(|sign| e.why.contains(sign));
+        let absent = gone && !refused;
         Error { absent, ..e }
     })
 }
