@@ -169,6 +169,14 @@ pub fn arguments(pid: u32) -> Vec<String> {
     text.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
+/// A process's cgroups, a line each hierarchy, given its host pid.
+///
+/// # Errors
+/// When it is gone.
+pub fn cgroups(pid: u32) -> Result<String, Error> {
+    read(Path::new(&format!("/proc/{pid}/cgroup")))
+}
+
 /// The file that a process holds open whose path ends so; none where it has none, or is another user's.
 pub fn open_file(pid: u32, end: &str) -> Option<PathBuf> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();

@@ -400,9 +400,7 @@ impl Instance for Container {
                 return None;
             }
         };
-        let pid = container.state.as_ref()?.pid.and_then(|pid| u32::try_from(pid).ok())?;
-        let place = self.store.place(pid, disk::manifest(&container));
-        Some(Place { made: self.creating, ..place })
+        Some(Place { made: self.creating, ..self.store.place(&container) })
     }
 
     async fn post_mortem(&mut self) -> Option<String> {

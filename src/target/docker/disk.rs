@@ -15,6 +15,7 @@ use crate::{
     probe::{
         disk::{Files, Place},
         overlay::{self, Overlay},
+        process,
     },
 };
 
@@ -38,16 +39,19 @@ impl Store {
         Store { name, containerd: has_containerd_store(info) }
     }
 
-    /// Where a running container's disk is, given the host pid of its first process. `manifest` is the digest of its
-    /// image's in containerd's store. What can't be told is left out: an engine may be elsewhere, its driver another.
-    pub fn place(&self, pid: u32, manifest: Option<&str>) -> Place {
+    /// Where a running container's disk is. What can't be told is left out: an engine may be elsewhere, its driver
+    /// another.
+    pub fn place(&self, container: &ContainerInspectResponse) -> Place {
         let nothing = Place { storage: self.name.clone(), ..Place::default() };
-        match overlay::of(pid) {
-            Ok(overlay) => self.place_of(overlay, manifest, nothing),
-            Err(error) => {
-                tracing::debug!("{error}: where the container's layers are is unknown");
-                nothing
-            }
+        let overlay = seen(container).or_else(|error| {
+            tracing::debug!(
+                "{error}: the container's layers are taken from its engine's word, if it gives that"
+            );
+            told(container).ok_or(())
+        });
+        match overlay {
+            Ok(overlay) => self.place_of(overlay, manifest(container), nothing),
+            Err(()) => nothing,
         }
     }
 
@@ -71,8 +75,29 @@ impl Store {
     }
 }
 
+/// The layers of a container's first process, if that is one of this host's: its cgroup has the container's name.
+fn seen(container: &ContainerInspectResponse) -> Result<Overlay, String> {
+    let pid = container.state.as_ref().and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
+    let (pid, id) = pid.zip(container.id.as_deref()).ok_or("the container has no process")?;
+    if id.is_empty() || !process::cgroups(pid).map_err(|e| e.to_string())?.contains(id) {
+        return Err(format!("process {pid} of this host is another one"));
+    }
+    overlay::of(pid).map_err(|e| e.to_string())
+}
+
+/// Those of a container whose processes have another root than its own, as under gVisor. Only Docker's own store says it.
+fn told(container: &ContainerInspectResponse) -> Option<Overlay> {
+    let data = &container.graph_driver.as_ref()?.data;
+    let dir = |path: &str| {
+        let path = PathBuf::from(path);
+        (path.is_absolute() && path.is_dir()).then_some(path)
+    };
+    let lower = data.get("LowerDir")?.split(':').map(dir).collect::<Option<_>>()?;
+    Some(Overlay { upper: dir(data.get("UpperDir")?)?, work: dir(data.get("WorkDir")?)?, lower })
+}
+
 /// The digest of the manifest that a container was made of, where containerd keeps images.
-pub(super) fn manifest(container: &ContainerInspectResponse) -> Option<&str> {
+fn manifest(container: &ContainerInspectResponse) -> Option<&str> {
     let manifest = container.image_manifest_descriptor.as_ref().and_then(|of| of.digest.as_deref());
     manifest.or(container.image.as_deref())
 }
@@ -111,6 +136,8 @@ fn blobs(snapshot: &Path, manifest: &str) -> Option<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+
+    use bollard::models::{ContainerState, DriverData};
 
     use super::*;
 
@@ -192,10 +219,33 @@ mod tests {
     }
 
     #[test]
-    fn of_a_root_that_is_no_overlay_or_that_nobody_has_nothing_is_said_but_the_drivers_name() {
-        let vfs = Store { name: "vfs".into(), containerd: false };
-        let place = vfs.place(u32::MAX, None);
-        assert_eq!(place.storage, "vfs");
-        assert!(place.image.is_empty() && place.instance.is_empty() && place.files.is_none());
+    fn what_no_process_here_shows_is_taken_from_dockers_own_store_or_left_out() {
+        let (dir, overlay) = overlay("1/diff", &["1-init/diff", "2/diff"]);
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let data = [
+            ("LowerDir", format!("{}:{}", path("1-init/diff"), path("2/diff"))),
+            ("UpperDir", path("1/diff")),
+            ("WorkDir", path("work")),
+        ];
+        let data = data.map(|(key, value)| (key.to_owned(), value));
+        // The process is there and in none of the container's cgroups.
+        let state = ContainerState { pid: Some(std::process::id().into()), ..ContainerState::default() };
+        let mut container = ContainerInspectResponse {
+            id: Some("55bd75a3542f".repeat(5)),
+            state: Some(state),
+            graph_driver: Some(DriverData { name: "overlay2".into(), data: data.into() }),
+            ..ContainerInspectResponse::default()
+        };
+        assert!(seen(&container).unwrap_err().contains("is another one"));
+        let place = store(DOCKER_20_10).place(&container);
+        assert_eq!(place.instance, [overlay.upper, overlay.work, overlay.lower[0].clone()]);
+        assert_eq!(place.image, [overlay.lower[1].clone()]);
+        drop(dir);
+        for driver in [container.graph_driver.clone(), None] {
+            container.graph_driver = driver;
+            let place = store(DOCKER_20_10).place(&container);
+            assert_eq!(place.storage, "overlay2");
+            assert!(place.image.is_empty() && place.instance.is_empty() && place.files.is_none());
+        }
     }
 }
