@@ -3,7 +3,8 @@
 use crate::sample::{Accelerator, Host, Results, Setting};
 
 /// In the order of how much they usually matter.
-pub(super) const FACTS: [fn(&Results) -> Option<String>; 14] = [
+pub(super) const FACTS: [fn(&Results) -> Option<String>; 15] = [
+    |r| emulated(&r.host),
     |r| virtualised(&r.host),
     |r| neighbours(&r.host),
     |r| governor(&r.host),
@@ -39,6 +40,13 @@ fn nesting(results: &Results) -> Option<String> {
             nested.join(" and ")
         )
     })
+}
+
+fn emulated(host: &Host) -> Option<String> {
+    let emulator = host.processor_emulator.as_deref()?;
+    Some(format!(
+        "the host's processor is itself emulated ({emulator}): figures show what works and how targets compare in it, and no figure is a speed; run on a real processor for those"
+    ))
 }
 
 fn virtualised(host: &Host) -> Option<String> {
