@@ -140,7 +140,7 @@ make_disk() {
     rm -rf "$work/iso" "$work/disk.img"
     mkdir -p "$work/iso/boot/grub"
     cp "$kernel" "$work/iso/boot/vmlinuz"
-    local line="root=/dev/sda rw console=ttyS0,115200 quiet loglevel=3 mitigations=off tsc=reliable random.trust_cpu=on nowatchdog nokaslr systemd.show_status=0"
+    local line="root=/dev/sda rw console=ttyS0,115200 quiet loglevel=3 mitigations=off tsc=reliable random.trust_cpu=on nowatchdog nokaslr systemd.show_status=0 kvm.halt_poll_ns=0"
     # Ubuntu's kernel can read the disk by itself.
     if ! grep -q '^CONFIG_ATA_PIIX=y' "$work"/root/boot/config-"${kernel##*/vmlinuz-}"; then
         cp "$work/root/boot/initrd.img-${kernel##*/vmlinuz-}" "$work/iso/boot/initrd.img"
