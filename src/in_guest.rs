@@ -1,4 +1,4 @@
-//! The probe's own tests once more, on control groups of version 2 under systemd: in an emulated VM that boots a
+//! The tests of the probe and of bare processes once more, on control groups of version 2 under systemd: in an emulated VM that boots a
 //! Debian from one of our images with systemd as its PID 1. Hosts have one version or the other, and both are read.
 //!
 //! What runs there is this very test program. So it needs the guest's C library to be as new as the host's.
@@ -41,7 +41,7 @@ StandardError=inherit
 ExecStartPre=/bin/sh -c 'cat /proc/1/comm; stat --file-system --format=%%T /sys/fs/cgroup; cat /proc/self/cgroup; \
     cat /proc/self/mountinfo; cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/memory.stat; \
     cat /sys/fs/cgroup$(cut -d: -f3 /proc/self/cgroup)/cpu.stat'
-ExecStart=/bootrace-tests probe:: --include-ignored --skip kvm --test-threads=1
+ExecStart=/bootrace-tests probe:: target::native --include-ignored --skip kvm --test-threads=1
 [Unit]
 SuccessAction=poweroff-force
 FailureAction=poweroff-force
@@ -65,6 +65,7 @@ async fn the_probe_reads_version_2_cgroups_under_systemd_as_it_reads_this_hosts(
         "probe::meter::tests::memory_that_a_child_touches_is_in_the_footprint_and_in_the_cgroups_anon",
         "probe::meter::tests::page_cache_is_charged_to_the_cgroup_and_not_in_the_footprint",
         "probe::meter::tests::cpu_time_of_a_cgroup_agrees_with_the_kernels_bill",
+        "target::native::launch::tests::a_bare_process_is_in_its_cgroups_which_have_its_limit",
     ] {
         assert!(result.contains(&format!("test {test} ... ok")), "{test} did not pass:\n{said}");
     }

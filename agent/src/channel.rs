@@ -2,8 +2,8 @@
 
 use std::{
     fs::File,
-    io,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    io::{self, Read},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     os::unix::net::UnixStream,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -19,6 +19,8 @@ const MAX_ERROR: usize = 4096;
 pub struct Channel {
     reader: File,
     writer: Writer,
+    /// What says that the instance is requested; `None`: it was before we were started.
+    go: Option<File>,
 }
 
 /// Sends whole frames; clones share one lock.
@@ -30,12 +32,28 @@ impl Channel {
     pub fn new(stream: OwnedFd) -> io::Result<Self> {
         let reader = File::from(stream);
         let writer = Writer(Arc::new(Mutex::new(reader.try_clone()?)));
-        Ok(Channel { reader, writer })
+        Ok(Channel { reader, writer, go: None })
     }
 
     /// Connects to the harness's socket.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         Channel::new(OwnedFd::from(UnixStream::connect(socket)?))
+    }
+
+    /// The stream that whoever started us has connected already, and what to wait for on standard output. No program
+    /// that we start gets them: each has streams of its own.
+    pub fn on_stdin() -> io::Result<Self> {
+        let mut channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?)?;
+        channel.go = Some(File::from(io::stdout().as_fd().try_clone_to_owned()?));
+        Ok(channel)
+    }
+
+    /// Returns when the instance is requested.
+    ///
+    /// # Errors
+    /// When it never will be: the harness is gone.
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.go.take().map_or(Ok(()), |mut go| go.read_exact(&mut [0]))
     }
 
     pub fn writer(&self) -> &Writer {

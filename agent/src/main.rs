@@ -2,20 +2,20 @@
 //!
 //! As `/init` of an initramfs it first makes a VM's root ([`vm`]); as a unit of the image's own systemd
 //! it finds out who wants it ([`service`]); else it runs in its root file system already and connects
-//! to the harness's socket (its first argument, if it has one). Then
+//! to the harness's socket (its first argument, if it has one), or has the stream as its standard input. Then
 //! it says hello and serves until the stream ends, and takes everything below it along.
 //!
 //! With `--known` it is no agent but a workload, one whose cost is known: see [`perform`].
 
-use std::{
-    env,
-    path::PathBuf,
-    process::{self, ExitCode},
-};
+// Without the standard library's own start: it reads /proc and sets up what nothing here needs, a tenth of what
+// starting a bare process takes.
+#![cfg_attr(not(test), no_main)]
+
+use std::{env, path::PathBuf, process};
 
 use bootrace_agent::{
     known::{self, Known},
-    protocol::{OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
+    protocol::{ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
 };
 
 use crate::{boot_times::Began, channel::Channel, serve::Agent, service::Place};
@@ -34,7 +34,17 @@ mod service;
 mod sys;
 mod vm;
 
-fn main() -> ExitCode {
+/// What the C library calls; the standard library has the arguments from it, too.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(_count: i32, _arguments: *const *const std::ffi::c_char) -> i32 {
+    sys::ignore_broken_pipes();
+    i32::from(!run())
+}
+
+/// True when it ended well.
+#[cfg_attr(test, allow(dead_code))]
+fn run() -> bool {
     if process::id() == 1 && env::args_os().next().is_some_and(|name| name == "/init") {
         let began = sys::uptime().map_or(Began::Elsewhere, Began::AsInit);
         let booted = vm::boot().map_err(|e| e.to_string());
@@ -44,25 +54,23 @@ fn main() -> ExitCode {
         vm::power_off();
     }
     if env::args_os().nth(1).is_some_and(|first| first == SERVICE_FLAG) {
-        return service(env::args_os().any(|word| word == OWN_NETWORK_FLAG));
+        service(env::args_os().any(|word| word == OWN_NETWORK_FLAG));
+        return true;
     }
     let ended = match known_workload() {
         Some(known) => known.and_then(perform::perform),
         None => connect().and_then(|channel| serve(channel, Began::Elsewhere)),
     };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("bootrace-agent: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = &ended {
+        eprintln!("bootrace-agent: {error}");
     }
+    ended.is_ok()
 }
 
 /// As a unit of the image's systemd: serves whoever there is, and then takes the system along. Where nobody is, it only
 /// ends: the image may run elsewhere.
-fn service(own_network: bool) -> ExitCode {
-    let Some(place) = service::place() else { return ExitCode::SUCCESS };
+fn service(own_network: bool) {
+    let Some(place) = service::place() else { return };
     sys::shed_inheritance();
     let ready = sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"));
     let channel = ready.and_then(|()| service::open(place, own_network));
@@ -74,7 +82,6 @@ fn service(own_network: bool) -> ExitCode {
         Place::Vm { .. } => vm::power_off(),
         Place::Container => sys::ask_init_to_end(),
     }
-    ExitCode::SUCCESS
 }
 
 /// The workload that the command line asks for; `None`: it wants the agent.
@@ -91,6 +98,10 @@ fn connect() -> Result<Channel, String> {
     if process::id() != 1 {
         sys::shed_inheritance();
         sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"))?;
+    }
+    if socket.as_os_str() == ON_STDIN_FLAG {
+        return Channel::on_stdin()
+            .map_err(|e| format!("use standard input as the stream to the harness: {e}"));
     }
     Channel::connect(&socket).map_err(|e| format!("connect to the harness at {socket:?}: {e}"))
 }

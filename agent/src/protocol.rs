@@ -15,15 +15,18 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::isolation::{Isolation, Look};
 
 /// Version of this protocol; both sides must agree exactly, since one build embeds the other.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Largest payload of a frame in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
 /// How much of a program's output the agent keeps and sends, in bytes (the end of it).
 pub const OUTPUT_TAIL: usize = 4 * 1024;
 /// Name of the virtio-serial port in a VM (`/sys/class/virtio-ports/*/name`).
 pub const PORT_NAME: &str = "org.bootrace.control.0";
-/// Where the agent connects in a container or as a bare process, seen from inside the root file system.
+/// Where the agent connects in a container, seen from inside the root file system.
 pub const SOCKET_PATH: &str = "/run/bootrace/control.sock";
+/// Tells the agent of a bare process that its standard input is the stream, connected already, and that a byte on its
+/// standard output will say when to say hello.
+pub const ON_STDIN_FLAG: &str = "--on-stdin";
 /// Said on a VM's kernel command line if it has QEMU's user network. A word of this form, without a dot, is in
 /// the environment of the kernel's first process.
 pub const NETWORK_VARIABLE: &str = "BOOTRACE_NETWORK";
@@ -45,7 +48,7 @@ pub const COPY_PATH: &str = "/usr/lib/bootrace/copy-file";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ToAgent {
-    /// Start the workload. Answered by `Started`, later `Ready` (or `Exited`, or `Failed`).
+    /// Start the workload. Answered by `Ready` (or `Exited`, or `Failed`).
     Start(Workload),
     /// Say who you are, from inside. Answered by `Identity`.
     Identify,
@@ -115,10 +118,6 @@ pub struct Work {
 #[serde(rename_all = "snake_case")]
 pub enum FromAgent {
     Hello(Hello),
-    /// The workload was executed; the pid is the guest's view of it.
-    Started {
-        pid: u32,
-    },
     /// The readiness event happened, this long after the workload's exec by the guest's clock.
     Ready {
         after_ns: u64,

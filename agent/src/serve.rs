@@ -57,9 +57,10 @@ pub struct Agent {
 
 impl Agent {
     /// Says hello: the end of the boot phase.
-    pub fn new(channel: Channel, hello: Hello, began: Began) -> Result<Self, ServeError> {
+    pub fn new(mut channel: Channel, hello: Hello, began: Began) -> Result<Self, ServeError> {
         let child_events = sys::child_events()
             .map_err(|error| ServeError::System { tried: "watch for children that end", error })?;
+        channel.wait().map_err(|error| ServeError::System { tried: "wait for the request", error })?;
         channel.writer().send(&FromAgent::Hello(hello.clone()))?;
         Ok(Agent {
             channel,
@@ -164,11 +165,11 @@ impl Agent {
         };
         match Process::spawn(&workload.argv, &workload.env) {
             Ok(process) => {
-                let pid = process.pid;
+                // Nothing is said of it: the workload may share our CPU, and each frame wakes the harness.
                 self.workload = Some(Child { process, alive: true });
                 self.watch = Some(watch);
                 self.condition = Some(workload.ready);
-                self.send(&FromAgent::Started { pid })
+                Ok(())
             }
             Err(error) => self.fail(error),
         }

@@ -78,6 +78,12 @@ pub fn ask_init_to_end() {
     unsafe { libc::kill(1, libc::SIGRTMIN() + 14) };
 }
 
+/// Makes a write to a stream that nobody reads an error, and not the end of this process.
+pub fn ignore_broken_pipes() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Sheds what a bare process gets from who started it and a container doesn't: open files, ignored
 /// and blocked signals (nohup's, say), the session with its terminal and Ctrl-C.
 pub fn shed_inheritance() {

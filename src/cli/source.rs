@@ -123,22 +123,26 @@ fn git(folder: &Path, arguments: &[&str], deadline: Instant) -> Option<String> {
     });
     let text = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     let Ok(Some(text)) = text else {
-        let _ = child.kill();
-        let _ = child.wait();
+        end(child);
         return None;
     };
     let ended = loop {
         match child.try_wait().ok()? {
             Some(status) => break status.success() || text.len() as u64 == LONGEST,
             None if Instant::now() >= deadline => {
-                let _ = child.kill();
-                let _ = child.wait();
-                break false;
+                end(child);
+                return None;
             }
             None => std::thread::sleep(Duration::from_millis(1)),
         }
     };
     ended.then_some(text)
+}
+
+/// Kills it, and leaves it to a thread to wait for: what waits for a dead disk does not end.
+fn end(mut child: std::process::Child) {
+    let _ = child.kill();
+    std::thread::spawn(move || child.wait());
 }
 
 #[cfg(test)]

@@ -28,6 +28,9 @@ mod second;
 const START_GRACE: Duration = Duration::from_secs(10);
 /// For answers of the agent that need no work.
 pub(super) const ANSWER: Duration = Duration::from_secs(60);
+/// For an engine to remove an instance, and once more to undo its staging. Generous, since engines of a busy host are
+/// slow; but one that never answers must not keep the run.
+const REMOVAL: Duration = Duration::from_secs(120);
 /// For an engine's account of what happened.
 const POST_MORTEM: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,8 @@ pub struct Terms {
     limit: Span,
     /// The scenario's key that says so.
     limit_key: &'static str,
+    /// On each try to remove it.
+    removal: Duration,
 }
 
 impl Terms {
@@ -49,6 +54,7 @@ impl Terms {
             ready: scenario.workload.ready.clone(),
             limit: scenario.sampling.timeout,
             limit_key: "sampling.timeout",
+            removal: REMOVAL,
         }
     }
 
@@ -297,17 +303,18 @@ impl Live {
     pub(super) async fn remove(&mut self, timeline: &mut Timeline) -> Removal {
         let mut removal = Removal::default();
         timeline.stopping = Some(Moment::now().since(self.requested));
-        match self.instance.remove().await {
+        let limit = self.terms.removal;
+        match within(limit, "removing it", self.instance.remove()).await {
             Ok(()) => timeline.gone = Some(Moment::now().since(self.requested)),
             Err(e) => {
                 removal.failed = Some(e.to_string());
                 sleep(Duration::from_secs(1)).await;
-                if let Err(e) = self.instance.remove().await {
+                if let Err(e) = within(limit, "removing it once more", self.instance.remove()).await {
                     removal.left_behind.push(left_behind(&e));
                 }
             }
         }
-        match self.instance.unstage().await {
+        match within(limit, "undoing its staging", self.instance.unstage()).await {
             Ok(()) => removal.left_behind.extend(remove_dir(&self.ticket).err()),
             // Its directory stays: something may still be mounted there.
             Err(e) => removal.left_behind.push(left_behind(&e)),
@@ -322,6 +329,16 @@ impl Terms {
     }
 }
 
+/// What an engine does, or that it has not done it in time.
+async fn within(
+    limit: Duration,
+    tried: &str,
+    work: impl Future<Output = Result<(), target::Error>>,
+) -> Result<(), target::Error> {
+    let late = format!("its engine has not done it within {limit:?}: it hangs, or the host is too busy");
+    timeout(limit, work).await.unwrap_or_else(|_| Err(target::Error::new(tried, late)))
+}
+
 /// Removes the directory of an instance that is gone, or was never staged.
 ///
 /// # Errors
@@ -333,4 +350,33 @@ pub(super) fn remove_dir(ticket: &Ticket) -> Result<(), String> {
 
 fn left_behind(error: &target::Error) -> String {
     format!("{error}; it is left behind: bootrace clean removes it")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        runner,
+        target::fake::{Fake, Log, Part},
+    };
+
+    #[tokio::test]
+    async fn a_removal_that_never_ends_is_given_up_and_said_to_be_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let ticket = runner::make_ticket(dir.path(), "run", 0).unwrap();
+        let (scenario, _) = crate::scenario::find("quickstart").unwrap();
+        let terms = Terms { removal: Duration::from_millis(5), ..Terms::of(&scenario) };
+        let log: Log = Arc::default();
+        let fake = Fake::new("a", &log, &[Part::RemoveHangs]);
+        let mut live = Live::stage(&fake, &terms, &ticket, &CancellationToken::new()).await.ok().unwrap();
+        let mut timeline = Timeline::default();
+        let removal = live.remove(&mut timeline).await;
+        assert!(removal.failed.is_some_and(|why| why.contains("has not done it within 5ms")));
+        assert_eq!(timeline.gone, None, "nobody knows when it went");
+        let [left] = &removal.left_behind[..] else { panic!("{:?}", removal.left_behind) };
+        assert!(left.ends_with("it is left behind: bootrace clean removes it"), "{left}");
+        assert_eq!(log.lock().unwrap()[..], ["stage a", "remove a", "remove a"]);
+    }
 }

@@ -52,6 +52,8 @@ pub enum Part {
     WorkFails,
     /// The engine can't remove it at first.
     RemoveFails,
+    /// The engine never answers to its removal.
+    RemoveHangs,
     /// Its workload ends with code 3 a while after it was ready.
     DiesLater,
 }
@@ -191,6 +193,9 @@ impl Instance for Actor {
     async fn remove(&mut self) -> Result<(), Error> {
         self.removals += 1;
         note(&self.log, format!("remove {}", self.name));
+        if self.part == Part::RemoveHangs {
+            std::future::pending::<()>().await;
+        }
         if self.part == Part::RemoveFails && self.removals == 1 {
             return Err(Error::new("removing a fake", "it was told to fail"));
         }
@@ -223,12 +228,10 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 Part::Vanishes => return Some(()),
                 Part::Dies | Part::LastWords => {
                     thread::sleep(Duration::from_millis(if part == Part::LastWords { 20 } else { 0 }));
-                    say(FromAgent::Started { pid: 2 })?;
                     say(FromAgent::Exited(exit(3)))?;
                 }
-                Part::NeverReady => say(FromAgent::Started { pid: 2 })?,
+                Part::NeverReady => {}
                 _ => {
-                    say(FromAgent::Started { pid: 2 })?;
                     thread::sleep(Duration::from_millis(2));
                     say(FromAgent::Ready { after_ns: 2_000_000 })?;
                     if part == Part::DiesLater {

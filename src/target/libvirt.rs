@@ -30,7 +30,7 @@ pub mod xml;
 
 use events::Events;
 use knobs::Knobs;
-pub use log::Driver;
+pub use log::{Driver, remove as remove_log};
 use start::Start;
 use vm::Vm;
 

@@ -187,7 +187,8 @@ impl Cpus {
         self.0.len()
     }
 
-    fn set(&self) -> CpuSet {
+    /// As the kernel's calls take it.
+    pub fn set(&self) -> CpuSet {
         let mut set = CpuSet::new();
         self.0.iter().for_each(|&cpu| set.set(cpu));
         set

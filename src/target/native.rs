@@ -1,12 +1,15 @@
-//! The workload as a bare process: forked into a cgroup with the scenario's memory limit, bound to its CPUs,
+//! The workload as a bare process: started in a cgroup with the scenario's memory limit, bound to its CPUs,
 //! chrooted into the image, nothing else. No namespaces of its own, so the host's network and processes are
 //! in sight.
 //!
 //! Its root is an overlay over the image's tree, as a container's is, so that what a workload writes
-//! is gone with it. Mounting that is staging, not start-up: a bare process needs no such thing.
+//! is gone with it. Mounting that is staging, not start-up: a bare process needs no such thing. Nor does it need an
+//! agent, which is our instrument here and no part of what starts: it waits in the root and the cgroups, and to be
+//! requested is to be started by it.
 
 use std::{
     io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -15,7 +18,7 @@ use async_trait::async_trait;
 use bootrace_agent::protocol::AGENT_PATH;
 use rustix::{
     mount::{self, MountPropagationFlags},
-    process::{Pid, WaitOptions, waitpid},
+    process::{WaitOptions, waitpid},
     thread::UnshareFlags,
 };
 
@@ -34,8 +37,8 @@ mod launch;
 pub(super) mod root;
 
 pub use groups::{discard as discard_cgroup, find as find_cgroups, try_out as try_cgroups};
-use launch::Launcher;
-use root::Root;
+use launch::{Agent, launch};
+pub use root::Root;
 
 /// Where the host says whom to ask for names.
 pub(super) const RESOLVER: &str = "/etc/resolv.conf";
@@ -60,9 +63,9 @@ pub fn isolate_mounts() -> Result<(), Error> {
 ///
 /// # Errors
 /// When it can't be mounted.
-pub fn try_root(dir: &Path, tree: &Path, socket: &Path) -> io::Result<()> {
+pub fn try_root(dir: &Path, tree: &Path) -> io::Result<()> {
     let mut root = Root::new(dir);
-    let tried = root.mount(tree, socket);
+    let tried = root.mount(tree);
     root.unmount()?;
     tried
 }
@@ -126,12 +129,12 @@ impl Target for Native {
             tree: self.tree.clone(),
             mounting: None,
             cgroups: Vec::new(),
-            launcher: None,
-            child: None,
+            agent: None,
         };
         match bare.prepare(self, ticket) {
             Ok(()) => Ok(Box::new(bare)),
             Err(e) => {
+                let _ = bare.remove().await;
                 let _ = bare.unstage().await;
                 Err(Error::new(format!("staging {}", ticket.instance), needs_root(e)))
             }
@@ -145,8 +148,7 @@ struct Bare {
     /// How long that took.
     mounting: Option<Duration>,
     cgroups: Vec<PathBuf>,
-    launcher: Option<Launcher>,
-    child: Option<Pid>,
+    agent: Option<Agent>,
 }
 
 impl Bare {
@@ -155,10 +157,15 @@ impl Bare {
             self.root.write_resolver(Path::new(RESOLVER))?;
         }
         let begun = Instant::now();
-        self.root.mount(&target.tree, &ticket.socket())?;
+        self.root.mount(&target.tree)?;
         self.mounting = Some(begun.elapsed());
         groups::make(&ticket.instance, &target.resources, &mut self.cgroups)?;
-        self.launcher = Some(Launcher::new(&self.root.merged, &self.cgroups, target.cpus.set())?);
+        let channel = UnixStream::connect(ticket.socket())?;
+        let launched = launch(&self.root.merged, &self.cgroups, target.cpus.set(), channel);
+        let at = self.root.merged.display();
+        self.agent = Some(
+            launched.map_err(|e| io::Error::new(e.kind(), format!("executing {AGENT_PATH} in {at}: {e}")))?,
+        );
         Ok(())
     }
 }
@@ -166,13 +173,14 @@ impl Bare {
 #[async_trait]
 impl Instance for Bare {
     async fn start(&mut self) -> Result<(), Error> {
-        let failed = |e| Error::new(format!("executing {AGENT_PATH} in {}", self.root.merged.display()), e);
-        let launcher = self.launcher.as_ref().ok_or_else(|| failed(io::Error::other("it is not staged")))?;
-        self.child = Some(launcher.launch().map_err(failed)?);
-        Ok(())
+        let tried = "telling the agent to start the workload";
+        let agent = self.agent.as_ref().ok_or_else(|| Error::new(tried, "it is not staged"))?;
+        agent.go().map_err(|e| Error::new(tried, e))
     }
 
-    fn scope(&self, leader: u32) -> Scope {
+    /// The channel was opened by the harness, so it is not its peer.
+    fn scope(&self, peer: u32) -> Scope {
+        let leader = self.agent.as_ref().map_or(peer, |agent| agent.pid.as_raw_pid().unsigned_abs());
         Scope { leader, engine: Vec::new() }
     }
 
@@ -187,9 +195,9 @@ impl Instance for Bare {
     }
 
     async fn post_mortem(&mut self) -> Option<String> {
-        let pid = self.child?;
+        let pid = self.agent.as_ref()?.pid;
         let (_, status) = waitpid(Some(pid), WaitOptions::NOHANG).ok()??;
-        self.child = None;
+        self.agent = None;
         let how = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => format!("with code {code}"),
             (_, Some(signal)) => format!("by signal {signal}"),
@@ -199,21 +207,22 @@ impl Instance for Bare {
     }
 
     async fn remove(&mut self) -> Result<(), Error> {
-        self.launcher = None;
-        let leader = self.child.map(|pid| pid.as_raw_pid().unsigned_abs());
+        let leader = self.agent.as_ref().map(|agent| agent.pid.as_raw_pid().unsigned_abs());
         for dir in &self.cgroups {
             groups::kill(dir, leader)
                 .map_err(|e| Error::new(format!("ending the processes in {}", dir.display()), e))?;
         }
-        if let Some(pid) = self.child.take() {
-            waitpid(Some(pid), WaitOptions::empty())
-                .map_err(|e| Error::new("waiting for the agent to end", e))?;
+        if let Some(agent) = &self.agent {
+            // Itself, wherever it is: that it sits in its cgroup is the kernel's word and not ours.
+            groups::end(&agent.handle)
+                .and_then(|()| Ok(waitpid(Some(agent.pid), WaitOptions::NOHANG)?))
+                .map_err(|e| Error::new(format!("ending the agent, process {}", agent.pid), e))?;
+            self.agent = None;
         }
         Ok(())
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {
-        self.launcher = None;
         // First of all: whoever removes the instance's directory must not walk into mounts.
         self.root
             .unmount()

@@ -1,6 +1,6 @@
 //! A side of an A/B as a process: `bootrace run --paced`, told when it is its turn, heard by its events.
 
-use std::{ffi::OsString, path::PathBuf, process::Stdio};
+use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
 
 use anyhow::Context;
 use futures_util::StreamExt;
@@ -15,6 +15,8 @@ use crate::{cli::paced::Event, sample::Side};
 
 /// The longest event is the plan of the longest run: a few MiB.
 const LONGEST: usize = 16 << 20;
+/// How long a killed one may take to be gone: what waits for a dead disk may take for ever.
+const DEATH: Duration = Duration::from_secs(30);
 
 pub struct Child {
     pub side: Side,
@@ -104,7 +106,11 @@ impl Child {
         }
         // Not before: a side that has finished needs no end of its standard input, and may take that for a stop.
         self.stop();
-        let status = self.process.wait().await;
+        let limit = if self.killed { DEATH } else { Duration::MAX };
+        let status = tokio::time::timeout(limit, self.process.wait()).await;
+        let status = status.unwrap_or_else(|_| {
+            Err(io::Error::other(format!("it was killed and has not ended within {} s", DEATH.as_secs())))
+        });
         let how = status.as_ref().map_or_else(|e| e.to_string(), |status| status.to_string());
         Ended { side: self.side, how, code: status.ok().and_then(|status| status.code()), finished }
     }
@@ -112,8 +118,6 @@ impl Child {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     /// A shell that waits for a program of its own, which says nothing and keeps the pipe.
@@ -140,9 +144,16 @@ mod tests {
             // The shell has started it.
             tokio::time::sleep(Duration::from_millis(100)).await;
             child.kill();
-            let ended = tokio::time::timeout(Duration::from_secs(2), child.end()).await;
+            let ended = tokio::time::timeout(Duration::from_secs(60), child.end()).await;
             assert!(!ended.expect("it is waited for though it is gone").finished, "{started}");
-            assert_eq!(members(), 0, "{started}");
+            // The kernel ends each of a group when it comes to it; only the first one was waited for.
+            let none = async {
+                while members() > 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            let gone = tokio::time::timeout(Duration::from_secs(60), none).await;
+            assert!(gone.is_ok(), "{started}: {} of the group go on", members());
         }
     }
 }

@@ -337,7 +337,7 @@ async fn end(child: &mut tokio::process::Child) {
     let _ = kill_process_group(group, Signal::TERM);
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         let _ = kill_process_group(group, Signal::KILL);
-        let _ = child.wait().await;
+        let _ = tokio::time::timeout(GRACE, child.wait()).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -42,19 +42,38 @@ pub fn kill(dir: &Path, leader: Option<u32>) -> io::Result<()> {
         if members.is_empty() && pids.is_empty() {
             return Ok(());
         }
-        for (_, handle) in &members {
-            match pidfd_send_signal(handle, Signal::KILL) {
-                // A process that is gone already is what was wanted.
-                Ok(()) | Err(Errno::SRCH) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
+        members.iter().try_for_each(|(_, handle)| send_kill(handle))?;
         for (pid, handle) in &members {
-            let mut gone = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
-            if rustix::io::retry_on_intr(|| poll(&mut gone, Some(&DEATH)))? == 0 {
-                return Err(io::Error::other(format!("process {pid} was killed and does not end")));
-            }
+            wait(handle).map_err(|e| io::Error::new(e.kind(), format!("process {pid}: {e}")))?;
         }
+    }
+}
+
+/// Kills a process and waits for its end.
+///
+/// # Errors
+/// When it has not ended after 30 s.
+pub fn end(handle: &OwnedFd) -> io::Result<()> {
+    send_kill(handle)?;
+    wait(handle)
+}
+
+fn send_kill(handle: &OwnedFd) -> io::Result<()> {
+    match pidfd_send_signal(handle, Signal::KILL) {
+        // A process that is gone already is what was wanted.
+        Ok(()) | Err(Errno::SRCH) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn wait(handle: &OwnedFd) -> io::Result<()> {
+    let mut gone = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
+    match rustix::io::retry_on_intr(|| poll(&mut gone, Some(&DEATH)))? {
+        0 => Err(io::Error::other(format!(
+            "it was killed and has not ended within {} s: it waits in the kernel, for a disk or a server maybe",
+            DEATH.tv_sec
+        ))),
+        _ => Ok(()),
     }
 }
 

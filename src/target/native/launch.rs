@@ -1,174 +1,333 @@
 //! From nothing to an executed agent, in its cgroup and root from its first instruction on.
 //!
-//! Moving a process that runs already into a cgroup takes the kernel ten milliseconds and more (it waits
-//! for every CPU), which is many times what starting a bare process takes. So the cgroup is joined
-//! before: on version 1 by a thread of ours, whose children are born there; on version 2, where
-//! threads can't be moved alone, the kernel puts the child there as it makes it.
+//! An agent that is moved into its cgroup once it runs has used memory that is charged to the caller's, and always
+//! will be. So it is born there: on version 1 as the child of a thread that has joined; on version 2, where threads
+//! can't be moved alone, the kernel puts it there as it makes it.
+//!
+//! Until it has executed the agent it borrows our memory, as with `vfork` and `posix_spawn`: a fork would make each
+//! page that we write next fault once more, in the middle of a measurement. It is a system call of our own because
+//! neither of these can make a child in a version 2 cgroup (glibc before 2.39).
 
 use std::{
-    ffi::CString,
+    cell::Cell,
+    ffi::{CString, c_char, c_int},
     fs, io,
+    mem::MaybeUninit,
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
-        unix::ffi::OsStrExt,
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::{ffi::OsStrExt, net::UnixStream},
     },
     path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
+    ptr, thread,
 };
 
-use bootrace_agent::protocol::AGENT_PATH;
+use bootrace_agent::protocol::{AGENT_PATH, ON_STDIN_FLAG};
 use rustix::{
     pipe::{PipeFlags, pipe_with},
-    process::Pid,
-    thread::{CpuSet, sched_setaffinity},
+    process::{Pid, WaitOptions, waitpid},
+    thread::CpuSet,
 };
 
-/// A thread that is ready to fork. Dropping it waits until the thread has ended: while it lives it is in the
-/// instance's cgroups.
-pub struct Launcher {
-    go: Option<mpsc::Sender<()>>,
-    launched: mpsc::Receiver<io::Result<Pid>>,
-    thread: Option<thread::JoinHandle<()>>,
+/// Of linux/sched.h. The libc crate declares it as a C int, in which it is 0: the child would be put nowhere.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// An agent that is ready to serve, and waits to be told so.
+#[derive(Debug)]
+pub struct Agent {
+    /// Its own until it is reaped.
+    pub pid: Pid,
+    /// Names it for ever.
+    pub handle: OwnedFd,
+    go: OwnedFd,
 }
 
-impl Launcher {
-    /// Gets ready to execute the agent in `root` and `cgroups`.
+impl Agent {
+    /// Lets it say hello and start its workload.
     ///
     /// # Errors
-    /// When a cgroup can't be joined.
-    pub fn new(root: &Path, cgroups: &[PathBuf], cpus: CpuSet) -> io::Result<Self> {
-        let (go, wait) = mpsc::channel();
-        let (report, launched) = mpsc::channel();
-        let (joined, ready) = mpsc::channel();
-        let child = Child::new(root, cgroups)?;
-        let joins = if child.cgroup.is_some() { Vec::new() } else { cgroups.to_vec() };
-        let thread = thread::Builder::new().name("launcher".into()).spawn(move || {
-            // The child inherits what this thread has.
-            let joined_all = joins.iter().try_for_each(|dir| fs::write(dir.join("tasks"), "0"));
-            let result = joined_all.and_then(|()| Ok(sched_setaffinity(None, &cpus)?));
-            let failed = result.is_err();
-            let _ = joined.send(result);
-            if !failed && wait.recv().is_ok() {
-                let _ = report.send(child.launch());
-            }
-        })?;
-        let launcher = Launcher { go: Some(go), launched, thread: Some(thread) };
-        ready.recv().map_err(io::Error::other)??;
-        Ok(launcher)
-    }
-
-    /// Forks; returns once the agent is executed.
-    ///
-    /// # Errors
-    /// When the fork, the chroot or the exec fails.
-    pub fn launch(&self) -> io::Result<Pid> {
-        let go = self.go.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
-        go.send(()).map_err(io::Error::other)?;
-        self.launched.recv().map_err(io::Error::other)?
+    /// When it has ended.
+    pub fn go(&self) -> io::Result<()> {
+        rustix::io::write(&self.go, b"!")?;
+        Ok(())
     }
 }
 
-impl Drop for Launcher {
-    fn drop(&mut self) {
-        self.go = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+/// Executes the agent in `root` and `cgroups`, on `cpus`, with the harness at the other end of `channel`.
+///
+/// # Errors
+/// When a cgroup can't be joined, or when the clone, the chroot or the exec fails.
+pub fn launch(root: &Path, cgroups: &[PathBuf], cpus: CpuSet, channel: UnixStream) -> io::Result<Agent> {
+    let unified = cgroups.iter().find(|dir| dir.join("cgroup.events").exists());
+    let (wait, go) = pipe_with(PipeFlags::CLOEXEC)?;
+    let child = Child {
+        root: CString::new(root.as_os_str().as_bytes())?,
+        program: CString::new(AGENT_PATH)?,
+        flag: CString::new(ON_STDIN_FLAG)?,
+        cpus,
+        cgroup: unified.map(fs::File::open).transpose()?,
+        channel,
+        wait,
+        null: fs::OpenOptions::new().write(true).open("/dev/null")?,
+        errno: Cell::new(0),
+        stack: vec![0; STACK / size_of::<u128>()],
+    };
+    let (pid, handle) = match child.cgroup {
+        Some(_) => child.clone_into_agent(),
+        None => {
+            let join = |dir: &PathBuf| {
+                let file = dir.join("tasks");
+                fs::write(&file, "0")
+                    .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", file.display())))
+            };
+            let launch = move || cgroups.iter().try_for_each(join).and_then(|()| child.clone_into_agent());
+            let joined = thread::scope(|scope| {
+                Ok(thread::Builder::new().name("launcher".into()).spawn_scoped(scope, launch)?.join())
+            });
+            joined.and_then(|ended| {
+                ended.map_err(|_| io::Error::other("the thread that launches it panicked"))?
+            })
         }
-    }
+    }?;
+    Ok(Agent { pid, handle, go })
 }
 
-/// All that the child needs between fork and exec, where nothing may be allocated.
+/// All that the child needs between clone and exec, where nothing may be allocated: our memory is its own, too.
 struct Child {
     root: CString,
     program: CString,
+    flag: CString,
+    cpus: CpuSet,
     /// The version 2 cgroup to be born in.
     cgroup: Option<fs::File>,
+    /// Its end of the control channel, as its standard input.
+    channel: UnixStream,
+    /// What it is told to go by, as its standard output.
+    wait: OwnedFd,
     null: fs::File,
+    /// Why it could not execute its program; 0 while nothing failed.
+    errno: Cell<c_int>,
+    /// What it runs on until then, aligned as a stack must be.
+    stack: Vec<u128>,
 }
 
-impl Child {
-    fn new(root: &Path, cgroups: &[PathBuf]) -> io::Result<Self> {
-        let unified = cgroups.iter().find(|dir| dir.join("cgroup.events").exists());
-        Ok(Child {
-            root: CString::new(root.as_os_str().as_bytes())?,
-            program: CString::new(AGENT_PATH)?,
-            cgroup: unified.map(fs::File::open).transpose()?,
-            null: fs::OpenOptions::new().read(true).write(true).open("/dev/null")?,
-        })
-    }
+/// For a handful of system calls.
+const STACK: usize = 32 << 10;
 
-    fn launch(&self) -> io::Result<Pid> {
-        // Closed by a successful exec; else the error comes through it.
-        let (failure, report) = pipe_with(PipeFlags::CLOEXEC)?;
-        // Safety: clone_args is plain integers, for which zero means none.
+impl Child {
+    /// Returns when the child has executed the agent, which alone holds its end of the channel from then on.
+    fn clone_into_agent(self) -> io::Result<(Pid, OwnedFd)> {
+        let mut handle: c_int = -1;
+        // SAFETY: clone_args is plain integers, for which zero means none.
         let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-        arguments.exit_signal = libc::SIGCHLD as u64;
+        arguments.flags = u64::from((libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD).cast_unsigned());
+        arguments.pidfd = (&raw mut handle) as u64;
+        arguments.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
+        arguments.stack = self.stack.as_ptr() as u64;
+        arguments.stack_size = STACK as u64;
         if let Some(cgroup) = &self.cgroup {
-            arguments.flags = libc::CLONE_INTO_CGROUP as u64;
-            arguments.cgroup = cgroup.as_raw_fd() as u64;
+            arguments.flags |= CLONE_INTO_CGROUP;
+            arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
         }
-        let size = size_of::<libc::clone_args>();
-        // Safety: without CLONE_VM this is a fork; the child makes only system calls until it has
-        // executed another program or ended.
-        match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size) } {
-            0 => unsafe { self.execute(report.as_raw_fd()) },
-            -1 => Err(io::Error::last_os_error()),
-            pid => {
-                drop(report);
-                let pid = Pid::from_raw(pid as i32).ok_or(io::ErrorKind::InvalidData)?;
-                match read_failure(failure) {
-                    None => Ok(pid),
-                    Some(error) => {
-                        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
-                        Err(error)
-                    }
-                }
+        // A handler of ours must not run in the child, in our memory; the agent lets signals in again.
+        let before = block_all_signals();
+        // SAFETY: the child has a stack of its own, makes only system calls on what `self` owns, and this thread
+        // waits in the kernel until it has executed another program or ended.
+        let pid = unsafe { clone_and_call(&arguments, execute, ptr::from_ref(&self)) };
+        // SAFETY: it is this thread's own mask that is put back.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
+        let pid = i32::try_from(pid).map_err(io::Error::other)?;
+        if pid < 0 {
+            return Err(io::Error::from_raw_os_error(-pid));
+        }
+        // SAFETY: the kernel has just made this descriptor for us.
+        let handle = unsafe { OwnedFd::from_raw_fd(handle) };
+        let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
+        match self.errno.get() {
+            0 => Ok((pid, handle)),
+            errno => {
+                // It ended before this thread went on, so this does not wait.
+                waitpid(Some(pid), WaitOptions::empty())?;
+                Err(io::Error::from_raw_os_error(errno))
             }
         }
     }
+}
 
-    /// # Safety
-    /// To be called in a child process only.
-    unsafe fn execute(&self, report: RawFd) -> ! {
-        let null = self.null.as_raw_fd();
-        let argv = [self.program.as_ptr(), std::ptr::null()];
-        let env = [std::ptr::null()];
-        unsafe {
-            let dup = |to| libc::dup2(null, to) >= 0;
-            let _ = (0..3).all(dup)
-                && libc::chroot(self.root.as_ptr()) == 0
-                && libc::chdir(c"/".as_ptr()) == 0
-                && libc::execve(self.program.as_ptr(), argv.as_ptr(), env.as_ptr()) == 0;
-            let code = (*libc::__errno_location()).to_ne_bytes();
-            libc::write(report, code.as_ptr().cast(), code.len());
-            libc::_exit(127)
-        }
+/// What the child does.
+unsafe extern "C" fn execute(child: *const Child) -> ! {
+    unsafe {
+        let child = &*child;
+        let argv = [child.program.as_ptr(), child.flag.as_ptr(), ptr::null()];
+        let env: [*const c_char; 1] = [ptr::null()];
+        let open = |from: c_int, to| libc::dup2(from, to) >= 0;
+        let _ = open(child.channel.as_raw_fd(), 0)
+            && open(child.wait.as_raw_fd(), 1)
+            && open(child.null.as_raw_fd(), 2)
+            && libc::sched_setaffinity(0, size_of::<CpuSet>(), (&raw const child.cpus).cast()) == 0
+            && libc::chroot(child.root.as_ptr()) == 0
+            && libc::chdir(c"/".as_ptr()) == 0
+            && libc::execve(child.program.as_ptr(), argv.as_ptr(), env.as_ptr()) == 0;
+        child.errno.set(*libc::__errno_location());
+        libc::_exit(127)
     }
 }
 
-/// Waits for the exec; what the child wrote, if anything, is why it failed.
-fn read_failure(pipe: OwnedFd) -> Option<io::Error> {
-    let mut code = [0; 4];
-    match io::Read::read(&mut fs::File::from(pipe), &mut code) {
-        Ok(4) => Some(io::Error::from_raw_os_error(i32::from_ne_bytes(code))),
-        Ok(_) => None,
-        Err(error) => Some(error),
+fn block_all_signals() -> libc::sigset_t {
+    let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+    // SAFETY: the first call makes `all` a set, the second one makes `before` one.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
     }
+}
+
+/// `clone3`, whose child calls `run` on the stack that it is given. Returns the child's pid, or an errno below 0.
+///
+/// In assembly, since a child that shares our memory must not return through our frames.
+///
+/// # Safety
+/// With CLONE_VM and CLONE_VFORK; `run` must touch nothing but what `data` is made for.
+unsafe fn clone_and_call(
+    arguments: &libc::clone_args,
+    run: unsafe extern "C" fn(*const Child) -> !,
+    data: *const Child,
+) -> i64 {
+    let result: i64;
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r8",
+            "call r9",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") ptr::from_ref(arguments),
+            in("rsi") size_of::<libc::clone_args>(),
+            in("r8") data,
+            in("r9") run,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            "mov x29, xzr",
+            "mov x0, x3",
+            "blr x4",
+            "brk 1",
+            "2:",
+            in("x8") libc::SYS_clone3,
+            inlateout("x0") ptr::from_ref(arguments) => result,
+            in("x1") size_of::<libc::clone_args>(),
+            in("x3") data,
+            in("x4") run,
+        );
+    }
+    result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        agent,
+        probe::cgroup,
+        scenario::{Bytes, Resources},
+        target::native::groups,
+    };
+    use bootrace_agent::protocol::{FromAgent, read_frame};
+
+    /// A root with nothing but the agent, and what it says in its hello.
+    fn agent_root() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path().join(AGENT_PATH.trim_start_matches('/'));
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::write(&at, agent::EXECUTABLE).unwrap();
+        fs::set_permissions(&at, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let boot_id = root.path().join("proc/sys/kernel/random/boot_id");
+        fs::create_dir_all(boot_id.parent().unwrap()).unwrap();
+        fs::write(boot_id, "here").unwrap();
+        root
+    }
+
+    fn launch_in(root: &Path, cgroups: &[PathBuf]) -> io::Result<(Agent, UnixStream)> {
+        let cpus = rustix::thread::sched_getaffinity(None).unwrap();
+        let (ours, its) = UnixStream::pair().unwrap();
+        Ok((launch(root, cgroups, cpus, its)?, ours))
+    }
+
+    fn no_child_is_left() -> bool {
+        fs::read_to_string("/proc/thread-self/children").is_ok_and(|children| children.is_empty())
+    }
 
     #[test]
     #[ignore = "needs root (chroot): scripts/test runs it"]
     fn a_root_without_an_agent_is_an_error_and_leaves_no_process() {
         let root = tempfile::tempdir().unwrap();
-        let cpus = rustix::thread::sched_getaffinity(None).unwrap();
-        let launcher = Launcher::new(root.path(), &[], cpus).unwrap();
-        assert_eq!(launcher.launch().unwrap_err().kind(), io::ErrorKind::NotFound);
-        let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        assert_eq!(children, "");
+        assert_eq!(launch_in(root.path(), &[]).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(no_child_is_left());
+    }
+
+    /// Asks the kernel: a cgroup's number in a type that can't hold it moved nobody anywhere. In the guest of
+    /// `in_guest` it asks version 2 alone.
+    #[test]
+    #[ignore = "needs root (cgroups, chroot): scripts/test runs it"]
+    fn a_bare_process_is_in_its_cgroups_which_have_its_limit() {
+        let instance = format!("bootrace-test-launch-{}", std::process::id());
+        let memory = Bytes(64 << 20);
+        let mut cgroups = Vec::new();
+        groups::make(&instance, &Resources { memory, ..Resources::default() }, &mut cgroups).unwrap();
+        let root = agent_root();
+        let (agent, mut stream) = launch_in(root.path(), &cgroups).unwrap();
+        let pid = agent.pid.as_raw_pid().unsigned_abs();
+        let listed = cgroups.iter().all(|dir| cgroup::pids(dir).unwrap() == [pid]);
+        let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        let limits =
+            cgroups.iter().flat_map(|dir| ["memory.max", "memory.limit_in_bytes"].map(|name| dir.join(name)));
+        let limits: Vec<_> = limits.filter_map(|file| fs::read_to_string(file).ok()).collect();
+
+        stream.set_nonblocking(true).unwrap();
+        let early = read_frame::<FromAgent>(&mut stream);
+        stream.set_nonblocking(false).unwrap();
+        agent.go().unwrap();
+        let hello = read_frame::<FromAgent>(&mut stream);
+        groups::kill(&cgroups[0], Some(pid)).unwrap();
+        let ended = waitpid(Some(agent.pid), WaitOptions::NOHANG).unwrap();
+        cgroups.iter().for_each(|dir| groups::remove(dir).unwrap());
+
+        assert!(listed && own.contains(&instance), "{cgroups:?} don't have {pid}, which is in {own}");
+        assert_eq!(limits, [format!("{}\n", memory.0)]);
+        assert!(early.is_err(), "it speaks before it may: {early:?}");
+        assert!(matches!(hello, Ok(Some(FromAgent::Hello(_)))), "{hello:?}");
+        assert!(ended.is_some(), "it is not killed with its cgroup");
+    }
+
+    /// The flag works on version 2's hierarchy of a host with both, though that limits nothing there.
+    #[test]
+    #[ignore = "needs root (cgroups, chroot): scripts/test runs it"]
+    fn the_kernel_puts_an_agent_into_a_cgroup_of_version_2_as_it_makes_it() {
+        let hierarchy = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let Some(unified) = hierarchy.into_iter().find(|dir| dir.join("cgroup.procs").exists()) else {
+            panic!(
+                "no hierarchy of version 2 is mounted here: mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified"
+            );
+        };
+        let dir = unified.join(format!("bootrace-test-launch-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        let root = agent_root();
+        let (agent, _stream) = launch_in(root.path(), std::slice::from_ref(&dir)).unwrap();
+        let listed = cgroup::pids(&dir).unwrap();
+        groups::end(&agent.handle).unwrap();
+        waitpid(Some(agent.pid), WaitOptions::NOHANG).unwrap().unwrap();
+        fs::remove_dir(&dir).unwrap();
+        assert_eq!(listed, [agent.pid.as_raw_pid().unsigned_abs()]);
     }
 }

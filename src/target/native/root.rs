@@ -6,7 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bootrace_agent::protocol::SOCKET_PATH;
 use rustix::{
     fs::{CWD, FileType, Mode, makedev},
     mount::{self, MountFlags, UnmountFlags},
@@ -43,7 +42,7 @@ impl Root {
             .map_err(|e| failed(&file, e))
     }
 
-    pub fn mount(&mut self, tree: &Path, socket: &Path) -> io::Result<()> {
+    pub fn mount(&mut self, tree: &Path) -> io::Result<()> {
         self.mount_overlay(tree)?;
         let merged = &self.merged;
         let special = MountFlags::NOSUID | MountFlags::NOEXEC;
@@ -64,13 +63,7 @@ impl Root {
             };
             mount::mount(kind, &at, kind, flags, options).map_err(|e| failed(&at, e))?;
         }
-        make_devices(&merged.join("dev"))?;
-        let at = merged.join(SOCKET_PATH.trim_start_matches('/'));
-        if let Some(parent) = at.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(&at, "")?;
-        mount::mount_bind(socket, &at).map_err(|e| failed(&at, e))
+        make_devices(&merged.join("dev"))
     }
 
     /// What it takes of the disk besides the image's tree.
