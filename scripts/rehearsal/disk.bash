@@ -74,6 +74,8 @@ make_lean() {
         systemd-resolved.service systemd-timesyncd.service rpcbind.service exim4.service; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
+    # Its socket starts it when somebody asks.
+    rm -f "$root"/etc/systemd/system/*.wants/podman.service
     # Else everything is looked through at the first boot.
     touch "$root/etc/.updated" "$root/var/.updated"
     systemd-machine-id-setup --root="$root" >/dev/null 2>&1 || tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
