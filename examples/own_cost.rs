@@ -30,7 +30,7 @@ use bootrace::{
     target::{
         Cpus, Target, Ticket,
         docker::{self, Docker},
-        libvirt::{self, Driver, Libvirt, xml},
+        libvirt::{self, Driver, Libvirt, knobs::Knobs, xml},
         native::{self, Native},
     },
 };
@@ -292,19 +292,11 @@ impl Bench {
     async fn qemu(&self, ticket: &Ticket) -> anyhow::Result<u64> {
         let accelerator = self.libvirt.info().accelerator;
         let accel = if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" };
-        let (cpu, options) = match xml::cpu_model(accelerator) {
-            "host-passthrough" => ("host", ",migratable=off".to_owned()),
-            model if xml::RANDOM_FEATURE.is_empty() => (model, String::new()),
-            model => (model, format!(",+{}", xml::RANDOM_FEATURE)),
-        };
+        let cpu =
+            Knobs::default_for(accelerator).qemu_cpu().context("the default CPU depends on the host")?;
         let mut command = Command::new(format!("qemu-system-{}", std::env::consts::ARCH));
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.args([
-            "-machine",
-            &format!("{},accel={accel}", xml::MACHINE),
-            "-cpu",
-            &format!("{cpu}{options}"),
-        ]);
+        command.args(["-machine", &format!("{},accel={accel}", xml::MACHINE), "-cpu", &cpu]);
         command.args(["-m", &format!("{}M", self.scenario.resources.memory.0 >> 20)]);
         command.args(["-smp", &self.scenario.resources.cpus.count().to_string()]);
         command.arg("-kernel").arg(&self.vm.kernel).arg("-initrd").arg(&self.vm.initramfs);

@@ -99,7 +99,8 @@ impl Check {
 pub struct Ability {
     pub kind: Kind,
     pub can_run: bool,
-    /// As what: `as a bare process`, `in a container`, `on KVM`, `emulated (TCG)`; null if it can't run.
+    /// As what: `as a bare process`, `in a container`, `on KVM`, `on KVM (nested)` and other degrees, `emulated (TCG)`;
+    /// null if it can't run.
     pub how: Option<&'static str>,
     /// What was found; for one that can't run, why and the mend.
     pub reason: String,
@@ -128,8 +129,7 @@ impl Report {
             let how = match kind {
                 Kind::Native => "as a bare process",
                 Kind::Docker | Kind::Podman | Kind::Lxc => "in a container",
-                Kind::Libvirt if seen.hardware => "on KVM",
-                Kind::Libvirt => "emulated (TCG)",
+                Kind::Libvirt => seen.on,
             };
             let good = match kind {
                 Kind::Native => "root, with cgroups",
@@ -157,7 +157,8 @@ struct Seen {
     libvirt: String,
     podman: String,
     lxc: String,
-    hardware: bool,
+    /// What VMs run on.
+    on: &'static str,
 }
 
 /// Engines that answered, or did not, and the verdict on KVM.
@@ -192,14 +193,17 @@ impl Engines {
         ];
         let versions = named.into_iter().filter_map(|(name, version)| Some(format!("{name} {}", version?)));
         let versions = versions.collect::<Vec<_>>().join(", ");
-        let hardware = matches!(self.verdict, Verdict::Hardware { .. });
-        let accelerator = if hardware { "KVM" } else { "TCG (emulated)" };
+        let accelerator = match &self.verdict {
+            Verdict::Runs { .. } => "KVM",
+            Verdict::Untold { .. } => "unknown",
+            _ => "TCG (emulated)",
+        };
         Seen {
             docker: docker.map_or("it answers".into(), |version| format!("Docker {version}")),
             libvirt: format!("{versions}; accelerator {accelerator}: {}", self.verdict),
             podman: self.podman.0.found.clone(),
             lxc: self.lxc.0.found.clone(),
-            hardware,
+            on: accelerator::how(&self.verdict),
         }
     }
 }
@@ -324,8 +328,7 @@ async fn of_hypervisor(
             checks.push(Check::not_checked("libvirt.trial", "a VM", why));
         }
         None => {
-            let hardware = matches!(verdict, Verdict::Hardware { .. });
-            let accelerator = if hardware { Accelerator::Kvm } else { Accelerator::Tcg };
+            let accelerator = if verdict.runs_linux() { Accelerator::Kvm } else { Accelerator::Tcg };
             checks.extend(bench.libvirt(accelerator).await);
         }
     }

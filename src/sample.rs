@@ -10,11 +10,13 @@ mod boot;
 pub mod density;
 mod disk;
 mod isolation;
+mod kvm;
 mod origin;
 
 pub use boot::Boot;
 pub use disk::{Copied, Disk};
 pub use isolation::{Isolation, Namespace};
+pub use kvm::{Kvm, KvmDegree};
 pub use origin::{Ab, Side, Source};
 
 /// The schema that this version writes.
@@ -245,7 +247,7 @@ pub struct Image {
 pub enum Accelerator {
     /// Not a VM.
     None,
-    /// Hardware virtualisation.
+    /// Linux's KVM; [`Target::kvm`] says of which degree.
     Kvm,
     /// Emulated by QEMU.
     Tcg,
@@ -258,6 +260,9 @@ pub struct Target {
     pub accelerator: Accelerator,
     /// Why this accelerator, in words; null for what is no VM.
     pub accelerator_reason: Option<String>,
+    /// What KVM is on this host; null where nobody asked, where there is none, and in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kvm: Option<Kvm>,
     pub options: serde_json::Value,
 }
 

@@ -181,7 +181,7 @@ fn refuses_capabilities(sample: &Sample) -> bool {
 }
 
 fn without_capabilities(xml: String) -> String {
-    let off = "<cpu mode='host-passthrough' migratable='off'><feature policy='disable' name='arch-capabilities'/></cpu>";
+    let off = "<cpu mode='host-passthrough' migratable='on'><feature policy='disable' name='arch-capabilities'/></cpu>";
     replace(&xml, "<cpu mode='host-passthrough'", "/>", off)
 }
 
@@ -201,7 +201,7 @@ fn a_vm_that_kvm_stops_is_reported_at_once_with_its_state_and_the_mend() {
     assert_eq!(target.accelerator, sample::Accelerator::Kvm);
     let reason = target.accelerator_reason.unwrap();
     match probe() {
-        Verdict::Hardware { .. } => {
+        Verdict::Runs { .. } => {
             says(&sample, &[RESET]);
             assert_eq!(warnings, Vec::<String>::new());
         }
@@ -237,7 +237,7 @@ fn a_register_that_kvm_refuses_is_named_with_the_mend() {
         (sample, ..) = trial_of(Accel::Kvm, |xml| timed(without_capabilities(xml)));
     }
     match probe() {
-        Verdict::Hardware { .. } => says(&sample, &[RESET]),
+        Verdict::Runs { .. } => says(&sample, &[RESET]),
         _ => says(&sample, &["failed to set MSR 0x", "take another CPU model, or accel = \"tcg\""]),
     }
 }

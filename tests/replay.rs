@@ -36,6 +36,7 @@ fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
         kind: name.to_string(),
         accelerator: Accelerator::None,
         accelerator_reason: None,
+        kvm: None,
         options: serde_json::Value::Null,
     };
     Results {

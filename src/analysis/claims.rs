@@ -229,6 +229,7 @@ mod tests {
             name: "docker".into(),
             kind: "docker".into(),
             accelerator: Accelerator::None,
+            kvm: None,
             baseline: false,
             counts: Counts::default(),
             figures: vec![figure],

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::sample::{Accelerator, Outcome, Results, Sample};
+use crate::sample::{Accelerator, KvmDegree, Outcome, Results, Sample};
 
 mod claims;
 pub mod comparison;
@@ -63,6 +63,8 @@ pub struct Target {
     pub name: String,
     pub kind: String,
     pub accelerator: Accelerator,
+    /// Of what degree the host's KVM is; none where that was not asked, or could not be told.
+    pub kvm: Option<KvmDegree>,
     pub baseline: bool,
     pub counts: Counts,
     /// Those with at least one value, in [`Metric::ALL`]'s order.
@@ -216,6 +218,7 @@ fn target(
         name: target.name.clone(),
         kind: target.kind.clone(),
         accelerator: target.accelerator,
+        kvm: target.kvm.map(|kvm| kvm.degree),
         baseline: is_baseline,
         counts: count(results, &target.name),
         figures,

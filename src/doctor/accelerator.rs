@@ -5,6 +5,7 @@ use std::{fs::File, io, path::Path};
 use super::{Check, account::Account, engine, host};
 use crate::{
     probe::kvm::{self, Verdict},
+    sample::KvmDegree,
     scenario::Kind,
     target::libvirt::inspect::Hypervisor,
 };
@@ -17,15 +18,34 @@ pub async fn verdict() -> Verdict {
     probing.unwrap_or_else(|error| Verdict::Broken { why: format!("the probe ended early: {error}") })
 }
 
+/// What VMs run on.
+pub fn how(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Runs { degree: KvmDegree::Hardware, .. } => "on KVM",
+        Verdict::Runs { degree: KvmDegree::Nested, .. } => "on KVM (nested)",
+        Verdict::Runs { degree: KvmDegree::Paravirtual, .. } => "on KVM (para-virtualised)",
+        Verdict::Runs { .. } => "on KVM (emulated)",
+        Verdict::Untold { .. } => "in a VM (KVM or TCG: unknown)",
+        _ => "emulated (TCG)",
+    }
+}
+
 /// What the verdict means for a run, in plain words.
 pub fn kvm(verdict: &Verdict) -> Check {
     let (id, title) = ("kvm", "KVM");
     let emulated = "VMs will be emulated (TCG), and their figures compare with each other and say nothing about a VM \
                     on KVM";
     match verdict {
-        Verdict::Hardware { .. } => Check::ok(id, title, verdict.to_string()),
+        Verdict::Runs { degree: KvmDegree::Hardware, .. } => Check::ok(id, title, verdict.to_string()),
+        Verdict::Runs { degree: degree @ KvmDegree::Emulated, .. } => {
+            Check::warning(id, title, format!("{verdict}; {}", degree.worth()))
+                .mend("accel = \"tcg\" in the scenario, or a host with hardware or nested virtualisation")
+        }
+        Verdict::Runs { degree, .. } => Check::ok(id, title, format!("{verdict}; {}", degree.worth())),
+        Verdict::Untold { .. } => Check::warning(id, title, verdict.to_string())
+            .mend("bootrace doctor, when this host is less busy"),
         // It is there, and not for us.
-        Verdict::Missing { why } if why.contains("ermission denied") => {
+        Verdict::Missing { why, .. } if why.contains("ermission denied") => {
             Check::warning(id, title, format!("KVM can't be used: {emulated} ({verdict})"))
                 .mend("run bootrace with sudo; elsewhere as the reason says")
         }
@@ -82,7 +102,7 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Ver
         "libvirt offers no KVM though QEMU's user can open it: it remembers how things were when it started";
     let mend = engine::restart_libvirt();
     Some(match verdict {
-        Verdict::Hardware { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend),
+        Verdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend),
         _ => Check::warning(id, title, found).mend(mend),
     })
 }
@@ -98,8 +118,17 @@ mod tests {
         assert!(check.found.starts_with("KVM is here but cannot run Linux: VMs will be emulated (TCG)"));
         assert!(check.found.contains("exit: Shutdown"));
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
-        let check = kvm(&Verdict::Missing { why: "no /dev/kvm".into() });
+        let check = kvm(&Verdict::Missing { absent: true, why: "no /dev/kvm".into() });
         assert!(check.found.starts_with("KVM is not here: VMs will be emulated (TCG)"), "{}", check.found);
+    }
+
+    #[test]
+    fn a_host_that_is_too_busy_to_tell_is_not_said_to_emulate() {
+        let untold = Verdict::Untold { why: "106ms of CPU time".into() };
+        let check = kvm(&untold);
+        assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
+        assert!(check.found.contains("unknown") && !check.found.contains("emulated"), "{}", check.found);
+        assert_eq!(how(&untold), "in a VM (KVM or TCG: unknown)");
     }
 
     #[test]

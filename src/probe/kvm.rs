@@ -1,26 +1,96 @@
 //! Is KVM really there? Asked of a guest, not of a file's existence: some hosts offer `/dev/kvm` and
 //! then emulate each instruction, a thousand times slower than hardware.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-/// Above this many loop iterations a second a guest runs on hardware.
+use crate::sample::{self, KvmDegree};
+
+/// A guest's loop at less than this part of the host's own speed is emulated.
 ///
-/// One iteration is two instructions. The slowest processor with virtualisation does 5e8/s or more,
-/// and a nested guest the same, since the loop never leaves the guest; whatever has to step in for
-/// each instruction takes 100 ns or more for it: 5e6/s at the very best. This is ten times away from both.
-const HARDWARE_RATE: f64 = 5e7;
+/// On hardware, nested or not, it is the same loop on the same processor, and never leaves the guest: near 1. What has
+/// to step in for each instruction takes hundreds of the processor's own: 1/100 at the very best. A ratio, since a
+/// processor that is itself emulated is slow for both.
+const AS_ON_THE_HOST: f64 = 0.1;
+/// How often a probe is begun that a busy host keeps from its end.
+const ATTEMPTS: usize = 2;
 
-/// What came of running a guest. Rates are loop iterations per second.
+/// What came of running a guest.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// Guests run at hardware speed, and do all that hardware does.
-    Hardware { rate: f64 },
-    /// Guests run, but each instruction is emulated; `failed`: those that were not even that, and how.
-    Emulated { rate: f64, failed: Vec<Fault> },
-    /// There is no KVM for us to use.
-    Missing { why: String },
+    /// It did all that a Linux kernel can't do without.
+    Runs { degree: KvmDegree, found: Findings },
+    /// Each instruction is emulated; `failed`: those that were not even that, and how.
+    Emulated { found: Findings, failed: Vec<Fault> },
     /// KVM is there and does not run a guest as it should.
     Broken { why: String },
+    /// There is no KVM for us to use; `absent`: not even its device.
+    Missing { absent: bool, why: String },
+    /// This host is too busy to tell, or KVM hangs.
+    Untold { why: String },
+}
+
+/// What a guest's run showed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Findings {
+    /// Loop iterations per second: a guest's, and the host's own of the same loop.
+    pub rate: f64,
+    pub host_rate: f64,
+    /// From a guest to KVM, for an instruction that only KVM can answer, and back.
+    pub exit: Option<Duration>,
+    pub processor: Processor,
+}
+
+impl Findings {
+    fn ratio(&self) -> f64 {
+        self.rate / self.host_rate
+    }
+
+    fn is_emulated(&self) -> bool {
+        self.ratio() < AS_ON_THE_HOST
+    }
+
+    /// Of a guest that did everything right.
+    fn degree(&self) -> KvmDegree {
+        match self.processor {
+            _ if self.is_emulated() => KvmDegree::Emulated,
+            Processor { virtualises: false, .. } | Processor { pvm: true, .. } => KvmDegree::Paravirtual,
+            Processor { is_guest: true, .. } => KvmDegree::Nested,
+            _ => KvmDegree::Hardware,
+        }
+    }
+}
+
+/// What this host's processor is to KVM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Processor {
+    /// It has VMX or SVM.
+    pub virtualises: bool,
+    /// A hypervisor gives it to us.
+    pub is_guest: bool,
+    /// KVM's module for processors without VMX and SVM is loaded, and none for those that have it.
+    pub pvm: bool,
+}
+
+impl Verdict {
+    /// Whether a Linux guest would run.
+    pub fn runs_linux(&self) -> bool {
+        matches!(self, Verdict::Runs { .. })
+    }
+
+    /// For the results; none where there is no KVM, and where that could not be told.
+    pub fn record(&self) -> Option<sample::Kvm> {
+        let (degree, found) = match self {
+            Verdict::Runs { degree, found } => (*degree, Some(found)),
+            Verdict::Emulated { found, .. } => (KvmDegree::Emulated, Some(found)),
+            Verdict::Broken { .. } => (KvmDegree::Broken, None),
+            Verdict::Missing { .. } | Verdict::Untold { .. } => return None,
+        };
+        Some(sample::Kvm {
+            degree,
+            loop_ratio: found.map(Findings::ratio),
+            exit_ns: found.and_then(|found| found.exit).map(|exit| exit.as_nanos() as u64),
+        })
+    }
 }
 
 /// Something that a guest could not do.
@@ -40,35 +110,65 @@ fn list(faults: &[Fault]) -> String {
     alike.collect::<Vec<_>>().join(", ")
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Verdict::Hardware { rate } => {
-                write!(f, "KVM runs guests in hardware: {rate:.0e} loop iterations/s in a probe guest")
-            }
-            Verdict::Emulated { rate, failed } => {
-                write!(
-                    f,
-                    "KVM is here but emulates each instruction: {rate:.0e} loop iterations/s in a probe guest, \
-                     hardware does {HARDWARE_RATE:.0e} or more; "
-                )?;
-                if !failed.is_empty() {
-                    write!(f, "it can't do {}; ", list(failed))?;
-                }
-                write!(f, "use accel = \"tcg\", or a host with hardware or nested virtualisation")
-            }
-            Verdict::Missing { why } => write!(f, "no KVM: {why}"),
-            Verdict::Broken { why } => {
-                write!(f, "KVM does not run a probe guest: {why}; use accel = \"tcg\"")
-            }
+        let (rate, ratio) = (self.rate, self.ratio());
+        write!(f, "{rate:.0e} loop iterations/s in a probe guest, {ratio:.2} times the host's")?;
+        // Where all is emulated there is nothing to leave.
+        match self.exit.filter(|_| !self.is_emulated()) {
+            Some(exit) => write!(f, "; an exit to KVM takes {exit:.1?}"),
+            None => Ok(()),
         }
     }
 }
 
-/// Runs a tiny guest and judges KVM by it. Takes some 20 ms, and half a second if KVM hangs; the guest lives in
-/// a process of its own, so neither can it harm the caller.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Runs { degree, found } => {
+                let how = match degree {
+                    KvmDegree::Hardware => "runs guests in hardware",
+                    KvmDegree::Nested => "runs guests in hardware, nested in a hypervisor's guest",
+                    KvmDegree::Paravirtual => "runs guests para-virtualised, without VMX or SVM",
+                    _ => "emulates each instruction, and runs a probe guest all the same",
+                };
+                write!(f, "KVM {how}: {found}")
+            }
+            Verdict::Emulated { found, failed } => {
+                write!(f, "KVM is here but emulates each instruction: {found}; ")?;
+                if !failed.is_empty() {
+                    write!(f, "it can't do {}; ", list(failed))?;
+                }
+                if !found.processor.virtualises {
+                    write!(f, "the processor has neither VMX nor SVM; ")?;
+                }
+                if found.processor.pvm {
+                    write!(f, "the module kvm_pvm runs kernels that are made for it; ")?;
+                }
+                write!(f, "use accel = \"tcg\", or a host with hardware or nested virtualisation")
+            }
+            Verdict::Missing { why, .. } => write!(f, "no KVM: {why}"),
+            Verdict::Broken { why } => {
+                write!(f, "KVM does not run a probe guest: {why}; use accel = \"tcg\"")
+            }
+            Verdict::Untold { why } => write!(
+                f,
+                "whether KVM works is unknown: {why}; try again when this host is less busy, or choose \
+                 accel = \"kvm\" or \"tcg\""
+            ),
+        }
+    }
+}
+
+/// Runs a tiny guest and judges KVM by it. Takes some 20 ms, seconds of CPU time if KVM loops, and half a minute at
+/// most if KVM hangs or this host is too busy; the guest lives in a process of its own, so it can't harm the caller.
 pub fn probe() -> Verdict {
-    guest::probe()
+    until_told(guest::probe)
+}
+
+fn until_told(mut probe: impl FnMut() -> Verdict) -> Verdict {
+    let told = |verdict: &Verdict| !matches!(verdict, Verdict::Untold { .. });
+    (1..ATTEMPTS).map(|_| probe()).find(told).unwrap_or_else(probe)
 }
 
 mod access;
@@ -82,7 +182,8 @@ mod guest {
     use super::Verdict;
 
     pub fn probe() -> Verdict {
-        Verdict::Missing { why: format!("the probe guest is for x86-64, this is {}", std::env::consts::ARCH) }
+        let why = format!("the probe guest is for x86-64, this is {}", std::env::consts::ARCH);
+        Verdict::Missing { absent: false, why }
     }
 }
 
@@ -93,17 +194,62 @@ mod guest;
 mod tests {
     use super::*;
 
+    const BARE: Processor = Processor { virtualises: true, is_guest: false, pvm: false };
+
+    fn found(rate: f64, processor: Processor) -> Findings {
+        Findings { rate, host_rate: 1e9, exit: Some(Duration::from_nanos(1_234)), processor }
+    }
+
     #[test]
     fn each_verdict_says_what_was_seen_and_what_to_do() {
         let say = |verdict: Verdict| verdict.to_string();
-        assert!(say(Verdict::Hardware { rate: 9.1e8 }).contains("9e8 loop iterations/s"));
+        let hardware = say(Verdict::Runs { degree: KvmDegree::Hardware, found: found(9.1e8, BARE) });
+        let seen =
+            "9e8 loop iterations/s in a probe guest, 0.91 times the host's; an exit to KVM takes 1.2µs";
+        assert!(hardware.ends_with(seen), "{hardware}");
         let fault = |what, how: &str| Fault { what, how: how.into() };
-        let emulated = |failed: &[Fault]| say(Verdict::Emulated { rate: 6.2e5, failed: failed.to_vec() });
+        let emulated = |failed: &[Fault], processor| {
+            say(Verdict::Emulated { found: found(6.2e5, processor), failed: failed.to_vec() })
+        };
         let failed = [fault("a", "triple fault"), fault("b", "triple fault"), fault("c", "wrong result")];
-        for part in ["6e5", "it can't do a, b (triple fault), c (wrong result); ", "use accel = \"tcg\""] {
-            assert!(emulated(&failed).contains(part), "{}", emulated(&failed));
+        let said = emulated(&failed, BARE);
+        for part in ["6e5", "it can't do a, b (triple fault), c (wrong result); use accel = \"tcg\""] {
+            assert!(said.contains(part), "{said}");
         }
-        assert!(emulated(&[]).contains("or more; use accel"));
+        let pvm = emulated(&failed, Processor { virtualises: false, is_guest: true, pvm: true });
+        assert!(pvm.contains("neither VMX nor SVM; the module kvm_pvm") && !pvm.contains("exit"), "{pvm}");
         assert!(say(Verdict::Broken { why: "exit: Shutdown".into() }).contains("exit: Shutdown; use accel"));
+    }
+
+    #[test]
+    fn the_degree_is_told_by_the_ratio_to_the_host_and_by_what_the_processor_has() {
+        let guest = Processor { is_guest: true, ..BARE };
+        for (rate, processor, degree) in [
+            (9e8, BARE, KvmDegree::Hardware),
+            (9e8, guest, KvmDegree::Nested),
+            (9e8, Processor { virtualises: false, ..guest }, KvmDegree::Paravirtual),
+            (9e8, Processor { pvm: true, ..BARE }, KvmDegree::Paravirtual),
+            (9e6, BARE, KvmDegree::Emulated),
+            (9e6, guest, KvmDegree::Emulated),
+        ] {
+            assert_eq!(found(rate, processor).degree(), degree, "{rate:e} {processor:?}");
+        }
+        // A processor that is itself emulated does neither loop fast.
+        let slow = Findings { rate: 1.9e6, host_rate: 2e6, ..found(0.0, BARE) };
+        assert_eq!(slow.degree(), KvmDegree::Hardware);
+    }
+
+    #[test]
+    fn a_busy_host_is_asked_again_and_what_it_then_says_counts() {
+        let untold = || Verdict::Untold { why: "busy".into() };
+        let broken = || Verdict::Broken { why: "a loop".into() };
+        let mut answers = vec![broken(), untold()];
+        assert_eq!(until_told(|| answers.pop().unwrap()), broken());
+        let mut answers = vec![untold(), broken()];
+        assert_eq!(until_told(|| answers.pop().unwrap()), broken());
+        assert_eq!(answers.len(), 1, "what is told is told");
+        let mut asked = 0;
+        assert_eq!(until_told(|| (asked += 1, untold()).1), untold());
+        assert_eq!(asked, ATTEMPTS);
     }
 }

@@ -130,7 +130,7 @@ pub fn table(calibration: &Calibration) -> String {
         text::clip(&calibration.host.kernel_release, 60)
     );
     for target in &calibration.targets {
-        if let Some(accelerator) = text::accelerator(target.accelerator) {
+        if let Some(accelerator) = text::on(target.accelerator, target.kvm.map(|kvm| kvm.degree)) {
             let _ = writeln!(out, "{}: {accelerator}", text::clip(&target.name, 24));
         }
     }

@@ -186,7 +186,7 @@ fn sentence(analysis: &Analysis, baseline: Option<&Target>) -> Option<Markup> {
         (text::clip(&base.0.name, 40))
         @for (target, figure) in &others {
             ", " strong { (time(figure.median)) } " with " (text::clip(&target.name, 40))
-            @if let Some(accelerator) = text::accelerator(target.accelerator) { ", " (accelerator) }
+            @if let Some(accelerator) = text::accelerator_of(target) { ", " (accelerator) }
             @if let Against::Ratio(ratio) = &figure.against { " (" (text::times(ratio.estimate)) ")" }
         }
         "."
@@ -203,7 +203,7 @@ fn card(place: usize, target: &Target, baseline: Option<&str>, kind: &str) -> Ma
             h3 {
                 (text::clip(&target.name, 40))
                 @if kind != target.name { " " span.kind { (text::clip(kind, 20)) } }
-                @if let Some(accelerator) = text::accelerator(target.accelerator) { " " span.badge { (accelerator) } }
+                @if let Some(accelerator) = text::accelerator_of(target) { " " span.badge { (accelerator) } }
             }
             @match target.figure(Metric::Startup) {
                 Some(figure) => (headline(target, figure, &base)),

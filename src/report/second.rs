@@ -55,6 +55,7 @@ mod tests {
             kind: kind.into(),
             accelerator: Accelerator::None,
             accelerator_reason,
+            kvm: None,
             options,
         }
     }

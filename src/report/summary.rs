@@ -56,7 +56,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
 fn figures(out: &mut String, analysis: &Analysis) {
     let head = |t: &Target| {
         let name = escape(&text::clip(&t.name, 40));
-        text::accelerator(t.accelerator).map_or(name.clone(), |a| format!("{name}, {a}"))
+        text::accelerator_of(t).map_or(name.clone(), |a| format!("{name}, {a}"))
     };
     let heads: Vec<String> = analysis.targets.iter().map(head).collect();
     let _ = writeln!(out, "| | {} |", heads.join(" | "));

@@ -106,7 +106,7 @@ fn one_table(analysis: &Analysis, targets: &[Target]) -> String {
     table.load_style(RULES);
     let head = |t: &Target| {
         let name = text::clip(&t.name, usize::from(COLUMN) - 2);
-        match text::accelerator(t.accelerator) {
+        match text::accelerator_of(t) {
             Some(accelerator) => format!("{name}\n{accelerator}"),
             None => name,
         }

@@ -1,8 +1,8 @@
 //! Numbers and strangers' words as they are shown: three digits, a unit, nothing that can act.
 
 use crate::{
-    analysis::{Interval, Metric, Unit},
-    sample::{Accelerator, Host, Image, Results},
+    analysis::{self, Interval, Metric, Unit},
+    sample::{Accelerator, Host, Image, KvmDegree, Results},
 };
 
 /// The words that go wherever a figure of an emulated VM is shown.
@@ -154,6 +154,22 @@ pub fn emulated_processor(host: &Host) -> Option<String> {
 }
 
 /// What must be said beside a target's name; `None` for what is no VM.
+pub fn accelerator_of(target: &analysis::Target) -> Option<&'static str> {
+    on(target.accelerator, target.kvm)
+}
+
+/// The same, of an accelerator and of the degree that KVM is of.
+pub fn on(accelerator: Accelerator, kvm: Option<KvmDegree>) -> Option<&'static str> {
+    match (accelerator, kvm) {
+        (Accelerator::Kvm, Some(KvmDegree::Nested)) => Some("KVM (nested)"),
+        (Accelerator::Kvm, Some(KvmDegree::Paravirtual)) => Some("KVM (pvm)"),
+        (Accelerator::Kvm, Some(KvmDegree::Emulated)) => Some("KVM (emulated)"),
+        (Accelerator::Kvm, Some(KvmDegree::Broken)) => Some("KVM (broken)"),
+        _ => self::accelerator(accelerator),
+    }
+}
+
+/// The same, where no more is known than its name.
 pub fn accelerator(accelerator: Accelerator) -> Option<&'static str> {
     match accelerator {
         Accelerator::None => None,

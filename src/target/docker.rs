@@ -201,6 +201,7 @@ impl Target for Docker {
             kind: self.engine.key().into(),
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
+            kvm: None,
             options,
         }
     }

@@ -95,6 +95,7 @@ impl Target for Fake {
             kind: "fake".into(),
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
+            kvm: None,
             options: serde_json::json!({}),
         }
     }

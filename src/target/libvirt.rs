@@ -11,7 +11,7 @@ use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
     image::{StockFiles, VmFiles},
     probe::{kvm, process},
-    sample::{self, Accelerator},
+    sample,
     scenario::{self, DiskCache, Kind, Resources},
 };
 
@@ -144,12 +144,9 @@ pub struct Libvirt {
     start: Start,
     resources: Resources,
     network: bool,
-    accelerator: Accelerator,
-    reason: String,
+    choice: accelerator::Choice,
     knobs: Knobs,
     begins: scenario::Start,
-    /// What makes figures of this accelerator doubtful.
-    warning: Option<String>,
     cpus: Cpus,
     versions: (Option<String>, Option<String>),
 }
@@ -190,8 +187,8 @@ impl Libvirt {
     ) -> Result<Self, Error> {
         let uri = uri_of(spec)?;
         let link = Link::open(uri.clone()).await?;
-        let (accelerator, reason, warning) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
-        let knobs = Knobs::resolve(&link.connection, spec, resources, (accelerator, &reason)).await?;
+        let choice = accelerator::choose(spec.accel.unwrap_or_default()).await?;
+        let knobs = Knobs::resolve(&link.connection, spec, resources, &choice).await?;
         let asked = link.connection.clone();
         let versions = blocking("asking libvirt for its version".into(), move || {
             Ok((asked.lib_version().ok().map(version), asked.hyp_version().ok().map(version)))
@@ -204,11 +201,9 @@ impl Libvirt {
             start,
             resources: resources.clone(),
             network,
-            accelerator,
-            reason,
+            choice,
             knobs,
             begins: spec.start.unwrap_or_default(),
-            warning,
             cpus: Cpus::choose(&resources.cpus)?,
             versions,
         })
@@ -239,8 +234,9 @@ impl Target for Libvirt {
         sample::Target {
             name: self.name.clone(),
             kind: "libvirt".into(),
-            accelerator: self.accelerator,
-            accelerator_reason: Some(self.reason.clone()),
+            accelerator: self.choice.accelerator,
+            accelerator_reason: Some(self.choice.reason.clone()),
+            kvm: self.choice.kvm,
             options,
         }
     }
@@ -250,7 +246,7 @@ impl Target for Libvirt {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let accelerator = self.warning.iter().map(|warning| format!("{} {warning}", self.name));
+        let accelerator = self.choice.warning.iter().map(|warning| format!("{} {warning}", self.name));
         // The session's QEMU runs as who connects.
         let system = self.uri.contains(":///system");
         accelerator.chain(kvm::closed_to_qemu().filter(|_| system)).collect()
@@ -295,7 +291,7 @@ impl Libvirt {
     pub fn domain_xml(&self, ticket: &Ticket) -> String {
         xml::Machine {
             ticket,
-            accelerator: self.accelerator,
+            accelerator: self.choice.accelerator,
             memory: self.resources.memory,
             cpus: &self.cpus,
             knobs: &self.knobs,

@@ -113,6 +113,7 @@ impl Target for Native {
             kind: "native".into(),
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
+            kvm: None,
             options: serde_json::json!({ "cpus": self.cpus.list(), "network": "host", "root": "overlay" }),
         }
     }

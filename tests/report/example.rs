@@ -329,6 +329,7 @@ fn targets() -> Vec<Target> {
         kind: name.into(),
         accelerator,
         accelerator_reason: reason.map(String::from),
+        kvm: None,
         options,
     };
     vec![

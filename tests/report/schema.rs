@@ -2,7 +2,7 @@
 
 use bootrace::{
     report,
-    sample::{Ab, Setting, Side},
+    sample::{Ab, Kvm, KvmDegree, Setting, Side},
 };
 use serde_json::Value;
 
@@ -123,6 +123,8 @@ fn every_field_of_the_results_is_in_the_schema() {
     let mut results = example::results();
     let (name, found, set) = ("ksm".into(), Some("1".into()), Some("0".into()));
     results.host.tuned = Some(vec![Setting { name, found, set, why_not: None }]);
+    results.targets[2].kvm =
+        Some(Kvm { degree: KvmDegree::Nested, loop_ratio: Some(0.98), exit_ns: Some(21_000) });
     results.samples.retain(|s| s.identity.is_some());
     let schema: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
     let of = |json: &Value| {

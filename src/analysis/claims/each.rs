@@ -94,6 +94,7 @@ mod tests {
             name: name.into(),
             kind: name.into(),
             accelerator: Accelerator::None,
+            kvm: None,
             baseline: false,
             counts: Default::default(),
             figures: Vec::new(),

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     analysis::short,
-    sample::{Host, Results},
+    sample::{self, Accelerator, Host, Results},
     scenario::Scenario,
 };
 
@@ -51,8 +51,13 @@ pub fn differences(base: &Results, new: &Results) -> Vec<Difference> {
     }
     for target in &base.targets {
         let Some(other) = new.targets.iter().find(|t| t.name == target.name) else { continue };
-        let word = |a| serde_json::to_value(a).ok().and_then(|v| v.as_str().map(str::to_owned));
-        let (a, b) = (word(target.accelerator), word(other.accelerator));
+        // A nested KVM and one on hardware are two accelerators.
+        let word = |target: &sample::Target| {
+            let name = serde_json::to_value(target.accelerator).ok()?.as_str()?.to_owned();
+            let degree = target.kvm.filter(|_| target.accelerator == Accelerator::Kvm);
+            Some(degree.map_or(name.clone(), |kvm| format!("{name} ({})", kvm.degree.name())))
+        };
+        let (a, b) = (word(target), word(other));
         found.extend(difference(Subject::Accelerator, format!("accelerator of {}", target.name), a, b));
     }
     let image = |results: &Results| {

@@ -1,9 +1,9 @@
 //! What of the host itself makes figures doubtful, each with what to do about it.
 
-use crate::sample::{Accelerator, Host, Results, Setting};
+use crate::sample::{Accelerator, Host, KvmDegree, Results, Setting, Target};
 
 /// In the order of how much they usually matter.
-pub(super) const FACTS: [fn(&Results) -> Option<String>; 15] = [
+pub(super) const FACTS: [fn(&Results) -> Option<String>; 16] = [
     |r| emulated(&r.host),
     |r| virtualised(&r.host),
     |r| neighbours(&r.host),
@@ -19,6 +19,7 @@ pub(super) const FACTS: [fn(&Results) -> Option<String>; 15] = [
     |r| mitigations(&r.host),
     |r| untuned(&r.host),
     nesting,
+    without_hardware,
 ];
 
 pub(super) fn facts(results: &Results) -> Vec<String> {
@@ -28,17 +29,28 @@ pub(super) fn facts(results: &Results) -> Vec<String> {
 /// A VM on KVM on a host that is itself a guest.
 fn nesting(results: &Results) -> Option<String> {
     let hypervisor = results.host.virtualised.as_deref().filter(|v| *v != "none")?;
-    let nested: Vec<&str> = results
-        .targets
-        .iter()
-        .filter(|t| t.accelerator == Accelerator::Kvm)
-        .map(|t| t.name.as_str())
-        .collect();
+    // Earlier versions did not ask for KVM's degree.
+    let is_nested = |t: &&Target| t.kvm.is_none_or(|kvm| kvm.degree == KvmDegree::Nested);
+    let on_kvm = results.targets.iter().filter(|t| t.accelerator == Accelerator::Kvm);
+    let nested: Vec<&str> = on_kvm.filter(is_nested).map(|t| t.name.as_str()).collect();
     (!nested.is_empty()).then(|| {
         format!(
             "{} ran nested, a VM within a VM of {hypervisor}: its exits cost a multiple of those on bare metal; use a bare-metal host for figures of VMs",
             nested.join(" and ")
         )
+    })
+}
+
+/// Of VMs that run on something else than a processor's virtualisation. Of KVM that emulates or is broken the run
+/// itself has warned.
+fn without_hardware(results: &Results) -> Option<String> {
+    let degree = KvmDegree::Paravirtual;
+    let on_it =
+        |t: &&Target| t.accelerator == Accelerator::Kvm && t.kvm.is_some_and(|kvm| kvm.degree == degree);
+    let names: Vec<&str> = results.targets.iter().filter(on_it).map(|t| t.name.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        let (names, name, worth) = (names.join(" and "), degree.name(), degree.worth());
+        format!("{names} ran on KVM that is {name} (pvm): {worth}; use a host with VMX or SVM for those")
     })
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     analysis::analyse,
-    sample::{Frequency, Mitigation, Outcome},
+    sample::{Frequency, Kvm, KvmDegree, Mitigation, Outcome},
 };
 
 /// The committed sample report, whose samples are good.
@@ -65,7 +65,11 @@ fn worst(virtualised: &str) -> Results {
 
 #[test]
 fn every_fact_of_a_host_that_is_told_says_what_to_do() {
-    let hosts = [worst("none"), worst("KVM")];
+    let mut pvm = worst("KVM");
+    let kvm = Kvm { degree: KvmDegree::Paravirtual, loop_ratio: Some(0.9), exit_ns: None };
+    pvm.targets.iter_mut().for_each(|t| t.kvm = Some(kvm));
+    assert!(!host::facts(&pvm).iter().any(|doubt| doubt.contains("ran nested")));
+    let hosts = [worst("none"), worst("KVM"), pvm];
     for (i, fact) in host::FACTS.iter().enumerate() {
         let told: Vec<String> = hosts.iter().filter_map(fact).collect();
         assert!(!told.is_empty(), "no host of this test has fact {i}");

@@ -16,6 +16,7 @@ fn target(name: &str, accelerator: Accelerator) -> Target {
         kind: name.into(),
         accelerator,
         accelerator_reason: None,
+        kvm: None,
         options: serde_json::Value::Null,
     }
 }

@@ -6,7 +6,9 @@
 //! in a [`Report`].
 
 use std::{
+    arch::x86_64::__cpuid,
     io,
+    path::Path,
     sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -16,28 +18,42 @@ use kvm_bindings::{
 };
 
 use super::{
-    Fault, HARDWARE_RATE, Verdict,
-    cage::{self, End, Slate},
+    Fault, Findings, Processor, Verdict,
+    cage::{self, End, Patience, Slate},
     list,
 };
 
 mod machine;
 
-use machine::{Guest, Memory, ONE, TWO};
+use machine::{Cpuid, Extent, Guest, Memory, ONE, TWO};
 
-/// With the time that a process takes to be killed: half a second at the very worst. Twenty times what it takes
-/// where each instruction is emulated, and a hundred times what hardware takes.
-const PATIENCE: Duration = Duration::from_millis(400);
-const _: () = assert!(PATIENCE.as_millis() + cage::GRACE.as_millis() < 500);
+/// A hundred times what it takes where each instruction is emulated, and so for a processor that is itself emulated;
+/// and time enough to get that beside others.
+const PATIENCE: Patience = Patience { cpu: Duration::from_secs(2), wall: Duration::from_secs(15) };
 
 /// The loop's first size; the next are what the rate seen does in [`LONG`], so that where entering a guest is
 /// dear, as in nested ones, that is not the loop's.
 const ITERATIONS: u64 = 10_000;
-const LONG: Duration = Duration::from_millis(5);
+const LONG: Duration = Duration::from_millis(3);
 const TRIES: u32 = 3;
+/// How many exits a try has.
+const EXITS: u64 = 50;
 
 /// `1: dec rcx; jnz 1b`
 const LOOP: &[u8] = &[0x48, 0xff, 0xc9, 0x75, 0xfb];
+
+/// The same, here.
+fn host_loop(iterations: u64) {
+    // SAFETY: touches one register, which it owns.
+    unsafe {
+        std::arch::asm!(
+            ".p2align 6", "2: dec {0}", "jnz 2b", inout(reg) iterations => _, options(nomem, nostack)
+        );
+    }
+}
+
+/// `mov r10, rcx; 1: xor eax, eax; cpuid; dec r10; jnz 1b`
+const EXITING: &[u8] = &[0x49, 0x89, 0xca, 0x31, 0xc0, 0x0f, 0xa2, 0x49, 0xff, 0xca, 0x75, 0xf7];
 
 /// A few instructions that start with rbx = [`ONE`], rcx = [`TWO`] and the registers that
 /// [`Guest::run`] sets; and what the registers must then be.
@@ -87,25 +103,55 @@ const CHECKS: &[Check] = &[
 
 /// What is run, so that tests can have guests that misbehave.
 struct Plan {
-    patience: Duration,
+    patience: Patience,
     counting: &'static [u8],
     checks: &'static [Check],
+    cpuid: Extent,
+    processor: Processor,
+}
+
+impl Plan {
+    /// What the probe runs.
+    fn new() -> Self {
+        Plan {
+            patience: PATIENCE,
+            counting: LOOP,
+            checks: CHECKS,
+            cpuid: Extent::Full,
+            processor: Processor::read(),
+        }
+    }
 }
 
 pub fn probe() -> Verdict {
-    Plan { patience: PATIENCE, counting: LOOP, checks: CHECKS }.carry_out()
+    Plan::new().carry_out()
+}
+
+impl Processor {
+    fn read() -> Self {
+        let (basic, extended) = (__cpuid(1), __cpuid(0x8000_0001));
+        let has = |register: u32, bit: u32| register & 1 << bit != 0;
+        let loaded = |module: &str| Path::new("/sys/module").join(module).is_dir();
+        Processor {
+            virtualises: has(basic.ecx, 5) || has(extended.ecx, 2),
+            is_guest: has(basic.ecx, 31),
+            pvm: loaded("kvm_pvm") && !loaded("kvm_intel") && !loaded("kvm_amd"),
+        }
+    }
 }
 
 /// How far the probe has come: [`Report::step`].
-const SETUP: [&str; 5] = [
+const SETUP: [&str; 6] = [
     "opening /dev/kvm",
     "creating a VM",
     "giving it memory",
     "creating its vCPU",
+    "giving it a CPUID",
     "putting it into long mode",
 ];
 const LOOPING: u32 = SETUP.len() as u32;
-const CHECKING: u32 = LOOPING + 1;
+const LEAVING: u32 = LOOPING + 1;
+const CHECKING: u32 = LEAVING + 1;
 
 const MOST_CHECKS: usize = 8;
 const _: () = assert!(CHECKS.len() <= MOST_CHECKS);
@@ -118,7 +164,11 @@ struct Report {
     errno: AtomicI32,
     /// Best of the loops' rates, the bits of an f64: 0 until there is one.
     rate: AtomicU64,
+    host_rate: AtomicU64,
+    /// The shortest, in nanoseconds: 0 until there is one.
+    exit: AtomicU64,
     counting: Outcome,
+    exiting: Outcome,
     checks: [Outcome; MOST_CHECKS],
 }
 
@@ -165,23 +215,58 @@ impl Outcome {
     }
 }
 
+/// The best rate of some loops, each as long as the ones before have shown to fit.
+struct Rate<'a> {
+    best: f64,
+    iterations: u64,
+    report: &'a AtomicU64,
+}
+
+impl<'a> Rate<'a> {
+    fn new(report: &'a AtomicU64) -> Self {
+        Rate { best: 0.0, iterations: ITERATIONS, report }
+    }
+
+    fn took(&mut self, time: Duration) {
+        self.best = self.best.max(self.iterations as f64 / time.as_secs_f64().max(1e-9));
+        self.report.store(self.best.to_bits(), Relaxed);
+        self.iterations = ((self.best * LONG.as_secs_f64()) as u64).max(ITERATIONS);
+    }
+}
+
+/// What leaving the guest and coming back takes, at best; none when the guest doesn't come to its end.
+fn exit(guest: &mut Guest, report: &Report) -> Option<()> {
+    let mut best = u64::MAX;
+    for _ in 0..TRIES {
+        let took = guest.run(EXITING, EXITS, &report.exiting, |r| r.r10 == 0)?;
+        best = best.min((took.as_nanos() as u64 / EXITS).max(1));
+        report.exit.store(best, Relaxed);
+    }
+    Some(())
+}
+
 impl Plan {
     fn carry_out(&self) -> Verdict {
-        let mut memory = Box::new(Memory::new());
-        match cage::run(self.patience, |report: &Report| self.examine(&mut memory, report)) {
+        let (mut memory, mut cpuid) = (Box::new(Memory::new()), Cpuid::new());
+        match cage::run(self.patience, |report: &Report| self.examine(&mut memory, &mut cpuid, report)) {
             Ok((report, end)) => self.judge(&report, &end),
-            Err(error) => Verdict::Broken { why: format!("there is no memory for a probe guest: {error}") },
+            Err(error) => Verdict::Untold { why: format!("there is no memory for a probe guest: {error}") },
         }
     }
 
     /// In the cage.
-    fn examine(&self, memory: &mut Memory, report: &Report) {
-        let mut guest = match Guest::new(memory, |step| report.step.store(step, Relaxed)) {
+    fn examine(&self, memory: &mut Memory, cpuid: &mut Cpuid, report: &Report) {
+        let guest = Guest::new(memory, (cpuid, self.cpuid), |step| report.step.store(step, Relaxed));
+        let mut guest = match guest {
             Ok(guest) => guest,
             Err(error) => return report.errno.store(error.errno(), Relaxed),
         };
         report.step.store(LOOPING, Relaxed);
         if self.count(&mut guest, report).is_none() {
+            return;
+        }
+        report.step.store(LEAVING, Relaxed);
+        if exit(&mut guest, report).is_none() && report.exiting.is_final() {
             return;
         }
         for (at, check) in self.checks.iter().enumerate() {
@@ -194,55 +279,77 @@ impl Plan {
         report.step.store(CHECKING + self.checks.len() as u32, Relaxed);
     }
 
-    /// The best rate of a few loops; none when the guest doesn't come to the loop's end.
+    /// The best rate of a few loops, here and in the guest in turn; none when the guest doesn't come to the loop's end.
     fn count(&self, guest: &mut Guest, report: &Report) -> Option<()> {
         let done = |r: &kvm_regs| r.rcx == 0;
         guest.run(self.counting, 1, &report.counting, done)?; // What a first entry costs is not the loop's.
-        let (mut best, mut iterations) = (0.0f64, ITERATIONS);
+        let (mut here, mut there) = (Rate::new(&report.host_rate), Rate::new(&report.rate));
         for _ in 0..TRIES {
-            let took = guest.run(self.counting, iterations, &report.counting, done)?;
-            best = best.max(iterations as f64 / took.as_secs_f64().max(1e-9));
-            report.rate.store(best.to_bits(), Relaxed);
-            iterations = ((best * LONG.as_secs_f64()) as u64).max(ITERATIONS);
+            let start = machine::thread_time();
+            host_loop(here.iterations);
+            here.took(machine::thread_time().saturating_sub(start));
+            there.took(guest.run(self.counting, there.iterations, &report.counting, done)?);
         }
         Some(())
     }
 
     fn judge(&self, report: &Report, end: &End) -> Verdict {
         let step = report.step.load(Relaxed);
-        let rate = f64::from_bits(report.rate.load(Relaxed));
         if let Some(errno) = Some(report.errno.load(Relaxed)).filter(|e| *e != 0) {
             let error = io::Error::from_raw_os_error(errno);
-            return match step {
-                0 => missing(&error),
-                _ => Verdict::Broken { why: format!("{}: {error}", SETUP[step as usize]) },
+            let why = || format!("{}: {error}", SETUP[step as usize]);
+            return match errno {
+                // What this host lacks at the moment says nothing about its KVM.
+                libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EMFILE | libc::ENFILE => {
+                    Verdict::Untold { why: why() }
+                }
+                _ if step == 0 => missing(&error),
+                _ => Verdict::Broken { why: why() },
             };
         }
         let fault = |step, how| Fault { what: self.name_of(step), how };
-        let outcomes = report.checks.iter().zip(CHECKING..);
+        let outcomes = [&report.counting, &report.exiting].into_iter().chain(&report.checks).zip(LOOPING..);
         let mut failed: Vec<Fault> =
             outcomes.filter_map(|(outcome, step)| Some(fault(step, outcome.fault()?))).collect();
-        failed.extend(report.counting.fault().map(|how| fault(LOOPING, how)));
         match end {
             End::Done => {}
-            End::Late { patience, cpu } => {
-                let used = cpu.map_or("and it does not die".into(), |cpu| format!("{cpu:.0?} of CPU time"));
-                failed.push(fault(step, format!("not done after {patience:?}, {used}")));
+            // What has failed by then has failed.
+            End::Starved { .. } | End::Killed if !failed.is_empty() => {}
+            End::Starved { wall, cpu } => {
+                let step = self.name_of(step);
+                return Verdict::Untold {
+                    why: format!(
+                        "a probe guest was not done with {step} in {wall:?}, of which it had {cpu:.0?} of CPU time: this \
+                         host is too busy, or KVM hangs"
+                    ),
+                };
             }
+            End::Killed => {
+                let why = format!(
+                    "the process of a probe guest was killed at {}, as a host does that has no \
+                                   memory left",
+                    self.name_of(step)
+                );
+                return Verdict::Untold { why };
+            }
+            End::Spent { cpu } => failed.push(fault(step, format!("not done after {cpu:.0?} of CPU time"))),
             End::Died(how) => failed.push(fault(step, format!("its process died: {how}"))),
             End::NotStarted(error) => {
-                return Verdict::Broken { why: format!("cannot make a process for a probe guest: {error}") };
+                return Verdict::Untold { why: format!("cannot make a process for a probe guest: {error}") };
             }
         }
+        let rate = |bits: &AtomicU64| f64::from_bits(bits.load(Relaxed));
+        let found = Findings {
+            rate: rate(&report.rate),
+            host_rate: rate(&report.host_rate),
+            exit: Some(report.exit.load(Relaxed)).filter(|ns| *ns > 0).map(Duration::from_nanos),
+            processor: self.processor,
+        };
         match failed.is_empty() {
-            _ if rate > 0.0 && rate < HARDWARE_RATE => Verdict::Emulated { rate, failed },
-            true => Verdict::Hardware { rate },
-            false if rate > 0.0 => {
-                let why = format!(
-                    "{rate:.0e} loop iterations/s, as hardware does, and yet it can't do {}",
-                    list(&failed)
-                );
-                Verdict::Broken { why }
+            true => Verdict::Runs { degree: found.degree(), found },
+            false if found.rate > 0.0 && found.is_emulated() => Verdict::Emulated { found, failed },
+            false if found.rate > 0.0 => {
+                Verdict::Broken { why: format!("{found}, and yet it can't do {}", list(&failed)) }
             }
             false => Verdict::Broken { why: format!("it can't do {}", list(&failed)) },
         }
@@ -251,6 +358,7 @@ impl Plan {
     fn name_of(&self, step: u32) -> &'static str {
         match step {
             LOOPING => "a loop",
+            LEAVING => "cpuid",
             _ if step < LOOPING => SETUP[step as usize],
             _ => self.checks.get((step - CHECKING) as usize).map_or("its end", |check| check.name),
         }
@@ -278,7 +386,8 @@ fn missing(error: &io::Error) -> Verdict {
         }
         _ => "see whether another hypervisor holds the processor",
     };
-    Verdict::Missing { why: format!("cannot open /dev/kvm: {error}: {mend}") }
+    let absent = error.raw_os_error() == Some(libc::ENOENT);
+    Verdict::Missing { absent, why: format!("cannot open /dev/kvm: {error}: {mend}") }
 }
 
 #[cfg(test)]

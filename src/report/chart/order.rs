@@ -100,7 +100,7 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     let middle = (top + bottom) / 2.0;
     let line = if narrow { canvas.y + 8.0 } else { middle };
     canvas.name(0.0, line, &target.name, 145.0);
-    if let (Some(accelerator), false) = (text::accelerator(target.accelerator), narrow) {
+    if let (Some(accelerator), false) = (text::accelerator_of(target), narrow) {
         canvas.text(0.0, line + 19.0, accelerator, SMALL, Role::Muted, Anchor::Start);
     }
     let below = format!("{:.2}", 1.0 / reach);

@@ -87,7 +87,7 @@ fn shares(canvas: &mut Canvas, role: Role, target: &Target) {
     let bar = if wide { y } else { y + 24.0 };
     let middle = if wide { bar + 13.0 } else { y + 10.0 };
     canvas.name(0.0, middle, &target.name, 140.0);
-    if let Some(accelerator) = text::accelerator(target.accelerator) {
+    if let Some(accelerator) = text::accelerator_of(target) {
         let name = text_width(&target.name, NORMAL + 3.0).min(142.0);
         let (x, line) = if wide { (0.0, middle + 19.0) } else { (name + 6.0, middle) };
         canvas.text(x, line, accelerator, SMALL, Role::Muted, Anchor::Start);

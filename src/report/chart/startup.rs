@@ -99,7 +99,7 @@ fn grid(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
 
 fn label(canvas: &mut Canvas, target: &Target, y: f64, head: f64, body: f64) {
     let name = text::clip(&target.name, 24);
-    let accelerator = text::accelerator(target.accelerator);
+    let accelerator = text::accelerator_of(target);
     let figure = target.figure(Metric::Startup);
     if canvas.narrow() {
         let line = head / 2.0 - 2.0 + y;

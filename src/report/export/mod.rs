@@ -171,7 +171,7 @@ struct Target<'a> {
     name: String,
     /// `<scenario>/<target>`, and what must be said beside the name: emulation of the VM or of the host's processor, a fallback.
     label: String,
-    /// "TCG (emulated)" or "KVM"; `None` for what is no VM.
+    /// "TCG (emulated)" or "KVM", with its degree where that is not hardware; `None` for what is no VM.
     accelerator: Option<&'static str>,
     record: &'a sample::Target,
     analysed: &'a analysis::Target,
@@ -199,7 +199,7 @@ impl<'a> Run<'a> {
             Target {
                 name,
                 label,
-                accelerator: text::accelerator(record.accelerator),
+                accelerator: text::accelerator_of(analysed),
                 record,
                 analysed,
                 good: results.samples.iter().filter(|s| s.target == record.name && counts(s)).collect(),

@@ -237,6 +237,7 @@ impl From<Lean<'_>> for Results {
                     kind: target.kind,
                     accelerator: target.accelerator,
                     accelerator_reason: None,
+                    kvm: None,
                     options: target.options,
                 })
                 .collect(),

@@ -69,7 +69,7 @@ pub fn table(analysis: &Analysis) -> Markup {
                         @for (i, target) in analysis.targets.iter().enumerate() {
                             th scope="col" class={ "t" (i) } {
                                 (text::clip(&target.name, 40))
-                                @if let Some(accelerator) = text::accelerator(target.accelerator) { small { (accelerator) } }
+                                @if let Some(accelerator) = text::accelerator_of(target) { small { (accelerator) } }
                                 @if target.baseline { small { "baseline" } }
                             }
                         }

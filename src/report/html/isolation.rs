@@ -24,7 +24,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                         @for (i, target) in analysis.targets.iter().enumerate() {
                             th scope="col" class={ "t" (i) } {
                                 (text::clip(&target.name, 40))
-                                @if let Some(accelerator) = text::accelerator(target.accelerator) { small { (accelerator) } }
+                                @if let Some(accelerator) = text::accelerator_of(target) { small { (accelerator) } }
                             }
                         }
                     } }

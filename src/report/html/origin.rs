@@ -85,7 +85,7 @@ fn targets(results: &Results) -> Markup {
                             th scope="row" class={ "t" (i) } { (text::clip(&target.name, 40)) }
                             td { (text::clip(&target.kind, 40)) }
                             td.words {
-                                (text::accelerator(target.accelerator).unwrap_or("none, not a VM"))
+                                (text::on(target.accelerator, target.kvm.map(|kvm| kvm.degree)).unwrap_or("none, not a VM"))
                                 @if let Some(reason) = &target.accelerator_reason { small { (text::clean(reason, SENTENCE)) } }
                             }
                             td.words { code { (text::clean(&target.options.to_string(), SENTENCE)) } }

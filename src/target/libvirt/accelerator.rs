@@ -3,60 +3,118 @@
 use tokio::task::spawn_blocking;
 
 use super::Error;
-use crate::{probe::kvm, sample::Accelerator, scenario::Accel};
+use crate::{
+    probe::kvm::{self, Verdict},
+    sample::{Accelerator, Kvm, KvmDegree},
+    scenario::Accel,
+};
 
-/// The accelerator, why, and what makes its figures doubtful.
-///
+/// What VMs run on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    pub accelerator: Accelerator,
+    /// Why, in words.
+    pub reason: String,
+    /// What makes figures of this accelerator doubtful.
+    pub warning: Option<String>,
+    /// What KVM is here, where that was asked.
+    pub kvm: Option<Kvm>,
+}
+
 /// # Errors
-/// When `accel = "kvm"` is asked for where there is no KVM.
-pub async fn choose(asked: Accel) -> Result<(Accelerator, String, Option<String>), Error> {
+/// When `accel = "kvm"` is asked for where there is no KVM, and when `"auto"` can't be decided.
+pub async fn choose(asked: Accel) -> Result<Choice, Error> {
     if asked == Accel::Tcg {
-        return Ok((Accelerator::Tcg, "asked for by the scenario".into(), None));
+        let reason = "asked for by the scenario".into();
+        return Ok(Choice { accelerator: Accelerator::Tcg, reason, warning: None, kvm: None });
     }
     let verdict = spawn_blocking(kvm::probe).await.map_err(|e| Error::new("probing KVM", e))?;
     decide(asked, &verdict)
 }
 
-fn decide(asked: Accel, verdict: &kvm::Verdict) -> Result<(Accelerator, String, Option<String>), Error> {
+fn decide(asked: Accel, verdict: &Verdict) -> Result<Choice, Error> {
+    let chosen =
+        |accelerator, reason, warning| Ok(Choice { accelerator, reason, warning, kvm: verdict.record() });
     match (asked, verdict) {
-        (_, kvm::Verdict::Hardware { .. }) => Ok((Accelerator::Kvm, verdict.to_string(), None)),
-        (Accel::Kvm, kvm::Verdict::Missing { .. }) => Err(Error::new(
+        (Accel::Kvm, Verdict::Missing { absent: true, .. }) => Err(Error::new(
             "using KVM as the scenario asks",
             format!("{verdict}. accel = \"auto\" would emulate"),
         )),
+        (_, Verdict::Runs { degree, .. }) => {
+            let emulated = *degree == KvmDegree::Emulated;
+            let warning = emulated.then(|| format!("runs on KVM, and {}. {verdict}", degree.worth()));
+            chosen(Accelerator::Kvm, verdict.to_string(), warning)
+        }
         (Accel::Kvm, _) => {
             let reason = format!("asked for by the scenario, in spite of the probe: {verdict}");
+            let worth = verdict.record().map_or("its VMs may not start", |kvm| kvm.degree.worth());
             let warning = format!(
-                "uses KVM only because the scenario asks for it (accel = \"kvm\"): its VMs may die, and its figures \
-                 say nothing about KVM on hardware. {verdict}"
+                "uses KVM only because the scenario asks for it (accel = \"kvm\"): {worth}. {verdict}"
             );
-            Ok((Accelerator::Kvm, reason, Some(warning)))
+            chosen(Accelerator::Kvm, reason, Some(warning))
         }
-        _ => Ok((Accelerator::Tcg, verdict.to_string(), None)),
+        // Emulated VMs would be a result, and nobody would know that they need not have been.
+        (_, Verdict::Untold { .. }) => Err(Error::new("choosing between KVM and emulation", verdict)),
+        _ => chosen(Accelerator::Tcg, verdict.to_string(), None),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::probe::kvm::{Findings, Processor};
+
+    fn found(rate: f64) -> Findings {
+        let processor = Processor { virtualises: true, is_guest: true, pvm: false };
+        Findings { rate, host_rate: 1e9, exit: Some(Duration::from_micros(20)), processor }
+    }
 
     #[test]
-    fn kvm_that_is_asked_for_is_used_with_a_warning_unless_there_is_none() {
-        let emulated = kvm::Verdict::Emulated { rate: 2e6, failed: Vec::new() };
-        let broken = kvm::Verdict::Broken { why: "a loop: triple fault".into() };
-        for verdict in [&emulated, &broken] {
-            let (accelerator, reason, warning) = decide(Accel::Kvm, verdict).unwrap();
-            assert_eq!(accelerator, Accelerator::Kvm);
-            assert!(reason.contains(&verdict.to_string()) && warning.unwrap().contains(&verdict.to_string()));
-            let (accelerator, reason, warning) = decide(Accel::Auto, verdict).unwrap();
-            assert_eq!((accelerator, reason, warning), (Accelerator::Tcg, verdict.to_string(), None));
+    fn kvm_is_taken_wherever_linux_runs_and_its_degree_is_in_the_results() {
+        use KvmDegree::{Emulated, Hardware, Nested, Paravirtual};
+        for (degree, rate) in [(Hardware, 9e8), (Nested, 9e8), (Paravirtual, 9e8), (Emulated, 9e5)] {
+            let verdict = Verdict::Runs { degree, found: found(rate) };
+            for asked in [Accel::Auto, Accel::Kvm] {
+                let choice = decide(asked, &verdict).unwrap();
+                assert_eq!((choice.accelerator, choice.reason), (Accelerator::Kvm, verdict.to_string()));
+                let kvm = choice.kvm.unwrap();
+                assert_eq!((kvm.degree, kvm.exit_ns), (degree, Some(20_000)));
+                assert_eq!(choice.warning.is_some(), degree == Emulated, "{degree:?}");
+            }
         }
-        let missing = kvm::Verdict::Missing { why: "cannot open /dev/kvm: modprobe kvm_intel".into() };
+    }
+
+    #[test]
+    fn kvm_that_is_asked_for_is_tried_with_a_warning_unless_there_is_no_device() {
+        let why = || "cannot open /dev/kvm: modprobe kvm_intel".to_owned();
+        let emulated = Verdict::Emulated { found: found(2e6), failed: Vec::new() };
+        let broken = Verdict::Broken { why: "a loop: triple fault".into() };
+        let closed = Verdict::Missing { absent: false, why: why() };
+        for verdict in [&emulated, &broken, &closed] {
+            let choice = decide(Accel::Kvm, verdict).unwrap();
+            assert_eq!(choice.accelerator, Accelerator::Kvm);
+            assert!(choice.reason.contains(&verdict.to_string()));
+            assert!(choice.warning.unwrap().contains(&verdict.to_string()));
+            let choice = decide(Accel::Auto, verdict).unwrap();
+            assert_eq!((choice.accelerator, choice.reason), (Accelerator::Tcg, verdict.to_string()));
+            assert_eq!((choice.warning, choice.kvm), (None, verdict.record()));
+        }
+        let missing = Verdict::Missing { absent: true, why: why() };
         let error = decide(Accel::Kvm, &missing).unwrap_err().to_string();
         assert!(error.contains("modprobe kvm_intel") && error.contains("accel = \"auto\""), "{error}");
-        assert_eq!(decide(Accel::Auto, &missing).unwrap().0, Accelerator::Tcg);
-        let hardware = kvm::Verdict::Hardware { rate: 9e8 };
-        let used = decide(Accel::Kvm, &hardware).unwrap();
-        assert_eq!(used, (Accelerator::Kvm, hardware.to_string(), None));
+        assert_eq!(decide(Accel::Auto, &missing).unwrap().accelerator, Accelerator::Tcg);
+    }
+
+    #[test]
+    fn a_host_that_is_too_busy_to_tell_is_neither_a_yes_nor_a_no() {
+        let verdict = Verdict::Untold { why: "106ms of CPU time".into() };
+        let error = decide(Accel::Auto, &verdict).unwrap_err().to_string();
+        for part in ["106ms of CPU time", "when this host is less busy", "accel = \"kvm\" or \"tcg\""] {
+            assert!(error.contains(part), "{error}");
+        }
+        let choice = decide(Accel::Kvm, &verdict).unwrap();
+        assert_eq!((choice.accelerator, choice.kvm), (Accelerator::Kvm, None));
     }
 }

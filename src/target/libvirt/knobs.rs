@@ -36,8 +36,8 @@ pub async fn check(uri: &str, spec: &scenario::Target, resources: &Resources) ->
         enough_huge_pages(spec, resources)?;
     }
     if spec.cpu_model.is_some() {
-        let (accelerator, reason, _) = accelerator::choose(spec.accel.unwrap_or_default()).await?;
-        Knobs::resolve(&connect_to(uri.into()).await?, spec, resources, (accelerator, &reason)).await?;
+        let choice = accelerator::choose(spec.accel.unwrap_or_default()).await?;
+        Knobs::resolve(&connect_to(uri.into()).await?, spec, resources, &choice).await?;
     }
     Ok(())
 }
@@ -59,8 +59,9 @@ impl Knobs {
         connection: &Connect,
         spec: &scenario::Target,
         resources: &Resources,
-        (accelerator, reason): (Accelerator, &str),
+        choice: &accelerator::Choice,
     ) -> Result<Self, Error> {
+        let accelerator = choice.accelerator;
         let mut knobs = Knobs { disk_cache: spec.disk_cache, ..Knobs::default_for(accelerator) };
         if let Some(model) = &spec.cpu_model {
             let tried = format!("giving the VM of target {} the CPU model {model}", spec.name);
@@ -68,8 +69,9 @@ impl Knobs {
                 return Err(Error::new(
                     tried,
                     format!(
-                        "it is emulated (TCG), and emulation has no host CPU to pass through; {reason}. Write \
-                         cpu_model = \"max\" for all that emulation can, or leave it out"
+                        "it is emulated (TCG), and emulation has no host CPU to pass through; {}. Write \
+                         cpu_model = \"max\" for all that emulation can, or leave it out",
+                        choice.reason
                     ),
                 ));
             }
@@ -91,11 +93,14 @@ impl Knobs {
     }
 
     /// As `<cpu>`. A model without random numbers gets them; the others have them where the host does.
+    ///
+    /// Migratable, as libvirt's users have it: QEMU saves no VM whose CPU has an invariant clock (invtsc), and a VM that
+    /// is restored compares with the same VM created only if both have the same CPU.
     pub(super) fn cpu(&self) -> String {
         match self.cpu_model.as_str() {
-            "host-passthrough" => "<cpu mode='host-passthrough' migratable='off'/>".into(),
+            "host-passthrough" => "<cpu mode='host-passthrough' migratable='on'/>".into(),
             "host-model" => "<cpu mode='host-model'/>".into(),
-            "max" => "<cpu mode='maximum'/>".into(),
+            "max" => "<cpu mode='maximum' migratable='on'/>".into(),
             model => {
                 let random = match xml::RANDOM_FEATURE {
                     "" => String::new(),
@@ -106,6 +111,17 @@ impl Knobs {
                     escape(model)
                 )
             }
+        }
+    }
+
+    /// What libvirt makes of [`Knobs::cpu`] on QEMU's command line, after `-cpu`. None: it depends on the host.
+    pub fn qemu_cpu(&self) -> Option<String> {
+        match self.cpu_model.as_str() {
+            "host-passthrough" => Some("host,migratable=on".into()),
+            "host-model" => None,
+            "max" => Some("max,migratable=on".into()),
+            model if xml::RANDOM_FEATURE.is_empty() => Some(model.into()),
+            model => Some(format!("{model},{}=on", xml::RANDOM_FEATURE)),
         }
     }
 

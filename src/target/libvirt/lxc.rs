@@ -130,6 +130,7 @@ impl Target for Lxc {
             kind: "lxc".into(),
             accelerator: Accelerator::None,
             accelerator_reason: None,
+            kvm: None,
             options: serde_json::json!({
                 "cpus": self.cpus.list(),
                 "uri": self.uri,

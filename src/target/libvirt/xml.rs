@@ -195,9 +195,9 @@ mod tests {
             machine_with("plain", false, &knobs)
         };
         for (model, cpu) in [
-            ("host-passthrough", "<cpu mode='host-passthrough' migratable='off'/>"),
+            ("host-passthrough", "<cpu mode='host-passthrough' migratable='on'/>"),
             ("host-model", "<cpu mode='host-model'/>"),
-            ("max", "<cpu mode='maximum'/>"),
+            ("max", "<cpu mode='maximum' migratable='on'/>"),
             ("Skylake-Server", "<model fallback='forbid'>Skylake-Server</model>"),
             ("a'/><x>", "<model fallback='forbid'>a&apos;/&gt;&lt;x&gt;</model>"),
         ] {

@@ -1,9 +1,10 @@
 //! The guest's memory and processor.
 
-use std::time::Duration;
+use std::{os::fd::AsRawFd, time::Duration};
 
 use kvm_bindings::{
-    KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, kvm_regs, kvm_segment, kvm_userspace_memory_region,
+    CpuId, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_cpuid2,
+    kvm_regs, kvm_segment, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use rustix::time::{ClockId, clock_gettime};
@@ -59,6 +60,62 @@ impl Memory {
     }
 }
 
+/// `KVM_GET_SUPPORTED_CPUID`; the method of this name allocates.
+const GET_SUPPORTED: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<kvm_cpuid2>(0xae, 0x05);
+/// Leaf 0x8000_0001: edx has a bit for long mode.
+const EXTENDED_FEATURES: u32 = 0x8000_0001;
+const LONG_MODE: u32 = 1 << 29;
+
+/// What the guest's processor says of itself. Newer kernels (6.8 is one) let only a vCPU into long mode whose
+/// CPUID has it. Allocated before the process is caged.
+pub(super) struct Cpuid {
+    /// All that KVM can give, once asked for.
+    full: CpuId,
+    /// Long mode and nothing else.
+    reduced: CpuId,
+}
+
+/// How much CPUID the guest gets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Extent {
+    /// All that KVM can give, and long mode alone where that is refused.
+    Full,
+    #[cfg(test)]
+    Reduced,
+    #[cfg(test)]
+    None,
+}
+
+impl Cpuid {
+    pub(super) fn new() -> Self {
+        let long_mode =
+            kvm_cpuid_entry2 { function: EXTENDED_FEATURES, edx: LONG_MODE, ..Default::default() };
+        Cpuid {
+            full: CpuId::new(KVM_MAX_CPUID_ENTRIES).expect("KVM's maximum is within the type's"),
+            reduced: CpuId::from_entries(&[long_mode]).expect("one entry is within the type's maximum"),
+        }
+    }
+
+    fn give(&mut self, extent: Extent, kvm: &Kvm, vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+        match extent {
+            Extent::Full if self.ask(kvm).and_then(|()| vcpu.set_cpuid2(&self.full)).is_ok() => Ok(()),
+            Extent::Full => vcpu.set_cpuid2(&self.reduced),
+            #[cfg(test)]
+            Extent::Reduced => vcpu.set_cpuid2(&self.reduced),
+            #[cfg(test)]
+            Extent::None => Ok(()),
+        }
+    }
+
+    fn ask(&mut self, kvm: &Kvm) -> Result<(), kvm_ioctls::Error> {
+        // SAFETY: KVM writes no more entries than the head says there is room for, then how many they are.
+        let done = unsafe {
+            libc::ioctl(kvm.as_raw_fd(), u64::from(GET_SUPPORTED), self.full.as_mut_fam_struct_ptr())
+        };
+        if done < 0 { Err(kvm_ioctls::Error::last()) } else { Ok(()) }
+    }
+}
+
 pub(super) struct Guest<'a> {
     // In the order in which they have to go.
     vcpu: VcpuFd,
@@ -69,7 +126,11 @@ pub(super) struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     /// `step` is told where it is, by the indices of [`SETUP`](super::SETUP).
-    pub(super) fn new(memory: &'a mut Memory, step: impl Fn(u32)) -> Result<Self, kvm_ioctls::Error> {
+    pub(super) fn new(
+        memory: &'a mut Memory,
+        (cpuid, extent): (&mut Cpuid, Extent),
+        step: impl Fn(u32),
+    ) -> Result<Self, kvm_ioctls::Error> {
         step(0);
         let kvm = Kvm::new()?;
         step(1);
@@ -87,6 +148,8 @@ impl<'a> Guest<'a> {
         step(3);
         let vcpu = vm.create_vcpu(0)?;
         step(4);
+        cpuid.give(extent, &kvm, &vcpu)?;
+        step(5);
         enter_long_mode(&vcpu)?;
         Ok(Guest { vcpu, _vm: vm, _kvm: kvm, memory })
     }
@@ -159,7 +222,7 @@ fn enter_long_mode(vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
     vcpu.set_sregs(&sregs)
 }
 
-fn thread_time() -> Duration {
+pub(super) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
