@@ -128,11 +128,24 @@ fill_root() {
         "$program" --version
         git -C "${BASH_SOURCE[0]%/*}" describe --always --dirty 2>/dev/null || true
     } | paste -sd' ' >"$root/rehearsal/out/program"
+    if [[ " $parts " == *" setup "* ]]; then put_setup "$root"; fi
     cp --remove-destination /etc/resolv.conf "$root/etc/resolv.conf"
     # With the release's own tools and daemons, in which an image takes minutes under emulation and seconds here.
     unshare --mount --pid --fork --kill-child "${BASH_SOURCE[0]%/*}/images" "$root" "$parts" >"$work/images.log" 2>&1 ||
         die "the images could not be made; the end of $work/images.log:" "$(tail -n 20 "$work/images.log")"
     say ok "bootrace and its images ($((SECONDS - begun)) s)"
+}
+
+# What scripts/setup asks for beside packages: itself, and a Rust that it would fetch.
+put_setup() {
+    local root=$1 clone sysroot
+    clone=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
+    find_cargo || die "there is no cargo: scripts/setup installs it"
+    sysroot=$(cd "$clone" && rustc --print sysroot)
+    install -d "$root/opt/rust/bin" "$root/opt/rust/lib" "$root/rehearsal/bootrace"
+    cp -u "$sysroot"/bin/{cargo,rustc} "$root/opt/rust/bin/"
+    cp -u "$sysroot"/lib/*.so "$root/opt/rust/lib/"
+    cp -r "$clone"/{Cargo.toml,scripts} "$root/rehearsal/bootrace/"
 }
 
 make_disk() {
