@@ -28,12 +28,19 @@ mod trial;
 
 use account::Account;
 
-/// How long an engine may take for an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long an engine or an archive may take for an answer. Many an engine is only started by the question: libvirtd
+/// ends when nobody has asked for two minutes, podman's service after seconds, and on a busy host a start takes its time.
+pub const PATIENCE: &str = "30s";
+
 /// How long a trial of an engine may take, from nothing to gone. libvirt's first domain after its start takes longest.
-const TRIAL_PATIENCE: Duration = Duration::from_secs(20);
-/// How long an archive may take.
-const MIRROR_PATIENCE: Duration = Duration::from_secs(8);
+fn for_a_trial(patience: Duration) -> Duration {
+    patience * 4
+}
+
+/// What is said of one that has not answered: that it is busy is no less likely than that it hangs.
+fn no_answer(who: &str, patience: Duration) -> String {
+    format!("{who} did not answer in {patience:?}: busy or hanging")
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,12 +180,12 @@ struct Engines {
 }
 
 impl Engines {
-    async fn ask() -> Self {
+    async fn ask(patience: Duration) -> Self {
         let (docker, libvirt, podman, lxc, verdict) = tokio::join!(
-            engine::docker(),
-            engine::libvirt(),
-            others::podman(),
-            others::lxc(),
+            engine::docker(patience),
+            engine::libvirt(patience),
+            others::podman(patience),
+            others::lxc(patience),
             accelerator::verdict()
         );
         Engines { docker, libvirt, podman, lxc, verdict }
@@ -208,9 +215,10 @@ impl Engines {
     }
 }
 
-/// What is there and answers, without starting anything: a matter of a moment.
-pub async fn glance() -> Report {
-    let engines = Engines::ask().await;
+/// What is there and answers, without starting anything: a matter of a moment, and of `patience` at most for each
+/// engine.
+pub async fn glance(patience: Duration) -> Report {
+    let engines = Engines::ask(patience).await;
     let seen = engines.seen();
     let access = accelerator::access(&qemus_account(engines.libvirt.1.as_ref()));
     let mut checks = vec![host::privileges(), host::cgroups(), engines.docker.0, engines.libvirt.0];
@@ -220,23 +228,23 @@ pub async fn glance() -> Report {
 }
 
 /// Everything, by using it. `isolated` is what came of [`crate::target::native::isolate_mounts`].
-pub async fn examine(isolated: Result<(), String>) -> Report {
+pub async fn examine(isolated: Result<(), String>, patience: Duration) -> Report {
     let cache = Cache::open(None).map_err(|error| error.to_string());
     // What takes long, an archive or an engine that hangs, disturbs no trial; and trials hold a run's lock, so that
     // what they make is nobody's left-over.
     let left_over = async {
         match &cache {
-            Ok(cache) => left_over::check(cache).await,
+            Ok(cache) => left_over::check(cache, patience).await,
             Err(why) => Check::not_checked("left_over", "left-overs of earlier runs", why),
         }
     };
     let trying = async {
-        let engines = Engines::ask().await;
-        let tried = try_engines(&engines, &cache, isolated).await;
+        let engines = Engines::ask(patience).await;
+        let tried = try_engines(&engines, &cache, isolated, patience).await;
         (engines, tried)
     };
     let (image, left_over, (engines, tried)) =
-        tokio::join!(image::check(cache.as_ref().ok()), left_over, trying);
+        tokio::join!(image::check(cache.as_ref().ok(), patience), left_over, trying);
     let seen = engines.seen();
     let root = engines.docker.1.and_then(|engine| engine.root);
     let mut checks = vec![host::privileges(), host::kernel(), host::cgroups(), host::clock()];
@@ -260,10 +268,11 @@ async fn try_engines(
     engines: &Engines,
     cache: &Result<Cache, String>,
     isolated: Result<(), String>,
+    patience: Duration,
 ) -> Vec<Check> {
     let bench = match cache {
         Ok(_) if !host::is_root() => Err("trying it takes root".to_owned()),
-        Ok(cache) => trial::Bench::new(cache).map_err(|error| format!("{error:#}")),
+        Ok(cache) => trial::Bench::new(cache, patience).map_err(|error| format!("{error:#}")),
         Err(why) => Err(why.clone()),
     };
     let unfit = bench

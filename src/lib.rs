@@ -25,6 +25,7 @@ pub mod report;
 pub mod runner;
 pub mod sample;
 pub mod scenario;
+mod supervisor;
 pub mod target;
 pub mod tune;
 

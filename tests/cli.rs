@@ -256,14 +256,14 @@ fn list_asks_the_engines_that_a_run_would_use_and_does_not_wait_for_one_that_han
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("hangs.sock");
     let _never_answers = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let output = bootrace(&["list"])
+    let output = bootrace(&["list", "--patience", "2s"])
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .env("LIBVIRT_DEFAULT_URI", "test+nonsense:///nothing")
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let text = out(&output);
-    assert!(text.contains("\n  docker   can't run: Docker has not answered for 2 s"), "{text}");
+    assert!(text.contains("\n  docker   can't run: Docker did not answer in 2s: busy or hanging"), "{text}");
     assert!(
         text.contains("\n  libvirt  can't run: connecting to libvirt at test+nonsense:///nothing: "),
         "{text}"

@@ -172,6 +172,7 @@ fn an_engine_that_hangs_is_named_and_does_not_hang_the_doctor() {
     let _never_answers = UnixListener::bind(&socket).unwrap();
     let mut command = doctor();
     command
+        .args(["--patience", "2s"])
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .env("LIBVIRT_DEFAULT_URI", format!("qemu+unix:///system?socket={}", socket.display()));
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -185,8 +186,13 @@ fn an_engine_that_hangs_is_named_and_does_not_hang_the_doctor() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let said = Said::of(&child.wait_with_output().unwrap());
-    said.names("docker", "failed", &["Docker has not answered for 2 s"], "DOCKER_HOST");
-    said.names("libvirt", "failed", &["libvirt has not answered for 2 s"], "LIBVIRT_DEFAULT_URI");
+    said.names("docker", "failed", &["Docker did not answer in 2s: busy or hanging"], "DOCKER_HOST");
+    said.names(
+        "libvirt",
+        "failed",
+        &["libvirt did not answer in 2s: busy or hanging"],
+        "LIBVIRT_DEFAULT_URI",
+    );
     said.stops(&["docker", "libvirt"]);
 }
 
@@ -310,12 +316,12 @@ fn an_archive_that_accepts_and_never_answers_is_given_up() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let empty = open_dir();
     let mut command = doctor();
-    command.env("BOOTRACE_CACHE", empty.path()).env_remove("no_proxy");
+    command.args(["--patience", "8s"]).env("BOOTRACE_CACHE", empty.path()).env_remove("no_proxy");
     command.env("http_proxy", format!("http://{}", listener.local_addr().unwrap()));
     let said = Said::by(&mut command);
     said.names("image.mirror", "failed", &["debian/bookworm"], "http_proxy");
     let found = said.check("image.mirror")["found"].as_str().unwrap();
-    assert!(found.contains("has not answered for") || found.contains("timed out"), "{found}");
+    assert!(found.contains("did not answer in") || found.contains("timed out"), "{found}");
 }
 
 /// A container that carries our label and belongs to no run that goes on.
@@ -380,7 +386,13 @@ fn an_ordinary_user_is_told_what_could_not_be_looked_at_and_why() {
     command.args(["doctor", "--json"]).env("BOOTRACE_CACHE", dir.path().join("cache"));
     let said = Said::by(command.uid(65534).gid(65534));
     said.names("privileges", "failed", &["not root"], "sudo bootrace doctor");
-    said.names("docker", "failed", &["ermission denied"], "docker");
+    let all = "sudo bootrace run";
+    said.names("docker", "failed", &["ermission denied"], all);
+    said.names("docker", "failed", &[], "usermod -aG docker $USER, then log in again");
+    said.names("libvirt", "failed", &[], all);
+    for check in said.json["checks"].as_array().unwrap() {
+        assert!(!check.to_string().contains("is libvirtd running"), "it is: {check:#}");
+    }
     said.names("native.trial", "not_checked", &["takes root"], "");
     for id in ["kernel", "clock"] {
         assert_eq!(said.check(id)["status"], "ok");

@@ -5,8 +5,13 @@ mod common;
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::{
+        fs::{MetadataExt, chown},
+        net::UnixStream,
+        process::CommandExt,
+    },
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -14,6 +19,7 @@ use std::{
 use bootrace::sample::{Outcome, Sample};
 use bootrace_agent::protocol::AGENT_PATH;
 use common::{Bench, Ran, boot_id, left_over};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const TARGETS: &str = r#"
 [[target]]
@@ -324,6 +330,78 @@ fn an_engine_that_is_down_is_named_with_its_mend() {
         .env("LIBVIRT_DEFAULT_URI", "lxc+unix:///?socket=/nowhere/libvirt-sock")
         .output();
     Ran::new(lxc.unwrap(), None).fails(1, &["/nowhere/libvirt-sock", "scripts/setup"]);
+}
+
+/// A podman that answers for a user who is not root.
+struct Rootless {
+    home: tempfile::TempDir,
+    service: Child,
+}
+
+impl Rootless {
+    const USER: u32 = 54321;
+
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        chown(home.path(), Some(Self::USER), Some(Self::USER)).unwrap();
+        let socket = home.path().join("podman.sock");
+        let service = Command::new("podman")
+            .args(["--cgroup-manager", "cgroupfs", "system", "service", "--time=60"])
+            .arg(format!("unix://{}", socket.display()))
+            .current_dir(home.path())
+            .env_clear()
+            .envs([("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"), ("USER", "rootless")])
+            .envs([("HOME", home.path()), ("XDG_RUNTIME_DIR", home.path())])
+            .uid(Self::USER)
+            .gid(Self::USER)
+            .process_group(0)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < deadline, "podman does not answer at {}", socket.display());
+            thread::sleep(Duration::from_millis(50));
+        }
+        Rootless { home, service }
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}", self.home.path().join("podman.sock").display())
+    }
+}
+
+impl Drop for Rootless {
+    fn drop(&mut self) {
+        // Its user namespace is held by a process of its own.
+        let group = Pid::from_child(&self.service);
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.service.wait();
+        for pid in bootrace::probe::process::all() {
+            let is_its = fs::metadata(format!("/proc/{pid}")).is_ok_and(|about| about.uid() == Self::USER);
+            if let (true, Some(pid)) = (is_its, Pid::from_raw(pid as i32)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and podman: scripts/test runs it"]
+fn a_rootless_engine_is_refused_by_name_with_reason_and_fix_before_anything_is_built() {
+    let rootless = Rootless::new();
+    // An image that can't be had: whoever built first would say so.
+    let bench = Bench::with_text(
+        "name = \"test\"\n[image]\ntarball = \"none.tar\"\n\
+         [workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n[[target]]\nkind = \"podman\"\n",
+    );
+    let address = rootless.address();
+    let signs = [
+        &*format!("podman at {address} (CONTAINER_HOST): it is rootless: it runs as user {}", Rootless::USER),
+        "fix: set CONTAINER_HOST=unix:///run/podman/podman.sock",
+    ];
+    let output = bench.command(&[]).env("CONTAINER_HOST", &address).output();
+    Ran::new(output.unwrap(), None).fails(1, &signs);
 }
 
 #[test]

@@ -526,6 +526,78 @@ async fn a_build_that_is_given_up_leaves_no_process_no_mount_and_no_entry() {
     }
 }
 
+/// The supervisor of what a process builds with.
+fn supervisor_of(parent: u32) -> Option<i32> {
+    let children = fs::read_dir(format!("/proc/{parent}/task"))
+        .unwrap()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let children: Vec<i32> = children
+        .flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect();
+    let named = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "bootrace-super")
+    };
+    children.into_iter().find(named)
+}
+
+#[test]
+#[ignore = "needs root, mmdebstrap and a Debian mirror: scripts/test runs it"]
+fn a_killed_build_ends_with_all_that_it_started_and_clean_finds_the_rest() {
+    use rustix::process::{Pid, Signal, kill_process};
+    // Nothing but the pipe tells the supervisor; without a supervisor nothing does.
+    for supervisor_too in [false, true] {
+        let fixture = Fixture::new();
+        let scenario = fixture.path("test.toml");
+        fs::write(
+            &scenario,
+            "name = \"test\"\n[image]\nsuite = \"debian/bookworm\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n[[target]]\n\
+             kind = \"native\"\n",
+        )
+        .unwrap();
+        let bootrace = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
+            command.args(arguments).env("BOOTRACE_CACHE", fixture.cache.dir());
+            command
+        };
+        let mut build = bootrace(&["image", "build"]).arg(&scenario).spawn().unwrap();
+        while processes_of(&fixture.cache) < 4 {
+            assert_eq!(build.try_wait().unwrap(), None);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let supervisor = Pid::from_raw(supervisor_of(build.id()).unwrap()).unwrap();
+        if supervisor_too {
+            kill_process(supervisor, Signal::KILL).unwrap();
+        }
+        build.kill().unwrap();
+        build.wait().unwrap();
+        if !supervisor_too {
+            // As long as it takes: the supervisor ends when nothing is left.
+            let ended = |pid: Pid| {
+                let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()));
+                status.map_or(true, |status| status.contains("State:\tZ"))
+            };
+            while !ended(supervisor) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            assert_eq!(processes_of(&fixture.cache), 0);
+        }
+        // The base's directory, and mmdebstrap's.
+        let unfinished = fixture.in_cache("tmp");
+        assert!(!unfinished.is_empty());
+        let cleaned = bootrace(&["clean"]).output().unwrap();
+        let said = String::from_utf8_lossy(&cleaned.stdout).into_owned();
+        assert!(cleaned.status.success(), "{said}{}", String::from_utf8_lossy(&cleaned.stderr));
+        for dir in unfinished {
+            assert!(said.contains(&format!("removed unfinished build {}", dir.display())), "{said}");
+        }
+        assert_eq!(fixture.in_cache("tmp"), [] as [PathBuf; 0]);
+        assert_eq!(processes_of(&fixture.cache), 0);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(!mounts.contains(&*fixture.cache.dir().to_string_lossy()), "{mounts}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker, root, mmdebstrap and a Debian mirror: scripts/test runs it"]
 async fn a_mirror_that_does_not_answer_means_the_fallback_which_is_said_each_time() {

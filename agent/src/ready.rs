@@ -25,6 +25,9 @@ const TCP_INTERVAL: Duration = Duration::from_millis(1);
 const TCP_COST: u32 = 20;
 /// Loopback answers at once; only a full backlog keeps a try waiting, and it may not keep us.
 const TCP_TIMEOUT: Duration = Duration::from_millis(20);
+/// Of the one try before the workload starts, after which a port without an answer counts as taken. A busy host is
+/// late with the answer of a free one, too.
+const TCP_FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much of a line is looked at, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 
@@ -67,7 +70,7 @@ impl Watch {
             },
             Ready::Tcp(port) => {
                 let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-                match TcpStream::connect_timeout(&address, TCP_TIMEOUT) {
+                match TcpStream::connect_timeout(&address, TCP_FIRST_TIMEOUT) {
                     Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
                         Ok(Watch::Tcp(Port { address, due: Instant::now() }))
                     }

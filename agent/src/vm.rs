@@ -20,7 +20,7 @@ use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 use crate::{channel::Channel, sys};
 
 /// How long the control port may take to appear and to be connected, once its driver is loaded.
-const PORT_TIMEOUT: Duration = Duration::from_secs(10);
+const PORT_TIMEOUT: Duration = Duration::from_secs(60);
 const DISK: &str = "/dev/vda";
 const NEW_ROOT: &str = "/root";
 const HOSTNAME: &str = "bootrace";

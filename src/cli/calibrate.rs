@@ -182,8 +182,8 @@ async fn runnable(
     for target in scenario.targets.clone() {
         let answer = match target.kind {
             Kind::Native => std::mem::replace(&mut isolated, Ok(())),
-            Kind::Docker => docker::connect().await.map(drop),
-            Kind::Podman => docker::connect_to(ContainerEngine::Podman).await.map(drop),
+            Kind::Docker => docker::is_measurable(ContainerEngine::Docker).await,
+            Kind::Podman => docker::is_measurable(ContainerEngine::Podman).await,
             Kind::Libvirt | Kind::Lxc => match libvirt::uri_of(&target) {
                 Ok(uri) => libvirt::connect_to(uri).await.map(drop),
                 Err(error) => Err(error),

@@ -58,6 +58,15 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
             anstream::eprintln!("{error}");
         }
     }
+    let unfinished = if options.dry_run { cache.abandoned() } else { cache.sweep() };
+    let unfinished = unfinished.unwrap_or_else(|e| {
+        failed = true;
+        anstream::eprintln!("{e}");
+        Vec::new()
+    });
+    for build in &unfinished {
+        print(&format!("{} {build}\n", if options.dry_run { "would remove" } else { "removed" }))?;
+    }
     if options.dry_run {
         for thing in &found.things {
             print(&format!("would remove {thing}\n"))?;
@@ -79,7 +88,7 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     for line in &settings {
         print(&format!("{line}\n"))?;
     }
-    if found.things.is_empty() && settings.is_empty() && !failed {
+    if found.things.is_empty() && unfinished.is_empty() && settings.is_empty() && !failed {
         let all = found.unseen.is_empty();
         print(if all {
             "nothing was left behind\n"

@@ -9,6 +9,7 @@ use super::{BAD, DOUBTFUL, Failure, GOOD, HEADING, print};
 use crate::{
     doctor::{self, Ability, Check, Report, Status},
     report::clean,
+    scenario::Span,
     target::native,
 };
 
@@ -33,6 +34,9 @@ pub struct Options {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Wait this long for each engine to answer.
+    #[arg(long, value_name = "TIME", default_value = doctor::PATIENCE)]
+    pub patience: Span,
 }
 
 /// Looks at everything and prints it.
@@ -44,7 +48,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let isolated = native::isolate_mounts().map_err(|error| error.to_string());
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
-    let report = runtime.block_on(doctor::examine(isolated));
+    let report = runtime.block_on(doctor::examine(isolated, options.patience.0));
     // Without waiting for a call that hangs.
     runtime.shutdown_background();
     print(&if options.json { json(&report) } else { text(&report) })?;

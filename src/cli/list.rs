@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{BAD, Failure, HEADING, doctor::abilities, print};
 use crate::{
     doctor::{self, Ability},
-    scenario,
+    scenario::{self, Span},
 };
 
 #[derive(Debug, Clone, clap::Args)]
@@ -16,6 +16,9 @@ pub struct Options {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Wait this long for each engine to answer.
+    #[arg(long, value_name = "TIME", default_value = doctor::PATIENCE)]
+    pub patience: Span,
 }
 
 /// Prints scenarios and targets. A target that can't run is no failure.
@@ -24,7 +27,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let listing = Listing {
         scenarios: scenario::names().into_iter().map(Entry::new).collect(),
-        targets: runtime.block_on(doctor::glance()).targets,
+        targets: runtime.block_on(doctor::glance(options.patience.0)).targets,
     };
     // Without waiting for a call that hangs.
     runtime.shutdown_background();

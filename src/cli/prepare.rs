@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use super::{Failure, paced::Part, progress::Progress, signals::Signals};
 use crate::{
-    image::{self, Cache, Forms, Image},
+    image::{self, Cache, ContainerEngine, Forms, Image},
     probe::host,
     runner, sample,
     scenario::{Boot, Kind, PageCache, Scenario},
@@ -102,10 +102,10 @@ fn warnings(targets: &[Box<dyn Target>], tune: bool, partner: Option<&str>) -> V
 async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
     let needs = |kind| scenario.targets.iter().any(|t| t.kind == kind);
     if needs(Kind::Docker) {
-        docker::connect().await?;
+        docker::is_measurable(ContainerEngine::Docker).await?;
     }
     if needs(Kind::Podman) {
-        docker::connect_to(image::ContainerEngine::Podman).await?;
+        docker::is_measurable(ContainerEngine::Podman).await?;
     }
     for spec in scenario.targets.iter().filter(|spec| matches!(spec.kind, Kind::Libvirt | Kind::Lxc)) {
         libvirt::connect_to(libvirt::uri_of(spec)?).await?;

@@ -9,8 +9,9 @@ use std::{
 
 use crate::sample::Source;
 
-/// A repository that takes longer to answer is not asked further.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A repository that takes longer to answer is not asked further. Git reads all of a large one when nothing of it is
+/// in the page cache, and a run without its commit is in no history.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// No answer that is looked at is longer.
 const LONGEST: u64 = 4096;
 

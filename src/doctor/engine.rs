@@ -2,12 +2,13 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{Check, PATIENCE};
+use super::{Check, no_answer};
 use crate::{
     image::ContainerEngine,
+    probe::kvm::closed_to_qemu,
     scenario::Kind,
     target::{
-        Error,
+        Error, NEEDS_ROOT,
         docker::inspect::{self as docker, Engine, OLDEST_API},
         libvirt::{
             self,
@@ -17,8 +18,10 @@ use crate::{
 };
 
 /// How long libvirt may take to try out what it offers. Where QEMU's user can't open `/dev/kvm` it does so anew each
-/// time.
-const DETAILS: Duration = Duration::from_secs(10);
+/// time, which takes a minute: that is told by itself, and nobody waits for it.
+fn for_details(patience: Duration) -> Duration {
+    if closed_to_qemu().is_some() { patience / 3 } else { patience * 2 }
+}
 
 /// How a daemon is started, restarted and named here.
 pub(super) struct Daemon {
@@ -74,13 +77,20 @@ impl Daemon {
     }
 
     pub fn mend(&self, error: &Error, place: Place) -> String {
-        let denied = ["ermission denied", "authentication"].iter().any(|sign| error.why.contains(sign));
+        if let Some((_, fix)) = error.why.split_once("fix: ") {
+            return fix.into();
+        }
+        let denied = ["ermission denied", NEEDS_ROOT].iter().any(|sign| error.why.contains(sign));
         if denied {
-            // Nobody but root may ask podman's.
-            return match self.name.to_lowercase().as_str() {
-                "podman" => "sudo bootrace doctor".into(),
-                group => format!("sudo bootrace doctor, or: sudo usermod -aG {group} $USER"),
+            let alone = match self.name.to_lowercase().as_str() {
+                // Nobody but root may ask it.
+                "podman" => String::new(),
+                group => format!(
+                    ". To use {} alone, without bootrace: sudo usermod -aG {group} $USER, then log in again",
+                    self.name
+                ),
             };
+            return format!("sudo bootrace doctor, and sudo bootrace run{alone}");
         }
         match place {
             Place::Elsewhere => format!("start what {} names, or unset {0}", self.variable),
@@ -89,49 +99,55 @@ impl Daemon {
         }
     }
 
-    fn restart(&self, place: Place) -> String {
-        match place {
-            Place::Elsewhere => format!("restart what {} names, or unset {0}", self.variable),
-            Place::Unit => format!("sudo systemctl restart {}", self.unit),
-            Place::Here => format!("sudo kill $(pidof {}); sleep 2; scripts/setup", self.program),
-        }
-    }
-
-    /// Where it says more than it told us, and what to do if that is nothing.
+    /// Where it says more than it told us.
     pub fn mend_of_a_trial(&self, place: Place) -> String {
         let log = match place {
             Place::Elsewhere => format!("the log of what {} names", self.variable),
-            Place::Unit => format!("journalctl -eu {}", self.unit),
+            Place::Unit => format!("sudo journalctl -eu {}", self.unit),
             Place::Here => format!("sudo tail /var/log/bootrace-{}.log", self.program),
         };
-        format!("{log} shows more; {}", self.restart(place))
+        format!("{log} shows more")
+    }
+
+    /// It may be busy, and then a restart would only harm.
+    pub fn mend_of_no_answer(&self, place: Place) -> String {
+        format!("bootrace doctor --patience 5m waits longer; {}", self.mend_of_a_trial(place))
     }
 
     /// An engine that hangs must not hang us.
     pub async fn ask<T>(
         &self,
+        patience: Duration,
         asking: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, (String, String)> {
-        match self.ask_as_is(asking).await {
+        match self.ask_as_is(patience, asking).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err((error.to_string(), self.mend(&error, self.place()))),
-            Err(found) => Err((found, self.restart(self.place()))),
+            Err(found) => Err((found, self.mend_of_no_answer(self.place()))),
         }
     }
 
     /// The engine's answer, whatever it is; or that there was none.
     pub async fn ask_as_is<T>(
         &self,
+        patience: Duration,
         asking: impl Future<Output = Result<T, Error>>,
     ) -> Result<Result<T, Error>, String> {
-        let hangs = |_| format!("{} has not answered for {} s: does it hang?", self.name, PATIENCE.as_secs());
-        tokio::time::timeout(PATIENCE, asking).await.map_err(hangs)
+        let late = |_| no_answer(self.name, patience);
+        tokio::time::timeout(patience, asking).await.map_err(late)
     }
 }
 
-/// What restarts this host's libvirt.
+/// What restarts this host's libvirt, which remembers what it found when it started. Its VMs go on meanwhile.
 pub fn restart_libvirt() -> String {
-    LIBVIRT.restart(LIBVIRT.place_here())
+    restart_libvirt_at(LIBVIRT.place_here())
+}
+
+fn restart_libvirt_at(place: Place) -> String {
+    match place {
+        Place::Unit => format!("sudo systemctl restart {}", LIBVIRT.unit),
+        Place::Elsewhere | Place::Here => "sudo kill $(cat /run/libvirtd.pid); sleep 2; scripts/setup".into(),
+    }
 }
 
 /// What there is to do about a target that does not run what it is given, where the error's own words don't tell.
@@ -148,9 +164,9 @@ pub fn mend_of_a_trial(kind: Kind) -> String {
 }
 
 /// Whether Docker answers, and what it says.
-pub async fn docker() -> (Check, Option<Engine>) {
+pub async fn docker(patience: Duration) -> (Check, Option<Engine>) {
     let (id, title) = ("docker", "Docker");
-    match DOCKER.ask(docker::inspect(ContainerEngine::Docker)).await {
+    match DOCKER.ask(patience, docker::inspect(ContainerEngine::Docker)).await {
         Ok(engine) => (Check::ok(id, title, describe(&engine)), Some(engine)),
         Err((found, mend)) => (Check::failed(id, title, found, &[Kind::Docker]).mend(mend), None),
     }
@@ -199,13 +215,14 @@ pub fn docker_details(engine: &Engine) -> Vec<Check> {
 }
 
 /// Whether libvirt answers, and what it says.
-pub async fn libvirt() -> (Check, Option<Hypervisor>) {
+pub async fn libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
     let (id, title) = ("libvirt", "libvirt");
-    match LIBVIRT.ask(virt::inspect()).await {
+    match LIBVIRT.ask(patience, virt::inspect()).await {
         Ok(mut hypervisor) => {
             let version = hypervisor.libvirt.as_deref().unwrap_or("of unknown version");
             let check = Check::ok(id, title, format!("libvirt {version} at {}", libvirt::uri()));
-            if let Ok(Ok((qemu, offers))) = tokio::time::timeout(DETAILS, virt::offers()).await {
+            if let Ok(Ok((qemu, offers))) = tokio::time::timeout(for_details(patience), virt::offers()).await
+            {
                 (hypervisor.qemu, hypervisor.offers) = (qemu, Some(offers));
             }
             (check, Some(hypervisor))
@@ -218,8 +235,9 @@ pub async fn libvirt() -> (Check, Option<Hypervisor>) {
 pub fn emulator(hypervisor: &Hypervisor) -> Check {
     let (id, title) = ("qemu", "QEMU");
     let Some(offers) = &hypervisor.offers else {
-        let found = format!("libvirt has not said within {} s what it offers", DETAILS.as_secs());
-        return Check::failed(id, title, found, &[Kind::Libvirt]).mend(restart_libvirt());
+        let found = "libvirt answers, and did not say in time what it offers: busy or hanging";
+        let mend = LIBVIRT.mend_of_no_answer(LIBVIRT.place());
+        return Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend);
     };
     match &offers.emulator {
         Some(emulator) if offers.tcg || offers.kvm => {
@@ -239,7 +257,7 @@ pub fn emulator(hypervisor: &Hypervisor) -> Check {
 #[cfg(test)]
 mod tests {
     use super::{super::Status, *};
-    use crate::target::libvirt::inspect::Offers;
+    use crate::{scenario::Span, target::libvirt::inspect::Offers};
 
     #[test]
     fn an_old_api_and_a_missing_limit_are_warned_of_and_other_complaints_are_not() {
@@ -278,25 +296,53 @@ mod tests {
         assert_eq!(LIBVIRT.mend(&stopped, Place::Unit), "sudo systemctl start libvirtd.service");
         let denied = Error::new("connecting", "Permission denied");
         for place in [Place::Elsewhere, Place::Unit, Place::Here] {
-            assert!(LIBVIRT.mend(&denied, place).ends_with("sudo usermod -aG libvirt $USER"), "{place:?}");
+            let mend = LIBVIRT.mend(&denied, place);
+            for part in ["sudo bootrace run", "sudo usermod -aG libvirt $USER, then log in again"] {
+                assert!(mend.contains(part), "{place:?}: {mend}");
+            }
+        }
+    }
+
+    /// A user's own containers and VMs hang on these.
+    #[test]
+    fn one_that_does_not_answer_is_waited_for_and_no_advice_ends_processes_by_their_name() {
+        for daemon in [&DOCKER, &LIBVIRT, &super::super::others::PODMAN] {
+            for place in [Place::Elsewhere, Place::Unit, Place::Here] {
+                for advice in [daemon.mend_of_no_answer(place), daemon.mend_of_a_trial(place)] {
+                    assert!(!advice.contains("kill") && !advice.contains("restart"), "{advice}");
+                }
+                assert!(daemon.mend_of_no_answer(place).contains("--patience"));
+            }
+        }
+        assert_eq!(restart_libvirt_at(Place::Unit), "sudo systemctl restart libvirtd.service");
+        assert!(!restart_libvirt_at(Place::Here).contains("pidof"));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_starts_only_when_it_is_asked_has_the_time_for_it() {
+        let slowly = async || {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Ok::<_, Error>(())
+        };
+        let long = super::super::PATIENCE.parse::<Span>().unwrap().0;
+        assert_eq!(LIBVIRT.ask(long, slowly()).await, Ok(()));
+        let (found, _) = LIBVIRT.ask(Duration::from_millis(1), slowly()).await.unwrap_err();
+        assert_eq!(found, "libvirt did not answer in 1ms: busy or hanging");
+    }
+
+    #[test]
+    fn an_error_that_has_its_fix_is_given_no_other() {
+        let error = Error::new("measuring", "it is rootless; fix: set DOCKER_HOST=unix:///x");
+        for place in [Place::Elsewhere, Place::Unit, Place::Here] {
+            assert_eq!(DOCKER.mend(&error, place), "set DOCKER_HOST=unix:///x");
         }
     }
 
     #[test]
-    fn a_daemon_that_hangs_is_restarted_by_who_has_it() {
-        assert_eq!(DOCKER.restart(Place::Elsewhere), "restart what DOCKER_HOST names, or unset DOCKER_HOST");
-        assert_eq!(DOCKER.restart(Place::Unit), "sudo systemctl restart docker.service");
-        assert_eq!(LIBVIRT.restart(Place::Here), "sudo kill $(pidof libvirtd); sleep 2; scripts/setup");
-    }
-
-    #[test]
     fn a_daemon_that_does_not_run_what_it_is_given_is_asked_for_its_log() {
-        assert_eq!(
-            DOCKER.mend_of_a_trial(Place::Unit),
-            "journalctl -eu docker.service shows more; sudo systemctl restart docker.service"
-        );
+        assert_eq!(DOCKER.mend_of_a_trial(Place::Unit), "sudo journalctl -eu docker.service shows more");
         let here = LIBVIRT.mend_of_a_trial(Place::Here);
-        assert!(here.starts_with("sudo tail /var/log/bootrace-libvirtd.log shows more; sudo kill"), "{here}");
+        assert_eq!(here, "sudo tail /var/log/bootrace-libvirtd.log shows more");
         for kind in Kind::ALL {
             assert!(mend_of_a_trial(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
         }

@@ -4,6 +4,7 @@ use super::Check;
 use crate::{
     probe::{cgroup, clock, host::facts, process},
     scenario::Kind,
+    target::NEEDS_ROOT,
 };
 
 const PRIVILEGES: &str = "privileges";
@@ -29,8 +30,7 @@ pub fn privileges() -> Check {
     if is_root() {
         return Check::ok(PRIVILEGES, title, "root");
     }
-    let found = "not root: a run reads other users' processes, and makes cgroups and root file systems; here, \
-                 much can't be looked at";
+    let found = format!("not root: {NEEDS_ROOT}; here, much can't be looked at");
     Check::failed(PRIVILEGES, title, found, &Kind::ALL).mend("sudo bootrace doctor, and sudo bootrace run")
 }
 

@@ -1,8 +1,8 @@
 //! Whether the default image can be made or is there.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use super::{Check, MIRROR_PATIENCE};
+use super::Check;
 use crate::{
     image::{self, Cache, Reach},
     scenario::{self, Kind},
@@ -16,9 +16,9 @@ pub struct Found {
 }
 
 /// Asks for the default image's suite and its fallback.
-pub async fn check(cache: Option<&Cache>) -> Found {
+pub async fn check(cache: Option<&Cache>, patience: Duration) -> Found {
     let spec = scenario::Image::default();
-    let reached = match image::reach(&spec, Path::new("."), cache, MIRROR_PATIENCE).await {
+    let reached = match image::reach(&spec, Path::new("."), cache, patience).await {
         Ok(reached) => reached,
         Err(error) => {
             let check = Check::not_checked("image.mirror", MIRROR, error.to_string());

@@ -1,5 +1,7 @@
 //! What earlier runs left.
 
+use std::time::Duration;
+
 use super::Check;
 use crate::{
     image::Cache,
@@ -11,8 +13,8 @@ use crate::{
 const NAMED: usize = 5;
 
 /// Looks, and removes nothing.
-pub async fn check(cache: &Cache) -> Check {
-    judge(&left_over::find(&cache.instances_dir(), &Whose::Ended).await, &tune::left())
+pub async fn check(cache: &Cache, patience: Duration) -> Check {
+    judge(&left_over::find_within(patience, &cache.instances_dir(), &Whose::Ended).await, &tune::left())
 }
 
 /// `settings`: of a tuned run that was killed.

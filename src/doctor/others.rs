@@ -1,6 +1,8 @@
 //! Engines that only scenarios need that name them: podman, and libvirt's LXC driver. Where one is not here that is
 //! told, and stops no other target.
 
+use std::time::Duration;
+
 use super::{
     Check, Engines,
     engine::{Daemon, LIBVIRT},
@@ -19,7 +21,7 @@ pub(super) const PODMAN: Daemon =
     Daemon { name: "podman", program: "podman", unit: "podman.socket", variable: "CONTAINER_HOST" };
 
 /// Whether podman's service answers, and what it says.
-pub async fn podman() -> (Check, Option<Engine>) {
+pub async fn podman(patience: Duration) -> (Check, Option<Engine>) {
     let (id, title) = ("podman", "podman");
     if !ContainerEngine::Podman.may_be_here() {
         let found = format!(
@@ -28,7 +30,7 @@ pub async fn podman() -> (Check, Option<Engine>) {
         );
         return (Check::absent(id, title, found, &[Kind::Podman]).mend("scripts/setup"), None);
     }
-    match PODMAN.ask(inspect::inspect(ContainerEngine::Podman)).await {
+    match PODMAN.ask(patience, inspect::inspect(ContainerEngine::Podman)).await {
         Ok(engine) => (Check::ok(id, title, describe(&engine)), Some(engine)),
         Err((found, mend)) => (Check::failed(id, title, found, &[Kind::Podman]).mend(mend), None),
     }
@@ -46,9 +48,9 @@ fn describe(engine: &Engine) -> String {
 }
 
 /// Whether libvirt has its LXC driver.
-pub async fn lxc() -> (Check, bool) {
+pub async fn lxc(patience: Duration) -> (Check, bool) {
     let (id, title) = ("lxc", "libvirt's LXC driver");
-    match LIBVIRT.ask_as_is(lxc::inspect()).await {
+    match LIBVIRT.ask_as_is(patience, lxc::inspect()).await {
         Ok(Ok(version)) => {
             let version = version.as_deref().unwrap_or("of unknown version");
             (Check::ok(id, title, format!("libvirt {version} at {}", lxc::uri())), true)
@@ -62,7 +64,8 @@ pub async fn lxc() -> (Check, bool) {
             (Check::failed(id, title, error.to_string(), &[Kind::Lxc]).mend(mend), false)
         }
         Err(found) => {
-            (Check::failed(id, title, found, &[Kind::Lxc]).mend(super::engine::restart_libvirt()), false)
+            let mend = LIBVIRT.mend_of_no_answer(LIBVIRT.place_here());
+            (Check::failed(id, title, found, &[Kind::Lxc]).mend(mend), false)
         }
     }
 }

@@ -23,11 +23,16 @@ pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_i
         Err(error) => Check::failed(id, title, error, &Kind::ALL).mend("name a directory in BOOTRACE_CACHE"),
     }];
     let (id, title) = ("space.docker", "space for Docker");
-    let prune = "docker system prune, or another data-root in /etc/docker/daemon.json";
+    let prune = "docker system prune, or another directory: data-root in /etc/docker/daemon.json; for containerd's \
+                 images root in /etc/containerd/config.toml";
     checks.push(match docker_root {
         Some(root) if root.exists() => room(id, title, &root, have_image, &[Kind::Docker], prune),
         Some(root) => Check::not_checked(id, title, format!("{} is not on this host", root.display())),
-        None => Check::not_checked(id, title, "Docker does not say where it keeps its images"),
+        None => Check::not_checked(
+            id,
+            title,
+            "Docker doesn't say where its images are; of containerd's root can see it",
+        ),
     });
     let (id, title) = ("space.temporary", "space for temporary files");
     let temp = std::env::temp_dir();

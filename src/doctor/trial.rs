@@ -13,7 +13,7 @@ use std::{
 use bootrace_agent::protocol::AGENT_PATH;
 use tokio_util::sync::CancellationToken;
 
-use super::{Check, TRIAL_PATIENCE, account::Account, engine, host, storage};
+use super::{Check, account::Account, engine, for_a_trial, host, storage};
 use crate::{
     image::{self, Cache, ContainerEngine},
     plan,
@@ -36,7 +36,7 @@ fn scenario() -> Scenario {
     let text = format!(
         "name = \"doctor\"\n[workload]\ncommand = [\"{AGENT_PATH}\", \"/nobody/listens\"]\nready = {{ exit = 1 }}\n\
          [resources]\ncpus = 1\nmemory = \"64MiB\"\n\
-         [sampling]\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"10s\"\n\
+         [sampling]\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"60s\"\n\
          [[target]]\nkind = \"native\"\n[[target]]\nkind = \"docker\"\n[[target]]\nkind = \"podman\"\n\
          [[target]]\nkind = \"lxc\"\n"
     );
@@ -52,18 +52,22 @@ pub struct Bench {
     home: Ticket,
     next: AtomicUsize,
     scenario: Scenario,
+    /// How long each trial may take.
+    patience: Duration,
 }
 
 impl Bench {
+    /// `patience`: what an engine gets for an answer.
+    ///
     /// # Errors
     /// When its files can't be made.
-    pub fn new(cache: &Cache) -> anyhow::Result<Self> {
+    pub fn new(cache: &Cache, patience: Duration) -> anyhow::Result<Self> {
         let run = format!("doctor-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
         let lock = Lock::take(&run)?;
         let instances = cache.instances_dir();
         let home = make_ticket(&instances, &run, 0)?;
-        let bench =
-            Bench { run, _lock: lock, instances, home, next: AtomicUsize::new(1), scenario: scenario() };
+        let (next, patience) = (AtomicUsize::new(1), for_a_trial(patience));
+        let bench = Bench { run, _lock: lock, instances, home, next, scenario: scenario(), patience };
         image::trial::make_tree(&bench.tree())?;
         Ok(bench)
     }
@@ -152,7 +156,7 @@ impl Bench {
             let target = Lxc::connect(self.target(Kind::Lxc), &self.scenario.resources, false, self.tree());
             self.run(&target.await?).await
         };
-        self.judge("lxc.trial", "a container of libvirt's", Kind::Lxc, in_time(tried).await)
+        self.judge("lxc.trial", "a container of libvirt's", Kind::Lxc, self.in_time(tried).await)
     }
 
     fn target(&self, kind: Kind) -> &scenario::Target {
@@ -169,9 +173,10 @@ impl Bench {
                 Docker::connect(self.target(kind), &self.scenario.resources, false, image.clone()).await?;
             self.run(&target).await
         };
-        let tried = in_time(tried).await;
+        let tried = self.in_time(tried).await;
         // Also of a trial that was given up; what this does not get is found by `clean`.
-        let removed = in_time(async { Ok(docker::left_over::remove_image(engine, &image).await?) }).await;
+        let removed =
+            self.in_time(async { Ok(docker::left_over::remove_image(engine, &image).await?) }).await;
         self.judge(id, title, kind, tried.and_then(|took| removed.map(|()| took)))
     }
 
@@ -183,7 +188,7 @@ impl Bench {
         let stop = CancellationToken::new();
         let mut step = |_| {};
         let running = runner::trial(target, &self.scenario, &ticket, &mut sample, &stop, &mut step);
-        tokio::time::timeout(TRIAL_PATIENCE, running).await.map_err(|_| late())?;
+        tokio::time::timeout(self.patience, running).await.map_err(|_| self.late())?;
         match sample.error.take() {
             None => Ok(sample),
             Some(error) => Err(anyhow::anyhow!(error)),
@@ -217,7 +222,7 @@ impl Bench {
     /// Starts a paused VM that opens a disk and our socket.
     pub async fn libvirt(&self, accelerator: Accelerator) -> Vec<Check> {
         let (id, title) = ("libvirt.trial", "a VM");
-        let took = match in_time(self.domain(accelerator)).await {
+        let took = match self.in_time(self.domain(accelerator)).await {
             Ok(took) => took,
             Err(error) => {
                 let failed = Check::failed(id, title, format!("{error:#}"), &[Kind::Libvirt]);
@@ -248,6 +253,14 @@ impl Bench {
         fs::remove_dir_all(&ticket.dir)?;
         Ok(tried?)
     }
+
+    async fn in_time<T>(&self, trying: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        tokio::time::timeout(self.patience, trying).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    fn late(&self) -> anyhow::Error {
+        anyhow::anyhow!("it was not done in {:?}: busy or hanging", self.patience)
+    }
 }
 
 impl Drop for Bench {
@@ -255,14 +268,6 @@ impl Drop for Bench {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.home.dir);
     }
-}
-
-async fn in_time<T>(trying: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::time::timeout(TRIAL_PATIENCE, trying).await.unwrap_or_else(|_| Err(late()))
-}
-
-fn late() -> anyhow::Error {
-    anyhow::anyhow!("it was not done after {} s", TRIAL_PATIENCE.as_secs())
 }
 
 #[cfg(test)]

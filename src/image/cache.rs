@@ -12,10 +12,15 @@
 //! An entry is made in `tmp/` and renamed into place, so what is in place is whole.
 
 use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    fmt, fs, io,
+    os::{
+        fd::OwnedFd,
+        unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     error::{Error, tame},
@@ -114,25 +119,41 @@ impl Cache {
         open_up(&dir)?;
         let lock = fs::File::open(&dir).and_then(|file| Lock::on(file, Kind::Exclusive));
         let lock = lock.map_err(Error::io("locking", &dir))?;
-        Ok(Temp { dir, _lock: lock })
+        Ok(Temp { dir, lock })
     }
 
-    /// Removes what interrupted makers left; returns how many there were.
-    pub fn sweep(&self) -> Result<u32, Error> {
+    /// Removes what interrupted makers left, and ends what still works in it; returns what there was.
+    pub fn sweep(&self) -> Result<Vec<Abandoned>, Error> {
+        self.each_abandoned(|abandoned| {
+            abandoned.end();
+            remove_tree(&abandoned.dir)
+        })
+    }
+
+    /// What [`Cache::sweep`] would remove.
+    pub fn abandoned(&self) -> Result<Vec<Abandoned>, Error> {
+        self.each_abandoned(|_| Ok(()))
+    }
+
+    fn each_abandoned(
+        &self,
+        then: impl Fn(&Abandoned) -> Result<(), Error>,
+    ) -> Result<Vec<Abandoned>, Error> {
         let Some(_gate) = Lock::attempt(&self.dir.join("locks/sweep"), Kind::Exclusive)? else {
-            return Ok(0);
+            return Ok(Vec::new());
         };
-        let mut swept = 0;
+        let mut found = Vec::new();
         for dir in children(&self.dir.join("tmp"))? {
             let lock = match fs::File::open(&dir).and_then(|file| Lock::on(file, Kind::Exclusive)) {
                 Ok(Some(lock)) => lock,
                 _ => continue,
             };
-            remove_tree(&dir)?;
+            let abandoned = Abandoned { processes: processes_in(&dir), dir };
+            then(&abandoned)?;
             drop(lock);
-            swept += 1;
+            found.push(abandoned);
         }
-        Ok(swept)
+        Ok(found)
     }
 
     /// The first directory on the way here that other users can't enter; QEMU runs as one.
@@ -160,11 +181,64 @@ fn sound(dir: &Path) -> Result<(), Error> {
     })
 }
 
+/// What a maker that was killed has left.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Abandoned {
+    pub dir: PathBuf,
+    /// Those that work in it, by process id.
+    pub processes: Vec<i32>,
+}
+
+impl Abandoned {
+    /// Returns when they are gone, or can't be waited for any longer.
+    fn end(&self) {
+        let mut left = self.processes.clone();
+        for _ in 0..200 {
+            if left.is_empty() {
+                return;
+            }
+            for pid in left.iter().filter_map(|pid| Pid::from_raw(*pid)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            // Those that were forked meanwhile, too.
+            left = processes_in(&self.dir);
+        }
+    }
+}
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unfinished build {}", self.dir.display())?;
+        match self.processes.len() {
+            0 => Ok(()),
+            1 => write!(f, " with 1 process"),
+            n => write!(f, " with {n} processes"),
+        }
+    }
+}
+
+/// Those whose root is in `dir`, or that were told to have their temporary files there.
+fn processes_in(dir: &Path) -> Vec<i32> {
+    use std::os::unix::ffi::OsStrExt;
+    let named = [b"TMPDIR=", dir.as_os_str().as_bytes()].concat();
+    let told = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|setting| setting == named);
+    // Not by its working directory: that may be the shell of somebody who looks at what is left.
+    let works_in = |process: &Path| {
+        fs::read_link(process.join("root")).is_ok_and(|root| root.starts_with(dir))
+            || fs::read(process.join("environ")).is_ok_and(|environment| told(&environment))
+    };
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
+    let ours = i32::try_from(std::process::id()).unwrap_or(0);
+    pids.filter(|(pid, process)| *pid != ours && works_in(process)).map(|(pid, _)| pid).collect()
+}
+
 /// A directory that goes when it is dropped, unless it was put in its place.
 #[derive(Debug)]
 pub(super) struct Temp {
     dir: PathBuf,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl Temp {
@@ -174,6 +248,14 @@ impl Temp {
 
     pub fn join(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// Its lock once more, for who must have ended before anybody else may remove it.
+    pub fn hold(&self) -> Result<OwnedFd, Error> {
+        self.lock
+            .as_ref()
+            .map_or_else(|| Err(io::Error::other("it is not locked")), Lock::hold)
+            .map_err(Error::io("holding the lock of", &self.dir))
     }
 
     /// Renames it into place. What is there already is not an entry (its maker holds the lock and
@@ -293,13 +375,45 @@ mod tests {
         (dir, cache)
     }
 
+    /// What another test forks has our locks for a moment, until it is a program of its own.
+    fn until_seen(look: impl Fn() -> Result<Vec<Abandoned>, Error>) -> Vec<Abandoned> {
+        loop {
+            let found = look().unwrap();
+            if !found.is_empty() {
+                return found;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    }
+
     #[test]
     fn what_an_interrupted_maker_left_is_swept_and_what_a_living_one_has_is_not() {
         let (_dir, cache) = cache();
         let living = cache.temp().unwrap();
         let stale = cache.dir().join("tmp/killed");
         fs::create_dir_all(stale.join("half")).unwrap();
-        assert_eq!(cache.sweep().unwrap(), 1);
+        let working = |variable: &str, dir: &Path| {
+            std::process::Command::new("sleep").arg("1000").env(variable, dir).spawn().unwrap()
+        };
+        let mut of_it = [0, 1].map(|_| working("TMPDIR", &stale));
+        let mut others = [working("TMPDIR", living.path()), working("OLDPWD", &stale)];
+        let mut pids = of_it.each_ref().map(|child| child.id().cast_signed());
+        pids.sort_unstable();
+        let mut found = until_seen(|| cache.abandoned());
+        found[0].processes.sort_unstable();
+        assert_eq!(found, [Abandoned { dir: stale.clone(), processes: pids.to_vec() }]);
+        assert_eq!(found[0].to_string(), format!("unfinished build {} with 2 processes", stale.display()));
+        assert!(stale.exists() && of_it.iter_mut().all(|child| child.try_wait().unwrap().is_none()));
+        assert_eq!(until_seen(|| cache.sweep()).len(), 1);
+        for child in &mut of_it {
+            assert!(!child.wait().unwrap().success());
+        }
+        for child in &mut others {
+            assert!(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert_eq!(cache.abandoned().unwrap(), []);
         assert!(living.path().is_dir());
         assert!(!stale.exists());
     }

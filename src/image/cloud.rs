@@ -37,8 +37,8 @@ pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) 
     // Beside the entry: of the raw disk nothing is kept.
     let temp = job.cache.temp()?;
     let raw = temp.join("disk.raw");
-    let convert =
-        Tool::new("qemu-img").args(["convert", "-q", "-f", "qcow2", "-O", "raw"]).args([&file, &raw]);
+    let convert = Tool::new("qemu-img").within(&temp)?;
+    let convert = convert.args(["convert", "-q", "-f", "qcow2", "-O", "raw"]).args([&file, &raw]);
     match convert.run(&job.cancel).await {
         Err(Error::Tool { outcome, output, .. }) => {
             return Err(wrong(format!("it can't be read, qemu-img convert {outcome}: {output}")));

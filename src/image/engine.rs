@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, ops::Deref, path::Path};
 
-use bollard::{Docker, errors::Error as Bollard};
+use bollard::{Docker, errors::Error as Bollard, models::SystemInfo};
 
 use super::error::{Error, tame};
 
@@ -53,13 +53,16 @@ impl ContainerEngine {
 
     /// Where it is asked.
     pub fn address(self) -> String {
-        std::env::var(self.variable()).ok().filter(|named| !named.is_empty()).unwrap_or_else(|| {
-            match self {
-                ContainerEngine::Docker => "unix:///var/run/docker.sock",
-                ContainerEngine::Podman => "unix:///run/podman/podman.sock",
-            }
-            .into()
-        })
+        let named = std::env::var(self.variable()).ok().filter(|named| !named.is_empty());
+        named.unwrap_or_else(|| self.usual_address().into())
+    }
+
+    /// Where root's is asked unless another is named.
+    pub fn usual_address(self) -> &'static str {
+        match self {
+            ContainerEngine::Docker => "unix:///var/run/docker.sock",
+            ContainerEngine::Podman => "unix:///run/podman/podman.sock",
+        }
     }
 
     /// False where its usual socket is not there and no other is named: then nobody has ever been asked for anything.
@@ -84,6 +87,16 @@ impl ContainerEngine {
         ["docker.io/library/", "localhost/"].iter().find_map(|at| name.strip_prefix(at)).unwrap_or(name)
     }
 }
+
+/// Whether an engine's images are kept by containerd, as by default since Docker 29: unpacked in its snapshots, and as
+/// the compressed blobs that they were unpacked from.
+pub fn has_containerd_store(info: &SystemInfo) -> bool {
+    let is_snapshotter = |pair: &Vec<String>| matches!(&pair[..], [key, kind] if key == "driver-type" && kind.starts_with(SNAPSHOTTER));
+    info.driver_status.iter().flatten().any(is_snapshotter)
+}
+
+/// How containerd's plugins for snapshots are called, and their directories.
+pub const SNAPSHOTTER: &str = "io.containerd.snapshotter.";
 
 /// A client, and whose it is.
 #[derive(Debug, Clone)]
@@ -156,10 +169,7 @@ fn why(engine: ContainerEngine, error: &Bollard) -> String {
         None => error.to_string(),
     };
     let mend = match kind {
-        Some(std::io::ErrorKind::PermissionDenied) => match engine {
-            ContainerEngine::Docker => "; be root or in the group docker".into(),
-            ContainerEngine::Podman => "; be root".into(),
-        },
+        Some(std::io::ErrorKind::PermissionDenied) => "; a run needs root: sudo bootrace run".into(),
         Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
             format!("; is {} running? scripts/setup installs and starts it", engine.service())
         }

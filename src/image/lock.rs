@@ -1,7 +1,7 @@
 //! Advisory locks: who builds an entry, who uses one. The kernel lets go of them when their
 //! process ends, however it ends.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{fs::File, os::fd::OwnedFd, path::Path, time::Duration};
 
 use rustix::{
     fs::{FlockOperation, flock},
@@ -13,7 +13,7 @@ use super::error::Error;
 /// A held lock; dropping it lets go.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,11 @@ pub(super) enum Kind {
 const AGAIN: Duration = Duration::from_millis(50);
 
 impl Lock {
+    /// Held as long as this is open, whoever has it.
+    pub(super) fn hold(&self) -> std::io::Result<OwnedFd> {
+        self.file.try_clone().map(Into::into)
+    }
+
     /// `None` when another has it.
     pub(super) fn attempt(path: &Path, kind: Kind) -> Result<Option<Lock>, Error> {
         let mut options = File::options();
@@ -41,7 +46,7 @@ impl Lock {
             Kind::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
         match flock(&file, operation) {
-            Ok(()) => Ok(Some(Lock { _file: file })),
+            Ok(()) => Ok(Some(Lock { file })),
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -43,9 +43,9 @@ pub mod trial;
 mod vm;
 
 pub use base::forget_failure;
-pub use cache::Cache;
+pub use cache::{Abandoned, Cache};
 pub use docker::LABEL as DOCKER_LABEL;
-pub use engine::ContainerEngine;
+pub use engine::{ContainerEngine, SNAPSHOTTER, has_containerd_store};
 pub use ensure::ensure;
 pub use error::{Error, FoundOut};
 pub use lock::Lock;

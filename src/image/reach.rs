@@ -69,7 +69,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
     let error = asked.err().map(|error| match error {
         Error::Source { why, found_out, .. } => Unreachable { why, here: found_out == FoundOut::Here },
         Error::Interrupted => Unreachable {
-            why: format!("its archive has not answered for {} s", patience.as_secs()),
+            why: format!("its archive did not answer in {patience:?}: slow, or out of reach"),
             here: false,
         },
         other => Unreachable { why: other.to_string(), here: true },

@@ -44,7 +44,7 @@ pub(super) async fn build(
         false => None,
     };
     loop {
-        let tool = mmdebstrap(suite, packages, bootable, temp.path(), memory);
+        let tool = mmdebstrap(suite, packages, bootable, temp.path(), memory).within(&temp)?;
         let built = tool
             .with_stdout(&job.cancel, |stdout| {
                 let stream = ReaderStream::with_capacity(stdout, 256 << 10);

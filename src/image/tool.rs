@@ -1,10 +1,10 @@
-//! Spawned programs: found or explained, in a process group of their own, and never left behind.
+//! Spawned programs: found or explained, and never left behind.
 
 use std::{
     cell::RefCell,
     ffi::{OsStr, OsString},
     fs::File,
-    os::unix::process::ExitStatusExt,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -16,14 +16,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::error::{Error, tame};
+use super::{
+    cache::Temp,
+    error::{Error, tame},
+};
+use crate::supervisor::{self, Lifeline};
 
 /// How much of a program's error output is kept: its end.
 const TAIL: usize = 64 * 1024;
 /// How much of it an error shows, in bytes.
 const SHOWN: usize = 700;
-/// How long an interrupted program may take to clean up before it is killed.
-const GRACE: Duration = Duration::from_secs(20);
+/// How long we wait for the supervisor of a program that is to end: longer than it takes.
+const PATIENCE: Duration = supervisor::GRACE.saturating_add(Duration::from_secs(15));
 
 /// Which Debian and Ubuntu package has a program.
 const PACKAGES: [(&str, &str); 17] = [
@@ -52,11 +56,12 @@ pub(super) struct Tool {
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
     stdin: Stdio,
+    held: Option<OwnedFd>,
 }
 
 impl Tool {
     pub fn new(program: &'static str) -> Tool {
-        Tool { program, args: Vec::new(), env: Vec::new(), stdin: Stdio::null() }
+        Tool { program, args: Vec::new(), env: Vec::new(), stdin: Stdio::null(), held: None }
     }
 
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Tool {
@@ -77,6 +82,12 @@ impl Tool {
     pub fn stdin(mut self, file: File) -> Tool {
         self.stdin = file.into();
         self
+    }
+
+    /// Nobody sweeps the directory before all of the program is gone, should we be killed before it.
+    pub fn within(mut self, temp: &Temp) -> Result<Tool, Error> {
+        self.held = Some(temp.hold()?);
+        Ok(self)
     }
 
     /// Runs it to its end; what it prints is dropped.
@@ -133,7 +144,7 @@ impl Tool {
             group.stop().await;
             return Err(Error::Interrupted);
         };
-        group.ended = true;
+        group.lifeline = None;
         let failed = |outcome: String| Error::Tool { command, outcome, output: meaningful(&tail.borrow()) };
         match (status, consumed) {
             (Err(error), _) => Err(failed(format!("can't be waited for ({error})"))),
@@ -153,17 +164,11 @@ impl Tool {
     fn spawn(self) -> Result<Group, Error> {
         let mut command = Command::new(self.program);
         command.args(&self.args).stdin(self.stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("LC_ALL", "C.UTF-8").env("PATH", path()).envs(self.env).process_group(0);
-        // Should this process be killed, the program is told to stop; the thread that spawns it
-        // lives as long as the runtime.
-        // SAFETY: prctl is the only thing done between fork and exec, and is async-signal-safe.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(Signal::TERM)).map_err(Into::into)
-            });
-        }
+        command.env("LC_ALL", "C.UTF-8").env("PATH", path()).envs(self.env);
+        let lifeline = supervisor::supervise(command.as_std_mut(), self.held)
+            .map_err(Error::io("making a pipe to the supervisor of", self.program))?;
         match command.spawn() {
-            Ok(child) => Ok(Group { child, ended: false }),
+            Ok(child) => Ok(Group { child, lifeline: Some(lifeline) }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(self.program)),
             Err(error) => Err(Error::Io { doing: "starting", path: self.program.into(), source: error }),
         }
@@ -204,25 +209,26 @@ fn path() -> OsString {
 
 /// A program and all that it spawned.
 struct Group {
+    /// Their supervisor.
     child: Child,
-    ended: bool,
+    /// None once they have ended, or are told to.
+    lifeline: Option<Lifeline>,
 }
 
 impl Group {
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(id as i32)) {
-            let _ = kill_process_group(group, signal);
+    /// mmdebstrap unmounts and removes what it made when it is told to end.
+    async fn stop(&mut self) {
+        self.lifeline = None;
+        if tokio::time::timeout(PATIENCE, self.child.wait()).await.is_err() {
+            self.kill();
         }
     }
 
-    /// mmdebstrap unmounts and removes what it made on SIGTERM, but only if all of its processes get it.
-    async fn stop(&mut self) {
-        self.signal(Signal::TERM);
-        if tokio::time::timeout(GRACE, self.child.wait()).await.is_err() {
-            self.signal(Signal::KILL);
-            let _ = self.child.wait().await;
+    /// What even its supervisor could not end.
+    fn kill(&self) {
+        if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(id as i32)) {
+            let _ = kill_process_group(group, Signal::KILL);
         }
-        self.ended = true;
     }
 }
 
@@ -230,18 +236,17 @@ impl Drop for Group {
     /// Whoever drops the future that waits for a program stops the program, and only goes on when
     /// it is gone: it may have the cache's files open, or something mounted.
     fn drop(&mut self) {
-        if self.ended {
+        if self.lifeline.take().is_none() {
             return;
         }
-        self.signal(Signal::TERM);
         let pause = Duration::from_millis(10);
-        for _ in 0..GRACE.as_millis() / pause.as_millis() {
+        for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
             if !matches!(self.child.try_wait(), Ok(None)) {
                 return;
             }
             std::thread::sleep(pause);
         }
-        self.signal(Signal::KILL);
+        self.kill();
     }
 }
 

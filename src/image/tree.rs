@@ -100,6 +100,7 @@ pub(super) async fn make(
     let root = temp.join(ROOT);
     super::cache::make_dir(&root)?;
     let unpack = Tool::new("tar")
+        .within(&temp)?
         .args(["--extract", "--preserve-permissions", "--same-owner", "--numeric-owner"])
         .args(["--xattrs", "--xattrs-include=*", "--anchored"])
         // Device nodes are every engine's own; the other is Docker's mark.

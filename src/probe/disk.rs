@@ -23,7 +23,7 @@ use super::Error;
 pub struct Place {
     /// How the target keeps what instances write: `overlayfs`, `overlay2`, `qcow2`.
     pub storage: String,
-    /// The image in this target's form: directories and files.
+    /// The image in this target's form: directories and files. Empty where not all of it can be found.
     pub image: Vec<PathBuf>,
     /// What exists for this instance alone.
     pub instance: Vec<PathBuf>,

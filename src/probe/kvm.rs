@@ -12,7 +12,7 @@ use crate::sample::{self, KvmDegree};
 /// processor that is itself emulated is slow for both.
 const AS_ON_THE_HOST: f64 = 0.1;
 /// How often a probe is begun that a busy host keeps from its end.
-const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 3;
 
 /// What came of running a guest.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,11 @@ impl Findings {
 
     fn is_emulated(&self) -> bool {
         self.ratio() < AS_ON_THE_HOST
+    }
+
+    /// What an exit takes; where all is emulated there is nothing to leave.
+    fn leaving(&self) -> Option<Duration> {
+        self.exit.filter(|_| !self.is_emulated())
     }
 
     /// Of a guest that did everything right.
@@ -88,7 +93,7 @@ impl Verdict {
         Some(sample::Kvm {
             degree,
             loop_ratio: found.map(Findings::ratio),
-            exit_ns: found.and_then(|found| found.exit).map(|exit| exit.as_nanos() as u64),
+            exit_ns: found.and_then(Findings::leaving).map(|exit| exit.as_nanos() as u64),
         })
     }
 }
@@ -113,9 +118,12 @@ fn list(faults: &[Fault]) -> String {
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rate, ratio) = (self.rate, self.ratio());
-        write!(f, "{rate:.0e} loop iterations/s in a probe guest, {ratio:.2} times the host's")?;
-        // Where all is emulated there is nothing to leave.
-        match self.exit.filter(|_| !self.is_emulated()) {
+        write!(f, "{rate:.0e} loop iterations/s in a probe guest, ")?;
+        match self.is_emulated() {
+            true => write!(f, "1/{:.0} of the host's", 1.0 / ratio)?,
+            false => write!(f, "{ratio:.2} times the host's")?,
+        }
+        match self.leaving() {
             Some(exit) => write!(f, "; an exit to KVM takes {exit:.1?}"),
             None => Ok(()),
         }
@@ -160,8 +168,9 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Runs a tiny guest and judges KVM by it. Takes some 20 ms, seconds of CPU time if KVM loops, and half a minute at
-/// most if KVM hangs or this host is too busy; the guest lives in a process of its own, so it can't harm the caller.
+/// Runs a tiny guest and judges KVM by it. Takes some 20 ms, seconds of CPU time if KVM loops, and three quarters of
+/// a minute at most if KVM hangs or this host is too busy; the guest lives in a process of its own, so it can't harm
+/// the caller.
 pub fn probe() -> Verdict {
     until_told(guest::probe)
 }

@@ -169,6 +169,12 @@ pub fn arguments(pid: u32) -> Vec<String> {
     text.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
+/// The file that a process holds open whose path ends so; none where it has none, or is another user's.
+pub fn open_file(pid: u32, end: &str) -> Option<PathBuf> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    open.filter_map(|fd| fs::read_link(fd.path()).ok()).find(|path| path.ends_with(end))
+}
+
 /// Host pids of all processes.
 pub fn all() -> BTreeSet<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

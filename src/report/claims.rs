@@ -9,7 +9,7 @@ use crate::{
 /// "startup of libvirt, TCG (emulated), relative to docker, at most 100x".
 pub fn about(claim: &Judged, analysis: &Analysis) -> String {
     let named = |name: &str| {
-        let accelerator = analysis.target(name).and_then(|t| text::accelerator_of(t));
+        let accelerator = analysis.target(name).and_then(text::accelerator_of);
         let accelerator = accelerator.map(|a| format!(", {a}")).unwrap_or_default();
         text::clip(name, 64) + &accelerator
     };

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How long an engine may take to list what it has.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose left-overs are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,15 +49,20 @@ pub struct Found {
 /// Finds containers by label, domains by metadata, logs, cgroups, mounts, files and locks by name. `instances` is where
 /// instances of this cache have their files. Removes nothing.
 pub async fn find(instances: &Path, whose: &Whose) -> Found {
+    find_within(PATIENCE, instances, whose).await
+}
+
+/// [`find`], with `patience` for each engine.
+pub async fn find_within(patience: Duration, instances: &Path, whose: &Whose) -> Found {
     let wanted = || {
         let whose = whose.clone();
         move |instance: &str| whose.has(instance)
     };
     let (containers, of_podman, domains, of_lxc) = tokio::join!(
-        in_time("Docker", docker::left_over::find(ContainerEngine::Docker, wanted())),
-        in_time("podman", of_podman(wanted())),
-        in_time("libvirt", libvirt::left_over::find(Driver::Qemu, wanted())),
-        in_time("libvirt's LXC driver", libvirt::left_over::find(Driver::Lxc, wanted()))
+        in_time(patience, "Docker", docker::left_over::find(ContainerEngine::Docker, wanted())),
+        in_time(patience, "podman", of_podman(wanted())),
+        in_time(patience, "libvirt", libvirt::left_over::find(Driver::Qemu, wanted())),
+        in_time(patience, "libvirt's LXC driver", libvirt::left_over::find(Driver::Lxc, wanted()))
     );
     let here = [
         Ok(libvirt::left_over::logs(wanted())),
@@ -104,9 +109,16 @@ pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
 }
 
 /// An engine that hangs is one that could not be looked at.
-async fn in_time<T>(engine: &str, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let late = |_| Error::new(format!("asking {engine} what it has"), format!("no answer in {PATIENCE:?}"));
-    tokio::time::timeout(PATIENCE, asking).await.map_err(late)?
+async fn in_time<T>(
+    patience: Duration,
+    engine: &str,
+    asking: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let late = |_| {
+        let why = format!("it did not answer in {patience:?}: busy or hanging");
+        Error::new(format!("asking {engine} what it has"), why)
+    };
+    tokio::time::timeout(patience, asking).await.map_err(late)?
 }
 
 /// Where podman never was there is nothing of ours, and nothing to be said.

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 /// What an instance has on the host's disk. Space is that of allocated blocks, holes not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Disk {
-    /// How the target keeps what an instance writes: `overlayfs`, `overlay2`, `qcow2`, ...; another storage driver of
-    /// Docker's by its name, and then sizes are null.
+    /// How the target keeps what an instance writes: `overlayfs` (also Docker's name for containerd's image store),
+    /// `overlay2`, `qcow2`, ...; another storage driver of Docker's by its name, and then sizes are null.
     pub storage: Option<String>,
     /// The image in this target's form, which all its instances share.
     pub image_bytes: Option<u64>,

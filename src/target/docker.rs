@@ -31,6 +31,7 @@ pub mod inspect;
 pub mod left_over;
 mod options;
 mod podman;
+mod rootless;
 mod runtime;
 mod system;
 
@@ -40,14 +41,6 @@ pub use options::check;
 pub const LABEL: &str = "bootrace.run";
 /// Repository of the images that are made for a trial alone; the tag is the instance's name.
 pub const TRIAL_IMAGE: &str = "bootrace-trial";
-
-/// Connects to the Docker Engine that DOCKER_HOST names, or to the local one.
-///
-/// # Errors
-/// When nothing answers there, with the reason and the mend.
-pub async fn connect() -> Result<Client, Error> {
-    connect_to(ContainerEngine::Docker).await
-}
 
 /// Connects to the engine that the environment names, or to the local one.
 ///
@@ -59,6 +52,8 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
     let failed = |e: ClientError| {
         let why = explain(engine, &e);
         let absent = ["Socket not found", "Connection refused"].iter().any(|sign| why.contains(sign));
+        let hint = rootless::hint(engine).filter(|_| absent && host == engine.usual_address());
+        let why = hint.map_or(why.clone(), |hint| format!("{why} ({hint})"));
         Error { absent, ..Error::new(&tried, why) }
     };
     podman::is_local(engine, &host).map_err(|why| Error::new(&tried, why))?;
@@ -66,6 +61,16 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
     let client = client.negotiate_version().await.map_err(failed)?;
     tracing::debug!(host, version = %client.client_version(), "{name} answers");
     Ok(client)
+}
+
+/// Whether the engine answers, and its containers can be measured.
+///
+/// # Errors
+/// When it doesn't answer, or is rootless.
+pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
+    let client = connect_to(engine).await?;
+    let failed = |e| Error::new(format!("asking {} what it is", engine.name()), explain(engine, &e));
+    rootless::refuse(engine, &client.info().await.map_err(failed)?).await
 }
 
 /// Whose containers a target's instances are.
@@ -89,7 +94,7 @@ fn explain(engine: ContainerEngine, error: &ClientError) -> String {
     }
     let mend = match engine {
         ContainerEngine::Docker => [
-            ("Permission denied", "run bootrace with sudo, or join the docker group"),
+            ("Permission denied", super::NEEDS_ROOT),
             ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
             ("Connection refused", "is dockerd running? scripts/setup starts it"),
         ],
@@ -119,6 +124,7 @@ pub struct Docker {
     cpus: Cpus,
     /// Where the image's systemd is PID 1.
     systemd: Option<system::Cgroups>,
+    store: disk::Store,
     versions: Versions,
 }
 
@@ -127,7 +133,6 @@ struct Versions {
     engine: Option<String>,
     containerd: Option<String>,
     runc: Option<String>,
-    storage: Option<String>,
     /// Of the runtime that this target's containers have, by its own word.
     runtime: Option<runtime::Version>,
 }
@@ -151,16 +156,12 @@ impl Docker {
         };
         let version = client.version().await.map_err(failed)?;
         let info = client.info().await.map_err(failed)?;
-        let component = |name: &str| {
-            let components = version.components.iter().flatten();
-            components.filter(|c| c.name == name).map(|c| c.version.clone()).next()
-        };
+        let component = |name: &str| inspect::component(&version, name);
         let options = options::resolve(&client, &info, spec, network).await?;
         let versions = Versions {
             engine: version.version.clone(),
             containerd: component("containerd"),
             runc: component("runc"),
-            storage: info.driver.clone(),
             runtime: runtime::version(engine, options.runtime.as_deref(), &info).await,
         };
         Ok(Docker {
@@ -176,6 +177,7 @@ impl Docker {
                 Some(Init::Systemd) => Some(system::Cgroups::of_this_host()?),
                 Some(Init::Agent) | None => None,
             },
+            store: disk::Store::of(&info),
             versions,
         })
     }
@@ -191,7 +193,7 @@ impl Target for Docker {
             "log_driver": self.options.log_driver,
             "runtime": self.options.runtime,
             "runtime_version": self.versions.runtime.as_ref().map(|runtime| &runtime.version),
-            "storage_driver": self.versions.storage,
+            "storage_driver": self.store.name,
         });
         for (key, value) in self.systemd.iter().flat_map(system::Cgroups::options) {
             options[key] = value;
@@ -249,7 +251,8 @@ impl Target for Docker {
         if self.engine == ContainerEngine::Podman {
             return podman::services();
         }
-        let engines = process::named(&["dockerd"]);
+        // Not those of users beside it, which are rootless.
+        let engines = process::named_with("dockerd", &[]);
         // Others, such as k3s, bring a containerd of their own.
         let ours = |pid: &u32| process::parent(*pid).is_some_and(|ppid| ppid == 1 || engines.contains(&ppid));
         let containerd = process::named(&["containerd"]).into_iter().filter(ours);
@@ -263,6 +266,7 @@ impl Target for Docker {
             name: ticket.instance.clone(),
             config: self.config(&ticket.run, ticket.socket()),
             begins: self.begins,
+            store: self.store.clone(),
             rested: false,
             systemd: self.systemd.is_some(),
             created: false,
@@ -317,6 +321,7 @@ struct Container {
     name: String,
     config: ContainerCreateBody,
     begins: Start,
+    store: disk::Store,
     /// It is there, and set aside for its second start.
     rested: bool,
     systemd: bool,
@@ -388,8 +393,16 @@ impl Instance for Container {
     }
 
     async fn disk(&mut self) -> Option<Place> {
-        let driver = self.client.inspect_container(&self.name, None).await.ok()?.graph_driver?;
-        Some(Place { made: self.creating, ..disk::place(&driver) })
+        let container = match self.client.inspect_container(&self.name, None).await {
+            Ok(container) => container,
+            Err(e) => {
+                tracing::debug!("showing container {}: {}", self.name, explain(self.engine, &e));
+                return None;
+            }
+        };
+        let pid = container.state.as_ref()?.pid.and_then(|pid| u32::try_from(pid).ok())?;
+        let place = self.store.place(pid, disk::manifest(&container));
+        Some(Place { made: self.creating, ..place })
     }
 
     async fn post_mortem(&mut self) -> Option<String> {

@@ -206,6 +206,10 @@ fn count_containers(host: &mut sample::Host, running: Option<u32>) {
     }
 }
 
+/// What whoever may not do something of a run is to know at once, whatever it was.
+pub const NEEDS_ROOT: &str = "a run needs root, whatever its targets (sudo bootrace run): it reads other users' \
+                              processes, and makes cgroups and root file systems";
+
 /// An engine would not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{tried}: {why}")]

@@ -7,7 +7,7 @@ use bootrace::{
     analysis::analyse,
     cli::{self, Failure},
     report,
-    sample::{Accelerator, Results, Setting},
+    sample::{Accelerator, Kvm, KvmDegree, Results, Setting},
 };
 use serde_json::Value;
 
@@ -94,6 +94,33 @@ fn what_dropping_the_page_cache_took_is_told_beside_what_was_measured() {
     let dir = written("cold", &results);
     assert_eq!(complaints(&serde_json::to_value(&results).unwrap()), [] as [String; 0]);
     assert!(read(dir.join("index.html")).contains(", and 5 % dropping the page cache."));
+}
+
+/// A reader of any output must see at once that it is no VM on hardware.
+#[test]
+fn the_degree_of_kvm_is_beside_the_figures_and_between_runs_it_is_a_difference() {
+    let of = |degree| {
+        let mut results = example::clean();
+        results.targets[2].kvm = Some(Kvm { degree, loop_ratio: Some(0.97), exit_ns: Some(21_000) });
+        results
+    };
+    let (hardware, nested) = (of(KvmDegree::Hardware), of(KvmDegree::Nested));
+    let dir = written("nested", &nested);
+    assert_eq!(complaints(&serde_json::to_value(&nested).unwrap()), [] as [String; 0]);
+    for name in ["summary.md", "index.html", "charts/startup.svg"] {
+        let text = read(dir.join(name));
+        assert!(text.contains("KVM (nested)"), "{name}");
+    }
+    let table = |results| report::table(results, &bootrace::analysis::analyse(results), false);
+    assert!(table(&nested).contains("KVM (nested)"));
+    assert!(table(&hardware).contains("KVM") && !table(&hardware).contains("KVM ("));
+
+    let words = |other: &Results| {
+        let found = bootrace::analysis::comparison::differences(&hardware, other);
+        found.into_iter().map(|d| format!("{}: {} {}", d.what, d.base, d.new)).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&nested), ["accelerator of libvirt: kvm (hardware) kvm (nested)"]);
+    assert_eq!(words(&example::clean()), [] as [String; 0], "an earlier version's results say no degree");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::anyhow;
 
-use crate::cli;
+use crate::{cli, supervisor};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -109,7 +109,11 @@ pub fn as_caller(program: impl AsRef<OsStr>, caller: Option<&Caller>) -> Command
 
 /// What a command that went well said.
 pub fn said(mut command: Command) -> Result<String, String> {
-    let output = command.output();
+    let output = supervisor::supervise(&mut command, None).and_then(|lifeline| {
+        let output = command.output();
+        drop(lifeline);
+        output
+    });
     let failed = |e: std::io::Error| format!("running {}: {e}", command.get_program().display());
     let Output { status, stdout, stderr } = output.map_err(failed)?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();

@@ -12,10 +12,7 @@
 use std::{
     collections::VecDeque,
     fs::{self, File},
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        process::CommandExt,
-    },
+    os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -33,12 +30,11 @@ use crate::{
     cli::{self, Failure, progress::Progress, signals::Signals},
     image::Cache,
     sample::Source,
+    supervisor,
 };
 
 /// How much of cargo's output an error shows, in lines.
 const TAIL: usize = 30;
-/// How long cargo may take to end when it is asked to.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// A commit of the clone that holds the working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -245,21 +241,13 @@ impl Place {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        // We may end without asking it to: by a second Ctrl-C, or killed. After a change of user this would be undone,
-        // and std makes that first.
-        // SAFETY: the closure only makes a system call and allocates nothing.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
-                    .map_err(Into::into)
-            });
-        }
-        let mut command = tokio::process::Command::from(command);
-        let mut child = command
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("running {}", cargo.display()))
+        // We may end without asking it to: by a second Ctrl-C, or killed.
+        let lifeline = supervisor::supervise(&mut command, None)
+            .context("making a pipe to cargo's supervisor")
             .map_err(Failure::Run)?;
+        let mut command = tokio::process::Command::from(command);
+        let mut child =
+            command.spawn().with_context(|| format!("running {}", cargo.display())).map_err(Failure::Run)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
         let listening = async {
             let (executable, tail) = tokio::join!(find_executable(out), tail(err));
@@ -268,7 +256,9 @@ impl Place {
         let (executable, tail, status) = tokio::select! {
             done = listening => done,
             () = signals.stop.cancelled() => {
-                end(&mut child).await;
+                drop(lifeline);
+                // Its supervisor sees to it that this ends.
+                let _ = child.wait().await;
                 return Ok(None);
             }
         };
@@ -328,17 +318,6 @@ async fn tail(err: Option<impl AsyncRead + Unpin>) -> String {
         }
     }
     Vec::from(tail).join("\n")
-}
-
-/// cargo's children end with it when the whole group is asked to.
-async fn end(child: &mut tokio::process::Child) {
-    use rustix::process::{Pid, Signal, kill_process_group};
-    let Some(group) = child.id().and_then(|id| Pid::from_raw(id as i32)) else { return };
-    let _ = kill_process_group(group, Signal::TERM);
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        let _ = kill_process_group(group, Signal::KILL);
-        let _ = tokio::time::timeout(GRACE, child.wait()).await;
-    }
 }
 
 #[cfg(test)]

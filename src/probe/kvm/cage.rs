@@ -325,7 +325,11 @@ mod tests {
     #[test]
     fn a_job_that_the_host_is_too_busy_for_is_given_its_cpu_time_however_long_that_takes() {
         let stop = std::sync::atomic::AtomicBool::new(false);
-        let spin = || while !stop.load(Ordering::Relaxed) {};
+        let spin = || {
+            while !stop.load(Ordering::Relaxed) {
+                std::hint::spin_loop()
+            }
+        };
         let job = |slate: &AtomicU64| {
             // SAFETY: asks for the thread's own CPU time.
             let used = || unsafe {

@@ -379,7 +379,8 @@ fn missing(error: &io::Error) -> Verdict {
             "modprobe kvm_intel or kvm_amd; switch on virtualisation in the firmware, or nested virtualisation in the hypervisor"
         }
         Some(libc::EACCES | libc::EPERM) => {
-            "add your user to the group kvm, and see that /dev/kvm is of that group with mode 0660"
+            "a run needs root: sudo bootrace run; for KVM alone, without bootrace, be in the group kvm, with /dev/kvm of \
+             that group and mode 0660"
         }
         Some(libc::ENODEV | libc::ENXIO) => {
             "the device is there but its module is not: modprobe kvm_intel or kvm_amd"

@@ -122,3 +122,13 @@ fn new_are_our_own_children_and_theirs_until_they_end() {
     }
     while child.try_wait().unwrap().is_none() {}
 }
+
+#[test]
+fn a_file_that_a_process_has_open_is_found_by_the_end_of_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("meta.db");
+    let _open = File::create(&path).unwrap();
+    let end = format!("{}/meta.db", dir.path().file_name().unwrap().to_str().unwrap());
+    assert_eq!(open_file(std::process::id(), &end), Some(path));
+    assert_eq!(open_file(std::process::id(), "another/meta.db"), None);
+}

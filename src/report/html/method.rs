@@ -71,8 +71,8 @@ const MEANINGS: [(&str, &str); 21] = [
     ("fixed work", "Wall time of the scenario's work command by the host's clock, once ready."),
     (
         "image on disk",
-        "Allocated blocks of the image in the target's form: the unpacked tree, the layer in Docker's overlay2, the VM's raw base disk. \
-         Every instance shares it.",
+        "Allocated blocks of the image in the target's form: the unpacked tree, the layer in Docker's store (in containerd's \
+         also the compressed one beside it), the VM's raw base disk. Every instance shares it.",
     ),
     (
         "instance on disk",

@@ -1,86 +1,201 @@
-//! Where the Engine keeps a container's layers on this host, by what its storage driver says.
+//! Where an engine keeps an image and a container on this host.
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
-use bollard::models::DriverData;
+use bollard::models::{ContainerInspectResponse, SystemInfo};
 use bootrace_agent::protocol::IMAGE_DIGEST_PATH;
+use serde::Deserialize;
 
-use crate::probe::disk::{Files, Place};
+use crate::{
+    image::{SNAPSHOTTER, has_containerd_store},
+    probe::{
+        disk::{Files, Place},
+        overlay::{self, Overlay},
+    },
+};
 
-/// What the driver calls itself, and the directories of the one whose are known. They are left out where they are not
-/// on this host: an Engine may be elsewhere.
-pub(super) fn place(driver: &DriverData) -> Place {
-    // An Engine's own name for it: short, and shown.
-    let storage: String = driver.name.chars().take(40).collect();
-    let nothing = Place { storage, ..Place::default() };
-    // The first is Docker's, the second podman's.
-    if !["overlay2", "overlay"].contains(&driver.name.as_str()) {
-        return nothing;
-    }
-    let given = |key: &str| driver.data.get(key).map_or("", String::as_str);
-    let lower: Vec<PathBuf> =
-        given("LowerDir").split(':').filter(|dir| !dir.is_empty()).map(PathBuf::from).collect();
-    // The Engine makes one layer for each container, with its mount points and /etc/hosts, below the one for writes.
-    let (init, image): (Vec<_>, Vec<_>) =
-        lower.into_iter().partition(|dir| dir.ends_with("diff") && is_init(dir));
-    let own = ["UpperDir", "WorkDir"].map(|key| PathBuf::from(given(key)));
-    let instance: Vec<PathBuf> = own.into_iter().chain(init).collect();
-    if image.is_empty() || !image.iter().chain(&instance).all(|dir| dir.is_absolute() && dir.is_dir()) {
-        return nothing;
-    }
-    let files = image.iter().find(|dir| dir.join(IMAGE_DIGEST_PATH.trim_start_matches('/')).is_file());
-    let files = files.cloned().map(Files::Tree);
-    Place { image, instance, files, ..nothing }
+/// Longer than the manifest of any image of ours, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// How an engine keeps images and containers, by its own word.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Store {
+    /// Its storage driver's or snapshotter's name: `overlay2`, `overlayfs`, `overlay`.
+    pub name: String,
+    /// Images are containerd's, as they are by default since Docker 29: each is kept unpacked, and as the blobs that
+    /// it was unpacked from.
+    pub containerd: bool,
 }
 
-fn is_init(dir: &std::path::Path) -> bool {
-    let name = dir.parent().and_then(|layer| layer.file_name());
-    name.is_some_and(|name| name.to_string_lossy().ends_with("-init"))
+impl Store {
+    pub fn of(info: &SystemInfo) -> Self {
+        // An engine's own name for it: short, and shown.
+        let name = info.driver.as_deref().unwrap_or("unknown").chars().take(40).collect();
+        Store { name, containerd: has_containerd_store(info) }
+    }
+
+    /// Where a running container's disk is, given the host pid of its first process. `manifest` is the digest of its
+    /// image's in containerd's store. What can't be told is left out: an engine may be elsewhere, its driver another.
+    pub fn place(&self, pid: u32, manifest: Option<&str>) -> Place {
+        let nothing = Place { storage: self.name.clone(), ..Place::default() };
+        match overlay::of(pid) {
+            Ok(overlay) => self.place_of(overlay, manifest, nothing),
+            Err(error) => {
+                tracing::debug!("{error}: where the container's layers are is unknown");
+                nothing
+            }
+        }
+    }
+
+    /// Images of ours have one layer. Docker makes another one above it for each container, with its mount points and
+    /// /etc/hosts, below the one for writes.
+    fn place_of(&self, overlay: Overlay, manifest: Option<&str>, nothing: Place) -> Place {
+        let Overlay { upper, work, mut lower } = overlay;
+        let Some(layer) = lower.pop() else { return nothing };
+        let blobs = match self.containerd {
+            true => manifest.and_then(|digest| blobs(&layer, digest)),
+            false => Some(Vec::new()),
+        };
+        let files = layer.join(IMAGE_DIGEST_PATH.trim_start_matches('/')).is_file();
+        Place {
+            // Half of an image would be no size.
+            image: blobs.map(|blobs| [vec![layer.clone()], blobs].concat()).unwrap_or_default(),
+            instance: [upper, work].into_iter().chain(lower).collect(),
+            files: files.then_some(Files::Tree(layer)),
+            ..nothing
+        }
+    }
+}
+
+/// The digest of the manifest that a container was made of, where containerd keeps images.
+pub(super) fn manifest(container: &ContainerInspectResponse) -> Option<&str> {
+    let manifest = container.image_manifest_descriptor.as_ref().and_then(|of| of.digest.as_deref());
+    manifest.or(container.image.as_deref())
+}
+
+#[derive(Deserialize)]
+struct Manifest {
+    config: Blob,
+    layers: Vec<Blob>,
+}
+
+#[derive(Deserialize)]
+struct Blob {
+    digest: String,
+}
+
+/// An image's blobs, its manifest first, which are beside the snapshots in containerd's directory, each named by what it
+/// holds.
+fn blobs(snapshot: &Path, manifest: &str) -> Option<Vec<PathBuf>> {
+    let is_root =
+        |dir: &&Path| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SNAPSHOTTER));
+    let root = snapshot.ancestors().find(is_root)?.parent()?;
+    let blob = |digest: &str| {
+        let hex = digest.strip_prefix("sha256:")?;
+        let named = hex.len() == 64 && hex.bytes().all(|c| c.is_ascii_hexdigit());
+        let path = root.join("io.containerd.content.v1.content/blobs/sha256").join(hex);
+        (named && path.is_file()).then_some(path)
+    };
+    let path = blob(manifest)?;
+    let mut text = Vec::new();
+    File::open(&path).ok()?.take(LONGEST).read_to_end(&mut text).ok()?;
+    let Manifest { config, layers } = serde_json::from_slice(&text).ok()?;
+    let named = [config].into_iter().chain(layers).map(|it| blob(&it.digest));
+    [Some(path)].into_iter().chain(named).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, fs, path::Path};
+    use std::fs;
 
     use super::*;
 
-    fn driver(name: &str, root: &Path) -> DriverData {
-        let dir = |dir: &str| root.join(dir).display().to_string();
-        let data = [
-            ("LowerDir", format!("{}:{}", dir("1-init/diff"), dir("2/diff"))),
-            ("UpperDir", dir("1/diff")),
-            ("WorkDir", dir("1/work")),
-            ("MergedDir", dir("1/merged")),
-        ];
-        let data = data.map(|(key, value)| (key.to_owned(), value));
-        DriverData { name: name.into(), data: HashMap::from(data) }
+    const DOCKER_29: &str = include_str!("samples/29/info.json");
+    const DOCKER_20_10: &str = include_str!("samples/20.10/info.json");
+
+    fn store(info: &str) -> Store {
+        Store::of(&serde_json::from_str(info).unwrap())
+    }
+
+    /// A directory with these, and the overlay that they make.
+    fn overlay(upper: &str, lower: &[&str]) -> (tempfile::TempDir, Overlay) {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        let lower: Vec<PathBuf> = lower.iter().map(|name| make(name)).collect();
+        let digest = lower.last().unwrap().join(IMAGE_DIGEST_PATH.trim_start_matches('/'));
+        fs::create_dir_all(digest.parent().unwrap()).unwrap();
+        fs::write(digest, "d").unwrap();
+        let overlay = Overlay { upper: make(upper), work: make("work"), lower };
+        (dir, overlay)
     }
 
     #[test]
-    fn the_init_layer_is_the_containers_and_the_rest_below_the_images() {
-        let dir = tempfile::tempdir().unwrap();
-        for layer in ["1/diff", "1/work", "1-init/diff", "2/diff/usr/lib/bootrace"] {
-            fs::create_dir_all(dir.path().join(layer)).unwrap();
-        }
-        fs::write(dir.path().join("2/diff/usr/lib/bootrace/image-digest"), "d").unwrap();
-        let place = place(&driver("overlay2", dir.path()));
-        assert_eq!(place.storage, "overlay2");
+    fn an_engine_says_by_its_driver_whose_its_images_are() {
+        assert_eq!(store(DOCKER_29), Store { name: "overlayfs".into(), containerd: true });
+        assert_eq!(store(DOCKER_20_10), Store { name: "overlay2".into(), containerd: false });
+        let long = SystemInfo { driver: Some("x".repeat(1000)), ..SystemInfo::default() };
+        assert_eq!(Store::of(&long).name.len(), 40);
+    }
+
+    #[test]
+    fn docker_29_says_which_manifest_a_container_is_of_and_nothing_of_its_layers() {
+        let container: ContainerInspectResponse =
+            serde_json::from_str(include_str!("samples/29/container.json")).unwrap();
+        assert_eq!(container.graph_driver, None);
+        assert!(container.state.as_ref().unwrap().pid.unwrap() > 0);
+        let manifest = manifest(&container).unwrap();
+        assert!(manifest.starts_with("sha256:"));
+        assert_eq!(Some(manifest), container.image.as_deref(), "the id of an image of ours");
+    }
+
+    #[test]
+    fn the_lowest_layer_is_the_images_and_those_above_are_the_containers() {
+        let (dir, overlay) = overlay("1/diff", &["1-init/diff", "2/diff"]);
+        let place = store(DOCKER_20_10).place_of(overlay, Some("sha256:of no matter"), Place::default());
         assert_eq!(place.image, [dir.path().join("2/diff")]);
-        assert_eq!(place.instance, ["1/diff", "1/work", "1-init/diff"].map(|layer| dir.path().join(layer)));
+        assert_eq!(place.instance, ["1/diff", "work", "1-init/diff"].map(|layer| dir.path().join(layer)));
         assert_eq!(place.files, Some(Files::Tree(dir.path().join("2/diff"))));
     }
 
     #[test]
-    fn of_another_driver_or_an_engine_elsewhere_nothing_is_said_but_the_name() {
-        let dir = tempfile::tempdir().unwrap();
-        for driver in [
-            driver("vfs", dir.path()),
-            driver("overlay2", dir.path()),
-            DriverData { name: "overlay2".into(), data: HashMap::new() },
-        ] {
-            let place = place(&driver);
-            assert_eq!(place.storage, driver.name);
-            assert!(place.image.is_empty() && place.instance.is_empty() && place.files.is_none());
+    fn an_image_of_containerds_is_its_snapshot_and_the_blobs_of_its_manifest_or_unknown() {
+        let snapshots = "io.containerd.snapshotter.v1.overlayfs/snapshots";
+        let [upper, init, layer] = ["14/fs", "13/fs", "4/fs"].map(|name| format!("{snapshots}/{name}"));
+        let (dir, overlay) = overlay(&upper, &[&init, &layer]);
+        let manifest = include_str!("samples/29/manifest.json");
+        let named = |digest: char| format!("sha256:{}", String::from(digest).repeat(64));
+        let content = dir.path().join("io.containerd.content.v1.content/blobs/sha256");
+        fs::create_dir_all(&content).unwrap();
+        fs::write(content.join("a".repeat(64)), manifest).unwrap();
+        let place = |digest: &str| store(DOCKER_29).place_of(overlay.clone(), Some(digest), Place::default());
+        assert_eq!(place(&named('a')).image, [] as [PathBuf; 0], "its layer's blob is not there");
+        let Manifest { config, layers } = serde_json::from_str(manifest).unwrap();
+        let digests = [config.digest, layers[0].digest.clone()];
+        let files = digests.map(|digest| content.join(digest.trim_start_matches("sha256:")));
+        files.iter().for_each(|file| fs::write(file, "content").unwrap());
+        let whole = place(&named('a'));
+        let expected = [vec![dir.path().join(&layer), content.join("a".repeat(64))], files.into()].concat();
+        assert_eq!(whole.image, expected);
+        assert_eq!(whole.instance, [&upper, "work", &init].map(|name| dir.path().join(name)));
+        for odd in ["sha256:../../../etc/passwd", "", "sha256:", &named('b')] {
+            let place = place(odd);
+            assert!(place.image.is_empty() && place.instance.len() == 3, "{odd}: {place:?}");
         }
+    }
+
+    #[test]
+    fn of_a_root_that_is_no_overlay_or_that_nobody_has_nothing_is_said_but_the_drivers_name() {
+        let vfs = Store { name: "vfs".into(), containerd: false };
+        let place = vfs.place(u32::MAX, None);
+        assert_eq!(place.storage, "vfs");
+        assert!(place.image.is_empty() && place.instance.is_empty() && place.files.is_none());
     }
 }

@@ -1,11 +1,18 @@
 //! What an engine says of itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use bollard::errors::Error as ClientError;
+use bollard::{
+    errors::Error as ClientError,
+    models::{SystemInfo, SystemVersion},
+};
+use tokio::net::UnixStream;
 
-use super::{Error, connect_to, explain, runtime};
-use crate::image::ContainerEngine;
+use super::{Error, connect_to, explain, rootless, runtime};
+use crate::{
+    image::{ContainerEngine, has_containerd_store},
+    probe::process,
+};
 
 /// The oldest API that bootrace is tried with: Docker 20.10's.
 pub const OLDEST_API: (u32, u32) = (1, 41);
@@ -20,6 +27,7 @@ pub struct Engine {
     pub api: (u32, u32),
     pub storage: Option<String>,
     pub cgroup_version: Option<String>,
+    /// Where its images are.
     pub root: Option<PathBuf>,
     /// What it complains of itself, such as limits that its kernel lacks.
     pub warnings: Vec<String>,
@@ -28,14 +36,15 @@ pub struct Engine {
 /// Connects, agrees on a version and asks.
 ///
 /// # Errors
-/// When it does not answer.
+/// When it does not answer, or is rootless.
 pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     let client = connect_to(engine).await?;
     let failed =
         |e: ClientError| Error::new(format!("asking {} about itself", engine.name()), explain(engine, &e));
     let agreed = client.client_version();
-    let version = client.version().await.map_err(failed)?;
     let info = client.info().await.map_err(failed)?;
+    rootless::refuse(engine, &info).await?;
+    let version = client.version().await.map_err(failed)?;
     let runtime = match &info.default_runtime {
         Some(name) => {
             let version = runtime::version(engine, Some(name), &info).await;
@@ -43,13 +52,45 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
         }
         None => None,
     };
+    let root = match has_containerd_store(&info) {
+        true => containerds_root(&info).await,
+        false => info.docker_root_dir.map(PathBuf::from),
+    };
     Ok(Engine {
         version: version.version,
         runtime,
         api: (agreed.major_version as u32, agreed.minor_version as u32),
         storage: info.driver,
         cgroup_version: info.cgroup_version.map(|version| version.to_string()),
-        root: info.docker_root_dir.map(PathBuf::from),
+        root,
         warnings: info.warnings.unwrap_or_default(),
     })
+}
+
+/// The version of a program that an engine brings, as it says that.
+pub(super) fn component(version: &SystemVersion, name: &str) -> Option<String> {
+    version.components.iter().flatten().find(|it| it.name == name).map(|it| it.version.clone())
+}
+
+/// The directory of the containerd that keeps an engine's images, which nobody says: the one of the database that whoever
+/// listens at its socket has open.
+async fn containerds_root(info: &SystemInfo) -> Option<PathBuf> {
+    let socket = UnixStream::connect(info.containerd.as_ref()?.address.as_ref()?).await.ok()?;
+    let pid = u32::try_from(socket.peer_cred().ok()?.pid()?).ok()?;
+    let database = process::open_file(pid, "io.containerd.metadata.v1.bolt/meta.db")?;
+    database.ancestors().nth(2).map(Path::to_path_buf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn docker_29_names_its_programs() {
+        let version = serde_json::from_str(include_str!("samples/29/version.json")).unwrap();
+        assert_eq!(component(&version, "Engine").as_deref(), Some("29.1.3"));
+        assert_eq!(component(&version, "containerd").as_deref(), Some("2.2.1"));
+        assert_eq!(component(&version, "runc").as_deref(), Some("1.3.4-0ubuntu1~24.04.1"));
+        assert_eq!(component(&version, "nosuch"), None);
+    }
 }

@@ -14,17 +14,20 @@ use super::{explain, status};
 use crate::{
     image::ContainerEngine,
     probe::{limits, process},
+    target::NEEDS_ROOT,
 };
 
 /// Signs in an error, and what mends it.
 pub(super) const MENDS: [(&str, &str); 3] = [
-    ("Permission denied", "run bootrace with sudo"),
+    ("Permission denied", NEEDS_ROOT),
     ("Socket not found", "is podman's service running? scripts/setup installs podman and starts it"),
     ("Connection refused", "is podman's service running? scripts/setup starts it"),
 ];
 
-/// How long podman may take to notice that a container has ended.
+/// How long podman may take to notice that a container has ended, where that only adds to what is said of it.
 const NOTICE: Duration = Duration::from_secs(2);
+/// And where it would be left behind. On a busy host podman takes its time for it.
+const REMOVAL: Duration = Duration::from_secs(60);
 
 /// The address of a podman whose processes can be read on this host.
 pub(super) fn is_local(engine: ContainerEngine, address: &str) -> Result<(), String> {
@@ -128,13 +131,13 @@ pub(super) fn is_going(engine: ContainerEngine, error: &ClientError) -> bool {
 
 /// Returns when podman doesn't know the container any more.
 pub(super) async fn gone(client: &Client, name: &str) -> Result<(), ClientError> {
-    let deadline = Instant::now() + NOTICE;
+    let deadline = Instant::now() + REMOVAL;
     loop {
         match client.inspect_container(name, None).await {
             Err(e) if status(&e) == Some(404) => return Ok(()),
             Err(e) if Instant::now() >= deadline => return Err(e),
             Ok(_) if Instant::now() >= deadline => {
-                let message = format!("it is still there after {NOTICE:?}");
+                let message = format!("it is still there after {REMOVAL:?}: podman is busy or hangs");
                 return Err(ClientError::DockerResponseServerError { status_code: 500, message });
             }
             // No event tells: this is the resolution of such a teardown.

@@ -8,7 +8,8 @@ use crate::image::ContainerEngine;
 
 /// Programs that say their version and do nothing else when they are asked for it.
 const KNOWN: [&str; 5] = ["runc", "crun", "youki", "runsc", "kata-runtime"];
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A version that a busy host is late with would be missing from the results.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any version, in characters.
 const LONGEST: usize = 60;
 
@@ -25,6 +26,9 @@ pub(super) async fn version(
     runtime: Option<&str>,
     info: &SystemInfo,
 ) -> Option<Version> {
+    if let Some(version) = told(runtime?, info) {
+        return Some(version);
+    }
     // Another host's is another program.
     if !engine.address().starts_with("unix://") {
         return None;
@@ -36,6 +40,15 @@ pub(super) async fn version(
     let output = tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()?;
     let version = parse(&String::from_utf8_lossy(&output.stdout))?;
     Some(Version { program, version })
+}
+
+/// Newer Engines say what runc says of itself: it may be another one than what this process finds by its name.
+fn told(runtime: &str, info: &SystemInfo) -> Option<Version> {
+    let status = info.runtimes.as_ref()?.get(runtime)?.status.as_ref()?;
+    let features: serde_json::Value =
+        serde_json::from_str(status.get("org.opencontainers.runtime-spec.features")?).ok()?;
+    let version = features["annotations"]["org.opencontainers.runc.version"].as_str()?;
+    Some(Version { program: "runc".into(), version: parse(version)? })
 }
 
 /// A program of ours to know, by the path that the engine has for the runtime.
@@ -90,6 +103,15 @@ mod tests {
         assert_eq!(program("nosuch", &info), None);
         assert_eq!(program("runc", &info).as_deref(), Some("runc"));
         assert_eq!(program("io.containerd.runc.v2", &info).as_deref(), Some("runc"));
+    }
+
+    #[test]
+    fn docker_29_says_which_runc_it_has() {
+        let info: SystemInfo = serde_json::from_str(include_str!("samples/29/info.json")).unwrap();
+        assert_eq!(told("runc", &info).unwrap().version, "1.3.4-0ubuntu1~24.04.1");
+        assert_eq!(told("crun", &info), None);
+        let older: SystemInfo = serde_json::from_str(include_str!("samples/20.10/info.json")).unwrap();
+        assert_eq!(told("runc", &older), None);
     }
 
     #[tokio::test]

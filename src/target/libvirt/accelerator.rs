@@ -80,7 +80,7 @@ mod tests {
                 let choice = decide(asked, &verdict).unwrap();
                 assert_eq!((choice.accelerator, choice.reason), (Accelerator::Kvm, verdict.to_string()));
                 let kvm = choice.kvm.unwrap();
-                assert_eq!((kvm.degree, kvm.exit_ns), (degree, Some(20_000)));
+                assert_eq!((kvm.degree, kvm.exit_ns), (degree, (degree != Emulated).then_some(20_000)));
                 assert_eq!(choice.warning.is_some(), degree == Emulated, "{degree:?}");
             }
         }

@@ -1,11 +1,17 @@
 //! What is to be done about what libvirt and QEMU complain of.
 
+use crate::target::NEEDS_ROOT;
+
 const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
 
 /// What their texts have in them, and the mend; the first that fits counts.
-const SIGNS: [(&str, &str); 12] = [
+const SIGNS: [(&str, &str); 14] = [
+    // The narrower sign: it does run.
+    ("sock': Permission denied", NEEDS_ROOT),
     ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
-    ("authentication", "run bootrace with sudo, or join the libvirt group"),
+    ("authentication", NEEDS_ROOT),
+    // Through which it would ask polkit who may do what; root needs no leave.
+    ("Unable to get system bus connection", NEEDS_ROOT),
     // Before the next, which its text has in it, too.
     (
         "Could not access KVM",
@@ -77,5 +83,8 @@ mod tests {
         let svm = "the CPU is incompatible with host CPU: Host CPU does not provide required features: svm";
         assert!(of(svm).unwrap().contains("CPU model"));
         assert_eq!(of("no such thing"), None);
+        let socket = "Failed to connect socket to '/var/run/libvirt/libvirt-sock'";
+        assert_eq!(of(&format!("{socket}: Permission denied")), Some(NEEDS_ROOT));
+        assert!(of(&format!("{socket}: No such file or directory")).unwrap().contains("is libvirtd running"));
     }
 }

@@ -34,7 +34,7 @@ use crate::{
 /// Name of a VM's saved memory in its directory.
 const SAVED: &str = "memory.saved";
 /// How long a VM whose agent was told to stop may take to power off.
-const POWER_OFF: Duration = Duration::from_secs(30);
+const POWER_OFF: Duration = Duration::from_secs(120);
 
 pub struct Vm {
     watch: Watch,
@@ -149,7 +149,7 @@ impl Instance for Vm {
             // Its agent powers it off. libvirt tells of that a moment before it has let go of the name.
             _ => {
                 if timeout(POWER_OFF, self.watch.end()).await.is_err() {
-                    let why = format!("it has not powered off within {POWER_OFF:?}");
+                    let why = format!("it did not power off in {POWER_OFF:?}: busy or hanging");
                     return Err(Error::new(format!("waiting for the end of domain {}", self.name), why));
                 }
                 let (connection, name) = (self.link.connection.clone(), self.name.clone());

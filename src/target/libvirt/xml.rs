@@ -143,6 +143,10 @@ mod tests {
     }
 
     fn machine_with(text: &str, network: bool, knobs: &Knobs) -> String {
+        machine_on(Accelerator::Tcg, text, network, knobs)
+    }
+
+    fn machine_on(accelerator: Accelerator, text: &str, network: bool, knobs: &Knobs) -> String {
         let ticket = Ticket { run: text.into(), instance: text.into(), dir: text.into() };
         let start = Start::Kernel {
             boot: Boot::Direct,
@@ -153,7 +157,7 @@ mod tests {
         };
         Machine {
             ticket: &ticket,
-            accelerator: Accelerator::Tcg,
+            accelerator,
             memory: Bytes(256 << 20),
             cpus: &Cpus(vec![2, 3]),
             knobs,
@@ -208,6 +212,44 @@ mod tests {
                     && xml.contains(" cache='directsync'/>"),
                 "{xml}"
             );
+        }
+    }
+
+    /// QEMU saves no VM with an invariant clock, which every CPU but a migratable one has from its host.
+    #[test]
+    fn no_cpu_keeps_a_vm_from_being_saved_whichever_model_it_is() {
+        for cpu_model in ["host-passthrough", "host-model", "max", "qemu64"] {
+            let knobs = Knobs { cpu_model: cpu_model.into(), ..Knobs::default_for(Accelerator::Kvm) };
+            for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
+                let xml = machine_on(accelerator, "plain", false, &knobs);
+                let (_, cpu) = xml.split_once("<cpu ").unwrap();
+                let mode = cpu.split_once('>').unwrap().0;
+                let hosts = mode.contains("host-passthrough") || mode.contains("maximum");
+                assert!(!hosts || mode.contains("migratable='on'"), "{mode}");
+                assert!(!xml.contains("invtsc"), "{xml}");
+            }
+        }
+    }
+
+    #[test]
+    #[ignore = "needs libvirt: scripts/test runs it"]
+    fn qemu_is_given_the_cpu_that_we_say_it_is_given() {
+        let emulated = [(Accelerator::Tcg, "max"), (Accelerator::Tcg, "qemu64")];
+        // Without the device libvirt has no such domain.
+        let on_kvm = Path::new("/dev/kvm").exists().then_some((Accelerator::Kvm, "host-passthrough"));
+        for (accelerator, cpu_model) in emulated.into_iter().chain(on_kvm) {
+            let knobs = Knobs { cpu_model: cpu_model.into(), ..Knobs::default_for(accelerator) };
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let xml =
+                machine_on(accelerator, "plain", false, &knobs).replace("file='plain'", "file='/plain'");
+            std::fs::write(file.path(), xml).unwrap();
+            let mut virsh = std::process::Command::new("virsh");
+            virsh.args(["-c", "qemu:///system", "domxml-to-native", "qemu-argv"]).arg(file.path());
+            let output = virsh.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            let error = String::from_utf8_lossy(&output.stderr);
+            let cpu = format!("-cpu {} ", knobs.qemu_cpu().unwrap());
+            assert!(said.replace('\\', "").replace('\n', " ").contains(&cpu), "{cpu}: {said}{error}");
         }
     }
 

@@ -1,0 +1,128 @@
+//! Engines that don't run as root. Such an engine's containers live in a user namespace, in cgroups (if any) and mounts
+//! of its user's: it can't be given root's image and control socket, and what could be read would not compare.
+
+use std::path::{Path, PathBuf};
+
+use bollard::models::SystemInfo;
+use tokio::net::UnixStream;
+
+use super::Error;
+use crate::image::ContainerEngine;
+
+/// # Errors
+/// When the engine is rootless, with the fix.
+pub(super) async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Error> {
+    let user = listener(&engine.address()).await.filter(|uid| *uid != 0);
+    match is_told(info) || user.is_some() {
+        true => Err(refusal(engine, &engine.address(), user)),
+        false => Ok(()),
+    }
+}
+
+/// Docker says it; podman, whose answer is Docker's otherwise, does not.
+fn is_told(info: &SystemInfo) -> bool {
+    let named = |option: &String| option.split(',').any(|part| part == "name=rootless");
+    info.security_options.iter().flatten().any(named)
+}
+
+/// The user who listens at a socket of this host, by the kernel's word.
+async fn listener(address: &str) -> Option<u32> {
+    let stream = UnixStream::connect(address.strip_prefix("unix://")?).await.ok()?;
+    Some(stream.peer_cred().ok()?.uid())
+}
+
+fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Error {
+    let (name, variable) = (engine.name(), engine.variable());
+    let whose = user.map_or("a user other than root".into(), |uid| format!("user {uid}"));
+    let why = format!(
+        "it is rootless: it runs as {whose}, and its containers have cgroups, mounts and user namespaces of that \
+         user's, in which bootrace can't start and measure the same thing as elsewhere; fix: {}",
+        fix(engine)
+    );
+    let named = std::env::var_os(variable).is_some_and(|named| !named.is_empty());
+    let by = if named { format!(" ({variable})") } else { String::new() };
+    Error::new(format!("measuring containers of {name} at {address}{by}"), why)
+}
+
+fn fix(engine: ContainerEngine) -> String {
+    let (variable, usual) = (engine.variable(), engine.usual_address());
+    format!(
+        "set {variable}={usual}, where root's {} answers; scripts/setup installs and starts it",
+        engine.name()
+    )
+}
+
+/// A rootless engine that is there while root's is not, for the user who is or called root.
+pub(super) fn hint(engine: ContainerEngine) -> Option<String> {
+    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    let uid = sudo.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let socket = found(engine, Path::new("/run/user"), uid)?;
+    Some(format!(
+        "the one at {} is rootless, which bootrace can't measure as it does others",
+        socket.display()
+    ))
+}
+
+fn found(engine: ContainerEngine, users: &Path, uid: u32) -> Option<PathBuf> {
+    let socket = match engine {
+        ContainerEngine::Docker => "docker.sock",
+        ContainerEngine::Podman => "podman/podman.sock",
+    };
+    Some(users.join(uid.to_string()).join(socket)).filter(|path| path.exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::net::UnixListener};
+
+    use super::*;
+
+    fn info(text: &str) -> SystemInfo {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn docker_says_that_it_is_rootless() {
+        assert!(is_told(&info(include_str!("samples/29/info-rootless.json"))));
+        assert!(!is_told(&info(include_str!("samples/29/info.json"))));
+        assert!(!is_told(&info(include_str!("samples/20.10/info.json"))));
+    }
+
+    #[test]
+    fn the_refusal_names_engine_user_reason_and_fix() {
+        let address = "unix:///run/user/1000/docker.sock";
+        let error = refusal(ContainerEngine::Docker, address, Some(1000)).to_string();
+        for sign in [
+            "Docker at unix:///run/user/1000/docker.sock",
+            "it is rootless: it runs as user 1000",
+            "fix: set DOCKER_HOST=unix:///var/run/docker.sock",
+        ] {
+            assert!(error.contains(sign), "{error}");
+        }
+        let error = refusal(ContainerEngine::Podman, "unix:///x", None).to_string();
+        assert!(
+            error.contains("a user other than root") && error.contains("CONTAINER_HOST=unix:///run/podman/")
+        );
+    }
+
+    #[tokio::test]
+    async fn the_kernel_says_who_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("engine.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let uid = listener(&format!("unix://{}", socket.display())).await;
+        assert_eq!(uid, Some(rustix::process::geteuid().as_raw()));
+        assert_eq!(listener("unix:///nowhere/engine.sock").await, None);
+        assert_eq!(listener("tcp://127.0.0.1:1").await, None);
+    }
+
+    #[test]
+    fn a_rootless_engine_is_looked_for_at_its_users_sockets() {
+        let users = tempfile::tempdir().unwrap();
+        assert_eq!(found(ContainerEngine::Docker, users.path(), 1000), None);
+        fs::create_dir(users.path().join("1000")).unwrap();
+        fs::write(users.path().join("1000/docker.sock"), "").unwrap();
+        assert!(found(ContainerEngine::Docker, users.path(), 1000).is_some());
+        assert_eq!(found(ContainerEngine::Podman, users.path(), 1000), None);
+    }
+}
