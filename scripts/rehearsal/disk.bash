@@ -116,18 +116,15 @@ make_users() {
     echo 'admin ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/rehearsal"
 }
 
-# fill_root WORK PROGRAM PARTS: the program, its images, what to do.
+# fill_root WORK PROGRAM PARTS OF: the program, what it was built OF, its images, what to do.
 fill_root() {
-    local work=$1 program=$2 parts=$3 root=$1/root begun=$SECONDS
+    local work=$1 program=$2 parts=$3 of=$4 root=$1/root begun=$SECONDS
     install -m 755 "$program" "$root/usr/local/bin/bootrace"
     install -d "$root/rehearsal"
     cp "${BASH_SOURCE[0]%/*}"/{guest,*.toml} "$root/rehearsal/"
     rm -rf "$root/rehearsal/out" && mkdir "$root/rehearsal/out"
     echo "$parts" >"$root/rehearsal/parts"
-    {
-        "$program" --version
-        git -C "${BASH_SOURCE[0]%/*}" describe --always --dirty 2>/dev/null || true
-    } | paste -sd' ' >"$root/rehearsal/out/program"
+    echo "$("$program" --version) $of" >"$root/rehearsal/out/program"
     if [[ " $parts " == *" setup "* ]]; then put_setup "$root"; fi
     cp --remove-destination /etc/resolv.conf "$root/etc/resolv.conf"
     # With the release's own tools and daemons, in which an image takes minutes under emulation and seconds here.
