@@ -96,6 +96,10 @@ pub struct Host {
     pub swappiness: Option<u32>,
     /// The hypervisor that the host itself runs under, `none` on bare metal.
     pub virtualised: Option<String>,
+    /// What emulates the host's own processor, as in `Bochs` or `QEMU TCG`: no figure of this run is a speed. Null where
+    /// nothing shows that one is emulated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor_emulator: Option<String>,
     /// Whether KVM here lets its guests run guests of their own.
     #[serde(default)]
     pub nested: Option<bool>,
@@ -132,6 +136,21 @@ pub struct Host {
     pub podman: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crun: Option<String>,
+}
+
+impl Host {
+    /// The processor's model, and what emulates it: words for wherever a host is named.
+    pub fn processor(&self) -> Option<String> {
+        match (self.cpu_model.as_deref(), self.emulated_processor()) {
+            (Some(model), Some(emulated)) => Some(format!("{model}, {emulated}")),
+            (model, emulated) => model.map(str::to_owned).or(emulated),
+        }
+    }
+
+    /// `emulated processor (Bochs)`, which goes wherever a figure of this host stands; none on a real one.
+    pub fn emulated_processor(&self) -> Option<String> {
+        self.processor_emulator.as_deref().map(|emulator| format!("emulated processor ({emulator})"))
+    }
 }
 
 /// The clock rates of CPUs that share one range.

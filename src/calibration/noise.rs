@@ -185,7 +185,7 @@ impl Record {
         Record {
             schema: SCHEMA.into(),
             host: key(host),
-            cpu_model: host.cpu_model.clone(),
+            cpu_model: host.processor(),
             cpus: host.cpus,
             kernel_release: host.kernel_release.clone(),
             sessions: Vec::new(),

@@ -45,6 +45,7 @@ pub fn facts() -> sample::Host {
         cgroup_version: cgroup::hierarchy().map_or(0, |hierarchy| hierarchy.version),
         noise_before: noise(),
         virtualised: Root::host().virtualised(cpuid_signature()),
+        processor_emulator: Root::host().processor_emulator(cpuid_signature()),
         ..Root::host().facts()
     }
 }

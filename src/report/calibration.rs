@@ -120,7 +120,7 @@ fn floors_of_one(floors: &[&Floor]) -> Table {
 /// Truth, measured, error and bound of each row, then what has to be said beside them.
 pub fn table(calibration: &Calibration) -> String {
     let mut out = String::new();
-    let cpu = text::clip(calibration.host.cpu_model.as_deref().unwrap_or("unknown CPU"), 60);
+    let cpu = text::clip(&calibration.host.processor().unwrap_or_else(|| "unknown CPU".into()), 100);
     let _ = writeln!(
         out,
         "calibration of {} instances, seed {}, {} × {cpu}, Linux {}",

@@ -296,9 +296,11 @@ impl<'a> Source<'a> {
     /// What must be said on every chart, one line each.
     fn notes(&self) -> Vec<String> {
         let emulated = self.analysis.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg);
-        let mut notes: Vec<String> = emulated
-            .map(|t| format!("{}: {}, no hardware virtualisation.", text::clip(&t.name, 24), text::EMULATED))
-            .collect();
+        let mut notes: Vec<String> =
+            text::emulated_processor(&self.results.host).map(processor_note).into_iter().collect();
+        notes.extend(emulated.map(|t| {
+            format!("{}: {}, no hardware virtualisation.", text::clip(&t.name, 24), text::EMULATED)
+        }));
         if self.results.image.fallback {
             notes.push(format!("Image: {}.", text::image(&self.results.image)));
         }
@@ -314,6 +316,11 @@ impl<'a> Source<'a> {
         let name = run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run");
         format!("{} · {} · seed {}", text::clip(name, 40), text::clip(&run.started_at, 30), run.seed)
     }
+}
+
+/// For every chart with figures that were taken on an emulated processor.
+fn processor_note(words: String) -> String {
+    format!("Taken on an {words}: no figure is a speed.")
 }
 
 /// A chart's words and how it is laid out from `canvas.y` on.

@@ -121,7 +121,7 @@ fn header(results: &Results, name: &str) -> Markup {
                 div { dt { "rounds" } dd { (rounds(false)) " measured, " (rounds(true)) " warm-up" } }
                 div { dt { "image" } dd { (text::image(&results.image)) ", " (text::PageCache::of(results).words()) } }
                 div { dt { "host" } dd {
-                    (host.cpus) " × " (text::clip(host.cpu_model.as_deref().unwrap_or("unknown CPU"), 60))
+                    (host.cpus) " × " (text::clip(&host.processor().unwrap_or_else(|| "unknown CPU".into()), 100))
                     ", " (text::value(Unit::Size, host.memory_bytes as f64))
                 } }
                 div { dt { "seed" } dd { (run.seed) } }
@@ -145,8 +145,8 @@ fn started(at: &str) -> String {
 
 fn badges(results: &Results) -> Vec<String> {
     let emulated = results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg);
-    let mut badges: Vec<String> =
-        emulated.map(|t| format!("{}: {}", text::clip(&t.name, 40), text::EMULATED)).collect();
+    let mut badges: Vec<String> = text::emulated_processor(&results.host).into_iter().collect();
+    badges.extend(emulated.map(|t| format!("{}: {}", text::clip(&t.name, 40), text::EMULATED)));
     if results.image.fallback {
         badges.push(format!(
             "fallback image: {} {}",

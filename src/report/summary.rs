@@ -21,6 +21,9 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
         let _ = writeln!(out, "{}\n", escape(&text::clean(description, 300)));
     }
     let rounds = !text::is_density_alone(results);
+    if let Some(words) = text::emulated_processor(&results.host) {
+        let _ = writeln!(out, "**Taken on an {}: no figure is a speed.**\n", escape(&words));
+    }
     if rounds {
         figures(&mut out, analysis);
         let _ = writeln!(
@@ -126,7 +129,7 @@ fn walls(out: &mut String, results: &Results, analysis: &Analysis) {
 
 fn about(out: &mut String, results: &Results) {
     let (run, host) = (&results.run, &results.host);
-    let cpu = host.cpu_model.as_deref().unwrap_or("unknown CPU");
+    let cpu = host.processor().unwrap_or_else(|| "unknown CPU".into());
     let line = format!(
         "Run {}, {}, seed {}, bootrace {}. Host: {} × {cpu}, Linux {}. Image: {}, {}.",
         run.id,

@@ -92,8 +92,13 @@ fn about(results: &Results) -> String {
         of_kind.collect::<std::collections::BTreeSet<_>>().len()
     };
     let (measured, warmups) = (rounds(false), rounds(true));
+    let processor =
+        text::emulated_processor(&results.host).map(|words| format!("{words}, ")).unwrap_or_default();
     let (image, cache) = (text::image(&results.image), text::PageCache::of(results).words());
-    format!("{measured} rounds, {warmups} warm-up, {cache}, seed {}, image {image}", results.run.seed)
+    format!(
+        "{processor}{measured} rounds, {warmups} warm-up, {cache}, seed {}, image {image}",
+        results.run.seed
+    )
 }
 
 fn one_table(analysis: &Analysis, targets: &[Target]) -> String {

@@ -2,7 +2,7 @@
 
 use crate::{
     analysis::{self, Interval, Metric, Unit},
-    sample::{Accelerator, Image, KvmDegree, Results},
+    sample::{Accelerator, Host, Image, KvmDegree, Results},
 };
 
 /// The words that go wherever a figure of an emulated VM is shown.
@@ -146,6 +146,11 @@ pub fn times_interval(interval: Option<&Interval>) -> String {
 pub fn coverage(coverage: f64) -> String {
     // Never rounded up: 99.95 % is not 100 %.
     format!("{:.1} %", (coverage * 1000.0).floor() / 10.0)
+}
+
+/// The words that go wherever a figure stands that was taken on an emulated processor; `None` on others.
+pub fn emulated_processor(host: &Host) -> Option<String> {
+    host.emulated_processor().map(|words| clip(&words, 60))
 }
 
 /// What must be said beside a target's name; `None` for what is no VM.

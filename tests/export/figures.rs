@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bootrace::{
     analysis::{Metric, analyse},
-    report::export::Format,
+    report::export::{Files, Format, export},
     sample::Results,
 };
 use serde_json::{Value, json};
@@ -66,6 +66,28 @@ fn benchers_schema_holds_for_every_run() {
     }
     let wrong = json!({ "a": { "b": { "value": null } } });
     assert_eq!(complaints(&bencher_schema(), &wrong).len(), 1);
+}
+
+#[test]
+fn an_emulated_processor_of_the_host_is_said_in_every_form_and_only_then() {
+    let mut results = example::clean();
+    let all = |results: &Results| {
+        Format::ALL.map(|format| match export(results, format).files {
+            Files::One(bytes) => String::from_utf8(bytes).unwrap(),
+            Files::Several(files) => {
+                files.into_iter().map(|(_, bytes)| String::from_utf8(bytes).unwrap()).collect()
+            }
+        })
+    };
+    for text in all(&results) {
+        assert!(!text.contains("Bochs"), "{text}");
+    }
+    results.host.processor_emulator = Some("Bochs".into());
+    for text in all(&results) {
+        // In the name, unless there is another place.
+        let in_its_place = text.contains("processor_emulator") && text.contains("Bochs");
+        assert!(in_its_place || text.contains("emulated processor (Bochs)"), "{text}");
+    }
 }
 
 #[test]

@@ -271,6 +271,7 @@ fn host() -> Host {
         swap_used_bytes: Some(0),
         swappiness: Some(60),
         virtualised: Some("kvm".into()),
+        processor_emulator: None,
         nested: None,
         clock_source: Some("tsc".into()),
         governor: None,

@@ -4,6 +4,7 @@ use std::{
 };
 
 use bootrace::{
+    analysis::analyse,
     cli::{self, Failure},
     report,
     sample::{Accelerator, Kvm, KvmDegree, Results, Setting},
@@ -201,6 +202,24 @@ fn the_page_needs_no_network_and_no_script() {
         assert!(local.iter().any(|l| link["href=\"".len()..].starts_with(l)), "{link}");
     }
     assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn an_emulated_processor_of_the_host_is_said_in_every_output_and_only_then() {
+    let said = |results: &Results, name: &str| {
+        let mut texts = all_files(&written(name, results));
+        texts.retain(|(name, _)| name != "results.json");
+        texts.push(("terminal".into(), report::table(results, &analyse(results), false)));
+        texts
+    };
+    let mut results = example::clean();
+    for (name, text) in said(&results, "on-a-real-one") {
+        assert!(!text.contains("emulated processor"), "{name}");
+    }
+    results.host.processor_emulator = Some("Bochs".into());
+    for (name, text) in said(&results, "on-an-emulated-one") {
+        assert!(text.contains("emulated processor (Bochs)"), "{name}: {text}");
+    }
 }
 
 #[test]

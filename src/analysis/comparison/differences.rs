@@ -82,7 +82,7 @@ pub fn differences(base: &Results, new: &Results) -> Vec<Difference> {
 /// By the boot id, which also a container with a name of its own can't hide; else by name, processor and kernel.
 pub fn one_host(base: &Host, new: &Host) -> bool {
     let facts =
-        |host: &Host| (host.hostname.clone(), host.cpu_model.clone(), host.cpus, host.kernel_release.clone());
+        |host: &Host| (host.hostname.clone(), host.processor(), host.cpus, host.kernel_release.clone());
     let one_boot = !base.boot_id.is_empty() && base.boot_id == new.boot_id;
     one_boot || (base.hostname.is_some() && facts(base) == facts(new))
 }
@@ -111,7 +111,7 @@ fn hosts(base: &Host, new: &Host) -> Vec<Difference> {
     };
     let found: Vec<Difference> = [
         of("host", &|h| h.hostname.clone()),
-        of("CPU model", &|h| h.cpu_model.clone()),
+        of("CPU model", &Host::processor),
         of("CPUs", &|h| Some(h.cpus.to_string())),
         of("kernel", &|h| Some(h.kernel_release.clone())),
     ]

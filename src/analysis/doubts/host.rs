@@ -3,7 +3,8 @@
 use crate::sample::{Accelerator, Host, KvmDegree, Results, Setting, Target};
 
 /// In the order of how much they usually matter.
-pub(super) const FACTS: [fn(&Results) -> Option<String>; 15] = [
+pub(super) const FACTS: [fn(&Results) -> Option<String>; 16] = [
+    |r| emulated(&r.host),
     |r| virtualised(&r.host),
     |r| neighbours(&r.host),
     |r| governor(&r.host),
@@ -51,6 +52,13 @@ fn without_hardware(results: &Results) -> Option<String> {
         let (names, name, worth) = (names.join(" and "), degree.name(), degree.worth());
         format!("{names} ran on KVM that is {name} (pvm): {worth}; use a host with VMX or SVM for those")
     })
+}
+
+fn emulated(host: &Host) -> Option<String> {
+    let emulator = host.processor_emulator.as_deref()?;
+    Some(format!(
+        "the host's processor is itself emulated ({emulator}): figures show what works and how targets compare in it, and no figure is a speed; run on a real processor for those"
+    ))
 }
 
 fn virtualised(host: &Host) -> Option<String> {

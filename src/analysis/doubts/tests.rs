@@ -45,6 +45,7 @@ fn worst(virtualised: &str) -> Results {
     };
     results.host = crate::sample::Host {
         virtualised: Some(virtualised.into()),
+        processor_emulator: Some("Bochs".into()),
         other_vms: Some(2),
         governor: Some("powersave".into()),
         turbo: Some(true),

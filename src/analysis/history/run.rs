@@ -82,7 +82,7 @@ impl Run {
             scenario: scenario.to_owned(),
             host: HostName {
                 name: host.hostname.clone().unwrap_or_default(),
-                cpu_model: host.cpu_model.clone().unwrap_or_default(),
+                cpu_model: host.processor().unwrap_or_default(),
                 cpus: host.cpus,
             },
             targets: results.targets.iter().map(|target| measured(results, target, metrics)).collect(),

@@ -2,14 +2,34 @@
 
 use super::{Root, value};
 
+/// Bochs's, of its own BIOS. ACPI's tables tell nothing: those of QEMU, under KVM too, are signed by BOCHS.
+const BOCHS_BIOS: &str = "The Bochs Project";
+/// What QEMU says without KVM.
+const TCG: &str = "TCGTCGTCGTCG";
+
 impl Root {
+    /// What emulates the processor of the host itself, if anything shows it. `signature` is as for
+    /// [`virtualised`](Self::virtualised).
+    pub(super) fn processor_emulator(&self, signature: Option<String>) -> Option<String> {
+        let emulator = if self.flags_hypervisor()? {
+            (signature.as_deref() == Some(TCG)).then_some("QEMU TCG")
+        } else {
+            // No hypervisor: its processor has none to tell of.
+            (self.text("sys/class/dmi/id/bios_vendor")? == BOCHS_BIOS).then_some("Bochs")
+        };
+        emulator.map(str::to_owned)
+    }
+
+    /// Whether the processor says that a hypervisor is below; of those that have no such flag nothing.
+    fn flags_hypervisor(&self) -> Option<bool> {
+        let cpuinfo = self.text("proc/cpuinfo")?;
+        value(&cpuinfo, "flags").map(|flags| flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"))
+    }
+
     /// `signature` is what the processor says through CPUID, if it can be asked.
     pub(super) fn virtualised(&self, signature: Option<String>) -> Option<String> {
-        let cpuinfo = self.text("proc/cpuinfo").unwrap_or_default();
-        let flagged = value(&cpuinfo, "flags")
-            .map(|flags| flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"));
         let name = self.text("sys/hypervisor/type").or_else(|| signature.map(|text| known(&text).to_owned()));
-        match flagged {
+        match self.flags_hypervisor() {
             Some(true) => {
                 let product = self.text("sys/class/dmi/id/product_name");
                 let vendor = self.text("sys/class/dmi/id/sys_vendor");
@@ -28,7 +48,7 @@ impl Root {
 fn known(signature: &str) -> &str {
     match signature {
         "KVMKVMKVM" | "Linux KVM Hv" => "KVM",
-        "TCGTCGTCGTCG" => "QEMU TCG (emulated)",
+        TCG => "QEMU TCG (emulated)",
         "VMwareVMware" => "VMware",
         "Microsoft Hv" => "Hyper-V",
         "XenVMMXenVMM" => "Xen",

@@ -73,6 +73,27 @@ fn bare_metal_is_not_fooled_by_what_cpuid_says_there() {
 }
 
 #[test]
+fn an_emulated_processor_is_told_by_its_bios_or_by_cpuid_and_from_kvm() {
+    let bare = CPUINFO.replace("hypervisor ", "");
+    let emulator = |cpuinfo: &str, bios: &str, signature: &str| {
+        let (_dir, root) = host(&[
+            ("proc/cpuinfo", cpuinfo),
+            ("sys/class/dmi/id/bios_vendor", bios),
+            // As QEMU's are, under KVM as well.
+            ("sys/firmware/acpi/tables/FACP", "FACPt\0\0\0\x01[BOCHS BXPC"),
+        ]);
+        root.processor_emulator(Some(signature.to_owned()).filter(|text| !text.is_empty()))
+    };
+    assert_eq!(emulator(&bare, "The Bochs Project\n", "").as_deref(), Some("Bochs"));
+    assert_eq!(emulator(CPUINFO, "SeaBIOS\n", "TCGTCGTCGTCG").as_deref(), Some("QEMU TCG"));
+    assert_eq!(emulator(CPUINFO, "SeaBIOS\n", "KVMKVMKVM"), None);
+    // A KVM guest that is given Bochs's BIOS runs on the processor all the same.
+    assert_eq!(emulator(CPUINFO, "The Bochs Project\n", "KVMKVMKVM"), None);
+    assert_eq!(emulator(&bare, "American Megatrends\n", "TCGTCGTCGTCG"), None);
+    assert_eq!(emulator("", "The Bochs Project\n", "TCGTCGTCGTCG"), None);
+}
+
+#[test]
 fn noise_is_read_from_load_pressure_and_steal() {
     let (_dir, root) = host(&[
         ("proc/loadavg", "1.25 0.80 0.60 2/345 6789\n"),

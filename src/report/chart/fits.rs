@@ -1,6 +1,6 @@
 //! What was measured against what is known: a small panel for each figure that must follow, with its line.
 
-use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, axis::Axis, make_with};
+use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, axis::Axis, make_with, processor_note};
 use crate::{
     analysis::{Unit, median::median},
     calibration::{Calibration, Check, Row},
@@ -28,6 +28,7 @@ pub fn chart(calibration: &Calibration) -> Result<Option<Chart>, Error> {
         .map(|target| {
             format!("{}: {}, no hardware virtualisation.", text::clip(&target.name, 24), text::EMULATED)
         })
+        .chain(text::emulated_processor(&calibration.host).map(processor_note))
         .chain([text::PageCache::AsFound.sentence().to_owned()])
         .chain(calibration.broken.map(|broken| format!("Broken on purpose: {}.", broken.name())))
         .collect();

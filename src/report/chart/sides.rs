@@ -1,6 +1,8 @@
 //! BASE beside NEW: every sample of both, a panel for each figure that gates.
 
-use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, axis::Axis, make_with};
+use std::collections::BTreeSet;
+
+use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, axis::Axis, make_with, processor_note};
 use crate::{
     analysis::{
         Interval, Metric, Unit,
@@ -36,10 +38,15 @@ pub fn chart(comparison: &Comparison, runs: &[(&Results, &Results)]) -> Result<O
         rows().filter(|row| row.accelerator == Accelerator::Tcg).map(|row| row.target.as_str()).collect();
     emulated.sort_unstable();
     emulated.dedup();
-    let mut notes: Vec<String> = emulated
-        .into_iter()
-        .map(|name| format!("{}: {}, no hardware virtualisation.", text::clip(name, 24), text::EMULATED))
+    let processors: BTreeSet<String> = runs
+        .iter()
+        .flat_map(|(base, new)| [base, new])
+        .filter_map(|r| text::emulated_processor(&r.host))
         .collect();
+    let targets = emulated
+        .into_iter()
+        .map(|name| format!("{}: {}, no hardware virtualisation.", text::clip(name, 24), text::EMULATED));
+    let mut notes: Vec<String> = processors.into_iter().map(processor_note).chain(targets).collect();
     let gating = rows().filter(|row| row.gates).count();
     if gating > MOST {
         notes.push(format!("{MOST} of {gating} figures that gate are shown here; all are in the table."));

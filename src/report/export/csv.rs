@@ -25,7 +25,7 @@ struct Row<'a> {
 type Column = (&'static str, fn(&Row<'_>) -> String);
 
 /// A column for each.
-const COLUMNS: [Column; 65] = [
+const COLUMNS: [Column; 66] = [
     ("scenario", |r| r.run.scenario.clone()),
     ("run", |r| words(&r.run.results.run.id, 128)),
     ("target", |r| r.target.map_or_else(|| plain_name(&r.sample.target, LONGEST_NAME), |t| t.name.clone())),
@@ -33,6 +33,9 @@ const COLUMNS: [Column; 65] = [
     ("accelerator", |r| r.target.map_or_else(String::new, |t| t.accelerator.unwrap_or("none").into())),
     ("image", |r| words(&text::image(&r.run.results.image), 100)),
     ("fallback", |r| r.run.results.image.fallback.to_string()),
+    ("processor_emulator", |r| {
+        r.run.results.host.processor_emulator.as_deref().map_or_else(String::new, |e| words(e, 40))
+    }),
     ("round", |r| r.sample.round.to_string()),
     ("position", |r| r.sample.position.to_string()),
     ("warmup", |r| r.sample.warmup.to_string()),

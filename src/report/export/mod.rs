@@ -169,7 +169,7 @@ struct Run<'a> {
 struct Target<'a> {
     /// Unique in its run.
     name: String,
-    /// `<scenario>/<target>`, and what must be said beside the name: emulation, a fallback.
+    /// `<scenario>/<target>`, and what must be said beside the name: emulation of the VM or of the host's processor, a fallback.
     label: String,
     /// "TCG (emulated)" or "KVM", with its degree where that is not hardware; `None` for what is no VM.
     accelerator: Option<&'static str>,
@@ -189,6 +189,9 @@ impl<'a> Run<'a> {
             let mut label = format!("{scenario}/{name}");
             if record.accelerator == sample::Accelerator::Tcg {
                 label = format!("{label}, {}", text::EMULATED);
+            }
+            if let Some(words) = text::emulated_processor(&results.host) {
+                label = format!("{label}, {words}");
             }
             if results.image.fallback {
                 label.push_str(", fallback image");

@@ -81,13 +81,17 @@ fn samples(out: &mut String, run: &Run<'_>) {
 }
 
 fn labels(run: &Run<'_>, target: &Target<'_>) -> String {
-    labelled(&[
-        ("scenario", &run.scenario),
-        ("target", &target.name),
-        ("kind", &text::clip(&target.record.kind, 40)),
+    let kind = text::clip(&target.record.kind, 40);
+    let mut all = vec![
+        ("scenario", run.scenario.as_str()),
+        ("target", target.name.as_str()),
+        ("kind", kind.as_str()),
         ("accelerator", target.accelerator.unwrap_or("none")),
         ("fallback", if run.results.image.fallback { "true" } else { "false" }),
-    ])
+    ];
+    let emulator = run.results.host.processor_emulator.as_deref().map(|emulator| text::clip(emulator, 40));
+    all.extend(emulator.as_deref().map(|emulator| ("processor_emulator", emulator)));
+    labelled(&all)
 }
 
 fn labelled(labels: &[(&str, &str)]) -> String {

@@ -150,6 +150,8 @@ struct Host {
     hostname: Option<String>,
     kernel_release: String,
     cpu_model: Option<String>,
+    #[serde(default)]
+    processor_emulator: Option<String>,
     cpus: u32,
     #[serde(default)]
     tuned: Option<Vec<sample::Setting>>,
@@ -203,6 +205,7 @@ impl From<Lean<'_>> for Results {
                 hostname: host.hostname,
                 kernel_release: host.kernel_release,
                 cpu_model: host.cpu_model,
+                processor_emulator: host.processor_emulator,
                 cpus: host.cpus,
                 tuned: host.tuned,
                 docker: host.docker,

@@ -132,7 +132,7 @@ fn facts(host: &Host) -> Vec<(&'static str, String)> {
     let size = |v: u64| if v == 0 { "none".to_owned() } else { text::value(Unit::Size, v as f64) };
     let or_nothing = |text: String| if text.is_empty() { "unknown".to_owned() } else { text };
     let mut facts = vec![
-        ("CPU", format!("{} × {}", host.cpus, word(&host.cpu_model))),
+        ("CPU", format!("{} × {}", host.cpus, word(&host.processor()))),
         ("clock rate", or_nothing(frequencies(host))),
         ("microcode", word(&host.microcode)),
         ("NUMA nodes", number(host.numa_nodes.map(u64::from))),
