@@ -64,7 +64,10 @@ fn each_targets_walls_are_those_that_it_is_known_for() {
     let roots = [&native, &docker, &libvirt].map(|seen| seen.root_type.clone().unwrap());
     assert_eq!(roots, ["overlay", "overlay", "ext4"]);
     assert_eq!(docker.memory_limit.as_deref(), Some("268435456"));
-    assert_eq!(libvirt.block_device_names, Some(vec!["vda".to_owned()]));
+    // Some kernels come with loop devices, which have nothing behind them.
+    let mut disks = libvirt.block_device_names.clone().unwrap();
+    disks.retain(|name| !name.starts_with("loop"));
+    assert_eq!(disks, ["vda"]);
     let capabilities = |seen: &Isolation| seen.capabilities.unwrap().count_ones();
     assert!(capabilities(&docker) < capabilities(&libvirt), "{docker:?} {libvirt:?}");
     assert!(!docker.sys_writable && libvirt.sys_writable);

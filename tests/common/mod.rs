@@ -11,8 +11,10 @@ use bootrace::sample::{Outcome, Results, Sample};
 
 pub mod ab;
 
-/// The image of the quickstart scenario, so that all tests share one.
-const IMAGE: &str = "[image]\nsuite = \"ubuntu/noble\"\nfallback = \"debian/bookworm\"\n";
+/// One image, so that all tests share it.
+/// Debian's, since tests must pass where no Ubuntu archive answers, and its kernel is five times as fast to boot under
+/// emulation. `.ci/run` has a real run of the shipped scenario, which is Ubuntu's.
+const IMAGE: &str = "[image]\nsuite = \"debian/bookworm\"\n";
 
 /// A scenario in a directory of its own, with what the program writes.
 pub struct Bench {
