@@ -322,11 +322,18 @@ mod tests {
         let lifeline = supervise(&mut command, None).unwrap();
         let mut child = command.spawn().unwrap();
         child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
-        let open = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
-        let open: Vec<String> = open
-            .flatten()
-            .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.display().to_string()))
-            .collect();
+        let open = || -> Vec<String> {
+            let entries = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().flatten();
+            entries
+                .filter_map(|entry| Some(std::fs::read_link(entry.path()).ok()?.display().to_string()))
+                .collect()
+        };
+        // The program may speak before its supervisor has come to watch it, which is the last that it opens.
+        let deadline = now() + Duration::from_secs(60);
+        while !open().iter().any(|name| name.contains("signalfd")) && now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let open = open();
         drop(lifeline);
         child.wait().unwrap();
         assert_eq!(open.len(), 2, "{open:?}");
