@@ -79,6 +79,7 @@ pub fn ask_init_to_end() {
 }
 
 /// Makes a write to a stream that nobody reads an error, and not the end of this process.
+#[cfg_attr(test, allow(dead_code, reason = "only the program's own start needs it"))]
 pub fn ignore_broken_pipes() {
     // SAFETY: no handler is installed.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };

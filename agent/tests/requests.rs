@@ -57,7 +57,6 @@ fn hello_names_version_build_and_the_running_kernel() {
 fn identity_has_the_digests_of_both_executables_and_the_argv_that_the_kernel_has() {
     let mut agent = Agent::new();
     agent.start(&["sleep", "1000"], Ready::Line("x".into()));
-    agent.started();
     let identity = identity(&mut agent);
     assert_eq!(identity.agent_digest, sha256(env!("CARGO_BIN_EXE_bootrace-agent")));
     assert_eq!(identity.workload_digest, sha256("/bin/sleep"));
@@ -69,7 +68,6 @@ fn identity_has_the_digests_of_both_executables_and_the_argv_that_the_kernel_has
 fn identity_of_a_workload_that_has_ended_is_that_of_what_was_executed() {
     let mut agent = Agent::new();
     agent.start(&["true", "--argument"], Ready::Exit(0));
-    agent.started();
     agent.ready();
     agent.exited();
     let identity = identity(&mut agent);
@@ -91,7 +89,6 @@ fn readings_sum_all_processes_below_the_agent_and_are_null_when_there_are_none()
     // A shell that holds 64 MiB, below another one.
     let hog = "sh -c 'held=$(head -c 67108864 /dev/zero | tr \"\\0\" x); echo ready; sleep 1000; :' & wait";
     agent.start(&["sh", "-c", hog], Ready::Line("^ready$".into()));
-    agent.started();
     agent.ready();
     let rss = readings(&mut agent).workload_rss.unwrap();
     assert!((64 << 20..1 << 30).contains(&rss), "{rss}");
@@ -104,7 +101,6 @@ fn readings_count_the_cpu_of_those_that_run_and_of_those_that_have_ended() {
     // The loop's child process ends before the line comes; the shell itself runs on.
     let command = "sh -c 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done'; echo ready; exec sleep 1000";
     agent.start(&["sh", "-c", command], Ready::Line("ready".into()));
-    agent.started();
     agent.ready();
     let running = readings(&mut agent).workload_cpu_ns.unwrap();
     assert!(running > before, "{running} after {before}");
@@ -116,7 +112,7 @@ fn readings_count_the_cpu_of_those_that_run_and_of_those_that_have_ended() {
 #[test]
 fn work_is_timed_from_exec_to_its_end_beside_a_workload_that_goes_on() {
     let mut agent = Agent::with("echo ready; exec sleep infinity", Ready::Line("ready".into()));
-    let pid = agent.started();
+    let pid = agent.workload();
     agent.ready();
     let before = Instant::now();
     let done = work(&mut agent, "echo working; sleep 0.1; exit 5");
@@ -155,7 +151,6 @@ fn a_bad_frame_is_answered_with_failed_and_ends_agent_and_workload() {
         let file = agent.scratch.path("pid");
         let command = format!("echo $$ > {}; exec sleep infinity", file.display());
         agent.start(&["sh", "-c", &command], Ready::Line("x".into()));
-        agent.started();
         let pid = number_in(&file);
         agent.send_bytes(bytes);
         let error = agent.failed();
@@ -176,7 +171,7 @@ fn a_stream_that_ends_inside_a_frame_is_an_error() {
 #[test]
 fn what_is_seen_from_inside_is_what_proc_says_and_the_asker_is_found_by_pid_and_start() {
     let mut agent = Agent::with("echo ready; exec sleep infinity", Ready::Line("ready".into()));
-    let pid = agent.started();
+    let pid = agent.workload();
     agent.ready();
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let ticks: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();

@@ -19,7 +19,7 @@ fn free_port() -> u16 {
 #[test]
 fn a_line_on_standard_output_makes_ready_and_the_workload_goes_on() {
     let mut agent = Agent::with("echo not yet; echo ready; exec sleep infinity", line("^ready$"));
-    let pid = agent.started();
+    let pid = agent.workload();
     assert!(agent.ready() > 0);
     assert!(runs(pid));
     assert!(agent.is_silent());
@@ -28,7 +28,6 @@ fn a_line_on_standard_output_makes_ready_and_the_workload_goes_on() {
 #[test]
 fn a_line_on_standard_error_makes_ready_once() {
     let mut agent = Agent::with("echo ready >&2; echo ready; echo ready", line("ready"));
-    agent.started();
     agent.ready();
     assert_eq!(agent.exited().code, Some(0));
     assert!(agent.is_silent());
@@ -37,7 +36,6 @@ fn a_line_on_standard_error_makes_ready_once() {
 #[test]
 fn exit_with_the_expected_code_is_ready_and_then_exited() {
     let mut agent = Agent::with("echo bye; exit 7", Ready::Exit(7));
-    agent.started();
     agent.ready();
     let exit = agent.exited();
     assert_eq!((exit.code, exit.signal, exit.output.as_str()), (Some(7), None, "bye\n"));
@@ -46,7 +44,6 @@ fn exit_with_the_expected_code_is_ready_and_then_exited() {
 #[test]
 fn exit_with_another_code_is_never_ready() {
     let mut agent = Agent::with("exit 3", Ready::Exit(0));
-    agent.started();
     assert_eq!(agent.exited().code, Some(3));
     assert!(agent.is_silent());
 }
@@ -54,7 +51,6 @@ fn exit_with_another_code_is_never_ready() {
 #[test]
 fn a_workload_that_is_killed_tells_the_signal() {
     let mut agent = Agent::with("kill -9 $$", line("never"));
-    agent.started();
     let exit = agent.exited();
     assert_eq!((exit.code, exit.signal), (None, Some(9)));
 }
@@ -62,7 +58,6 @@ fn a_workload_that_is_killed_tells_the_signal() {
 #[test]
 fn a_workload_that_dies_before_it_is_ready_says_why() {
     let mut agent = Agent::with("echo 'no config' >&2; exit 1", line("^ready$"));
-    agent.started();
     let exit = agent.exited();
     assert_eq!((exit.code, exit.output.as_str()), (Some(1), "no config\n"));
     assert!(agent.is_silent());
@@ -73,7 +68,7 @@ fn a_port_that_accepts_makes_ready() {
     let port = free_port();
     let mut agent = Agent::new();
     agent.start(&["sleep", "infinity"], Ready::Tcp(port));
-    let pid = agent.started();
+    let pid = agent.workload();
     assert!(agent.is_silent(), "nobody listens yet");
     let _server = TcpListener::bind(("127.0.0.1", port)).unwrap();
     agent.ready();
@@ -102,7 +97,6 @@ fn a_file_makes_ready_wherever_on_its_way_the_directories_come_from() {
          sleep 0.05; echo almost > {dir}/b/c/other; mv {dir}/b/c/other {dir}/b/c/ready; exec sleep infinity"
     );
     agent.start(&["sh", "-c", &command], Ready::File(path.display().to_string()));
-    agent.started();
     assert!(agent.ready() >= 150_000_000, "it can't be ready before it has slept");
     assert!(path.exists());
 }
@@ -151,7 +145,6 @@ fn an_error_about_a_huge_argument_still_fits_a_frame() {
 fn the_environment_is_path_and_what_was_given_and_nothing_else() {
     let mut agent = Agent::new();
     agent.start(&["env"], Ready::Exit(0));
-    agent.started();
     agent.ready();
     let output = agent.exited().output;
     let mut lines: Vec<_> = output.lines().collect();
@@ -165,7 +158,7 @@ fn a_workload_inherits_no_descriptor_no_blocked_signal_and_no_process_group() {
     let status =
         "ls /proc/self/fd | wc -l; grep -E 'Sig(Blk|Ign)' /proc/self/status; cut -d' ' -f5 /proc/$$/stat";
     agent.start(&["sh", "-c", status], Ready::Exit(0));
-    let pid = agent.started();
+    let pid = agent.workload();
     agent.ready();
     let output = agent.exited().output;
     let words: Vec<_> = output.split_whitespace().collect();
@@ -180,7 +173,6 @@ fn a_workload_inherits_no_descriptor_no_blocked_signal_and_no_process_group() {
 #[test]
 fn a_flood_of_output_never_blocks_the_workload_and_its_end_is_kept() {
     let mut agent = Agent::with("head -c 20000000 /dev/zero | tr '\\0' x; echo; echo end", line("^end$"));
-    agent.started();
     agent.ready();
     let exit = agent.exited();
     assert_eq!(exit.code, Some(0));
@@ -191,7 +183,6 @@ fn a_flood_of_output_never_blocks_the_workload_and_its_end_is_kept() {
 #[test]
 fn a_second_workload_is_refused() {
     let mut agent = Agent::with("sleep infinity", line("x"));
-    agent.started();
     agent.start(&["true"], line("x"));
     assert!(agent.failed().contains("only one"));
 }
@@ -204,7 +195,6 @@ fn orphans_are_adopted_and_reaped() {
     let command =
         format!("(sh -c 'echo $$ > {}; sleep 0.2' &) ; echo ready; exec sleep infinity", file.display());
     agent.start(&["sh", "-c", &command], line("ready"));
-    agent.started();
     agent.ready();
     let orphan = number_in(&file);
     until("the orphan's zombie is gone", || (!fs::exists(format!("/proc/{orphan}")).unwrap()).then_some(()));
@@ -220,7 +210,7 @@ fn end_of_stream_kills_the_workload_its_children_and_those_that_left_its_session
             format!("setsid sh -c 'trap \"\" TERM HUP; echo $$ > {}; sleep 100; true' &", file.display());
         let command = format!("({daemon}) ; echo ready; sleep 100; true");
         agent.start(&["sh", "-c", &command], line("ready"));
-        let pid = agent.started();
+        let pid = agent.workload();
         agent.ready();
         let daemon = number_in(&file);
         assert!(runs(pid) && runs(daemon));
@@ -242,7 +232,6 @@ fn a_program_that_goes_to_the_background_is_ready_when_its_first_process_exits()
     let file = agent.scratch.path("up");
     let command = format!("touch {}; sleep 100 & exit 0", file.display());
     agent.start(&["sh", "-c", &command], Ready::File(file.display().to_string()));
-    agent.started();
     agent.ready();
     assert_eq!(agent.exited().code, Some(0));
 }

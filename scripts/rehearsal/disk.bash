@@ -21,41 +21,24 @@ packages_of() {
     esac
 }
 
-# Prints mmdebstrap's sources: the suite, its updates and its security updates.
-sources_of() {
-    local suite=${1#*/} keys=/usr/share/keyrings mirror
-    case $1 in
-        ubuntu/*)
-            keys="[signed-by=$keys/ubuntu-archive-keyring.gpg]"
-            mirror=http://archive.ubuntu.com/ubuntu
-            printf "deb $keys %s %s main universe\n" "$mirror" "$suite" "$mirror" "$suite-updates" \
-                http://security.ubuntu.com/ubuntu "$suite-security"
-            ;;
-        debian/*)
-            keys="[signed-by=$keys/debian-archive-keyring.gpg]"
-            mirror=http://deb.debian.org/debian
-            printf "deb $keys %s %s main\n" "$mirror" "$suite" "$mirror" "$suite-updates" \
-                http://deb.debian.org/debian-security "$suite-security"
-            ;;
-    esac
-}
-
 # make_root SUITE WORK: WORK/root, kept until what it is made of changes.
 make_root() {
     local suite=$1 work=$2 made packages begun=$SECONDS
     packages=$(packages_of "$suite" | paste -sd,)
-    made=$({ declare -f make_lean make_users make_root && sources_of "$suite" && echo "$packages"; } | sha256sum)
+    made=$({ declare -f make_root make_lean make_users && echo "$suite $packages"; } | sha256sum)
     if [[ $(cat "$work/root.made" 2>/dev/null) == "$made" ]]; then
         say ok "root file system of $suite"
         return
     fi
     rm -rf -- "$work/root" "$work/root.made"
-    # Nobody reads its manuals, and nobody needs it after a power cut.
-    sources_of "$suite" | mmdebstrap --variant=minbase --include="$packages" --aptopt='Acquire::Languages "none"' \
+    # Nobody reads its manuals, and nobody needs it after a power cut. mmdebstrap knows the suite's mirrors, with its
+    # updates and security updates; Debian has no universe.
+    mmdebstrap --variant=minbase --components="main$([[ $suite == debian/* ]] || echo ,universe)" \
+        --include="$packages" --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt=force-unsafe-io \
-        "${suite#*/}" "$work/root" - >"$work/mmdebstrap.log" 2>&1 ||
-        die "mmdebstrap could not make $suite; the end of $work/mmdebstrap.log:" "$(tail -n 20 "$work/mmdebstrap.log")"
+        "${suite#*/}" "$work/root" >"$work/mmdebstrap.log" 2>&1 </dev/null ||
+        no_root "$suite" "$work/mmdebstrap.log"
     # Where scripts/setup would bring Ubuntu's archive keys, they are here by it.
     compgen -G "$work/root/usr/share/keyrings/ubuntu-archive-keyring.*" >/dev/null ||
         cp /usr/share/keyrings/ubuntu-archive-keyring.gpg "$work/root/usr/share/keyrings/" 2>"$work/keys.log" ||
@@ -64,6 +47,16 @@ make_root() {
     make_users "$work/root"
     echo "$made" >"$work/root.made"
     say made "root file system of $suite in $((SECONDS - begun)) s"
+}
+
+# Exit code 77 where no mirror answers: nothing could be rehearsed, and nothing failed.
+no_root() {
+    local suite=$1 log=$2
+    if grep -qE 'Could not (resolve|connect)|Connection (failed|refused|timed out)|Unable to connect|Temporary failure' "$log"; then
+        say note "no mirror of $suite answers, so it can't be rehearsed: $(grep -m 1 -E '^E: ' "$log")"
+        exit 77
+    fi
+    die "mmdebstrap could not make $suite; the end of $log:" "$(tail -n 20 "$log")"
 }
 
 # What takes minutes in an emulator and bootrace has no part in.

@@ -94,12 +94,11 @@ impl Agent {
         protocol::read_frame(self.stream.as_mut().unwrap()).expect("a frame within the test's patience")
     }
 
-    /// The workload's pid.
-    pub fn started(&mut self) -> u32 {
-        match self.receive() {
-            Some(FromAgent::Started { pid }) => pid,
-            other => panic!("Started was expected, not {other:?}"),
-        }
+    /// The workload's pid, by the kernel's word, once it runs.
+    pub fn workload(&self) -> u32 {
+        let agent = self.process.id();
+        let children = format!("/proc/{agent}/task/{agent}/children");
+        until("the workload runs", || fs::read_to_string(&children).unwrap().split(' ').next()?.parse().ok())
     }
 
     pub fn ready(&mut self) -> u64 {
