@@ -25,7 +25,7 @@ packages_of() {
 make_root() {
     local suite=$1 work=$2 made packages begun=$SECONDS
     packages=$(packages_of "$suite" | paste -sd,)
-    made=$({ declare -f make_root make_lean make_users && sources_of "$suite" && echo "$packages"; } | sha256sum)
+    made=$({ declare -f make_root make_lean make_users && echo "$suite $packages"; } | sha256sum)
     if [[ $(cat "$work/root.made" 2>/dev/null) == "$made" ]]; then
         say ok "root file system of $suite"
         return
@@ -39,6 +39,10 @@ make_root() {
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt=force-unsafe-io \
         "${suite#*/}" "$work/root" >"$work/mmdebstrap.log" 2>&1 </dev/null ||
         no_root "$suite" "$work/mmdebstrap.log"
+    # Where scripts/setup would bring Ubuntu's archive keys, they are here by it.
+    compgen -G "$work/root/usr/share/keyrings/ubuntu-archive-keyring.*" >/dev/null ||
+        cp /usr/share/keyrings/ubuntu-archive-keyring.gpg "$work/root/usr/share/keyrings/" 2>"$work/keys.log" ||
+        die "this host has no Ubuntu archive keys" "scripts/setup brings them"
     make_lean "$work/root"
     make_users "$work/root"
     echo "$made" >"$work/root.made"
