@@ -45,7 +45,8 @@ fn one_workload_runs_identically_on_every_target_and_leaves_nothing() {
 
         let (t, p) = (sample.timeline_ns, sample.timeline_ns.phases().unwrap());
         assert_eq!(p.engine + p.boot + p.launch, t.startup().unwrap(), "{name}");
-        assert!(p.launch >= 300_000_000, "{name}: it sleeps 0.3 s before it says that it is ready: {p:?}");
+        // A little less than it sleeps, since a hello may be read late.
+        assert!(p.launch >= 250_000_000, "{name}: it sleeps 0.3 s before it says that it is ready: {p:?}");
         assert!(t.teardown().is_some(), "{name}");
 
         let (m, c) = (sample.memory_bytes, sample.cpu_ns);
