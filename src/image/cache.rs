@@ -181,6 +181,9 @@ fn sound(dir: &Path) -> Result<(), Error> {
     })
 }
 
+/// How long killed makers may take to be gone: they write to a disk that may be busy.
+const DEATH: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// What a maker that was killed has left.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Abandoned {
@@ -192,11 +195,9 @@ pub struct Abandoned {
 impl Abandoned {
     /// Returns when they are gone, or can't be waited for any longer.
     fn end(&self) {
+        let deadline = std::time::Instant::now() + DEATH;
         let mut left = self.processes.clone();
-        for _ in 0..200 {
-            if left.is_empty() {
-                return;
-            }
+        while !left.is_empty() && std::time::Instant::now() < deadline {
             for pid in left.iter().filter_map(|pid| Pid::from_raw(*pid)) {
                 let _ = kill_process(pid, Signal::KILL);
             }
