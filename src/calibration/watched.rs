@@ -74,10 +74,10 @@ impl Target for Watched {
     }
 
     async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen::default();
-        let instance = self.target.stage(ticket).await?;
+        // Before it is staged: the agent of a bare process is there from then on.
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
             Seen { before: process::all(), ..Seen::default() };
+        let instance = self.target.stage(ticket).await?;
         let mut watched =
             WatchedInstance { instance, broken: self.broken, seen: self.seen.clone(), started: None };
         if self.broken == Some(Break::Clock) {
