@@ -163,8 +163,10 @@ fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_
 
 /// The sample report's run, where docker takes 177 ms to start and libvirt's VM is emulated, with these claims.
 fn run_with_claims(claims: serde_json::Value) -> tempfile::TempDir {
-    let mut results: serde_json::Value =
-        serde_json::from_slice(&fs::read("reports/sample/results.json").unwrap()).unwrap();
+    let mut results: serde_json::Value = serde_json::from_slice(
+        &fs::read("tests/report/results-of-earlier-versions/2026-11-25.json").unwrap(),
+    )
+    .unwrap();
     results["run"]["scenario"]["claim"] = claims;
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("results.json"), results.to_string()).unwrap();

@@ -24,7 +24,8 @@ impl Runs {
 
     /// The sample run with `change` made to it, as the run `name`.
     fn put(&self, name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
-        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("reports/sample/results.json");
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/report/results-of-earlier-versions/2026-11-25.json");
         let mut results: Value = serde_json::from_slice(&fs::read(sample).unwrap()).unwrap();
         results["run"]["id"] = json!(name);
         change(&mut results);

@@ -112,7 +112,7 @@ fn bencher_gets_every_median_with_its_interval_in_ns_and_bytes() {
             );
         }
     }
-    // In reports/sample/summary.md: 2.39 s and 218 MiB.
+    // As its summary had it: 2.39 s and 218 MiB.
     let vm = &bmf["quickstart/libvirt, TCG (emulated), fallback image"];
     assert!((2.385e9..2.395e9).contains(&vm["startup"]["value"].as_f64().unwrap()), "{vm}");
     let mib = vm["memory.footprint"]["value"].as_f64().unwrap() / 1_048_576.0;

@@ -21,9 +21,11 @@ use bootrace::{
     sample::{Outcome, Results},
 };
 
-/// A real run of this program.
+/// A real run of this program, whose image was a fallback and whose VM was emulated.
+const SAMPLE: &str = "tests/report/results-of-earlier-versions/2026-11-25.json";
+
 fn real() -> Results {
-    report::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("reports/sample")).unwrap()
+    report::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLE)).unwrap()
 }
 
 /// Two targets, one emulated, with so many good samples each and of them only the start-up.

@@ -319,7 +319,11 @@ fn a_run_that_was_tuned_shows_what_it_found_and_set() {
 
 #[test]
 fn results_of_earlier_versions_and_the_committed_sample_still_load() {
-    for path in ["tests/report/results-of-earlier-versions/2026-11-24.json", "reports/sample"] {
+    for path in [
+        "tests/report/results-of-earlier-versions/2026-11-24.json",
+        "tests/report/results-of-earlier-versions/2026-11-25.json",
+        "reports/sample",
+    ] {
         let results = report::load(Path::new(path)).unwrap();
         assert!(!results.samples.is_empty());
         report::write(&results, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("sample-again")).unwrap();
