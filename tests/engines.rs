@@ -402,6 +402,9 @@ fn a_rootless_engine_is_refused_by_name_with_reason_and_fix_before_anything_is_b
     ];
     let output = bench.command(&[]).env("CONTAINER_HOST", &address).output();
     Ran::new(output.unwrap(), None).fails(1, &signs);
+    let mut build = Command::new(env!("CARGO_BIN_EXE_bootrace"));
+    build.args(["image", "build"]).arg(bench.scenario());
+    Ran::new(build.env("CONTAINER_HOST", &address).output().unwrap(), None).fails(1, &signs);
 }
 
 #[test]

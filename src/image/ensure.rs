@@ -21,6 +21,7 @@ use super::{
     error::Error,
     job::Job,
     lock::Lock,
+    rootless,
     stored::touch,
     tree::{self, Tree},
     vm,
@@ -58,13 +59,16 @@ pub async fn ensure(
 }
 
 async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
+    // Before a minute's work is done for one that can't be used.
+    let mut engines = Vec::new();
+    for engine in forms.engines() {
+        let client = Client::connect(engine).await?;
+        rootless::refuse(engine, &client.info().await.map_err(client.refused("say what it is"))?).await?;
+        engines.push(client);
+    }
     let (base, fallback_reason) = base::choose(job, spec, base_dir, forms.systemd).await?;
     let copy_bytes = copy_file::bytes(spec.copy);
     let digest = tree::digest(&base.sum()?.sha256, &agent::digest(), copy_bytes);
-    let mut engines = Vec::new();
-    for engine in forms.engines() {
-        engines.push(Client::connect(engine).await?);
-    }
     let in_use = job.use_lock(&digest, "this image").await?;
     let dir = job.cache.image(&digest);
     let wanted = Wanted {

@@ -22,6 +22,8 @@ pub enum Error {
     NotRoot,
     #[error("{engine} would not {tried}: {why}")]
     Engine { engine: &'static str, tried: String, why: String },
+    #[error(transparent)]
+    Rootless(#[from] super::rootless::Rootless),
     /// A source of root file systems can't be reached, does not have what was asked for, or can't be trusted.
     #[error("{asked} can't be had: {why}")]
     Source { asked: String, why: String, found_out: FoundOut },

@@ -35,6 +35,7 @@ mod prune;
 mod reach;
 mod registry;
 mod rootfs;
+pub mod rootless;
 mod stored;
 mod suite;
 mod tool;

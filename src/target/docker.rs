@@ -21,6 +21,7 @@ use futures_util::StreamExt;
 use super::{Cpus, Error, Instance, Rest, Target, Ticket};
 pub use crate::image::ContainerEngine;
 use crate::{
+    image::rootless,
     probe::{Scope, disk::Place, process},
     sample,
     scenario::{self, Init, Kind, Resources, Start},
@@ -31,7 +32,6 @@ pub mod inspect;
 pub mod left_over;
 mod options;
 mod podman;
-mod rootless;
 mod runtime;
 mod system;
 
@@ -70,7 +70,7 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
 pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
     let client = connect_to(engine).await?;
     let failed = |e| Error::new(format!("asking {} what it is", engine.name()), explain(engine, &e));
-    rootless::refuse(engine, &client.info().await.map_err(failed)?).await
+    Ok(rootless::refuse(engine, &client.info().await.map_err(failed)?).await?)
 }
 
 /// Whose containers a target's instances are.
@@ -92,11 +92,16 @@ fn explain(engine: ContainerEngine, error: &ClientError) -> String {
         }
         cause = e.source();
     }
-    let mend = match engine {
-        ContainerEngine::Docker => [
+    let mend: &[(&str, &str)] = match engine {
+        ContainerEngine::Docker => &[
             ("Permission denied", super::NEEDS_ROOT),
             ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
             ("Connection refused", "is dockerd running? scripts/setup starts it"),
+            (
+                "unknown version specified",
+                "the runtime is older than this Docker, whose containers it can't read: install a newer one, \
+                 or leave \"runtime\" out",
+            ),
         ],
         ContainerEngine::Podman => podman::MENDS,
     };

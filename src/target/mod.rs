@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::{
+    image::rootless::Rootless,
     probe::{Scope, disk},
     sample,
     scenario::{CpuChoice, Start},
@@ -224,6 +225,12 @@ pub struct Error {
 impl Error {
     pub fn new(tried: impl Into<String>, why: impl ToString) -> Self {
         Error { tried: tried.into(), why: why.to_string(), absent: false }
+    }
+}
+
+impl From<Rootless> for Error {
+    fn from(refused: Rootless) -> Self {
+        Error::new(refused.tried, refused.why)
     }
 }
 

@@ -38,9 +38,13 @@ impl Bench {
         self.dir.path()
     }
 
+    pub fn scenario(&self) -> PathBuf {
+        self.dir.path().join("test.toml")
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
-        command.arg("run").arg(self.dir.path().join("test.toml"));
+        command.arg("run").arg(self.scenario());
         command.args(["--seed", "1", "--out"]).arg(self.dir.path().join("out")).args(arguments);
         command
     }

@@ -8,9 +8,9 @@ use bollard::{
 };
 use tokio::net::UnixStream;
 
-use super::{Error, connect_to, explain, rootless, runtime};
+use super::{Error, connect_to, explain, runtime};
 use crate::{
-    image::{ContainerEngine, has_containerd_store},
+    image::{ContainerEngine, has_containerd_store, rootless},
     probe::process,
 };
 

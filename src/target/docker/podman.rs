@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Signs in an error, and what mends it.
-pub(super) const MENDS: [(&str, &str); 3] = [
+pub(super) const MENDS: &[(&str, &str)] = &[
     ("Permission denied", NEEDS_ROOT),
     ("Socket not found", "is podman's service running? scripts/setup installs podman and starts it"),
     ("Connection refused", "is podman's service running? scripts/setup starts it"),

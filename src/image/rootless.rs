@@ -6,12 +6,21 @@ use std::path::{Path, PathBuf};
 use bollard::models::SystemInfo;
 use tokio::net::UnixStream;
 
-use super::Error;
-use crate::image::ContainerEngine;
+use super::ContainerEngine;
 
+/// What can't be done with a rootless engine, and why, with the fix.
+#[derive(Debug, thiserror::Error)]
+#[error("{tried}: {why}")]
+pub struct Rootless {
+    pub tried: String,
+    pub why: String,
+}
+
+/// Whether bootrace may use the engine.
+///
 /// # Errors
 /// When the engine is rootless, with the fix.
-pub(super) async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Error> {
+pub async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Rootless> {
     let user = listener(&engine.address()).await.filter(|uid| *uid != 0);
     match is_told(info) || user.is_some() {
         true => Err(refusal(engine, &engine.address(), user)),
@@ -31,7 +40,7 @@ async fn listener(address: &str) -> Option<u32> {
     Some(stream.peer_cred().ok()?.uid())
 }
 
-fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Error {
+fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Rootless {
     let (name, variable) = (engine.name(), engine.variable());
     let whose = user.map_or("a user other than root".into(), |uid| format!("user {uid}"));
     let why = format!(
@@ -41,7 +50,7 @@ fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Error {
     );
     let named = std::env::var_os(variable).is_some_and(|named| !named.is_empty());
     let by = if named { format!(" ({variable})") } else { String::new() };
-    Error::new(format!("measuring containers of {name} at {address}{by}"), why)
+    Rootless { tried: format!("using containers of {name} at {address}{by}"), why }
 }
 
 fn fix(engine: ContainerEngine) -> String {
@@ -53,7 +62,7 @@ fn fix(engine: ContainerEngine) -> String {
 }
 
 /// A rootless engine that is there while root's is not, for the user who is or called root.
-pub(super) fn hint(engine: ContainerEngine) -> Option<String> {
+pub fn hint(engine: ContainerEngine) -> Option<String> {
     let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
     let uid = sudo.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let socket = found(engine, Path::new("/run/user"), uid)?;
@@ -83,9 +92,9 @@ mod tests {
 
     #[test]
     fn docker_says_that_it_is_rootless() {
-        assert!(is_told(&info(include_str!("samples/29/info-rootless.json"))));
-        assert!(!is_told(&info(include_str!("samples/29/info.json"))));
-        assert!(!is_told(&info(include_str!("samples/20.10/info.json"))));
+        assert!(is_told(&info(include_str!("../target/docker/samples/29/info-rootless.json"))));
+        assert!(!is_told(&info(include_str!("../target/docker/samples/29/info.json"))));
+        assert!(!is_told(&info(include_str!("../target/docker/samples/20.10/info.json"))));
     }
 
     #[test]
