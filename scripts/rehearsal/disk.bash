@@ -138,7 +138,7 @@ put_setup() {
     sysroot=$(cd "$clone" && rustc --print sysroot)
     install -d "$root/opt/rust/bin" "$root/opt/rust/lib" "$root/rehearsal/bootrace"
     cp -u "$sysroot"/bin/{cargo,rustc} "$root/opt/rust/bin/"
-    cp -u "$sysroot"/lib/*.so "$root/opt/rust/lib/"
+    cp -u "$sysroot"/lib/*.so* "$root/opt/rust/lib/"
     cp -r "$clone"/{Cargo.toml,scripts} "$root/rehearsal/bootrace/"
 }
 

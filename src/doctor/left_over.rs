@@ -14,21 +14,27 @@ const NAMED: usize = 5;
 
 /// Looks, and removes nothing.
 pub async fn check(cache: &Cache, patience: Duration) -> Check {
-    judge(&left_over::find_within(patience, &cache.instances_dir(), &Whose::Ended).await, &tune::left())
+    let found = left_over::find_within(patience, &cache.instances_dir(), &Whose::Ended).await;
+    let (builds, unread) = match cache.abandoned() {
+        Ok(builds) => (builds.iter().map(ToString::to_string).collect(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    judge(&found, &tune::left(), builds, unread)
 }
 
-/// `settings`: of a tuned run that was killed.
-fn judge(found: &Found, settings: &[String]) -> Check {
+/// `settings`: of a tuned run that was killed. `builds`: image builds that were; `unread`: why they can't be listed.
+fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option<String>) -> Check {
     let (id, title) = ("left_over", "left-overs of earlier runs");
     // Of an engine that is not there enough is said elsewhere.
     let unseen = found.unseen.iter().map(|error| match error.absent {
         true => format!("{}: nothing answers there", error.tried),
         false => error.to_string(),
     });
-    let unseen: Vec<String> = unseen.collect();
+    let unseen: Vec<String> = unseen.chain(unread).collect();
     // Settings first: they make every figure of this host doubtful.
     let settings = settings.iter().map(|setting| format!("setting {setting}"));
-    let mut names: Vec<String> = settings.chain(found.things.iter().map(ToString::to_string)).collect();
+    let mut names: Vec<String> =
+        settings.chain(found.things.iter().map(ToString::to_string)).chain(builds).collect();
     if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
         names.truncate(NAMED);
         names.push(format!("{more} more"));
@@ -49,25 +55,35 @@ mod tests {
 
     #[test]
     fn left_overs_are_named_with_the_mend_and_the_unseen_is_not_taken_for_nothing() {
-        assert_eq!(judge(&Found::default(), &[]).status, Status::Ok);
+        assert_eq!(judge(&Found::default(), &[], Vec::new(), None).status, Status::Ok);
         let thing = |n: usize| LeftOver {
             kind: Thing::Container,
             name: format!("c{n}"),
             instance: format!("bootrace-1-{n}"),
         };
-        let check = judge(&Found { things: (0..7).map(thing).collect(), unseen: Vec::new() }, &[]);
+        let check =
+            judge(&Found { things: (0..7).map(thing).collect(), unseen: Vec::new() }, &[], Vec::new(), None);
         assert_eq!(check.status, Status::Warning);
         assert_eq!(
             check.found,
             "container c0, container c1, container c2, container c3, container c4, 2 more"
         );
-        let check = judge(&Found { things: Vec::new(), unseen: vec![Error::new("listing", "no")] }, &[]);
+        let check = judge(
+            &Found { things: Vec::new(), unseen: vec![Error::new("listing", "no")] },
+            &[],
+            Vec::new(),
+            None,
+        );
         assert_eq!(check.status, Status::NotChecked);
+        let unread = Some("the cache directory /c: denied".into());
+        assert_eq!(judge(&Found::default(), &[], Vec::new(), unread).status, Status::NotChecked);
+        let builds = vec!["unfinished build /c/a.tmp".into()];
+        assert_eq!(judge(&Found::default(), &[], builds, None).found, "unfinished build /c/a.tmp");
     }
 
     #[test]
     fn what_a_killed_run_has_left_tuned_is_a_left_over_too() {
-        let check = judge(&Found::default(), &["/sys/kernel/mm/ksm/run: 0, was 1".into()]);
+        let check = judge(&Found::default(), &["/sys/kernel/mm/ksm/run: 0, was 1".into()], Vec::new(), None);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
         assert_eq!(check.found, "setting /sys/kernel/mm/ksm/run: 0, was 1");
         assert!(check.mend.unwrap().starts_with("sudo bootrace clean"));

@@ -95,6 +95,7 @@ mod tests {
         assert!(is_told(&info(include_str!("../target/docker/samples/29/info-rootless.json"))));
         assert!(!is_told(&info(include_str!("../target/docker/samples/29/info.json"))));
         assert!(!is_told(&info(include_str!("../target/docker/samples/20.10/info.json"))));
+        assert!(!is_told(&info(include_str!("../target/docker/samples/podman/info.json"))));
     }
 
     #[test]
