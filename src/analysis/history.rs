@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    LEVEL, Metric, edivisive,
+    LEVEL, Metric,
     median::{Interval, median},
     slope::quantile,
     steps::{self, Fit, Kind, SHORTEST, Value},
@@ -53,8 +53,6 @@ pub struct Series {
     pub log: bool,
     /// Of the points; its values are logarithms where `log` is true.
     pub fit: Fit,
-    /// Whether E-divisive sees each of the fit's changes too; `None` of a drift, which it knows nothing of.
-    pub agrees: Vec<Option<bool>>,
     pub notes: Vec<Note>,
     pub latest: Latest,
 }
@@ -193,14 +191,6 @@ impl Unfitted {
         let floor = if log { FLOOR } else { (FLOOR * size).max(1e-6) };
         let values = values(&figures, log);
         let fit = steps::fit(&values, floor, seed).expect("a series has a point");
-        let plain: Vec<f64> = values.iter().map(|v| v.at).collect();
-        let (divisions, block) = edivisive::changes(&plain, seed);
-        let agrees = fit.changes.iter().map(|change| {
-            let near =
-                change.earliest.saturating_sub(SHORTEST + block - 1)..=change.latest + SHORTEST + block - 1;
-            (change.kind == Kind::Step).then(|| divisions.iter().any(|at| near.contains(at)))
-        });
-        let (agrees, notes) = (agrees.collect(), self.notes(runs));
         let latest = latest(&values, &fit, log);
         Series {
             key: self.key.clone(),
@@ -208,8 +198,7 @@ impl Unfitted {
             empty: self.empty.clone(),
             log,
             fit,
-            agrees,
-            notes,
+            notes: self.notes(runs),
             latest,
         }
     }

@@ -14,7 +14,6 @@ pub mod comparison;
 pub mod density;
 mod doubts;
 mod drift;
-mod edivisive;
 mod facts;
 pub mod gate;
 pub mod history;

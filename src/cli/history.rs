@@ -21,8 +21,7 @@ Examples:
 Takes every results.json below the directories, in the order in which the runs were started; links such
 as `latest` are not followed. Sides of A/Bs are counted and left out, unless --with-ab is given. Each
 scenario, target, accelerator and host is a series of its own: a trend between hosts is no change. A change
-is a step that a permutation test finds with p < 0.01; E-divisive is asked for a second opinion. Both are
-seeded: the same runs give the same answer.
+is a step that a permutation test finds with p < 0.01. The test is seeded: the same runs give the same answer.
 
 A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA) or git.
 

@@ -156,11 +156,6 @@ pub(super) fn not_taken(shown: &Shown) -> Vec<String> {
     said
 }
 
-/// What E-divisive thinks of a change; `None` of a drift.
-pub(super) fn second_opinion(series: &Series, change: usize) -> Option<&'static str> {
-    Some(if series.agrees[change]? { "E-divisive agrees" } else { "E-divisive does not see it" })
-}
-
 /// Writes `history.json`, `charts/*.svg` and `index.html` into `dir`, which is made if it isn't there.
 pub fn write(shown: &Shown, dir: &Path) -> Result<(), Error> {
     let groups = groups(&shown.history);

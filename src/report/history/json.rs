@@ -1,4 +1,4 @@
-//! `history.json`, schema `bootrace.history/1`: values in the metrics' units (ns, bytes, shares), null where there is none.
+//! `history.json`, schema `bootrace.history/2`: values in the metrics' units (ns, bytes, shares), null where there is none.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::{
     sample::{Accelerator, Source},
 };
 
-const SCHEMA: &str = "bootrace.history/1";
+const SCHEMA: &str = "bootrace.history/2";
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -99,8 +99,6 @@ struct Change<'a> {
     ratio_low: Option<f64>,
     ratio_high: Option<f64>,
     p: f64,
-    /// Null of a drift, which E-divisive knows nothing of.
-    e_divisive_agrees: Option<bool>,
     from_commit: Option<&'a str>,
     to_commit: Option<&'a str>,
     url: Option<String>,
@@ -260,7 +258,6 @@ fn change<'a>(series: &Series, runs: &'a [Run], index: usize) -> Change<'a> {
         ratio_low: ratio(change.low),
         ratio_high: ratio(change.high),
         p: change.p,
-        e_divisive_agrees: series.agrees[index],
         from_commit: commit(change.before).map(|source| source.commit.as_str()),
         to_commit: commit(change.after).map(|source| source.commit.as_str()),
         url: commit(change.after).and_then(super::commit_page),

@@ -5,9 +5,7 @@ use std::fmt::Write;
 use anstyle::Style;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::{
-    NAMED, Shown, also_changed, commit_name, groups, host_name, minute, not_taken, second_opinion, size,
-};
+use super::{NAMED, Shown, also_changed, commit_name, groups, host_name, minute, not_taken, size};
 use crate::{
     analysis::{
         history::{History, Series},
@@ -59,7 +57,7 @@ pub fn table(shown: &Shown) -> String {
         let _ = writeln!(out, "{more} more scenarios and metrics: --scenario chooses, --json has all");
     }
     let note = "Now: the level since the last change. Change: p < 0.01 by a permutation test of a step fit in which runs \
-                weigh as much as they are known; ratio with its 99 % interval. E-divisive is asked for a second opinion.";
+                weigh as much as they are known; ratio with its 99 % interval.";
     for line in wrap(note, WIDTH) {
         let _ = writeln!(out, "{DIM}{line}{DIM:#}");
     }
@@ -125,9 +123,8 @@ fn changes(history: &History, series: &Series, out: &mut String) {
         };
         let also = also_changed(series, i);
         let also = if also.is_empty() { String::new() } else { format!("; also changed: {also}") };
-        let opinion = second_opinion(series, i).map(|said| format!(", {said}")).unwrap_or_default();
         let line = format!(
-            "{}: {} -> {}, {}, {how} {} {and} {}; p = {:.3}{opinion}{also}",
+            "{}: {} -> {}, {}, {how} {} {and} {}; p = {:.3}{also}",
             text::clip(&series.key.target, 24),
             text::value(unit, before),
             text::value(unit, after),

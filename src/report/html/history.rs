@@ -221,12 +221,7 @@ fn change(series: &Series, index: usize, number: usize, runs: &[Run]) -> Markup 
                     small { "also changed: " (note.what) ", " (text::clip(&note.from, 60)) " → " (text::clip(&note.to, 60)) }
                 }
             }
-            td.words {
-                "p = " (format!("{:.3}", change.p))
-                @if let Some(opinion) = shown::second_opinion(series, index) {
-                    small { @if series.agrees[index] == Some(true) { span.agree { (opinion) } } @else { (opinion) } }
-                }
-            }
+            td.words { "p = " (format!("{:.3}", change.p)) }
         }
     }
 }
@@ -289,7 +284,7 @@ fn method(shown: &Shown) -> Markup {
                 "changed, which is told from neighbours. Steps are placed where they explain most, for a price of 4 ln n each; each has to "
                 "pass a permutation test (p < 0.01, 999 orders), and needs three runs on either side. A series without any change has one in "
                 "under one of a hundred cases. What a line explains as well is a drift. "
-                "E-divisive, which knows of no levels, is asked for a second opinion. Changes are placed between runs: what "
+                "Changes are placed between runs: what "
                 "else changed there, in the scenario, the image or the versions, is named and need not be the cause. Seed " (shown.seed) "."
             }
             p.note { "This is a trend and no gate: to decide on a change, compare two sides in one job on one host." }
