@@ -23,7 +23,7 @@ use std::{
 use anyhow::{Context, anyhow, bail, ensure};
 use bootrace::{
     analysis::{median::median, paired::Ranks},
-    control::{Control, Moment, What},
+    control::{Control, Greeting, Moment, What},
     image::{self, Cache, Forms, VmFiles},
     runner::{self, Lock},
     sample::{Accelerator, Outcome},
@@ -330,7 +330,7 @@ impl Bench {
     ) -> anyhow::Result<(u64, Child, Control)> {
         fs::copy(&self.vm.overlay, libvirt_disk(ticket))?;
         let first = ToAgent::Start(runner::workload(&self.scenario));
-        let mut control = Control::listen(&ticket.socket(), first)?;
+        let mut control = Control::listen(&ticket.socket(), first, Greeting::AtOnce)?;
         let begin = Moment::now();
         let child = command.spawn().with_context(|| format!("running {command:?}"))?;
         let ready = async {

@@ -84,19 +84,28 @@ impl Shared {
     }
 }
 
+/// When an instance is sent its first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Greeting {
+    /// As soon as the stream is open, so that no round trip of ours lies on the measured path.
+    AtOnce,
+    /// Once the agent has said hello: something else may read what is sent before. UEFI's driver of virtio-serial
+    /// (`OvmfPkg/VirtioSerialDxe`, in OVMF since 2023) opens each port, takes what waits there and drops it.
+    AfterHello,
+}
+
 impl Control {
-    /// Listens at `socket`; `first` is sent to whoever comes, ahead of being asked, so that no round trip of
-    /// ours lies on the measured path.
+    /// Listens at `socket`, and sends `first` to whoever comes.
     ///
     /// # Errors
     /// When the socket can't be made at that path.
-    pub fn listen(socket: &Path, first: ToAgent) -> io::Result<Self> {
+    pub fn listen(socket: &Path, first: ToAgent, greeting: Greeting) -> io::Result<Self> {
         let listener = UnixListener::bind(socket)?;
         let shared = Arc::new(Shared { listener, peer: OnceLock::new(), dropped: AtomicBool::new(false) });
         let (sender, events) = mpsc::channel(BACKLOG);
         let its = shared.clone();
         thread::Builder::new().name("control".into()).spawn(move || {
-            if let Err(error) = receive(&its, &first, &sender) {
+            if let Err(error) = receive(&its, &first, greeting, &sender) {
                 let _ = sender.blocking_send(Event { at: Moment::now(), what: What::Broken(error) });
             }
         })?;
@@ -131,15 +140,27 @@ impl Drop for Control {
     }
 }
 
-fn receive(shared: &Shared, first: &ToAgent, sender: &mpsc::Sender<Event>) -> Result<(), FrameError> {
+fn receive(
+    shared: &Shared,
+    first: &ToAgent,
+    greeting: Greeting,
+    sender: &mpsc::Sender<Event>,
+) -> Result<(), FrameError> {
     let (mut stream, _) = shared.listener.accept()?;
     let pid = socket_peercred(&stream).map_err(io::Error::from)?.pid.as_raw_pid().unsigned_abs();
     let _ = shared.peer.set((stream.try_clone()?, pid));
     shared.hang_up();
-    write_frame(&mut stream, first)?;
+    let mut greeted = greeting == Greeting::AtOnce;
+    if greeted {
+        write_frame(&mut stream, first)?;
+    }
     loop {
         let message = read_frame(&mut stream);
         let at = Moment::now();
+        if !greeted && matches!(message, Ok(Some(_))) {
+            greeted = true;
+            write_frame(&mut stream, first)?;
+        }
         let what = match message {
             Ok(Some(message)) => What::Said(message),
             Ok(None) => What::Closed,
@@ -161,7 +182,7 @@ mod tests {
     fn connected() -> (Control, UnixStream, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock");
-        let control = Control::listen(&socket, ToAgent::Identify).unwrap();
+        let control = Control::listen(&socket, ToAgent::Identify, Greeting::AtOnce).unwrap();
         let mut agent = UnixStream::connect(&socket).unwrap();
         assert_eq!(read_frame::<ToAgent>(&mut agent).unwrap(), Some(ToAgent::Identify));
         (control, agent, dir)
@@ -183,6 +204,26 @@ mod tests {
         }
         assert!(matches!(control.next().await.what, What::Closed));
         assert_eq!(control.peer(), Some(std::process::id()));
+    }
+
+    #[tokio::test]
+    async fn what_must_not_be_read_by_anybody_else_is_sent_after_the_hello() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control.sock");
+        let mut control = Control::listen(&socket, ToAgent::Identify, Greeting::AfterHello).unwrap();
+        let mut agent = UnixStream::connect(&socket).unwrap();
+        agent.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
+        let early = read_frame::<ToAgent>(&mut agent);
+        assert!(matches!(&early, Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock), "{early:?}");
+        agent.set_read_timeout(None).unwrap();
+        for token in 0..2 {
+            write_frame(&mut agent, &FromAgent::Pong { token }).unwrap();
+            assert!(matches!(control.next().await.what, What::Said(FromAgent::Pong { token: t }) if t == token));
+        }
+        assert_eq!(read_frame::<ToAgent>(&mut agent).unwrap(), Some(ToAgent::Identify));
+        drop(control);
+        // Once.
+        assert!(matches!(read_frame::<ToAgent>(&mut agent), Ok(None)));
     }
 
     #[tokio::test]

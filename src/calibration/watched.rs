@@ -10,6 +10,7 @@ use async_trait::async_trait;
 
 use super::Break;
 use crate::{
+    control::Greeting,
     probe::{Scope, disk::Place, process},
     sample,
     scenario::Start,
@@ -59,6 +60,10 @@ impl Target for Watched {
 
     fn begins(&self) -> Start {
         self.target.begins()
+    }
+
+    fn greeting(&self) -> Greeting {
+        self.target.greeting()
     }
 
     fn boots(&self) -> bool {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     agent,
-    control::{Control, Event, Moment, What},
+    control::{Control, Event, Greeting, Moment, What},
     probe::{Meter, disk},
     sample::Timeline,
     scenario::{Ready, Scenario, Span},
@@ -69,6 +69,7 @@ pub struct Live {
     heard: Heard,
     terms: Terms,
     ticket: Ticket,
+    greeting: Greeting,
     stop: CancellationToken,
     requested: Moment,
     /// Once it is ready and a meter knows it.
@@ -97,7 +98,7 @@ impl Live {
         ticket: &Ticket,
         stop: &CancellationToken,
     ) -> Result<Self, Ended> {
-        let control = Control::listen(&ticket.socket(), ToAgent::Start(terms.workload.clone()))
+        let control = Control::listen(&ticket.socket(), ToAgent::Start(terms.workload.clone()), target.greeting())
             .map_err(|e| Ended::Failed(format!("listening at {}: {e}", ticket.socket().display())))?;
         let mut instance = target.stage(ticket).await?;
         let heard = Heard::new(control, instance.ended());
@@ -106,6 +107,7 @@ impl Live {
             heard,
             terms: terms.clone(),
             ticket: ticket.clone(),
+            greeting: target.greeting(),
             stop: stop.clone(),
             requested: Moment::now(),
             meter: None,

@@ -9,6 +9,7 @@ use virt::connect::Connect;
 
 use super::{Cpus, Error, Instance, Target, Ticket};
 use crate::{
+    control::Greeting,
     image::{StockFiles, VmFiles},
     probe::{kvm, process},
     sample,
@@ -246,6 +247,10 @@ impl Target for Libvirt {
 
     fn begins(&self) -> scenario::Start {
         self.begins
+    }
+
+    fn greeting(&self) -> Greeting {
+        self.start.greeting()
     }
 
     fn warnings(&self) -> Vec<String> {

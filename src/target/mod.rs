@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::{
+    control::Greeting,
     image::rootless::Rootless,
     probe::{Scope, disk},
     sample,
@@ -68,6 +69,11 @@ pub trait Target: Send + Sync {
     /// Fills in what the engine runs before any instance of this run: containers or VMs of others. What it won't
     /// tell stays unknown.
     async fn neighbours(&self, _host: &mut sample::Host) {}
+
+    /// When its agent is sent what to start.
+    fn greeting(&self) -> Greeting {
+        Greeting::AtOnce
+    }
 
     /// Whether an instance boots something of which its agent can tell the parts: a kernel, or a systemd.
     fn boots(&self) -> bool {

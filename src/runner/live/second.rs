@@ -71,7 +71,7 @@ impl Live {
     fn listen_again(&mut self, first: ToAgent) -> Result<(), Ended> {
         let socket = self.ticket.socket();
         // The socket's name must be free for the next.
-        let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first));
+        let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first, self.greeting));
         let failed = |e| Ended::Failed(format!("listening at {} again: {e}", socket.display()));
         self.heard = Heard::new(control.map_err(failed)?, self.instance.ended());
         self.requested = Moment::now();

@@ -9,6 +9,7 @@ use super::{
     xml::{self, MACHINE},
 };
 use crate::{
+    control::Greeting,
     image::{StockFiles, SystemFiles, VmFiles},
     probe::disk::Files,
     scenario::{self, Boot, Firmware},
@@ -79,6 +80,14 @@ impl Start {
     pub fn stock(spec: &scenario::Target, files: &StockFiles) -> Result<Self, Error> {
         let (overlay, seed) = (files.overlay.clone(), files.seed.clone());
         Ok(Start::Stock { firmware: firmware(spec)?, overlay, seed })
+    }
+
+    /// Firmware may drive the agent's port before there is an agent.
+    pub fn greeting(&self) -> Greeting {
+        match self {
+            Start::Kernel { .. } => Greeting::AtOnce,
+            Start::Disk { .. } | Start::Stock { .. } => Greeting::AfterHello,
+        }
     }
 
     pub fn overlay(&self) -> &Path {
@@ -270,6 +279,16 @@ mod tests {
         let uefi =
             Start::Disk { firmware: Firmware::Uefi, command_line: String::new(), overlay: PathBuf::new() };
         assert!(os(&uefi).contains("<nvram>/instances/it/uefi-variables.fd</nvram>"));
+    }
+
+    #[test]
+    fn an_agent_behind_a_firmware_is_sent_nothing_that_the_firmware_could_read() {
+        let of = |boot| start(boot, None, &files(true)).unwrap().greeting();
+        assert_eq!(of(Boot::Firmware), Greeting::AfterHello);
+        assert_eq!((of(Boot::Direct), of(Boot::Systemd)), (Greeting::AtOnce, Greeting::AtOnce));
+        let stock =
+            Start::Stock { firmware: Firmware::Uefi, overlay: PathBuf::new(), seed: PathBuf::new() };
+        assert_eq!(stock.greeting(), Greeting::AfterHello);
     }
 
     #[test]
