@@ -214,11 +214,16 @@ mod tests {
         let mut agent = UnixStream::connect(&socket).unwrap();
         agent.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
         let early = read_frame::<ToAgent>(&mut agent);
-        assert!(matches!(&early, Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock), "{early:?}");
+        assert!(
+            matches!(&early, Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock),
+            "{early:?}"
+        );
         agent.set_read_timeout(None).unwrap();
         for token in 0..2 {
             write_frame(&mut agent, &FromAgent::Pong { token }).unwrap();
-            assert!(matches!(control.next().await.what, What::Said(FromAgent::Pong { token: t }) if t == token));
+            assert!(
+                matches!(control.next().await.what, What::Said(FromAgent::Pong { token: t }) if t == token)
+            );
         }
         assert_eq!(read_frame::<ToAgent>(&mut agent).unwrap(), Some(ToAgent::Identify));
         drop(control);

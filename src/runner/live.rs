@@ -98,8 +98,9 @@ impl Live {
         ticket: &Ticket,
         stop: &CancellationToken,
     ) -> Result<Self, Ended> {
-        let control = Control::listen(&ticket.socket(), ToAgent::Start(terms.workload.clone()), target.greeting())
-            .map_err(|e| Ended::Failed(format!("listening at {}: {e}", ticket.socket().display())))?;
+        let control =
+            Control::listen(&ticket.socket(), ToAgent::Start(terms.workload.clone()), target.greeting())
+                .map_err(|e| Ended::Failed(format!("listening at {}: {e}", ticket.socket().display())))?;
         let mut instance = target.stage(ticket).await?;
         let heard = Heard::new(control, instance.ended());
         Ok(Live {

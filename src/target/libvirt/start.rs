@@ -286,8 +286,7 @@ mod tests {
         let of = |boot| start(boot, None, &files(true)).unwrap().greeting();
         assert_eq!(of(Boot::Firmware), Greeting::AfterHello);
         assert_eq!((of(Boot::Direct), of(Boot::Systemd)), (Greeting::AtOnce, Greeting::AtOnce));
-        let stock =
-            Start::Stock { firmware: Firmware::Uefi, overlay: PathBuf::new(), seed: PathBuf::new() };
+        let stock = Start::Stock { firmware: Firmware::Uefi, overlay: PathBuf::new(), seed: PathBuf::new() };
         assert_eq!(stock.greeting(), Greeting::AfterHello);
     }
 
