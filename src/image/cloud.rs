@@ -6,7 +6,6 @@ use std::{fs::File, io::Read, path::Path};
 use super::{definition::Cloud, error::Error, job::Job, manifest::Sum, tool::Tool};
 
 mod export;
-mod ext4;
 mod fetch;
 mod fstab;
 mod partitions;

@@ -30,7 +30,7 @@ const SHOWN: usize = 700;
 const PATIENCE: Duration = supervisor::GRACE.saturating_add(Duration::from_secs(15));
 
 /// Which Debian and Ubuntu package has a program.
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 19] = [
     ("mmdebstrap", "mmdebstrap"),
     ("tar", "tar"),
     ("mke2fs", "e2fsprogs"),
@@ -42,6 +42,8 @@ const PACKAGES: [(&str, &str); 17] = [
     ("bzip2", "bzip2"),
     ("cp", "coreutils"),
     ("mount", "mount"),
+    ("partx", "util-linux"),
+    ("blkid", "util-linux"),
     ("curl", "curl"),
     ("xorriso", "xorriso"),
     ("grub-mkimage", "grub-common"),

@@ -221,7 +221,7 @@ async fn a_disk_without_one_root_that_can_be_read_is_refused_with_the_reason() {
     File::create(&raw).unwrap().set_len(1 << 20).unwrap();
     qcow2(&raw, &fixture.path("image.qcow2"));
     let error = fixture.refused(&spec).await;
-    assert!(error.ends_with("image.qcow2 can't be used: it has no partition table"), "{error}");
+    assert!(error.contains("image.qcow2 can't be used: it has no partition table"), "{error}");
 
     // Its journal has changes that the file system lacks: EXT3_FEATURE_INCOMPAT_RECOVER.
     let start = disk::write(&raw, &[ext4(1, &root)])[0] * 512;
@@ -231,7 +231,7 @@ async fn a_disk_without_one_root_that_can_be_read_is_refused_with_the_reason() {
     file.write_all_at(&[features[0] | 4], start + 1024 + 96).unwrap();
     qcow2(&raw, &fixture.path("image.qcow2"));
     let error = fixture.refused(&spec).await;
-    assert!(error.contains("partition 1 was not unmounted"), "{error}");
+    assert!(error.contains("partition 1 can't be mounted") && error.contains("shut it down"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

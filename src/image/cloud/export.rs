@@ -5,7 +5,6 @@
 //! link of the image's.
 
 use std::{
-    fs::File,
     io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -27,9 +26,8 @@ use super::super::{
     tool::{Tool, require},
 };
 use super::{
-    ext4::{self, Ext4},
     fstab,
-    partitions::{self, Partition},
+    partitions::{self, Ext4, Partition},
 };
 
 /// No image has more partitions that could be its root.
@@ -55,7 +53,7 @@ struct Volume {
 /// Says what is left out.
 pub async fn export(job: &Job<'_>, disk: Disk, dir: &Path, tar: &Path) -> Result<Sum, Error> {
     ["mount", "tar"].into_iter().try_for_each(require)?;
-    let volumes = disk.volumes()?;
+    let volumes = disk.volumes(&job.cancel).await?;
     let cancel = job.cancel.child_token();
     let exporting = Export { disk, dir: dir.into(), tar: tar.into(), cancel: cancel.clone() };
     let (sum, left_out) = in_private_mounts(cancel, move || Box::pin(exporting.run(volumes))).await?;
@@ -71,23 +69,16 @@ impl Disk {
     }
 
     /// The partitions that have an ext4 file system.
-    fn volumes(&self) -> Result<Vec<Volume>, Error> {
-        let mut file = File::open(&self.file).map_err(Error::io("opening", &self.file))?;
-        let partitions = partitions::read(&mut file, self.bytes).map_err(|error| self.wrong(error))?;
+    async fn volumes(&self, cancel: &CancellationToken) -> Result<Vec<Volume>, Error> {
+        let partitions = partitions::read(&self.file, self.bytes, cancel).await?;
         let mut volumes = Vec::new();
-        for partition in partitions {
-            let found = ext4::look(&mut file, partition.start).map_err(Error::io("reading", &self.file))?;
+        for partition in partitions.map_err(|why| self.wrong(why))? {
+            let found = partitions::file_system(&self.file, &partition, cancel).await?;
             volumes.extend(found.map(|file_system| Volume { partition, file_system }));
         }
-        let unclean = volumes.iter().find(|volume| volume.file_system.unclean);
-        match unclean {
-            Some(Volume { partition, .. }) => Err(self.wrong(format!(
-                "the file system of partition {} was not unmounted when the image was made: start it once and shut it \
-                 down, or use the published image",
-                partition.number
-            ))),
-            None if volumes.len() > MOST => Err(self.wrong("it has too many partitions")),
-            None => Ok(volumes),
+        match volumes.len() > MOST {
+            true => Err(self.wrong("it has too many partitions")),
+            false => Ok(volumes),
         }
     }
 }
@@ -138,7 +129,7 @@ impl Export {
         let Partition { start, bytes, number, .. } = partition;
         let mount = Tool::new("mount")
             .args(["-t", "ext4", "-o"])
-            .arg(format!("loop,ro,noload,nosuid,nodev,noexec,offset={start},sizelimit={bytes}"))
+            .arg(format!("loop,ro,nosuid,nodev,noexec,offset={start},sizelimit={bytes}"))
             .args([&self.disk.file, at]);
         match mount.run(&self.cancel).await {
             Err(Error::Tool { outcome, output, .. }) => {
@@ -147,7 +138,10 @@ impl Export {
                         ". Reading a disk's files takes a loop device: modprobe loop, and in a container /dev/loop-control \
                          and /dev/loop*"
                     }
-                    false => "",
+                    false => {
+                        ". One that was not shut down can't be: start the image once and shut it down, or use the \
+                         published one"
+                    }
                 };
                 Err(self.disk.wrong(format!(
                     "its partition {number} can't be mounted, mount {outcome}: {output}{mend}"

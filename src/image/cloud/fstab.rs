@@ -1,6 +1,6 @@
 //! Which partitions an image mounts where, by its `/etc/fstab`.
 
-use super::{ext4::Ext4, partitions::Partition};
+use super::partitions::{Ext4, Partition};
 
 /// No image mounts more.
 const MOST: usize = 32;
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn a_partition_is_meant_by_any_of_its_names() {
         let partition = Partition { number: 16, start: 1, bytes: 1, uuid: "aa-bb".into() };
-        let file_system = Ext4 { uuid: "01-02".into(), label: "BOOT".into(), unclean: false };
+        let file_system = Ext4 { uuid: "01-02".into(), label: "BOOT".into() };
         for (what, meant) in [
             ("LABEL=BOOT", true),
             ("LABEL=\"BOOT\"", true),

@@ -1,17 +1,17 @@
-//! Where the partitions of a disk are, by its table: GPT, or the four entries of an MBR. Logical partitions are left
-//! out, as no cloud image has them. Sectors are of 512 bytes, as they are on a virtual disk.
+//! What is on a disk, by util-linux: its partitions as partx sees them, and their file systems as blkid does.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
+use tokio_util::sync::CancellationToken;
+
+use super::super::{error::Error, tool::Tool};
+
+/// Of a virtual disk, in bytes.
 const SECTOR: u64 = 512;
-/// No table is larger: usual are 128 entries of 128 bytes.
-const MOST_ENTRIES: u32 = 1024;
-const LARGEST_ENTRY: u32 = 4096;
-const LARGEST_TABLE: u64 = 1 << 20;
-/// Of an MBR's partition that stands for a whole GPT.
-const PROTECTIVE: u8 = 0xee;
-/// Of an MBR's partition that holds logical ones.
-const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
+/// No table, and nothing that is said of a file system, is longer in print.
+const MAX_OUTPUT: u64 = 256 << 10;
+/// A GPT of the usual size has no room for more.
+const MOST: usize = 128;
 
 /// A partition, in bytes from the disk's start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,187 +24,143 @@ pub struct Partition {
     pub uuid: String,
 }
 
-/// Reads the table of a disk of that size.
+/// An ext2, ext3 or ext4 file system by the names that it goes by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ext4 {
+    /// As in `UUID=`, in lower case.
+    pub uuid: String,
+    pub label: String,
+}
+
+/// The partitions of a raw disk of that size; `Err(Ok(why))` where it has none that can be right.
 ///
 /// # Errors
-/// When there is none, or it can't be right.
-pub fn read(disk: &mut (impl Read + Seek), disk_bytes: u64) -> io::Result<Vec<Partition>> {
-    let sector = at(disk, 0, SECTOR)?;
-    if sector[510..] != [0x55, 0xaa] {
-        return Err(io::Error::other("it has no partition table"));
+/// When partx can't be run, or what it says of the disk.
+pub async fn read(
+    disk: &Path,
+    disk_bytes: u64,
+    cancel: &CancellationToken,
+) -> Result<Result<Vec<Partition>, String>, Error> {
+    let partx =
+        Tool::new("partx").args(["--raw", "--noheadings", "--output", "NR,START,SECTORS,UUID"]).arg(disk);
+    match partx.output(MAX_OUTPUT, cancel).await {
+        Ok(table) => Ok(parse(&String::from_utf8_lossy(&table), disk_bytes)),
+        Err(Error::Tool { output, .. }) => Ok(Err(format!("it has no partition table: {output}"))),
+        Err(error) => Err(error),
     }
-    let entries = || sector[446..510].chunks_exact(16);
-    let partitions = match entries().any(|entry| entry[4] == PROTECTIVE) {
-        true => gpt(disk)?,
-        false => {
-            let signature = u32_at(&sector, 440);
-            let used = entries().zip(1..).filter(|(entry, _)| entry[4] != 0 && !EXTENDED.contains(&entry[4]));
-            let partition = |(entry, number): (&[u8], u32)| Partition {
-                number,
-                start: u64::from(u32_at(entry, 8)) * SECTOR,
-                bytes: u64::from(u32_at(entry, 12)) * SECTOR,
-                uuid: format!("{signature:08x}-{number:02x}"),
-            };
-            used.map(partition).collect()
-        }
-    };
-    for partition in &partitions {
-        let end = partition.start.checked_add(partition.bytes);
-        if partition.start == 0 || partition.bytes == 0 || end.is_none_or(|end| end > disk_bytes) {
-            let number = partition.number;
-            return Err(io::Error::other(format!(
-                "its partition table is wrong: partition {number} is not on it"
-            )));
+}
+
+fn parse(table: &str, disk_bytes: u64) -> Result<Vec<Partition>, String> {
+    let partitions: Result<Vec<Partition>, String> = table.lines().map(partition).collect();
+    let partitions = partitions?;
+    if partitions.len() > MOST {
+        return Err("it has too many partitions".into());
+    }
+    for Partition { number, start, bytes, .. } in &partitions {
+        let on_disk = start.checked_add(*bytes).is_some_and(|end| end <= disk_bytes);
+        if *start == 0 || *bytes == 0 || !on_disk {
+            return Err(format!("its partition table is wrong: partition {number} is not on it"));
         }
     }
     Ok(partitions)
 }
 
-fn gpt(disk: &mut (impl Read + Seek)) -> io::Result<Vec<Partition>> {
-    let header = at(disk, SECTOR, SECTOR)?;
-    if !header.starts_with(b"EFI PART") {
-        return Err(io::Error::other("its partition table (GPT) is damaged"));
-    }
-    let (first, count, size) = (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
-    let table = u64::from(count) * u64::from(size);
-    let start = first.checked_mul(SECTOR).filter(|_| {
-        count <= MOST_ENTRIES
-            && (128..=LARGEST_ENTRY).contains(&size)
-            && size.is_power_of_two()
-            && table <= LARGEST_TABLE
-    });
-    let start = start.ok_or_else(|| io::Error::other("its partition table (GPT) can't be right"))?;
-    let table = at(disk, start, table)?;
-    let used = table.chunks_exact(size as usize).zip(1..).filter(|(entry, _)| entry[..16] != [0; 16]);
-    let partition = |(entry, number): (&[u8], u32)| {
-        let (first, last) = (u64_at(entry, 32), u64_at(entry, 40));
-        // What does not fit in becomes what is on no disk.
-        let sectors = last.checked_sub(first).and_then(|more| more.checked_add(1)).unwrap_or(0);
-        Partition {
-            number,
-            start: first.checked_mul(SECTOR).unwrap_or(0),
-            bytes: sectors.checked_mul(SECTOR).unwrap_or(0),
-            uuid: guid(&entry[16..32]),
-        }
+fn partition(line: &str) -> Result<Partition, String> {
+    let mut words = line.split(' ');
+    let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
+    let (index, start, sectors) = (number(), number(), number());
+    let mut read = || {
+        Some(Partition {
+            number: index?.try_into().ok()?,
+            start: start?.checked_mul(SECTOR)?,
+            bytes: sectors?.checked_mul(SECTOR)?,
+            uuid: words.next().unwrap_or_default().to_ascii_lowercase(),
+        })
     };
-    Ok(used.map(partition).collect())
+    read().ok_or_else(|| "its partition table is wrong: partx lists a partition without its place".into())
 }
 
-fn at(disk: &mut (impl Read + Seek), start: u64, bytes: u64) -> io::Result<Vec<u8>> {
-    disk.seek(SeekFrom::Start(start))?;
-    let mut content = Vec::new();
-    disk.take(bytes).read_to_end(&mut content)?;
-    match content.len() as u64 == bytes {
-        true => Ok(content),
-        false => Err(io::Error::other("it ends before its partition table does")),
+/// The file system of a partition; `None` if it is another, or none.
+///
+/// # Errors
+/// When blkid can't be run.
+pub async fn file_system(
+    disk: &Path,
+    partition: &Partition,
+    cancel: &CancellationToken,
+) -> Result<Option<Ext4>, Error> {
+    let blkid = Tool::new("blkid")
+        .args(["--probe", "--match-types", "ext2,ext3,ext4", "--output", "export"])
+        .args(["--offset", &partition.start.to_string(), "--size", &partition.bytes.to_string()])
+        .arg(disk);
+    match blkid.output(MAX_OUTPUT, cancel).await {
+        Ok(said) => Ok(Some(names(&String::from_utf8_lossy(&said)))),
+        // It finds nothing of these types there.
+        Err(Error::Tool { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-/// The first three fields of a GUID are little-endian.
-fn guid(bytes: &[u8]) -> String {
-    let hex =
-        |bytes: &mut dyn Iterator<Item = &u8>| bytes.map(|byte| format!("{byte:02x}")).collect::<String>();
-    [
-        hex(&mut bytes[..4].iter().rev()),
-        hex(&mut bytes[4..6].iter().rev()),
-        hex(&mut bytes[6..8].iter().rev()),
-        hex(&mut bytes[8..10].iter()),
-        hex(&mut bytes[10..16].iter()),
-    ]
-    .join("-")
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+fn names(said: &str) -> Ext4 {
+    let value = |key: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        line.unwrap_or_default().to_owned()
+    };
+    Ext4 { uuid: value("UUID").to_ascii_lowercase(), label: value("LABEL") }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
+    use std::process::Command;
 
     use super::*;
 
-    const DISK: u64 = 8 << 20;
-
-    fn mbr(entries: &[(u8, u32, u32)]) -> Vec<u8> {
-        let mut disk = vec![0; DISK as usize];
-        disk[440..444].copy_from_slice(&0xdead_beef_u32.to_le_bytes());
-        for (n, (kind, start, sectors)) in entries.iter().enumerate() {
-            let entry = &mut disk[446 + 16 * n..462 + 16 * n];
-            entry[4] = *kind;
-            entry[8..12].copy_from_slice(&start.to_le_bytes());
-            entry[12..16].copy_from_slice(&sectors.to_le_bytes());
-        }
-        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-        disk
-    }
-
-    /// Entries by their index, as first and last sector.
-    fn gpt(entries: &[(usize, u64, u64)]) -> Vec<u8> {
-        let mut disk = mbr(&[(PROTECTIVE, 1, u32::MAX)]);
-        disk[512..520].copy_from_slice(b"EFI PART");
-        disk[512 + 72..512 + 80].copy_from_slice(&2u64.to_le_bytes());
-        disk[512 + 80..512 + 84].copy_from_slice(&128u32.to_le_bytes());
-        disk[512 + 84..512 + 88].copy_from_slice(&128u32.to_le_bytes());
-        for (index, first, last) in entries {
-            let entry = &mut disk[1024 + 128 * index..1152 + 128 * index];
-            entry[0] = 1;
-            entry[16..32].copy_from_slice(&std::array::from_fn::<u8, 16, _>(|n| n as u8));
-            entry[32..40].copy_from_slice(&first.to_le_bytes());
-            entry[40..48].copy_from_slice(&last.to_le_bytes());
-        }
-        disk
-    }
-
-    fn parse(disk: Vec<u8>) -> Result<Vec<Partition>, String> {
-        let bytes = disk.len() as u64;
-        read(&mut Cursor::new(disk), bytes).map_err(|error| error.to_string())
+    #[test]
+    fn partitions_have_their_numbers_places_and_uuids() {
+        let found = parse("14 2048 8192 AA-BB\n1 10240 4096 \n", 8 << 20).unwrap();
+        let expected = Partition { number: 14, start: 1 << 20, bytes: 4 << 20, uuid: "aa-bb".into() };
+        assert_eq!((found.len(), &found[0], found[1].uuid.as_str()), (2, &expected, ""));
     }
 
     #[test]
-    fn an_mbrs_partitions_are_found_and_what_holds_logical_ones_is_not_one() {
-        let found = parse(mbr(&[(0x83, 2048, 4096), (0, 0, 0), (0x05, 8192, 100), (0x83, 8192, 1)])).unwrap();
-        let expected = Partition { number: 1, start: 1 << 20, bytes: 2 << 20, uuid: "deadbeef-01".into() };
-        assert_eq!(found[0], expected);
-        assert_eq!((found.len(), found[1].number, found[1].start), (2, 4, 4 << 20));
+    fn partitions_that_are_on_no_disk_are_refused() {
+        let most = u64::MAX;
+        for wrong in ["1 0 1 a", "1 2048 0 a", "1 2048 16384 a", &format!("1 {} 1 a", most / SECTOR)] {
+            assert!(parse(wrong, 8 << 20).unwrap_err().ends_with("partition 1 is not on it"), "{wrong}");
+        }
+        for wrong in ["1", "x 1 1 a", "1 2048 -1 a", &format!("1 {most} 1 a"), &format!("{most} 1 1 a")] {
+            assert!(parse(wrong, 8 << 20).unwrap_err().contains("without its place"), "{wrong}");
+        }
     }
 
     #[test]
-    fn a_gpts_partitions_keep_their_numbers_and_have_the_uuids_that_linux_shows() {
-        let found = parse(gpt(&[(0, 4096, 8191), (13, 2048, 4095)])).unwrap();
-        assert_eq!(found.iter().map(|p| p.number).collect::<Vec<_>>(), [1, 14]);
-        assert_eq!((found[1].start, found[1].bytes), (1 << 20, 1 << 20));
-        assert_eq!(found[0].uuid, "03020100-0504-0706-0809-0a0b0c0d0e0f");
+    fn no_program_is_run_for_each_of_a_thousand_partitions() {
+        let many = |n: u32| (1..=n).map(|n| format!("{n} 2048 1 a\n")).collect::<String>();
+        assert_eq!(parse(&many(128), 8 << 20).unwrap().len(), 128);
+        assert_eq!(parse(&many(129), 8 << 20).unwrap_err(), "it has too many partitions");
     }
 
-    #[test]
-    fn a_table_that_is_missing_or_hostile_is_refused() {
-        assert_eq!(parse(vec![0; 4096]).unwrap_err(), "it has no partition table");
-        assert_eq!(parse(vec![]).unwrap_err(), "it ends before its partition table does");
-        for wrong in [
-            mbr(&[(0x83, 0, 1)]),
-            mbr(&[(0x83, 2048, u32::MAX)]),
-            gpt(&[(0, 2048, 2047)]),
-            gpt(&[(0, 2048, 1000)]),
-            gpt(&[(0, u64::MAX, u64::MAX)]),
-            gpt(&[(0, 1, u64::MAX)]),
-            gpt(&[(0, 0, u64::MAX)]),
-        ] {
-            assert!(parse(wrong).unwrap_err().ends_with("is not on it"));
-        }
-        let with = |at: usize, value: u8| {
-            let mut disk = gpt(&[]);
-            disk[at] = value;
-            parse(disk).unwrap_err()
-        };
-        assert!(with(512, 0).contains("damaged"));
-        for at in [512 + 79, 512 + 82, 512 + 84, 512 + 86] {
-            assert!(with(at, 0xff).contains("can't be right"), "{at}");
-        }
-        assert!(with(512 + 76, 1).contains("ends before"), "a table beyond the end");
+    #[tokio::test]
+    async fn a_disk_without_a_table_and_a_place_without_a_file_system_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = dir.path().join("disk.raw");
+        let cancel = CancellationToken::new();
+        std::fs::write(&disk, vec![0; 2 << 20]).unwrap();
+        let refused = read(&disk, 2 << 20, &cancel).await.unwrap().unwrap_err();
+        assert!(refused.starts_with("it has no partition table"), "{refused}");
+
+        let whole = Partition { number: 1, start: 1 << 20, bytes: 1 << 20, uuid: String::new() };
+        assert_eq!(file_system(&disk, &whole, &cancel).await.unwrap(), None);
+        let offset = format!("offset={}", whole.start);
+        let made = Command::new("/sbin/mke2fs")
+            .args(["-q", "-F", "-L", "BOOT", "-U", "00010203-0405-0607-0809-0A0B0C0D0E0F", "-E", &offset])
+            .args([disk.as_os_str(), "1024k".as_ref()])
+            .status();
+        assert!(made.unwrap().success());
+        let found = file_system(&disk, &whole, &cancel).await.unwrap().unwrap();
+        assert_eq!(found.label, "BOOT");
+        assert_eq!(found.uuid, "00010203-0405-0607-0809-0a0b0c0d0e0f");
+        let beyond = Partition { start: 1 << 40, ..whole };
+        assert_eq!(file_system(&disk, &beyond, &cancel).await.unwrap(), None);
     }
 }
