@@ -11,7 +11,7 @@ mount_controllers() {
     for controller in $(<"$fs/unified/cgroup.controllers"); do
         as_root mkdir -p "$fs/$controller"
         if as_root mount -t cgroup -o "$controller" cgroup "$fs/$controller" 2>"$scratch/mount.log"; then
-            say mended "cgroup controller $controller: mounted at $fs/$controller (version 1), without which crun, podman and LXC refuse this host"
+            say fixed "cgroup controller $controller: mounted at $fs/$controller (version 1), without which crun, podman and LXC refuse this host"
             # It remembers which hierarchies there were.
             restart_libvirt
         else
@@ -55,7 +55,7 @@ register_crun() {
     as_root kill -HUP "$pid"
     for _ in {1..50}; do
         if docker_has_crun; then
-            say mended "$("$crun" --version | head -n 1): added to Docker's runtimes in $settings"
+            say fixed "$("$crun" --version | head -n 1): added to Docker's runtimes in $settings"
             return
         fi
         sleep 0.1
@@ -85,7 +85,7 @@ load_lxc() {
     restart_libvirt
     start_libvirt
     if version=$(lxc_version); then
-        say mended "libvirt's LXC driver, $version: libvirtd was restarted to load it"
+        say fixed "libvirt's LXC driver, $version: libvirtd was restarted to load it"
     else
         say note "libvirt does not load its LXC driver, which only targets with kind = \"lxc\" need"
     fi

@@ -1,4 +1,4 @@
-//! What a run needs of this host, each thing checked by using it: what is wrong, and what mends it.
+//! What a run needs of this host, each thing checked by using it: what is wrong, and what fixes it.
 //!
 //! A [`Check`] is one record of what was tried. From all of them follows for each target whether it can run, and how
 //! ([`Ability`]). Nothing is changed on the host, what is made for a trial is removed again, and every check is
@@ -64,14 +64,14 @@ pub struct Check {
     /// What was found, in words.
     pub found: String,
     /// A command or an edit.
-    pub mend: Option<String>,
+    pub fix: Option<String>,
     /// The targets that can't run because of it; also of an engine that isn't here and need not be (`not_checked`).
     pub stops: Vec<Kind>,
 }
 
 impl Check {
     fn new(id: &'static str, title: &'static str, status: Status, found: impl Into<String>) -> Self {
-        Check { id, title, status, found: found.into(), mend: None, stops: Vec::new() }
+        Check { id, title, status, found: found.into(), fix: None, stops: Vec::new() }
     }
 
     fn ok(id: &'static str, title: &'static str, found: impl Into<String>) -> Self {
@@ -96,8 +96,8 @@ impl Check {
         Check { stops: stops.into(), ..Check::new(id, title, Status::NotChecked, found) }
     }
 
-    fn mend(self, mend: impl Into<String>) -> Self {
-        Check { mend: Some(mend.into()), ..self }
+    fn fix(self, fix: impl Into<String>) -> Self {
+        Check { fix: Some(fix.into()), ..self }
     }
 }
 
@@ -109,7 +109,7 @@ pub struct Ability {
     /// As what: `as a bare process`, `in a container`, `on KVM`, `on KVM (nested)` and other degrees, `emulated (TCG)`;
     /// null if it can't run.
     pub how: Option<&'static str>,
-    /// What was found; for one that can't run, why and the mend.
+    /// What was found; for one that can't run, why and the fix.
     pub reason: String,
     /// The checks that stop it, by id.
     pub stopped_by: Vec<&'static str>,
@@ -146,8 +146,8 @@ impl Report {
                 Kind::Lxc => &seen.lxc,
             };
             // The checks are in an order in which the first is the cause of the others.
-            let reason = stopping.first().map_or(good.to_owned(), |check| match &check.mend {
-                Some(mend) if !check.found.contains(mend) => format!("{}; mend: {mend}", check.found),
+            let reason = stopping.first().map_or(good.to_owned(), |check| match &check.fix {
+                Some(fix) if !check.found.contains(fix) => format!("{}; fix: {fix}", check.found),
                 _ => check.found.clone(),
             });
             let stopped_by = stopping.iter().map(|check| check.id).collect();
@@ -279,7 +279,7 @@ async fn try_engines(
         .as_ref()
         .err()
         .filter(|_| host::is_root())
-        .map(|why| Check::failed("trial", "files of trials", why, &Kind::ALL).mend(storage::PRUNE));
+        .map(|why| Check::failed("trial", "files of trials", why, &Kind::ALL).fix(storage::PRUNE));
     let (docker, libvirt) = (&engines.docker, &engines.libvirt);
     let of_libvirt = async {
         let mut checks = vec![libvirt.0.clone(), accelerator::kvm(&engines.verdict)];

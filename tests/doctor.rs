@@ -1,4 +1,4 @@
-//! The doctor on real faults: each is named, with its mend, and what is healthy is not.
+//! The doctor on real faults: each is named, with its fix, and what is healthy is not.
 
 use std::{
     fs,
@@ -55,15 +55,15 @@ impl Said {
         self.find(id).unwrap_or_else(|| panic!("no {id} in {:#}", self.json))
     }
 
-    /// Asserts that the check has this status, and that what was found and the mend have these words.
+    /// Asserts that the check has this status, and that what was found and the fix have these words.
     #[track_caller]
-    fn names(&self, id: &str, status: &str, found: &[&str], mend: &str) {
+    fn names(&self, id: &str, status: &str, found: &[&str], fix: &str) {
         let check = self.check(id);
         assert_eq!(check["status"], status, "{check:#}");
         for word in found {
             assert!(check["found"].as_str().unwrap().contains(word), "no {word:?} in {check:#}");
         }
-        assert!(check["mend"].as_str().unwrap_or_default().contains(mend), "no {mend:?} in {check:#}");
+        assert!(check["fix"].as_str().unwrap_or_default().contains(fix), "no {fix:?} in {check:#}");
     }
 
     /// Asserts which targets can't run, and that the exit code says whether there are any.
@@ -127,18 +127,18 @@ fn on_a_host_that_was_set_up_every_target_can_run_and_it_is_said_how() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn every_record_has_the_same_fields_and_each_that_fails_has_a_mend() {
+fn every_record_has_the_same_fields_and_each_that_fails_has_a_fix() {
     let said = Said::by(doctor().env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
     let mut ids = Vec::new();
     for check in said.json["checks"].as_array().unwrap() {
         let keys: Vec<&str> = check.as_object().unwrap().keys().map(String::as_str).collect();
         let mut sorted = keys.clone();
         sorted.sort_unstable();
-        assert_eq!(sorted, ["found", "id", "mend", "status", "stops", "title"]);
+        assert_eq!(sorted, ["fix", "found", "id", "status", "stops", "title"]);
         let status = check["status"].as_str().unwrap();
         assert!(["ok", "warning", "failed", "not_checked"].contains(&status), "{check:#}");
         assert_eq!(status == "failed", !check["stops"].as_array().unwrap().is_empty(), "{check:#}");
-        assert!(status != "failed" || check["mend"].is_string(), "{check:#}");
+        assert!(status != "failed" || check["fix"].is_string(), "{check:#}");
         assert!(!check["found"].as_str().unwrap().is_empty(), "{check:#}");
         ids.push(check["id"].as_str().unwrap().to_owned());
     }
@@ -153,7 +153,7 @@ fn every_record_has_the_same_fields_and_each_that_fails_has_a_mend() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn an_engine_that_is_not_there_is_named_with_its_mend_and_stops_its_target_alone() {
+fn an_engine_that_is_not_there_is_named_with_its_fix_and_stops_its_target_alone() {
     let said = Said::by(doctor().env("DOCKER_HOST", "unix:///nowhere/docker.sock"));
     said.names("docker", "failed", &["connecting to Docker at unix:///nowhere/docker.sock"], "DOCKER_HOST");
     said.stops(&["docker"]);
@@ -253,7 +253,7 @@ impl Drop for Mode {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn a_kvm_that_qemus_user_can_not_open_is_named_with_the_command_that_mends_it() {
+fn a_kvm_that_qemus_user_can_not_open_is_named_with_the_command_that_fixes_it() {
     if !Path::new("/dev/kvm").exists() {
         // There is nothing to be closed then, and the doctor must not speak of it.
         assert!(Said::by(&mut doctor()).find("kvm.access").is_none());
@@ -310,7 +310,7 @@ impl Drop for Tmpfs {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn a_full_disk_is_named_with_the_directory_and_the_mend() {
+fn a_full_disk_is_named_with_the_directory_and_the_fix() {
     // One has no room for an image; the other none even for a trial.
     for size in ["32m", "256k"] {
         let full = Tmpfs::new(size);

@@ -319,7 +319,7 @@ fn the_doctor_tries_every_engine_and_the_calibration_takes_them_by_name() {
 
 #[test]
 #[ignore = "needs docker, crun, podman and libvirt's LXC driver: scripts/test runs it"]
-fn an_engine_that_is_down_is_named_with_its_mend() {
+fn an_engine_that_is_down_is_named_with_its_fix() {
     let bench = scenario("0s", "");
     let podman =
         bench.command(&["--targets", "podman"]).env("CONTAINER_HOST", "unix:///nowhere/podman.sock").output();

@@ -65,7 +65,7 @@ const GOOD: &str =
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn an_engine_that_is_down_is_named_with_its_mend() {
+fn an_engine_that_is_down_is_named_with_its_fix() {
     let docker = scenario(GOOD)
         .command(&["--targets", "docker"])
         .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
@@ -81,7 +81,7 @@ fn an_engine_that_is_down_is_named_with_its_mend() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn a_socket_that_is_forbidden_is_named_with_its_mend() {
+fn a_socket_that_is_forbidden_is_named_with_its_fix() {
     let bench = scenario(GOOD);
     for dir in [bench.path(), &bench.path().join("out")] {
         std::fs::create_dir_all(dir).unwrap();

@@ -241,7 +241,7 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
     let doctor: serde_json::Value = serde_json::from_slice(&doctor.stdout).unwrap();
     let left = doctor["checks"].as_array().unwrap().iter().find(|check| check["id"] == "left_over").unwrap();
     assert!(left["found"].as_str().unwrap().contains("setting /sys/kernel/mm/ksm/run: 0, was 1"), "{left:#}");
-    assert_eq!((&left["status"], left["mend"].is_string()), (&"warning".into(), true));
+    assert_eq!((&left["status"], left["fix"].is_string()), (&"warning".into(), true));
 
     let untuned = scenario("samples = 1\nsettle = \"0s\"").run(&["--targets", "native"]);
     let warnings = untuned.results.unwrap().run.warnings;

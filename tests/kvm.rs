@@ -1,4 +1,4 @@
-//! VMs that die: each is reported at once, with libvirt's reason and the mend, and nothing is left.
+//! VMs that die: each is reported at once, with libvirt's reason and the fix, and nothing is left.
 //!
 //! They run a tiny firmware of ours in place of a kernel, which needs no boot. Its one telling instruction is
 //! beyond a KVM that emulates; hardware does it, and goes on to the firmware's end, a triple fault. So on a
@@ -158,7 +158,7 @@ fn says(sample: &Sample, signs: &[&str]) {
     signs.iter().for_each(|sign| assert!(error.contains(sign), "no {sign:?} in: {error}"));
 }
 
-/// Where there is no KVM: holds that a run which asks for it is refused before it begins, with the mend.
+/// Where there is no KVM: holds that a run which asks for it is refused before it begins, with the fix.
 fn is_refused_for_want_of_kvm() -> bool {
     let verdict = probe();
     let Verdict::Missing { .. } = verdict else { return false };
@@ -189,7 +189,7 @@ const RESET: &str = "libvirt reports: the domain was shut down or reset by its g
 
 #[test]
 #[ignore = "needs root, docker, libvirt and qemu-img: scripts/test runs it"]
-fn a_vm_that_kvm_stops_is_reported_at_once_with_its_state_and_the_mend() {
+fn a_vm_that_kvm_stops_is_reported_at_once_with_its_state_and_the_fix() {
     if is_refused_for_want_of_kvm() {
         return;
     }
@@ -224,7 +224,7 @@ fn a_guest_that_resets_itself_is_reported_at_once() {
 
 #[test]
 #[ignore = "needs root, docker, libvirt and qemu-img: scripts/test runs it"]
-fn a_register_that_kvm_refuses_is_named_with_the_mend() {
+fn a_register_that_kvm_refuses_is_named_with_the_fix() {
     if is_refused_for_want_of_kvm() {
         return;
     }
@@ -244,7 +244,7 @@ fn a_register_that_kvm_refuses_is_named_with_the_mend() {
 
 #[test]
 #[ignore = "needs root, docker, libvirt and qemu-img: scripts/test runs it"]
-fn a_cpu_model_that_the_host_cant_give_is_named_with_the_mend() {
+fn a_cpu_model_that_the_host_cant_give_is_named_with_the_fix() {
     if is_refused_for_want_of_kvm() {
         return;
     }

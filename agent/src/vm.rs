@@ -88,7 +88,7 @@ pub fn log(error: impl std::fmt::Display) {
 /// Kills everything else and ends the machine.
 pub fn power_off() -> ! {
     sys::kill(-1);
-    // What is started again from its disk should not begin by mending it. What was killed may hold files for a moment.
+    // What is started again from its disk should not begin by fixing it. What was killed may hold files for a moment.
     for _ in 0..100 {
         if sys::mount("", "/", "", libc::MS_REMOUNT | libc::MS_RDONLY, "").is_ok() {
             break;

@@ -52,7 +52,7 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
     if run.interrupted {
         found.push(format!("the run was cut short: {taken} of {} planned samples were taken; let one go on to its end to have them all", run.planned));
     } else if taken < run.planned as usize {
-        found.push(format!("only {taken} of {} planned samples are in the results: the others were left out, or the run was killed; mend what failed and run again", run.planned));
+        found.push(format!("only {taken} of {} planned samples are in the results: the others were left out, or the run was killed; fix what failed and run again", run.planned));
     }
     for target in targets {
         let counts = target.counts;
@@ -63,7 +63,7 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
             let of: Vec<String> =
                 of.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
             found.push(format!(
-                "{name}: {} of {all} samples; its figures are of the {} good ones: mend what those samples' errors say{}, and run again",
+                "{name}: {} of {all} samples; its figures are of the {} good ones: fix what those samples' errors say{}, and run again",
                 of.join(" and "),
                 counts.ok,
                 if counts.timed_out > 0 { " (or raise sampling.timeout)" } else { "" }
@@ -110,7 +110,7 @@ fn fallback(results: &Results) -> Option<String> {
     let why = image.fallback_reason.as_deref().unwrap_or("no reason was recorded");
     image.fallback.then(|| {
         format!(
-            "the image is a fallback, {} {}: mend what kept the first choice from being had and ask again (bootrace image build --refresh), or make the fallback the scenario's suite. Why: {why}",
+            "the image is a fallback, {} {}: fix what kept the first choice from being had and ask again (bootrace image build --refresh), or make the fallback the scenario's suite. Why: {why}",
             image.distribution, image.suite
         )
     })
@@ -136,7 +136,7 @@ fn drifted(target: &Target) -> Option<String> {
     ))
 }
 
-/// What is unknown is not fine: without this, silence would read as "steady and idle". One for each mend.
+/// What is unknown is not fine: without this, silence would read as "steady and idle". One for each fix.
 fn unread(results: &Results) -> Vec<String> {
     const BELOW: &str =
         "a VM or container may hide it: look at the machine below it and its firmware, or run there";
@@ -160,7 +160,7 @@ fn unread(results: &Results) -> Vec<String> {
         ("load and pressure after the run", AGAIN, host.noise_after.is_some()),
         ("what others used during samples", AGAIN, results.samples.iter().filter(|s| counts(s)).all(read)),
     ];
-    let alike = readings.chunk_by(|(_, mend, _), (_, next, _)| mend == next);
+    let alike = readings.chunk_by(|(_, fix, _), (_, next, _)| fix == next);
     let told = alike.filter_map(|alike| {
         let missing: Vec<&str> = alike.iter().filter(|(.., known)| !known).map(|(what, ..)| *what).collect();
         (!missing.is_empty()).then(|| format!("could not be read: {}; {}", missing.join(", "), alike[0].1))
@@ -201,10 +201,10 @@ fn moment(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
         ("disk", noise.psi_io_some_avg10, "let what uses it end first (iotop shows it)"),
         ("memory", noise.psi_memory_some_avg10, "free some, or give the scenario less (resources.memory)"),
     ];
-    for (what, value, mend) in pressures {
+    for (what, value, fix) in pressures {
         if let Some(value) = value.filter(|v| *v > PRESSURE) {
             found.push(format!(
-                "tasks waited for {what} {value:.0} % of the time {when} the run (PSI some avg10): {mend}"
+                "tasks waited for {what} {value:.0} % of the time {when} the run (PSI some avg10): {fix}"
             ));
         }
     }

@@ -84,7 +84,7 @@ impl Mark {
         }
     }
 
-    fn mend(self) -> &'static str {
+    fn fix(self) -> &'static str {
         match self {
             Mark::BusyHost => "stop what else runs (top shows it) and run again; CSV exports have the marks",
             Mark::Stolen => "use a host with CPUs of its own, or run again when its neighbours are quiet",
@@ -160,8 +160,8 @@ pub(super) fn doubts(results: &Results) -> Vec<String> {
         }
         let up_to =
             if mark == Mark::BusyHost { format!(", up to {most:.1} of {cpus}") } else { String::new() };
-        let (what, mend) = (mark.while_what(), mark.mend());
-        (!each.is_empty()).then(|| format!("{} were taken {what}{up_to}: {mend}", each.join(", ")))
+        let (what, fix) = (mark.while_what(), mark.fix());
+        (!each.is_empty()).then(|| format!("{} were taken {what}{up_to}: {fix}", each.join(", ")))
     };
     Mark::ALL.into_iter().filter_map(doubt).collect()
 }

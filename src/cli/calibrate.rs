@@ -200,7 +200,7 @@ async fn runnable(
     scenario.targets.retain(|target| !left_out.contains_key(&target.name));
     anyhow::ensure!(
         !scenario.targets.is_empty(),
-        "no target can run here: bootrace doctor says what mends that"
+        "no target can run here: bootrace doctor says what fixes that"
     );
     Ok((scenario, left_out))
 }

@@ -1,4 +1,4 @@
-//! `bootrace doctor`: what works on this host, what doesn't, and the mend.
+//! `bootrace doctor`: what works on this host, what doesn't, and the fix.
 
 use std::fmt::Write;
 
@@ -68,13 +68,13 @@ fn text(report: &Report) -> String {
         let found = clean(found, LONGEST_FINDING);
         let _ = writeln!(text, "{style}{word:9}{style:#}  {title:width$}  {found}");
     }
-    let mends = report.checks.iter().filter_map(|check| Some((check, check.mend.as_deref()?)));
-    let mends: Vec<_> = mends.collect();
-    if !mends.is_empty() {
-        let _ = writeln!(text, "\n{HEADING}Mends{HEADING:#}");
-        for (check, mend) in mends {
+    let fixes = report.checks.iter().filter_map(|check| Some((check, check.fix.as_deref()?)));
+    let fixes: Vec<_> = fixes.collect();
+    if !fixes.is_empty() {
+        let _ = writeln!(text, "\n{HEADING}Fixes{HEADING:#}");
+        for (check, fix) in fixes {
             let style = word(check.status).1;
-            let _ = writeln!(text, "  {style}{}{style:#}: {}", check.title, clean(mend, LONGEST_FINDING));
+            let _ = writeln!(text, "  {style}{}{style:#}: {}", check.title, clean(fix, LONGEST_FINDING));
         }
     }
     text + "\n" + &abilities(&report.targets)

@@ -126,11 +126,11 @@ fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
     let dirs: Vec<String> = options.dirs.iter().map(|dir| dir.display().to_string()).collect();
     let runs = shown.history.runs.len() + shown.others;
     if runs == 0 {
-        let mend = match shown.of_an_ab {
+        let fix = match shown.of_an_ab {
             0 => "`bootrace run` writes them to reports".into(),
             n => format!("{n} of A/Bs' sides are left out, and --with-ab takes them"),
         };
-        return Err(Failure::Usage(anyhow!("there is no run below {}: {mend}", dirs.join(", "))));
+        return Err(Failure::Usage(anyhow!("there is no run below {}: {fix}", dirs.join(", "))));
     }
     let known: Vec<&str> = shown.known.iter().take(20).map(String::as_str).collect();
     Err(Failure::Usage(anyhow!(

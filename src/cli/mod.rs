@@ -55,7 +55,7 @@ Examples:
   bootrace export reports/latest --format csv     every sample, for other programs; and five forms more
   bootrace calibrate                              known quantities: what is the error of the figures here?
   bootrace compare BASE NEW                       is the new run worse? 3 if it is
-  bootrace doctor                                 what works here, what doesn't, and the mend
+  bootrace doctor                                 what works here, what doesn't, and the fix
   bootrace history reports                        the trend over all runs, and where it changed
 
 A run writes reports/RUN/index.html, results.json, summary.md and charts;
@@ -136,7 +136,7 @@ pub enum Command {
     /// Measure what is known, and tell the error of the figures on this host.
     #[command(after_help = calibrate::EXAMPLES)]
     Calibrate(calibrate::Options),
-    /// Say what of this host a run needs works, what doesn't, and what mends it.
+    /// Say what of this host a run needs works, what doesn't, and what fixes it.
     #[command(after_help = doctor::AFTER_HELP)]
     Doctor(doctor::Options),
     /// List scenarios, and targets and whether they can run on this host.

@@ -39,11 +39,12 @@ pub fn kvm(verdict: &Verdict) -> Check {
         Verdict::Runs { degree: KvmDegree::Hardware, .. } => Check::ok(id, title, verdict.to_string()),
         Verdict::Runs { degree: degree @ KvmDegree::Emulated, .. } => {
             Check::warning(id, title, format!("{verdict}; {}", degree.worth()))
-                .mend("accel = \"tcg\" in the scenario, or a host with hardware or nested virtualisation")
+                .fix("accel = \"tcg\" in the scenario, or a host with hardware or nested virtualisation")
         }
         Verdict::Runs { degree, .. } => Check::ok(id, title, format!("{verdict}; {}", degree.worth())),
-        Verdict::Untold { .. } => Check::warning(id, title, verdict.to_string())
-            .mend("bootrace doctor, when this host is less busy"),
+        Verdict::Untold { .. } => {
+            Check::warning(id, title, verdict.to_string()).fix("bootrace doctor, when this host is less busy")
+        }
         // A run, which is root's, will find out.
         Verdict::Missing { why, .. } if why.contains("ermission denied") && !host::is_root() => {
             Check::not_checked(id, title, verdict.to_string())
@@ -51,15 +52,14 @@ pub fn kvm(verdict: &Verdict) -> Check {
         // It is there, and not for us.
         Verdict::Missing { why, .. } if why.contains("ermission denied") => {
             Check::warning(id, title, format!("KVM can't be used: {emulated} ({verdict})"))
-                .mend("in a container, give it the device (--device /dev/kvm)")
+                .fix("in a container, give it the device (--device /dev/kvm)")
         }
         Verdict::Missing { .. } => {
-            Check::warning(id, title, format!("KVM is not here: {emulated} ({verdict})")).mend(
-                "run on a host with hardware or nested virtualisation, with kvm_intel or kvm_amd loaded",
-            )
+            Check::warning(id, title, format!("KVM is not here: {emulated} ({verdict})"))
+                .fix("run on a host with hardware or nested virtualisation, with kvm_intel or kvm_amd loaded")
         }
         _ => Check::warning(id, title, format!("KVM is here but cannot run Linux: {emulated} ({verdict})"))
-            .mend("run on a host with hardware or nested virtualisation; nothing on this one mends it"),
+            .fix("run on a host with hardware or nested virtualisation; nothing on this one fixes it"),
     }
 }
 
@@ -82,15 +82,15 @@ pub fn access(account: &Account) -> Option<Check> {
                 "libvirt runs QEMU as {name}, which can't open {DEVICE} ({e}): each VM, emulated or not, takes \
                  libvirt a minute to start"
             );
-            let mend = format!(
+            let fix = format!(
                 "sudo chgrp kvm {DEVICE} && sudo chmod 660 {DEVICE} && {}",
                 engine::restart_libvirt()
             );
-            Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend)
+            Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix)
         }
         Err(e) => {
             let found = format!("{name} can't open {DEVICE}: {e}");
-            Check::warning(id, title, found).mend("sudo modprobe kvm_intel || sudo modprobe kvm_amd")
+            Check::warning(id, title, found).fix("sudo modprobe kvm_intel || sudo modprobe kvm_amd")
         }
     })
 }
@@ -104,10 +104,10 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Ver
     }
     let found =
         "libvirt offers no KVM though QEMU's user can open it: it remembers how things were when it started";
-    let mend = engine::restart_libvirt();
+    let fix = engine::restart_libvirt();
     Some(match verdict {
-        Verdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend),
-        _ => Check::warning(id, title, found).mend(mend),
+        Verdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix),
+        _ => Check::warning(id, title, found).fix(fix),
     })
 }
 
@@ -142,7 +142,7 @@ mod tests {
         let verdict = Verdict::Broken { why: String::new() };
         let check = remembered(&hypervisor, Some(&open), &verdict).unwrap();
         assert_eq!(check.status, Status::Warning);
-        assert!(check.mend.unwrap().contains("libvirtd"));
+        assert!(check.fix.unwrap().contains("libvirtd"));
         assert_eq!(remembered(&hypervisor, None, &verdict), None);
     }
 }

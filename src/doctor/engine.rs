@@ -42,7 +42,7 @@ pub(super) const LIBVIRT: Daemon = Daemon {
     variable: "LIBVIRT_DEFAULT_URI",
 };
 
-/// Where a daemon is, on which its mends depend.
+/// Where a daemon is, on which its fixes depend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Another engine than the local one is asked.
@@ -76,7 +76,7 @@ impl Daemon {
         Place::of(false, Path::new("/run/systemd/system").is_dir(), installed)
     }
 
-    pub fn mend(&self, error: &Error, place: Place) -> String {
+    pub fn fix(&self, error: &Error, place: Place) -> String {
         if let Some((_, fix)) = error.why.split_once("fix: ") {
             return fix.into();
         }
@@ -100,7 +100,7 @@ impl Daemon {
     }
 
     /// Where it says more than it told us.
-    pub fn mend_of_a_trial(&self, place: Place) -> String {
+    pub fn fix_of_a_trial(&self, place: Place) -> String {
         let log = match place {
             Place::Elsewhere => format!("the log of what {} names", self.variable),
             Place::Unit => format!("sudo journalctl -eu {}", self.unit),
@@ -110,8 +110,8 @@ impl Daemon {
     }
 
     /// It may be busy, and then a restart would only harm.
-    pub fn mend_of_no_answer(&self, place: Place) -> String {
-        format!("bootrace doctor --patience 5m waits longer; {}", self.mend_of_a_trial(place))
+    pub fn fix_of_no_answer(&self, place: Place) -> String {
+        format!("bootrace doctor --patience 5m waits longer; {}", self.fix_of_a_trial(place))
     }
 
     /// An engine that hangs must not hang us.
@@ -122,8 +122,8 @@ impl Daemon {
     ) -> Result<T, (String, String)> {
         match self.ask_as_is(patience, asking).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err((error.to_string(), self.mend(&error, self.place()))),
-            Err(found) => Err((found, self.mend_of_no_answer(self.place()))),
+            Ok(Err(error)) => Err((error.to_string(), self.fix(&error, self.place()))),
+            Err(found) => Err((found, self.fix_of_no_answer(self.place()))),
         }
     }
 
@@ -151,16 +151,16 @@ fn restart_libvirt_at(place: Place) -> String {
 }
 
 /// What there is to do about a target that does not run what it is given, where the error's own words don't tell.
-pub fn mend_of_a_trial(kind: Kind) -> String {
-    let mend = match kind {
+pub fn fix_of_a_trial(kind: Kind) -> String {
+    let fix = match kind {
         Kind::Native => {
             "sudo dmesg shows what the kernel refused; else name another directory in BOOTRACE_CACHE".into()
         }
-        Kind::Docker => DOCKER.mend_of_a_trial(DOCKER.place()),
-        Kind::Libvirt | Kind::Lxc => LIBVIRT.mend_of_a_trial(LIBVIRT.place()),
-        Kind::Podman => super::others::PODMAN.mend_of_a_trial(super::others::PODMAN.place()),
+        Kind::Docker => DOCKER.fix_of_a_trial(DOCKER.place()),
+        Kind::Libvirt | Kind::Lxc => LIBVIRT.fix_of_a_trial(LIBVIRT.place()),
+        Kind::Podman => super::others::PODMAN.fix_of_a_trial(super::others::PODMAN.place()),
     };
-    format!("{mend}; sudo bootrace clean removes what is left")
+    format!("{fix}; sudo bootrace clean removes what is left")
 }
 
 /// Whether Docker answers, and what it says.
@@ -168,7 +168,7 @@ pub async fn docker(patience: Duration) -> (Check, Option<Engine>) {
     let (id, title) = ("docker", "Docker");
     match DOCKER.ask(patience, docker::inspect(ContainerEngine::Docker)).await {
         Ok(engine) => (Check::ok(id, title, describe(&engine)), Some(engine)),
-        Err((found, mend)) => (Check::failed(id, title, found, &[Kind::Docker]).mend(mend), None),
+        Err((found, fix)) => (Check::failed(id, title, found, &[Kind::Docker]).fix(fix), None),
     }
 }
 
@@ -195,7 +195,7 @@ pub fn docker_details(engine: &Engine) -> Vec<Check> {
         false => {
             let found =
                 format!("{major}.{minor}: older than {least_major}.{least_minor}, which is the oldest tried");
-            Check::warning(id, title, found).mend("install Docker 20.10 or later")
+            Check::warning(id, title, found).fix("install Docker 20.10 or later")
         }
     };
     let (id, title) = ("docker.limits", "Docker's limits");
@@ -206,7 +206,7 @@ pub fn docker_details(engine: &Engine) -> Vec<Check> {
     let warnings: Vec<&str> = engine.warnings.iter().filter(concern).map(String::as_str).collect();
     let limits = match warnings.is_empty() {
         true => Check::ok(id, title, "memory, swap and CPUs can be limited"),
-        false => Check::warning(id, title, warnings.join("; ")).mend(
+        false => Check::warning(id, title, warnings.join("; ")).fix(
             "boot with cgroup_enable=memory swapaccount=1 where the kernel has them off; in a container, run it with \
              --privileged and --cgroupns=host",
         ),
@@ -227,7 +227,7 @@ pub async fn libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
             }
             (check, Some(hypervisor))
         }
-        Err((found, mend)) => (Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend), None),
+        Err((found, fix)) => (Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix), None),
     }
 }
 
@@ -236,8 +236,8 @@ pub fn emulator(hypervisor: &Hypervisor) -> Check {
     let (id, title) = ("qemu", "QEMU");
     let Some(offers) = &hypervisor.offers else {
         let found = "libvirt answers, and did not say in time what it offers: busy or hanging";
-        let mend = LIBVIRT.mend_of_no_answer(LIBVIRT.place());
-        return Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend);
+        let fix = LIBVIRT.fix_of_no_answer(LIBVIRT.place());
+        return Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix);
     };
     match &offers.emulator {
         Some(emulator) if offers.tcg || offers.kvm => {
@@ -248,8 +248,8 @@ pub fn emulator(hypervisor: &Hypervisor) -> Check {
             let arch = std::env::consts::ARCH;
             let package = if arch == "x86_64" { "qemu-system-x86" } else { "qemu-system-arm" };
             let found = format!("libvirt knows no QEMU for {arch}");
-            let mend = format!("sudo apt-get install {package} && {}", restart_libvirt());
-            Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend)
+            let fix = format!("sudo apt-get install {package} && {}", restart_libvirt());
+            Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix)
         }
     }
 }
@@ -270,7 +270,7 @@ mod tests {
             ..Engine::default()
         };
         let checks = docker_details(&engine);
-        assert!(checks.iter().all(|check| check.status == Status::Warning && check.mend.is_some()));
+        assert!(checks.iter().all(|check| check.status == Status::Warning && check.fix.is_some()));
         assert!(checks[0].found.starts_with("1.40: older than 1.41"));
         assert_eq!(checks[1].found, "WARNING: No swap limit support");
         let engine = Engine { api: (1, 41), ..Engine::default() };
@@ -281,24 +281,24 @@ mod tests {
     fn a_daemon_that_is_stopped_is_started_by_who_has_it() {
         let stopped = Error { absent: true, ..Error::new("connecting", "No such file or directory") };
         let confused = Error { absent: false, ..Error::new("connecting", "no reply") };
-        let mend = |error: &Error, elsewhere, systemd, installed| {
-            DOCKER.mend(error, Place::of(elsewhere, systemd, installed))
+        let fix = |error: &Error, elsewhere, systemd, installed| {
+            DOCKER.fix(error, Place::of(elsewhere, systemd, installed))
         };
         for (systemd, installed) in [(false, false), (false, true), (true, false), (true, true)] {
             for error in [&stopped, &confused] {
-                let there = mend(error, true, systemd, installed);
+                let there = fix(error, true, systemd, installed);
                 assert_eq!(there, "start what DOCKER_HOST names, or unset DOCKER_HOST");
                 let unit = systemd && installed && error.absent;
                 let here = if unit { "sudo systemctl start docker.service" } else { "scripts/setup" };
-                assert_eq!(mend(error, false, systemd, installed), here, "{error:?} {systemd} {installed}");
+                assert_eq!(fix(error, false, systemd, installed), here, "{error:?} {systemd} {installed}");
             }
         }
-        assert_eq!(LIBVIRT.mend(&stopped, Place::Unit), "sudo systemctl start libvirtd.service");
+        assert_eq!(LIBVIRT.fix(&stopped, Place::Unit), "sudo systemctl start libvirtd.service");
         let denied = Error::new("connecting", "Permission denied");
         for place in [Place::Elsewhere, Place::Unit, Place::Here] {
-            let mend = LIBVIRT.mend(&denied, place);
+            let fix = LIBVIRT.fix(&denied, place);
             for part in ["sudo bootrace run", "sudo usermod -aG libvirt $USER, then log in again"] {
-                assert!(mend.contains(part), "{place:?}: {mend}");
+                assert!(fix.contains(part), "{place:?}: {fix}");
             }
         }
     }
@@ -308,10 +308,10 @@ mod tests {
     fn one_that_does_not_answer_is_waited_for_and_no_advice_ends_processes_by_their_name() {
         for daemon in [&DOCKER, &LIBVIRT, &super::super::others::PODMAN] {
             for place in [Place::Elsewhere, Place::Unit, Place::Here] {
-                for advice in [daemon.mend_of_no_answer(place), daemon.mend_of_a_trial(place)] {
+                for advice in [daemon.fix_of_no_answer(place), daemon.fix_of_a_trial(place)] {
                     assert!(!advice.contains("kill") && !advice.contains("restart"), "{advice}");
                 }
-                assert!(daemon.mend_of_no_answer(place).contains("--patience"));
+                assert!(daemon.fix_of_no_answer(place).contains("--patience"));
             }
         }
         assert_eq!(restart_libvirt_at(Place::Unit), "sudo systemctl restart libvirtd.service");
@@ -334,17 +334,17 @@ mod tests {
     fn an_error_that_has_its_fix_is_given_no_other() {
         let error = Error::new("measuring", "it is rootless; fix: set DOCKER_HOST=unix:///x");
         for place in [Place::Elsewhere, Place::Unit, Place::Here] {
-            assert_eq!(DOCKER.mend(&error, place), "set DOCKER_HOST=unix:///x");
+            assert_eq!(DOCKER.fix(&error, place), "set DOCKER_HOST=unix:///x");
         }
     }
 
     #[test]
     fn a_daemon_that_does_not_run_what_it_is_given_is_asked_for_its_log() {
-        assert_eq!(DOCKER.mend_of_a_trial(Place::Unit), "sudo journalctl -eu docker.service shows more");
-        let here = LIBVIRT.mend_of_a_trial(Place::Here);
+        assert_eq!(DOCKER.fix_of_a_trial(Place::Unit), "sudo journalctl -eu docker.service shows more");
+        let here = LIBVIRT.fix_of_a_trial(Place::Here);
         assert_eq!(here, "sudo tail /var/log/bootrace-libvirtd.log shows more");
         for kind in Kind::ALL {
-            assert!(mend_of_a_trial(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
+            assert!(fix_of_a_trial(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
         }
     }
 
@@ -353,7 +353,7 @@ mod tests {
         let nothing = Hypervisor { offers: Some(Offers::default()), ..Hypervisor::default() };
         let check = emulator(&nothing);
         assert_eq!((check.status, check.stops), (Status::Failed, vec![Kind::Libvirt]));
-        assert!(check.mend.unwrap().contains("apt-get install qemu-system-"));
+        assert!(check.fix.unwrap().contains("apt-get install qemu-system-"));
         assert_eq!(emulator(&Hypervisor::default()).status, Status::Failed, "it has not said");
     }
 }

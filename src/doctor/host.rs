@@ -31,7 +31,7 @@ pub fn privileges() -> Check {
     }
     let found = "not root: a run reads other users' processes, and makes cgroups and root file systems; here, \
                  much can't be looked at";
-    Check::failed(PRIVILEGES, title, found, &Kind::ALL).mend("sudo bootrace doctor, and sudo bootrace run")
+    Check::failed(PRIVILEGES, title, found, &Kind::ALL).fix("sudo bootrace doctor, and sudo bootrace run")
 }
 
 pub fn kernel() -> Check {
@@ -42,7 +42,7 @@ pub fn kernel() -> Check {
         Err(error) => {
             let found = format!("Linux {release} does not tell anonymous from file memory: {error}");
             Check::failed(id, title, found, &Kind::ALL)
-                .mend("boot Linux 5.3 or later, with CONFIG_PROC_PAGE_MONITOR")
+                .fix("boot Linux 5.3 or later, with CONFIG_PROC_PAGE_MONITOR")
         }
     }
 }
@@ -54,7 +54,7 @@ pub fn cgroups() -> Check {
         (Ok(hierarchy), Ok(controllers)) => (hierarchy, controllers),
         (Err(error), _) | (_, Err(error)) => {
             return Check::failed(CGROUPS, title, error.to_string(), &Kind::ALL)
-                .mend("mount -t cgroup2 none /sys/fs/cgroup");
+                .fix("mount -t cgroup2 none /sys/fs/cgroup");
         }
     };
     judge_cgroups(hierarchy.version, &controllers)
@@ -70,7 +70,7 @@ fn judge_cgroups(version: u8, controllers: &[String]) -> Check {
     let names: Vec<&str> = missing.iter().map(|(name, _)| *name).collect();
     let what: Vec<String> = missing.iter().map(|(name, use_)| format!("{name} ({use_})")).collect();
     let found = format!("version {version}, without {}", what.join(", "));
-    let mend = match version {
+    let fix = match version {
         1 => {
             let mount = |name: &&str| {
                 format!(
@@ -86,8 +86,8 @@ fn judge_cgroups(version: u8, controllers: &[String]) -> Check {
     };
     let essential = names.iter().any(|name| ESSENTIAL.contains(name));
     match essential {
-        true => Check::failed(CGROUPS, title, found, &Kind::ALL).mend(mend),
-        false => Check::warning(CGROUPS, title, found).mend(mend),
+        true => Check::failed(CGROUPS, title, found, &Kind::ALL).fix(fix),
+        false => Check::warning(CGROUPS, title, found).fix(fix),
     }
 }
 
@@ -104,7 +104,7 @@ fn judge_clock(clock: &clock::Clock) -> Check {
         return Check::ok(id, title, found);
     }
     Check::warning(id, title, format!("{found}: every time stamp costs a call into the kernel or device"))
-        .mend(
+        .fix(
             "where /sys/devices/system/clocksource/clocksource0/available_clocksource has tsc: \
          echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource",
         )
@@ -123,13 +123,13 @@ mod tests {
         let warned = judge_cgroups(1, &named(&["cpu", "cpuacct", "memory", "pids"]));
         assert_eq!((warned.status, warned.stops.len()), (Status::Warning, 0));
         assert_eq!(
-            warned.mend.unwrap(),
+            warned.fix.unwrap(),
             "mkdir -p /sys/fs/cgroup/cpuset && mount -t cgroup -o cpuset cgroup /sys/fs/cgroup/cpuset"
         );
         let failed = judge_cgroups(2, &named(&["cpu", "cpuacct", "cpuset", "pids"]));
         assert_eq!((failed.status, failed.stops.len()), (Status::Failed, Kind::ALL.len()));
         assert_eq!(failed.found, "version 2, without memory (memory limits and readings)");
-        assert!(failed.mend.unwrap().contains("cgroup_enable=memory"));
+        assert!(failed.fix.unwrap().contains("cgroup_enable=memory"));
     }
 
     #[test]

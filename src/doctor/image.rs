@@ -39,8 +39,8 @@ fn programs(cached: bool) -> Check {
     let found = found.join("; ");
     match cached {
         true => Check::warning(id, title, format!("{found}; the default image is in the cache"))
-            .mend("scripts/setup"),
-        false => Check::failed(id, title, found, &Kind::ALL).mend("scripts/setup"),
+            .fix("scripts/setup"),
+        false => Check::failed(id, title, found, &Kind::ALL).fix("scripts/setup"),
     }
 }
 
@@ -50,7 +50,7 @@ fn cloud(missing: Vec<String>) -> Check {
     match missing.as_slice() {
         [] => Check::ok(id, title, "curl, xorriso, mount and loop devices"),
         missing => Check::warning(id, title, missing.join("; "))
-            .mend("scripts/setup; in a container also its loop devices"),
+            .fix("scripts/setup; in a container also its loop devices"),
     }
 }
 
@@ -64,10 +64,10 @@ fn mirror(reached: &[Reach]) -> Check {
     };
     let Some(error) = &first.error else { return Check::ok(id, MIRROR, format!("{} answers", first.name)) };
     let found = format!("{} can't be had: {}", first.name, error.why);
-    let mend = mends(reached);
+    let fix = fixes(reached);
     if let Some(fallback) = rest.iter().find(|reach| reach.error.is_none()) {
         let found = format!("{found}; its fallback {} answers, and is used", fallback.name);
-        return Check::warning(id, MIRROR, found).mend(mend);
+        return Check::warning(id, MIRROR, found).fix(fix);
     }
     let others = rest.iter().filter_map(|reach| {
         let error = reach.error.as_ref()?;
@@ -77,14 +77,14 @@ fn mirror(reached: &[Reach]) -> Check {
     match reached.iter().find(|reach| reach.cached) {
         Some(cached) => {
             let found = format!("{found}; {} is in the cache, others can't be made", cached.name);
-            Check::warning(id, MIRROR, found).mend(mend)
+            Check::warning(id, MIRROR, found).fix(fix)
         }
-        None => Check::failed(id, MIRROR, found, &Kind::ALL).mend(mend),
+        None => Check::failed(id, MIRROR, found, &Kind::ALL).fix(fix),
     }
 }
 
 /// One for what is wrong here, one for what does not answer.
-fn mends(reached: &[Reach]) -> String {
+fn fixes(reached: &[Reach]) -> String {
     let any = |here| reached.iter().flat_map(|reach| &reach.error).any(|error| error.here == here);
     let here =
         any(true).then_some("scripts/setup, which installs the programs and keyrings that can be had here");
@@ -130,7 +130,7 @@ mod tests {
             let check = mirror(&none);
             assert_eq!(check.status, status);
             assert!(check.found.contains("can't be had: x; nor can its fallback debian/bookworm: y"));
-            assert!(check.mend.unwrap().contains("http_proxy"));
+            assert!(check.fix.unwrap().contains("http_proxy"));
         }
     }
 }

@@ -44,7 +44,7 @@ fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option
         (true, false) => {
             Check::not_checked(id, title, format!("not all was looked at: {}", unseen.join("; ")))
         }
-        _ => Check::warning(id, title, names.join(", ")).mend("sudo bootrace clean (--dry-run lists them)"),
+        _ => Check::warning(id, title, names.join(", ")).fix("sudo bootrace clean (--dry-run lists them)"),
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     use crate::target::{Error, LeftOver, Thing};
 
     #[test]
-    fn left_overs_are_named_with_the_mend_and_the_unseen_is_not_taken_for_nothing() {
+    fn left_overs_are_named_with_the_fix_and_the_unseen_is_not_taken_for_nothing() {
         assert_eq!(judge(&Found::default(), &[], Vec::new(), None).status, Status::Ok);
         let thing = |n: usize| LeftOver {
             kind: Thing::Container,
@@ -86,6 +86,6 @@ mod tests {
         let check = judge(&Found::default(), &["/sys/kernel/mm/ksm/run: 0, was 1".into()], Vec::new(), None);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
         assert_eq!(check.found, "setting /sys/kernel/mm/ksm/run: 0, was 1");
-        assert!(check.mend.unwrap().starts_with("sudo bootrace clean"));
+        assert!(check.fix.unwrap().starts_with("sudo bootrace clean"));
     }
 }

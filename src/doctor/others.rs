@@ -28,11 +28,11 @@ pub async fn podman(patience: Duration) -> (Check, Option<Engine>) {
             "there is no {}: only targets with kind = \"podman\" need it",
             ContainerEngine::Podman.address().trim_start_matches("unix://")
         );
-        return (Check::absent(id, title, found, &[Kind::Podman]).mend("scripts/setup"), None);
+        return (Check::absent(id, title, found, &[Kind::Podman]).fix("scripts/setup"), None);
     }
     match PODMAN.ask(patience, inspect::inspect(ContainerEngine::Podman)).await {
         Ok(engine) => (Check::ok(id, title, describe(&engine)), Some(engine)),
-        Err((found, mend)) => (Check::failed(id, title, found, &[Kind::Podman]).mend(mend), None),
+        Err((found, fix)) => (Check::failed(id, title, found, &[Kind::Podman]).fix(fix), None),
     }
 }
 
@@ -57,15 +57,15 @@ pub async fn lxc(patience: Duration) -> (Check, bool) {
         }
         Ok(Err(error)) if lxc::is_missing(&error) || error.absent => {
             let found = format!("{}: only targets with kind = \"lxc\" need it", error.why);
-            (Check::absent(id, title, found, &[Kind::Lxc]).mend("scripts/setup"), false)
+            (Check::absent(id, title, found, &[Kind::Lxc]).fix("scripts/setup"), false)
         }
         Ok(Err(error)) => {
-            let mend = LIBVIRT.mend(&error, LIBVIRT.place_here());
-            (Check::failed(id, title, error.to_string(), &[Kind::Lxc]).mend(mend), false)
+            let fix = LIBVIRT.fix(&error, LIBVIRT.place_here());
+            (Check::failed(id, title, error.to_string(), &[Kind::Lxc]).fix(fix), false)
         }
         Err(found) => {
-            let mend = LIBVIRT.mend_of_no_answer(LIBVIRT.place_here());
-            (Check::failed(id, title, found, &[Kind::Lxc]).mend(mend), false)
+            let fix = LIBVIRT.fix_of_no_answer(LIBVIRT.place_here());
+            (Check::failed(id, title, found, &[Kind::Lxc]).fix(fix), false)
         }
     }
 }
@@ -101,14 +101,13 @@ mod tests {
 
     #[test]
     fn an_engine_that_need_not_be_here_stops_its_own_target_and_no_run_of_others() {
-        let absent =
-            Check::absent("podman", "podman", "there is none", &[Kind::Podman]).mend("scripts/setup");
+        let absent = Check::absent("podman", "podman", "there is none", &[Kind::Podman]).fix("scripts/setup");
         assert_eq!(absent.status, Status::NotChecked);
         let report = Report::of(vec![absent], &Seen::default());
         assert!(report.all_can_run());
         let of = |kind| report.targets.iter().find(|target| target.kind == kind).unwrap();
         assert!(!of(Kind::Podman).can_run && of(Kind::Lxc).can_run && of(Kind::Docker).can_run);
-        assert_eq!(of(Kind::Podman).reason, "there is none; mend: scripts/setup");
+        assert_eq!(of(Kind::Podman).reason, "there is none; fix: scripts/setup");
         assert_eq!(of(Kind::Podman).stopped_by, ["podman"]);
         let standard = Check::failed("docker", "Docker", "it hangs", &[Kind::Docker]);
         assert!(!Report::of(vec![standard], &Seen::default()).all_can_run());

@@ -20,7 +20,7 @@ pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_i
     let (id, title) = ("space.cache", "space for images");
     let mut checks = vec![match cache {
         Ok(cache) => room(id, title, cache.dir(), have_image, &Kind::ALL, PRUNE),
-        Err(error) => Check::failed(id, title, error, &Kind::ALL).mend("name a directory in BOOTRACE_CACHE"),
+        Err(error) => Check::failed(id, title, error, &Kind::ALL).fix("name a directory in BOOTRACE_CACHE"),
     }];
     let (id, title) = ("space.docker", "space for Docker");
     let prune = "docker system prune, or another directory: data-root in /etc/docker/daemon.json; for containerd's \
@@ -39,7 +39,7 @@ pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_i
     checks.push(match free_bytes(&temp) {
         Ok(free) if free >= FOR_TEMPORARY => Check::ok(id, title, describe(free, &temp)),
         Ok(free) => Check::failed(id, title, describe(free, &temp), &Kind::ALL)
-            .mend("remove what is not needed there, or name another directory in TMPDIR"),
+            .fix("remove what is not needed there, or name another directory in TMPDIR"),
         Err(error) => Check::not_checked(id, title, error),
     });
     checks
@@ -51,10 +51,10 @@ fn room(
     dir: &Path,
     have_image: bool,
     stops: &[Kind],
-    mend: &str,
+    fix: &str,
 ) -> Check {
     match free_bytes(dir) {
-        Ok(free) => judge(id, title, &describe(free, dir), free, have_image, stops, mend),
+        Ok(free) => judge(id, title, &describe(free, dir), free, have_image, stops, fix),
         Err(error) => Check::not_checked(id, title, error),
     }
 }
@@ -66,15 +66,15 @@ fn judge(
     free: u64,
     have_image: bool,
     stops: &[Kind],
-    mend: &str,
+    fix: &str,
 ) -> Check {
     if free >= FOR_AN_IMAGE {
         return Check::ok(id, title, found);
     }
     let found = format!("{found}; making an image takes about {}", size(FOR_AN_IMAGE));
     match have_image && free >= FOR_INSTANCES {
-        true => Check::warning(id, title, found).mend(mend),
-        false => Check::failed(id, title, found, stops).mend(mend),
+        true => Check::warning(id, title, found).fix(fix),
+        false => Check::failed(id, title, found, stops).fix(fix),
     }
 }
 

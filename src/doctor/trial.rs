@@ -90,12 +90,12 @@ impl Bench {
         };
         if let Err(e) = make() {
             return Check::failed(id, title, format!("writing {}: {e}", file.display()), &Kind::ALL)
-                .mend(storage::PRUNE);
+                .fix(storage::PRUNE);
         }
         match account.act(|| fs::File::open(&file)) {
             Ok(_) => Check::ok(id, title, format!("{name} can read {}", cache.dir().display())),
             Err(e) => {
-                let mend = match cache.barrier() {
+                let fix = match cache.barrier() {
                     Some(barrier) => format!(
                         "sudo chmod o+x {}, or another directory in BOOTRACE_CACHE",
                         barrier.display()
@@ -103,7 +103,7 @@ impl Bench {
                     None => "name another directory in BOOTRACE_CACHE".into(),
                 };
                 let found = format!("libvirt runs QEMU as {name}, which can't read {}: {e}", file.display());
-                Check::failed(id, title, found, &[Kind::Libvirt]).mend(mend)
+                Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix)
             }
         }
     }
@@ -114,15 +114,15 @@ impl Bench {
         let failed = |found: String| Check::failed(id, title, found, &[Kind::Native]);
         if let Err(e) = native::try_cgroups(&self.home.instance, &self.scenario.resources) {
             let container = "in a container, run it with --privileged and --cgroupns=host";
-            let mend = host::cgroups().mend.map_or(container.into(), |mend| format!("{mend}; {container}"));
-            return failed(format!("making and removing a cgroup: {e}")).mend(mend);
+            let fix = host::cgroups().fix.map_or(container.into(), |fix| format!("{fix}; {container}"));
+            return failed(format!("making and removing a cgroup: {e}")).fix(fix);
         }
         if let Err(error) = isolated {
             return failed(error.clone())
-                .mend("run bootrace on the host itself, or in a privileged container");
+                .fix("run bootrace on the host itself, or in a privileged container");
         }
         if let Err(error) = self.try_root() {
-            return failed(format!("mounting an overlay: {error}")).mend(
+            return failed(format!("mounting an overlay: {error}")).fix(
                 "sudo modprobe overlay; in a container, run it privileged with BOOTRACE_CACHE on a volume, since \
                  an overlay on an overlay is refused",
             );
@@ -132,7 +132,7 @@ impl Bench {
             Ok(target) => self.judge(id, title, Kind::Native, self.run(&target).await),
             // It may use no CPU, or can't learn which.
             Err(error) => failed(error.to_string())
-                .mend("taskset -c 0 bootrace doctor; in a container, give it a CPU (--cpuset-cpus)"),
+                .fix("taskset -c 0 bootrace doctor; in a container, give it a CPU (--cpuset-cpus)"),
         }
     }
 
@@ -214,7 +214,7 @@ impl Bench {
                 Check::ok(id, title, found)
             }
             Err(error) => {
-                Check::failed(id, title, format!("{error:#}"), &[kind]).mend(engine::mend_of_a_trial(kind))
+                Check::failed(id, title, format!("{error:#}"), &[kind]).fix(engine::fix_of_a_trial(kind))
             }
         }
     }
@@ -226,7 +226,7 @@ impl Bench {
             Ok(took) => took,
             Err(error) => {
                 let failed = Check::failed(id, title, format!("{error:#}"), &[Kind::Libvirt]);
-                return vec![failed.mend(engine::mend_of_a_trial(Kind::Libvirt))];
+                return vec![failed.fix(engine::fix_of_a_trial(Kind::Libvirt))];
             }
         };
         let how = if accelerator == Accelerator::Kvm { "on KVM" } else { "emulated (TCG)" };
@@ -238,8 +238,8 @@ impl Bench {
                 "libvirt waited {end} ms for QEMU to be gone: PID 1 here may be slow to reap orphans; teardown is so \
                  much longer"
             );
-            let mend = "start libvirtd below a subreaper (docker-init -s -- libvirtd), as scripts/setup does";
-            checks.push(Check::warning("libvirt.reaping", "end of a VM", found).mend(mend));
+            let fix = "start libvirtd below a subreaper (docker-init -s -- libvirtd), as scripts/setup does";
+            checks.push(Check::warning("libvirt.reaping", "end of a VM", found).fix(fix));
         }
         checks
     }

@@ -37,7 +37,7 @@ pub(super) fn unit() -> String {
     )
 }
 
-/// Whether systemd can be PID 1; else what is missing, and the mend.
+/// Whether systemd can be PID 1; else what is missing, and the fix.
 pub(super) fn systemd(tree: &Rootfs) -> Result<(), String> {
     let anywhere = |paths: &[&str]| paths.iter().any(|path| tree.file(path).is_ok());
     if !anywhere(&["usr/lib/systemd/systemd", "lib/systemd/systemd"]) {
@@ -49,7 +49,7 @@ pub(super) fn systemd(tree: &Rootfs) -> Result<(), String> {
     Ok(())
 }
 
-/// The path of the initrd that boots `kernel` into systemd; else what is missing, and the mend.
+/// The path of the initrd that boots `kernel` into systemd; else what is missing, and the fix.
 pub(super) fn initrd(tree: &Rootfs, kernel: &Kernel) -> Result<String, String> {
     systemd(tree)?;
     let udev = ["usr/lib/systemd/systemd-udevd", "lib/systemd/systemd-udevd"];

@@ -69,7 +69,7 @@ async fn sound(job: &Job<'_>, cloud: &Cloud, file: &Path) -> Result<(), Error> {
         Err(Error::Tool { outcome, output, .. }) => Err(Error::Disk {
             image: cloud.to_string(),
             why: format!(
-                "it is damaged or cut short: fetch it again, or mend it (qemu-img check -r all). qemu-img check {outcome}: \
+                "it is damaged or cut short: fetch it again, or fix it (qemu-img check -r all). qemu-img check {outcome}: \
                  {output}"
             ),
         }),

@@ -168,14 +168,14 @@ fn why(engine: ContainerEngine, error: &Bollard) -> String {
         Some(_) => format!("{error}: {last}"),
         None => error.to_string(),
     };
-    let mend = match kind {
+    let fix = match kind {
         Some(std::io::ErrorKind::PermissionDenied) => "; a run needs root: sudo bootrace run".into(),
         Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
             format!("; is {} running? scripts/setup installs and starts it", engine.service())
         }
         _ => String::new(),
     };
-    format!("{}{mend}", tame(&text, SHOWN))
+    format!("{}{fix}", tame(&text, SHOWN))
 }
 
 #[cfg(test)]

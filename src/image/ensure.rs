@@ -90,7 +90,7 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
         && let Some(barrier) = job.cache.barrier()
     {
         job.say(format!(
-            "{} is closed to other users: QEMU, if it runs as one, can't read the VM's files; mend: chmod o+x {0}, or \
+            "{} is closed to other users: QEMU, if it runs as one, can't read the VM's files; fix: chmod o+x {0}, or \
              another cache directory in {}",
             barrier.display(),
             super::cache::VARIABLE

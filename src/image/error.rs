@@ -67,7 +67,7 @@ impl Error {
 /// Where it was found out that a source can't be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FoundOut {
-    /// On this host, which costs nothing to repeat and may be mended at any time.
+    /// On this host, which costs nothing to repeat and may be fixed at any time.
     Here,
     /// By asking the source, which takes time.
     There,

@@ -23,9 +23,9 @@ pub(super) struct Kernel {
     pub modules: String,
 }
 
-/// The newest kernel that has its modules; else why there is none, and the mend.
+/// The newest kernel that has its modules; else why there is none, and the fix.
 pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
-    let mend = "add the distribution's kernel to packages (linux-image-cloud-amd64 on Debian, linux-image-virtual \
+    let fix = "add the distribution's kernel to packages (linux-image-cloud-amd64 on Debian, linux-image-virtual \
                 on Ubuntu)";
     let names = tree.list("boot").unwrap_or_default();
     let mut releases: Vec<&str> = names.iter().filter_map(|name| name.strip_prefix("vmlinuz-")).collect();
@@ -38,8 +38,8 @@ pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
     });
     match (with_modules, releases.last()) {
         (Some(kernel), _) => Ok(kernel),
-        (None, Some(release)) => Err(format!("/lib/modules/{release}/modules.dep is missing; {mend}")),
-        (None, None) => Err(format!("there is no /boot/vmlinuz-*; {mend}")),
+        (None, Some(release)) => Err(format!("/lib/modules/{release}/modules.dep is missing; {fix}")),
+        (None, None) => Err(format!("there is no /boot/vmlinuz-*; {fix}")),
     }
 }
 

@@ -77,7 +77,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
     Reach { name: definition.source.to_string(), cached, error }
 }
 
-/// What stands in the way of stock cloud images on this host, each with its mend.
+/// What stands in the way of stock cloud images on this host, each with its fix.
 pub fn missing_for_cloud() -> Vec<String> {
     let programs = ["curl", "xorriso", "mount"].into_iter().filter_map(|program| require(program).err());
     let loops = Path::new("/dev/loop-control").exists();

@@ -247,10 +247,10 @@ fn keyring(suite: &Suite) -> Result<(), String> {
     if names.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with(prefix)) {
         return Ok(());
     }
-    Err(format!("this host has no keys to check its archive with: {}", keyring_mend(suite)))
+    Err(format!("this host has no keys to check its archive with: {}", keyring_fix(suite)))
 }
 
-fn keyring_mend(suite: &Suite) -> String {
+fn keyring_fix(suite: &Suite) -> String {
     let package = match suite.distribution {
         Distribution::Debian => "debian-archive-keyring",
         Distribution::Ubuntu => "ubuntu-keyring (on newer Debian ubuntu-archive-keyring)",
@@ -264,7 +264,7 @@ fn unknown_key(suite: &Suite) -> String {
         Some(keyring) => format!("the keyring {} does not have", keyring.display()),
         None => "this host does not have".into(),
     };
-    format!("{keys} the key that its archive is signed with ({}); ", keyring_mend(suite))
+    format!("{keys} the key that its archive is signed with ({}); ", keyring_fix(suite))
 }
 
 /// Whether a tmpfs can be had that goes with the process that mounted it: not in most containers.
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_keyring_is_said_in_words_with_the_mend() {
+    fn a_missing_keyring_is_said_in_words_with_the_fix() {
         let suite = |keyring: &str| Suite { keyring: Some(keyring.into()), ..noble() };
         assert_eq!(keyring(&suite("/no/such.gpg")).unwrap_err(), "the keyring /no/such.gpg is not there");
         assert_eq!(keyring(&suite("/proc/meminfo")), Ok(()));

@@ -49,13 +49,13 @@ impl Error {
     fn io(path: &Path, error: &io::Error) -> Self {
         let code = error.raw_os_error();
         let gone = matches!(code, Some(libc::ENOENT | libc::ESRCH | libc::ENODEV));
-        let mend = match code {
+        let fix = match code {
             Some(libc::EACCES | libc::EPERM) => ": reading another user's processes takes root",
             Some(libc::ESRCH) => ": the process has ended",
             Some(libc::ENODEV) => ": the cgroup was removed",
             _ => "",
         };
-        Error { gone, ..Error::new(path, format!("{error}{mend}")) }
+        Error { gone, ..Error::new(path, format!("{error}{fix}")) }
     }
 }
 

@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_switch_that_is_not_there_is_an_error_with_the_mend() {
+    fn a_switch_that_is_not_there_is_an_error_with_the_fix() {
         let dir = tempfile::tempdir().unwrap();
         let error = format!("{:#}", drop_by(&dir.path().join("drop_caches")).unwrap_err());
         for sign in ["drop_caches", "sudo", "No such file"] {

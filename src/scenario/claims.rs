@@ -6,7 +6,7 @@ use super::{
     Bound, DENSITY_METRICS, Kind, Scenario, density,
     document::{Step, at, quoted},
     fact::{FACTS, is_fact},
-    mend,
+    fix,
     metric::{METRICS, Unit, unit_of},
     rules::{Wrong, measured},
     text::{fail, sentence},
@@ -103,7 +103,7 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
 fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<(), String>)) {
     if !is_fact(name) {
         let known = FACTS.map(|(fact, _)| fact);
-        let near = mend::did_you_mean(name, &known);
+        let near = fix::did_you_mean(name, &known);
         let text = format!("there is no fact {}{near}: known are {}", quoted(name), known.join(", "));
         wrong("fact", Err(text));
     }

@@ -5,14 +5,14 @@ use std::{fmt, ops::Range};
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
-use super::{Scenario, mend};
+use super::{Scenario, fix};
 
 /// More than these in one file are not shown: they would hide the first ones.
 const MOST_PROBLEMS: usize = 20;
 /// Longest piece of a scenario that a message repeats, in characters.
 const LONGEST_QUOTE: usize = 60;
 
-/// Something wrong at one place of a scenario file, with the mend.
+/// Something wrong at one place of a scenario file, with the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file, or what stands for it.
@@ -106,7 +106,7 @@ impl<'a> Document<'a> {
             at.extend(missing.map(Step::from));
             // What was left out may be missed now; that it was no use has been said.
             if !self.left_out.iter().any(|left| left.starts_with(&at)) {
-                let text = missing.map_or_else(|| self.explain(&error, &at), |_| mend::missing(&at));
+                let text = missing.map_or_else(|| self.explain(&error, &at), |_| fix::missing(&at));
                 self.report(span, &at, text);
             }
             if missing.is_some() {
@@ -162,17 +162,17 @@ impl<'a> Document<'a> {
             let known = listed(message);
             return format!(
                 "there is no such key here{}: known are {}",
-                mend::did_you_mean(key, &known),
+                fix::did_you_mean(key, &known),
                 known.join(", ")
             );
         }
         let written = error.span().and_then(|span| self.text.get(span)).unwrap_or_default();
         if message.starts_with("unknown variant `") {
-            return match mend::of(at) {
+            return match fix::of(at) {
                 "" => {
                     format!("{} is not known here: write one of {}", cut(written), listed(message).join(", "))
                 }
-                mend => format!("{} is not known here: {mend}", cut(written)),
+                fix => format!("{} is not known here: {fix}", cut(written)),
             };
         }
         let what = match get(&self.table, at).map(|value| value.type_str()) {
@@ -184,7 +184,7 @@ impl<'a> Document<'a> {
             }
             _ => return printable(message),
         };
-        format!("{what}: {}", mend::of(at))
+        format!("{what}: {}", fix::of(at))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A scenario file: image + workload + readiness + resources + targets + sampling + claims + gate + density.
 //!
 //! Strict TOML: unknown keys, wrong units and impossible values are errors that name file, line,
-//! key and the mend. These are the settings as resolved, every default filled in.
+//! key and the fix. These are the settings as resolved, every default filled in.
 
 use std::{
     collections::BTreeMap,
@@ -20,9 +20,9 @@ mod cpus;
 mod density;
 mod document;
 mod fact;
+mod fix;
 mod gate;
 mod knobs;
-mod mend;
 mod metric;
 mod rules;
 mod shipped;
@@ -327,7 +327,7 @@ impl Scenario {
                 return Err(Error::UnknownTarget {
                     scenario: self.name.clone(),
                     target: document::quoted(name),
-                    nearest: mend::did_you_mean(name, &known),
+                    nearest: fix::did_you_mean(name, &known),
                     known: self.target_names(),
                 });
             }

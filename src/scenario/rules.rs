@@ -296,7 +296,7 @@ pub(super) fn measured(scenario: &Scenario, metric: &str, known: &[&str]) -> Res
         _ => Err(format!(
             "there is no metric {}{}: known are {}",
             quoted(metric),
-            super::mend::did_you_mean(metric, known),
+            super::fix::did_you_mean(metric, known),
             known.join(", ")
         )),
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, Scenario, document::quoted, mend, text};
+use super::{Error, Scenario, document::quoted, fix, text};
 
 /// Where scenarios are looked for by name, below the working directory.
 pub const FOLDER: &str = "scenarios";
@@ -47,7 +47,7 @@ fn find_in(folder: &Path, name_or_path: &str) -> Result<(Scenario, PathBuf), Err
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     Err(Error::Unknown {
         name: quoted(name_or_path),
-        nearest: mend::did_you_mean(name_or_path, &known),
+        nearest: fix::did_you_mean(name_or_path, &known),
         known: known.join(", "),
     })
 }

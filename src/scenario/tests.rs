@@ -135,7 +135,7 @@ fn missing_keys_are_named_with_what_belongs_there() {
 }
 
 #[test]
-fn values_of_another_type_get_the_mend() {
+fn values_of_another_type_get_the_fix() {
     for (more, message) in [
         (
             "[resources]\nmemory = 512",

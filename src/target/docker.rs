@@ -45,7 +45,7 @@ pub const TRIAL_IMAGE: &str = "bootrace-trial";
 /// Connects to the engine that the environment names, or to the local one.
 ///
 /// # Errors
-/// When nothing answers there, with the reason and the mend.
+/// When nothing answers there, with the reason and the fix.
 pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
     let (host, name) = (engine.address(), engine.name());
     let tried = format!("connecting to {name} at {host}");
@@ -81,7 +81,7 @@ fn engine_of(spec: &scenario::Target) -> ContainerEngine {
     }
 }
 
-/// A client error with its causes (the operating system's word is the last of them) and the mend.
+/// A client error with its causes (the operating system's word is the last of them) and the fix.
 fn explain(engine: ContainerEngine, error: &ClientError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -92,7 +92,7 @@ fn explain(engine: ContainerEngine, error: &ClientError) -> String {
         }
         cause = e.source();
     }
-    let mend: &[(&str, &str)] = match engine {
+    let fix: &[(&str, &str)] = match engine {
         ContainerEngine::Docker => &[
             ("Permission denied", super::NEEDS_ROOT),
             ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
@@ -103,10 +103,10 @@ fn explain(engine: ContainerEngine, error: &ClientError) -> String {
                  or leave \"runtime\" out",
             ),
         ],
-        ContainerEngine::Podman => podman::MENDS,
+        ContainerEngine::Podman => podman::FIXES,
     };
-    match mend.iter().find(|(sign, _)| text.contains(sign)) {
-        Some((_, mend)) => format!("{text}. {mend}"),
+    match fix.iter().find(|(sign, _)| text.contains(sign)) {
+        Some((_, fix)) => format!("{text}. {fix}"),
         None => text,
     }
 }

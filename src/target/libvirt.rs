@@ -18,12 +18,12 @@ use crate::{
 
 mod accelerator;
 pub mod events;
+mod fix;
 pub mod inspect;
 pub mod knobs;
 pub mod left_over;
 mod log;
 pub mod lxc;
-mod mend;
 mod save;
 mod start;
 mod vm;
@@ -61,7 +61,7 @@ pub fn uri_of(spec: &scenario::Target) -> Result<String, Error> {
 /// Whether libvirt answers and this host can do what the target's options ask for, before anything is made for it.
 ///
 /// # Errors
-/// When it doesn't or can't, with the mend.
+/// When it doesn't or can't, with the fix.
 pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
     let uri = uri_of(spec)?;
     match spec.kind {
@@ -79,7 +79,7 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, virt::error::Error> + Send + 'static,
 ) -> Result<T, Error> {
     match spawn_blocking(call).await {
-        Ok(result) => result.map_err(|e| Error::new(tried, mend::explain(&e))),
+        Ok(result) => result.map_err(|e| Error::new(tried, fix::explain(&e))),
         Err(e) => Err(Error::new(tried, e)),
     }
 }
@@ -87,7 +87,7 @@ async fn blocking<T: Send + 'static>(
 /// Connects to the libvirt of [`uri`].
 ///
 /// # Errors
-/// When nothing answers there, with the reason and the mend.
+/// When nothing answers there, with the reason and the fix.
 pub async fn connect() -> Result<Connect, Error> {
     connect_to(uri()).await
 }
@@ -95,7 +95,7 @@ pub async fn connect() -> Result<Connect, Error> {
 /// Connects to a libvirt.
 ///
 /// # Errors
-/// When nothing answers there, with the reason and the mend.
+/// When nothing answers there, with the reason and the fix.
 pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");

@@ -31,7 +31,7 @@ fn of(results: &Results, target: &Target, settle: u64) -> Vec<String> {
     let untold: Vec<&str> = boots().filter_map(|(_, boot)| boot.error.as_deref()).collect();
     if let Some(first) = untold.first() {
         found.push(format!(
-            "{}: in {} of {count} samples not all parts of the boot are known: mend what the agent says, and run again. \
+            "{}: in {} of {count} samples not all parts of the boot are known: fix what the agent says, and run again. \
              It says: {first}",
             target.name,
             untold.len()
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_is_still_starting_is_told_with_the_mend() {
+    fn a_system_that_is_still_starting_is_told_with_the_fix() {
         for finished in [None, Some(3_600_000_000_000)] {
             let doubts = doubts(boot(finished));
             assert_eq!(doubts.len(), 1);

@@ -10,9 +10,9 @@ fn results() -> Results {
 }
 
 /// Something that a doubt tells its reader to do: a clause of it begins with one of these.
-fn has_mend(doubt: &str) -> bool {
+fn has_fix(doubt: &str) -> bool {
     const DO: [&str; 21] = [
-        "add", "boot", "compare", "cool", "echo", "free", "let", "look", "mend", "name", "report", "run",
+        "add", "boot", "compare", "cool", "echo", "free", "let", "look", "fix", "name", "report", "run",
         "set", "stop", "swapoff", "take", "use", "write", "raise", "lift", "give",
     ];
     let clauses = doubt.split([':', ';', ',', '.']).skip(1);
@@ -20,16 +20,16 @@ fn has_mend(doubt: &str) -> bool {
 }
 
 #[test]
-fn what_has_no_mend_is_told_from_what_has_one() {
+fn what_has_no_fix_is_told_from_what_has_one() {
     for without in [
         "could not be read: CPU governor, turbo",
         "--tune could not set turbo (there is no such file)",
         "there is no native target: ratios and overheads are against docker",
         "run 3 failed: its remaining trials were left out",
     ] {
-        assert!(!has_mend(without), "{without}");
+        assert!(!has_fix(without), "{without}");
     }
-    assert!(has_mend("turbo is on: the clock rate varies; run with --tune"));
+    assert!(has_fix("turbo is on: the clock rate varies; run with --tune"));
 }
 
 /// All that can be wrong with a host at once; some are told of bare metal alone, some of guests.
@@ -73,12 +73,12 @@ fn every_fact_of_a_host_that_is_told_says_what_to_do() {
     for (i, fact) in host::FACTS.iter().enumerate() {
         let told: Vec<String> = hosts.iter().filter_map(fact).collect();
         assert!(!told.is_empty(), "no host of this test has fact {i}");
-        told.iter().for_each(|doubt| assert!(has_mend(doubt), "no mend in {doubt:?}"));
+        told.iter().for_each(|doubt| assert!(has_fix(doubt), "no fix in {doubt:?}"));
     }
     let mut merged = results();
     (merged.host.ksm, merged.host.ksm_pages) = (Some(false), Some(9));
     let told = host::facts(&merged).into_iter().find(|doubt| doubt.contains("9 pages")).unwrap();
-    assert!(has_mend(&told), "{told}");
+    assert!(has_fix(&told), "{told}");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn every_other_doubt_says_what_to_do_too() {
         change(&mut results);
         let doubts = analyse(&results).doubts;
         assert!(doubts.iter().any(|d| d.contains(words)), "no {words:?} in {doubts:#?}");
-        doubts.iter().for_each(|doubt| assert!(has_mend(doubt), "no mend in {doubt:?}"));
+        doubts.iter().for_each(|doubt| assert!(has_fix(doubt), "no fix in {doubt:?}"));
     }
 }
 

@@ -228,7 +228,7 @@ fn rounds(plan: &[Planned]) -> (u32, u32) {
 /// Pairs are of one round: both sides must have as many, warm-up and measured.
 ///
 /// # Errors
-/// With what differs and the mend.
+/// With what differs and the fix.
 pub fn alike(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
     if base == new {
         return Ok(());
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rounds_that_do_not_pair_are_refused_with_the_mend() {
+    fn rounds_that_do_not_pair_are_refused_with_the_fix() {
         assert!(alike((1, 20), (1, 20)).is_ok());
         let why = alike((1, 20), (2, 20)).unwrap_err();
         assert!(

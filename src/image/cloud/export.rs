@@ -133,7 +133,7 @@ impl Export {
             .args([&self.disk.file, at]);
         match mount.run(&self.cancel).await {
             Err(Error::Tool { outcome, output, .. }) => {
-                let mend = match output.contains("loop device") {
+                let fix = match output.contains("loop device") {
                     true => {
                         ". Reading a disk's files takes a loop device: modprobe loop, and in a container /dev/loop-control \
                          and /dev/loop*"
@@ -144,7 +144,7 @@ impl Export {
                     }
                 };
                 Err(self.disk.wrong(format!(
-                    "its partition {number} can't be mounted, mount {outcome}: {output}{mend}"
+                    "its partition {number} can't be mounted, mount {outcome}: {output}{fix}"
                 )))
             }
             other => other,

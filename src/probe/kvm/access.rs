@@ -28,7 +28,7 @@ fn users(conf: &str) -> Vec<String> {
     configured.map_or_else(|| USERS.map(str::to_owned).into(), |name| vec![name])
 }
 
-/// Why libvirt's QEMU can't open the device though it is there, and the mend. None where it can, and where
+/// Why libvirt's QEMU can't open the device though it is there, and the fix. None where it can, and where
 /// that can't be told.
 pub fn closed_to_qemu() -> Option<String> {
     let device = fs::metadata(DEVICE).ok().filter(|device| device.file_type().is_char_device())?;

@@ -374,7 +374,7 @@ impl Outcome {
 }
 
 fn missing(error: &io::Error) -> Verdict {
-    let mend = match error.raw_os_error() {
+    let fix = match error.raw_os_error() {
         Some(libc::ENOENT) => {
             "modprobe kvm_intel or kvm_amd; switch on virtualisation in the firmware, or nested virtualisation in the hypervisor"
         }
@@ -388,7 +388,7 @@ fn missing(error: &io::Error) -> Verdict {
         _ => "see whether another hypervisor holds the processor",
     };
     let absent = error.raw_os_error() == Some(libc::ENOENT);
-    Verdict::Missing { absent, why: format!("cannot open /dev/kvm: {error}: {mend}") }
+    Verdict::Missing { absent, why: format!("cannot open /dev/kvm: {error}: {fix}") }
 }
 
 #[cfg(test)]

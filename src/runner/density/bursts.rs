@@ -26,7 +26,7 @@ impl Filling<'_> {
     pub(super) fn no_burst(&mut self, burst: u32, failed: bool) -> Option<String> {
         let most = self.record().most;
         if failed {
-            return Some("adding one at a time ended with a failure; mend that and run again".into());
+            return Some("adding one at a time ended with a failure; fix that and run again".into());
         }
         if burst > most {
             return Some(format!(

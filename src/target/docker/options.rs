@@ -75,7 +75,7 @@ fn takes_any_shim(client: &Client) -> bool {
     (version.major_version, version.minor_version) >= (1, 42)
 }
 
-fn has(name: &str, mut known: Vec<String>, mend: &str) -> Result<(), String> {
+fn has(name: &str, mut known: Vec<String>, fix: &str) -> Result<(), String> {
     if known.iter().any(|known| known == name) {
         return Ok(());
     }
@@ -83,7 +83,7 @@ fn has(name: &str, mut known: Vec<String>, mend: &str) -> Result<(), String> {
     // A host may have hundreds of networks.
     let more = if known.len() > MOST_SHOWN { ", ..." } else { "" };
     known.truncate(MOST_SHOWN);
-    Err(format!("the Engine has none of this name: it has {}{more}; {mend}", known.join(", ")))
+    Err(format!("the Engine has none of this name: it has {}{more}; {fix}", known.join(", ")))
 }
 
 const MOST_SHOWN: usize = 30;
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn what_the_engine_lacks_is_refused_with_what_it_has() {
         let known = || vec!["runc".to_owned(), "crun".to_owned()];
-        assert_eq!(has("runc", known(), "mend"), Ok(()));
+        assert_eq!(has("runc", known(), "fix"), Ok(()));
         assert_eq!(
             has("runsc", known(), "add it"),
             Err("the Engine has none of this name: it has crun, runc; add it".into())

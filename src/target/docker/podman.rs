@@ -17,8 +17,8 @@ use crate::{
     target::NEEDS_ROOT,
 };
 
-/// Signs in an error, and what mends it.
-pub(super) const MENDS: &[(&str, &str)] = &[
+/// Signs in an error, and what fixes it.
+pub(super) const FIXES: &[(&str, &str)] = &[
     ("Permission denied", NEEDS_ROOT),
     ("Socket not found", "is podman's service running? scripts/setup installs podman and starts it"),
     ("Connection refused", "is podman's service running? scripts/setup starts it"),

@@ -31,8 +31,8 @@ impl Cgroups {
         let version = cgroup::hierarchy().map_err(|e| Error::new(tried, e))?.version;
         let dir = if version == 2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/systemd" };
         let there = Path::new(dir).join("cgroup.procs").exists();
-        let mend = "mkdir -p /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd";
-        if there { Ok(Cgroups { dir }) } else { Err(Error::new(tried, format!("there is no {dir}: {mend}"))) }
+        let fix = "mkdir -p /sys/fs/cgroup/systemd && mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd";
+        if there { Ok(Cgroups { dir }) } else { Err(Error::new(tried, format!("there is no {dir}: {fix}"))) }
     }
 
     /// For the results.

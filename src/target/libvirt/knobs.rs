@@ -30,7 +30,7 @@ pub struct Knobs {
 /// Whether this host can give the VM what its options ask for, before anything is made for it.
 ///
 /// # Errors
-/// When it can't, with the mend; when libvirt does not answer.
+/// When it can't, with the fix; when libvirt does not answer.
 pub async fn check(uri: &str, spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
     if spec.hugepages == Some(true) {
         enough_huge_pages(spec, resources)?;

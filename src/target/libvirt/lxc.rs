@@ -16,7 +16,7 @@ use tokio::{sync::Mutex, time::timeout};
 use virt::domain::Domain;
 
 use super::{
-    Driver, Link, blocking, connect_to, events::Watch, left_over::destroy_by_name, log, mend, uri_of, version,
+    Driver, Link, blocking, connect_to, events::Watch, fix, left_over::destroy_by_name, log, uri_of, version,
 };
 use crate::{
     probe::{
@@ -251,9 +251,9 @@ impl Instance for Container {
         complaints.retain(|line| !self.told.contains(line));
         let complaints = complaints.join("; ");
         let said = ended.map(|how| format!("libvirt says: {}", of_container(&how)));
-        let mend = mend::of(&complaints).map(str::to_owned);
+        let fix = fix::of(&complaints).map(str::to_owned);
         let quoted = (!complaints.is_empty()).then(|| format!("its log says: {complaints}"));
-        let parts: Vec<_> = [said, quoted, mend].into_iter().flatten().collect();
+        let parts: Vec<_> = [said, quoted, fix].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(". "))
     }
 

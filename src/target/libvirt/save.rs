@@ -15,6 +15,6 @@ pub(super) fn save(domain: &Domain, to: &Path) -> Result<(), String> {
     // SAFETY: the domain is open as long as it is borrowed, and libvirt copies the path.
     match unsafe { sys::virDomainSave(domain.as_ptr(), path.as_ptr()) } {
         0 => Ok(()),
-        _ => Err(super::mend::explain(&Error::last_error())),
+        _ => Err(super::fix::explain(&Error::last_error())),
     }
 }

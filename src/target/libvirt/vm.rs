@@ -17,9 +17,9 @@ use virt::{
 use super::{
     DISK, Link, blocking, connect_to,
     events::Watch,
+    fix,
     left_over::{destroy_by_name, until_gone},
     log::{self, Driver},
-    mend,
     save::save,
 };
 use crate::{
@@ -188,9 +188,9 @@ impl Instance for Vm {
         complaints.retain(|line| !self.told.contains(line));
         let complaints = complaints.join("; ");
         let quoted = (!complaints.is_empty()).then(|| format!("QEMU's log says: {complaints}"));
-        let mend = mend::of(&complaints).map(str::to_owned);
+        let fix = fix::of(&complaints).map(str::to_owned);
         let state = state.map(|state| format!("Its state is {state}"));
-        let parts: Vec<_> = [state, quoted, mend].into_iter().flatten().collect();
+        let parts: Vec<_> = [state, quoted, fix].into_iter().flatten().collect();
         (!parts.is_empty()).then(|| parts.join(". "))
     }
 

@@ -108,7 +108,7 @@ fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
 }
 
 #[test]
-fn a_device_that_may_not_be_opened_and_one_that_is_not_there_have_their_own_mends() {
+fn a_device_that_may_not_be_opened_and_one_that_is_not_there_have_their_own_fixes() {
     let say = |code| missing(&io::Error::from_raw_os_error(code)).to_string();
     assert!(say(libc::ENOENT).contains("modprobe kvm_intel"));
     assert!(say(libc::EACCES).contains("group kvm"));

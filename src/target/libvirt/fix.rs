@@ -4,7 +4,7 @@ use crate::target::NEEDS_ROOT;
 
 const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
 
-/// What their texts have in them, and the mend; the first that fits counts.
+/// What their texts have in them, and the fix; the first that fits counts.
 const SIGNS: [(&str, &str); 14] = [
     // The narrower sign: it does run.
     ("sock': Permission denied", NEEDS_ROOT),
@@ -15,7 +15,7 @@ const SIGNS: [(&str, &str); 14] = [
     // Before the next, which its text has in it, too.
     (
         "Could not access KVM",
-        "scripts/setup mends the group and mode of /dev/kvm; accel = \"tcg\" does without",
+        "scripts/setup fixes the group and mode of /dev/kvm; accel = \"tcg\" does without",
     ),
     (
         "Permission denied",
@@ -56,15 +56,15 @@ const SIGNS: [(&str, &str); 14] = [
     ),
 ];
 
-/// The mend of what `text` complains of, where one is known.
+/// The fix of what `text` complains of, where one is known.
 pub fn of(text: &str) -> Option<&'static str> {
-    SIGNS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, mend)| *mend)
+    SIGNS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, fix)| *fix)
 }
 
-/// An error of libvirt's with its mend.
+/// An error of libvirt's with its fix.
 pub fn explain(error: &virt::error::Error) -> String {
     let text = error.message().trim();
-    of(text).map_or_else(|| text.to_owned(), |mend| format!("{text}. {mend}"))
+    of(text).map_or_else(|| text.to_owned(), |fix| format!("{text}. {fix}"))
 }
 
 #[cfg(test)]
