@@ -59,7 +59,7 @@ pub struct Run {
     /// How much of `wall_ns` went into dropping the page cache before samples; null where the scenario asks for none.
     #[serde(default)]
     pub cache_drop_ns: Option<u64>,
-    /// What makes this run's figures doubtful, in words.
+    /// Caveats of this run's figures, as sentences.
     pub warnings: Vec<String>,
     /// What was measured, where version control or CI tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]

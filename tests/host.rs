@@ -74,8 +74,8 @@ fn a_program_that_spins_beside_a_run_marks_its_samples() {
     let results = ran.results.clone().unwrap();
     ran.good();
     assert_all_marked(&results, Mark::BusyHost);
-    let doubts = analyse(&results).doubts;
-    assert!(doubts.iter().any(|d| d.contains("were taken while others used the CPUs")), "{doubts:#?}");
+    let caveats = analyse(&results).caveats;
+    assert!(caveats.iter().any(|d| d.contains("were taken while others used the CPUs")), "{caveats:#?}");
     let chart = fs::read_to_string(bench.latest().join("charts/startup.svg")).unwrap();
     assert!(chart.contains("disturbed while it was taken"));
 }
@@ -114,8 +114,8 @@ fn a_container_of_somebody_else_is_counted_and_told() {
     docker(&["rm", "-f", other.trim()]);
     let results = ran.results.as_ref().unwrap();
     assert_eq!(count(results), before + 1);
-    let doubts = analyse(results).doubts;
-    assert!(doubts.iter().any(|d| d.contains("other container")), "{doubts:#?}");
+    let caveats = analyse(results).caveats;
+    assert!(caveats.iter().any(|d| d.contains("other container")), "{caveats:#?}");
 }
 
 fn docker(arguments: &[&str]) -> String {

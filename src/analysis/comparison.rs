@@ -43,11 +43,11 @@ pub struct Pair {
     pub one_host: bool,
     /// What differs besides the figures.
     pub differences: Vec<Difference>,
-    /// What makes it doubtful.
-    pub doubts: Vec<String>,
-    /// Those of them that both sides have alike: they make the figures doubtful, and hardly the ratio.
+    /// Its caveats.
+    pub caveats: Vec<String>,
+    /// Those that both sides have alike: they concern the figures, and hardly the ratio.
     #[serde(default)]
-    pub doubts_of_both: Vec<String>,
+    pub caveats_of_both: Vec<String>,
     /// Target by target; those that gate first.
     pub rows: Vec<Row>,
 }
@@ -136,7 +136,7 @@ fn pairs_are_enough(pairs: &mut [Pair]) {
         let short = |row: &&Row| row.gates && row.shift.is_some_and(|shift| shift.n < fewest as usize);
         if let Some(row) = pair.rows.iter().find(short) {
             let n = row.shift.map_or(0, |shift| shift.n);
-            pair.doubts.push(format!(
+            pair.caveats.push(format!(
                 "{n} pairs can show no regression, whatever they are: it takes {fewest} where {figures} figures gate; take \
                  more samples, or let fewer targets and metrics gate"
             ));
@@ -177,7 +177,7 @@ fn pair(base: &Results, new: &Results, rules: &Rules<'_>) -> Pair {
         })
         .collect();
     rows.sort_by_key(|row| !row.gates);
-    let (doubts, doubts_of_both) = doubts(base, new);
+    let (caveats, caveats_of_both) = caveats(base, new);
     Pair {
         scenario: scenario(new).to_owned(),
         base: run(base),
@@ -185,8 +185,8 @@ fn pair(base: &Results, new: &Results, rules: &Rules<'_>) -> Pair {
         paired,
         one_host,
         differences: differences(base, new),
-        doubts,
-        doubts_of_both,
+        caveats,
+        caveats_of_both,
         rows,
     }
 }
@@ -312,21 +312,23 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
 }
 
 /// All of them, those of both sides once; and these.
-fn doubts(base: &Results, new: &Results) -> (Vec<String>, Vec<String>) {
-    let of = |results: &Results| super::analyse(results).doubts;
+fn caveats(base: &Results, new: &Results) -> (Vec<String>, Vec<String>) {
+    let of = |results: &Results| super::analyse(results).caveats;
     let (of_base, of_new) = (of(base), of(new));
     let mut told: Vec<String> = Vec::new();
-    for doubt in &of_base {
-        match of_new.contains(doubt) {
-            true => told.push(doubt.clone()),
-            false => told.push(format!("BASE: {doubt}")),
+    for caveat in &of_base {
+        match of_new.contains(caveat) {
+            true => told.push(caveat.clone()),
+            false => told.push(format!("BASE: {caveat}")),
         }
     }
     if base.run.id == new.run.id {
         told.insert(0, "BASE and NEW are the same run".into());
     }
-    told.extend(of_new.iter().filter(|doubt| !of_base.contains(doubt)).map(|doubt| format!("NEW: {doubt}")));
-    let both = of_base.into_iter().filter(|doubt| of_new.contains(doubt)).collect();
+    told.extend(
+        of_new.iter().filter(|caveat| !of_base.contains(caveat)).map(|caveat| format!("NEW: {caveat}")),
+    );
+    let both = of_base.into_iter().filter(|caveat| of_new.contains(caveat)).collect();
     (told, both)
 }
 

@@ -143,10 +143,10 @@ pub fn others_cpus(sample: &Sample) -> Option<f64> {
     Some(noise.others_cpu_ns? as f64 / noise.window_ns as f64)
 }
 
-/// One doubt for each kind of mark that good samples carry.
-pub(super) fn doubts(results: &Results) -> Vec<String> {
+/// One caveat for each kind of mark that good samples carry.
+pub(super) fn caveats(results: &Results) -> Vec<String> {
     let cpus = results.host.cpus;
-    let doubt = |mark: Mark| {
+    let caveat = |mark: Mark| {
         let mut each = Vec::new();
         let mut most: f64 = 0.0;
         for target in &results.targets {
@@ -163,7 +163,7 @@ pub(super) fn doubts(results: &Results) -> Vec<String> {
         let (what, fix) = (mark.while_what(), mark.fix());
         (!each.is_empty()).then(|| format!("{} were taken {what}{up_to}: {fix}", each.join(", ")))
     };
-    Mark::ALL.into_iter().filter_map(doubt).collect()
+    Mark::ALL.into_iter().filter_map(caveat).collect()
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use crate::sample::{Accelerator, KvmDegree, Outcome, Results, Sample};
 
+mod caveats;
 mod claims;
 pub mod comparison;
 pub mod density;
-mod doubts;
 mod drift;
 mod facts;
 pub mod gate;
@@ -53,8 +53,8 @@ pub struct Analysis {
     /// Of the targets that were filled with instances.
     pub density: Vec<density::Density>,
     pub identities: Identities,
-    /// What makes the comparison doubtful, the runner's own warnings among it, most serious first.
-    pub doubts: Vec<String>,
+    /// Caveats of the comparison and the runner's own warnings, most serious first.
+    pub caveats: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -156,8 +156,8 @@ pub fn analyse_at(results: &Results, level: f64) -> Analysis {
         let of = |name| series(results, name, metric, base);
         against(&of(target), &of(other), level, &mut ranks)
     });
-    let doubts = doubts::all(results, &targets, &identities, baseline.as_deref());
-    Analysis { level, baseline, targets, claims, density: filled.one, identities, doubts }
+    let caveats = caveats::all(results, &targets, &identities, baseline.as_deref());
+    Analysis { level, baseline, targets, claims, density: filled.one, identities, caveats }
 }
 
 /// The target named `native`, else the first of kind `native`, else the first; `None` when there is

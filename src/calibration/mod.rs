@@ -44,7 +44,7 @@ pub struct Calibration {
     pub targets: Vec<sample::Target>,
     /// Targets that can't run on this host, and why.
     pub left_out: BTreeMap<String, String>,
-    /// What makes its figures doubtful, as a run has it.
+    /// Its caveats, as a run has them.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// Made of all that follows, by [`judge::rows`].

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::Style;
 use anyhow::Context;
 
-use super::{BAD, DOUBTFUL, Failure, GOOD, HEADING, print};
+use super::{BAD, Failure, GOOD, HEADING, WARNING, print};
 use crate::{
     doctor::{self, Ability, Check, Report, Status},
     report::clean,
@@ -83,9 +83,9 @@ fn text(report: &Report) -> String {
 fn word(status: Status) -> (&'static str, Style) {
     match status {
         Status::Ok => ("ok", GOOD),
-        Status::Warning => ("warning", DOUBTFUL),
+        Status::Warning => ("warning", WARNING),
         Status::Failed => ("failed", BAD),
-        Status::NotChecked => ("unchecked", DOUBTFUL),
+        Status::NotChecked => ("unchecked", WARNING),
     }
 }
 

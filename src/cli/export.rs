@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::{DOUBTFUL, Failure, print};
+use super::{Failure, WARNING, print};
 use crate::report::{
     self, clean,
     export::{Export, Files, Format, export, write_file, write_files},
@@ -120,7 +120,7 @@ fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
 fn verdict(exported: &Export) -> Result<(), Failure> {
     for note in &exported.notes {
         // Nothing is left to be done where standard error is gone.
-        let _ = writeln!(anstream::stderr(), "{DOUBTFUL}note:{DOUBTFUL:#} {}", clean(note, 500));
+        let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {}", clean(note, 500));
     }
     match exported.without_samples.as_slice() {
         [] => Ok(()),

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use anyhow::anyhow;
 
-use super::{DOUBTFUL, Failure, print};
+use super::{Failure, WARNING, print};
 use crate::{
     analysis::Metric,
     parallel,
@@ -144,7 +144,7 @@ fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
 fn warn(shown: &Shown) {
     let lines = history::left_out(shown);
     let Some((first, rest)) = lines.split_first() else { return };
-    let mut text = format!("{DOUBTFUL}warning:{DOUBTFUL:#} {first}\n");
+    let mut text = format!("{WARNING}warning:{WARNING:#} {first}\n");
     rest.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
     // Nothing is left to be done where standard error is gone.
     let _ = anstream::stderr().write_all(text.as_bytes());

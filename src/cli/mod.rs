@@ -36,7 +36,7 @@ const STYLES: Styles = Styles::styled()
     .placeholder(AnsiColor::Cyan.on_default());
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
-const DOUBTFUL: Style = AnsiColor::Yellow.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HEADING: Style = Style::new().bold();
 
 const ABOUT: &str = "\
@@ -253,7 +253,7 @@ fn print_error(chain: &[String]) {
 fn warn(message: &str) {
     let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
     // Nothing is left to be done where standard error is gone.
-    let _ = anstream::stderr().write_all(format!("{DOUBTFUL}warning:{DOUBTFUL:#} {message}\n").as_bytes());
+    let _ = anstream::stderr().write_all(format!("{WARNING}warning:{WARNING:#} {message}\n").as_bytes());
 }
 
 /// Writes to standard output, styled where it is a terminal. A reader that has gone away (`| head`) has

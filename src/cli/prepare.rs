@@ -1,4 +1,4 @@
-//! What every command that measures does before its first instance: engines, host, image, targets, what is doubtful.
+//! What every command that measures does before its first instance: engines, host, image, targets, caveats.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ pub struct Prepared {
     pub image: sample::Image,
     /// All that is known of it, tuned where that was wanted.
     pub host: sample::Host,
-    /// What makes figures doubtful before there are any; they have been said.
+    /// Caveats that are known before the first figure; already printed.
     pub warnings: Vec<String>,
     /// Where instances keep their files.
     pub instances: PathBuf,

@@ -31,7 +31,7 @@ fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option
         false => error.to_string(),
     });
     let unseen: Vec<String> = unseen.chain(unread).collect();
-    // Settings first: they make every figure of this host doubtful.
+    // Settings first: they concern every figure of this host.
     let settings = settings.iter().map(|setting| format!("setting {setting}"));
     let mut names: Vec<String> =
         settings.chain(found.things.iter().map(ToString::to_string)).chain(builds).collect();

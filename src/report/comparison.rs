@@ -93,12 +93,12 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
         }
         let warn = AnsiColor::Yellow.on_default();
         let (of_both, others): (Vec<String>, Vec<String>) = remarks(pair).into_iter().partition(|remark| {
-            !all && pair.doubts_of_both.iter().any(|d| text::clean(d, SENTENCE) == *remark)
+            !all && pair.caveats_of_both.iter().any(|d| text::clean(d, SENTENCE) == *remark)
         });
         if !of_both.is_empty() {
             paragraph(
                 &mut out,
-                &format!("{} doubts about both sides alike (--all shows them).", of_both.len()),
+                &format!("{} caveats of both sides alike (--all shows them).", of_both.len()),
             );
         }
         for line in others {
@@ -229,8 +229,7 @@ pub fn markdown(comparison: &Comparison) -> String {
         }
         let remarks = remarks(pair);
         if !remarks.is_empty() {
-            let _ =
-                writeln!(out, "\n<details><summary>What makes it doubtful ({})</summary>\n", remarks.len());
+            let _ = writeln!(out, "\n<details><summary>Caveats ({})</summary>\n", remarks.len());
             remarks.iter().for_each(|remark| {
                 let _ = writeln!(out, "- {}", escape(remark));
             });
@@ -361,11 +360,11 @@ pub(super) fn superiority(row: &Row) -> String {
     row.shift.map_or(text::NOTHING.into(), |shift| format!("{:.2}", shift.superiority))
 }
 
-/// What differs, and what makes the comparison doubtful.
+/// What differs, and the caveats of the comparison.
 pub(super) fn remarks(pair: &Pair) -> Vec<String> {
     let differences = pair.differences.iter().map(|d| {
         let [what, base, new] = [&d.what, &d.base, &d.new].map(|text| text::clean(text, 160));
         format!("{what} differs: {base} of BASE, {new} of NEW")
     });
-    differences.chain(pair.doubts.iter().map(|doubt| text::clean(doubt, SENTENCE))).collect()
+    differences.chain(pair.caveats.iter().map(|caveat| text::clean(caveat, SENTENCE))).collect()
 }

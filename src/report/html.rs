@@ -40,7 +40,7 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
                 main {
                     @let rounds = !text::is_density_alone(results);
                     @if rounds { (answer(results, analysis)) } @else { (density::section(results, analysis, charts)) }
-                    (doubts(analysis))
+                    (caveats(analysis))
                     (judged(analysis))
                     @if rounds {
                         (figures::table(analysis))
@@ -255,15 +255,15 @@ fn headline(target: &Target, figure: &Figure, base: &str) -> Markup {
     }
 }
 
-fn doubts(analysis: &Analysis) -> Markup {
+fn caveats(analysis: &Analysis) -> Markup {
     html! {
-        section #doubts {
-            h2 { "What makes it doubtful" }
-            @if analysis.doubts.is_empty() {
+        section #caveats {
+            h2 { "Caveats" }
+            @if analysis.caveats.is_empty() {
                 p { "Nothing that bootrace looks for, and all that it looks at could be read: the targets ran the same image, "
                     "agent and workload, all samples came, none was disturbed, start-up did not drift, and load and pressure (PSI) on the host were low." }
             } @else {
-                ul.doubts { @for doubt in &analysis.doubts { li { (text::clean(doubt, SENTENCE)) } } }
+                ul.caveats { @for caveat in &analysis.caveats { li { (text::clean(caveat, SENTENCE)) } } }
             }
         }
     }

@@ -41,10 +41,10 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
     if !analysis.density.is_empty() {
         density::markdown(&mut out, &analysis.density);
     }
-    if !analysis.doubts.is_empty() {
-        let _ = writeln!(out, "\n## What makes this doubtful\n");
-        for doubt in &analysis.doubts {
-            let _ = writeln!(out, "- {}", escape(&text::clean(doubt, 500)));
+    if !analysis.caveats.is_empty() {
+        let _ = writeln!(out, "\n## Caveats\n");
+        for caveat in &analysis.caveats {
+            let _ = writeln!(out, "- {}", escape(&text::clean(caveat, 500)));
         }
     }
     judged(&mut out, analysis);

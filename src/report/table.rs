@@ -70,8 +70,8 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
         let lines = wrap(&format!("claim {says:?}: {about}: {finding}"), width - 12);
         let _ = writeln!(out, "{word} {}", lines.join("\n          "));
     }
-    for doubt in &analysis.doubts {
-        let lines = wrap(&text::clean(doubt, 400), width - 9);
+    for caveat in &analysis.caveats {
+        let lines = wrap(&text::clean(caveat, 400), width - 9);
         let _ = writeln!(out, "{} {}", paint.warn("warning:"), lines.join("\n         "));
     }
     out

@@ -53,7 +53,7 @@ impl Lock {
         }
     }
 
-    /// What makes figures doubtful when other runs go on beside this one, which are bound to the same CPUs. A
+    /// The caveat of other runs that go on beside this one, which are bound to the same CPUs. A
     /// `partner` is none of them: it measures when this one waits.
     pub fn others(partner: Option<&str>) -> Option<String> {
         match Lock::others_in(Path::new(LOCKS), partner) {

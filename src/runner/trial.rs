@@ -200,7 +200,7 @@ async fn measure(
 }
 
 /// How its boot divided, once its systemd has finished starting: what is read of a system that still starts is not what it
-/// costs. Asked about once a second, after ready and before anything is read; one that takes longer is told as doubtful.
+/// costs. Asked about once a second, after ready and before anything is read; one that takes longer is a caveat.
 async fn system_up(live: &mut Live) -> Result<BootTimes, Ended> {
     let deadline = Instant::now() + SYSTEM_UP;
     loop {

@@ -58,7 +58,7 @@ pub trait Target: Send + Sync {
         Start::Cold
     }
 
-    /// What makes its figures doubtful before there are any, each a sentence that names the target.
+    /// Caveats that are known before the first figure, each a sentence that names the target.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }

@@ -127,7 +127,7 @@ fn a_claim_about_two_targets_pairs_their_good_samples_by_round() {
 
 #[test]
 fn a_clean_run_raises_no_doubt() {
-    assert_eq!(analyse(&example::clean()).doubts, [] as [String; 0]);
+    assert_eq!(analyse(&example::clean()).caveats, [] as [String; 0]);
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
     for (change, words) in cases {
         let mut results = example::clean();
         change(&mut results);
-        let doubts = analyse(&results).doubts;
-        assert!(doubts.iter().any(|d| d.contains(words)), "no {words:?} in {doubts:#?}");
+        let caveats = analyse(&results).caveats;
+        assert!(caveats.iter().any(|d| d.contains(words)), "no {words:?} in {caveats:#?}");
     }
 }
 
@@ -227,11 +227,11 @@ fn a_warm_up_that_was_disturbed_is_no_doubt_and_each_target_counts_its_own() {
     let mut results = example::clean();
     let disturb = |s: &mut Sample| s.noise.as_mut().unwrap().swapped_in_pages = Some(5000);
     results.samples.iter_mut().filter(|s| s.warmup).for_each(disturb);
-    assert_eq!(analyse(&results).doubts, [] as [String; 0]);
+    assert_eq!(analyse(&results).caveats, [] as [String; 0]);
     results.samples.iter_mut().filter(|s| s.target != "native" && s.round == 3).for_each(disturb);
-    let doubts = analyse(&results).doubts;
+    let caveats = analyse(&results).caveats;
     let told = "1 of 10 samples of docker, 1 of 10 samples of libvirt were taken while the host swapped: ";
-    assert!(doubts.len() == 1 && doubts[0].starts_with(told), "{doubts:#?}");
+    assert!(caveats.len() == 1 && caveats[0].starts_with(told), "{caveats:#?}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn without_a_native_target_the_first_one_is_the_baseline_and_that_is_said() {
     results.run.planned = results.samples.len() as u32;
     let analysis = analyse(&results);
     assert_eq!(analysis.baseline.as_deref(), Some("docker"));
-    assert!(analysis.doubts[0].contains("there is no native target"), "{:?}", analysis.doubts);
+    assert!(analysis.caveats[0].contains("there is no native target"), "{:?}", analysis.caveats);
     results.targets.remove(0);
     assert_eq!(analyse(&results).baseline, None);
 }

@@ -153,11 +153,11 @@ fn a_density_alone_shows_nothing_of_single_samples() {
     }
     assert!(!dir.join("charts/startup.svg").exists() && dir.join("charts/density-memory.svg").exists());
     assert!(summary.contains("How many at once") && !summary.contains("samples ok"), "{summary}");
-    let doubts = analyse(&results).doubts;
-    assert!(!doubts.iter().any(|doubt| doubt.contains("good samples")), "{doubts:?}");
+    let caveats = analyse(&results).caveats;
+    assert!(!caveats.iter().any(|caveat| caveat.contains("good samples")), "{caveats:?}");
     assert!(
-        doubts.iter().any(|doubt| doubt.contains("1 of 4 that were requested at once failed")),
-        "{doubts:?}"
+        caveats.iter().any(|caveat| caveat.contains("1 of 4 that were requested at once failed")),
+        "{caveats:?}"
     );
 }
 

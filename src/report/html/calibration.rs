@@ -124,7 +124,7 @@ fn answer(calibration: &Calibration) -> Markup {
                 }
             }
             @if !failed.is_empty() || !calibration.errors.is_empty() || !calibration.left_out.is_empty() || !calibration.warnings.is_empty() {
-                ul.doubts {
+                ul.caveats {
                     @for row in failed { li {
                         (text::clip(&row.target, 40)) ", " code { (row.metric) } ": " (row.says) ". Error " (shown::error(row)) ", bound " (shown::bound(row)) "."
                         @if let Some(note) = &row.note { " " (text::clean(note, SENTENCE)) "." }

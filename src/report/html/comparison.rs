@@ -106,8 +106,8 @@ fn of_pair(pair: &Pair) -> Markup {
                 }
             }
             @if !remarks.is_empty() {
-                h3 { "What makes it doubtful" }
-                ul.doubts { @for remark in &remarks { li { (text::clean(remark, SENTENCE)) } } }
+                h3 { "Caveats" }
+                ul.caveats { @for remark in &remarks { li { (text::clean(remark, SENTENCE)) } } }
             }
         }
     }

@@ -87,7 +87,7 @@ fn answer(shown: &Shown) -> Markup {
             }
             @let not_taken = shown::not_taken(shown);
             @if !odd.is_empty() || all > 0 || shown.copies > 0 || !not_taken.is_empty() {
-                ul.doubts {
+                ul.caveats {
                     @for series in odd.iter().take(20) {
                         li {
                             "The newest run of " (text::clip(&series.key.target, 40)) " on " (shown::host_name(&series.key.host)) ", "

@@ -33,7 +33,7 @@ pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
                 }
             } @else {
                 p { "Not proven:" }
-                ul.doubts { @for d in &identities.disagreements { li { (text::clean(d, SENTENCE)) } } }
+                ul.caveats { @for d in &identities.disagreements { li { (text::clean(d, SENTENCE)) } } }
             }
             div.scroll tabindex="0" role="region" aria-label="Identity of each target" {
                 table.plain {

@@ -66,7 +66,7 @@ pub(super) fn services() -> Vec<u32> {
     process::named_with("podman", &["system", "service"])
 }
 
-/// What is doubtful where the service ends by itself when nobody asks it for anything.
+/// The caveat of a service that ends by itself when nobody asks it for anything.
 pub(super) fn ends_by_itself(services: &[u32]) -> Option<String> {
     let stays = |pid: &u32| process::arguments(*pid).windows(2).any(|two| stays(&two[0], &two[1]));
     if !services.is_empty() && services.iter().all(stays) {

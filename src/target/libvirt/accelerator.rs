@@ -15,7 +15,7 @@ pub struct Choice {
     pub accelerator: Accelerator,
     /// Why, in words.
     pub reason: String,
-    /// What makes figures of this accelerator doubtful.
+    /// Caveats of this accelerator's figures.
     pub warning: Option<String>,
     /// What KVM is here, where that was asked.
     pub kvm: Option<Kvm>,

@@ -1,4 +1,4 @@
-//! What makes a comparison doubtful, in words.
+//! Caveats of a comparison, as sentences.
 
 use super::{Identities, Target, counts, marks, median};
 use crate::sample::{Accelerator, Noise, Results, Sample};
@@ -30,7 +30,7 @@ pub(super) fn all(
     found.extend(results.run.warnings.iter().cloned());
     found.extend(targets.iter().filter_map(drifted));
     found.extend(boots::all(results, targets));
-    found.extend(marks::doubts(results));
+    found.extend(marks::caveats(results));
     found.extend(host::facts(results));
     found.extend(noise(results));
     found.extend(unread(results));

@@ -1,4 +1,4 @@
-//! What makes figures of many instances at once doubtful.
+//! Caveats of many instances at once.
 
 use crate::sample::{Results, density::Limit};
 

@@ -1,4 +1,4 @@
-//! What is doubtful about whole systems: one that is still starting is neither idle nor as large as it will be.
+//! Caveats of whole systems: one that is still starting is neither idle nor as large as it will be.
 
 use std::time::Duration;
 
@@ -56,14 +56,14 @@ mod tests {
     use crate::analysis::analyse;
 
     /// The committed sample report, with whole systems in its VMs.
-    fn doubts(boot: Boot) -> Vec<String> {
+    fn caveats(boot: Boot) -> Vec<String> {
         let text = include_str!("../../../reports/sample/results.json");
         let mut results: Results = serde_json::from_str(text).unwrap();
         for sample in results.samples.iter_mut().filter(|s| s.target == "libvirt") {
             sample.boot_ns = Some(boot.clone());
         }
-        let doubts = analyse(&results).doubts;
-        doubts
+        let caveats = analyse(&results).caveats;
+        caveats
             .into_iter()
             .filter(|d| d.contains("start-up when") || d.contains("parts of the boot"))
             .collect()
@@ -77,22 +77,22 @@ mod tests {
     #[test]
     fn a_system_that_is_still_starting_is_told_with_the_fix() {
         for finished in [None, Some(3_600_000_000_000)] {
-            let doubts = doubts(boot(finished));
-            assert_eq!(doubts.len(), 1);
+            let caveats = caveats(boot(finished));
+            assert_eq!(caveats.len(), 1);
             assert!(
-                doubts[0].starts_with("libvirt: in ") && doubts[0].ends_with("raise sampling.settle"),
-                "{doubts:?}"
+                caveats[0].starts_with("libvirt: in ") && caveats[0].ends_with("raise sampling.settle"),
+                "{caveats:?}"
             );
         }
-        assert_eq!(doubts(boot(Some(31_000_000))), Vec::<String>::new());
+        assert_eq!(caveats(boot(Some(31_000_000))), Vec::<String>::new());
         // One that has no systemd.
-        assert_eq!(doubts(Boot { userspace: None, ..boot(None) }), Vec::<String>::new());
+        assert_eq!(caveats(Boot { userspace: None, ..boot(None) }), Vec::<String>::new());
     }
 
     #[test]
     fn parts_that_are_missing_are_told_with_the_agents_reason() {
-        let doubts = doubts(Boot { error: Some("run systemctl: it hangs".into()), ..boot(None) });
-        assert_eq!(doubts.len(), 1);
-        assert!(doubts[0].ends_with("It says: run systemctl: it hangs"), "{doubts:?}");
+        let caveats = caveats(Boot { error: Some("run systemctl: it hangs".into()), ..boot(None) });
+        assert_eq!(caveats.len(), 1);
+        assert!(caveats[0].ends_with("It says: run systemctl: it hangs"), "{caveats:?}");
     }
 }

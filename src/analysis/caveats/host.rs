@@ -1,4 +1,4 @@
-//! What of the host itself makes figures doubtful, each with what to do about it.
+//! Caveats that the host itself is the reason of, each with its fix.
 
 use crate::sample::{Accelerator, Host, KvmDegree, Results, Setting, Target};
 

@@ -9,13 +9,13 @@ fn results() -> Results {
     serde_json::from_str(include_str!("../../../reports/sample/results.json")).unwrap()
 }
 
-/// Something that a doubt tells its reader to do: a clause of it begins with one of these.
-fn has_fix(doubt: &str) -> bool {
+/// Something that a caveat tells its reader to do: a clause of it begins with one of these.
+fn has_fix(caveat: &str) -> bool {
     const DO: [&str; 21] = [
         "add", "boot", "compare", "cool", "echo", "free", "let", "look", "fix", "name", "report", "run",
         "set", "stop", "swapoff", "take", "use", "write", "raise", "lift", "give",
     ];
-    let clauses = doubt.split([':', ';', ',', '.']).skip(1);
+    let clauses = caveat.split([':', ';', ',', '.']).skip(1);
     clauses.filter_map(|clause| clause.split_whitespace().next()).any(|word| DO.contains(&word))
 }
 
@@ -68,16 +68,16 @@ fn every_fact_of_a_host_that_is_told_says_what_to_do() {
     let mut pvm = worst("KVM");
     let kvm = Kvm { degree: KvmDegree::Paravirtual, loop_ratio: Some(0.9), exit_ns: None };
     pvm.targets.iter_mut().for_each(|t| t.kvm = Some(kvm));
-    assert!(!host::facts(&pvm).iter().any(|doubt| doubt.contains("ran nested")));
+    assert!(!host::facts(&pvm).iter().any(|caveat| caveat.contains("ran nested")));
     let hosts = [worst("none"), worst("KVM"), pvm];
     for (i, fact) in host::FACTS.iter().enumerate() {
         let told: Vec<String> = hosts.iter().filter_map(fact).collect();
         assert!(!told.is_empty(), "no host of this test has fact {i}");
-        told.iter().for_each(|doubt| assert!(has_fix(doubt), "no fix in {doubt:?}"));
+        told.iter().for_each(|caveat| assert!(has_fix(caveat), "no fix in {caveat:?}"));
     }
     let mut merged = results();
     (merged.host.ksm, merged.host.ksm_pages) = (Some(false), Some(9));
-    let told = host::facts(&merged).into_iter().find(|doubt| doubt.contains("9 pages")).unwrap();
+    let told = host::facts(&merged).into_iter().find(|caveat| caveat.contains("9 pages")).unwrap();
     assert!(has_fix(&told), "{told}");
 }
 
@@ -126,9 +126,9 @@ fn every_other_doubt_says_what_to_do_too() {
         results.run.warnings.clear();
         results.host.governor = None;
         change(&mut results);
-        let doubts = analyse(&results).doubts;
-        assert!(doubts.iter().any(|d| d.contains(words)), "no {words:?} in {doubts:#?}");
-        doubts.iter().for_each(|doubt| assert!(has_fix(doubt), "no fix in {doubt:?}"));
+        let caveats = analyse(&results).caveats;
+        assert!(caveats.iter().any(|d| d.contains(words)), "no {words:?} in {caveats:#?}");
+        caveats.iter().for_each(|caveat| assert!(has_fix(caveat), "no fix in {caveat:?}"));
     }
 }
 
@@ -151,8 +151,8 @@ fn disturbed(results: &mut Results) {
 #[test]
 fn who_says_which_cpus_is_not_told_to() {
     let told = |results: &Results| {
-        let doubts = host::facts(results);
-        doubts.iter().filter(|doubt| doubt.contains("in [resources], as in cpus = \"")).count()
+        let caveats = host::facts(results);
+        caveats.iter().filter(|caveat| caveat.contains("in [resources], as in cpus = \"")).count()
     };
     let mut results = worst("none");
     assert_eq!(told(&results), 2, "clock rates and NUMA");
