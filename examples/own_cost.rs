@@ -23,13 +23,13 @@ use std::{
 use anyhow::{Context, anyhow, bail, ensure};
 use bootrace::{
     analysis::{median::median, paired::Ranks},
-    control::{Control, Greeting, Moment, What},
+    control::{ChannelEvent, Control, Greeting, Timestamp},
     image::{self, Cache, Forms, VmFiles},
     runner::{self, Lock},
     sample::{Accelerator, Outcome},
     scenario::{self, Kind, Scenario, Span},
     target::{
-        Cpus, Target, Ticket,
+        Cpus, InstanceId, Target,
         docker::{self, Docker},
         libvirt::{self, Driver, Libvirt, knobs::Knobs, xml},
         native::{self, Native},
@@ -205,36 +205,37 @@ impl Bench {
 
     /// One start-up in ns; nothing of it is left.
     async fn once(&mut self, way: &str) -> anyhow::Result<u64> {
-        let ticket = runner::make_ticket(&self.cache.instances_dir(), &self.run, self.number as usize)?;
+        let instance_id =
+            runner::make_instance_id(&self.cache.instances_dir(), &self.run, self.number as usize)?;
         self.number += 1;
         let result = match way {
-            "bootrace native" => self.bootrace(&self.native, &ticket).await,
-            "spawn" => self.spawn(&ticket),
-            "bootrace docker" => self.bootrace(&self.docker, &ticket).await,
-            "bootrace libvirt" => self.bootrace(&self.libvirt, &ticket).await,
-            "docker run" => self.docker_run(&ticket),
-            "virsh create" => self.virsh_create(&ticket).await,
-            _ => self.qemu(&ticket).await,
+            "bootrace native" => self.bootrace(&self.native, &instance_id).await,
+            "spawn" => self.spawn(&instance_id),
+            "bootrace docker" => self.bootrace(&self.docker, &instance_id).await,
+            "bootrace libvirt" => self.bootrace(&self.libvirt, &instance_id).await,
+            "docker run" => self.docker_run(&instance_id),
+            "virsh create" => self.virsh_create(&instance_id).await,
+            _ => self.qemu(&instance_id).await,
         };
         // A trial of ours has removed its own.
-        if ticket.dir.exists() {
-            fs::remove_dir_all(&ticket.dir)?;
+        if instance_id.dir.exists() {
+            fs::remove_dir_all(&instance_id.dir)?;
         }
         result
     }
 
-    async fn bootrace(&self, target: &dyn Target, ticket: &Ticket) -> anyhow::Result<u64> {
+    async fn bootrace(&self, target: &dyn Target, instance_id: &InstanceId) -> anyhow::Result<u64> {
         let trial = bootrace::plan::Trial { target: 0, round: 0, position: 0, warmup: false };
         let mut sample = runner::blank("own-cost", &trial);
         let stop = CancellationToken::new();
-        runner::trial(target, &self.scenario, ticket, &mut sample, &stop, &mut |_| {}).await;
+        runner::trial(target, &self.scenario, instance_id, &mut sample, &stop, &mut |_| {}).await;
         ensure!(sample.outcome == Outcome::Ok, "{:?}", sample.error);
         sample.timeline_ns.startup().context("not ready")
     }
 
     /// In a root as a bare process has it, seen by a thread that lives in it: `posix_spawn` has no root to set.
-    fn spawn(&self, ticket: &Ticket) -> anyhow::Result<u64> {
-        let mut root = native::Root::new(&ticket.dir);
+    fn spawn(&self, instance_id: &InstanceId) -> anyhow::Result<u64> {
+        let mut root = native::Root::new(&instance_id.dir);
         root.mount(&self.tree)?;
         let command = &self.scenario.workload.command;
         let spawned = thread::scope(|scope| {
@@ -247,14 +248,14 @@ impl Bench {
         spawned
     }
 
-    fn docker_run(&self, ticket: &Ticket) -> anyhow::Result<u64> {
+    fn docker_run(&self, instance_id: &InstanceId) -> anyhow::Result<u64> {
         let memory = self.scenario.resources.memory.0.to_string();
         let mut command = Command::new("docker");
         command.args([
             "run",
             "--rm",
             "--name",
-            &ticket.instance,
+            &instance_id.instance,
             "--network",
             "none",
             "--log-driver",
@@ -262,13 +263,13 @@ impl Bench {
         ]);
         command.args([
             "--label",
-            &format!("{}={}", docker::LABEL, ticket.run),
+            &format!("{}={}", docker::LABEL, instance_id.run),
             "--cpuset-cpus",
             &self.cpus.list(),
         ]);
         command.args(["--memory", &memory, "--memory-swap", &memory]);
         command.arg(&self.docker_image).args(&self.scenario.workload.command).stdout(Stdio::piped());
-        let begin = Moment::now();
+        let begin = Timestamp::now();
         let mut child = command.spawn().context("running docker run")?;
         let mut byte = [0];
         child
@@ -277,25 +278,25 @@ impl Bench {
             .context("no standard output")?
             .read_exact(&mut byte)
             .context("docker run printed nothing")?;
-        let ns = Moment::now().since(begin);
-        quietly("docker", &["kill", &ticket.instance])?;
+        let ns = Timestamp::now().since(begin);
+        quietly("docker", &["kill", &instance_id.instance])?;
         child.wait()?;
         Ok(ns)
     }
 
-    async fn virsh_create(&self, ticket: &Ticket) -> anyhow::Result<u64> {
-        let file = ticket.dir.join("domain.xml");
-        fs::write(&file, self.libvirt.domain_xml(ticket))?;
+    async fn virsh_create(&self, instance_id: &InstanceId) -> anyhow::Result<u64> {
+        let file = instance_id.dir.join("domain.xml");
+        fs::write(&file, self.libvirt.domain_xml(instance_id))?;
         let mut command = Command::new("virsh");
         command.args(["-q", "-c", "qemu:///system", "create"]).arg(&file).stdout(Stdio::null());
-        let (ns, mut child, _control) = self.until_ready(ticket, command).await?;
+        let (ns, mut child, _control) = self.until_ready(instance_id, command).await?;
         child.wait()?;
-        quietly("virsh", &["-q", "-c", "qemu:///system", "destroy", &ticket.instance])?;
-        libvirt::remove_log(Driver::Qemu, &ticket.instance)?;
+        quietly("virsh", &["-q", "-c", "qemu:///system", "destroy", &instance_id.instance])?;
+        libvirt::remove_log(Driver::Qemu, &instance_id.instance)?;
         Ok(ns)
     }
 
-    async fn qemu(&self, ticket: &Ticket) -> anyhow::Result<u64> {
+    async fn qemu(&self, instance_id: &InstanceId) -> anyhow::Result<u64> {
         let accelerator = self.libvirt.info().accelerator;
         let accel = if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" };
         let cpu =
@@ -307,15 +308,15 @@ impl Bench {
         command.args(["-smp", &self.scenario.resources.cpus.count().to_string()]);
         command.arg("-kernel").arg(&self.vm.kernel).arg("-initrd").arg(&self.vm.initramfs);
         command.args(["-append", xml::KERNEL_COMMAND_LINE]);
-        let disk = libvirt_disk(ticket);
+        let disk = libvirt_disk(instance_id);
         command.args(["-drive", &format!("if=none,id=disk,format=qcow2,file={}", disk.display())]);
         command.args(["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-serial-pci"]);
-        command.args(["-chardev", &format!("socket,id=control,path={}", ticket.socket().display())]);
+        command.args(["-chardev", &format!("socket,id=control,path={}", instance_id.socket().display())]);
         command.args([
             "-device",
             &format!("virtserialport,chardev=control,name={}", bootrace_agent::protocol::PORT_NAME),
         ]);
-        let (ns, mut child, _control) = self.until_ready(ticket, command).await?;
+        let (ns, mut child, _control) = self.until_ready(instance_id, command).await?;
         child.kill()?;
         child.wait()?;
         Ok(ns)
@@ -325,20 +326,20 @@ impl Bench {
     /// it is not in the time here, as it is in ours. When the channel is dropped the VM powers itself off.
     async fn until_ready(
         &self,
-        ticket: &Ticket,
+        instance_id: &InstanceId,
         mut command: Command,
     ) -> anyhow::Result<(u64, Child, Control)> {
-        fs::copy(&self.vm.overlay, libvirt_disk(ticket))?;
+        fs::copy(&self.vm.overlay, libvirt_disk(instance_id))?;
         let first = ToAgent::Start(runner::workload(&self.scenario));
-        let mut control = Control::listen(&ticket.socket(), first, Greeting::AtOnce)?;
-        let begin = Moment::now();
+        let mut control = Control::listen(&instance_id.socket(), first, Greeting::AtOnce)?;
+        let begin = Timestamp::now();
         let child = command.spawn().with_context(|| format!("running {command:?}"))?;
         let ready = async {
             loop {
                 let event = control.next().await;
                 match event.what {
-                    What::Said(FromAgent::Ready { .. }) => return Ok(event.at.since(begin)),
-                    What::Said(FromAgent::Hello(_)) => {}
+                    ChannelEvent::Said(FromAgent::Ready { .. }) => return Ok(event.at.since(begin)),
+                    ChannelEvent::Said(FromAgent::Hello(_)) => {}
                     other => bail!("in place of ready came {other:?}"),
                 }
             }
@@ -358,7 +359,7 @@ fn spawn_in(root: &Path, command: &[String], cpus: &Cpus) -> anyhow::Result<u64>
     std::env::set_current_dir("/")?;
     let (program, arguments) = command.split_first().context("the workload's command is empty")?;
     // To look a program up is a part of starting it, there as here.
-    let begin = Moment::now();
+    let begin = Timestamp::now();
     let found = PATH.split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
     // With a path, and nothing to do between clone and exec, the standard library uses posix_spawn.
     let mut command = Command::new(found.context("the image lacks the workload's program")?);
@@ -366,14 +367,14 @@ fn spawn_in(root: &Path, command: &[String], cpus: &Cpus) -> anyhow::Result<u64>
     let mut child = command.spawn()?;
     let mut byte = [0];
     child.stdout.take().context("no standard output")?.read_exact(&mut byte)?;
-    let ns = Moment::now().since(begin);
+    let ns = Timestamp::now().since(begin);
     child.kill()?;
     child.wait()?;
     Ok(ns)
 }
 
-fn libvirt_disk(ticket: &Ticket) -> std::path::PathBuf {
-    ticket.dir.join(bootrace::target::libvirt::DISK)
+fn libvirt_disk(instance_id: &InstanceId) -> std::path::PathBuf {
+    instance_id.dir.join(bootrace::target::libvirt::DISK)
 }
 
 fn quietly(program: &str, arguments: &[&str]) -> anyhow::Result<()> {

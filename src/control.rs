@@ -24,16 +24,16 @@ use tokio::sync::mpsc;
 
 /// A moment on the host's CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(u64);
+pub struct Timestamp(u64);
 
-impl Moment {
+impl Timestamp {
     pub fn now() -> Self {
         let t = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        Moment(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
+        Timestamp(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
     }
 
     /// Nanoseconds from `earlier` to this moment; 0 if it is not earlier.
-    pub fn since(self, earlier: Moment) -> u64 {
+    pub fn since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
@@ -41,12 +41,12 @@ impl Moment {
 /// What came over the channel, and when.
 #[derive(Debug)]
 pub struct Event {
-    pub at: Moment,
-    pub what: What,
+    pub at: Timestamp,
+    pub what: ChannelEvent,
 }
 
 #[derive(Debug)]
-pub enum What {
+pub enum ChannelEvent {
     Said(FromAgent),
     /// The instance's end of the stream closed.
     Closed,
@@ -106,7 +106,8 @@ impl Control {
         let its = shared.clone();
         thread::Builder::new().name("control".into()).spawn(move || {
             if let Err(error) = receive(&its, &first, greeting, &sender) {
-                let _ = sender.blocking_send(Event { at: Moment::now(), what: What::Broken(error) });
+                let _ =
+                    sender.blocking_send(Event { at: Timestamp::now(), what: ChannelEvent::Broken(error) });
             }
         })?;
         Ok(Control { shared, events })
@@ -119,7 +120,7 @@ impl Control {
 
     /// The next event; events keep their order and their stamps however late they are asked for.
     pub async fn next(&mut self) -> Event {
-        let ended = || Event { at: Moment::now(), what: What::Closed };
+        let ended = || Event { at: Timestamp::now(), what: ChannelEvent::Closed };
         self.events.recv().await.unwrap_or_else(ended)
     }
 
@@ -156,18 +157,18 @@ fn receive(
     }
     loop {
         let message = read_frame(&mut stream);
-        let at = Moment::now();
+        let at = Timestamp::now();
         if !greeted && matches!(message, Ok(Some(_))) {
             greeted = true;
             write_frame(&mut stream, first)?;
         }
         let what = match message {
-            Ok(Some(message)) => What::Said(message),
-            Ok(None) => What::Closed,
-            Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::ConnectionReset => What::Closed,
-            Err(error) => What::Broken(error),
+            Ok(Some(message)) => ChannelEvent::Said(message),
+            Ok(None) => ChannelEvent::Closed,
+            Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::ConnectionReset => ChannelEvent::Closed,
+            Err(error) => ChannelEvent::Broken(error),
         };
-        let last = !matches!(what, What::Said(_));
+        let last = !matches!(what, ChannelEvent::Said(_));
         if sender.blocking_send(Event { at, what }).is_err() || last {
             return Ok(());
         }
@@ -198,11 +199,11 @@ mod tests {
         let mut last = None;
         for token in 0..3 {
             let event = control.next().await;
-            assert!(matches!(event.what, What::Said(FromAgent::Pong { token: t }) if t == token));
+            assert!(matches!(event.what, ChannelEvent::Said(FromAgent::Pong { token: t }) if t == token));
             assert!(last < Some(event.at));
             last = Some(event.at);
         }
-        assert!(matches!(control.next().await.what, What::Closed));
+        assert!(matches!(control.next().await.what, ChannelEvent::Closed));
         assert_eq!(control.peer(), Some(std::process::id()));
     }
 
@@ -222,7 +223,7 @@ mod tests {
         for token in 0..2 {
             write_frame(&mut agent, &FromAgent::Pong { token }).unwrap();
             assert!(
-                matches!(control.next().await.what, What::Said(FromAgent::Pong { token: t }) if t == token)
+                matches!(control.next().await.what, ChannelEvent::Said(FromAgent::Pong { token: t }) if t == token)
             );
         }
         assert_eq!(read_frame::<ToAgent>(&mut agent).unwrap(), Some(ToAgent::Identify));
@@ -235,7 +236,7 @@ mod tests {
     async fn noise_ends_the_channel_with_its_reason() {
         let (mut control, mut agent, _dir) = connected();
         agent.write_all(&[0xff; 64]).unwrap();
-        assert!(matches!(control.next().await.what, What::Broken(FrameError::TooLarge(_))));
+        assert!(matches!(control.next().await.what, ChannelEvent::Broken(FrameError::TooLarge(_))));
     }
 
     #[test]

@@ -12,22 +12,22 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    control::Moment,
+    control::Timestamp,
     plan::{Trial, plan},
     probe::host,
     sample::{Cpu, Isolation, Memory, Outcome, Results, Sample, Timeline},
     scenario::{PageCache, Scenario},
-    target::{Target, Ticket},
+    target::{InstanceId, Target},
 };
 
 mod boot;
 mod cold;
 mod density;
-mod heard;
+mod events;
 pub mod left_over;
-mod live;
 mod lock;
 mod outcome;
+mod running;
 mod trial;
 
 pub use cold::drop_caches;
@@ -88,7 +88,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     let Job { scenario, targets, mut results, instances } = job;
     let trials = plan(targets.len(), &scenario.sampling, results.run.seed);
     results.run.planned = trials.len() as u32;
-    let begin = Moment::now();
+    let begin = Timestamp::now();
     let mut measuring = 0;
     let cold = scenario.sampling.page_cache() == Some(PageCache::Cold);
     let mut dropping = 0;
@@ -110,15 +110,15 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         if cold {
             // Before staging, which may read what it mounts or copies.
             watch.step(done, trial, &name, Step::Cooling);
-            let from = Moment::now();
+            let from = Timestamp::now();
             drop_caches().await?;
-            dropping += Moment::now().since(from);
+            dropping += Timestamp::now().since(from);
         }
-        let ticket = make_ticket(&instances, &results.run.id, done)?;
+        let instance_id = make_instance_id(&instances, &results.run.id, done)?;
         let mut sample = blank(&name, trial);
         let mut step = |step| watch.step(done, trial, &name, step);
-        let end = self::trial(target, &scenario, &ticket, &mut sample, stop, &mut step).await;
-        tracing::debug!(instance = ticket.instance, target = name, outcome = ?sample.outcome, "trial ended");
+        let end = self::trial(target, &scenario, &instance_id, &mut sample, stop, &mut step).await;
+        tracing::debug!(instance = instance_id.instance, target = name, outcome = ?sample.outcome, "trial ended");
         results.run.warnings.extend(end.left_behind);
         if end.stopped {
             break;
@@ -128,7 +128,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         count(&mut failures[trial.target], &sample, more, &mut results);
         only_once(&mut sample, &results.samples);
         results.samples.push(sample);
-        results.run.wall_ns = Some(Moment::now().since(begin));
+        results.run.wall_ns = Some(Timestamp::now().since(begin));
         results.run.measuring_ns = Some(measuring);
         results.run.cache_drop_ns = cold.then_some(dropping);
         // True until the last: a harness that is killed leaves a file that says so.
@@ -144,11 +144,11 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     Ok(results)
 }
 
-/// A ticket for the run's `number`-th instance, its directory made.
+/// An id for the run's `number`-th instance, its directory made.
 ///
 /// # Errors
 /// When the directory can't be made.
-pub fn make_ticket(instances: &Path, run: &str, number: usize) -> anyhow::Result<Ticket> {
+pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::Result<InstanceId> {
     let instance = format!("{}-{number}", tag(run));
     let dir = instances.join(&instance);
     let open = fs::Permissions::from_mode(0o755);
@@ -156,7 +156,7 @@ pub fn make_ticket(instances: &Path, run: &str, number: usize) -> anyhow::Result
         // QEMU's user must be able to enter it, whatever our umask is.
         .and_then(|()| fs::set_permissions(&dir, open))
         .with_context(|| format!("making {}", dir.display()))?;
-    Ok(Ticket { run: run.into(), instance, dir })
+    Ok(InstanceId { run: run.into(), instance, dir })
 }
 
 /// A sample that says nothing yet.

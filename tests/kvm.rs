@@ -28,10 +28,10 @@ use bootrace::{
     image::{Cache, VmFiles},
     plan,
     probe::kvm::{Verdict, probe},
-    runner::{blank, make_ticket, trial},
+    runner::{blank, make_instance_id, trial},
     sample::{self, Outcome, Sample},
     scenario::{Accel, Kind, Scenario},
-    target::{Error, Instance, Target, Ticket, libvirt::Libvirt},
+    target::{Error, Instance, InstanceId, Target, libvirt::Libvirt},
 };
 use common::{Bench, Ran, left_over};
 use tokio_util::sync::CancellationToken;
@@ -90,8 +90,8 @@ impl<F: Fn(String) -> String + Send + Sync> Target for Altered<F> {
         self.libvirt.daemons()
     }
 
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
-        self.libvirt.stage_domain(ticket, (self.alter)(self.libvirt.domain_xml(ticket))).await
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
+        self.libvirt.stage_domain(instance_id, (self.alter)(self.libvirt.domain_xml(instance_id))).await
     }
 }
 
@@ -130,7 +130,7 @@ fn trial_of(
     let cache = Cache::open(None).unwrap();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let run = format!("kvm-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    let ticket = make_ticket(&cache.instances_dir(), &run, 0).unwrap();
+    let instance_id = make_instance_id(&cache.instances_dir(), &run, 0).unwrap();
     let mut sample = blank(&spec.name, &plan::Trial { round: 0, position: 0, target: 0, warmup: false });
 
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -140,7 +140,8 @@ fn trial_of(
         let alter = |xml: String| alter(replace(&xml, "<kernel>", "</os>", &rom));
         let target = Altered { libvirt, alter };
         let end =
-            trial(&target, &scenario, &ticket, &mut sample, &CancellationToken::new(), &mut |_| {}).await;
+            trial(&target, &scenario, &instance_id, &mut sample, &CancellationToken::new(), &mut |_| {})
+                .await;
         assert_eq!(end.left_behind, Vec::<String>::new());
         (target.info(), target.warnings())
     });

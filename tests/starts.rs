@@ -80,7 +80,7 @@ fn a_restored_instance_goes_on_with_its_memory() {
         let used = Duration::from_nanos(sample.cpu_ns.startup.unwrap());
         assert!(
             used < Duration::from_millis(290),
-            "what the first life burnt is none of the second's: {used:?}"
+            "what the initial start burnt is none of the second's: {used:?}"
         );
     }
     let boots =

@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Break, Calibration, Check, Plan, Taken, plan::Step, watched::Watched};
 use crate::{
-    control::Moment,
+    control::Timestamp,
     plan::Trial,
     probe::process,
     runner,
     sample::Sample,
-    target::{Target, Ticket},
+    target::{InstanceId, Target},
 };
 
 /// Round trips per target.
@@ -48,21 +48,23 @@ pub trait Watch: Send {
 pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Calibration> {
     let Job { targets, plan, broken, mut calibration, instances } = job;
     let targets: Vec<Watched> = targets.into_iter().map(|target| Watched::new(target, broken)).collect();
-    let begin = Moment::now();
+    let begin = Timestamp::now();
     for (done, step) in plan.0.iter().enumerate() {
         if stop.is_cancelled() {
             break;
         }
         let target = &targets[step.target];
         watch.starting(done, step.check, &calibration.targets[step.target].name);
-        let ticket = runner::make_ticket(&instances, &calibration.id, done)?;
-        let Some(taken) = take(target, step, &ticket, stop, &mut calibration.errors).await? else { break };
+        let instance_id = runner::make_instance_id(&instances, &calibration.id, done)?;
+        let Some(taken) = take(target, step, &instance_id, stop, &mut calibration.errors).await? else {
+            break;
+        };
         calibration.taken.push(taken);
-        calibration.wall_ns = Some(Moment::now().since(begin));
+        calibration.wall_ns = Some(Timestamp::now().since(begin));
         watch.taken(&calibration).context("saving what was taken")?;
     }
     calibration.interrupted = stop.is_cancelled();
-    calibration.wall_ns = Some(Moment::now().since(begin));
+    calibration.wall_ns = Some(Timestamp::now().since(begin));
     calibration.judge();
     Ok(calibration)
 }
@@ -71,7 +73,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
 async fn take(
     target: &Watched,
     step: &Step,
-    ticket: &Ticket,
+    instance_id: &InstanceId,
     stop: &CancellationToken,
     errors: &mut Vec<String>,
 ) -> anyhow::Result<Option<Taken>> {
@@ -87,7 +89,8 @@ async fn take(
         }
     };
     let pings = if step.check == Check::Channel { ROUND_TRIPS } else { 0 };
-    let end = runner::trial_with_pings(target, &scenario, ticket, &mut sample, stop, &mut watch, pings).await;
+    let end =
+        runner::trial_with_pings(target, &scenario, instance_id, &mut sample, stop, &mut watch, pings).await;
     errors.extend(end.left_behind);
     if end.stopped {
         return Ok(None);

@@ -14,7 +14,7 @@ use crate::{
     probe::{Scope, disk::Place, process},
     sample,
     scenario::Start,
-    target::{Ended, Error, Instance, Rest, Target, Ticket},
+    target::{Ended, Error, Instance, InstanceId, Rest, Target},
 };
 
 /// What was seen of one instance beside its sample.
@@ -78,11 +78,11 @@ impl Target for Watched {
         self.target.daemons()
     }
 
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
         // Before it is staged: the agent of a bare process is there from then on.
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) =
             Seen { before: process::all(), ..Seen::default() };
-        let instance = self.target.stage(ticket).await?;
+        let instance = self.target.stage(instance_id).await?;
         let mut watched =
             WatchedInstance { instance, broken: self.broken, seen: self.seen.clone(), started: None };
         if self.broken == Some(Break::Clock) {

@@ -17,11 +17,11 @@ use super::{Check, account::Account, engine, for_a_trial, host, storage};
 use crate::{
     image::{self, Cache, ContainerEngine},
     plan,
-    runner::{self, Lock, make_ticket},
+    runner::{self, Lock, make_instance_id},
     sample::{Accelerator, Sample},
     scenario::{self, Kind, Scenario},
     target::{
-        Target, Ticket,
+        InstanceId, Target,
         docker::{self, Docker},
         libvirt::{inspect, lxc::Lxc},
         native::{self, Native},
@@ -49,7 +49,7 @@ pub struct Bench {
     /// Keeps `clean` away while it lasts.
     _lock: Lock,
     instances: PathBuf,
-    home: Ticket,
+    home: InstanceId,
     next: AtomicUsize,
     scenario: Scenario,
     /// How long each trial may take.
@@ -65,7 +65,7 @@ impl Bench {
         let run = format!("doctor-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
         let lock = Lock::take(&run)?;
         let instances = cache.instances_dir();
-        let home = make_ticket(&instances, &run, 0)?;
+        let home = make_instance_id(&instances, &run, 0)?;
         let (next, patience) = (AtomicUsize::new(1), for_a_trial(patience));
         let bench = Bench { run, _lock: lock, instances, home, next, scenario: scenario(), patience };
         image::trial::make_tree(&bench.tree())?;
@@ -76,8 +76,8 @@ impl Bench {
         self.home.dir.join("tree")
     }
 
-    fn ticket(&self) -> anyhow::Result<Ticket> {
-        make_ticket(&self.instances, &self.run, self.next.fetch_add(1, Ordering::Relaxed))
+    fn instance_id(&self) -> anyhow::Result<InstanceId> {
+        make_instance_id(&self.instances, &self.run, self.next.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Whether the file system of images can be read by another user: QEMU's.
@@ -137,9 +137,9 @@ impl Bench {
     }
 
     fn try_root(&self) -> anyhow::Result<()> {
-        let ticket = self.ticket()?;
-        native::try_root(&ticket.dir, &self.tree())?;
-        Ok(fs::remove_dir_all(&ticket.dir)?)
+        let instance_id = self.instance_id()?;
+        native::try_root(&instance_id.dir, &self.tree())?;
+        Ok(fs::remove_dir_all(&instance_id.dir)?)
     }
 
     pub async fn docker(&self) -> Check {
@@ -182,12 +182,12 @@ impl Bench {
 
     /// Runs one instance as a run does, to its end.
     async fn run(&self, target: &dyn Target) -> anyhow::Result<Sample> {
-        let ticket = self.ticket()?;
+        let instance_id = self.instance_id()?;
         let place = plan::Trial { round: 0, position: 0, warmup: false, target: 0 };
         let mut sample = runner::blank(&target.info().name, &place);
         let stop = CancellationToken::new();
         let mut step = |_| {};
-        let running = runner::trial(target, &self.scenario, &ticket, &mut sample, &stop, &mut step);
+        let running = runner::trial(target, &self.scenario, &instance_id, &mut sample, &stop, &mut step);
         tokio::time::timeout(self.patience, running).await.map_err(|_| self.late())?;
         match sample.error.take() {
             None => Ok(sample),
@@ -245,12 +245,12 @@ impl Bench {
     }
 
     async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::Took> {
-        let ticket = self.ticket()?;
-        let (disk, socket) = (ticket.dir.join("disk"), ticket.socket());
+        let instance_id = self.instance_id()?;
+        let (disk, socket) = (instance_id.dir.join("disk"), instance_id.socket());
         let _listener = UnixListener::bind(&socket)?;
         fs::File::create(&disk)?.write_all(&[0; 4096])?;
-        let tried = inspect::try_domain(&ticket.instance, &self.run, accelerator, &disk, &socket).await;
-        fs::remove_dir_all(&ticket.dir)?;
+        let tried = inspect::try_domain(&instance_id.instance, &self.run, accelerator, &disk, &socket).await;
+        fs::remove_dir_all(&instance_id.dir)?;
         Ok(tried?)
     }
 

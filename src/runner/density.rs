@@ -11,14 +11,13 @@ use futures_util::{StreamExt, future::join_all, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Step, Watch, blank,
-    live::{Live, Removal, Terms, remove_dir},
-    make_ticket,
+    Step, Watch, blank, make_instance_id,
     outcome::{Ended, bounded, fail},
+    running::{LaunchSpec, Removal, RunningInstance, remove_dir},
     trial::metered,
 };
 use crate::{
-    control::Moment,
+    control::Timestamp,
     plan::Trial,
     probe::{Meter, host},
     sample::{
@@ -26,7 +25,7 @@ use crate::{
         density::{self, Limit},
     },
     scenario::{Density, Scenario, Span},
-    target::{Target, Ticket},
+    target::{InstanceId, Target},
 };
 
 mod bursts;
@@ -75,15 +74,15 @@ pub async fn run(
         results.density.push(record(host.scenario, density, &info.name, most, results.host.memory_bytes));
         results.run.warnings.extend(results.density.last().and_then(record::unbounded));
         let startup = match density.startup {
-            Some(startup) => Terms::of(host.scenario).within(startup, "density.startup"),
-            None => Terms::of(host.scenario),
+            Some(startup) => LaunchSpec::of(host.scenario).within(startup, "density.startup"),
+            None => LaunchSpec::of(host.scenario),
         };
         let mut filling = Filling {
             host,
             density,
             target: target.into(),
             name: info.name,
-            terms: startup,
+            launch_spec: startup,
             number: &mut number,
             results,
             watch,
@@ -100,13 +99,13 @@ struct Filling<'a> {
     density: &'a Density,
     target: Arc<dyn Target>,
     name: String,
-    terms: Terms,
+    launch_spec: LaunchSpec,
     /// Of the next instance.
     number: &'a mut usize,
     results: &'a mut Results,
     watch: &'a mut dyn Watch,
     /// In the order of the record's steps.
-    there: Vec<Live>,
+    there: Vec<RunningInstance>,
 }
 
 /// Why no more are started, and in words.
@@ -114,7 +113,7 @@ type Stop = (Limit, String);
 
 impl Filling<'_> {
     async fn all(&mut self) -> anyhow::Result<()> {
-        let begin = Moment::now();
+        let begin = Timestamp::now();
         let mut added = self.add_all().await;
         if matches!(added, Ok((Limit::Count | Limit::Memory | Limit::Startup, _)))
             && let Err(void) = self.prove_all().await
@@ -126,7 +125,7 @@ impl Filling<'_> {
         let failed = limit.0 == Limit::Failure;
         let record = self.record();
         (record.limit, record.limit_why) = (Some(limit.0), Some(bounded(limit.1)));
-        record.wall_ns = Some(Moment::now().since(begin));
+        record.wall_ns = Some(Timestamp::now().since(begin));
         self.save()?;
         for burst in self.density.bursts.clone() {
             if self.host.stop.is_cancelled() {
@@ -139,7 +138,7 @@ impl Filling<'_> {
                 }
                 None => self.burst(burst).await?,
             }
-            self.record().wall_ns = Some(Moment::now().since(begin));
+            self.record().wall_ns = Some(Timestamp::now().since(begin));
             self.save()?;
         }
         Ok(())
@@ -162,8 +161,8 @@ impl Filling<'_> {
             if let Some(why) = self.too_little(1) {
                 return Ok((Limit::Memory, why));
             }
-            let ticket = self.ticket()?;
-            let added = self.add(n, most, &ticket).await;
+            let instance_id = self.instance_id()?;
+            let added = self.add(n, most, &instance_id).await;
             let stop = match added {
                 Some(stop) => Some(stop),
                 None => self.read(n, most, &daemons).await.err(),
@@ -176,25 +175,32 @@ impl Filling<'_> {
     }
 
     /// Starts the n-th and waits until it is ready. What it says is recorded, unless the user stopped it.
-    async fn add(&mut self, n: u32, most: u32, ticket: &Ticket) -> Option<Stop> {
+    async fn add(&mut self, n: u32, most: u32, instance_id: &InstanceId) -> Option<Stop> {
         let place = Trial { target: 0, round: n, position: 0, warmup: false };
         let mut sample = blank(&self.name, &place);
-        let ended = match Live::stage(self.target.as_ref(), &self.terms, ticket, self.host.stop).await {
+        let ended = match RunningInstance::stage(
+            self.target.as_ref(),
+            &self.launch_spec,
+            instance_id,
+            self.host.stop,
+        )
+        .await
+        {
             Err(ended) => {
-                self.results.run.warnings.extend(remove_dir(ticket).err());
+                self.results.run.warnings.extend(remove_dir(instance_id).err());
                 ended
             }
-            Ok(mut live) => {
+            Ok(mut running) => {
                 self.watch.filling(&self.name, n, most, Step::Starting);
-                match self.start(&mut live, &mut sample).await {
+                match self.start(&mut running, &mut sample).await {
                     Ok(()) => {
-                        self.there.push(live);
+                        self.there.push(running);
                         self.record().steps.push(step(n, &sample));
                         return None;
                     }
                     Err(mut ended) => {
-                        live.explain(&mut ended).await;
-                        let removal = live.remove(&mut sample.timeline_ns).await;
+                        running.explain(&mut ended).await;
+                        let removal = running.remove(&mut sample.timeline_ns).await;
                         self.removed(removal);
                         ended
                     }
@@ -213,10 +219,10 @@ impl Filling<'_> {
         }
     }
 
-    async fn start(&self, live: &mut Live, sample: &mut Sample) -> Result<(), Ended> {
+    async fn start(&self, running: &mut RunningInstance, sample: &mut Sample) -> Result<(), Ended> {
         let meter = Meter::before(&self.target.daemons())?;
-        live.request(&mut sample.timeline_ns).await?;
-        sample.cpu_ns.startup = Some(live.attach(meter)?.cpu_ns()?);
+        running.request(&mut sample.timeline_ns).await?;
+        sample.cpu_ns.startup = Some(running.attach(meter)?.cpu_ns()?);
         Ok(())
     }
 
@@ -240,11 +246,11 @@ impl Filling<'_> {
         if !idle.0.is_zero() {
             self.watch.filling(&self.name, n, most, Step::Idling);
             let before = self.of_all(Meter::own_cpu_ns).await?;
-            let from = Moment::now();
+            let from = Timestamp::now();
             self.wait(idle).await?;
             let after = self.of_all(Meter::own_cpu_ns).await?;
             // Both readings take the same time, so each instance's window is as long as from the one's end to the other's.
-            let window = Moment::now().since(from);
+            let window = Timestamp::now().since(from);
             let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before)).sum();
             let last = self.last();
             (last.idle_cpu_sum_ns, last.idle_window_ns) = (Some(used), Some(window));
@@ -254,7 +260,7 @@ impl Filling<'_> {
 
     /// Lets time pass in which all must stay as they are.
     async fn wait(&mut self, time: Span) -> Result<(), Stop> {
-        let waited = join_all(self.there.iter_mut().map(|live| live.wait(time.0))).await;
+        let waited = join_all(self.there.iter_mut().map(|running| running.wait(time.0))).await;
         let ended = waited.into_iter().enumerate().filter_map(|(i, ended)| Some((i, ended.err()?)));
         self.died(ended.collect()).await
     }
@@ -266,12 +272,12 @@ impl Filling<'_> {
     ) -> Result<Vec<T>, Stop> {
         let mut values = Vec::new();
         for i in 0..self.there.len() {
-            let live = &mut self.there[i];
-            match metered(live, &read) {
+            let running = &mut self.there[i];
+            match metered(running, &read) {
                 Ok(value) => values.push(value),
                 Err(ended) => {
                     // The instance itself or its engine may have told more.
-                    let said = live.wait(LAST_WORDS).await.err();
+                    let said = running.wait(LAST_WORDS).await.err();
                     self.died(vec![(i, said.unwrap_or(ended))]).await?;
                 }
             }
@@ -322,13 +328,13 @@ impl Filling<'_> {
         }
         let all = there.len() as u32;
         self.watch.filling(&self.name, all, all, Step::Removing);
-        let begin = Moment::now();
+        let begin = Timestamp::now();
         for (i, moments, removal) in remove(there).await {
             let timeline = &mut self.record().steps[i].timeline_ns;
             (timeline.stopping, timeline.gone) = (moments.stopping, moments.gone);
             self.removed(removal);
         }
-        self.record().removal_ns = Some(Moment::now().since(begin));
+        self.record().removal_ns = Some(Timestamp::now().since(begin));
     }
 
     fn removed(&mut self, removal: Removal) {
@@ -336,10 +342,10 @@ impl Filling<'_> {
         self.results.run.warnings.extend(first.into_iter().chain(removal.left_behind));
     }
 
-    fn ticket(&mut self) -> anyhow::Result<Ticket> {
-        let ticket = make_ticket(self.host.instances, &self.results.run.id, *self.number)?;
+    fn instance_id(&mut self) -> anyhow::Result<InstanceId> {
+        let instance_id = make_instance_id(self.host.instances, &self.results.run.id, *self.number)?;
         *self.number += 1;
-        Ok(ticket)
+        Ok(instance_id)
     }
 
     fn record(&mut self) -> &mut density::Density {
@@ -360,10 +366,10 @@ fn stopped() -> Stop {
 }
 
 /// Removes instances, several at a time; each with its place among them and its last moments.
-async fn remove(there: Vec<Live>) -> Vec<(usize, Timeline, Removal)> {
-    let one = |(i, mut live): (usize, Live)| async move {
+async fn remove(there: Vec<RunningInstance>) -> Vec<(usize, Timeline, Removal)> {
+    let one = |(i, mut running): (usize, RunningInstance)| async move {
         let mut moments = Timeline::default();
-        let removal = live.remove(&mut moments).await;
+        let removal = running.remove(&mut moments).await;
         (i, moments, removal)
     };
     stream::iter(there.into_iter().enumerate().map(one)).buffer_unordered(REMOVED_AT_ONCE).collect().await

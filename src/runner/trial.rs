@@ -8,15 +8,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     boot,
-    live::{ANSWER, Live, Terms, remove_dir},
     outcome::{Ended, fail, how},
+    running::{ANSWER, LaunchSpec, RunningInstance, remove_dir},
 };
 use crate::{
-    control::Moment,
+    control::Timestamp,
     probe::{self, Meter, host::Reading},
     sample::{Accelerator, Identity, Sample},
     scenario::{Ready, Scenario, Start},
-    target::{Target, Ticket},
+    target::{InstanceId, Target},
 };
 
 mod inside;
@@ -30,7 +30,7 @@ const SYSTEM_ASKED: Duration = Duration::from_secs(1);
 pub enum Step {
     /// Dropping the page cache.
     Cooling,
-    /// In its first life, before the start that is measured.
+    /// In its initial start, before the one that is measured.
     Preparing,
     Starting,
     Settling,
@@ -54,34 +54,35 @@ pub struct End {
     pub round_trips_ns: Vec<u64>,
 }
 
-/// Runs one instance and fills in `sample`. Whatever happens, the instance and the ticket's directory are removed.
+/// Runs one instance and fills in `sample`. Whatever happens, the instance and the instance's directory are removed.
 pub async fn trial(
     target: &dyn Target,
     scenario: &Scenario,
-    ticket: &Ticket,
+    instance_id: &InstanceId,
     sample: &mut Sample,
     stop: &CancellationToken,
     step: &mut (dyn FnMut(Step) + Send),
 ) -> End {
-    trial_with_pings(target, scenario, ticket, sample, stop, step, 0).await
+    trial_with_pings(target, scenario, instance_id, sample, stop, step, 0).await
 }
 
 /// [`trial`], at whose end the agent is asked so many times for an answer.
 pub async fn trial_with_pings(
     target: &dyn Target,
     scenario: &Scenario,
-    ticket: &Ticket,
+    instance_id: &InstanceId,
     sample: &mut Sample,
     stop: &CancellationToken,
     step: &mut (dyn FnMut(Step) + Send),
     pings: u32,
 ) -> End {
     let mut end = End::default();
-    let mut live = match Live::stage(target, &Terms::of(scenario), ticket, stop).await {
-        Ok(live) => live,
+    let mut running = match RunningInstance::stage(target, &LaunchSpec::of(scenario), instance_id, stop).await
+    {
+        Ok(running) => running,
         Err(ended) => {
             fail(sample, ended);
-            left_behind(sample, &mut end, remove_dir(ticket).err());
+            left_behind(sample, &mut end, remove_dir(instance_id).err());
             return end;
         }
     };
@@ -89,26 +90,26 @@ pub async fn trial_with_pings(
         Start::Cold => Ok(()),
         begins => {
             step(Step::Preparing);
-            live.first_life(begins, &scenario.sampling).await
+            running.initial_start(begins, &scenario.sampling).await
         }
     };
     let before = Reading::now();
     if ended.is_ok() {
-        ended = measure(&mut live, target, scenario, sample, step).await;
+        ended = measure(&mut running, target, scenario, sample, step).await;
     }
     if ended.is_ok() && pings > 0 {
-        ended = ping(&mut live, pings, &mut end.round_trips_ns).await;
+        ended = ping(&mut running, pings, &mut end.round_trips_ns).await;
     }
     // Before it is stopped: what is gone can't be asked any more how much of the host's CPU time was its own.
-    let own = live.cpu_ns().ok();
+    let own = running.cpu_ns().ok();
     sample.noise = Some(before.until_now(own));
     end.stopped = matches!(ended, Err(Ended::Stopped));
     if let Err(mut ended) = ended {
-        live.explain(&mut ended).await;
+        running.explain(&mut ended).await;
         fail(sample, ended);
     }
     step(Step::Removing);
-    let removal = live.remove(&mut sample.timeline_ns).await;
+    let removal = running.remove(&mut sample.timeline_ns).await;
     if let Some(error) = removal.failed {
         // Kept even if the second try succeeded, since the teardown was not measured then.
         fail(sample, Ended::Failed(error));
@@ -141,7 +142,7 @@ pub fn workload(scenario: &Scenario) -> protocol::Workload {
 
 /// From the request to the last reading, all but the removal.
 async fn measure(
-    live: &mut Live,
+    running: &mut RunningInstance,
     target: &dyn Target,
     scenario: &Scenario,
     sample: &mut Sample,
@@ -149,20 +150,20 @@ async fn measure(
 ) -> Result<(), Ended> {
     let sampling = &scenario.sampling;
     step(Step::Starting);
-    let meter = live.acquaint(Meter::before(&target.daemons())?)?;
-    live.request(&mut sample.timeline_ns).await?;
-    live.attach(meter)?;
-    sample.cpu_ns.startup = Some(live.cpu_ns()?);
+    let meter = running.acquaint(Meter::before(&target.daemons())?)?;
+    running.request(&mut sample.timeline_ns).await?;
+    running.attach(meter)?;
+    sample.cpu_ns.startup = Some(running.cpu_ns()?);
 
     step(Step::Settling);
     // What goes on from a saved state has not booted.
     let boots = target.boots() && target.begins() != Start::Restore;
-    let times = if boots { Some(system_up(live).await?) } else { None };
-    live.wait(sampling.settle.0).await?;
+    let times = if boots { Some(system_up(running).await?) } else { None };
+    running.wait(sampling.settle.0).await?;
     step(Step::Reading);
-    sample.memory_bytes = metered(live, Meter::memory)?;
+    sample.memory_bytes = metered(running, Meter::memory)?;
     let answer = |m: &FromAgent| matches!(m, FromAgent::Readings(_));
-    if let FromAgent::Readings(readings) = live.ask(&ToAgent::Read, answer).await? {
+    if let FromAgent::Readings(readings) = running.ask(&ToAgent::Read, answer).await? {
         sample.memory_bytes.workload_rss = readings.workload_rss;
         // What shares the host's kernel would only say what the host caches.
         sample.memory_bytes.guest_cache =
@@ -170,29 +171,29 @@ async fn measure(
     }
     if !sampling.idle.0.is_zero() {
         step(Step::Idling);
-        let (from, used) = (Moment::now(), metered(live, Meter::own_cpu_ns)?);
-        live.wait(sampling.idle.0).await?;
-        sample.cpu_ns.idle = Some(metered(live, Meter::own_cpu_ns)?.saturating_sub(used));
-        sample.cpu_ns.idle_window = Some(Moment::now().since(from));
+        let (from, used) = (Timestamp::now(), metered(running, Meter::own_cpu_ns)?);
+        running.wait(sampling.idle.0).await?;
+        sample.cpu_ns.idle = Some(metered(running, Meter::own_cpu_ns)?.saturating_sub(used));
+        sample.cpu_ns.idle_window = Some(Timestamp::now().since(from));
     }
-    let disk = inside::disk(live, target.info().accelerator != Accelerator::None, sample).await?;
+    let disk = inside::disk(running, target.info().accelerator != Accelerator::None, sample).await?;
     if scenario.workload.work.is_some() {
         step(Step::Working);
-        work(live, scenario, sample).await?;
+        work(running, scenario, sample).await?;
     }
     if let Some(file) = scenario.copy {
         step(Step::Copying);
-        inside::copy(live, &disk, file, scenario.sampling.timeout.0, sample).await?;
+        inside::copy(running, &disk, file, scenario.sampling.timeout.0, sample).await?;
     }
-    let seen = inside::look(live, &disk).await?;
+    let seen = inside::look(running, &disk).await?;
     let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
-    if let FromAgent::Identity(identity) = live.ask(&ToAgent::Identify, answer).await? {
+    if let FromAgent::Identity(identity) = running.ask(&ToAgent::Identify, answer).await? {
         sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));
         sample.identity = Some(as_seen_inside(identity));
     }
     if let Some(times) = times {
         let own_kernel = target.info().accelerator != Accelerator::None;
-        let uptime = live.uptime_ns().filter(|_| own_kernel);
+        let uptime = running.uptime_ns().filter(|_| own_kernel);
         sample.boot_ns = Some(boot::divided(&sample.timeline_ns, uptime, times));
     }
     inside::image_size(&disk, sample).await;
@@ -201,48 +202,51 @@ async fn measure(
 
 /// How its boot divided, once its systemd has finished starting: what is read of a system that still starts is not what it
 /// costs. Asked about once a second, after ready and before anything is read; one that takes longer is a caveat.
-async fn system_up(live: &mut Live) -> Result<BootTimes, Ended> {
+async fn system_up(running: &mut RunningInstance) -> Result<BootTimes, Ended> {
     let deadline = Instant::now() + SYSTEM_UP;
     loop {
         let answer = |m: &FromAgent| matches!(m, FromAgent::BootTimes(_));
-        let FromAgent::BootTimes(times) = live.ask(&ToAgent::BootTimes, answer).await? else {
+        let FromAgent::BootTimes(times) = running.ask(&ToAgent::BootTimes, answer).await? else {
             return Ok(BootTimes::default());
         };
         let starting = times.userspace_ns.is_some() && times.finished_ns.is_none() && times.error.is_none();
         if !starting || Instant::now() > deadline {
             return Ok(times);
         }
-        live.wait(SYSTEM_ASKED).await?;
+        running.wait(SYSTEM_ASKED).await?;
     }
 }
 
 /// A reading of the instance's meter.
-pub(super) fn metered<T>(live: &Live, read: impl Fn(&Meter) -> Result<T, probe::Error>) -> Result<T, Ended> {
+pub(super) fn metered<T>(
+    running: &RunningInstance,
+    read: impl Fn(&Meter) -> Result<T, probe::Error>,
+) -> Result<T, Ended> {
     let meter =
-        live.meter().ok_or_else(|| Ended::Failed("it is not ready to be read: this is a bug".into()))?;
+        running.meter().ok_or_else(|| Ended::Failed("it is not ready to be read: this is a bug".into()))?;
     Ok(read(meter)?)
 }
 
-async fn ping(live: &mut Live, count: u32, trips: &mut Vec<u64>) -> Result<(), Ended> {
+async fn ping(running: &mut RunningInstance, count: u32, trips: &mut Vec<u64>) -> Result<(), Ended> {
     for token in 1..=u64::from(count) {
-        let from = Moment::now();
-        live.send(&ToAgent::Ping { token })?;
+        let from = Timestamp::now();
+        running.send(&ToAgent::Ping { token })?;
         let answer = |m: &FromAgent| *m == FromAgent::Pong { token };
-        trips.push(live.answer(answer, ANSWER).await?.0.since(from));
+        trips.push(running.answer(answer, ANSWER).await?.0.since(from));
     }
     Ok(())
 }
 
-async fn work(live: &mut Live, scenario: &Scenario, sample: &mut Sample) -> Result<(), Ended> {
+async fn work(running: &mut RunningInstance, scenario: &Scenario, sample: &mut Sample) -> Result<(), Ended> {
     let Some(work) = &scenario.workload.work else { return Ok(()) };
     let env = scenario.workload.env.clone().into_iter().collect();
     let work = protocol::Work { argv: work.command.clone(), env };
-    let used = metered(live, Meter::own_cpu_ns)?;
-    live.send(&ToAgent::Work(work))?;
+    let used = metered(running, Meter::own_cpu_ns)?;
+    running.send(&ToAgent::Work(work))?;
     let limit = scenario.sampling.timeout.0;
-    let (from, _) = live.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
+    let (from, _) = running.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
     let (to, done) =
-        live.answer(|m| matches!(m, FromAgent::WorkDone(_)), limit).await.map_err(|e| match e {
+        running.answer(|m| matches!(m, FromAgent::WorkDone(_)), limit).await.map_err(|e| match e {
             Ended::TimedOut(_) => Ended::TimedOut(format!("the work command has not ended within {limit:?}")),
             other => other,
         })?;
@@ -252,7 +256,7 @@ async fn work(live: &mut Live, scenario: &Scenario, sample: &mut Sample) -> Resu
         }
         sample.cpu_ns.work_guest = Some(done.cpu_ns);
     }
-    sample.cpu_ns.work_host = Some(metered(live, Meter::own_cpu_ns)?.saturating_sub(used));
+    sample.cpu_ns.work_host = Some(metered(running, Meter::own_cpu_ns)?.saturating_sub(used));
     sample.cpu_ns.work_wall = Some(to.since(from));
     Ok(())
 }

@@ -265,7 +265,7 @@ fn second_start(target: &Target, workload: &Workload) -> Result<(), String> {
             fail("a workload that is ready when it ends can't be restored: write \"restart\" or \"cold\"")
         }
         Start::Restart if matches!(workload.ready, Ready::File(_)) => fail(
-            "the file that makes it ready is there from its first life: be ready by a line or a port, or write \"cold\"",
+            "the file that makes it ready is there from its initial start: be ready by a line or a port, or write \"cold\"",
         ),
         _ => Ok(()),
     }

@@ -18,7 +18,7 @@ use bollard::{
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
-use super::{Cpus, Error, Instance, Rest, Target, Ticket};
+use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
 pub use crate::image::ContainerEngine;
 use crate::{
     image::rootless,
@@ -264,12 +264,12 @@ impl Target for Docker {
         engines.iter().copied().chain(containerd).collect()
     }
 
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
         Ok(Box::new(Container {
             engine: self.engine,
             client: self.client.clone(),
-            name: ticket.instance.clone(),
-            config: self.config(&ticket.run, ticket.socket()),
+            name: instance_id.instance.clone(),
+            config: self.config(&instance_id.run, instance_id.socket()),
             begins: self.begins,
             store: self.store.clone(),
             rested: false,

@@ -16,7 +16,7 @@ use bootrace_agent::protocol::{
 };
 use tokio::sync::Notify;
 
-use super::{Ended, Error, Instance, Rest, Target, Ticket};
+use super::{Ended, Error, Instance, InstanceId, Rest, Target};
 use crate::{agent, probe::Scope, sample, scenario::Start};
 
 /// How an instance behaves.
@@ -110,7 +110,7 @@ impl Target for Fake {
         Vec::new()
     }
 
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
         let mut staged = self.staged.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let part = *self.parts.get(*staged).or(self.parts.last()).unwrap_or(&Part::Good);
         *staged += 1;
@@ -119,7 +119,7 @@ impl Target for Fake {
             name: self.name.clone(),
             log: self.log.clone(),
             part,
-            socket: ticket.socket(),
+            socket: instance_id.socket(),
             begins: self.begins,
             rested: false,
             ended: Arc::new(Notify::new()),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::{sync::Mutex, task::spawn_blocking};
 use virt::connect::Connect;
 
-use super::{Cpus, Error, Instance, Target, Ticket};
+use super::{Cpus, Error, Instance, InstanceId, Target};
 use crate::{
     control::Greeting,
     image::{StockFiles, VmFiles},
@@ -279,34 +279,38 @@ impl Target for Libvirt {
         process::named(&["libvirtd", "virtqemud", "virtlogd"])
     }
 
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
-        self.stage_domain(ticket, self.domain_xml(ticket)).await
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
+        self.stage_domain(instance_id, self.domain_xml(instance_id)).await
     }
 }
 
 impl Libvirt {
-    /// Stages a domain of one's own making, named as the ticket says.
+    /// Stages a domain of one's own making, named by the id.
     ///
     /// # Errors
     /// When the connection was lost and libvirt does not answer.
-    pub async fn stage_domain(&self, ticket: &Ticket, xml: String) -> Result<Box<dyn Instance>, Error> {
+    pub async fn stage_domain(
+        &self,
+        instance_id: &InstanceId,
+        xml: String,
+    ) -> Result<Box<dyn Instance>, Error> {
         let link = Link::renewed(&self.link).await?;
         let (template, base) = (self.start.overlay().to_path_buf(), self.start.base());
-        Ok(Box::new(Vm::new(link, ticket, xml, template, self.begins).over(base)))
+        Ok(Box::new(Vm::new(link, instance_id, xml, template, self.begins).over(base)))
     }
 
-    /// The domain that an instance is; its disk is [`DISK`] in the ticket's directory.
-    pub fn domain_xml(&self, ticket: &Ticket) -> String {
+    /// The domain that an instance is; its disk is [`DISK`] in the instance's directory.
+    pub fn domain_xml(&self, instance_id: &InstanceId) -> String {
         xml::Machine {
-            ticket,
+            instance_id,
             accelerator: self.choice.accelerator,
             memory: self.resources.memory,
             cpus: &self.cpus,
             knobs: &self.knobs,
             network: self.network,
             start: &self.start,
-            disk: &ticket.dir.join(DISK),
-            socket: &ticket.socket(),
+            disk: &instance_id.dir.join(DISK),
+            socket: &instance_id.socket(),
         }
         .to_xml()
     }

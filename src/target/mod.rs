@@ -29,7 +29,7 @@ pub use left_over::{LeftOver, Thing};
 
 /// What tells one instance from all others, and where its control socket is.
 #[derive(Debug, Clone)]
-pub struct Ticket {
+pub struct InstanceId {
     /// Id of the run that it belongs to.
     pub run: String,
     /// Unique on this host, fit for a container, domain, cgroup or file name.
@@ -38,10 +38,10 @@ pub struct Ticket {
     pub dir: PathBuf,
 }
 
-/// The control socket's name within [`Ticket::dir`]; the harness listens on it before `start`.
+/// The control socket's name within [`InstanceId::dir`]; the harness listens on it before `start`.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
-impl Ticket {
+impl InstanceId {
     pub fn socket(&self) -> PathBuf {
         self.dir.join(CONTROL_SOCKET)
     }
@@ -84,7 +84,7 @@ pub trait Target: Send + Sync {
     fn daemons(&self) -> Vec<u32>;
 
     /// Gets an instance ready to be requested: only what no user would count as starting it.
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error>;
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error>;
 }
 
 /// One running copy of the workload's parent, the agent.

@@ -22,7 +22,7 @@ use rustix::{
     thread::UnshareFlags,
 };
 
-use super::{Cpus, Error, Instance, Target, Ticket};
+use super::{Cpus, Error, Instance, InstanceId, Target};
 use crate::{
     probe::{
         Scope,
@@ -124,20 +124,20 @@ impl Target for Native {
         Vec::new()
     }
 
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
         let mut bare = Bare {
-            root: Root::new(&ticket.dir),
+            root: Root::new(&instance_id.dir),
             tree: self.tree.clone(),
             mounting: None,
             cgroups: Vec::new(),
             agent: None,
         };
-        match bare.prepare(self, ticket) {
+        match bare.prepare(self, instance_id) {
             Ok(()) => Ok(Box::new(bare)),
             Err(e) => {
                 let _ = bare.remove().await;
                 let _ = bare.unstage().await;
-                Err(Error::new(format!("staging {}", ticket.instance), needs_root(e)))
+                Err(Error::new(format!("staging {}", instance_id.instance), needs_root(e)))
             }
         }
     }
@@ -153,15 +153,15 @@ struct Bare {
 }
 
 impl Bare {
-    fn prepare(&mut self, target: &Native, ticket: &Ticket) -> io::Result<()> {
+    fn prepare(&mut self, target: &Native, instance_id: &InstanceId) -> io::Result<()> {
         if target.network {
             self.root.write_resolver(Path::new(RESOLVER))?;
         }
         let begun = Instant::now();
         self.root.mount(&target.tree)?;
         self.mounting = Some(begun.elapsed());
-        groups::make(&ticket.instance, &target.resources, &mut self.cgroups)?;
-        let channel = UnixStream::connect(ticket.socket())?;
+        groups::make(&instance_id.instance, &target.resources, &mut self.cgroups)?;
+        let channel = UnixStream::connect(instance_id.socket())?;
         let launched = launch(&self.root.merged, &self.cgroups, target.cpus.set(), channel);
         let at = self.root.merged.display();
         self.agent = Some(

@@ -6,11 +6,11 @@ use tokio::{runtime::Handle, sync::Barrier, task::JoinSet};
 
 use super::{Filling, remove, remove_dir};
 use crate::{
-    control::Moment,
+    control::Timestamp,
     runner::{
         Step,
-        live::{Live, Terms},
         outcome::{Ended, bounded},
+        running::{LaunchSpec, RunningInstance},
     },
     sample::{
         Timeline,
@@ -49,20 +49,22 @@ impl Filling<'_> {
     pub(super) async fn burst(&mut self, n: u32) -> anyhow::Result<()> {
         let (mut staged, mut errors) = (Vec::new(), Vec::new());
         // The bound on start-up is one for instances that start alone.
-        let terms = Terms::of(self.host.scenario);
+        let launch_spec = LaunchSpec::of(self.host.scenario);
         for _ in 0..n {
-            let ticket = match self.ticket() {
-                Ok(ticket) => ticket,
+            let instance_id = match self.instance_id() {
+                Ok(instance_id) => instance_id,
                 Err(e) => {
                     remove(staged).await;
                     return Err(e);
                 }
             };
-            match Live::stage(self.target.as_ref(), &terms, &ticket, self.host.stop).await {
-                Ok(live) => staged.push(live),
+            match RunningInstance::stage(self.target.as_ref(), &launch_spec, &instance_id, self.host.stop)
+                .await
+            {
+                Ok(running) => staged.push(running),
                 Err(ended) => {
                     errors.push(ended);
-                    self.results.run.warnings.extend(remove_dir(&ticket).err());
+                    self.results.run.warnings.extend(remove_dir(&instance_id).err());
                 }
             }
         }
@@ -70,14 +72,14 @@ impl Filling<'_> {
         let mut done = at_once(staged).await;
         let mut there = Vec::new();
         let (mut ready, mut requests) = (Vec::new(), Vec::new());
-        for (live, timeline, ended) in done.came.drain(..) {
-            requests.push(live.requested());
-            there.push(live);
+        for (running, timeline, ended) in done.came.drain(..) {
+            requests.push(running.requested());
+            there.push(running);
             match ended {
                 Ok(()) => ready.extend(timeline.ready.map(|ns| (requests[requests.len() - 1], ns))),
                 Err(mut ended) => {
-                    if let Some(live) = there.last_mut() {
-                        live.explain(&mut ended).await;
+                    if let Some(running) = there.last_mut() {
+                        running.explain(&mut ended).await;
                     }
                     errors.push(ended);
                 }
@@ -98,25 +100,25 @@ impl Filling<'_> {
 
 /// What came back of those that were requested.
 struct Done {
-    came: Vec<(Live, Timeline, Result<(), Ended>)>,
+    came: Vec<(RunningInstance, Timeline, Result<(), Ended>)>,
     /// Threads that did not end as they should.
     lost: Vec<String>,
 }
 
 /// Each has a thread, since a start call may block: tasks that share threads would be requested one after the other.
 /// All wait for each other, so that making the threads is in nobody's start-up.
-async fn at_once(staged: Vec<Live>) -> Done {
+async fn at_once(staged: Vec<RunningInstance>) -> Done {
     let barrier = Arc::new(Barrier::new(staged.len().max(1)));
     let mut tasks = JoinSet::new();
-    for mut live in staged {
+    for mut running in staged {
         let barrier = barrier.clone();
         let runtime = Handle::current();
         tasks.spawn_blocking(move || {
             runtime.block_on(async {
                 barrier.wait().await;
                 let mut timeline = Timeline::default();
-                let ended = live.request(&mut timeline).await;
-                (live, timeline, ended)
+                let ended = running.request(&mut timeline).await;
+                (running, timeline, ended)
             })
         });
     }
@@ -139,7 +141,7 @@ fn texts(errors: Vec<Ended>, lost: Vec<String>) -> Vec<String> {
 }
 
 /// `ready`: request and start-up in ns of each that was.
-fn of(n: u32, ready: &[(Moment, u64)], requests: &[Moment], mut errors: Vec<String>) -> Burst {
+fn of(n: u32, ready: &[(Timestamp, u64)], requests: &[Timestamp], mut errors: Vec<String>) -> Burst {
     errors.truncate(ERRORS);
     let first = requests.iter().min().copied();
     let mut ready_ns: Vec<u64> = ready.iter().map(|(_, ns)| *ns).collect();

@@ -9,7 +9,7 @@ use bootrace_agent::{
 };
 use tokio::task::spawn_blocking;
 
-use super::{Ended, Live};
+use super::{Ended, RunningInstance};
 use crate::{
     probe::{
         disk::{self, Place, Spot},
@@ -38,10 +38,14 @@ pub(super) struct Seen {
 }
 
 /// Before the work, which may write.
-pub(super) async fn disk(live: &mut Live, vm: bool, sample: &mut Sample) -> Result<Known, Ended> {
-    let known = Known { place: live.disk().await, vm };
+pub(super) async fn disk(
+    running: &mut RunningInstance,
+    vm: bool,
+    sample: &mut Sample,
+) -> Result<Known, Ended> {
+    let known = Known { place: running.disk().await, vm };
     if let Some(place) = &known.place {
-        let instance_bytes = instance_bytes(live, &known).await?;
+        let instance_bytes = instance_bytes(running, &known).await?;
         sample.disk = Some(Disk {
             storage: Some(place.storage.clone()),
             image_bytes: None,
@@ -55,12 +59,12 @@ pub(super) async fn disk(live: &mut Live, vm: bool, sample: &mut Sample) -> Resu
 
 /// Allocated for this instance alone, in bytes, once its kernel has written out what it held back. (The host's own
 /// counts blocks for what it holds back itself.)
-async fn instance_bytes(live: &mut Live, known: &Known) -> Result<Option<u64>, Ended> {
+async fn instance_bytes(running: &mut RunningInstance, known: &Known) -> Result<Option<u64>, Ended> {
     let Some(place) = known.place.as_ref().filter(|place| !place.instance.is_empty()) else {
         return Ok(None);
     };
     if known.vm {
-        live.ask(&ToAgent::Sync, |m| matches!(m, FromAgent::Synced)).await?;
+        running.ask(&ToAgent::Sync, |m| matches!(m, FromAgent::Synced)).await?;
     }
     let paths = place.instance.clone();
     Ok(off_thread(move || disk::allocated(&paths)).await)
@@ -68,17 +72,17 @@ async fn instance_bytes(live: &mut Live, known: &Known) -> Result<Option<u64>, E
 
 /// Writes to the image's file for copies: once in its middle, and once elsewhere; each within `limit`.
 pub(super) async fn copy(
-    live: &mut Live,
+    running: &mut RunningInstance,
     known: &Known,
     CopyFile { file }: CopyFile,
     limit: Duration,
     sample: &mut Sample,
 ) -> Result<(), Ended> {
     // The work may have written.
-    let before = instance_bytes(live, known).await?;
-    let (first_write_ns, first_write_inside_ns) = write(live, file.0 / 2, limit).await?;
-    let after = instance_bytes(live, known).await?;
-    let (rewrite_ns, rewrite_inside_ns) = write(live, file.0 / 4, limit).await?;
+    let before = instance_bytes(running, known).await?;
+    let (first_write_ns, first_write_inside_ns) = write(running, file.0 / 2, limit).await?;
+    let after = instance_bytes(running, known).await?;
+    let (rewrite_ns, rewrite_inside_ns) = write(running, file.0 / 4, limit).await?;
     let grown = |(before, after): (u64, u64)| after as i64 - before as i64;
     sample.disk.get_or_insert_default().copy = Some(Copied {
         file_bytes: file.0,
@@ -92,11 +96,11 @@ pub(super) async fn copy(
 }
 
 /// How long it took by the host's clock and by the one inside, in ns.
-async fn write(live: &mut Live, at: u64, limit: Duration) -> Result<(u64, u64), Ended> {
-    live.send(&ToAgent::Write { at })?;
-    let (from, _) = live.answer(|m| matches!(m, FromAgent::WriteStarted), limit).await?;
+async fn write(running: &mut RunningInstance, at: u64, limit: Duration) -> Result<(u64, u64), Ended> {
+    running.send(&ToAgent::Write { at })?;
+    let (from, _) = running.answer(|m| matches!(m, FromAgent::WriteStarted), limit).await?;
     let (to, written) =
-        live.answer(|m| matches!(m, FromAgent::Written(_)), limit).await.map_err(|e| match e {
+        running.answer(|m| matches!(m, FromAgent::Written(_)), limit).await.map_err(|e| match e {
             Ended::TimedOut(_) => {
                 Ended::TimedOut(format!("a write to the image's file has not ended within {limit:?}"))
             }
@@ -108,29 +112,29 @@ async fn write(live: &mut Live, at: u64, limit: Duration) -> Result<(u64, u64), 
 
 /// What it sees of the host. Before its identity is asked for, by which the agent reads a file that is looked for
 /// in the page cache here.
-pub(super) async fn look(live: &mut Live, known: &Known) -> Result<Option<Seen>, Ended> {
+pub(super) async fn look(running: &mut RunningInstance, known: &Known) -> Result<Option<Seen>, Ended> {
     let Ok((pid, started_ticks)) = walls::this_process() else { return Ok(None) };
-    let page_cache_shared = page_cache_shared(live, known).await?;
+    let page_cache_shared = page_cache_shared(running, known).await?;
     let question = ToAgent::Look(isolation::Look { pid, started_ticks });
     let answer = |m: &FromAgent| matches!(m, FromAgent::Isolation(_));
-    let FromAgent::Isolation(said) = live.ask(&question, answer).await? else { return Ok(None) };
+    let FromAgent::Isolation(said) = running.ask(&question, answer).await? else { return Ok(None) };
     Ok(Some(Seen { said: *said, host: walls::host(), page_cache_shared }))
 }
 
 /// The host forgets a page of the image, the instance must not have it; the host reads it: has the instance it now?
 /// `None` where that can't be tried, as with a page that won't be forgotten.
-async fn page_cache_shared(live: &mut Live, known: &Known) -> Result<Option<bool>, Ended> {
+async fn page_cache_shared(running: &mut RunningInstance, known: &Known) -> Result<Option<bool>, Ended> {
     let Some(files) = known.place.as_ref().and_then(|place| place.files.clone()) else { return Ok(None) };
     let Some(spot) = off_thread(move || files.spot(IMAGE_DIGEST_PATH)).await else { return Ok(None) };
     let forgotten =
-        on_host(&spot, Spot::forget).await == Some(true) && is_cached_inside(live).await? == Some(false);
+        on_host(&spot, Spot::forget).await == Some(true) && is_cached_inside(running).await? == Some(false);
     // In any case: what was dropped with the page would be missing for the next instance.
     let read = on_host(&spot, Spot::read).await == Some(true);
-    if forgotten && read { is_cached_inside(live).await } else { Ok(None) }
+    if forgotten && read { is_cached_inside(running).await } else { Ok(None) }
 }
 
-async fn is_cached_inside(live: &mut Live) -> Result<Option<bool>, Ended> {
-    match live.ask(&ToAgent::IsCached, |m| matches!(m, FromAgent::Cached(_))).await? {
+async fn is_cached_inside(running: &mut RunningInstance) -> Result<Option<bool>, Ended> {
+    match running.ask(&ToAgent::IsCached, |m| matches!(m, FromAgent::Cached(_))).await? {
         FromAgent::Cached(cached) => Ok(cached),
         _ => Ok(None),
     }

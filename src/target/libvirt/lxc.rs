@@ -26,7 +26,7 @@ use crate::{
     },
     sample::{self, Accelerator},
     scenario::{self, Resources},
-    target::{Cpus, Ended, Error, Instance, Target, Ticket, count_containers, host_mounts, native},
+    target::{Cpus, Ended, Error, Instance, InstanceId, Target, count_containers, host_mounts, native},
 };
 
 mod xml;
@@ -158,11 +158,11 @@ impl Target for Lxc {
         process::named(&["libvirtd", "virtlxcd", "virtlogd"])
     }
 
-    async fn stage(&self, ticket: &Ticket) -> Result<Box<dyn Instance>, Error> {
+    async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
         let link = Link::renewed(&self.link).await?;
-        let mut root = native::root::Root::new(&ticket.dir);
+        let mut root = native::root::Root::new(&instance_id.dir);
         let begun = Instant::now();
-        self.prepare(&mut root).map_err(|e| Error::new(format!("staging {}", ticket.instance), e))?;
+        self.prepare(&mut root).map_err(|e| Error::new(format!("staging {}", instance_id.instance), e))?;
         let disk = Place {
             storage: "overlayfs".into(),
             image: vec![self.tree.clone()],
@@ -171,21 +171,21 @@ impl Target for Lxc {
             files: Some(Files::Tree(self.tree.clone())),
         };
         let xml = xml::Container {
-            name: &ticket.instance,
-            run: &ticket.run,
+            name: &instance_id.instance,
+            run: &instance_id.run,
             memory: self.resources.memory,
             limit_swap: self.limit_swap,
             cpus: &self.cpus,
             network: self.network,
             root: &root.merged,
-            socket: &ticket.socket(),
+            socket: &instance_id.socket(),
         }
         .to_xml();
         Ok(Box::new(Container {
             // From before it is there, so nothing of it is missed.
-            watch: link.events.watch(&ticket.instance),
+            watch: link.events.watch(&instance_id.instance),
             link,
-            name: ticket.instance.clone(),
+            name: instance_id.instance.clone(),
             xml,
             root: root.merged,
             disk,

@@ -13,7 +13,7 @@ use crate::{
     image::{StockFiles, SystemFiles, VmFiles},
     probe::disk::Files,
     scenario::{self, Boot, Firmware},
-    target::Ticket,
+    target::InstanceId,
 };
 
 /// An instance's UEFI variables, in its directory, so that they go with it.
@@ -134,7 +134,7 @@ impl Start {
     }
 
     /// What fills the domain's `<os>`.
-    pub fn os(&self, ticket: &Ticket) -> String {
+    pub fn os(&self, instance_id: &InstanceId) -> String {
         let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
         let machine = format!("<type arch='{}' machine='{MACHINE}'>hvm</type>", std::env::consts::ARCH);
         match self {
@@ -157,7 +157,7 @@ impl Start {
     <firmware><feature enabled='no' name='enrolled-keys'/><feature enabled='no' name='secure-boot'/></firmware>
     <nvram>{}</nvram>
   </os>",
-                path(&ticket.dir.join(VARIABLES))
+                path(&instance_id.dir.join(VARIABLES))
             ),
         }
     }
@@ -224,8 +224,9 @@ mod tests {
     }
 
     fn os(start: &Start) -> String {
-        let ticket = Ticket { run: "run".into(), instance: "it".into(), dir: "/instances/it".into() };
-        start.os(&ticket)
+        let instance_id =
+            InstanceId { run: "run".into(), instance: "it".into(), dir: "/instances/it".into() };
+        start.os(&instance_id)
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{
         disk::{Files, Place},
     },
     scenario::Start,
-    target::{Ended, Error, Instance, Rest, Ticket},
+    target::{Ended, Error, Instance, InstanceId, Rest},
 };
 
 /// Name of a VM's saved memory in its directory.
@@ -60,21 +60,21 @@ pub struct Vm {
 impl Vm {
     pub(super) fn new(
         link: Arc<Link>,
-        ticket: &Ticket,
+        instance_id: &InstanceId,
         xml: String,
         template: PathBuf,
         begins: Start,
     ) -> Self {
         Vm {
             // From before the domain is there, so nothing of it is missed.
-            watch: link.events.watch(&ticket.instance),
+            watch: link.events.watch(&instance_id.instance),
             link,
-            name: ticket.instance.clone(),
+            name: instance_id.instance.clone(),
             xml,
             template,
-            overlay: ticket.dir.join(DISK),
+            overlay: instance_id.dir.join(DISK),
             begins,
-            saved: ticket.dir.join(SAVED),
+            saved: instance_id.dir.join(SAVED),
             rested: false,
             base: None,
             copying: None,

@@ -9,7 +9,7 @@ use super::{knobs::Knobs, start::Start};
 use crate::{
     sample::Accelerator,
     scenario::Bytes,
-    target::{Cpus, Ticket},
+    target::{Cpus, InstanceId},
 };
 
 /// Namespace of the metadata that marks a domain as ours.
@@ -65,7 +65,7 @@ pub fn domain_type(accelerator: Accelerator) -> &'static str {
 }
 
 pub struct Machine<'a> {
-    pub ticket: &'a Ticket,
+    pub instance_id: &'a InstanceId,
     pub accelerator: Accelerator,
     pub memory: Bytes,
     /// The host's CPUs that vCPUs are bound to; there are as many vCPUs.
@@ -112,15 +112,15 @@ impl Machine<'_> {
   </devices>
 </domain>
 ",
-            name = escape(self.ticket.instance.as_str()),
-            run = escape(self.ticket.run.as_str()),
+            name = escape(self.instance_id.instance.as_str()),
+            run = escape(self.instance_id.run.as_str()),
             kind = domain_type(self.accelerator),
             memory = self.memory.0,
             memory_backing = self.knobs.memory_backing(),
             count = self.cpus.count(),
             cpu = self.knobs.cpu(),
             disk_cache = self.knobs.disk_cache(),
-            os = self.start.os(self.ticket),
+            os = self.start.os(self.instance_id),
             boot_order = self.start.boot_order(),
             seed = self.start.seed(),
             disk = path(self.disk),
@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn machine_on(accelerator: Accelerator, text: &str, network: bool, knobs: &Knobs) -> String {
-        let ticket = Ticket { run: text.into(), instance: text.into(), dir: text.into() };
+        let instance_id = InstanceId { run: text.into(), instance: text.into(), dir: text.into() };
         let start = Start::Kernel {
             boot: Boot::Direct,
             kernel: text.into(),
@@ -156,7 +156,7 @@ mod tests {
             overlay: text.into(),
         };
         Machine {
-            ticket: &ticket,
+            instance_id: &instance_id,
             accelerator,
             memory: Bytes(256 << 20),
             cpus: &Cpus(vec![2, 3]),

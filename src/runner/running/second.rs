@@ -6,24 +6,24 @@ use std::fs;
 use bootrace_agent::protocol::ToAgent;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Ended, Live, START_GRACE};
+use super::{Ended, RunningInstance, START_GRACE};
 use crate::{
-    control::{Control, Moment},
-    runner::{cold::drop_caches, heard::Heard},
+    control::{Control, Timestamp},
+    runner::{cold::drop_caches, events::EventStream},
     sample::Timeline,
     scenario::{PageCache, Sampling, Start},
     target::Rest,
 };
 
-impl Live {
+impl RunningInstance {
     /// Starts it until it is ready, lets it settle, and sets it aside for its second start. Nothing of that is in a
     /// figure.
-    pub(in crate::runner) async fn first_life(
+    pub(in crate::runner) async fn initial_start(
         &mut self,
         begins: Start,
         sampling: &Sampling,
     ) -> Result<(), Ended> {
-        let before = |why| format!("in its first life, before a {}: {why}", begins.name());
+        let before = |why| format!("in its initial start, before a {}: {why}", begins.name());
         self.live_once(begins, sampling).await.map_err(|ended| match ended {
             Ended::Failed(why) => Ended::Failed(before(why)),
             Ended::TimedOut(why) => Ended::TimedOut(before(why)),
@@ -40,12 +40,12 @@ impl Live {
         let rest = self.rest().await?;
         self.uptime_ns = None;
         if sampling.page_cache() == Some(PageCache::Cold) {
-            // What the first life read and wrote is in it again.
+            // What the initial start read and wrote is in it again.
             drop_caches().await.map_err(|e| Ended::Failed(format!("{e:#}")))?;
         }
         let again = match begins {
             Start::Restore => ToAgent::Check,
-            Start::Cold | Start::Restart => ToAgent::Start(self.terms.workload.clone()),
+            Start::Cold | Start::Restart => ToAgent::Start(self.launch_spec.workload.clone()),
         };
         match rest {
             // Nobody reads it until it runs again.
@@ -55,12 +55,12 @@ impl Live {
     }
 
     async fn rest(&mut self) -> Result<Rest, Ended> {
-        let deadline = Instant::now() + self.terms.limit.0;
+        let deadline = Instant::now() + self.launch_spec.limit.0;
         let rest = self.instance.rest();
         tokio::pin!(rest);
         tokio::select! {
             rested = &mut rest => Ok(rested?),
-            _ = sleep_until(deadline) => Err(self.terms.timed_out("it was not set aside")),
+            _ = sleep_until(deadline) => Err(self.launch_spec.timed_out("it was not set aside")),
             _ = self.stop.cancelled() => {
                 let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), rest).await;
                 Err(Ended::Stopped)
@@ -69,12 +69,12 @@ impl Live {
     }
 
     fn listen_again(&mut self, first: ToAgent) -> Result<(), Ended> {
-        let socket = self.ticket.socket();
+        let socket = self.instance_id.socket();
         // The socket's name must be free for the next.
         let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first, self.greeting));
         let failed = |e| Ended::Failed(format!("listening at {} again: {e}", socket.display()));
-        self.heard = Heard::new(control.map_err(failed)?, self.instance.ended());
-        self.requested = Moment::now();
+        self.events = EventStream::new(control.map_err(failed)?, self.instance.ended());
+        self.requested = Timestamp::now();
         Ok(())
     }
 }

@@ -8,17 +8,17 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    heard::Heard,
+    events::EventStream,
     outcome::{Ended, how},
     trial::workload,
 };
 use crate::{
     agent,
-    control::{Control, Event, Greeting, Moment, What},
+    control::{ChannelEvent, Control, Event, Greeting, Timestamp},
     probe::{Meter, disk},
     sample::Timeline,
     scenario::{Ready, Scenario, Span},
-    target::{self, Instance, Target, Ticket},
+    target::{self, Instance, InstanceId, Target},
 };
 
 mod second;
@@ -36,7 +36,7 @@ const POST_MORTEM: Duration = Duration::from_secs(5);
 
 /// What an instance is held to.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct LaunchSpec {
     workload: protocol::Workload,
     ready: Ready,
     /// From requested to ready.
@@ -47,9 +47,9 @@ pub struct Terms {
     removal: Duration,
 }
 
-impl Terms {
+impl LaunchSpec {
     pub fn of(scenario: &Scenario) -> Self {
-        Terms {
+        LaunchSpec {
             workload: workload(scenario),
             ready: scenario.workload.ready.clone(),
             limit: scenario.sampling.timeout,
@@ -60,21 +60,21 @@ impl Terms {
 
     /// With another limit on start-up, which this key of the scenario has.
     pub fn within(self, limit: Span, limit_key: &'static str) -> Self {
-        Terms { limit, limit_key, ..self }
+        LaunchSpec { limit, limit_key, ..self }
     }
 }
 
-pub struct Live {
+pub struct RunningInstance {
     instance: Box<dyn Instance>,
-    heard: Heard,
-    terms: Terms,
-    ticket: Ticket,
+    events: EventStream,
+    launch_spec: LaunchSpec,
+    instance_id: InstanceId,
     greeting: Greeting,
     stop: CancellationToken,
-    requested: Moment,
+    requested: Timestamp,
     /// Once it is ready and a meter knows it.
     meter: Option<Meter>,
-    /// What the meter knew of before the request, in ns: the first life of an instance that was frozen.
+    /// What the meter knew of before the request, in ns: the initial start of an instance that was frozen.
     spent: u64,
     /// Of the agent's kernel, at its hello.
     uptime_ns: Option<u64>,
@@ -89,28 +89,31 @@ pub struct Removal {
     pub left_behind: Vec<String>,
 }
 
-impl Live {
-    /// Listens for the instance and has its target stage it; nothing is requested yet. After a failure the ticket's
+impl RunningInstance {
+    /// Listens for the instance and has its target stage it; nothing is requested yet. After a failure the instance's
     /// directory is still to be removed.
     pub(super) async fn stage(
         target: &dyn Target,
-        terms: &Terms,
-        ticket: &Ticket,
+        launch_spec: &LaunchSpec,
+        instance_id: &InstanceId,
         stop: &CancellationToken,
     ) -> Result<Self, Ended> {
-        let control =
-            Control::listen(&ticket.socket(), ToAgent::Start(terms.workload.clone()), target.greeting())
-                .map_err(|e| Ended::Failed(format!("listening at {}: {e}", ticket.socket().display())))?;
-        let mut instance = target.stage(ticket).await?;
-        let heard = Heard::new(control, instance.ended());
-        Ok(Live {
+        let control = Control::listen(
+            &instance_id.socket(),
+            ToAgent::Start(launch_spec.workload.clone()),
+            target.greeting(),
+        )
+        .map_err(|e| Ended::Failed(format!("listening at {}: {e}", instance_id.socket().display())))?;
+        let mut instance = target.stage(instance_id).await?;
+        let events = EventStream::new(control, instance.ended());
+        Ok(RunningInstance {
             instance,
-            heard,
-            terms: terms.clone(),
-            ticket: ticket.clone(),
+            events,
+            launch_spec: launch_spec.clone(),
+            instance_id: instance_id.clone(),
             greeting: target.greeting(),
             stop: stop.clone(),
-            requested: Moment::now(),
+            requested: Timestamp::now(),
             meter: None,
             spent: 0,
             uptime_ns: None,
@@ -119,21 +122,21 @@ impl Live {
 
     /// Requested -> ready: the measured path. Every stamp is taken here.
     pub(super) async fn request(&mut self, timeline: &mut Timeline) -> Result<(), Ended> {
-        let deadline = Instant::now() + self.terms.limit.0;
-        self.requested = Moment::now();
+        let deadline = Instant::now() + self.launch_spec.limit.0;
+        self.requested = Timestamp::now();
         self.start(deadline).await?;
-        timeline.started = Some(Moment::now().since(self.requested));
+        timeline.started = Some(Timestamp::now().since(self.requested));
         self.until_ready(timeline, deadline).await
     }
 
     /// When it was requested.
-    pub(super) fn requested(&self) -> Moment {
+    pub(super) fn requested(&self) -> Timestamp {
         self.requested
     }
 
     /// Shows it to a meter that was made before it was requested.
     pub(super) fn attach(&mut self, mut meter: Meter) -> Result<&Meter, Ended> {
-        let leader = self.heard.control.peer();
+        let leader = self.events.control.peer();
         let leader = leader.ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
         if !meter.is_attached() {
             meter.attach(&self.instance.scope(leader))?;
@@ -143,7 +146,7 @@ impl Live {
 
     /// Shows an instance that is there before its second start to a meter: what it used until now is none of that.
     pub(super) fn acquaint(&mut self, mut meter: Meter) -> Result<Meter, Ended> {
-        if let Some(leader) = self.heard.control.peer() {
+        if let Some(leader) = self.events.control.peer() {
             meter.attach(&self.instance.scope(leader))?;
             self.spent = meter.cpu_ns()?;
         }
@@ -177,7 +180,7 @@ impl Live {
         tokio::select! {
             result = &mut start => Ok(result?),
             _ = tokio::time::sleep_until(deadline) => {
-                Err(self.terms.timed_out("the engine's start call has not returned"))
+                Err(self.launch_spec.timed_out("the engine's start call has not returned"))
             }
             _ = self.stop.cancelled() => {
                 let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), start).await;
@@ -188,7 +191,7 @@ impl Live {
 
     async fn until_ready(&mut self, timeline: &mut Timeline, deadline: Instant) -> Result<(), Ended> {
         loop {
-            let waiting_for = match (timeline.agent, &self.terms.ready) {
+            let waiting_for = match (timeline.agent, &self.launch_spec.ready) {
                 (None, _) => "the agent has not come up".into(),
                 (_, Ready::Exit(code)) => format!("the workload has not ended with code {code}"),
                 (_, Ready::Line(regex)) => {
@@ -198,12 +201,12 @@ impl Live {
                 (_, Ready::File(path)) => format!("{path} has not appeared"),
             };
             let Ok(event) = timeout_at(deadline, self.next()).await else {
-                return Err(self.terms.timed_out(&waiting_for));
+                return Err(self.launch_spec.timed_out(&waiting_for));
             };
             let event = event?;
             let at = event.at.since(self.requested);
             match event.what {
-                What::Said(FromAgent::Hello(hello)) => {
+                ChannelEvent::Said(FromAgent::Hello(hello)) => {
                     if hello.version != protocol::VERSION || hello.build != agent::BUILD {
                         let seen = format!("protocol {}, build {}", hello.version, hello.build);
                         return Err(Ended::Failed(format!(
@@ -213,12 +216,12 @@ impl Live {
                     timeline.agent = Some(at);
                     self.uptime_ns = Some(hello.uptime_ns);
                 }
-                What::Said(FromAgent::Awake) => timeline.agent = Some(at),
-                What::Said(FromAgent::Ready { .. }) if timeline.agent.is_some() => {
+                ChannelEvent::Said(FromAgent::Awake) => timeline.agent = Some(at),
+                ChannelEvent::Said(FromAgent::Ready { .. }) if timeline.agent.is_some() => {
                     timeline.ready = Some(at);
                     return Ok(());
                 }
-                What::Said(FromAgent::Exited(exit)) => {
+                ChannelEvent::Said(FromAgent::Exited(exit)) => {
                     return Err(Ended::Failed(format!(
                         "the workload ended before it was ready: {}",
                         how(&exit)
@@ -249,14 +252,14 @@ impl Live {
     }
 
     pub(super) fn send(&self, message: &ToAgent) -> Result<(), Ended> {
-        Ok(self.heard.control.send(message)?)
+        Ok(self.events.control.send(message)?)
     }
 
     pub(super) async fn answer(
         &mut self,
         wanted: impl Fn(&FromAgent) -> bool,
         limit: Duration,
-    ) -> Result<(Moment, FromAgent), Ended> {
+    ) -> Result<(Timestamp, FromAgent), Ended> {
         let deadline = Instant::now() + limit;
         loop {
             let Ok(event) = timeout_at(deadline, self.next()).await else {
@@ -264,7 +267,7 @@ impl Live {
             };
             let event = event?;
             match event.what {
-                What::Said(message) if wanted(&message) => return Ok((event.at, message)),
+                ChannelEvent::Said(message) if wanted(&message) => return Ok((event.at, message)),
                 other => self.unless_bad(other)?,
             }
         }
@@ -274,22 +277,26 @@ impl Live {
         tokio::select! {
             biased;
             _ = self.stop.cancelled() => Err(Ended::Stopped),
-            event = self.heard.next() => event.map_err(Ended::Failed),
+            event = self.events.next() => event.map_err(Ended::Failed),
         }
     }
 
     /// What may come at any time is passed over; what must not is the end.
-    fn unless_bad(&self, what: What) -> Result<(), Ended> {
+    fn unless_bad(&self, what: ChannelEvent) -> Result<(), Ended> {
         match what {
-            What::Closed => Err(Ended::Failed("the instance ended: its control channel closed".into())),
-            What::Broken(e) => Err(e.into()),
-            What::Said(FromAgent::Failed { error }) => {
+            ChannelEvent::Closed => {
+                Err(Ended::Failed("the instance ended: its control channel closed".into()))
+            }
+            ChannelEvent::Broken(e) => Err(e.into()),
+            ChannelEvent::Said(FromAgent::Failed { error }) => {
                 Err(Ended::Failed(format!("the agent reports: {error}")))
             }
-            What::Said(FromAgent::Exited(exit)) if !matches!(self.terms.ready, Ready::Exit(_)) => {
+            ChannelEvent::Said(FromAgent::Exited(exit))
+                if !matches!(self.launch_spec.ready, Ready::Exit(_)) =>
+            {
                 Err(Ended::Failed(format!("the workload ended while it was measured: {}", how(&exit))))
             }
-            What::Said(_) => Ok(()),
+            ChannelEvent::Said(_) => Ok(()),
         }
     }
 
@@ -302,13 +309,13 @@ impl Live {
         }
     }
 
-    /// Stopping -> gone, then all that was staged and the ticket's directory.
+    /// Stopping -> gone, then all that was staged and the instance's directory.
     pub(super) async fn remove(&mut self, timeline: &mut Timeline) -> Removal {
         let mut removal = Removal::default();
-        timeline.stopping = Some(Moment::now().since(self.requested));
-        let limit = self.terms.removal;
+        timeline.stopping = Some(Timestamp::now().since(self.requested));
+        let limit = self.launch_spec.removal;
         match within(limit, "removing it", self.instance.remove()).await {
-            Ok(()) => timeline.gone = Some(Moment::now().since(self.requested)),
+            Ok(()) => timeline.gone = Some(Timestamp::now().since(self.requested)),
             Err(e) => {
                 removal.failed = Some(e.to_string());
                 sleep(Duration::from_secs(1)).await;
@@ -318,7 +325,7 @@ impl Live {
             }
         }
         match within(limit, "undoing its staging", self.instance.unstage()).await {
-            Ok(()) => removal.left_behind.extend(remove_dir(&self.ticket).err()),
+            Ok(()) => removal.left_behind.extend(remove_dir(&self.instance_id).err()),
             // Its directory stays: something may still be mounted there.
             Err(e) => removal.left_behind.push(left_behind(&e)),
         }
@@ -326,7 +333,7 @@ impl Live {
     }
 }
 
-impl Terms {
+impl LaunchSpec {
     fn timed_out(&self, what: &str) -> Ended {
         Ended::TimedOut(format!("{what} within {} ({})", self.limit, self.limit_key))
     }
@@ -346,9 +353,9 @@ async fn within(
 ///
 /// # Errors
 /// That it is left behind, in words.
-pub(super) fn remove_dir(ticket: &Ticket) -> Result<(), String> {
-    std::fs::remove_dir_all(&ticket.dir)
-        .map_err(|e| left_behind(&target::Error::new(format!("removing {}", ticket.dir.display()), e)))
+pub(super) fn remove_dir(instance_id: &InstanceId) -> Result<(), String> {
+    std::fs::remove_dir_all(&instance_id.dir)
+        .map_err(|e| left_behind(&target::Error::new(format!("removing {}", instance_id.dir.display()), e)))
 }
 
 fn left_behind(error: &target::Error) -> String {
@@ -368,14 +375,18 @@ mod tests {
     #[tokio::test]
     async fn a_removal_that_never_ends_is_given_up_and_said_to_be_left_behind() {
         let dir = tempfile::tempdir().unwrap();
-        let ticket = runner::make_ticket(dir.path(), "run", 0).unwrap();
+        let instance_id = runner::make_instance_id(dir.path(), "run", 0).unwrap();
         let (scenario, _) = crate::scenario::find("quickstart").unwrap();
-        let terms = Terms { removal: Duration::from_millis(5), ..Terms::of(&scenario) };
+        let launch_spec = LaunchSpec { removal: Duration::from_millis(5), ..LaunchSpec::of(&scenario) };
         let log: Log = Arc::default();
         let fake = Fake::new("a", &log, &[Part::RemoveHangs]);
-        let mut live = Live::stage(&fake, &terms, &ticket, &CancellationToken::new()).await.ok().unwrap();
+        let mut running =
+            RunningInstance::stage(&fake, &launch_spec, &instance_id, &CancellationToken::new())
+                .await
+                .ok()
+                .unwrap();
         let mut timeline = Timeline::default();
-        let removal = live.remove(&mut timeline).await;
+        let removal = running.remove(&mut timeline).await;
         assert!(removal.failed.is_some_and(|why| why.contains("has not done it within 5ms")));
         assert_eq!(timeline.gone, None, "nobody knows when it went");
         let [left] = &removal.left_behind[..] else { panic!("{:?}", removal.left_behind) };

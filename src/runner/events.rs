@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::{
-    control::{Control, Event, What},
+    control::{ChannelEvent, Control, Event},
     target,
 };
 
@@ -16,16 +16,16 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long the engine has to say why an instance's channel closed: libvirt tells when all of QEMU is gone.
 const OBITUARY: Duration = Duration::from_secs(3);
 
-pub struct Heard {
+pub struct EventStream {
     pub control: Control,
     /// Until it has come.
     ended: Option<target::Ended>,
     dead: Option<String>,
 }
 
-impl Heard {
+impl EventStream {
     pub fn new(control: Control, ended: Option<target::Ended>) -> Self {
-        Heard { control, ended, dead: None }
+        EventStream { control, ended, dead: None }
     }
 
     /// The next event; an error once the instance runs no more by its engine's account, and nothing is left to
@@ -39,7 +39,7 @@ impl Heard {
             };
             match first {
                 // A closed channel is so for good: if this is dropped, it is heard of again.
-                Ok(event) if matches!(event.what, What::Closed) => {
+                Ok(event) if matches!(event.what, ChannelEvent::Closed) => {
                     let Ok(how) = timeout(OBITUARY, ended).await else { return Ok(event) };
                     (self.dead, self.ended) = (Some(how), None);
                 }
@@ -49,7 +49,7 @@ impl Heard {
         }
         let Some(how) = &self.dead else { return Ok(self.control.next().await) };
         match timeout(LAST_WORDS, self.control.next()).await {
-            Ok(event) if matches!(event.what, What::Said(_)) => Ok(event),
+            Ok(event) if matches!(event.what, ChannelEvent::Said(_)) => Ok(event),
             _ => Err(how.clone()),
         }
     }
