@@ -31,7 +31,7 @@ use bootrace::{
     target::{
         Cpus, InstanceId, Target,
         docker::{self, Docker},
-        libvirt::{self, Driver, Libvirt, knobs::Knobs, xml},
+        libvirt::{self, Driver, Libvirt, vm_options::VmOptions, xml},
         native::{self, Native},
     },
 };
@@ -300,7 +300,7 @@ impl Bench {
         let accelerator = self.libvirt.info().accelerator;
         let accel = if accelerator == Accelerator::Kvm { "kvm" } else { "tcg" };
         let cpu =
-            Knobs::default_for(accelerator).qemu_cpu().context("the default CPU depends on the host")?;
+            VmOptions::default_for(accelerator).qemu_cpu().context("the default CPU depends on the host")?;
         let mut command = Command::new(format!("qemu-system-{}", std::env::consts::ARCH));
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command.args(["-machine", &format!("{},accel={accel}", xml::MACHINE), "-cpu", &cpu]);

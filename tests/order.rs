@@ -299,8 +299,10 @@ async fn a_second_start_has_a_first_life_before_it_whose_end_is_waited_for() {
         assert!(good.timeline_ns.ready.is_some() && good.identity.is_some());
         assert!(watch.steps.starts_with(&[Step::Preparing, Step::Starting]), "{:?}", watch.steps);
         let error = bad.error.as_deref().unwrap();
-        let sign =
-            format!("in its initial start, before a {}: the workload ended before it was ready", begins.name());
+        let sign = format!(
+            "in its initial start, before a {}: the workload ended before it was ready",
+            begins.name()
+        );
         assert!(error.starts_with(&sign), "{error}");
         assert_eq!((bad.timeline_ns.ready, bad.timeline_ns.started), (None, None));
     }

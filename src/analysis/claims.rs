@@ -2,7 +2,7 @@
 //! a claim is supported only
 //! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
 
-use super::{Against, Interval, Metric, Target, Unit, density, facts};
+use super::{Interval, Metric, RelativeTo, Target, Unit, density, facts};
 use crate::{
     sample::Results,
     scenario::{Bound, Claim},
@@ -64,7 +64,7 @@ pub struct Measured {
 }
 
 /// The ratio of the first target to the second.
-pub(super) type Ratios<'a> = dyn FnMut(&str, &str, Metric) -> Against + 'a;
+pub(super) type Ratios<'a> = dyn FnMut(&str, &str, Metric) -> RelativeTo + 'a;
 
 pub(super) fn judge(
     results: &Results,
@@ -125,12 +125,12 @@ fn measure(claim: &Claim, targets: &[Target], ratios: &mut Ratios<'_>) -> Result
         return Ok(Measured { value, unit: Some(metric.unit()), interval, n, of: Figured::Median });
     };
     match ratios(&claim.target, other, metric) {
-        Against::Ratio(ratio) => {
+        RelativeTo::Ratio(ratio) => {
             let (value, interval, n) = (ratio.estimate, ratio.interval, ratio.pairs);
             Ok(Measured { value, unit: None, interval, n, of: Figured::Ratio })
         }
-        Against::None(why) => Err(format!("there is no ratio of {}: {why}", claim.metric)),
-        Against::Baseline => Err("a target's ratio to itself says nothing".into()),
+        RelativeTo::None(why) => Err(format!("there is no ratio of {}: {why}", claim.metric)),
+        RelativeTo::Baseline => Err("a target's ratio to itself says nothing".into()),
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
             min: 1e9,
             max: 3e9,
             outliers: vec![],
-            against: Against::Baseline,
+            against: RelativeTo::Baseline,
         };
         Target {
             name: "docker".into(),
@@ -240,7 +240,7 @@ mod tests {
     /// Nothing was filled.
     const NONE: Filled = Filled { one: Vec::new(), both: Vec::new() };
 
-    fn no_ratio(_: &str, _: &str, _: Metric) -> Against {
+    fn no_ratio(_: &str, _: &str, _: Metric) -> RelativeTo {
         panic!("nothing asked for a ratio")
     }
 
@@ -257,7 +257,7 @@ mod tests {
     }
 
     /// Of docker to podman, each of 20 rounds.
-    fn times(bound: serde_json::Value, against: Against) -> Judged {
+    fn times(bound: serde_json::Value, against: RelativeTo) -> Judged {
         let mut podman = docker(None);
         podman.name = "podman".into();
         let mut claim = claim(json!({"relative_to": "podman"}));
@@ -268,9 +268,9 @@ mod tests {
         })
     }
 
-    fn ratio(low: f64, estimate: f64, high: f64) -> Against {
+    fn ratio(low: f64, estimate: f64, high: f64) -> RelativeTo {
         let interval = Some(Interval { low, high, coverage: 0.99 });
-        Against::Ratio(Ratio { estimate, interval, pairs: 20 })
+        RelativeTo::Ratio(Ratio { estimate, interval, pairs: 20 })
     }
 
     #[test]
@@ -333,16 +333,16 @@ mod tests {
 
     #[test]
     fn a_ratio_that_is_none_or_of_few_rounds_decides_nothing() {
-        let why = |bound: &str, against: Against| {
+        let why = |bound: &str, against: RelativeTo| {
             let judged = times(json!({ "at_most": bound }), against);
             assert_eq!(judged.verdict, Verdict::Undecided);
             judged.why
         };
         assert_eq!(
-            why("4x", Against::None("no round has both")),
+            why("4x", RelativeTo::None("no round has both")),
             "there is no ratio of startup: no round has both"
         );
-        let few = Against::Ratio(Ratio { estimate: 3.0, interval: None, pairs: 5 });
+        let few = RelativeTo::Ratio(Ratio { estimate: 3.0, interval: None, pairs: 5 });
         assert_eq!(why("4x", few), "5 rounds with both are too few for an interval: need >= 6");
         assert_eq!(why("2s", ratio(2.9, 3.1, 3.4)), "the bound 2s is no number of times");
         let other = claim(json!({"relative_to": "podman", "at_most": "4x"}));

@@ -95,12 +95,12 @@ pub struct Figure {
     pub max: f64,
     /// Indices into the results' samples.
     pub outliers: Vec<usize>,
-    pub against: Against,
+    pub against: RelativeTo,
 }
 
 /// A figure beside the baseline's.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Against {
+pub enum RelativeTo {
     /// This is the baseline.
     Baseline,
     /// How many times the baseline's.
@@ -109,10 +109,10 @@ pub enum Against {
     None(&'static str),
 }
 
-impl Against {
+impl RelativeTo {
     pub fn ratio(&self) -> Option<&Ratio> {
         match self {
-            Against::Ratio(ratio) => Some(ratio),
+            RelativeTo::Ratio(ratio) => Some(ratio),
             _ => None,
         }
     }
@@ -205,9 +205,9 @@ fn target(
         let values = series(results, &target.name, metric, baseline);
         let Some(mut figure) = figure(metric, &values, level) else { continue };
         figure.against = match baseline {
-            _ if is_baseline => Against::Baseline,
+            _ if is_baseline => RelativeTo::Baseline,
             Some(baseline) => against(&values, &series(results, baseline, metric, None), level, ranks),
-            None => Against::None("there is no baseline"),
+            None => RelativeTo::None("there is no baseline"),
         };
         figures.push(figure);
     }
@@ -236,21 +236,21 @@ fn figure(metric: Metric, series: &Series, level: f64) -> Option<Figure> {
         min: *sorted.first()?,
         max: *sorted.last()?,
         outliers: outlier::flagged(&values).into_iter().map(|i| series[i].0).collect(),
-        against: Against::Baseline,
+        against: RelativeTo::Baseline,
     })
 }
 
 /// Pairs by round, so that what hits a whole round (load, heat) falls out of the ratio.
-fn against(values: &Series, baseline: &Series, level: f64, ranks: &mut paired::Ranks) -> Against {
+fn against(values: &Series, baseline: &Series, level: f64, ranks: &mut paired::Ranks) -> RelativeTo {
     let base: BTreeMap<u32, f64> = baseline.iter().map(|(_, round, v)| (*round, *v)).collect();
     let pairs: Vec<(f64, f64)> =
         values.iter().filter_map(|(_, round, v)| Some((*base.get(round)?, *v))).collect();
     if pairs.is_empty() {
-        return Against::None("no round has both");
+        return RelativeTo::None("no round has both");
     }
     match ranks.ratio(&pairs, level) {
-        Some(ratio) => Against::Ratio(ratio),
-        None => Against::None("a value is zero or below"),
+        Some(ratio) => RelativeTo::Ratio(ratio),
+        None => RelativeTo::None("a value is zero or below"),
     }
 }
 

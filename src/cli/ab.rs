@@ -8,12 +8,12 @@ use std::{
 use anyhow::Context;
 
 use self::{
-    conduct::{Job, Party},
-    sides::Given,
+    coordinator::{Job, SideProcess},
+    sides::SideSpec,
 };
 use super::{
     Failure, compare, density,
-    paced::Part,
+    paced::SideConfig,
     prepare::must_be_root,
     print,
     progress::Progress,
@@ -29,14 +29,14 @@ use crate::{
     tune::Tuning,
 };
 
-mod caller;
 mod child;
 mod compiler;
-mod conduct;
+mod coordinator;
+mod protocol;
 mod revision;
 mod show;
 mod sides;
-mod talk;
+mod sudo_user;
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -108,15 +108,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 }
 
 /// What each side is, as far as it can be told without running anything.
-fn sides(options: &Options) -> Result<[(Side, String, Given); 2], Failure> {
+fn sides(options: &Options) -> Result<[(Side, String, SideSpec); 2], Failure> {
     let tell = |side: Side, text: &str| {
-        let given = Given::tell(text).with_context(|| format!("--{side} {text}")).map_err(Failure::Usage)?;
+        let given =
+            SideSpec::tell(text).with_context(|| format!("--{side} {text}")).map_err(Failure::Usage)?;
         Ok((side, text.to_owned(), given))
     };
     let sides = [tell(Side::Base, &options.base)?, tell(Side::New, &options.new)?];
     let mut rounds = Vec::new();
     for (_, _, given) in &sides {
-        if let Given::Scenario(name) = given {
+        if let SideSpec::Scenario(name) = given {
             // A bootrace of another build may know other scenarios than this one: it says itself what is wrong.
             let (mut scenario, _) = run::load(name, &as_of_run(options))?;
             density::leave_out(&mut scenario)?;
@@ -125,7 +126,7 @@ fn sides(options: &Options) -> Result<[(Side, String, Given); 2], Failure> {
     }
     match (&rounds[..], &options.scenario) {
         ([base, new], None) => {
-            conduct::alike(*base, *new).map_err(|why| Failure::Usage(anyhow::anyhow!(why)))?
+            coordinator::alike(*base, *new).map_err(|why| Failure::Usage(anyhow::anyhow!(why)))?
         }
         ([_, _], Some(scenario)) => {
             return Err(Failure::Usage(anyhow::anyhow!(
@@ -147,7 +148,7 @@ fn as_of_run(options: &Options) -> run::Options {
 }
 
 async fn conduct(
-    sides: [(Side, String, Given); 2],
+    sides: [(Side, String, SideSpec); 2],
     options: &Options,
     signals: &Signals,
     tuning: &Tuning,
@@ -162,7 +163,7 @@ async fn conduct(
     if options.tune {
         tuned = Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?);
     }
-    let id = conduct::make_dir(&options.out, seed).await.map_err(Failure::Run)?;
+    let id = coordinator::make_dir(&options.out, seed).await.map_err(Failure::Run)?;
     let mut programs = programs.into_iter();
     let scenarios = scenarios([&sides[0].2, &sides[1].2], options.scenario.as_deref());
     let common = Common { id: &id, seed, options, tuned: &tuned, scenarios };
@@ -199,12 +200,12 @@ fn with_cause(failure: Failure, finished: &[Finished]) -> Failure {
 }
 
 /// The bootrace that runs a side.
-async fn program(given: &Given, progress: &Progress, signals: &Signals) -> Result<PathBuf, Failure> {
+async fn program(given: &SideSpec, progress: &Progress, signals: &Signals) -> Result<PathBuf, Failure> {
     match given {
         // Also where the file that it came from has been replaced.
-        Given::Scenario(_) => Ok("/proc/self/exe".into()),
-        Given::Binary(path) => Ok(path.clone()),
-        Given::Revision(revision) => {
+        SideSpec::Scenario(_) => Ok("/proc/self/exe".into()),
+        SideSpec::Binary(path) => Ok(path.clone()),
+        SideSpec::Revision(revision) => {
             let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
             revision.build(&cache, progress, signals).await
         }
@@ -222,9 +223,9 @@ struct Common<'a> {
 }
 
 /// What each side runs: its own scenario, the one that is given, the other side's, quickstart.
-fn scenarios(sides: [&Given; 2], given: Option<&str>) -> [String; 2] {
+fn scenarios(sides: [&SideSpec; 2], given: Option<&str>) -> [String; 2] {
     let own = sides.map(|side| match side {
-        Given::Scenario(name) => Some(name.as_str()),
+        SideSpec::Scenario(name) => Some(name.as_str()),
         _ => None,
     });
     let of = |side: usize| own[side].or(given).or(own[1 - side]).unwrap_or("quickstart").to_owned();
@@ -232,24 +233,30 @@ fn scenarios(sides: [&Given; 2], given: Option<&str>) -> [String; 2] {
 }
 
 /// What a side measures. Of an executable nothing is known.
-fn source_of(given: &Given) -> Option<Source> {
+fn source_of(given: &SideSpec) -> Option<Source> {
     match given {
-        Given::Scenario(name) => {
+        SideSpec::Scenario(name) => {
             let (_, folder) = scenario::find(name).ok()?;
             // One that is built in is of no folder.
             let built_in = folder == Path::new(".") && !name.contains('/') && !name.ends_with(".toml");
             if built_in { None } else { source::of_folder(&folder) }
         }
-        Given::Binary(_) => None,
-        Given::Revision(revision) => Some(revision.source()),
+        SideSpec::Binary(_) => None,
+        SideSpec::Revision(revision) => Some(revision.source()),
     }
 }
 
-fn party(side: Side, text: String, given: Given, program: PathBuf, common: &Common) -> anyhow::Result<Party> {
+fn party(
+    side: Side,
+    text: String,
+    given: SideSpec,
+    program: PathBuf,
+    common: &Common,
+) -> anyhow::Result<SideProcess> {
     let Common { id, seed, options, tuned, ref scenarios } = *common;
     let scenario = scenarios[side as usize].clone();
     let run = |side| format!("{id}-{side}");
-    let part = Part {
+    let part = SideConfig {
         ab: id.into(),
         side,
         run: run(side),
@@ -269,14 +276,14 @@ fn party(side: Side, text: String, given: Given, program: PathBuf, common: &Comm
     option("--warmup", options.warmup.map(|n| n.to_string()));
     arguments.extend(["--".into(), OsString::from(&scenario)]);
     let commit = match &given {
-        Given::Revision(revision) => Some(revision.commit.clone()),
+        SideSpec::Revision(revision) => Some(revision.commit.clone()),
         _ => None,
     };
     let named = match given {
-        Given::Scenario(_) => std::env::current_exe().context("asking which executable this is")?,
+        SideSpec::Scenario(_) => std::env::current_exe().context("asking which executable this is")?,
         _ => program.clone(),
     };
-    Ok(Party {
+    Ok(SideProcess {
         side,
         given: text,
         start: program,
@@ -317,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_side_without_a_scenario_takes_the_other_ones() {
-        let (scenario, binary) = (Given::Scenario("my.toml".into()), Given::Binary("/x".into()));
+        let (scenario, binary) = (SideSpec::Scenario("my.toml".into()), SideSpec::Binary("/x".into()));
         assert_eq!(scenarios([&scenario, &binary], None), ["my.toml", "my.toml"]);
         assert_eq!(scenarios([&binary, &scenario], None), ["my.toml", "my.toml"]);
         assert_eq!(scenarios([&binary, &scenario], Some("redis")), ["redis", "my.toml"]);
@@ -330,7 +337,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("a.toml");
         std::fs::copy("scenarios/quickstart.toml", &file).unwrap();
-        let side = Given::Scenario(file.display().to_string());
+        let side = SideSpec::Scenario(file.display().to_string());
         // The working directory is a clone; it isn't asked.
         assert_eq!(source_of(&side), None);
         let git = |arguments: &[&str]| {
@@ -346,6 +353,6 @@ mod tests {
         // git is given up on where the machine is slow.
         let source = (0..20).find_map(|_| source_of(&side)).unwrap();
         assert_eq!(source.commit, git(&["rev-parse", "HEAD"]));
-        assert_eq!(source_of(&Given::Binary("/bin/true".into())), None);
+        assert_eq!(source_of(&SideSpec::Binary("/bin/true".into())), None);
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     report::calibration as report,
     runner::{
         self,
-        left_over::{self, Whose},
+        left_over::{self, Owner},
     },
     sample::{self, Accelerator},
     scenario::{self, Kind, Scenario},
@@ -125,7 +125,7 @@ async fn calibrate(
     let plan = Plan::new(&checks(options), &vms, options.samples.unwrap_or(SAMPLES), calibration.seed);
     let mut bar = Bar { bar: progress.bar("calibrate", plan.0.len() as u64), dir: dir.clone() };
     let broken = Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref());
-    let mine = Whose::Run(calibration.id.clone());
+    let mine = Owner::Run(calibration.id.clone());
     let job = drive::Job { targets, plan, broken, calibration, instances: instances.clone() };
     let mut calibration = drive::run(job, &mut bar, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);

@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{Failure, print};
 use crate::{
     image::Cache,
-    runner::left_over::{self, Whose},
+    runner::left_over::{self, Owner},
     target::LeftOver,
     tune,
 };
@@ -47,7 +47,7 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         "what a run leaves belongs to root, and an ordinary user can't even see all of it: run bootrace clean with sudo"
     );
     let cache = Cache::open(None)?;
-    let whose = if options.all { Whose::Everyones } else { Whose::Ended };
+    let whose = if options.all { Owner::Everyones } else { Owner::Ended };
     let found = left_over::find(&cache.instances_dir(), &whose).await;
     let mut failed = false;
     for error in &found.unseen {

@@ -21,12 +21,12 @@ use crate::{
     sample::{Ab, Outcome, Results, Setting, Side, Source},
 };
 
-/// Of the events and of [`Part`]: both ends must have the same, and they may be of different versions.
+/// Of the events and of [`SideConfig`]: both ends must have the same, and they may be of different versions.
 pub const PROTOCOL: u32 = 1;
 
 /// What a run is told of its part, as JSON: the value of `--paced`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Part {
+pub struct SideConfig {
     /// The A/B's id.
     pub ab: String,
     pub side: Side,
@@ -43,7 +43,7 @@ pub struct Part {
     pub source: Option<Source>,
 }
 
-impl FromStr for Part {
+impl FromStr for SideConfig {
     type Err = serde_json::Error;
 
     fn from_str(json: &str) -> Result<Self, Self::Err> {
@@ -51,7 +51,7 @@ impl FromStr for Part {
     }
 }
 
-impl Part {
+impl SideConfig {
     pub fn record(&self) -> Ab {
         Ab { id: self.ab.clone(), side: self.side }
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use super::{Failure, paced::Part, progress::Progress, signals::Signals};
+use super::{Failure, paced::SideConfig, progress::Progress, signals::Signals};
 use crate::{
     image::{self, Cache, ContainerEngine, Forms, Image},
     probe::host,
@@ -26,7 +26,7 @@ pub struct Wanted<'a> {
     pub folder: &'a Path,
     pub tune: bool,
     /// Its part where it is a side of an A/B.
-    pub part: Option<&'a Part>,
+    pub part: Option<&'a SideConfig>,
 }
 
 /// Ready for the first instance.

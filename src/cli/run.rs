@@ -12,7 +12,7 @@ use super::{
     Failure,
     claims::{self, FailOn},
     density,
-    paced::{Event, Pacer, Part},
+    paced::{Event, Pacer, SideConfig},
     prepare::{Prepared, Wanted, prepare},
     print,
     progress::Progress,
@@ -66,7 +66,7 @@ pub struct Options {
     pub json: bool,
     /// For `bootrace ab`, which starts its sides with this.
     #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune"])]
-    pub paced: Option<Part>,
+    pub paced: Option<SideConfig>,
 }
 
 /// A run that came to its end, and where it was written.
@@ -243,7 +243,7 @@ fn header(
             cache_drop_ns: None,
             warnings,
             source: None,
-            ab: options.paced.as_ref().map(Part::record),
+            ab: options.paced.as_ref().map(SideConfig::record),
         },
         host,
         image,

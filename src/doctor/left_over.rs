@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Check;
 use crate::{
     image::Cache,
-    runner::left_over::{self, Found, Whose},
+    runner::left_over::{self, Found, Owner},
     tune,
 };
 
@@ -14,7 +14,7 @@ const NAMED: usize = 5;
 
 /// Looks, and removes nothing.
 pub async fn check(cache: &Cache, patience: Duration) -> Check {
-    let found = left_over::find_within(patience, &cache.instances_dir(), &Whose::Ended).await;
+    let found = left_over::find_within(patience, &cache.instances_dir(), &Owner::Ended).await;
     let (builds, unread) = match cache.abandoned() {
         Ok(builds) => (builds.iter().map(ToString::to_string).collect(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
@@ -51,13 +51,13 @@ fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option
 #[cfg(test)]
 mod tests {
     use super::{super::Status, *};
-    use crate::target::{Error, LeftOver, Thing};
+    use crate::target::{Error, LeftOver, ResourceKind};
 
     #[test]
     fn left_overs_are_named_with_the_fix_and_the_unseen_is_not_taken_for_nothing() {
         assert_eq!(judge(&Found::default(), &[], Vec::new(), None).status, Status::Ok);
         let thing = |n: usize| LeftOver {
-            kind: Thing::Container,
+            kind: ResourceKind::Container,
             name: format!("c{n}"),
             instance: format!("bootrace-1-{n}"),
         };

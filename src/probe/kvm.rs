@@ -182,7 +182,7 @@ fn until_told(mut probe: impl FnMut() -> Verdict) -> Verdict {
 
 mod access;
 #[cfg(target_arch = "x86_64")]
-mod cage;
+mod sandbox;
 
 pub use access::{closed_to_qemu, qemu_users};
 

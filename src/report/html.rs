@@ -9,7 +9,7 @@ use super::{
     claims, text,
 };
 use crate::{
-    analysis::{Against, Analysis, Figure, Metric, Target, Unit, Verdict},
+    analysis::{Analysis, Figure, Metric, RelativeTo, Target, Unit, Verdict},
     sample::{Accelerator, Results},
 };
 
@@ -187,7 +187,7 @@ fn sentence(analysis: &Analysis, baseline: Option<&Target>) -> Option<Markup> {
         @for (target, figure) in &others {
             ", " strong { (time(figure.median)) } " with " (text::clip(&target.name, 40))
             @if let Some(accelerator) = text::accelerator_of(target) { ", " (accelerator) }
-            @if let Against::Ratio(ratio) = &figure.against { " (" (text::times(ratio.estimate)) ")" }
+            @if let RelativeTo::Ratio(ratio) = &figure.against { " (" (text::times(ratio.estimate)) ")" }
         }
         "."
     })

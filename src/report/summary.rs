@@ -7,7 +7,7 @@ use super::{
     text::{self, NOTHING},
 };
 use crate::{
-    analysis::{Against, Analysis, Metric, Target},
+    analysis::{Analysis, Metric, RelativeTo, Target},
     sample::Results,
 };
 
@@ -89,11 +89,11 @@ fn figure(target: &Target, metric: Metric) -> String {
 
 fn ratio(target: &Target, metric: Metric) -> String {
     match target.figure(metric).map(|f| &f.against) {
-        Some(Against::Ratio(r)) => {
+        Some(RelativeTo::Ratio(r)) => {
             let interval = text::times_interval(r.interval.as_ref());
             format!("**{}** {}", text::times(r.estimate), escape(&interval))
         }
-        Some(Against::Baseline) => "1".into(),
+        Some(RelativeTo::Baseline) => "1".into(),
         _ => NOTHING.into(),
     }
 }

@@ -10,7 +10,7 @@ use super::{
     text::{self, NOTHING},
 };
 use crate::{
-    analysis::{Against, Analysis, Metric, Target, Verdict},
+    analysis::{Analysis, Metric, RelativeTo, Target, Verdict},
     sample::Results,
 };
 
@@ -204,10 +204,10 @@ fn with_interval(target: &Target, metric: Metric) -> String {
 
 fn against(target: &Target, metric: Metric) -> String {
     match target.figure(metric).map(|f| &f.against) {
-        Some(Against::Ratio(r)) => {
+        Some(RelativeTo::Ratio(r)) => {
             format!("{} {}", text::times(r.estimate), text::times_interval(r.interval.as_ref()))
         }
-        Some(Against::Baseline) => "baseline".into(),
+        Some(RelativeTo::Baseline) => "baseline".into(),
         _ => NOTHING.into(),
     }
 }

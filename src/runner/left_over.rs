@@ -6,7 +6,7 @@ use super::{Lock, lock, tag};
 use crate::{
     probe::mounts,
     target::{
-        Error, LeftOver, Thing,
+        Error, LeftOver, ResourceKind,
         docker::{self, ContainerEngine},
         host_mounts,
         libvirt::{self, Driver},
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whose left-overs are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
+pub enum Owner {
     /// Those of runs that are no more.
     Ended,
     /// Those of every run, the ones that go on included.
@@ -28,12 +28,12 @@ pub enum Whose {
     Run(String),
 }
 
-impl Whose {
+impl Owner {
     fn has(&self, instance: &str) -> bool {
         match self {
-            Whose::Ended => !Lock::is_held_for(instance),
-            Whose::Everyones => true,
-            Whose::Run(id) => instance.strip_prefix(&tag(id)).is_some_and(|rest| rest.starts_with('-')),
+            Owner::Ended => !Lock::is_held_for(instance),
+            Owner::Everyones => true,
+            Owner::Run(id) => instance.strip_prefix(&tag(id)).is_some_and(|rest| rest.starts_with('-')),
         }
     }
 }
@@ -48,12 +48,12 @@ pub struct Found {
 
 /// Finds containers by label, domains by metadata, logs, cgroups, mounts, files and locks by name. `instances` is where
 /// instances of this cache have their files. Removes nothing.
-pub async fn find(instances: &Path, whose: &Whose) -> Found {
+pub async fn find(instances: &Path, whose: &Owner) -> Found {
     find_within(PATIENCE, instances, whose).await
 }
 
 /// [`find`], with `patience` for each engine.
-pub async fn find_within(patience: Duration, instances: &Path, whose: &Whose) -> Found {
+pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) -> Found {
     let wanted = || {
         let whose = whose.clone();
         move |instance: &str| whose.has(instance)
@@ -89,22 +89,26 @@ pub async fn find_within(patience: Duration, instances: &Path, whose: &Whose) ->
 pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
     let failed = |e: io::Error| Error::new(format!("removing {thing}"), e);
     match thing.kind {
-        Thing::Container => docker::left_over::remove_container(ContainerEngine::Docker, &thing.name).await,
-        Thing::Image => docker::left_over::remove_image(ContainerEngine::Docker, &thing.name).await,
-        Thing::PodmanContainer => {
+        ResourceKind::Container => {
+            docker::left_over::remove_container(ContainerEngine::Docker, &thing.name).await
+        }
+        ResourceKind::Image => docker::left_over::remove_image(ContainerEngine::Docker, &thing.name).await,
+        ResourceKind::PodmanContainer => {
             docker::left_over::remove_container(ContainerEngine::Podman, &thing.name).await
         }
-        Thing::PodmanImage => docker::left_over::remove_image(ContainerEngine::Podman, &thing.name).await,
-        Thing::Domain => libvirt::left_over::destroy(Driver::Qemu, &thing.name).await,
-        Thing::LxcDomain => libvirt::left_over::destroy(Driver::Lxc, &thing.name).await,
-        Thing::Mount => host_mounts::discard(Path::new(&thing.name)).map_err(failed),
-        Thing::Log => libvirt::left_over::discard_log(&thing.instance),
-        Thing::Cgroup => native::discard_cgroup(Path::new(&thing.name)),
-        Thing::Files => match fs::remove_dir_all(&thing.name) {
+        ResourceKind::PodmanImage => {
+            docker::left_over::remove_image(ContainerEngine::Podman, &thing.name).await
+        }
+        ResourceKind::Domain => libvirt::left_over::destroy(Driver::Qemu, &thing.name).await,
+        ResourceKind::LxcDomain => libvirt::left_over::destroy(Driver::Lxc, &thing.name).await,
+        ResourceKind::Mount => host_mounts::discard(Path::new(&thing.name)).map_err(failed),
+        ResourceKind::Log => libvirt::left_over::discard_log(&thing.instance),
+        ResourceKind::Cgroup => native::discard_cgroup(Path::new(&thing.name)),
+        ResourceKind::Files => match fs::remove_dir_all(&thing.name) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
             _ => Ok(()),
         },
-        Thing::Lock => lock::discard(Path::new(&thing.name)).map_err(failed),
+        ResourceKind::Lock => lock::discard(Path::new(&thing.name)).map_err(failed),
     }
 }
 
@@ -142,7 +146,7 @@ fn mounted(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOv
         };
         let instance = instance.to_string_lossy().into_owned();
         if instance.starts_with("bootrace-") && wanted(&instance) {
-            found.push(LeftOver { kind: Thing::Mount, name: point.display().to_string(), instance });
+            found.push(LeftOver { kind: ResourceKind::Mount, name: point.display().to_string(), instance });
         }
     }
     Ok(found)
@@ -158,7 +162,11 @@ fn files(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver
     for entry in entries.flatten() {
         let instance = entry.file_name().to_string_lossy().into_owned();
         if instance.starts_with("bootrace-") && wanted(&instance) {
-            found.push(LeftOver { kind: Thing::Files, name: entry.path().display().to_string(), instance });
+            found.push(LeftOver {
+                kind: ResourceKind::Files,
+                name: entry.path().display().to_string(),
+                instance,
+            });
         }
     }
     Ok(found)
@@ -169,7 +177,7 @@ fn locks(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
     for path in lock::dead() {
         let instance = format!("{}-", path.file_name().unwrap_or_default().to_string_lossy());
         if wanted(&instance) {
-            found.push(LeftOver { kind: Thing::Lock, name: path.display().to_string(), instance });
+            found.push(LeftOver { kind: ResourceKind::Lock, name: path.display().to_string(), instance });
         }
     }
     found
@@ -182,7 +190,7 @@ mod tests {
     #[test]
     fn a_runs_left_overs_are_its_own_and_no_other_runs() {
         let (one, other) = (tag("one"), tag("other"));
-        let whose = Whose::Run("one".into());
+        let whose = Owner::Run("one".into());
         assert!(whose.has(&format!("{one}-0")) && whose.has(&format!("{one}-17")));
         assert!(!whose.has(&format!("{other}-0")) && !whose.has(&one) && !whose.has(&format!("{one}0-1")));
     }
@@ -194,7 +202,7 @@ mod tests {
         for name in [&*instance, "mine"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let found = files(dir.path(), |name| Whose::Ended.has(name)).unwrap();
+        let found = files(dir.path(), |name| Owner::Ended.has(name)).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].to_string(), format!("files {}", dir.path().join(&instance).display()));
         assert_eq!(files(&dir.path().join("none"), |_| true).unwrap(), []);

@@ -7,7 +7,7 @@ mod cloud;
 mod copy;
 mod density;
 mod gate;
-mod knobs;
+mod options;
 
 /// The least that a scenario needs.
 const LEAST: &str = r#"name = "x"

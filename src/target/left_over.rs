@@ -7,7 +7,7 @@ use serde::Serialize;
 /// One thing on the host that bears the mark of an instance of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOver {
-    pub kind: Thing,
+    pub kind: ResourceKind,
     /// Its name, or its path.
     pub name: String,
     /// The instance that it belongs to, which tells the run.
@@ -17,7 +17,7 @@ pub struct LeftOver {
 /// The kinds of things that an instance is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Thing {
+pub enum ResourceKind {
     Container,
     /// A Docker image that was made for a trial alone.
     Image,
@@ -43,17 +43,17 @@ pub enum Thing {
 impl fmt::Display for LeftOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            Thing::Container => "container",
-            Thing::Image => "image",
-            Thing::PodmanContainer => "podman container",
-            Thing::PodmanImage => "podman image",
-            Thing::Domain => "domain",
-            Thing::LxcDomain => "LXC domain",
-            Thing::Mount => "mount",
-            Thing::Log => "log",
-            Thing::Cgroup => "cgroup",
-            Thing::Files => "files",
-            Thing::Lock => "lock",
+            ResourceKind::Container => "container",
+            ResourceKind::Image => "image",
+            ResourceKind::PodmanContainer => "podman container",
+            ResourceKind::PodmanImage => "podman image",
+            ResourceKind::Domain => "domain",
+            ResourceKind::LxcDomain => "LXC domain",
+            ResourceKind::Mount => "mount",
+            ResourceKind::Log => "log",
+            ResourceKind::Cgroup => "cgroup",
+            ResourceKind::Files => "files",
+            ResourceKind::Lock => "lock",
         };
         write!(f, "{kind} {}", self.name)
     }

@@ -20,20 +20,20 @@ mod accelerator;
 pub mod events;
 mod fix;
 pub mod inspect;
-pub mod knobs;
 pub mod left_over;
 mod log;
 pub mod lxc;
 mod save;
 mod start;
 mod vm;
+pub mod vm_options;
 pub mod xml;
 
 use events::Events;
-use knobs::Knobs;
 pub use log::{Driver, remove as remove_log};
 use start::Start;
 use vm::Vm;
+use vm_options::VmOptions;
 
 /// Name of an instance's disk in its directory.
 pub const DISK: &str = "disk.qcow2";
@@ -66,7 +66,7 @@ pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(),
     let uri = uri_of(spec)?;
     match spec.kind {
         Kind::Lxc => lxc::check(&uri).await,
-        _ => knobs::check(&uri, spec, resources).await,
+        _ => vm_options::check(&uri, spec, resources).await,
     }
 }
 
@@ -149,7 +149,7 @@ pub struct Libvirt {
     resources: Resources,
     network: bool,
     choice: accelerator::Choice,
-    knobs: Knobs,
+    vm_options: VmOptions,
     begins: scenario::Start,
     cpus: Cpus,
     versions: (Option<String>, Option<String>),
@@ -192,7 +192,7 @@ impl Libvirt {
         let uri = uri_of(spec)?;
         let link = Link::open(uri.clone()).await?;
         let choice = accelerator::choose(spec.accel.unwrap_or_default()).await?;
-        let knobs = Knobs::resolve(&link.connection, spec, resources, &choice).await?;
+        let vm_options = VmOptions::resolve(&link.connection, spec, resources, &choice).await?;
         let asked = link.connection.clone();
         let versions = blocking("asking libvirt for its version".into(), move || {
             Ok((asked.lib_version().ok().map(version), asked.hyp_version().ok().map(version)))
@@ -206,7 +206,7 @@ impl Libvirt {
             resources: resources.clone(),
             network,
             choice,
-            knobs,
+            vm_options,
             begins: spec.start.unwrap_or_default(),
             cpus: Cpus::choose(&resources.cpus)?,
             versions,
@@ -227,9 +227,9 @@ impl Target for Libvirt {
                 "start": self.begins.name(),
                 "uri": self.uri,
                 "machine": xml::MACHINE,
-                "cpu_model": self.knobs.shown_cpu_model(),
-                "hugepages": self.knobs.hugepages.map_or("none".into(), |size| size.to_string()),
-                "disk_cache": self.knobs.disk_cache.map_or("default", DiskCache::name),
+                "cpu_model": self.vm_options.shown_cpu_model(),
+                "hugepages": self.vm_options.hugepages.map_or("none".into(), |size| size.to_string()),
+                "disk_cache": self.vm_options.disk_cache.map_or("default", DiskCache::name),
                 "network": if self.network { "user" } else { "none" },
         });
         for (key, value) in self.start.options() {
@@ -306,7 +306,7 @@ impl Libvirt {
             accelerator: self.choice.accelerator,
             memory: self.resources.memory,
             cpus: &self.cpus,
-            knobs: &self.knobs,
+            vm_options: &self.vm_options,
             network: self.network,
             start: &self.start,
             disk: &instance_id.dir.join(DISK),

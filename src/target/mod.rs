@@ -25,7 +25,7 @@ mod left_over;
 pub mod libvirt;
 pub mod native;
 
-pub use left_over::{LeftOver, Thing};
+pub use left_over::{LeftOver, ResourceKind};
 
 /// What tells one instance from all others, and where its control socket is.
 #[derive(Debug, Clone)]

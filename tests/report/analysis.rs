@@ -1,5 +1,5 @@
 use bootrace::{
-    analysis::{Against, Kernel, Metric, Verdict, analyse},
+    analysis::{Kernel, Metric, RelativeTo, Verdict, analyse},
     sample::{Accelerator, Frequency, Noise, Outcome, Results, Sample, Setting},
 };
 
@@ -54,7 +54,7 @@ fn an_outlier_is_flagged_and_still_in_the_figures() {
 fn ratios_pair_the_rounds_that_both_have() {
     let analysis = analyse(&example::results());
     let native = analysis.target("native").unwrap();
-    assert_eq!(native.figure(Metric::Startup).unwrap().against, Against::Baseline);
+    assert_eq!(native.figure(Metric::Startup).unwrap().against, RelativeTo::Baseline);
     let libvirt = analysis.target("libvirt").unwrap().figure(Metric::Startup).unwrap();
     let ratio = libvirt.against.ratio().unwrap();
     assert_eq!(ratio.pairs, 9);
@@ -86,7 +86,7 @@ fn idle_cpu_is_a_share_of_one_core_and_a_zero_baseline_has_no_ratio() {
     assert!((0.005..0.006).contains(&idle), "{idle}");
     let analysis = analyse(&results);
     let figure = analysis.target("docker").unwrap().figure(Metric::CpuIdle).unwrap();
-    assert_eq!(figure.against, Against::None("a value is zero or below"));
+    assert_eq!(figure.against, RelativeTo::None("a value is zero or below"));
 }
 
 #[test]

@@ -64,7 +64,7 @@ mod tests {
         super::{Verdict, judge_one},
         *,
     };
-    use crate::analysis::{Against, Interval, Metric, Target, density::Each};
+    use crate::analysis::{Interval, Metric, RelativeTo, Target, density::Each};
     use crate::sample::Accelerator;
     use serde_json::json;
 
@@ -110,7 +110,7 @@ mod tests {
         let mut claim = json!({"says": "it is so", "metric": "density.memory", "target": "docker"});
         claim.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let mut ratios =
-            |_: &str, _: &str, _: Metric| -> Against { panic!("no ratio of rounds was asked for") };
+            |_: &str, _: &str, _: Metric| -> RelativeTo { panic!("no ratio of rounds was asked for") };
         judge_one(&claim, &[target("docker"), target("libvirt")], &filled, &mut ratios)
     }
 

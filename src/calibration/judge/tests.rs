@@ -7,7 +7,7 @@ use crate::{
     plan::Trial,
     runner::left_over::Found,
     sample::{Host, Image, Sample},
-    target::{Error, LeftOver, Thing},
+    target::{Error, LeftOver, ResourceKind},
 };
 
 fn target(name: &str, accelerator: Accelerator) -> Target {
@@ -285,8 +285,11 @@ fn figures_that_no_instance_gave_fail() {
 #[test]
 fn whatever_is_left_behind_fails() {
     let mut calibration = calibration(taken(Check::Teardown, "docker", |_, _| {}));
-    let container =
-        LeftOver { kind: Thing::Container, name: "bootrace-1-2".into(), instance: "bootrace-1-2".into() };
+    let container = LeftOver {
+        kind: ResourceKind::Container,
+        name: "bootrace-1-2".into(),
+        instance: "bootrace-1-2".into(),
+    };
     calibration.see_what_is_left(Found { things: vec![container], unseen: Vec::new() });
     let row = calibration.rows.last().unwrap();
     assert_eq!((row.verdict, row.measured), (Verdict::Fail, Some(1.0)));

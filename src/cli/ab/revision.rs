@@ -23,8 +23,8 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use super::{
-    caller::{Caller, as_caller, cargo, git, said},
     compiler,
+    sudo_user::{SudoUser, as_caller, cargo, git, said},
 };
 use crate::{
     cli::{self, Failure, progress::Progress, signals::Signals},
@@ -93,7 +93,7 @@ impl Revision {
         progress: &Progress,
         signals: &Signals,
     ) -> Result<PathBuf, Failure> {
-        let caller = Caller::of(&self.clone);
+        let caller = SudoUser::of(&self.clone);
         let cargo = cargo(caller.as_ref());
         let key = compiler::key(cargo.as_deref().ok(), caller.as_ref(), &self.clone);
         let place = Place::new(cache, self, caller, &key).map_err(Failure::Run)?;
@@ -126,7 +126,7 @@ struct Place {
     dir: PathBuf,
     lock: PathBuf,
     built: PathBuf,
-    caller: Option<Caller>,
+    caller: Option<SudoUser>,
 }
 
 /// A checkout; removed when dropped.
@@ -155,7 +155,7 @@ impl Place {
     fn new(
         cache: &Cache,
         revision: &Revision,
-        caller: Option<Caller>,
+        caller: Option<SudoUser>,
         compiler: &str,
     ) -> anyhow::Result<Self> {
         let (builds, clones) = (cache.builds_dir(), cache.clones_dir());

@@ -12,7 +12,7 @@ use crate::scenario;
 
 /// What was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Given {
+pub enum SideSpec {
     /// A file, or a name that is known here; run by this bootrace.
     Scenario(String),
     /// A bootrace, canonical.
@@ -21,36 +21,36 @@ pub enum Given {
     Revision(Revision),
 }
 
-impl Given {
+impl SideSpec {
     /// Tells what `text` is: `scenario:`, `binary:` and `rev:` say it; else a path that ends with `.toml` or a known
     /// name is a scenario, an executable file a binary, and what git knows as a commit a revision, in this order.
     ///
     /// # Errors
     /// With all that was tried.
-    pub fn tell(text: &str) -> anyhow::Result<Given> {
+    pub fn tell(text: &str) -> anyhow::Result<SideSpec> {
         if let Some(name) = text.strip_prefix("scenario:") {
-            return Ok(Given::Scenario(name.into()));
+            return Ok(SideSpec::Scenario(name.into()));
         }
         if let Some(path) = text.strip_prefix("binary:") {
             return binary(Path::new(path))
-                .map(Given::Binary)
+                .map(SideSpec::Binary)
                 .map_err(|why| anyhow!("{path} is no bootrace: {why}"));
         }
         if let Some(revision) = text.strip_prefix("rev:") {
             return Revision::find(revision)
-                .map(Given::Revision)
+                .map(SideSpec::Revision)
                 .map_err(|why| anyhow!("{revision:?} is no git revision here: {why}"));
         }
         let known = scenario::names();
         if text.ends_with(".toml") || known.iter().any(|name| name == text) {
-            return Ok(Given::Scenario(text.into()));
+            return Ok(SideSpec::Scenario(text.into()));
         }
         let no_binary = match binary(Path::new(text)) {
-            Ok(path) => return Ok(Given::Binary(path)),
+            Ok(path) => return Ok(SideSpec::Binary(path)),
             Err(why) => why,
         };
         let no_revision = match Revision::find(text) {
-            Ok(revision) => return Ok(Given::Revision(revision)),
+            Ok(revision) => return Ok(SideSpec::Revision(revision)),
             Err(why) => why,
         };
         Err(anyhow!(
@@ -77,19 +77,19 @@ mod tests {
 
     #[test]
     fn a_known_name_and_a_toml_file_are_scenarios_and_an_executable_file_is_a_binary() {
-        let scenario = |name: &str| Given::Scenario(name.into());
-        assert_eq!(Given::tell("redis").unwrap(), scenario("redis"));
-        assert_eq!(Given::tell("no/such.toml").unwrap(), scenario("no/such.toml"));
+        let scenario = |name: &str| SideSpec::Scenario(name.into());
+        assert_eq!(SideSpec::tell("redis").unwrap(), scenario("redis"));
+        assert_eq!(SideSpec::tell("no/such.toml").unwrap(), scenario("no/such.toml"));
         assert_eq!(
-            Given::tell("/bin/sh").unwrap(),
-            Given::Binary(Path::new("/bin/sh").canonicalize().unwrap())
+            SideSpec::tell("/bin/sh").unwrap(),
+            SideSpec::Binary(Path::new("/bin/sh").canonicalize().unwrap())
         );
     }
 
     #[test]
     fn a_prefix_says_what_is_meant_whatever_else_it_could_be() {
-        assert_eq!(Given::tell("scenario:/bin/sh").unwrap(), Given::Scenario("/bin/sh".into()));
-        let error = |text| format!("{:#}", Given::tell(text).unwrap_err());
+        assert_eq!(SideSpec::tell("scenario:/bin/sh").unwrap(), SideSpec::Scenario("/bin/sh".into()));
+        let error = |text| format!("{:#}", SideSpec::tell(text).unwrap_err());
         assert!(
             error("binary:redis").starts_with("redis is no bootrace: No such file"),
             "{}",
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn what_is_nothing_is_said_with_all_that_was_tried() {
-        let error = Given::tell("no-such-thing").unwrap_err().to_string();
+        let error = SideSpec::tell("no-such-thing").unwrap_err().to_string();
         for sign in [
             "\"no-such-thing\"",
             "no scenario (known are ",

@@ -2,7 +2,7 @@
 //! life and where no processor needs KVM's help. First a loop, for its rate; then what an emulator of
 //! instructions that KVM falls back on doesn't know or gets wrong, though a kernel can't do without it.
 //!
-//! All that touches KVM runs in a [`cage`](super::cage), so it makes system calls only, and leaves its findings
+//! All that touches KVM runs in a [`sandbox`](super::sandbox), so it makes system calls only, and leaves its findings
 //! in a [`Report`].
 
 use std::{
@@ -18,9 +18,8 @@ use kvm_bindings::{
 };
 
 use super::{
-    Fault, Findings, Processor, Verdict,
-    cage::{self, End, Patience, Slate},
-    list,
+    Fault, Findings, Processor, Verdict, list,
+    sandbox::{self, End, Patience, Slate},
 };
 
 mod machine;
@@ -156,7 +155,7 @@ const CHECKING: u32 = LEAVING + 1;
 const MOST_CHECKS: usize = 8;
 const _: () = assert!(CHECKS.len() <= MOST_CHECKS);
 
-/// What the caged process has found.
+/// What the sandboxed process has found.
 struct Report {
     /// Below [`LOOPING`]: an index of [`SETUP`]; from [`CHECKING`]: of the checks, and beyond them when done.
     step: AtomicU32,
@@ -248,13 +247,13 @@ fn exit(guest: &mut Guest, report: &Report) -> Option<()> {
 impl Plan {
     fn carry_out(&self) -> Verdict {
         let (mut memory, mut cpuid) = (Box::new(Memory::new()), Cpuid::new());
-        match cage::run(self.patience, |report: &Report| self.examine(&mut memory, &mut cpuid, report)) {
+        match sandbox::run(self.patience, |report: &Report| self.examine(&mut memory, &mut cpuid, report)) {
             Ok((report, end)) => self.judge(&report, &end),
             Err(error) => Verdict::Untold { why: format!("there is no memory for a probe guest: {error}") },
         }
     }
 
-    /// In the cage.
+    /// In the sandboxed child.
     fn examine(&self, memory: &mut Memory, cpuid: &mut Cpuid, report: &Report) {
         let guest = Guest::new(memory, (cpuid, self.cpuid), |step| report.step.store(step, Relaxed));
         let mut guest = match guest {

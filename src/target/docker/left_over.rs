@@ -12,7 +12,7 @@ use bollard::{
 use super::{Error, LABEL, TRIAL_IMAGE, connect_to, explain, remove, status};
 use crate::{
     image::ContainerEngine,
-    target::{LeftOver, Thing},
+    target::{LeftOver, ResourceKind},
 };
 
 /// Those of instances whose name is `wanted`.
@@ -21,8 +21,8 @@ use crate::{
 /// When the engine does not answer.
 pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
     let (container, image) = match engine {
-        ContainerEngine::Docker => (Thing::Container, Thing::Image),
-        ContainerEngine::Podman => (Thing::PodmanContainer, Thing::PodmanImage),
+        ContainerEngine::Docker => (ResourceKind::Container, ResourceKind::Image),
+        ContainerEngine::Podman => (ResourceKind::PodmanContainer, ResourceKind::PodmanImage),
     };
     let client = connect_to(engine).await?;
     let filters = HashMap::from([("label", vec![LABEL])]);

@@ -12,7 +12,7 @@ use super::{
     log::{self, Driver},
     lxc, uri, xml,
 };
-use crate::target::{LeftOver, Thing};
+use crate::target::{LeftOver, ResourceKind};
 
 /// How long libvirt may take to let go of the name of a domain that has ended.
 const LETTING_GO: Duration = Duration::from_secs(10);
@@ -39,8 +39,8 @@ pub async fn find(
         connection => connection?,
     };
     let kind = match driver {
-        Driver::Qemu => Thing::Domain,
-        Driver::Lxc => Thing::LxcDomain,
+        Driver::Qemu => ResourceKind::Domain,
+        Driver::Lxc => ResourceKind::LxcDomain,
     };
     blocking("listing domains".into(), move || {
         let mut found = Vec::new();
@@ -119,7 +119,7 @@ pub fn logs(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
             let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
             if name.starts_with(PREFIX) && wanted(name) {
                 let path = log::path(driver, name).display().to_string();
-                found.push(LeftOver { kind: Thing::Log, name: path, instance: name.into() });
+                found.push(LeftOver { kind: ResourceKind::Log, name: path, instance: name.into() });
             }
         }
     }

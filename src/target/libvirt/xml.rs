@@ -5,7 +5,7 @@ use std::path::Path;
 use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 use quick_xml::escape::escape;
 
-use super::{knobs::Knobs, start::Start};
+use super::{start::Start, vm_options::VmOptions};
 use crate::{
     sample::Accelerator,
     scenario::Bytes,
@@ -70,7 +70,7 @@ pub struct Machine<'a> {
     pub memory: Bytes,
     /// The host's CPUs that vCPUs are bound to; there are as many vCPUs.
     pub cpus: &'a Cpus,
-    pub knobs: &'a Knobs,
+    pub vm_options: &'a VmOptions,
     pub network: bool,
     pub start: &'a Start,
     pub disk: &'a Path,
@@ -116,10 +116,10 @@ impl Machine<'_> {
             run = escape(self.instance_id.run.as_str()),
             kind = domain_type(self.accelerator),
             memory = self.memory.0,
-            memory_backing = self.knobs.memory_backing(),
+            memory_backing = self.vm_options.memory_backing(),
             count = self.cpus.count(),
-            cpu = self.knobs.cpu(),
-            disk_cache = self.knobs.disk_cache(),
+            cpu = self.vm_options.cpu(),
+            disk_cache = self.vm_options.disk_cache(),
             os = self.start.os(self.instance_id),
             boot_order = self.start.boot_order(),
             seed = self.start.seed(),
@@ -139,14 +139,14 @@ mod tests {
     use crate::scenario::{Boot, DiskCache};
 
     fn machine(text: &str, network: bool) -> String {
-        machine_with(text, network, &Knobs::default_for(Accelerator::Tcg))
+        machine_with(text, network, &VmOptions::default_for(Accelerator::Tcg))
     }
 
-    fn machine_with(text: &str, network: bool, knobs: &Knobs) -> String {
-        machine_on(Accelerator::Tcg, text, network, knobs)
+    fn machine_with(text: &str, network: bool, vm_options: &VmOptions) -> String {
+        machine_on(Accelerator::Tcg, text, network, vm_options)
     }
 
-    fn machine_on(accelerator: Accelerator, text: &str, network: bool, knobs: &Knobs) -> String {
+    fn machine_on(accelerator: Accelerator, text: &str, network: bool, vm_options: &VmOptions) -> String {
         let instance_id = InstanceId { run: text.into(), instance: text.into(), dir: text.into() };
         let start = Start::Kernel {
             boot: Boot::Direct,
@@ -160,7 +160,7 @@ mod tests {
             accelerator,
             memory: Bytes(256 << 20),
             cpus: &Cpus(vec![2, 3]),
-            knobs,
+            vm_options,
             network,
             start: &start,
             disk: Path::new(text),
@@ -190,13 +190,13 @@ mod tests {
         let plain = machine("plain", false);
         assert!(!plain.contains("memoryBacking") && !plain.contains("cache="), "{plain}");
         let with = |cpu_model: &str| {
-            let knobs = Knobs {
+            let vm_options = VmOptions {
                 cpu_model: cpu_model.into(),
                 hugepages: Some(Bytes(2 << 20)),
                 disk_cache: Some(DiskCache::Directsync),
-                ..Knobs::default_for(Accelerator::Tcg)
+                ..VmOptions::default_for(Accelerator::Tcg)
             };
-            machine_with("plain", false, &knobs)
+            machine_with("plain", false, &vm_options)
         };
         for (model, cpu) in [
             ("host-passthrough", "<cpu mode='host-passthrough' migratable='on'/>"),
@@ -219,9 +219,10 @@ mod tests {
     #[test]
     fn no_cpu_keeps_a_vm_from_being_saved_whichever_model_it_is() {
         for cpu_model in ["host-passthrough", "host-model", "max", "qemu64"] {
-            let knobs = Knobs { cpu_model: cpu_model.into(), ..Knobs::default_for(Accelerator::Kvm) };
+            let vm_options =
+                VmOptions { cpu_model: cpu_model.into(), ..VmOptions::default_for(Accelerator::Kvm) };
             for accelerator in [Accelerator::Kvm, Accelerator::Tcg] {
-                let xml = machine_on(accelerator, "plain", false, &knobs);
+                let xml = machine_on(accelerator, "plain", false, &vm_options);
                 let (_, cpu) = xml.split_once("<cpu ").unwrap();
                 let mode = cpu.split_once('>').unwrap().0;
                 let hosts = mode.contains("host-passthrough") || mode.contains("maximum");
@@ -238,17 +239,17 @@ mod tests {
         // Without the device libvirt has no such domain.
         let on_kvm = Path::new("/dev/kvm").exists().then_some((Accelerator::Kvm, "host-passthrough"));
         for (accelerator, cpu_model) in emulated.into_iter().chain(on_kvm) {
-            let knobs = Knobs { cpu_model: cpu_model.into(), ..Knobs::default_for(accelerator) };
+            let vm_options = VmOptions { cpu_model: cpu_model.into(), ..VmOptions::default_for(accelerator) };
             let file = tempfile::NamedTempFile::new().unwrap();
             let xml =
-                machine_on(accelerator, "plain", false, &knobs).replace("file='plain'", "file='/plain'");
+                machine_on(accelerator, "plain", false, &vm_options).replace("file='plain'", "file='/plain'");
             std::fs::write(file.path(), xml).unwrap();
             let mut virsh = std::process::Command::new("virsh");
             virsh.args(["-c", "qemu:///system", "domxml-to-native", "qemu-argv"]).arg(file.path());
             let output = virsh.output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             let error = String::from_utf8_lossy(&output.stderr);
-            let cpu = format!("-cpu {} ", knobs.qemu_cpu().unwrap());
+            let cpu = format!("-cpu {} ", vm_options.qemu_cpu().unwrap());
             assert!(said.replace('\\', "").replace('\n', " ").contains(&cpu), "{cpu}: {said}{error}");
         }
     }

@@ -15,7 +15,7 @@ use rustix::{
 use crate::{
     probe::cgroup::{self, Hierarchy},
     scenario::Resources,
-    target::{Error, LeftOver, Thing},
+    target::{Error, LeftOver, ResourceKind},
 };
 
 /// The parent of every instance's cgroup, below the root of each hierarchy.
@@ -192,7 +192,7 @@ pub fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
             // On version 2 every controller has the same directory.
             let known = found.iter().any(|it| it.name == name);
             if !known && instance.starts_with("bootrace-") && wanted(&instance) && dir.is_dir() {
-                found.push(LeftOver { kind: Thing::Cgroup, name, instance });
+                found.push(LeftOver { kind: ResourceKind::Cgroup, name, instance });
             }
         }
     }

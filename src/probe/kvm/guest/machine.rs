@@ -67,7 +67,7 @@ const EXTENDED_FEATURES: u32 = 0x8000_0001;
 const LONG_MODE: u32 = 1 << 29;
 
 /// What the guest's processor says of itself. Newer kernels (6.8 is one) let only a vCPU into long mode whose
-/// CPUID has it. Allocated before the process is caged.
+/// CPUID has it. Allocated before the process is sandboxed.
 pub(super) struct Cpuid {
     /// All that KVM can give, once asked for.
     full: CpuId,

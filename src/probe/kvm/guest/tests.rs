@@ -92,7 +92,7 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
 #[test]
 fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
     let of = |step: u32, errno: i32| {
-        let (report, _) = cage::run(PATIENCE, |_: &Report| ()).unwrap();
+        let (report, _) = sandbox::run(PATIENCE, |_: &Report| ()).unwrap();
         report.step.store(step, Relaxed);
         report.errno.store(errno, Relaxed);
         Plan::new().judge(&report, &End::Done)

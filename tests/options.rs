@@ -274,10 +274,10 @@ impl Drop for Network {
 #[test]
 #[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn a_container_joins_the_network_that_it_was_given() {
-    let _network = Network::make("bootrace-test-knobs", "10.213.77.0/24");
+    let _network = Network::make("bootrace-test-options", "10.213.77.0/24");
     // The gateway, 10.213.77.1, as the kernel writes it.
     let look = r#"while read -r _ destination gateway _; do [ "$destination" = 00000000 ] && echo "by $gateway"; done < /proc/net/route"#;
-    let target = "[[target]]\nkind = \"docker\"\nnetwork = \"bootrace-test-knobs\"\n";
+    let target = "[[target]]\nkind = \"docker\"\nnetwork = \"bootrace-test-options\"\n";
     scenario(look, "^by 014DD50A$", &once("1", target)).run(&[]).good();
 }
 

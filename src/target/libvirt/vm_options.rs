@@ -16,7 +16,7 @@ use crate::{
 
 /// What a target's options come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Knobs {
+pub struct VmOptions {
     /// `host-passthrough`, `host-model`, `max`, or a model that libvirt knows.
     pub cpu_model: String,
     /// What `host-model` comes to here.
@@ -37,15 +37,15 @@ pub async fn check(uri: &str, spec: &scenario::Target, resources: &Resources) ->
     }
     if spec.cpu_model.is_some() {
         let choice = accelerator::choose(spec.accel.unwrap_or_default()).await?;
-        Knobs::resolve(&connect_to(uri.into()).await?, spec, resources, &choice).await?;
+        VmOptions::resolve(&connect_to(uri.into()).await?, spec, resources, &choice).await?;
     }
     Ok(())
 }
 
-impl Knobs {
+impl VmOptions {
     /// What is chosen where the scenario says nothing.
     pub fn default_for(accelerator: Accelerator) -> Self {
-        Knobs {
+        VmOptions {
             cpu_model: xml::cpu_model(accelerator).into(),
             host_model: None,
             hugepages: None,
@@ -62,7 +62,7 @@ impl Knobs {
         choice: &accelerator::Choice,
     ) -> Result<Self, Error> {
         let accelerator = choice.accelerator;
-        let mut knobs = Knobs { disk_cache: spec.disk_cache, ..Knobs::default_for(accelerator) };
+        let mut vm_options = VmOptions { disk_cache: spec.disk_cache, ..VmOptions::default_for(accelerator) };
         if let Some(model) = &spec.cpu_model {
             let tried = format!("giving the VM of target {} the CPU model {model}", spec.name);
             if model == "host-passthrough" && accelerator != Accelerator::Kvm {
@@ -77,13 +77,13 @@ impl Knobs {
             }
             let models = Models::of(connection, accelerator).await?;
             models.has(model).map_err(|why| Error::new(tried, why))?;
-            knobs.cpu_model.clone_from(model);
-            knobs.host_model = models.host.filter(|_| model == "host-model");
+            vm_options.cpu_model.clone_from(model);
+            vm_options.host_model = models.host.filter(|_| model == "host-model");
         }
         if spec.hugepages == Some(true) {
-            knobs.hugepages = Some(enough_huge_pages(spec, resources)?);
+            vm_options.hugepages = Some(enough_huge_pages(spec, resources)?);
         }
-        Ok(knobs)
+        Ok(vm_options)
     }
 
     /// For the results: also what `host-model` came to.
@@ -114,7 +114,7 @@ impl Knobs {
         }
     }
 
-    /// What libvirt makes of [`Knobs::cpu`] on QEMU's command line, after `-cpu`. None: it depends on the host.
+    /// What libvirt makes of [`VmOptions::cpu`] on QEMU's command line, after `-cpu`. None: it depends on the host.
     pub fn qemu_cpu(&self) -> Option<String> {
         match self.cpu_model.as_str() {
             "host-passthrough" => Some("host,migratable=on".into()),

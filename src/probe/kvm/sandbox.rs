@@ -38,7 +38,7 @@ pub struct Patience {
     pub wall: Duration,
 }
 
-/// How a caged job ended.
+/// How a sandboxed job ended.
 #[derive(Debug)]
 pub enum End {
     Done,
@@ -59,14 +59,14 @@ pub enum End {
     NotStarted(io::Error),
 }
 
-/// What a caged job may write to and its maker reads.
+/// What a sandboxed job may write to and its maker reads.
 ///
 /// # Safety
 /// All zeros is a valid value, it can be written to while others read it (it is made of atomics), and it needs
 /// no drop.
 pub unsafe trait Slate: Sync {}
 
-/// A [`Slate`] that a caged process shares with its maker.
+/// A [`Slate`] that a sandboxed process shares with its maker.
 pub struct Shared<T: Slate>(ptr::NonNull<T>);
 
 impl<T: Slate> Shared<T> {
@@ -271,7 +271,7 @@ mod tests {
     /// Longer than any job here takes on any host.
     const ENOUGH: Patience = Patience { cpu: Duration::from_secs(60), wall: Duration::from_secs(60) };
 
-    /// None is left of the caged processes of this thread.
+    /// None is left of the sandboxed processes of this thread.
     fn no_child_is_left() -> bool {
         // SAFETY: asks for no status, and children of other threads are not meant.
         let found =

@@ -17,14 +17,14 @@ use anyhow::anyhow;
 use crate::{cli, supervisor};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
+pub struct SudoUser {
     pub uid: u32,
     pub gid: u32,
     /// `None` when nothing says where it is.
     home: Option<PathBuf>,
 }
 
-impl Caller {
+impl SudoUser {
     /// `None` where the clone isn't the caller's, or nobody called us by sudo: then it is built as who we are.
     pub fn of(clone: &Path) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
@@ -33,7 +33,7 @@ impl Caller {
         let number = |name| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
         let (uid, gid) = (number("SUDO_UID")?, number("SUDO_GID")?);
         let owner = fs::metadata(clone).ok()?.uid();
-        (uid != 0 && owner == uid).then(|| Caller { uid, gid, home: home_of(uid) })
+        (uid != 0 && owner == uid).then(|| SudoUser { uid, gid, home: home_of(uid) })
     }
 
     /// Has the command run as them.
@@ -56,7 +56,7 @@ fn home_of(uid: u32) -> Option<PathBuf> {
 ///
 /// # Errors
 /// With the places that were looked at, and what to do.
-pub fn cargo(caller: Option<&Caller>) -> anyhow::Result<PathBuf> {
+pub fn cargo(caller: Option<&SudoUser>) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = match caller {
         Some(caller) => caller.home.iter().map(|home| home.join(".cargo/bin")).collect(),
@@ -82,7 +82,7 @@ pub fn cargo(caller: Option<&Caller>) -> anyhow::Result<PathBuf> {
 
 /// git in this clone, whoever owns it, by that user where we are that user's root.
 pub fn git(clone: &Path) -> Command {
-    let mut git = as_caller("git", Caller::of(clone).as_ref());
+    let mut git = as_caller("git", SudoUser::of(clone).as_ref());
     cli::git::alone(&mut git);
     let mut safe = std::ffi::OsString::from("safe.directory=");
     safe.push(clone);
@@ -99,7 +99,7 @@ pub fn git(clone: &Path) -> Command {
 }
 
 /// The program, run by them where there is one.
-pub fn as_caller(program: impl AsRef<OsStr>, caller: Option<&Caller>) -> Command {
+pub fn as_caller(program: impl AsRef<OsStr>, caller: Option<&SudoUser>) -> Command {
     let mut command = Command::new(program);
     if let Some(caller) = caller {
         caller.runs(&mut command);

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     child::{Child, Ended},
-    conduct::Party,
+    coordinator::SideProcess,
 };
 use crate::{
     cli::paced::{Event, PROTOCOL},
@@ -30,20 +30,20 @@ pub enum Broken {
 }
 
 /// Both children, base first.
-pub struct Talk {
+pub struct Protocol {
     children: Vec<Child>,
     stop: CancellationToken,
     /// The first turn was given.
     pub begun: bool,
 }
 
-impl Talk {
+impl Protocol {
     pub fn new(stop: &CancellationToken) -> Self {
-        Talk { children: Vec::new(), stop: stop.clone(), begun: false }
+        Protocol { children: Vec::new(), stop: stop.clone(), begun: false }
     }
 
     /// Starts a side and waits until it is ready for its first turn.
-    pub async fn prepare(&mut self, party: &Party) -> Result<(Vec<Planned>, Vec<String>), Broken> {
+    pub async fn prepare(&mut self, party: &SideProcess) -> Result<(Vec<Planned>, Vec<String>), Broken> {
         let child = Child::start(party.side, &party.start, &party.arguments).map_err(Broken::Other)?;
         self.children.push(child);
         let heard = tokio::time::timeout(HELLO, self.hear(party.side)).await;

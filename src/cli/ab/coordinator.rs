@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use super::{
     child::Ended,
+    protocol::{Broken, Protocol},
     show::Show,
-    talk::{Broken, Talk},
 };
 use crate::{
     cli::{Failure, progress::Progress, run, signals::Signals},
     image::Cache,
     plan::turns::{Place, Planned, turns},
     report,
-    runner::left_over::{self, Whose},
+    runner::left_over::{self, Owner},
     sample::Side,
 };
 
@@ -29,12 +29,12 @@ pub struct Job {
     pub out: PathBuf,
     pub seed: u64,
     /// Base, then new.
-    pub parties: [Party; 2],
+    pub parties: [SideProcess; 2],
 }
 
 /// One side: how it is started, and what is kept of it.
 #[derive(Debug, Clone, Serialize)]
-pub struct Party {
+pub struct SideProcess {
     pub side: Side,
     /// As the user called it.
     pub given: String,
@@ -60,7 +60,7 @@ struct Record<'a> {
     /// Of the conductor; a side's own is in its results.
     bootrace_version: &'static str,
     seed: u64,
-    sides: &'a [Party; 2],
+    sides: &'a [SideProcess; 2],
     pairs: Vec<Pair<'a>>,
 }
 
@@ -86,7 +86,7 @@ impl Job {
     /// [`Failure::Usage`] and [`Failure::Run`] as the sides' own, when they can't be prepared; when a side is lost;
     /// on a signal [`Failure::Interrupted`], or [`Failure::Stopped`] when nothing was measured.
     pub async fn conduct(&self, progress: &Progress, signals: &Signals) -> Result<(), Failure> {
-        let mut talk = Talk::new(&signals.stop);
+        let mut talk = Protocol::new(&signals.stop);
         let done = self.perform(&mut talk, progress).await;
         let begun = talk.begun;
         let ended = talk.end(&done).await;
@@ -113,7 +113,7 @@ impl Job {
         }
     }
 
-    async fn perform(&self, talk: &mut Talk, progress: &Progress) -> Result<(), Broken> {
+    async fn perform(&self, talk: &mut Protocol, progress: &Progress) -> Result<(), Broken> {
         let mut plans = Vec::new();
         let mut said: Vec<String> = Vec::new();
         // One after the other: an image that both have is then built once.
@@ -242,7 +242,7 @@ pub fn alike(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
 /// Removes what a run left that can't do it any more.
 async fn sweep(run: &str) -> anyhow::Result<()> {
     let cache = Cache::open(None)?;
-    let whose = Whose::Run(run.into());
+    let whose = Owner::Run(run.into());
     let mut last = None;
     for _ in 0..SWEEPS {
         let found = left_over::find(&cache.instances_dir(), &whose).await;
