@@ -40,8 +40,8 @@ pub struct Ended {
 }
 
 impl Child {
-    /// Starts it in a process group of its own: a terminal's Ctrl-C is for the conductor alone, and reaches the sides
-    /// by the end of their standard input, as any other end of the conductor does.
+    /// Starts it in a process group of its own: a terminal's Ctrl-C is for the coordinator alone, and reaches the sides
+    /// by the end of their standard input, as any other end of the coordinator does.
     ///
     /// # Errors
     /// When the program can't be executed.

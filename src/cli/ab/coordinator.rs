@@ -1,4 +1,4 @@
-//! The conductor: both sides as children, one prepared after the other, then turn by turn.
+//! The coordinator: both sides as children, one prepared after the other, then turn by turn.
 
 use std::path::{Path, PathBuf};
 
@@ -57,7 +57,7 @@ pub struct SideProcess {
 struct Record<'a> {
     schema: &'static str,
     id: &'a str,
-    /// Of the conductor; a side's own is in its results.
+    /// Of the coordinator; a side's own is in its results.
     bootrace_version: &'static str,
     seed: u64,
     sides: &'a [SideProcess; 2],

@@ -1,4 +1,4 @@
-//! The conductor's talk with both sides.
+//! The protocol between the coordinator and both sides.
 
 use tokio_util::sync::CancellationToken;
 
