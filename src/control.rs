@@ -5,7 +5,7 @@
 //! stamps each frame the moment it is whole, so no event loop stands between an event and its time.
 
 use std::{
-    io,
+    io::{self, ErrorKind},
     os::{
         fd::AsFd,
         unix::net::{UnixListener, UnixStream},
@@ -127,7 +127,7 @@ impl Control {
     /// # Errors
     /// When nobody has connected yet, or the stream is closed.
     pub fn send(&self, message: &ToAgent) -> Result<(), FrameError> {
-        let (stream, _) = self.shared.peer.get().ok_or(FrameError::Io(io::ErrorKind::NotConnected.into()))?;
+        let (stream, _) = self.shared.peer.get().ok_or(FrameError::Io(ErrorKind::NotConnected.into()))?;
         write_frame(&mut &*stream, message)
     }
 }
@@ -158,19 +158,27 @@ fn receive(
     loop {
         let message = read_frame(&mut stream);
         let at = Timestamp::now();
+        let mut refused = None;
         if !greeted && matches!(message, Ok(Some(_))) {
             greeted = true;
-            write_frame(&mut stream, first)?;
+            refused = write_frame(&mut stream, first).err();
         }
         let what = match message {
             Ok(Some(message)) => ChannelEvent::Said(message),
             Ok(None) => ChannelEvent::Closed,
-            Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::ConnectionReset => ChannelEvent::Closed,
+            Err(FrameError::Io(e)) if e.kind() == ErrorKind::ConnectionReset => ChannelEvent::Closed,
             Err(error) => ChannelEvent::Broken(error),
         };
         let last = !matches!(what, ChannelEvent::Said(_));
         if sender.blocking_send(Event { at, what }).is_err() || last {
             return Ok(());
+        }
+        match refused {
+            // Of one that has gone the end is read next.
+            Some(FrameError::Io(e))
+                if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+            Some(error) => return Err(error),
+            None => {}
         }
     }
 }
@@ -215,10 +223,7 @@ mod tests {
         let mut agent = UnixStream::connect(&socket).unwrap();
         agent.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
         let early = read_frame::<ToAgent>(&mut agent);
-        assert!(
-            matches!(&early, Err(FrameError::Io(e)) if e.kind() == io::ErrorKind::WouldBlock),
-            "{early:?}"
-        );
+        assert!(matches!(&early, Err(FrameError::Io(e)) if e.kind() == ErrorKind::WouldBlock), "{early:?}");
         agent.set_read_timeout(None).unwrap();
         for token in 0..2 {
             write_frame(&mut agent, &FromAgent::Pong { token }).unwrap();

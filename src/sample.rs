@@ -198,7 +198,7 @@ pub struct Noise {
 /// What else went on during one sample: from just before it was requested until just before it was stopped.
 /// Null where the host doesn't tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Disturbance {
+pub struct Interference {
     pub window_ns: u64,
     /// CPU time of all but the instance, its engine and the harness, in ns of one core.
     pub others_cpu_ns: Option<u64>,
@@ -297,7 +297,7 @@ pub struct Sample {
     pub identity: Option<Identity>,
     /// Null where the instance could not be staged, and in files of versions that did not look.
     #[serde(default)]
-    pub noise: Option<Disturbance>,
+    pub noise: Option<Interference>,
     /// Absent where the target can't say where its disk is, and in files of versions that did not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,

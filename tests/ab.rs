@@ -273,7 +273,7 @@ fn alive(id: u32) -> bool {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn a_conductor_that_is_killed_is_missed_by_its_sides_which_clean_up() {
+fn a_coordinator_that_is_killed_is_missed_by_its_sides_which_clean_up() {
     let bench = scenario("0.5", "");
     let out = tempfile::tempdir().unwrap();
     let mut run = going_on(&bench, out.path());

@@ -304,7 +304,7 @@ fn the_same_runs_give_the_same_bytes_and_hostile_text_stays_text() {
         }
     }
     let json: Value = serde_json::from_slice(&fs::read(one.join("comparison.json")).unwrap()).unwrap();
-    assert_eq!((&json["schema"], &json["verdict"]), (&json!("bootrace.comparison/1"), &json!("regressed")));
+    assert_eq!((&json["schema"], &json["verdict"]), (&json!("bootrace.comparison/2"), &json!("regressed")));
     let output = runs.compare(&base, &new, &["--json"]);
     assert_eq!(serde_json::from_str::<Value>(&out(&output)).unwrap(), json);
 }

@@ -13,8 +13,8 @@ use bootrace::{
     sample::{Outcome, Results, density::Limit},
 };
 use bootrace_agent::{
-    known::{Known, READY},
     protocol::AGENT_PATH,
+    reference::{READY, ReferenceWorkload},
 };
 use common::{Bench, left_over};
 
@@ -22,7 +22,8 @@ const MIB: u64 = 1 << 20;
 
 /// Instances that hold so much anonymous memory each, so many of them, and no rounds.
 fn scenario(bytes: u64, memory: &str, density: &str) -> String {
-    let command = std::iter::once(AGENT_PATH.to_owned()).chain(Known::Anonymous { bytes }.arguments());
+    let command =
+        std::iter::once(AGENT_PATH.to_owned()).chain(ReferenceWorkload::Anonymous { bytes }.arguments());
     let command: Vec<String> = command.map(|word| format!("{word:?}")).collect();
     format!(
         "\n[workload]\ncommand = [{}]\nready = {{ line = \"^{READY}$\" }}\n[resources]\nmemory = \"{memory}\"\n\

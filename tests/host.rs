@@ -15,7 +15,7 @@ use std::{
 };
 
 use bootrace::{
-    analysis::{Mark, analyse, marks},
+    analysis::{InterferenceKind, analyse, interference},
     sample::Results,
 };
 use common::{Bench, left_over};
@@ -55,11 +55,11 @@ impl Drop for Hog {
     }
 }
 
-fn assert_all_marked(results: &Results, mark: Mark) {
+fn assert_interference(results: &Results, kind: InterferenceKind) {
     assert!(results.samples.len() >= 4);
     for sample in &results.samples {
-        let found = marks(sample, results.host.cpus);
-        assert!(found.contains(&mark), "{}: {found:?} of {:?}", sample.target, sample.noise);
+        let found = interference(sample, results.host.cpus);
+        assert!(found.contains(&kind), "{}: {found:?} of {:?}", sample.target, sample.noise);
     }
 }
 
@@ -73,11 +73,11 @@ fn a_program_that_spins_beside_a_run_marks_its_samples() {
     drop(hog);
     let results = ran.results.clone().unwrap();
     ran.good();
-    assert_all_marked(&results, Mark::BusyHost);
+    assert_interference(&results, InterferenceKind::BusyHost);
     let caveats = analyse(&results).caveats;
     assert!(caveats.iter().any(|d| d.contains("were taken while others used the CPUs")), "{caveats:#?}");
     let chart = fs::read_to_string(bench.latest().join("charts/startup.svg")).unwrap();
-    assert!(chart.contains("disturbed while it was taken"));
+    assert!(chart.contains("interference while it was taken"));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_program_that_writes_to_disk_beside_a_run_marks_its_samples() {
     drop(hog);
     let results = ran.results.clone().unwrap();
     ran.good();
-    assert_all_marked(&results, Mark::DiskPressure);
+    assert_interference(&results, InterferenceKind::DiskPressure);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What an instance has on the disk and what parts it from its host, on real engines: known bytes are found again,
-//! and each target's walls are those that it is known for.
+//! What an instance has on the disk and its isolation from its host, on real engines: known bytes are found again,
+//! and each target's isolation is the one that it is known for.
 
 mod common;
 
@@ -73,7 +73,7 @@ fn each_targets_walls_are_those_that_it_is_known_for() {
     assert!(!docker.sys_writable && libvirt.sys_writable);
 
     let page = std::fs::read_to_string(bench.latest().join("index.html")).unwrap();
-    assert!(page.contains("What parts it from the host"));
+    assert!(page.contains("Isolation"));
     assert_eq!(left_over(), Vec::<String>::new());
 }
 

@@ -7,6 +7,7 @@ use std::{path::Path, time::Duration};
 
 use async_trait::async_trait;
 use bootrace::{
+    control::Greeting,
     plan::{Trial, plan},
     runner::{self, Job, Step, Watch},
     sample::{Outcome, Results, Sample},
@@ -281,19 +282,22 @@ async fn a_sample_that_cant_be_saved_ends_the_run_with_nothing_left() {
 }
 
 #[tokio::test]
-async fn a_second_start_has_a_first_life_before_it_whose_end_is_waited_for() {
-    for (begins, moments) in [(Start::Restart, "start rest start"), (Start::Restore, "start rest start")] {
+async fn a_second_start_has_an_initial_start_before_it_whose_end_is_waited_for() {
+    let greetings = [Greeting::AtOnce, Greeting::AfterHello];
+    let each = [Start::Restart, Start::Restore].into_iter().flat_map(|b| greetings.map(|g| (b, g)));
+    for (begins, greeting) in each {
         let (dir, log) = (tempfile::tempdir().unwrap(), Log::default());
         let mut job = job(dir.path(), &log, &[("a", &[Part::Good])]);
         let mut fake = Fake::new("a", &log, &[Part::Good, Part::Dies]);
         fake.begins = begins;
+        fake.greeting = greeting;
         job.targets = vec![Box::new(fake)];
         job.scenario.sampling.idle = Span(Duration::from_millis(1));
         job.scenario.sampling.samples = 1;
         let mut watch = Recorder::default();
         let results = runner::run(job, &mut watch, &CancellationToken::new()).await.unwrap();
         let log = log.lock().unwrap().join(" ").replace(" a", "");
-        assert_eq!(log, format!("stage {moments} remove stage start remove"));
+        assert_eq!(log, format!("stage start rest start remove stage start remove"));
         let [good, bad] = results.samples.as_slice() else { panic!("{:?}", results.samples) };
         assert_eq!(good.outcome, Outcome::Ok, "{:?}", good.error);
         assert!(good.timeline_ns.ready.is_some() && good.identity.is_some());

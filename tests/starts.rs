@@ -111,7 +111,7 @@ fn something_runs() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn a_run_that_is_stopped_in_a_first_life_leaves_nothing() {
+fn a_run_that_is_stopped_in_an_initial_start_leaves_nothing() {
     for (start, target) in KINDS {
         let bench = bench(start, "20s", "true");
         let mut run = begun(&bench, target);
@@ -126,7 +126,7 @@ fn a_run_that_is_stopped_in_a_first_life_leaves_nothing() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_a_run_that_is_killed_in_a_first_life_leaves_is_removed_by_clean() {
+fn what_a_run_that_is_killed_in_an_initial_start_leaves_is_removed_by_clean() {
     for (start, target) in KINDS {
         let bench = bench(start, "20s", "true");
         let mut run = begun(&bench, target);

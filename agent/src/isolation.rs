@@ -1,4 +1,4 @@
-//! What an instance says of its own walls, seen from inside: facts, no judgement.
+//! What an instance says of its own isolation, seen from inside: facts, no judgement.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub const TEXT: usize = 256;
 /// A process of the host's, which the agent is to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Look {
+pub struct Introspect {
     /// Its pid as the host has it.
     pub pid: u32,
     /// When it was started, in clock ticks since boot (`/proc/PID/stat`): another process of that number has not this.
@@ -23,7 +23,7 @@ pub struct Look {
 pub struct Isolation {
     /// Processes in `/proc`.
     pub processes: Option<u32>,
-    /// Whether the host's process of [`Look`] is among them.
+    /// Whether the host's process of [`Introspect`] is among them.
     pub sees_process: bool,
     /// By kind, as `/proc/self/ns` names them: the number is the inode, unique within one kernel.
     pub namespaces: Vec<(String, u64)>,

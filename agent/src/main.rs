@@ -5,7 +5,7 @@
 //! to the harness's socket (its first argument, if it has one), or has the stream as its standard input. Then
 //! it says hello and serves until the stream ends, and takes everything below it along.
 //!
-//! With `--known` it is no agent but a workload, one whose cost is known: see [`perform`].
+//! With `--reference` it is no agent but a reference workload, whose cost is known: see [`run_reference`].
 
 // Without the standard library's own start: it reads /proc and sets up what nothing here needs, a tenth of what
 // starting a bare process takes.
@@ -14,8 +14,8 @@
 use std::{env, path::PathBuf, process};
 
 use bootrace_agent::{
-    known::{self, Known},
     protocol::{ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
+    reference::{self, ReferenceWorkload},
 };
 
 use crate::{boot_times::Began, channel::Channel, serve::Agent, service::Place};
@@ -25,10 +25,10 @@ mod boot_times;
 mod channel;
 mod copy;
 mod identity;
-mod look;
-mod perform;
+mod introspect;
 mod program;
 mod ready;
+mod run_reference;
 mod serve;
 mod service;
 mod sys;
@@ -57,8 +57,8 @@ fn run() -> bool {
         service(env::args_os().any(|word| word == OWN_NETWORK_FLAG));
         return true;
     }
-    let ended = match known_workload() {
-        Some(known) => known.and_then(perform::perform),
+    let ended = match reference_workload() {
+        Some(known) => known.and_then(run_reference::run),
         None => connect().and_then(|channel| serve(channel, Began::Elsewhere)),
     };
     if let Err(error) = &ended {
@@ -85,12 +85,12 @@ fn service(own_network: bool) {
 }
 
 /// The workload that the command line asks for; `None`: it wants the agent.
-fn known_workload() -> Option<Result<Known, String>> {
+fn reference_workload() -> Option<Result<ReferenceWorkload, String>> {
     let mut words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    words.next().filter(|first| first == known::FLAG)?;
+    words.next().filter(|first| first == reference::FLAG)?;
     let (word, amount) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let known = Known::parse(&word, &amount);
-    Some(known.ok_or_else(|| format!("there is no known workload {word:?} of {amount:?}")))
+    let known = ReferenceWorkload::parse(&word, &amount);
+    Some(known.ok_or_else(|| format!("there is no reference workload {word:?} of {amount:?}")))
 }
 
 fn connect() -> Result<Channel, String> {

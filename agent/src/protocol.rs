@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::isolation::{Isolation, Look};
+use crate::isolation::{Introspect, Isolation};
 
 /// Version of this protocol; both sides must agree exactly, since one build embeds the other.
 pub const VERSION: u16 = 3;
@@ -68,7 +68,7 @@ pub enum ToAgent {
     /// `Written`.
     Write { at: u64 },
     /// Say what can be seen from inside. Answered by `Isolation`.
-    Look(Look),
+    Introspect(Introspect),
     /// Say whether [`IMAGE_DIGEST_PATH`] is in the page cache, without reading it. Answered by `Cached`.
     IsCached,
     /// Answered by `Pong` with the same token.

@@ -19,7 +19,7 @@ use crate::{
     channel::{Channel, Writer},
     copy,
     identity::Evidence,
-    look,
+    introspect,
     program::Process,
     ready::Watch,
     sys::{self, Ended},
@@ -144,11 +144,11 @@ impl Agent {
                     Err(error) => writer.fail(error),
                 }
             }),
-            ToAgent::Look(wanted) => {
+            ToAgent::Introspect(wanted) => {
                 let workload = self.workload.as_ref().filter(|w| w.alive).map(|w| w.process.pid);
-                self.send(&FromAgent::Isolation(Box::new(look::look(&wanted, workload))))
+                self.send(&FromAgent::Isolation(Box::new(introspect::introspect(&wanted, workload))))
             }
-            ToAgent::IsCached => self.send(&FromAgent::Cached(look::is_cached())),
+            ToAgent::IsCached => self.send(&FromAgent::Cached(introspect::is_cached())),
             ToAgent::Ping { token } => self.send(&FromAgent::Pong { token }),
             // Dealt with in `serve`.
             ToAgent::Stop => Ok(()),

@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Instant};
 
 use bootrace_agent::{
     BUILD,
-    isolation::{Look, NAMES},
+    isolation::{Introspect, NAMES},
     protocol::{
         COPY_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone,
     },
@@ -176,7 +176,7 @@ fn what_is_seen_from_inside_is_what_proc_says_and_the_asker_is_found_by_pid_and_
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let ticks: u64 = stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
     let mut look = |started_ticks| {
-        agent.send(&ToAgent::Look(Look { pid: std::process::id(), started_ticks }));
+        agent.send(&ToAgent::Introspect(Introspect { pid: std::process::id(), started_ticks }));
         match agent.receive() {
             Some(FromAgent::Isolation(isolation)) => isolation,
             other => panic!("Isolation was expected, not {other:?}"),

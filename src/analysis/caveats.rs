@@ -1,6 +1,6 @@
 //! Caveats of a comparison, as sentences.
 
-use super::{Identities, Target, counts, marks, median};
+use super::{Identities, Target, counts, interference, median};
 use crate::sample::{Accelerator, Noise, Results, Sample};
 
 mod boots;
@@ -26,11 +26,11 @@ pub(super) fn all(
         results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(|t| emulated(results, t)),
     );
     found.extend(fallback(results));
-    found.extend(baseline_doubt(results, baseline));
+    found.extend(baseline_caveat(results, baseline));
     found.extend(results.run.warnings.iter().cloned());
     found.extend(targets.iter().filter_map(drifted));
     found.extend(boots::all(results, targets));
-    found.extend(marks::caveats(results));
+    found.extend(interference::caveats(results));
     found.extend(host::facts(results));
     found.extend(noise(results));
     found.extend(unread(results));
@@ -116,7 +116,7 @@ fn fallback(results: &Results) -> Option<String> {
     })
 }
 
-fn baseline_doubt(results: &Results, baseline: Option<&str>) -> Option<String> {
+fn baseline_caveat(results: &Results, baseline: Option<&str>) -> Option<String> {
     let target = results.targets.iter().find(|t| Some(t.name.as_str()) == baseline)?;
     (target.kind != "native")
         .then(|| format!(

@@ -17,7 +17,7 @@ mod differences;
 pub use differences::{Difference, Subject, differences};
 
 /// The schema that this version writes.
-pub const SCHEMA: &str = "bootrace.comparison/1";
+pub const SCHEMA: &str = "bootrace.comparison/2";
 
 /// Everything that one gate looks at.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -116,12 +116,12 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
             s.samples
         )
     }));
-    found.extend(results.targets.iter().zip(targets).filter_map(|(t, s)| kernel_doubt(t, s)));
+    found.extend(results.targets.iter().zip(targets).filter_map(|(t, s)| kernel_caveat(t, s)));
     found
 }
 
 /// A container or process must share the host's kernel, a VM must not.
-fn kernel_doubt(target: &crate::sample::Target, seen: &Seen) -> Option<String> {
+fn kernel_caveat(target: &crate::sample::Target, seen: &Seen) -> Option<String> {
     let runtime = target.options.get("runtime").and_then(|runtime| runtime.as_str());
     let expected = match target.kind.as_str() {
         // Others, as kata and gVisor, put a kernel of their own below the container.

@@ -77,8 +77,10 @@ async fn take(
     stop: &CancellationToken,
     errors: &mut Vec<String>,
 ) -> anyhow::Result<Option<Taken>> {
-    let scenario =
-        step.check.scenario(step.amount).context("a known workload's scenario is wrong: this is a bug")?;
+    let scenario = step
+        .check
+        .scenario(step.amount)
+        .context("a reference workload's scenario is wrong: this is a bug")?;
     let trial = Trial { target: step.target, round: step.round, position: 0, warmup: false };
     let mut sample = runner::blank(&target.info().name, &trial);
     let roots = roots(target);

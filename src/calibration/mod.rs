@@ -2,7 +2,7 @@
 //! measures all others, on every target, and what it says is held to the truth.
 //!
 //! ```text
-//! known workloads -> runner::trial -> Taken -> rows: truth, measured, error, bound, verdict
+//! reference workloads -> runner::trial -> Taken -> rows: truth, measured, error, bound, verdict
 //! ```
 //! [`plan`] is what is run, [`drive`] runs it, [`judge`] is pure and makes rows of what was taken.
 //! [`noise`] is the other half: the same target against itself, whose difference is known to be none.
@@ -57,7 +57,7 @@ pub struct Calibration {
     pub errors: Vec<String>,
 }
 
-/// One instance of a known workload.
+/// One instance of a reference workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Taken {
     pub check: Check,

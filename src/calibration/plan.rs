@@ -1,8 +1,8 @@
 //! What is known, and how much of it is run. Pure.
 
 use bootrace_agent::{
-    known::{Known, READY},
     protocol::AGENT_PATH,
+    reference::{READY, ReferenceWorkload},
 };
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -86,12 +86,12 @@ impl Check {
         matches!(self.amounts(), [first, .., last] if amount == *first || amount == *last)
     }
 
-    fn workload(self, amount: u64) -> Known {
+    fn workload(self, amount: u64) -> ReferenceWorkload {
         match self {
-            Check::Memory => Known::Anonymous { bytes: amount },
-            Check::File => Known::File { bytes: amount },
-            Check::Cpu => Known::Burn { ns: amount },
-            _ => Known::Delay { ns: amount },
+            Check::Memory => ReferenceWorkload::Anonymous { bytes: amount },
+            Check::File => ReferenceWorkload::File { bytes: amount },
+            Check::Cpu => ReferenceWorkload::Burn { ns: amount },
+            _ => ReferenceWorkload::Delay { ns: amount },
         }
     }
 
@@ -102,17 +102,18 @@ impl Check {
 
     /// The scenario of an instance with this amount.
     pub fn scenario(self, amount: u64) -> Result<Scenario, scenario::Error> {
-        let command = |known: Known| {
+        let command = |known: ReferenceWorkload| {
             let words = std::iter::once(AGENT_PATH.to_owned()).chain(known.arguments());
             words.map(|word| format!("{word:?}")).collect::<Vec<_>>().join(", ")
         };
         let known = self.workload(amount);
         let ready = match known {
-            Known::Burn { .. } => "{ exit = 0 }".to_owned(),
+            ReferenceWorkload::Burn { .. } => "{ exit = 0 }".to_owned(),
             _ => format!("{{ line = \"^{READY}$\" }}"),
         };
-        let work =
-            self.work_ns().map(|ns| format!("work = {{ command = [{}] }}", command(Known::Burn { ns })));
+        let work = self
+            .work_ns()
+            .map(|ns| format!("work = {{ command = [{}] }}", command(ReferenceWorkload::Burn { ns })));
         let work = work.unwrap_or_default();
         let (settle, idle) = match self {
             Check::Delay | Check::Cpu | Check::Teardown => ("0s", "0s"),

@@ -73,7 +73,7 @@ pub struct Options {
     /// Measured rounds of each side.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::SAMPLES.start())..=i64::from(*scenario::SAMPLES.end())))]
     pub samples: Option<u32>,
-    /// Warm-up rounds before them, kept and marked.
+    /// Warm-up rounds: recorded, excluded from all statistics.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
     pub warmup: Option<u32>,
     /// Seed of the random order, of targets and of sides; none: a fresh one, recorded in the results.
@@ -104,7 +104,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Failure> {
     let sides = sides(options)?;
     must_be_root().map_err(Failure::Run)?;
-    signals::watched(async |signals, tuning| conduct(sides, options, signals, tuning).await)
+    signals::watched(async |signals, tuning| coordinate(sides, options, signals, tuning).await)
 }
 
 /// What each side is, as far as it can be told without running anything.
@@ -147,7 +147,7 @@ fn as_of_run(options: &Options) -> run::Options {
     }
 }
 
-async fn conduct(
+async fn coordinate(
     sides: [(Side, String, SideSpec); 2],
     options: &Options,
     signals: &Signals,
@@ -167,18 +167,18 @@ async fn conduct(
     let mut programs = programs.into_iter();
     let scenarios = scenarios([&sides[0].2, &sides[1].2], options.scenario.as_deref());
     let common = Common { id: &id, seed, options, tuned: &tuned, scenarios };
-    let parties = sides.map(|(side, text, given)| {
+    let sides = sides.map(|(side, text, given)| {
         let program = programs.next().unwrap_or_default();
-        party(side, text, given, program, &common)
+        side_process(side, text, given, program, &common)
     });
-    let [base, new] = parties;
+    let [base, new] = sides;
     let job = Job {
         id,
         out: options.out.clone(),
         seed,
-        parties: [base.map_err(Failure::Run)?, new.map_err(Failure::Run)?],
+        sides: [base.map_err(Failure::Run)?, new.map_err(Failure::Run)?],
     };
-    job.conduct(&progress, signals).await?;
+    job.coordinate(&progress, signals).await?;
     tuning.changed().iter().for_each(|line| progress.say(line));
     let (base, new) = (job.dir_of(Side::Base), job.dir_of(Side::New));
     let sides = [load(&base)?, load(&new)?];
@@ -246,7 +246,7 @@ fn source_of(given: &SideSpec) -> Option<Source> {
     }
 }
 
-fn party(
+fn side_process(
     side: Side,
     text: String,
     given: SideSpec,
@@ -265,7 +265,7 @@ fn party(
         tuned: tuned.clone(),
         source: source_of(&given),
     };
-    let part = serde_json::to_string(&part).context("writing a side's part as JSON")?;
+    let part = serde_json::to_string(&part).context("writing a side's configuration as JSON")?;
     let mut arguments: Vec<OsString> =
         ["run", "--quiet", "--paced", &part, "--seed", &seed.to_string()].map(OsString::from).into();
     let mut option = |name: &str, value: Option<String>| {

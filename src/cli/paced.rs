@@ -71,7 +71,7 @@ pub enum Event {
     Finished { interrupted: bool },
 }
 
-/// A side's end of the talk.
+/// A side's end of the protocol.
 pub struct Pacer {
     out: File,
     input: Option<File>,
@@ -80,7 +80,7 @@ pub struct Pacer {
 }
 
 impl Pacer {
-    /// Takes standard input and output for the talk, so that nothing else that this process or a child of it reads or
+    /// Takes standard input and output for the protocol, so that nothing else that this process or a child of it reads or
     /// writes gets into it, and says hello. Starts no thread yet.
     ///
     /// # Errors

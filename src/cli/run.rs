@@ -39,7 +39,7 @@ pub struct Options {
     /// Measured rounds; 0 for a density alone.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(*scenario::SAMPLES.end())))]
     pub samples: Option<u32>,
-    /// Warm-up rounds before them, kept and marked.
+    /// Warm-up rounds: recorded, excluded from all statistics.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
     pub warmup: Option<u32>,
     /// Seed of the random order; none: a fresh one, recorded in the results.

@@ -48,7 +48,7 @@ fn programs(cached: bool) -> Check {
 fn cloud(missing: Vec<String>) -> Check {
     let (id, title) = ("image.cloud", "stock cloud images ([image] cloud)");
     match missing.as_slice() {
-        [] => Check::ok(id, title, "curl, xorriso, mount and loop devices"),
+        [] => Check::ok(id, title, "curl, xorriso, partx, blkid, mount and loop devices"),
         missing => Check::warning(id, title, missing.join("; "))
             .fix("scripts/setup; in a container also its loop devices"),
     }

@@ -190,6 +190,7 @@ async fn bios(job: &Job<'_>, dir: &Path, menu: &str) -> Result<Front, Error> {
             command: "grub-mkimage".into(),
             outcome: "made too much".into(),
             output: format!("{} bytes do not fit before the first partition", gap.len()),
+            code: None,
         });
     }
     Ok(Front { code: read(Path::new(BOOT_SECTOR))?, gap, esp: None })

@@ -18,6 +18,7 @@ use std::{
         unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -123,7 +124,12 @@ impl Cache {
     }
 
     /// Removes what interrupted makers left, and ends what still works in it; returns what there was.
+    ///
+    /// # Errors
+    /// When a directory can't be read, locked or removed.
     pub fn sweep(&self) -> Result<Vec<Abandoned>, Error> {
+        // Who holds it sweeps, or is about to make a directory.
+        let Some(_gate) = self.gate()? else { return Ok(Vec::new()) };
         self.each_abandoned(|abandoned| {
             abandoned.end();
             remove_tree(&abandoned.dir)
@@ -131,17 +137,28 @@ impl Cache {
     }
 
     /// What [`Cache::sweep`] would remove.
+    ///
+    /// # Errors
+    /// As there, and when others keep it from looking for a second.
     pub fn abandoned(&self) -> Result<Vec<Abandoned>, Error> {
-        self.each_abandoned(|_| Ok(()))
+        for _ in 0..20 {
+            if let Some(_gate) = self.gate()? {
+                return self.each_abandoned(|_| Ok(()));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let why = "another bootrace makes or removes images in it: look again later".into();
+        Err(Error::Cache { dir: self.dir.clone(), why })
+    }
+
+    fn gate(&self) -> Result<Option<Lock>, Error> {
+        Lock::attempt(&self.dir.join("locks/sweep"), Kind::Exclusive)
     }
 
     fn each_abandoned(
         &self,
         then: impl Fn(&Abandoned) -> Result<(), Error>,
     ) -> Result<Vec<Abandoned>, Error> {
-        let Some(_gate) = Lock::attempt(&self.dir.join("locks/sweep"), Kind::Exclusive)? else {
-            return Ok(Vec::new());
-        };
         let mut found = Vec::new();
         for dir in children(&self.dir.join("tmp"))? {
             let lock = match fs::File::open(&dir).and_then(|file| Lock::on(file, Kind::Exclusive)) {

@@ -15,7 +15,7 @@ use super::{
     cache::make_dir,
     cloud::stock,
     copy_file,
-    definition::Source,
+    definition::{Definition, Source},
     docker,
     engine::{Client, ContainerEngine},
     error::Error,
@@ -58,14 +58,26 @@ pub async fn ensure(
     }
 }
 
-async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
-    // Before a minute's work is done for one that can't be used.
+/// The engines that are to have the image.
+async fn connect(forms: Forms) -> Result<Vec<Client>, Error> {
     let mut engines = Vec::new();
     for engine in forms.engines() {
         let client = Client::connect(engine).await?;
         rootless::refuse(engine, &client.info().await.map_err(client.refused("say what it is"))?).await?;
         engines.push(client);
     }
+    Ok(engines)
+}
+
+async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
+    // The scenario's own mistakes first; then engines, before a minute's work is done for one that can't be used.
+    Definition::first(spec, base_dir)?;
+    Definition::fallback(spec)?;
+    let engines = tokio::select! {
+        biased;
+        () = job.cancel.cancelled() => return Err(Error::Interrupted),
+        engines = connect(forms) => engines?,
+    };
     let (base, fallback_reason) = base::choose(job, spec, base_dir, forms.systemd).await?;
     let copy_bytes = copy_file::bytes(spec.copy);
     let digest = tree::digest(&base.sum()?.sha256, &agent::digest(), copy_bytes);

@@ -13,9 +13,9 @@ pub enum Error {
     Scenario(String),
     #[error("{doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    /// A spawned program failed; `output` is the end of what it said.
+    /// A spawned program failed; `output` is the end of what it said, `code` its exit code if it had one.
     #[error("`{command}` {outcome}: {output}")]
-    Tool { command: String, outcome: String, output: String },
+    Tool { command: String, outcome: String, output: String, code: Option<i32> },
     #[error("{program} is not installed: install the package {package}, or run scripts/setup")]
     MissingTool { program: &'static str, package: &'static str },
     #[error("making an image keeps the owners of its files, which takes root: run it with sudo")]

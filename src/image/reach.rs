@@ -79,7 +79,9 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
 
 /// What stands in the way of stock cloud images on this host, each with its fix.
 pub fn missing_for_cloud() -> Vec<String> {
-    let programs = ["curl", "xorriso", "mount"].into_iter().filter_map(|program| require(program).err());
+    let programs = ["curl", "xorriso", "partx", "blkid", "mount"]
+        .into_iter()
+        .filter_map(|program| require(program).err());
     let loops = Path::new("/dev/loop-control").exists();
     let no_loops = (!loops).then(|| {
         "there is no /dev/loop-control, and so no loop device to read a disk by: modprobe loop".to_string()

@@ -139,7 +139,12 @@ async fn install(docker: &Client, container: &str) -> Result<(), Error> {
         Some(Err(bollard::errors::Error::DockerContainerWaitError { code, .. })) => {
             let log = last_words(docker, container).await;
             let outcome = format!("ended with exit code {code}");
-            Err(Error::Tool { command: "apt-get install (in a container)".into(), outcome, output: log })
+            Err(Error::Tool {
+                command: "apt-get install (in a container)".into(),
+                outcome,
+                output: log,
+                code: None,
+            })
         }
         Some(Err(error)) => Err(refused("wait for the container that packages are added in")(error)),
         None => Err(Error::Engine {

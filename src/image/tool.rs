@@ -109,10 +109,14 @@ impl Tool {
                     command,
                     outcome: "printed too much".into(),
                     output: format!("more than {max} bytes"),
+                    code: None,
                 }),
-                Err(error) => {
-                    Err(Error::Tool { command, outcome: "can't be read".into(), output: error.to_string() })
-                }
+                Err(error) => Err(Error::Tool {
+                    command,
+                    outcome: "can't be read".into(),
+                    output: error.to_string(),
+                    code: None,
+                }),
             }
         })
         .await
@@ -147,9 +151,10 @@ impl Tool {
             return Err(Error::Interrupted);
         };
         group.lifeline = None;
-        let failed = |outcome: String| Error::Tool { command, outcome, output: meaningful(&tail.borrow()) };
+        let failed =
+            |outcome, code| Error::Tool { command, outcome, output: meaningful(&tail.borrow()), code };
         match (status, consumed) {
-            (Err(error), _) => Err(failed(format!("can't be waited for ({error})"))),
+            (Err(error), _) => Err(failed(format!("can't be waited for ({error})"), None)),
             (Ok(status), Ok(result)) if status.success() => Ok(result),
             // Its reader gave up first: the reader's reason is the reason.
             (Ok(status), Err(error))
@@ -159,7 +164,7 @@ impl Tool {
             {
                 Err(error)
             }
-            (Ok(status), _) => Err(failed(outcome(status))),
+            (Ok(status), _) => Err(failed(outcome(status), status.code())),
         }
     }
 

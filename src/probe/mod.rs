@@ -2,7 +2,7 @@
 //!
 //! A [`Meter`] belongs to one instance: made just before it is requested, told by a [`Scope`] where
 //! to look once it is started, then asked for CPU and memory. [`host`] says what the host is,
-//! [`disk`] what an instance has on the disk, [`overlay`] its layers, [`walls`] what it may see of the host, [`kvm`] whether its KVM is worth the name, [`clock`] how fine its clock is, and [`cgroup::hierarchy`] where a cgroup can be made.
+//! [`disk`] what an instance has on the disk, [`overlay`] its layers, [`host_isolation`] what it may see of the host, [`kvm`] whether its KVM is worth the name, [`clock`] how fine its clock is, and [`cgroup::hierarchy`] where a cgroup can be made.
 
 use std::{fs, io, path::Path};
 
@@ -10,6 +10,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod disk;
 pub mod host;
+pub mod host_isolation;
 pub mod huge;
 pub mod kvm;
 pub mod limits;
@@ -17,7 +18,6 @@ mod meter;
 pub mod mounts;
 pub mod overlay;
 pub mod process;
-pub mod walls;
 
 pub use meter::Meter;
 

@@ -17,7 +17,7 @@ use plotters::{
 
 use super::{Error, text};
 use crate::{
-    analysis::{Analysis, Target, marks},
+    analysis::{Analysis, Target, interference},
     sample::{Accelerator, Results, Sample},
 };
 
@@ -288,9 +288,9 @@ impl<'a> Source<'a> {
         self.analysis.targets.iter().enumerate().map(|(i, t)| (Role::Target(i), t))
     }
 
-    /// Whether something disturbed the sample while it was taken.
-    pub fn disturbed(&self, sample: &Sample) -> bool {
-        !marks(sample, self.results.host.cpus).is_empty()
+    /// Whether there was interference while the sample was taken.
+    pub fn has_interference(&self, sample: &Sample) -> bool {
+        !interference(sample, self.results.host.cpus).is_empty()
     }
 
     /// What must be said on every chart, one line each.

@@ -48,6 +48,11 @@ pub fn render(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path
     put(&dir.join("index.html"), html::comparison::page(comparison, chart.as_ref()).as_bytes())
 }
 
+#[derive(serde::Deserialize)]
+struct Head {
+    schema: String,
+}
+
 /// Reads the comparison in the directory `dir`.
 ///
 /// # Errors
@@ -55,12 +60,13 @@ pub fn render(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path
 pub fn load(dir: &Path) -> Result<Comparison, Error> {
     let path = dir.join(FILE);
     let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
-    let comparison: Comparison = serde_json::from_slice(&json)
-        .map_err(|why| Error::Damaged { path: path.clone(), why: why.to_string() })?;
-    match comparison.schema == SCHEMA {
-        true => Ok(comparison),
-        false => Err(Error::Foreign { found: text::clip(&comparison.schema, 80), path }),
+    let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
+    // Of another version the fields are others.
+    let Head { schema } = serde_json::from_slice(&json).map_err(damaged)?;
+    if schema != SCHEMA {
+        return Err(Error::Foreign { found: text::clip(&schema, 80), path });
     }
+    serde_json::from_slice(&json).map_err(damaged)
 }
 
 /// `comparison.json`.
@@ -98,7 +104,11 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
         if !of_both.is_empty() {
             paragraph(
                 &mut out,
-                &format!("{} caveats of both sides alike (--all shows them).", of_both.len()),
+                &format!(
+                    "{} caveat{} that both sides have (--all shows them).",
+                    of_both.len(),
+                    if of_both.len() == 1 { "" } else { "s" }
+                ),
             );
         }
         for line in others {

@@ -260,8 +260,8 @@ fn caveats(analysis: &Analysis) -> Markup {
         section #caveats {
             h2 { "Caveats" }
             @if analysis.caveats.is_empty() {
-                p { "Nothing that bootrace looks for, and all that it looks at could be read: the targets ran the same image, "
-                    "agent and workload, all samples came, none was disturbed, start-up did not drift, and load and pressure (PSI) on the host were low." }
+                p { "None of those that bootrace looks for, and all that it looks at could be read: the targets ran the same image, "
+                    "agent and workload, all samples came, none had interference, start-up did not drift, and load and pressure (PSI) on the host were low." }
             } @else {
                 ul.caveats { @for caveat in &analysis.caveats { li { (text::clean(caveat, SENTENCE)) } } }
             }

@@ -1,4 +1,4 @@
-//! What parts the instances from their host, as rows of a table: what was seen, and no verdict. The same rows in every
+//! The instances' isolation from their host, as rows of a table: what was seen, and no verdict. The same rows in every
 //! output.
 
 use super::text::{self, NOTHING};

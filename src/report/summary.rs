@@ -48,7 +48,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
         }
     }
     judged(&mut out, analysis);
-    walls(&mut out, results, analysis);
+    isolation(&mut out, results, analysis);
     about(&mut out, results);
     out
 }
@@ -111,13 +111,13 @@ fn judged(out: &mut String, analysis: &Analysis) {
     }
 }
 
-/// What parts the instances from their host.
-fn walls(out: &mut String, results: &Results, analysis: &Analysis) {
+/// The instances' isolation from their host.
+fn isolation(out: &mut String, results: &Results, analysis: &Analysis) {
     let rows = isolation::rows(results);
     if rows.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\n## What parts it from the host\n");
+    let _ = writeln!(out, "\n## Isolation\n");
     let heads: Vec<String> = analysis.targets.iter().map(|t| escape(&text::clip(&t.name, 40))).collect();
     let _ = writeln!(out, "| seen from inside | {} | |", heads.join(" | "));
     let _ = writeln!(out, "|:--|{}:--|", ":--|".repeat(heads.len()));

@@ -54,7 +54,7 @@ pub struct End {
     pub round_trips_ns: Vec<u64>,
 }
 
-/// Runs one instance and fills in `sample`. Whatever happens, the instance and the instance's directory are removed.
+/// Runs one instance and fills in `sample`. Whatever happens, the instance and its directory are removed.
 pub async fn trial(
     target: &dyn Target,
     scenario: &Scenario,
@@ -185,7 +185,7 @@ async fn measure(
         step(Step::Copying);
         inside::copy(running, &disk, file, scenario.sampling.timeout.0, sample).await?;
     }
-    let seen = inside::look(running, &disk).await?;
+    let seen = inside::introspect(running, &disk).await?;
     let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
     if let FromAgent::Identity(identity) = running.ask(&ToAgent::Identify, answer).await? {
         sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));

@@ -1,4 +1,4 @@
-//! What parts an instance from its host, as it was seen from inside and held against the host.
+//! An instance's isolation from its host, as it was seen from inside and held against the host.
 
 use serde::{Deserialize, Serialize};
 

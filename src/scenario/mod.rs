@@ -186,7 +186,7 @@ pub struct Resources {
 pub struct Sampling {
     /// Measured rounds; 0 only beside a density.
     pub samples: u32,
-    /// Rounds before them, kept and marked.
+    /// Warm-up rounds before them: recorded, excluded from all statistics.
     pub warmup: u32,
     /// From ready to the memory reading.
     pub settle: Span,

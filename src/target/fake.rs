@@ -17,7 +17,7 @@ use bootrace_agent::protocol::{
 use tokio::sync::Notify;
 
 use super::{Ended, Error, Instance, InstanceId, Rest, Target};
-use crate::{agent, probe::Scope, sample, scenario::Start};
+use crate::{agent, control::Greeting, probe::Scope, sample, scenario::Start};
 
 /// How an instance behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct Fake {
     pub parts: Vec<Part>,
     /// How its instances begin.
     pub begins: Start,
+    /// When its agents are sent their first message. Those of a firmware's are VMs, which are restored from a file.
+    pub greeting: Greeting,
     staged: Mutex<usize>,
 }
 
@@ -78,6 +80,7 @@ impl Fake {
             log: log.clone(),
             parts: parts.to_vec(),
             begins: Start::Cold,
+            greeting: Greeting::AtOnce,
             staged: Mutex::new(0),
         }
     }
@@ -104,6 +107,10 @@ impl Target for Fake {
         self.begins
     }
 
+    fn greeting(&self) -> Greeting {
+        self.greeting
+    }
+
     fn versions(&self, _host: &mut sample::Host) {}
 
     fn daemons(&self) -> Vec<u32> {
@@ -121,6 +128,7 @@ impl Target for Fake {
             part,
             socket: instance_id.socket(),
             begins: self.begins,
+            greeting: self.greeting,
             rested: false,
             ended: Arc::new(Notify::new()),
             removals: 0,
@@ -134,6 +142,7 @@ struct Actor {
     part: Part,
     socket: PathBuf,
     begins: Start,
+    greeting: Greeting,
     rested: bool,
     ended: Arc<Notify>,
     removals: u32,
@@ -144,6 +153,10 @@ impl Instance for Actor {
     async fn start(&mut self) -> Result<(), Error> {
         note(&self.log, format!("start {}", self.name));
         if self.rested && self.begins == Start::Restore {
+            if self.greeting == Greeting::AfterHello {
+                let (socket, part) = (self.socket.clone(), self.part);
+                thread::spawn(move || serve(UnixStream::connect(socket).ok()?, part));
+            }
             return Ok(());
         }
         match self.part {
@@ -172,7 +185,10 @@ impl Instance for Actor {
     async fn rest(&mut self) -> Result<Rest, Error> {
         note(&self.log, format!("rest {}", self.name));
         self.rested = true;
-        Ok(if self.begins == Start::Restore { Rest::Frozen } else { Rest::Ended })
+        Ok(match (self.begins, self.greeting) {
+            (Start::Restore, Greeting::AtOnce) => Rest::Frozen,
+            _ => Rest::Ended,
+        })
     }
 
     fn scope(&self, leader: u32) -> Scope {
@@ -207,19 +223,26 @@ impl Instance for Actor {
 /// The agent's side of the protocol; ends when the stream does.
 fn play(socket: PathBuf, part: Part) -> Option<()> {
     let mut stream = UnixStream::connect(socket).ok()?;
-    let say = |message: FromAgent| write_frame(&mut &stream, &message).ok();
-    let (kernel_release, boot_id) = ("6.0-fake".to_owned(), "00000000-fake".to_owned());
     let build = if part == Part::Foreign { "another" } else { agent::BUILD };
-    say(FromAgent::Hello(Hello {
+    let hello = FromAgent::Hello(Hello {
         version: VERSION,
         build: build.into(),
-        kernel_release: kernel_release.clone(),
-        boot_id: boot_id.clone(),
+        kernel_release: KERNEL.into(),
+        boot_id: BOOT_ID.into(),
         uptime_ns: 1,
-    }))?;
+    });
+    write_frame(&mut stream, &hello).ok()?;
     if part == Part::Noise {
         std::io::Write::write_all(&mut stream, &[0xff; 16]).ok()?;
     }
+    serve(stream, part)
+}
+
+const KERNEL: &str = "6.0-fake";
+const BOOT_ID: &str = "00000000-fake";
+
+/// After its hello, or once it is restored.
+fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
     let exit = |code| Exit { code: Some(code), signal: None, output: "last words".into() };
     while let Ok(Some(asked)) = read_frame::<ToAgent>(&mut stream) {
         let say = |message: FromAgent| write_frame(&mut &stream, &message).ok();
@@ -246,8 +269,8 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 agent_digest: Some(agent::digest()),
                 workload_digest: Some("1".repeat(64)),
                 argv: vec!["fake".into()],
-                kernel_release: kernel_release.clone(),
-                boot_id: boot_id.clone(),
+                kernel_release: KERNEL.into(),
+                boot_id: BOOT_ID.into(),
             }))?,
             ToAgent::Read => {
                 say(FromAgent::Readings(Readings {
@@ -270,7 +293,7 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
                 say(FromAgent::WriteStarted)?;
                 say(FromAgent::Written(Written { wall_ns: 1 }))?;
             }
-            ToAgent::Look(_) => say(FromAgent::Isolation(Box::default()))?,
+            ToAgent::Introspect(_) => say(FromAgent::Isolation(Box::default()))?,
             ToAgent::IsCached => say(FromAgent::Cached(None))?,
             ToAgent::BootTimes => say(FromAgent::BootTimes(BootTimes::default()))?,
             ToAgent::Ping { token } => say(FromAgent::Pong { token })?,

@@ -63,14 +63,14 @@ fn figures_can_be_made_again_of_the_rows_that_count() {
 }
 
 #[test]
-fn outliers_and_disturbances_are_marked() {
+fn outliers_and_interference_are_marked() {
     let mut results = example::results();
     results.samples[5].noise.as_mut().unwrap().swapped_in_pages = Some(4096);
     let rows = table(&results);
     let slow = results.samples.iter().position(|s| s.target == "docker" && s.round == 6).unwrap();
     assert!(rows[slow]["outlier_in"].split("; ").any(|m| m == "startup"), "{:?}", rows[slow]);
-    assert_eq!(rows[5]["disturbed_by"], "swapping");
-    assert_eq!(rows[6]["disturbed_by"], "");
+    assert_eq!(rows[5]["interference"], "swapping");
+    assert_eq!(rows[6]["interference"], "");
 }
 
 #[test]

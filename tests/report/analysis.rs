@@ -126,12 +126,12 @@ fn a_claim_about_two_targets_pairs_their_good_samples_by_round() {
 }
 
 #[test]
-fn a_clean_run_raises_no_doubt() {
+fn a_clean_run_raises_no_caveat() {
     assert_eq!(analyse(&example::clean()).caveats, [] as [String; 0]);
 }
 
 #[test]
-fn each_thing_that_is_wrong_raises_its_doubt() {
+fn each_thing_that_is_wrong_raises_its_caveat() {
     type Change = fn(&mut Results);
     let cases: [(Change, &str); 39] = [
         (|r| r.targets[2].accelerator = Accelerator::Tcg, "TCG (emulated)"),
@@ -223,12 +223,12 @@ fn each_thing_that_is_wrong_raises_its_doubt() {
 }
 
 #[test]
-fn a_warm_up_that_was_disturbed_is_no_doubt_and_each_target_counts_its_own() {
+fn interference_with_a_warm_up_is_no_caveat_and_each_target_counts_its_own() {
     let mut results = example::clean();
-    let disturb = |s: &mut Sample| s.noise.as_mut().unwrap().swapped_in_pages = Some(5000);
-    results.samples.iter_mut().filter(|s| s.warmup).for_each(disturb);
+    let interfere = |s: &mut Sample| s.noise.as_mut().unwrap().swapped_in_pages = Some(5000);
+    results.samples.iter_mut().filter(|s| s.warmup).for_each(interfere);
     assert_eq!(analyse(&results).caveats, [] as [String; 0]);
-    results.samples.iter_mut().filter(|s| s.target != "native" && s.round == 3).for_each(disturb);
+    results.samples.iter_mut().filter(|s| s.target != "native" && s.round == 3).for_each(interfere);
     let caveats = analyse(&results).caveats;
     let told = "1 of 10 samples of docker, 1 of 10 samples of libvirt were taken while the host swapped: ";
     assert!(caveats.len() == 1 && caveats[0].starts_with(told), "{caveats:#?}");

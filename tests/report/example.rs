@@ -162,7 +162,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
         },
         identity: Some(identity(shape.name, round)),
         boot_ns: None,
-        noise: Some(Disturbance {
+        noise: Some(Interference {
             window_ns: stopping,
             others_cpu_ns: Some(stopping / 50),
             steal_ns: Some(0),

@@ -257,19 +257,19 @@ fn charts_are_well_formed_have_title_and_description_and_know_the_dark() {
 }
 
 #[test]
-fn disturbed_samples_have_a_square_a_legend_and_a_word_and_only_they() {
-    let disturbed = |results: &mut Results| {
+fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
+    let interfere = |results: &mut Results| {
         let sample = results.samples.iter_mut().find(|s| s.target == "docker" && s.round == 5).unwrap();
         sample.noise.as_mut().unwrap().steal_ns = Some(1_000_000_000);
     };
-    let quiet = all_files(&written("undisturbed", &example::clean()));
+    let quiet = all_files(&written("quiet", &example::clean()));
     let mut results = example::clean();
-    disturbed(&mut results);
-    let marked = all_files(&written("disturbed", &results));
+    interfere(&mut results);
+    let marked = all_files(&written("interference", &results));
     let file = |files: &[(String, String)], name: &str| {
         files.iter().find(|(file, _)| file == name).map(|(_, text)| text.clone()).unwrap()
     };
-    for (chart, legend) in [("startup", "disturbed while it was taken"), ("order", "disturbed")] {
+    for (chart, legend) in [("startup", "interference while it was taken"), ("order", "interference")] {
         let squares = |files| file(files, &format!("charts/{chart}.svg")).matches("<polyline").count();
         assert_eq!(squares(&marked) - squares(&quiet), 2, "one around the sample, one in {chart}'s legend");
         let drawn =

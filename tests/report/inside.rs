@@ -115,7 +115,7 @@ fn sizes_and_copies_are_figures_and_isolation_is_a_table_in_every_report() {
     let (page, summary) = (read(dir.join("index.html")), read(dir.join("summary.md")));
     for text in [&page, &summary] {
         for shown in [
-            "What parts it from the host",
+            "Isolation",
             "processes in sight",
             "3 (host: 90), none of the host",
             "90 (host: 90), the host",
@@ -155,7 +155,7 @@ fn a_run_without_them_shows_nothing_of_them() {
     let dir = written("inside-without", &example::clean());
     let (page, summary) = (read(dir.join("index.html")), read(dir.join("summary.md")));
     for text in [&page, &summary] {
-        assert!(!text.contains("What parts it from the host") && !text.contains("disk.instance"));
+        assert!(!text.contains("Isolation") && !text.contains("disk.instance"));
     }
 }
 

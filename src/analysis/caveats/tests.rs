@@ -82,7 +82,7 @@ fn every_fact_of_a_host_that_is_told_says_what_to_do() {
 }
 
 #[test]
-fn every_other_doubt_says_what_to_do_too() {
+fn every_other_caveat_says_what_to_do_too() {
     type Change = fn(&mut Results);
     let cases: [(Change, &str); 22] = [
         (|r| r.samples.iter_mut().for_each(|s| s.identity = None), "identity: "),
@@ -119,7 +119,7 @@ fn every_other_doubt_says_what_to_do_too() {
         (|r| r.host.noise_before = Noise::default(), "could not be read: CPU pressure (PSI), "),
         (|r| r.host.noise_after = None, "could not be read: load and pressure after the run"),
         (|r| r.samples.iter_mut().for_each(|s| s.noise = None), "could not be read: what others used"),
-        (disturbed, "were taken while"),
+        (interference, "were taken while"),
     ];
     for (change, words) in cases {
         let mut results = results();
@@ -132,10 +132,10 @@ fn every_other_doubt_says_what_to_do_too() {
     }
 }
 
-/// Every mark there is.
-fn disturbed(results: &mut Results) {
+/// Every kind of interference there is.
+fn interference(results: &mut Results) {
     results.samples.iter_mut().for_each(|s| {
-        s.noise = Some(crate::sample::Disturbance {
+        s.noise = Some(crate::sample::Interference {
             window_ns: 1_000_000_000,
             others_cpu_ns: Some(u64::MAX),
             steal_ns: Some(u64::MAX),

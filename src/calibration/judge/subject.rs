@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::{Calibration, Check, Quantity, Row, Taken, Verdict};
 use crate::{
-    analysis::{Mark, marks, median::median, slope},
+    analysis::{InterferenceKind, interference, median::median, slope},
     sample::{Accelerator, Outcome, Target},
 };
 
@@ -88,7 +88,7 @@ impl<'a> Subject<'a> {
     }
 
     /// What fails in the instances fails the row, and so does what is missing. A row that fails says what may have
-    /// disturbed it.
+    /// interfered with it.
     fn complete(&self, mut row: Row) -> Row {
         if row.measured.is_none() {
             row.verdict = Verdict::Fail;
@@ -108,21 +108,24 @@ impl<'a> Subject<'a> {
             let all = count + self.good.len();
             add(&mut row.note, &format!("{count} of {all} instances failed, the first: {why}"));
         }
-        if let (Verdict::Fail, Some(disturbed)) = (row.verdict, self.disturbed()) {
-            add(&mut row.note, &disturbed);
+        if let (Verdict::Fail, Some(interference)) = (row.verdict, self.interference()) {
+            add(&mut row.note, &interference);
         }
         row
     }
 
-    /// How many instances something on the host disturbed, and what.
-    fn disturbed(&self) -> Option<String> {
-        let marks =
-            self.good.iter().map(|taken| marks(&taken.sample, self.cpus)).filter(|marks| !marks.is_empty());
-        let marks: Vec<Vec<Mark>> = marks.collect();
-        let kinds: BTreeSet<&str> = marks.iter().flatten().map(|mark| mark.word()).collect();
+    /// How many instances had interference, and of which kinds.
+    fn interference(&self) -> Option<String> {
+        let kinds = self
+            .good
+            .iter()
+            .map(|taken| interference(&taken.sample, self.cpus))
+            .filter(|kinds| !kinds.is_empty());
+        let kinds: Vec<Vec<InterferenceKind>> = kinds.collect();
+        let kinds: BTreeSet<&str> = kinds.iter().flatten().map(|kind| kind.word()).collect();
         let kinds = kinds.into_iter().collect::<Vec<_>>().join(", ");
-        (!marks.is_empty())
-            .then(|| format!("{} of {} instances were disturbed ({kinds})", marks.len(), self.good.len()))
+        (!kinds.is_empty())
+            .then(|| format!("{} of {} instances had interference ({kinds})", kinds.len(), self.good.len()))
     }
 
     /// Slope of a figure over the known amounts.

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-use super::sudo_user::{SudoUser, as_caller, said};
+use super::sudo_user::{SudoUser, as_sudo_user, said};
 
 /// What cargo takes flags from.
 const FLAGS: [&str; 2] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
@@ -26,9 +26,9 @@ pub fn path_with(cargo: &Path) -> anyhow::Result<OsString> {
 
 /// 12 hex digits that are others for another compiler or other flags. Where there is no compiler to ask, that is a
 /// state of its own.
-pub fn key(cargo: Option<&Path>, caller: Option<&SudoUser>, clone: &Path) -> String {
+pub fn key(cargo: Option<&Path>, sudo_user: Option<&SudoUser>, clone: &Path) -> String {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let mut command = as_caller(&rustc, caller);
+    let mut command = as_sudo_user(&rustc, sudo_user);
     if let Some(path) = cargo.and_then(|cargo| path_with(cargo).ok()) {
         command.env("PATH", path);
     }

@@ -22,14 +22,14 @@ use crate::{
 /// How often what a killed side left is looked for; engines take their time.
 const SWEEPS: u32 = 20;
 
-/// What is to be conducted.
+/// What is to be coordinated.
 pub struct Job {
     pub id: String,
     /// Where reports are written, and this A/B below it.
     pub out: PathBuf,
     pub seed: u64,
     /// Base, then new.
-    pub parties: [SideProcess; 2],
+    pub sides: [SideProcess; 2],
 }
 
 /// One side: how it is started, and what is kept of it.
@@ -80,16 +80,16 @@ impl Job {
         self.dir().join(side.name())
     }
 
-    /// Conducts. What was measured is in the sides' directories, however this ends.
+    /// Runs both sides to the end. What was measured is in the sides' directories, however this ends.
     ///
     /// # Errors
     /// [`Failure::Usage`] and [`Failure::Run`] as the sides' own, when they can't be prepared; when a side is lost;
     /// on a signal [`Failure::Interrupted`], or [`Failure::Stopped`] when nothing was measured.
-    pub async fn conduct(&self, progress: &Progress, signals: &Signals) -> Result<(), Failure> {
-        let mut talk = Protocol::new(&signals.stop);
-        let done = self.perform(&mut talk, progress).await;
-        let begun = talk.begun;
-        let ended = talk.end(&done).await;
+    pub async fn coordinate(&self, progress: &Progress, signals: &Signals) -> Result<(), Failure> {
+        let mut protocol = Protocol::new(&signals.stop);
+        let done = self.take_turns(&mut protocol, progress).await;
+        let begun = protocol.begun;
+        let ended = protocol.end(&done).await;
         let done = done.and_then(|()| match ended.iter().find(|ended| !ended.finished) {
             Some(lost) => Err(Broken::Lost { side: lost.side, why: None }),
             None => Ok(()),
@@ -113,13 +113,13 @@ impl Job {
         }
     }
 
-    async fn perform(&self, talk: &mut Protocol, progress: &Progress) -> Result<(), Broken> {
+    async fn take_turns(&self, protocol: &mut Protocol, progress: &Progress) -> Result<(), Broken> {
         let mut plans = Vec::new();
         let mut said: Vec<String> = Vec::new();
         // One after the other: an image that both have is then built once.
-        for party in &self.parties {
-            progress.say(&format!("preparing the {} side: {}", party.side, party.given));
-            let (plan, warnings) = talk.prepare(party).await?;
+        for side_process in &self.sides {
+            progress.say(&format!("preparing the {} side: {}", side_process.side, side_process.given));
+            let (plan, warnings) = protocol.prepare(side_process).await?;
             plans.push(plan);
             for warning in warnings {
                 if !said.contains(&warning) {
@@ -128,7 +128,7 @@ impl Job {
                 }
             }
         }
-        let [base, new] = &plans[..] else { unreachable!("there are two parties, and so two plans") };
+        let [base, new] = &plans[..] else { unreachable!("there are two sides, and so two plans") };
         alike(rounds(base), rounds(new)).map_err(Broken::Unlike)?;
         let order = turns(base, new, self.seed);
         let plan = |side| if side == Side::Base { base } else { new };
@@ -139,11 +139,11 @@ impl Job {
         });
         self.keep(pairs.collect()).map_err(Broken::Other)?;
         let mut show = Show::new(progress, order.len(), base.last().map_or(0, |last| last.round + 1));
-        talk.begun = true;
+        protocol.begun = true;
         for (at, turn) in order.iter().enumerate() {
             let trial = &plan(turn.side)[turn.trial];
             show.turn(at, turn.side, trial);
-            let done = talk.trial(turn.side, turn.trial).await?;
+            let done = protocol.trial(turn.side, turn.trial).await?;
             let next = order.get(at + 1).map(|next| plan(next.side)[next.trial].round);
             show.done(turn.side, trial, &done, next != Some(trial.round));
         }
@@ -157,7 +157,7 @@ impl Job {
             id: &self.id,
             bootrace_version: env!("CARGO_PKG_VERSION"),
             seed: self.seed,
-            sides: &self.parties,
+            sides: &self.sides,
             pairs,
         };
         let json = serde_json::to_string_pretty(&record).context("writing ab.json")? + "\n";
@@ -168,7 +168,7 @@ impl Job {
 
     /// A side that did not finish by itself may have left instances, and has no report.
     async fn tidy_up_after(&self, side: Side, progress: &Progress) {
-        let run = &self.parties[side as usize].run;
+        let run = &self.sides[side as usize].run;
         if let Err(why) = sweep(run).await {
             progress.say(&format!("{why:#}: bootrace clean removes what is left of the {side} side"));
         }
@@ -199,15 +199,15 @@ impl Job {
         let ended = ended.iter().find(|ended| ended.side == side);
         let how = ended.map_or("it never ran", |ended| &ended.how);
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-        let party = &self.parties[side as usize];
+        let side_process = &self.sides[side as usize];
         if begun {
             return Failure::Run(anyhow!(
                 "the {side} side, {}, ended before its time ({how}){why}; the samples taken are kept in {}",
-                party.given,
+                side_process.given,
                 self.dir().display()
             ));
         }
-        let error = anyhow!("the {side} side, {}, could not be prepared ({how}){why}", party.given);
+        let error = anyhow!("the {side} side, {}, could not be prepared ({how}){why}", side_process.given);
         match ended.and_then(|ended| ended.code) {
             Some(2) => Failure::Usage(error),
             _ => Failure::Run(error),

@@ -43,18 +43,22 @@ impl Protocol {
     }
 
     /// Starts a side and waits until it is ready for its first turn.
-    pub async fn prepare(&mut self, party: &SideProcess) -> Result<(Vec<Planned>, Vec<String>), Broken> {
-        let child = Child::start(party.side, &party.start, &party.arguments).map_err(Broken::Other)?;
+    pub async fn prepare(
+        &mut self,
+        side_process: &SideProcess,
+    ) -> Result<(Vec<Planned>, Vec<String>), Broken> {
+        let child = Child::start(side_process.side, &side_process.start, &side_process.arguments)
+            .map_err(Broken::Other)?;
         self.children.push(child);
-        let heard = tokio::time::timeout(HELLO, self.hear(party.side)).await;
-        if let Err(broken) = greeted(party.side, heard.ok()) {
+        let heard = tokio::time::timeout(HELLO, self.hear(side_process.side)).await;
+        if let Err(broken) = greeted(side_process.side, heard.ok()) {
             // Before its hello a bootrace has done nothing that it would have to clean up.
-            self.of(party.side).kill();
+            self.of(side_process.side).kill();
             return Err(broken);
         }
-        match self.hear(party.side).await? {
+        match self.hear(side_process.side).await? {
             Event::Ready { trials, warnings } => Ok((trials, warnings)),
-            other => Err(unexpected(party.side, &other)),
+            other => Err(unexpected(side_process.side, &other)),
         }
     }
 
@@ -121,7 +125,7 @@ fn greeted(side: Side, heard: Option<Result<Event, Broken>>) -> Result<(), Broke
     let why = match heard {
         Some(Ok(Event::Hello { protocol: PROTOCOL })) => return Ok(()),
         Some(Ok(Event::Hello { protocol })) => format!(
-            "it takes turns by protocol {protocol}, and this bootrace by {PROTOCOL}: conduct with a bootrace of its version"
+            "it takes turns by protocol {protocol}, and this bootrace by {PROTOCOL}: run bootrace ab with a bootrace of its version"
         ),
         Some(Err(Broken::Lost { side: lost, .. })) if lost == side => none.into(),
         Some(Err(broken)) => return Err(broken),

@@ -24,7 +24,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use super::{
     compiler,
-    sudo_user::{SudoUser, as_caller, cargo, git, said},
+    sudo_user::{SudoUser, as_sudo_user, cargo, git, said},
 };
 use crate::{
     cli::{self, Failure, progress::Progress, signals::Signals},
@@ -93,10 +93,10 @@ impl Revision {
         progress: &Progress,
         signals: &Signals,
     ) -> Result<PathBuf, Failure> {
-        let caller = SudoUser::of(&self.clone);
-        let cargo = cargo(caller.as_ref());
-        let key = compiler::key(cargo.as_deref().ok(), caller.as_ref(), &self.clone);
-        let place = Place::new(cache, self, caller, &key).map_err(Failure::Run)?;
+        let sudo_user = SudoUser::of(&self.clone);
+        let cargo = cargo(sudo_user.as_ref());
+        let key = compiler::key(cargo.as_deref().ok(), sudo_user.as_ref(), &self.clone);
+        let place = Place::new(cache, self, sudo_user, &key).map_err(Failure::Run)?;
         let Some(_lock) = place.lock(progress, signals).await? else {
             return Err(Failure::Stopped { signal: signals.signal() });
         };
@@ -126,7 +126,7 @@ struct Place {
     dir: PathBuf,
     lock: PathBuf,
     built: PathBuf,
-    caller: Option<SudoUser>,
+    sudo_user: Option<SudoUser>,
 }
 
 /// A checkout; removed when dropped.
@@ -155,12 +155,12 @@ impl Place {
     fn new(
         cache: &Cache,
         revision: &Revision,
-        caller: Option<SudoUser>,
+        sudo_user: Option<SudoUser>,
         compiler: &str,
     ) -> anyhow::Result<Self> {
         let (builds, clones) = (cache.builds_dir(), cache.clones_dir());
         let key =
-            Sha256::digest(format!("{} {:?}", revision.clone.display(), caller.as_ref().map(|c| c.uid)));
+            Sha256::digest(format!("{} {:?}", revision.clone.display(), sudo_user.as_ref().map(|c| c.uid)));
         let key: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let dir = clones.join(&key);
         let make = |dir: &Path| fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
@@ -170,12 +170,12 @@ impl Place {
             fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
                 .with_context(|| format!("opening {} to those who build", dir.display()))?;
         }
-        if let Some(caller) = &caller {
-            chown(&dir, Some(caller.uid), Some(caller.gid))
-                .with_context(|| format!("giving {} to user {}", dir.display(), caller.uid))?;
+        if let Some(sudo_user) = &sudo_user {
+            chown(&dir, Some(sudo_user.uid), Some(sudo_user.gid))
+                .with_context(|| format!("giving {} to user {}", dir.display(), sudo_user.uid))?;
         }
         let built = builds.join(format!("{}-{compiler}", revision.commit)).join("bootrace");
-        Ok(Place { built, lock: dir.with_extension("lock"), dir, caller })
+        Ok(Place { built, lock: dir.with_extension("lock"), dir, sudo_user })
     }
 
     /// `None` when a signal came first.
@@ -224,7 +224,7 @@ impl Place {
         cargo: &Path,
         signals: &Signals,
     ) -> Result<Option<PathBuf>, Failure> {
-        let mut command = as_caller("cargo", self.caller.as_ref());
+        let mut command = as_sudo_user("cargo", self.sudo_user.as_ref());
         let path = compiler::path_with(cargo).map_err(Failure::Run)?;
         command.env("PATH", path).env("CARGO_TARGET_DIR", self.dir.join("target"));
         command.args([

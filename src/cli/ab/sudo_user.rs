@@ -25,7 +25,7 @@ pub struct SudoUser {
 }
 
 impl SudoUser {
-    /// `None` where the clone isn't the caller's, or nobody called us by sudo: then it is built as who we are.
+    /// `None` where the clone isn't the sudo user's, or nobody called us by sudo: then it is built as who we are.
     pub fn of(clone: &Path) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
@@ -56,14 +56,14 @@ fn home_of(uid: u32) -> Option<PathBuf> {
 ///
 /// # Errors
 /// With the places that were looked at, and what to do.
-pub fn cargo(caller: Option<&SudoUser>) -> anyhow::Result<PathBuf> {
+pub fn cargo(sudo_user: Option<&SudoUser>) -> anyhow::Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = match caller {
-        Some(caller) => caller.home.iter().map(|home| home.join(".cargo/bin")).collect(),
+    let mut places: Vec<PathBuf> = match sudo_user {
+        Some(sudo_user) => sudo_user.home.iter().map(|home| home.join(".cargo/bin")).collect(),
         None => Vec::new(),
     };
     places.extend(std::env::split_paths(&path));
-    if caller.is_none() {
+    if sudo_user.is_none() {
         places.extend(std::env::var_os("CARGO_HOME").map(|home| PathBuf::from(home).join("bin")));
         places.extend(std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin")));
     }
@@ -82,7 +82,7 @@ pub fn cargo(caller: Option<&SudoUser>) -> anyhow::Result<PathBuf> {
 
 /// git in this clone, whoever owns it, by that user where we are that user's root.
 pub fn git(clone: &Path) -> Command {
-    let mut git = as_caller("git", SudoUser::of(clone).as_ref());
+    let mut git = as_sudo_user("git", SudoUser::of(clone).as_ref());
     cli::git::alone(&mut git);
     let mut safe = std::ffi::OsString::from("safe.directory=");
     safe.push(clone);
@@ -99,10 +99,10 @@ pub fn git(clone: &Path) -> Command {
 }
 
 /// The program, run by them where there is one.
-pub fn as_caller(program: impl AsRef<OsStr>, caller: Option<&SudoUser>) -> Command {
+pub fn as_sudo_user(program: impl AsRef<OsStr>, sudo_user: Option<&SudoUser>) -> Command {
     let mut command = Command::new(program);
-    if let Some(caller) = caller {
-        caller.runs(&mut command);
+    if let Some(sudo_user) = sudo_user {
+        sudo_user.runs(&mut command);
     }
     command
 }

@@ -52,7 +52,7 @@ struct Volume {
 /// Writes the files of the disk's root, and of what its fstab mounts below, to `tar`. `dir` is for mount points.
 /// Says what is left out.
 pub async fn export(job: &Job<'_>, disk: Disk, dir: &Path, tar: &Path) -> Result<Sum, Error> {
-    ["mount", "tar"].into_iter().try_for_each(require)?;
+    ["partx", "blkid", "mount", "tar"].into_iter().try_for_each(require)?;
     let volumes = disk.volumes(&job.cancel).await?;
     let cancel = job.cancel.child_token();
     let exporting = Export { disk, dir: dir.into(), tar: tar.into(), cancel: cancel.clone() };
@@ -138,11 +138,14 @@ impl Export {
                         ". Reading a disk's files takes a loop device: modprobe loop, and in a container /dev/loop-control \
                          and /dev/loop*"
                     }
-                    false => {
-                        ". One that was not shut down can't be: start the image once and shut it down, or use the \
-                         published one"
+                    // The kernel would have to write to it first.
+                    false if output.contains("read-only") => {
+                        ". An image that was not shut down can't be mounted: start it once and shut it down, or use \
+                         the published one"
                     }
+                    false => "",
                 };
+                let output = output.trim_end_matches('.');
                 Err(self.disk.wrong(format!(
                     "its partition {number} can't be mounted, mount {outcome}: {output}{fix}"
                 )))

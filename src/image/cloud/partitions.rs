@@ -32,10 +32,10 @@ pub struct Ext4 {
     pub label: String,
 }
 
-/// The partitions of a raw disk of that size; `Err(Ok(why))` where it has none that can be right.
+/// The partitions of a raw disk of that size; `Ok(Err(why))` where it has none that can be right.
 ///
 /// # Errors
-/// When partx can't be run, or what it says of the disk.
+/// When partx can't be run, or prints too much.
 pub async fn read(
     disk: &Path,
     disk_bytes: u64,
@@ -45,7 +45,9 @@ pub async fn read(
         Tool::new("partx").args(["--raw", "--noheadings", "--output", "NR,START,SECTORS,UUID"]).arg(disk);
     match partx.output(MAX_OUTPUT, cancel).await {
         Ok(table) => Ok(parse(&String::from_utf8_lossy(&table), disk_bytes)),
-        Err(Error::Tool { output, .. }) => Ok(Err(format!("it has no partition table: {output}"))),
+        Err(Error::Tool { output, code: Some(1), .. }) => {
+            Ok(Err(format!("it has no partition table: {output}")))
+        }
         Err(error) => Err(error),
     }
 }
@@ -83,30 +85,32 @@ fn partition(line: &str) -> Result<Partition, String> {
 /// The file system of a partition; `None` if it is another, or none.
 ///
 /// # Errors
-/// When blkid can't be run.
+/// When blkid can't be run, or can't decide.
 pub async fn file_system(
     disk: &Path,
     partition: &Partition,
     cancel: &CancellationToken,
 ) -> Result<Option<Ext4>, Error> {
     let blkid = Tool::new("blkid")
-        .args(["--probe", "--match-types", "ext2,ext3,ext4", "--output", "export"])
+        .args(["--probe", "--match-types", "ext2,ext3,ext4", "--output", "export", "--no-encoding"])
         .args(["--offset", &partition.start.to_string(), "--size", &partition.bytes.to_string()])
         .arg(disk);
     match blkid.output(MAX_OUTPUT, cancel).await {
-        Ok(said) => Ok(Some(names(&String::from_utf8_lossy(&said)))),
-        // It finds nothing of these types there.
-        Err(Error::Tool { .. }) => Ok(None),
+        Ok(said) => Ok(names(&String::from_utf8_lossy(&said))),
+        // It finds nothing there.
+        Err(Error::Tool { code: Some(2), .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn names(said: &str) -> Ext4 {
+/// It looks for partition tables, too, whatever the types that it is asked for.
+fn names(said: &str) -> Option<Ext4> {
     let value = |key: &str| {
         let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         line.unwrap_or_default().to_owned()
     };
-    Ext4 { uuid: value("UUID").to_ascii_lowercase(), label: value("LABEL") }
+    let is_ext4 = ["ext2", "ext3", "ext4"].contains(&value("TYPE").as_str());
+    is_ext4.then(|| Ext4 { uuid: value("UUID").to_ascii_lowercase(), label: value("LABEL") })
 }
 
 #[cfg(test)]
@@ -153,14 +157,45 @@ mod tests {
         assert_eq!(file_system(&disk, &whole, &cancel).await.unwrap(), None);
         let offset = format!("offset={}", whole.start);
         let made = Command::new("/sbin/mke2fs")
-            .args(["-q", "-F", "-L", "BOOT", "-U", "00010203-0405-0607-0809-0A0B0C0D0E0F", "-E", &offset])
+            .args([
+                "-q",
+                "-F",
+                "-L",
+                "B\u{f6}\u{f6}T \"x\"",
+                "-U",
+                "00010203-0405-0607-0809-0A0B0C0D0E0F",
+                "-E",
+                &offset,
+            ])
             .args([disk.as_os_str(), "1024k".as_ref()])
             .status();
         assert!(made.unwrap().success());
         let found = file_system(&disk, &whole, &cancel).await.unwrap().unwrap();
-        assert_eq!(found.label, "BOOT");
+        assert_eq!(found.label, "B\u{f6}\u{f6}T \"x\"");
         assert_eq!(found.uuid, "00010203-0405-0607-0809-0a0b0c0d0e0f");
         let beyond = Partition { start: 1 << 40, ..whole };
         assert_eq!(file_system(&disk, &beyond, &cancel).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_extended_partition_has_no_file_system_although_blkid_finds_a_table_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk.raw");
+        let cancel = CancellationToken::new();
+        let mut disk = vec![0; 8 << 20];
+        let mut table = |at: usize, kind: u8, start: u32, sectors: u32| {
+            disk[at + 450] = kind;
+            disk[at + 454..at + 458].copy_from_slice(&start.to_le_bytes());
+            disk[at + 458..at + 462].copy_from_slice(&sectors.to_le_bytes());
+            disk[at + 510..at + 512].copy_from_slice(&[0x55, 0xaa]);
+        };
+        table(0, 0x05, 2048, 8192);
+        table(1 << 20, 0x83, 2048, 4096);
+        std::fs::write(&path, disk).unwrap();
+        let found = read(&path, 8 << 20, &cancel).await.unwrap().unwrap();
+        assert_eq!(found.iter().map(|p| (p.number, p.start >> 20)).collect::<Vec<_>>(), [(1, 1), (5, 2)]);
+        for partition in &found {
+            assert_eq!(file_system(&path, partition, &cancel).await.unwrap(), None, "{partition:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::sample;
 
-/// All counters at one moment; two of them make a [`sample::Disturbance`].
+/// All counters at one moment; two of them make a [`sample::Interference`].
 #[derive(Debug, Clone)]
 pub struct Reading {
     at: Instant,
@@ -52,20 +52,20 @@ impl Reading {
 
     /// What went on from this reading until now. `instance_cpu_ns` is what the instance's meter has
     /// counted in that time; without it, what others used is not known.
-    pub fn until_now(&self, instance_cpu_ns: Option<u64>) -> sample::Disturbance {
+    pub fn until_now(&self, instance_cpu_ns: Option<u64>) -> sample::Interference {
         let now = Reading::now();
-        let disturbance = self.until(&now, instance_cpu_ns);
-        sample::Disturbance { cpu_khz: Root::host().cpu_khz(), ..disturbance }
+        let interference = self.until(&now, instance_cpu_ns);
+        sample::Interference { cpu_khz: Root::host().cpu_khz(), ..interference }
     }
 
-    fn until(&self, end: &Reading, instance_cpu_ns: Option<u64>) -> sample::Disturbance {
+    fn until(&self, end: &Reading, instance_cpu_ns: Option<u64>) -> sample::Interference {
         let (from, to) = (&self.totals, &end.totals);
         // A counter that fell was reset, as by a CPU that went offline.
         let grown = |of: fn(&Totals) -> Option<u64>| of(to)?.checked_sub(of(from)?);
         let harness = end.harness_cpu_ns.saturating_sub(self.harness_cpu_ns);
         // Ticks and nanoseconds don't match to the last, so ours may seem to be more than all.
         let others = |busy: u64, instance: u64| busy.saturating_sub(instance + harness);
-        sample::Disturbance {
+        sample::Interference {
             window_ns: end.at.duration_since(self.at).as_nanos() as u64,
             others_cpu_ns: grown(|t| t.busy_ns).zip(instance_cpu_ns).map(|(busy, own)| others(busy, own)),
             steal_ns: grown(|t| t.steal_ns),

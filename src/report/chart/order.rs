@@ -17,7 +17,7 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
             caption: "Start-up of each sample as a multiple of its target's median, left to right in the order in \
                       which the whole run took them. A slope or a step that all targets share is the host's doing. \
                       All rows have one scale, logarithmic; what lies beyond it is at the edge with its multiple. \
-                      A square marks a sample that something disturbed; the raw samples say what."
+                      A square marks a sample with interference; the raw samples say of which kind."
                 .into(),
             description: describe(source),
             layout: &|canvas| layout(source, canvas),
@@ -47,7 +47,7 @@ fn reach(source: &Source<'_>) -> f64 {
 }
 
 fn layout(source: &Source<'_>, canvas: &mut Canvas) {
-    legend(canvas, source.results.samples.iter().any(|s| source.disturbed(s)));
+    legend(canvas, source.results.samples.iter().any(|s| source.has_interference(s)));
     let reach = reach(source);
     for (role, target) in source.targets() {
         strip(source, canvas, role, target, reach);
@@ -62,11 +62,11 @@ fn left(canvas: &Canvas) -> f64 {
     if canvas.narrow() { 46.0 } else { 200.0 }
 }
 
-fn legend(canvas: &mut Canvas, disturbed: bool) {
+fn legend(canvas: &mut Canvas, interference: bool) {
     let mut y = canvas.y + 9.0;
     let mut next = 6.0;
-    let words = ["sample", "warm-up", "outlier", "not ready", "disturbed"];
-    for (i, words) in words.into_iter().enumerate().take(if disturbed { 5 } else { 4 }) {
+    let words = ["sample", "warm-up", "outlier", "not ready", "interference"];
+    for (i, words) in words.into_iter().enumerate().take(if interference { 5 } else { 4 }) {
         let room = text_width(words, SMALL) + 32.0;
         if next + room > canvas.width() + 20.0 {
             (next, y) = (6.0, y + 22.0);
@@ -131,7 +131,7 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     for (index, sample) in mine {
         let x = place(index);
         let height = multiple(sample).filter(|_| sample.outcome == Outcome::Ok).map_or(bottom - 8.0, y);
-        if source.disturbed(sample) {
+        if source.has_interference(sample) {
             // Clear of an outlier's ring.
             canvas.square((x, height), 8.5, Role::Bad);
         }

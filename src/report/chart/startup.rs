@@ -28,7 +28,7 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
             caption: format!(
                 "Every good sample is a dot, the first at the top of its row, the last at the bottom. The bar is the \
                  median, the band its interval; a ringed dot is an outlier, flagged and kept; a square \
-                 is around a sample that something disturbed, kept too. {scale} Multiples are of \
+                 is around a sample with interference, kept too. {scale} Multiples are of \
                  the baseline's start-up."
             ),
             description: describe(source),
@@ -43,11 +43,11 @@ fn describe(source: &Source<'_>) -> String {
         None => format!("{} no good sample", text::clip(&t.name, 40)),
     });
     let samples = || source.results.samples.iter().filter(|s| counts(s));
-    let disturbed = match samples().filter(|s| source.disturbed(s)).count() {
+    let interference = match samples().filter(|s| source.has_interference(s)).count() {
         0 => String::new(),
-        n => format!(" {n} of {} samples were disturbed.", samples().count()),
+        n => format!(" {n} of {} samples had interference.", samples().count()),
     };
-    format!("Median start-up: {}.{disturbed}", each.collect::<Vec<_>>().join("; "))
+    format!("Median start-up: {}.{interference}", each.collect::<Vec<_>>().join("; "))
 }
 
 fn shown(figure: &Figure) -> String {
@@ -57,11 +57,11 @@ fn shown(figure: &Figure) -> String {
 
 /// Only where there is a square to be explained.
 fn legend(source: &Source<'_>, canvas: &mut Canvas) {
-    if source.results.samples.iter().any(|s| counts(s) && source.disturbed(s)) {
+    if source.results.samples.iter().any(|s| counts(s) && source.has_interference(s)) {
         let at = (10.0, canvas.y + 11.0);
         canvas.dot(at, 3.0, Role::Ink, 1.0);
         canvas.square(at, 5.5, Role::Bad);
-        canvas.text(25.0, at.1, "disturbed while it was taken", SMALL, Role::Muted, Anchor::Start);
+        canvas.text(25.0, at.1, "interference while it was taken", SMALL, Role::Muted, Anchor::Start);
         canvas.y += 30.0;
     }
 }
@@ -163,7 +163,7 @@ fn dots(
         if figure.outliers.contains(index) {
             canvas.ring(at, 6.5, Role::Ink, 1.5);
         }
-        if source.disturbed(sample) {
+        if source.has_interference(sample) {
             // Small, since a row may have a hundred of them.
             canvas.square(at, 5.5, Role::Bad);
         }

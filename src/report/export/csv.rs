@@ -1,4 +1,4 @@
-//! Every sample as a row, in the order taken: warm-ups and failed ones too, with their marks. RFC 4180: CRLF, quotes
+//! Every sample as a row, in the order taken: warm-ups and failed ones too, with their interference. RFC 4180: CRLF, quotes
 //! where they are needed, one header. An empty cell is a value that there is not.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::{LONGEST_NAME, Run, Target, plain_name, text};
 use crate::{
     analysis::{self, Metric, counts},
-    sample::{Disturbance, Outcome, Sample},
+    sample::{Interference, Outcome, Sample},
 };
 
 /// Of an error's text.
@@ -42,7 +42,7 @@ const COLUMNS: [Column; 66] = [
     ("outcome", |r| outcome(r.sample.outcome).into()),
     ("counted", |r| counts(r.sample).to_string()),
     ("error", |r| r.sample.error.as_deref().map_or_else(String::new, |e| words(e, LONGEST_ERROR))),
-    ("disturbed_by", disturbed_by),
+    ("interference", kinds),
     ("outlier_in", |r| r.outlier.to_owned()),
     ("startup_ns", |r| metric(r, Metric::Startup)),
     ("startup_engine_ns", |r| metric(r, Metric::Engine)),
@@ -143,13 +143,13 @@ fn metric(row: &Row<'_>, metric: Metric) -> String {
     cell(metric.of(row.sample))
 }
 
-fn noise(row: &Row<'_>, of: fn(&Disturbance) -> Option<u64>) -> String {
+fn noise(row: &Row<'_>, of: fn(&Interference) -> Option<u64>) -> String {
     cell(row.sample.noise.as_ref().and_then(of))
 }
 
-fn disturbed_by(row: &Row<'_>) -> String {
-    let marks = analysis::marks(row.sample, row.run.results.host.cpus);
-    marks.into_iter().map(analysis::Mark::word).collect::<Vec<_>>().join("; ")
+fn kinds(row: &Row<'_>) -> String {
+    let kinds = analysis::interference(row.sample, row.run.results.host.cpus);
+    kinds.into_iter().map(analysis::InterferenceKind::word).collect::<Vec<_>>().join("; ")
 }
 
 fn outcome(outcome: Outcome) -> &'static str {

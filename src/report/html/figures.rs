@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::super::text::{self, NOTHING};
 use crate::{
-    analysis::{Analysis, Figure, Mark, Metric, Target, Unit, marks, others_cpus},
+    analysis::{Analysis, Figure, InterferenceKind, Metric, Target, Unit, interference, others_cpus},
     sample::{Outcome, Results, Sample},
 };
 
@@ -189,7 +189,7 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
                 summary { "All " (results.samples.len()) " samples, in the order in which they were taken" }
                 p.note {
                     "Others: how many CPUs all but the instance, its engine and bootrace kept busy, from request to stop. "
-                    "Marks (" (Mark::ALL.map(Mark::word).join(", ")) ") say what disturbed a sample; none is dropped."
+                    "Interference (" (InterferenceKind::ALL.map(InterferenceKind::word).join(", ")) "): what the host did beside a sample; none is dropped."
                 }
                 div.scroll tabindex="0" role="region" aria-label="Raw samples" {
                     table.raw {
@@ -201,7 +201,7 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
                         } }
                         tbody {
                             @for (index, sample) in results.samples.iter().enumerate() {
-                                (raw(index, sample, outlier(index, sample), &marks(sample, results.host.cpus)))
+                                (raw(index, sample, outlier(index, sample), &interference(sample, results.host.cpus)))
                             }
                         }
                     }
@@ -211,7 +211,7 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
     }
 }
 
-fn raw(index: usize, sample: &Sample, outlier: bool, marks: &[Mark]) -> Markup {
+fn raw(index: usize, sample: &Sample, outlier: bool, kinds: &[InterferenceKind]) -> Markup {
     const SHOWN: [Metric; 12] = [
         Metric::Startup,
         Metric::Engine,
@@ -240,7 +240,7 @@ fn raw(index: usize, sample: &Sample, outlier: bool, marks: &[Mark]) -> Markup {
                 (outcome)
                 @if sample.warmup { ", warm-up" }
                 @if outlier { ", outlier" }
-                @for mark in marks { ", " (mark.word()) }
+                @for kind in kinds { ", " (kind.word()) }
             }
             @for metric in SHOWN {
                 td { (metric.of(sample).map_or(NOTHING.into(), |v| exact(metric.unit(), v))) }

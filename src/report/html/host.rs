@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::super::text::{self, NOTHING};
 use crate::{
     analysis::{Unit, counts, median, others_cpus},
-    sample::{Disturbance, Frequency, Host, Noise, Results, Sample},
+    sample::{Frequency, Host, Interference, Noise, Results, Sample},
 };
 
 pub fn section(results: &Results) -> Markup {
@@ -59,7 +59,7 @@ const NOISE: [Reading; 5] = [
 /// One column of the table of samples' windows: its head and what a sample has of it.
 type Column = (&'static str, fn(&Sample) -> Option<f64>, fn(f64) -> String);
 
-/// Of each sample's window; see [`Disturbance`].
+/// Of each sample's window; see [`Interference`].
 const DURING: [Column; 10] = [
     ("CPUs that others kept busy", others_cpus, |v| format!("{v:.2}")),
     ("stolen, of one CPU", |s| share(s, |n| n.steal_ns), fraction),
@@ -77,7 +77,7 @@ const DURING: [Column; 10] = [
     ("clock rate at its end", |s| Some(s.noise?.cpu_khz? as f64), |v| format!("{:.2} GHz", v / 1e6)),
 ];
 
-fn share(sample: &Sample, of: fn(&Disturbance) -> Option<u64>) -> Option<f64> {
+fn share(sample: &Sample, of: fn(&Interference) -> Option<u64>) -> Option<f64> {
     let noise = sample.noise.as_ref().filter(|noise| noise.window_ns > 0)?;
     Some(of(noise)? as f64 / noise.window_ns as f64)
 }

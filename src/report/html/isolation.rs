@@ -1,4 +1,4 @@
-//! The table of what parts the instances from their host.
+//! The table of the instances' isolation from their host.
 
 use maud::{Markup, html};
 
@@ -12,7 +12,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
     }
     html! {
         section #isolation {
-            h2 { "What parts it from the host" }
+            h2 { "Isolation" }
             p.note {
                 "Evidence, no verdict: what the agent saw from inside the first good instance of each target, after ready, beside what "
                 "the host had at that time. A claim can be about a fact of it."

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{Ended, RunningInstance, START_GRACE};
 use crate::{
-    control::{Control, Timestamp},
+    control::{Control, Greeting, Timestamp},
     runner::{cold::drop_caches, events::EventStream},
     sample::Timeline,
     scenario::{PageCache, Sampling, Start},
@@ -24,14 +24,14 @@ impl RunningInstance {
         sampling: &Sampling,
     ) -> Result<(), Ended> {
         let before = |why| format!("in its initial start, before a {}: {why}", begins.name());
-        self.live_once(begins, sampling).await.map_err(|ended| match ended {
+        self.start_once(begins, sampling).await.map_err(|ended| match ended {
             Ended::Failed(why) => Ended::Failed(before(why)),
             Ended::TimedOut(why) => Ended::TimedOut(before(why)),
             Ended::Stopped => Ended::Stopped,
         })
     }
 
-    async fn live_once(&mut self, begins: Start, sampling: &Sampling) -> Result<(), Ended> {
+    async fn start_once(&mut self, begins: Start, sampling: &Sampling) -> Result<(), Ended> {
         self.request(&mut Timeline::default()).await?;
         self.wait(sampling.settle.0).await?;
         if begins == Start::Restart {
@@ -50,7 +50,7 @@ impl RunningInstance {
         match rest {
             // Nobody reads it until it runs again.
             Rest::Frozen => self.send(&again),
-            Rest::Ended => self.listen_again(again),
+            Rest::Ended => self.listen_again(again, begins),
         }
     }
 
@@ -68,10 +68,15 @@ impl RunningInstance {
         }
     }
 
-    fn listen_again(&mut self, first: ToAgent) -> Result<(), Ended> {
+    fn listen_again(&mut self, first: ToAgent, begins: Start) -> Result<(), Ended> {
+        let greeting = match begins {
+            // It wakes up with its agent, which waits for this: no firmware runs before.
+            Start::Restore => Greeting::AtOnce,
+            Start::Cold | Start::Restart => self.greeting,
+        };
         let socket = self.instance_id.socket();
         // The socket's name must be free for the next.
-        let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first, self.greeting));
+        let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first, greeting));
         let failed = |e| Ended::Failed(format!("listening at {} again: {e}", socket.display()));
         self.events = EventStream::new(control.map_err(failed)?, self.instance.ended());
         self.requested = Timestamp::now();

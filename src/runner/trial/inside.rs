@@ -13,7 +13,7 @@ use super::{Ended, RunningInstance};
 use crate::{
     probe::{
         disk::{self, Place, Spot},
-        walls,
+        host_isolation,
     },
     sample::{Copied, Disk, Isolation, Namespace, Sample},
     scenario::CopyFile,
@@ -33,7 +33,7 @@ pub(super) struct Known {
 /// What was seen from inside and on the host at that time.
 pub(super) struct Seen {
     said: isolation::Isolation,
-    host: walls::Host,
+    host: host_isolation::Host,
     page_cache_shared: Option<bool>,
 }
 
@@ -112,13 +112,13 @@ async fn write(running: &mut RunningInstance, at: u64, limit: Duration) -> Resul
 
 /// What it sees of the host. Before its identity is asked for, by which the agent reads a file that is looked for
 /// in the page cache here.
-pub(super) async fn look(running: &mut RunningInstance, known: &Known) -> Result<Option<Seen>, Ended> {
-    let Ok((pid, started_ticks)) = walls::this_process() else { return Ok(None) };
+pub(super) async fn introspect(running: &mut RunningInstance, known: &Known) -> Result<Option<Seen>, Ended> {
+    let Ok((pid, started_ticks)) = host_isolation::this_process() else { return Ok(None) };
     let page_cache_shared = page_cache_shared(running, known).await?;
-    let question = ToAgent::Look(isolation::Look { pid, started_ticks });
+    let question = ToAgent::Introspect(isolation::Introspect { pid, started_ticks });
     let answer = |m: &FromAgent| matches!(m, FromAgent::Isolation(_));
     let FromAgent::Isolation(said) = running.ask(&question, answer).await? else { return Ok(None) };
-    Ok(Some(Seen { said: *said, host: walls::host(), page_cache_shared }))
+    Ok(Some(Seen { said: *said, host: host_isolation::host(), page_cache_shared }))
 }
 
 /// The host forgets a page of the image, the instance must not have it; the host reads it: has the instance it now?
@@ -225,7 +225,7 @@ mod tests {
 
     fn seen(said: isolation::Isolation) -> Seen {
         let namespaces = vec![("pid".to_owned(), 1), ("net".to_owned(), 2)];
-        let host = walls::Host { boot_id: Some("here".into()), processes: Some(99), namespaces };
+        let host = host_isolation::Host { boot_id: Some("here".into()), processes: Some(99), namespaces };
         Seen { said, host, page_cache_shared: None }
     }
 

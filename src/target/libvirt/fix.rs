@@ -56,7 +56,7 @@ const SIGNS: [(&str, &str); 14] = [
     ),
 ];
 
-/// The fix of what `text` complains of, where one is known.
+/// The fix for what `text` complains of, where one is known.
 pub fn of(text: &str) -> Option<&'static str> {
     SIGNS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, fix)| *fix)
 }

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn each_knob_is_in_the_domain_and_without_them_nothing_is() {
+    fn each_option_is_in_the_domain_and_without_them_nothing_is() {
         let plain = machine("plain", false);
         assert!(!plain.contains("memoryBacking") && !plain.contains("cache="), "{plain}");
         let with = |cpu_model: &str| {

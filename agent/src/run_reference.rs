@@ -1,4 +1,4 @@
-//! Performs the workloads of [`known`](bootrace_agent::known).
+//! Runs the workloads of [`reference`](bootrace_agent::reference).
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,29 +9,29 @@ use std::{
     time::Duration,
 };
 
-use bootrace_agent::known::{Known, READY};
+use bootrace_agent::reference::{READY, ReferenceWorkload};
 
 use crate::sys;
 
 const CHUNK: usize = 1 << 20;
 /// Made on the instance's own root file system; gone with its name at once.
-const FILE: &str = "/bootrace-known";
+const FILE: &str = "/bootrace-reference";
 
 /// Does not return for a workload that goes on.
 ///
 /// # Errors
 /// What was tried, and why it failed.
-pub fn perform(known: Known) -> Result<(), String> {
+pub fn run(known: ReferenceWorkload) -> Result<(), String> {
     match known {
-        Known::Delay { ns } => {
+        ReferenceWorkload::Delay { ns } => {
             thread::sleep(Duration::from_nanos(ns));
             stay(())
         }
-        Known::Anonymous { bytes } => stay(touch(bytes)?),
-        Known::File { bytes } => {
+        ReferenceWorkload::Anonymous { bytes } => stay(touch(bytes)?),
+        ReferenceWorkload::File { bytes } => {
             stay(read_file(Path::new(FILE), bytes).map_err(|e| format!("read {FILE}: {e}"))?)
         }
-        Known::Burn { ns } => burn(ns),
+        ReferenceWorkload::Burn { ns } => burn(ns),
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_whole_and_leaves_no_name() {
-        let path = std::env::temp_dir().join(format!("bootrace-known-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("bootrace-reference-{}", std::process::id()));
         let file = read_file(&path, 3 * CHUNK as u64 + 5).unwrap();
         assert_eq!(file.metadata().unwrap().len(), 3 * CHUNK as u64 + 5);
         assert!(!path.exists());

@@ -1,16 +1,16 @@
-//! Which samples were disturbed, and by what. A mark flags its sample and drops nothing.
+//! Which samples had interference, and of which kind. It flags a sample and drops nothing.
 //!
-//! Thresholds are set where a disturbance is clear of what a quiet host does by itself, and of what an
+//! Thresholds are set where interference is clear of what a quiet host does by itself, and of what an
 //! instance does to itself; each says why it is there. All are shares of the sample's window
-//! ([`Disturbance::window_ns`]), and none is shorter than what its counter can tell.
+//! ([`Interference::window_ns`]), and none is shorter than what its counter can tell.
 
-use crate::sample::{Disturbance, Results, Sample};
+use crate::sample::{Interference, Results, Sample};
 
 use super::counts;
 
-/// What disturbed a sample.
+/// What the host did beside a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mark {
+pub enum InterferenceKind {
     /// Others used the CPUs.
     BusyHost,
     /// A hypervisor took CPU time away.
@@ -48,78 +48,82 @@ const PRESSURE_LEAST_NS: u64 = 20_000_000;
 /// 1 MiB of 4 KiB pages: a lone page that comes back is no swapping.
 const SWAPPED_PAGES: u64 = 256;
 
-impl Mark {
-    pub const ALL: [Mark; 6] = [
-        Mark::BusyHost,
-        Mark::Stolen,
-        Mark::Throttled,
-        Mark::DiskPressure,
-        Mark::MemoryPressure,
-        Mark::Swapping,
+impl InterferenceKind {
+    pub const ALL: [InterferenceKind; 6] = [
+        InterferenceKind::BusyHost,
+        InterferenceKind::Stolen,
+        InterferenceKind::Throttled,
+        InterferenceKind::DiskPressure,
+        InterferenceKind::MemoryPressure,
+        InterferenceKind::Swapping,
     ];
 
     /// A word or two, for tables.
     pub fn word(self) -> &'static str {
         match self {
-            Mark::BusyHost => "busy host",
-            Mark::Stolen => "stolen",
-            Mark::Throttled => "throttled",
-            Mark::DiskPressure => "disk pressure",
-            Mark::MemoryPressure => "memory pressure",
-            Mark::Swapping => "swapping",
+            InterferenceKind::BusyHost => "busy host",
+            InterferenceKind::Stolen => "stolen",
+            InterferenceKind::Throttled => "throttled",
+            InterferenceKind::DiskPressure => "disk pressure",
+            InterferenceKind::MemoryPressure => "memory pressure",
+            InterferenceKind::Swapping => "swapping",
         }
     }
 
     /// Goes on from "samples were taken".
     fn while_what(self) -> &'static str {
         match self {
-            Mark::BusyHost => "while others used the CPUs",
-            Mark::Stolen => "while a hypervisor took CPU time away (steal)",
-            Mark::Throttled => "while heat or a CPU quota slowed the CPUs down",
-            Mark::DiskPressure => {
+            InterferenceKind::BusyHost => "while others used the CPUs",
+            InterferenceKind::Stolen => "while a hypervisor took CPU time away (steal)",
+            InterferenceKind::Throttled => "while heat or a CPU quota slowed the CPUs down",
+            InterferenceKind::DiskPressure => {
                 "while tasks waited for the disk, those of the instance among them (PSI some)"
             }
-            Mark::MemoryPressure => "while tasks waited for memory (PSI some)",
-            Mark::Swapping => "while the host swapped",
+            InterferenceKind::MemoryPressure => "while tasks waited for memory (PSI some)",
+            InterferenceKind::Swapping => "while the host swapped",
         }
     }
 
     fn fix(self) -> &'static str {
         match self {
-            Mark::BusyHost => "stop what else runs (top shows it) and run again; CSV exports have the marks",
-            Mark::Stolen => "use a host with CPUs of its own, or run again when its neighbours are quiet",
-            Mark::Throttled => {
+            InterferenceKind::BusyHost => {
+                "stop what else runs (top shows it) and run again; CSV exports name the samples"
+            }
+            InterferenceKind::Stolen => {
+                "use a host with CPUs of its own, or run again when its neighbours are quiet"
+            }
+            InterferenceKind::Throttled => {
                 "cool the host or run with --tune, which turns turbo off; lift a quota on bootrace's own cgroup"
             }
-            Mark::DiskPressure => {
+            InterferenceKind::DiskPressure => {
                 "stop what else uses the disk (iotop shows it); if it is the workload itself, this is its nature"
             }
-            Mark::MemoryPressure | Mark::Swapping => {
+            InterferenceKind::MemoryPressure | InterferenceKind::Swapping => {
                 "free memory, or give the scenario less of it (resources.memory)"
             }
         }
     }
 
-    fn holds(self, noise: &Disturbance, cpus: u32) -> bool {
+    fn holds(self, noise: &Interference, cpus: u32) -> bool {
         let cpus = f64::from(cpus.max(1));
         let window = noise.window_ns as f64;
         let above = |value: Option<u64>, limit: f64| value.is_some_and(|v| v > 0 && v as f64 >= limit);
         let waited = |value, share: f64| above(value, (share * window).max(PRESSURE_LEAST_NS as f64));
         match self {
-            Mark::BusyHost => {
+            InterferenceKind::BusyHost => {
                 let limit = OTHERS_CPUS.min(OTHERS_SHARE * cpus) * window;
                 above(noise.others_cpu_ns, limit.max(OTHERS_LEAST_NS as f64))
             }
-            Mark::Stolen => {
+            InterferenceKind::Stolen => {
                 let limit = STEAL_CPUS.min(STEAL_SHARE * cpus) * window;
                 above(noise.steal_ns, limit.max(STEAL_LEAST_NS as f64))
             }
-            Mark::Throttled => {
+            InterferenceKind::Throttled => {
                 above(noise.thermal_throttles, 1.0) || above(noise.quota_throttled_ns, QUOTA_SHARE * window)
             }
-            Mark::DiskPressure => waited(noise.psi_io_ns, DISK_SHARE),
-            Mark::MemoryPressure => waited(noise.psi_memory_ns, MEMORY_SHARE),
-            Mark::Swapping => {
+            InterferenceKind::DiskPressure => waited(noise.psi_io_ns, DISK_SHARE),
+            InterferenceKind::MemoryPressure => waited(noise.psi_memory_ns, MEMORY_SHARE),
+            InterferenceKind::Swapping => {
                 let pages =
                     noise.swapped_in_pages.unwrap_or(0).saturating_add(noise.swapped_out_pages.unwrap_or(0));
                 pages >= SWAPPED_PAGES
@@ -128,13 +132,13 @@ impl Mark {
     }
 }
 
-/// The marks of one sample taken on a host of so many CPUs; none where nothing is known of its noise.
-pub fn marks(sample: &Sample, cpus: u32) -> Vec<Mark> {
+/// The interference with one sample taken on a host of so many CPUs; none where nothing is known of its noise.
+pub fn interference(sample: &Sample, cpus: u32) -> Vec<InterferenceKind> {
     sample.noise.as_ref().map_or_else(Vec::new, |noise| of(noise, cpus))
 }
 
-fn of(noise: &Disturbance, cpus: u32) -> Vec<Mark> {
-    Mark::ALL.into_iter().filter(|mark| mark.holds(noise, cpus)).collect()
+fn of(noise: &Interference, cpus: u32) -> Vec<InterferenceKind> {
+    InterferenceKind::ALL.into_iter().filter(|kind| kind.holds(noise, cpus)).collect()
 }
 
 /// Others' CPU time of a sample in CPUs: how many of them they kept busy.
@@ -143,27 +147,31 @@ pub fn others_cpus(sample: &Sample) -> Option<f64> {
     Some(noise.others_cpu_ns? as f64 / noise.window_ns as f64)
 }
 
-/// One caveat for each kind of mark that good samples carry.
+/// One caveat for each kind of interference that good samples had.
 pub(super) fn caveats(results: &Results) -> Vec<String> {
     let cpus = results.host.cpus;
-    let caveat = |mark: Mark| {
+    let caveat = |kind: InterferenceKind| {
         let mut each = Vec::new();
         let mut most: f64 = 0.0;
         for target in &results.targets {
             let good: Vec<&Sample> =
                 results.samples.iter().filter(|s| s.target == target.name && counts(s)).collect();
-            let marked: Vec<&&Sample> = good.iter().filter(|s| marks(s, cpus).contains(&mark)).collect();
-            if !marked.is_empty() {
-                each.push(format!("{} of {} samples of {}", marked.len(), good.len(), target.name));
+            let affected: Vec<&&Sample> =
+                good.iter().filter(|s| interference(s, cpus).contains(&kind)).collect();
+            if !affected.is_empty() {
+                each.push(format!("{} of {} samples of {}", affected.len(), good.len(), target.name));
             }
-            most = marked.iter().filter_map(|s| others_cpus(s)).fold(most, f64::max);
+            most = affected.iter().filter_map(|s| others_cpus(s)).fold(most, f64::max);
         }
-        let up_to =
-            if mark == Mark::BusyHost { format!(", up to {most:.1} of {cpus}") } else { String::new() };
-        let (what, fix) = (mark.while_what(), mark.fix());
+        let up_to = if kind == InterferenceKind::BusyHost {
+            format!(", up to {most:.1} of {cpus}")
+        } else {
+            String::new()
+        };
+        let (what, fix) = (kind.while_what(), kind.fix());
         (!each.is_empty()).then(|| format!("{} were taken {what}{up_to}: {fix}", each.join(", ")))
     };
-    Mark::ALL.into_iter().filter_map(caveat).collect()
+    InterferenceKind::ALL.into_iter().filter_map(caveat).collect()
 }
 
 #[cfg(test)]
@@ -173,8 +181,8 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     /// A quiet sample of two seconds with one thing changed.
-    fn marked(cpus: u32, change: impl FnOnce(&mut Disturbance)) -> Vec<Mark> {
-        let mut noise = Disturbance {
+    fn affected(cpus: u32, change: impl FnOnce(&mut Interference)) -> Vec<InterferenceKind> {
+        let mut noise = Interference {
             window_ns: 2 * SECOND,
             others_cpu_ns: Some(SECOND / 10),
             steal_ns: Some(SECOND / 100),
@@ -195,39 +203,39 @@ mod tests {
 
     #[test]
     fn a_quiet_sample_has_no_mark_whatever_it_does_to_itself() {
-        assert_eq!(marked(2, |_| ()), []);
-        assert_eq!(marked(64, |n| n.major_faults = Some(100_000)), []);
+        assert_eq!(affected(2, |_| ()), []);
+        assert_eq!(affected(64, |n| n.major_faults = Some(100_000)), []);
     }
 
     #[test]
-    fn each_disturbance_has_its_mark() {
-        assert_eq!(marked(2, |n| n.others_cpu_ns = Some(SECOND)), [Mark::BusyHost]);
-        assert_eq!(marked(2, |n| n.steal_ns = Some(SECOND / 20)), [Mark::Stolen]);
-        assert_eq!(marked(2, |n| n.thermal_throttles = Some(1)), [Mark::Throttled]);
-        assert_eq!(marked(2, |n| n.quota_throttled_ns = Some(SECOND / 10)), [Mark::Throttled]);
-        assert_eq!(marked(2, |n| n.psi_io_ns = Some(SECOND)), [Mark::DiskPressure]);
-        assert_eq!(marked(2, |n| n.psi_memory_ns = Some(SECOND / 4)), [Mark::MemoryPressure]);
-        assert_eq!(marked(2, |n| n.swapped_out_pages = Some(300)), [Mark::Swapping]);
+    fn each_kind_of_interference_is_found() {
+        assert_eq!(affected(2, |n| n.others_cpu_ns = Some(SECOND)), [InterferenceKind::BusyHost]);
+        assert_eq!(affected(2, |n| n.steal_ns = Some(SECOND / 20)), [InterferenceKind::Stolen]);
+        assert_eq!(affected(2, |n| n.thermal_throttles = Some(1)), [InterferenceKind::Throttled]);
+        assert_eq!(affected(2, |n| n.quota_throttled_ns = Some(SECOND / 10)), [InterferenceKind::Throttled]);
+        assert_eq!(affected(2, |n| n.psi_io_ns = Some(SECOND)), [InterferenceKind::DiskPressure]);
+        assert_eq!(affected(2, |n| n.psi_memory_ns = Some(SECOND / 4)), [InterferenceKind::MemoryPressure]);
+        assert_eq!(affected(2, |n| n.swapped_out_pages = Some(300)), [InterferenceKind::Swapping]);
     }
 
     #[test]
     fn a_hog_is_seen_on_a_large_host_too_and_a_daemon_is_not() {
-        assert_eq!(marked(64, |n| n.others_cpu_ns = Some(2 * SECOND)), [Mark::BusyHost]);
-        assert_eq!(marked(64, |n| n.others_cpu_ns = Some(SECOND / 2)), []);
+        assert_eq!(affected(64, |n| n.others_cpu_ns = Some(2 * SECOND)), [InterferenceKind::BusyHost]);
+        assert_eq!(affected(64, |n| n.others_cpu_ns = Some(SECOND / 2)), []);
     }
 
     #[test]
     fn a_window_too_short_for_clock_ticks_is_not_marked_by_them() {
-        let short = |n: &mut Disturbance| {
+        let short = |n: &mut Interference| {
             (n.window_ns, n.psi_io_ns) = (5_000_000, Some(4_000_000));
             (n.others_cpu_ns, n.steal_ns) = (Some(40_000_000), Some(10_000_000));
         };
-        assert_eq!(marked(2, short), []);
+        assert_eq!(affected(2, short), []);
     }
 
     #[test]
     fn what_is_not_known_marks_nothing() {
-        assert_eq!(marked(2, |n| *n = Disturbance { window_ns: SECOND, ..Default::default() }), []);
-        assert_eq!(marked(2, |n| *n = Disturbance::default()), []);
+        assert_eq!(affected(2, |n| *n = Interference { window_ns: SECOND, ..Default::default() }), []);
+        assert_eq!(affected(2, |n| *n = Interference::default()), []);
     }
 }

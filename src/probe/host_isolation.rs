@@ -1,4 +1,4 @@
-//! The host's side of what parts an instance from it: what there is to be seen, for holding what an instance sees against.
+//! The host's side of an instance's isolation: what there is to be seen, for holding what an instance sees against.
 
 use std::{fs, path::Path};
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bootrace_agent::{
-    isolation::{Isolation, Look, NAME, NAMES, Names, Process, TEXT},
+    isolation::{Introspect, Isolation, NAME, NAMES, Names, Process, TEXT},
     protocol::IMAGE_DIGEST_PATH,
 };
 
@@ -18,13 +18,13 @@ const MOST: u64 = 256 * 1024;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// `workload`: its pid as long as it lives.
-pub fn look(look: &Look, workload: Option<u32>) -> Isolation {
+pub fn introspect(wanted: &Introspect, workload: Option<u32>) -> Isolation {
     let pid = workload.unwrap_or_else(std::process::id);
     let cgroups = read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let mounts = read("/proc/self/mountinfo").unwrap_or_default();
     Isolation {
         processes: processes(),
-        sees_process: sees(look),
+        sees_process: sees(wanted),
         namespaces: namespaces(pid),
         memory_limit: memory_limit(&cgroups),
         cpu_limit: cpu_limit(&cgroups),
@@ -64,9 +64,9 @@ fn processes() -> Option<u32> {
     u32::try_from(numbers.count()).ok()
 }
 
-fn sees(look: &Look) -> bool {
-    let stat = read(format!("/proc/{}/stat", look.pid));
-    stat.and_then(|stat| started_ticks(&stat)) == Some(look.started_ticks)
+fn sees(wanted: &Introspect) -> bool {
+    let stat = read(format!("/proc/{}/stat", wanted.pid));
+    stat.and_then(|stat| started_ticks(&stat)) == Some(wanted.started_ticks)
 }
 
 /// Field 22 of proc(5); the name before it is in parentheses and may hold anything.
@@ -101,7 +101,7 @@ fn names(dir: &str) -> Names {
     Names { count, names }
 }
 
-/// What the walls of the process's cgroup are in files that it can see: its own directory where the hierarchy is
+/// The limits of the process's cgroup in files that it can see: its own directory where the hierarchy is
 /// mounted whole, the mount's root where a container was given its part of it alone.
 fn first_of(controllers: &[&str], path: &str, file: &str) -> Option<String> {
     let roots = controllers.iter().map(|controller| format!("{CGROUPS}/{controller}"));
@@ -187,8 +187,8 @@ mod tests {
         assert_eq!(started_ticks("7 (sh) S 3"), None);
         let pid = std::process::id();
         let started_ticks = started_ticks(&read("/proc/self/stat").unwrap()).unwrap();
-        assert!(sees(&Look { pid, started_ticks }));
-        assert!(!sees(&Look { pid, started_ticks: started_ticks + 1 }));
+        assert!(sees(&Introspect { pid, started_ticks }));
+        assert!(!sees(&Introspect { pid, started_ticks: started_ticks + 1 }));
     }
 
     #[test]
