@@ -138,12 +138,10 @@ impl Export {
                         ". Reading a disk's files takes a loop device: modprobe loop, and in a container /dev/loop-control \
                          and /dev/loop*"
                     }
-                    // The kernel would have to write to it first.
-                    false if output.contains("read-only") => {
-                        ". An image that was not shut down can't be mounted: start it once and shut it down, or use \
-                         the published one"
+                    false => {
+                        ". If the image was not shut down when it was made, start it once and shut it down, or use the \
+                         published one"
                     }
-                    false => "",
                 };
                 let output = output.trim_end_matches('.');
                 Err(self.disk.wrong(format!(
