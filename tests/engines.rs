@@ -402,6 +402,8 @@ fn a_rootless_engine_is_refused_by_name_with_reason_and_fix_before_anything_is_b
     ];
     let output = bench.command(&[]).env("CONTAINER_HOST", &address).output();
     Ran::new(output.unwrap(), None).fails(1, &signs);
+    // That it is none is found when it is read, and that it is missing before engines are asked.
+    fs::write(bench.scenario().with_file_name("none.tar"), "no archive").unwrap();
     let mut build = Command::new(env!("CARGO_BIN_EXE_bootrace"));
     build.args(["image", "build"]).arg(bench.scenario());
     Ran::new(build.env("CONTAINER_HOST", &address).output().unwrap(), None).fails(1, &signs);
