@@ -37,7 +37,7 @@ pub struct Key {
     pub scenario: String,
     pub metric: Metric,
     pub target: String,
-    pub kind: String,
+    pub kind: crate::kind::Kind,
     pub accelerator: Accelerator,
     pub host: HostName,
 }

@@ -5,7 +5,13 @@ use std::io::Write;
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand, builder::Styles};
 
-use crate::{report::clean_lines, scenario};
+use crate::{
+    metric::Metric,
+    {
+        metric,
+        {report::clean_lines, scenario},
+    },
+};
 
 pub mod ab;
 pub mod calibrate;
@@ -247,6 +253,12 @@ fn print_error(chain: &[String]) {
     }
     // Nothing is left to be done where standard error is gone.
     let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// The metric of single instances that an option names.
+fn metric(name: &str) -> Result<Metric, String> {
+    let metric = Metric::from_name(name).filter(|metric| !metric.is_of_density());
+    metric.ok_or_else(|| metric::unknown(name, Metric::of_instances()))
 }
 
 /// Writes a warning to standard error.

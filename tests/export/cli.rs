@@ -143,7 +143,7 @@ fn results_that_cannot_be_read_exit_with_2_and_write_nothing() {
         (&good[..good.len() / 2], "is damaged or no results of bootrace"),
         ("{\"results\": []}", "it has no \"schema\""),
         (
-            &good.replacen("bootrace.results/1", "bootrace.results/9", 1),
+            &good.replacen("bootrace.results/2", "bootrace.results/9", 1),
             "has the schema \"bootrace.results/9\"",
         ),
         (&good.replacen("\"ready\": ", "\"ready\": NaN, \"x\": ", 1), "is damaged or no results of bootrace"),

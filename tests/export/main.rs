@@ -22,7 +22,7 @@ use bootrace::{
 };
 
 /// A real run of this program, whose image was a fallback and whose VM was emulated.
-const SAMPLE: &str = "tests/report/results-of-earlier-versions/2026-11-25.json";
+const SAMPLE: &str = "tests/report/recorded-run.json";
 
 fn real() -> Results {
     report::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLE)).unwrap()
@@ -46,7 +46,7 @@ fn short(samples: usize) -> Results {
             ready: sample.timeline_ns.ready,
             ..bootrace::sample::Timeline::default()
         };
-        (sample.memory_bytes, sample.cpu_ns) = Default::default();
+        (sample.memory_bytes, sample.cpu_ns, sample.work_ns) = Default::default();
     }
     results
 }
@@ -59,7 +59,6 @@ fn hostile() -> Results {
     let names = ["/etc/passwd", "..", "=cmd|'/C calc'!A0\r\n\u{1b}[31m`a|b`\"},{\""];
     for (target, name) in results.targets.iter_mut().zip(names) {
         let old = std::mem::replace(&mut target.name, name.to_owned());
-        target.kind = example::HOSTILE.into();
         results.samples.iter_mut().filter(|s| s.target == old).for_each(|s| s.target = name.into());
     }
     results.image.suite = "\"} 1\nbootrace_forged 1\n".into();

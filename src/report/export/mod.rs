@@ -10,7 +10,7 @@ use std::{
 
 use super::{Error, put, text};
 use crate::{
-    analysis::{self, Analysis, Metric, counts},
+    analysis::{self, Analysis, Metric, is_measured},
     sample::{self, Results, Sample},
 };
 
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
                 accelerator: text::accelerator_of(analysed),
                 record,
                 analysed,
-                good: results.samples.iter().filter(|s| s.target == record.name && counts(s)).collect(),
+                good: results.samples.iter().filter(|s| s.target == record.name && is_measured(s)).collect(),
             }
         });
         Run { results, analysis, targets: targets.collect(), scenario }
