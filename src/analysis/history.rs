@@ -149,7 +149,7 @@ pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> boo
                         scenario: run.scenario.clone(),
                         metric: *metric,
                         target: target.name.clone(),
-                        kind: target.kind.clone(),
+                        kind: target.kind,
                         accelerator: target.accelerator,
                         host: run.host.clone(),
                     },

@@ -95,7 +95,11 @@ impl Subject<'_> {
         let row = Row {
             measured: median(&beyond),
             n: beyond.len(),
-            ..self.row("app less the delay", "the part of the app phase beside the known delay", Quantity::Time)
+            ..self.row(
+                "app less the delay",
+                "the part of the app phase beside the known delay",
+                Quantity::Time,
+            )
         };
         rows.push(self.stated(row, "executing the workload, and the event's way to the host's clock"));
         let engine: Figure = |t| Some(t.sample.timeline_ns.phases()?.engine as f64);

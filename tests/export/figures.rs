@@ -72,12 +72,14 @@ fn benchers_schema_holds_for_every_run() {
 fn an_emulated_processor_of_the_host_is_said_in_every_form_and_only_then() {
     let mut results = example::clean();
     let all = |results: &Results| {
-        Format::ALL.map(|format| match export(results, format).files {
-            Files::One(bytes) => String::from_utf8(bytes).unwrap(),
-            Files::Several(files) => {
-                files.into_iter().map(|(_, bytes)| String::from_utf8(bytes).unwrap()).collect()
-            }
-        })
+        Format::all()
+            .map(|format| match export(results, format).files {
+                Files::One(bytes) => String::from_utf8(bytes).unwrap(),
+                Files::Several(files) => {
+                    files.into_iter().map(|(_, bytes)| String::from_utf8(bytes).unwrap()).collect()
+                }
+            })
+            .collect::<Vec<_>>()
     };
     for text in all(&results) {
         assert!(!text.contains("Bochs"), "{text}");

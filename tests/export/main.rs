@@ -99,7 +99,7 @@ fn texts(exported: &Export) -> Vec<String> {
 #[test]
 fn the_same_results_give_the_same_bytes() {
     for results in [real(), example::results(), short(1), hostile()] {
-        for format in Format::ALL {
+        for format in Format::all() {
             assert_eq!(export(&results, format), export(&results.clone(), format), "{format:?}");
         }
     }
@@ -108,14 +108,14 @@ fn the_same_results_give_the_same_bytes() {
 #[test]
 fn every_form_says_that_a_vm_was_emulated_and_that_the_image_is_a_fallback() {
     for results in [real(), example::results()] {
-        for format in Format::ALL {
+        for format in Format::all() {
             let texts = texts(&export(&results, format)).concat();
             assert!(texts.contains("TCG (emulated)"), "{format:?}");
             assert!(texts.contains("fallback"), "{format:?}");
         }
     }
     let clean = example::clean();
-    for format in Format::ALL {
+    for format in Format::all() {
         assert!(!texts(&export(&clean, format)).concat().contains("TCG"), "{format:?}");
     }
 }
@@ -126,7 +126,7 @@ fn a_target_without_a_good_sample_is_named_and_the_others_are_exported() {
     for sample in results.samples.iter_mut().filter(|s| s.target == "libvirt") {
         (sample.outcome, sample.error) = (Outcome::Failed, Some("it did not start".into()));
     }
-    for format in Format::ALL {
+    for format in Format::all() {
         let exported = export(&results, format);
         assert_eq!(exported.without_samples, ["libvirt"], "{format:?}");
         assert!(texts(&exported).concat().contains("docker"), "{format:?}");
@@ -138,7 +138,7 @@ fn a_target_without_a_good_sample_is_named_and_the_others_are_exported() {
 fn a_run_without_any_sample_is_an_empty_export_in_every_form() {
     let mut results = example::clean();
     results.samples.clear();
-    for format in Format::ALL {
+    for format in Format::all() {
         assert_eq!(export(&results, format).without_samples.len(), 3, "{format:?}");
     }
     assert_eq!(one(&results, Format::Bmf), "{}\n");

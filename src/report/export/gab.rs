@@ -24,7 +24,7 @@ struct Entry {
 }
 
 /// Both directions.
-pub fn files(run: &Run<'_>) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn files(run: &Run<'_>, _: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut smaller, mut bigger) = (Vec::new(), Vec::new());
     for target in &run.targets {
         smaller.extend(target.analysed.figures.iter().filter_map(|figure| cost(run, target, figure)));
