@@ -58,7 +58,7 @@ Examples:
   bootrace ab --base old.toml --new new.toml      two sides, measured in turn on this host
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
-  bootrace export reports/latest --format csv     every sample, for other programs; and five forms more
+  bootrace export reports/latest --format csv     every sample, for other programs; other formats too
   bootrace calibrate                              known quantities: what is the error of the figures here?
   bootrace compare BASE NEW                       is the new run worse? 3 if it is
   bootrace doctor                                 what works here, what doesn't, and the fix

@@ -8,6 +8,7 @@ mod csv;
 #[path = "../report/example.rs"]
 mod example;
 mod figures;
+mod junit;
 #[path = "../../benches/startup/replay.rs"]
 mod replay;
 

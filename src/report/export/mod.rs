@@ -19,6 +19,7 @@ mod criterion;
 mod csv;
 mod gab;
 mod hyperfine;
+mod junit;
 mod prometheus;
 mod statistics;
 
@@ -34,6 +35,7 @@ pub enum Format {
     Criterion,
     Prometheus,
     Csv,
+    Junit,
 }
 
 /// How a format's files are made.
@@ -55,7 +57,7 @@ struct Row {
 }
 
 /// A row for each format, in the order of help texts.
-static TABLE: [Row; 6] = [
+static TABLE: [Row; 7] = [
     Row {
         format: Format::Bmf,
         name: "bmf",
@@ -97,6 +99,13 @@ static TABLE: [Row; 6] = [
         about: "every sample as a row",
         usual: "samples.csv",
         make: Make::One(csv::file),
+    },
+    Row {
+        format: Format::Junit,
+        name: "junit",
+        about: "JUnit XML: a test case for each claim and each figure of the gate",
+        usual: "junit.xml",
+        make: Make::One(junit::file),
     },
 ];
 
@@ -269,6 +278,15 @@ impl<'a> Run<'a> {
             }
         });
         Run { results, analysis, targets: targets.collect(), scenario }
+    }
+
+    /// Those that the scenario's gate goes by.
+    fn gate_metrics(&self) -> Vec<Metric> {
+        let named = self.results.run.scenario.get("gate").and_then(|gate| gate.get("metrics"));
+        match named.and_then(|names| names.as_array()) {
+            Some(names) => names.iter().filter_map(|name| Metric::from_name(name.as_str()?)).collect(),
+            None => vec![Metric::Startup],
+        }
     }
 }
 
