@@ -79,6 +79,14 @@ fn a_side_of_an_ab_says_hello_before_anything_else_and_nothing_more_than_events(
 }
 
 #[test]
+fn the_kvm_probes_child_is_hidden_and_says_who_starts_it() {
+    let output = run(&["kvm-probe"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(err(&output), "kvm-probe: only the KVM probe starts this, with its own pid as the argument\n");
+    assert!(!out(&run(&["--help"])).contains("kvm-probe"));
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let output = run(&["--version"]);
     assert_eq!(output.status.code(), Some(0));

@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use bootrace::probe::{huge::Pool, kvm};
-use common::{Bench, Ran, left_over};
+use bootrace::probe::huge::Pool;
+use common::{Bench, Ran, left_over, probe_kvm};
 
 /// Once and quickly, with time to look at the instance from the host.
 const SAMPLING: &str = "samples = 1\nsettle = \"1s\"\nidle = \"0s\"\ntimeout = \"60s\"\n";
@@ -155,7 +155,7 @@ fn a_cpu_model_that_this_host_cannot_give_is_refused_with_those_that_it_can() {
     unknown.fails(1, &["target libvirt", "CPU model nosuch", "none of this name", "max"]);
     assert!(unknown.results.is_none());
     let passed_through = with("host-passthrough");
-    if kvm::probe().runs_linux() {
+    if probe_kvm().runs_linux() {
         passed_through.good();
     } else {
         passed_through.fails(1, &["host-passthrough", "emulated (TCG)", "cpu_model = \"max\""]);
