@@ -46,6 +46,7 @@ pub enum Metric {
     EngineMemory,
     PageCache,
     GuestCache,
+    Swap,
     Daemons,
     CpuStartup,
     CpuIdle,
@@ -198,7 +199,7 @@ fn whole(value: Option<u64>) -> Option<f64> {
 }
 
 /// A row for each metric, in the order in which outputs show them.
-pub const TABLE: [Row; 31] = [
+pub const TABLE: [Row; 32] = [
     Row {
         metric: Metric::Startup,
         name: "startup",
@@ -388,6 +389,18 @@ pub const TABLE: [Row; 31] = [
                   memory and gets it back with the VM, so it is in the footprint.",
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| whole(s.memory_bytes.guest_cache)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Swap,
+        name: "memory.swap",
+        label: "in swap",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "What of the instance and its engine's processes is swapped out. The host does not get memory back for it, so it \
+                  is in no other figure; above 0, the footprint is smaller than what the instance needs.",
+        ratio: Ratio::Nowhere,
+        source: Source::Sample(|s| whole(s.memory_bytes.swap)),
         ..ROW
     },
     Row {

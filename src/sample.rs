@@ -203,6 +203,8 @@ pub struct Memory {
     pub pss: Option<u64>,
     /// How much of `pss` is mapped files: page cache, not in the footprint.
     pub pss_file: Option<u64>,
+    /// What of the instance and its engine's processes is in swap, or compressed in zswap: in none of the above.
+    pub swap: Option<u64>,
     /// Growth of the engine's daemons' anonymous and shared PSS since before the instance (may shrink); null for
     /// native. Not in the footprint: a daemon doesn't give it back when the instance is gone.
     pub daemons: Option<i64>,

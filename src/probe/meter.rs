@@ -20,7 +20,8 @@
 //! - huge pages of the hugetlb pool, which neither PSS nor the memory controller has;
 //! - the cgroup's kernel memory, where there is a memory cgroup that counts it.
 //!
-//! Swapped-out memory is not in it: the host would not get back memory.
+//! Swapped-out memory is not in it: the host would not get back memory. It is read beside it, by the cgroup and the
+//! processes, whichever has more.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -247,6 +248,11 @@ impl Meter {
             Some((dir, _)) => Some(cgroup::v2::memory(dir)?),
             None => None,
         };
+        let swapped = match &instance.memory {
+            Some((dir, 1)) => cgroup::v1::swap(dir)?,
+            Some((dir, _)) => cgroup::v2::swap(dir)?,
+            None => None,
+        };
         let held = instance.held()?;
         let kernel = charged.and_then(|charged| charged.kernel);
         Ok(sample::Memory {
@@ -259,6 +265,7 @@ impl Meter {
             engine_pss: (!instance.engine.is_empty()).then_some(held.engine),
             pss: Some(held.inside.total + held.outside.total),
             pss_file: Some(held.inside.file + held.outside.file),
+            swap: Some(held.swap(swapped.unwrap_or(0))),
             daemons: None,
         })
     }
@@ -306,6 +313,12 @@ impl Held {
         let shared = self.inside.hugetlb_shared.max(self.outside.hugetlb_shared);
         self.inside.anon + self.outside.anon + shmem + private + shared
     }
+
+    /// What nobody maps, such as a tmpfs' files, is in the cgroup's figure alone; what was charged elsewhere in the
+    /// processes' alone.
+    fn swap(&self, charged: u64) -> u64 {
+        self.inside.swap.max(charged) + self.outside.swap
+    }
 }
 
 impl Instance {
@@ -340,6 +353,7 @@ impl Pss {
         self.file += other.file;
         self.shmem += other.shmem;
         self.hugetlb_private += other.hugetlb_private;
+        self.swap += other.swap;
         self.hugetlb_shared = self.hugetlb_shared.max(other.hugetlb_shared);
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Pss {
     pub hugetlb_private: u64,
     /// The same, mapped by another process too; how many is not known.
     pub hugetlb_shared: u64,
+    /// Swapped out, of shared pages the process's part: in none of the above.
+    pub swap: u64,
 }
 
 /// Reads `smaps_rollup` of a process, given its directory in /proc.
@@ -46,6 +48,7 @@ pub(super) fn pss(dir: &Path) -> Result<Pss, Error> {
         shmem: get("Pss_Shmem")?,
         hugetlb_private: find("Private_Hugetlb").unwrap_or(0),
         hugetlb_shared: find("Shared_Hugetlb").unwrap_or(0),
+        swap: find("SwapPss").unwrap_or(0),
     })
 }
 

@@ -146,6 +146,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
             footprint: footprint.map(bytes),
             workload_rss: workload.map(bytes),
             guest_cache: None,
+            swap: None,
             cgroup_anon: footprint.map(|f| bytes(f * 0.8)),
             cgroup_file: cache.map(bytes),
             cgroup_kernel: Some(bytes(0.4)),

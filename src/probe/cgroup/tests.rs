@@ -209,6 +209,19 @@ fn version_2_memory_has_sockets_in_its_kernel_memory_and_shmem_apart_from_page_c
 }
 
 #[test]
+fn swap_is_read_where_it_is_accounted_for_and_unknown_elsewhere() {
+    let swapped = V1_MEMORY_STAT.replace("total_swap 0", "total_swap 8192");
+    let v1_dir = dir_with(&[("memory.stat", &swapped)]);
+    assert_eq!(v1::swap(v1_dir.path()).unwrap(), Some(8192));
+    let off = dir_with(&[("memory.stat", &V1_MEMORY_STAT.replace("total_swap 0\n", ""))]);
+    assert_eq!(v1::swap(off.path()).unwrap(), None);
+    let v2_dir = dir_with(&[("memory.swap.current", "4096\n")]);
+    assert_eq!(v2::swap(v2_dir.path()).unwrap(), Some(4096));
+    assert_eq!(v2::swap(dir_with(&[]).path()).unwrap(), None);
+    assert!(v2::swap(Path::new("/gone")).unwrap_err().gone, "a cgroup that is gone has not no swap");
+}
+
+#[test]
 fn a_service_under_systemd_is_found_and_read_in_the_one_hierarchy() {
     let (mounts, service) = (Mounts::parse(SYSTEMD_V2), "/system.slice/bootrace-tests.service");
     assert_eq!(Places::parse(&format!("0::{service}\n")).path(UNIFIED), Some(service));

@@ -19,6 +19,11 @@ pub fn memory(dir: &Path) -> Result<Memory, Error> {
     })
 }
 
+/// Swapped-out memory in bytes; `None` where the kernel does not account for it (`swapaccount=0`).
+pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
+    Ok(Stat::read(&dir.join("memory.stat"))?.find("total_swap"))
+}
+
 /// The kernel may lack the file, and with `cgroup.memory=nokmem` it says 0, which no cgroup with a
 /// process in it can need.
 fn kernel(dir: &Path) -> Result<Option<u64>, Error> {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Memory, Stat};
-use crate::probe::Error;
+use crate::probe::{Error, read_number};
 
 /// Memory of a cgroup and all below it, from its directory.
 pub fn memory(dir: &Path) -> Result<Memory, Error> {
@@ -15,6 +15,15 @@ pub fn memory(dir: &Path) -> Result<Memory, Error> {
         file: stat.get("file")?.saturating_sub(shmem),
         kernel: kernel(&stat),
     })
+}
+
+/// Swapped-out memory in bytes; `None` where the kernel does not account for it (`swapaccount=0`).
+pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
+    match read_number(&dir.join("memory.swap.current")) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.gone && dir.exists() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// `kernel` is the sum since Linux 5.18; before, its parts have to do. Socket buffers are apart.

@@ -312,6 +312,14 @@ fn shared_memory_counts_once_whether_it_is_mapped_or_not() {
 }
 
 #[test]
+fn swap_is_the_cgroups_or_the_processes_whichever_has_more_and_what_is_outside() {
+    let pss = |swap| Pss { swap, ..Pss::default() };
+    let held = Held { inside: pss(5), outside: pss(1), engine: 0 };
+    assert_eq!((held.swap(0), held.swap(7)), (5 + 1, 7 + 1));
+    assert_eq!(held.footprint(0), 0, "swapped-out memory is none that the host would get back");
+}
+
+#[test]
 fn huge_pages_that_two_processes_map_count_once() {
     let pss = Pss { hugetlb_private: 2, hugetlb_shared: 8, ..Pss::default() };
     let mut held = Held::default();

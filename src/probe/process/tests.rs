@@ -19,7 +19,7 @@ fn proportional_sizes_come_apart_and_hugetlb_pages_are_seen() {
     let rollup = "55a860c9f000-7ffe7c9ab000 ---p 00000000 00:00 0                          [rollup]\n\
         Rss:              218360 kB\nPss:              213535 kB\nPss_Dirty:        195672 kB\n\
         Pss_Anon:         195668 kB\nPss_File:          17862 kB\nPss_Shmem:             5 kB\n\
-        Shared_Hugetlb:        4 kB\nPrivate_Hugetlb:    2048 kB\nSwap:                  0 kB\n";
+        Shared_Hugetlb:        4 kB\nPrivate_Hugetlb:    2048 kB\nSwap:                 12 kB\nSwapPss:              10 kB\n";
     fs::write(dir.path().join("smaps_rollup"), rollup).unwrap();
     let expected = Pss {
         total: 213_535 << 10,
@@ -28,6 +28,7 @@ fn proportional_sizes_come_apart_and_hugetlb_pages_are_seen() {
         shmem: 5 << 10,
         hugetlb_private: 2 << 20,
         hugetlb_shared: 4 << 10,
+        swap: 10 << 10,
     };
     assert_eq!(pss(dir.path()).unwrap(), expected);
 }

@@ -10,7 +10,7 @@ use quick_xml::{Writer, events::BytesText};
 
 use super::{Run, Target, text};
 use crate::{
-    analysis::{Figure, Metric, Unit, Verdict},
+    analysis::{Figure, Unit, Verdict},
     report::claims,
 };
 

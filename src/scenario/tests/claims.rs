@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
-    let metrics = "startup, startup.engine, startup.boot, startup.firmware, startup.kernel, startup.initrd, startup.userspace, startup.agent_unit, startup.app, teardown, memory.footprint, memory.overhead, memory.engine, memory.workload, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.idle, work.time, work.cpu, work.cpu_guest, disk.image, disk.instance, disk.provision, cow.first_write, cow.rewrite, cow.bytes, density.memory, density.cpu, density.startup";
+    let metrics = crate::metric::Metric::ALL.map(|metric| metric.name()).join(", ");
     let claim = |metric: &str, target: &str, bound: &str| {
         format!("[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = '{target}'\n{bound}\n")
     };
