@@ -183,7 +183,14 @@ impl Bench {
             |kind| scenario.targets.iter().find(|t| t.kind == kind).context("quickstart has every target");
         let resources = &scenario.resources;
         let native = Native::new(spec(Kind::Native)?, resources, false, tree.clone())?;
-        let docker = Docker::connect(spec(Kind::Docker)?, resources, false, docker_image.clone()).await?;
+        let docker = Docker::connect(
+            bootrace::image::ContainerEngine::Docker,
+            spec(Kind::Docker)?,
+            resources,
+            false,
+            docker_image.clone(),
+        )
+        .await?;
         let libvirt = Libvirt::connect(spec(Kind::Libvirt)?, resources, false, vm.clone()).await?;
         let run = format!("own-cost-{}", std::process::id());
         let _lock = Lock::take(&run)?;

@@ -4,12 +4,13 @@
 //! ([`Ability`]). Nothing is changed on the host, what is made for a trial is removed again, and every check is
 //! bounded in time: an engine that hangs is a finding, not a doctor that hangs.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     image::Cache,
+    kind::Family,
     probe::kvm::Verdict,
     sample::Accelerator,
     scenario::Kind,
@@ -133,18 +134,12 @@ impl Report {
         let targets = Kind::ALL.map(|kind| {
             let stopping: Vec<&Check> = checks.iter().filter(|check| check.stops.contains(&kind)).collect();
             let can_run = stopping.is_empty();
-            let how = match kind {
-                Kind::Native => "as a bare process",
-                Kind::Docker | Kind::Podman | Kind::Lxc => "in a container",
-                Kind::Libvirt => seen.on,
+            let how = match kind.family() {
+                Family::Process => "as a bare process",
+                Family::Container => "in a container",
+                Family::Vm => seen.on,
             };
-            let good = match kind {
-                Kind::Native => "root, with cgroups",
-                Kind::Docker => &seen.docker,
-                Kind::Libvirt => &seen.libvirt,
-                Kind::Podman => &seen.podman,
-                Kind::Lxc => &seen.lxc,
-            };
+            let good = seen.found.get(&kind).map_or("it answers", String::as_str);
             // The checks are in an order in which the first is the cause of the others.
             let reason = stopping.first().map_or(good.to_owned(), |check| match &check.fix {
                 Some(fix) if !check.found.contains(fix) => format!("{}; fix: {fix}", check.found),
@@ -160,10 +155,8 @@ impl Report {
 /// What is said of targets that can run.
 #[derive(Debug, Default)]
 struct Seen {
-    docker: String,
-    libvirt: String,
-    podman: String,
-    lxc: String,
+    /// Of each kind whose engine answered.
+    found: BTreeMap<Kind, String>,
     /// What VMs run on.
     on: &'static str,
 }
@@ -205,11 +198,15 @@ impl Engines {
             Verdict::Untold { .. } => "unknown",
             _ => "TCG (emulated)",
         };
+        let found = [
+            (Kind::Native, Some("root, with cgroups".to_owned())),
+            (Kind::Docker, docker.map(|version| format!("Docker {version}"))),
+            (Kind::Libvirt, Some(format!("{versions}; accelerator {accelerator}: {}", self.verdict))),
+            (Kind::Podman, Some(self.podman.0.found.clone())),
+            (Kind::Lxc, Some(self.lxc.0.found.clone())),
+        ];
         Seen {
-            docker: docker.map_or("it answers".into(), |version| format!("Docker {version}")),
-            libvirt: format!("{versions}; accelerator {accelerator}: {}", self.verdict),
-            podman: self.podman.0.found.clone(),
-            lxc: self.lxc.0.found.clone(),
+            found: found.into_iter().filter_map(|(kind, found)| Some((kind, found?))).collect(),
             on: accelerator::how(&self.verdict),
         }
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     calibration::{Break, Calibration, Check, Plan, SCHEMA, drive},
-    image::ContainerEngine,
+    kind::Family,
     probe::host,
     report::calibration as report,
     runner::{
@@ -28,7 +28,7 @@ use crate::{
     },
     sample::{self, Accelerator},
     scenario::{self, Kind, Scenario},
-    target::{self, Target, docker, libvirt, native},
+    target::{self, Target, engine, native},
     tune::Tuning,
 };
 
@@ -180,14 +180,9 @@ async fn runnable(
     let mut isolated = isolated;
     let mut left_out = LeftOut::new();
     for target in scenario.targets.clone() {
-        let answer = match target.kind {
-            Kind::Native => std::mem::replace(&mut isolated, Ok(())),
-            Kind::Docker => docker::is_measurable(ContainerEngine::Docker).await,
-            Kind::Podman => docker::is_measurable(ContainerEngine::Podman).await,
-            Kind::Libvirt | Kind::Lxc => match libvirt::uri_of(&target) {
-                Ok(uri) => libvirt::connect_to(uri).await.map(drop),
-                Err(error) => Err(error),
-            },
+        let answer = match target.kind.family() {
+            Family::Process => std::mem::replace(&mut isolated, Ok(())),
+            Family::Container | Family::Vm => engine::of(target.kind).reach(&target).await,
         };
         match answer {
             Ok(()) => {}

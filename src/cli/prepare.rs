@@ -2,20 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
-
 use super::{Failure, paced::SideConfig, progress::Progress, signals::Signals};
 use crate::{
-    image::{self, Cache, ContainerEngine, Forms, Image},
+    image::{self, Cache, Forms, Image},
     probe::host,
     runner, sample,
-    scenario::{Boot, Kind, PageCache, Scenario},
-    target::{
-        Cpus, Target,
-        docker::{self, Docker},
-        libvirt::{self, Libvirt, lxc::Lxc},
-        native::Native,
-    },
+    scenario::{PageCache, Scenario},
+    target::{Cpus, Target, engine},
     tune::{self, Tuning},
 };
 
@@ -100,15 +93,8 @@ fn warnings(targets: &[Box<dyn Target>], tune: bool, partner: Option<&str>) -> V
 
 /// Asks every engine that the scenario needs, before an image is built for it.
 async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
-    let needs = |kind| scenario.targets.iter().any(|t| t.kind == kind);
-    if needs(Kind::Docker) {
-        docker::is_measurable(ContainerEngine::Docker).await?;
-    }
-    if needs(Kind::Podman) {
-        docker::is_measurable(ContainerEngine::Podman).await?;
-    }
-    for spec in scenario.targets.iter().filter(|spec| matches!(spec.kind, Kind::Libvirt | Kind::Lxc)) {
-        libvirt::connect_to(libvirt::uri_of(spec)?).await?;
+    for spec in &scenario.targets {
+        engine::of(spec.kind).reach(spec).await?;
     }
     must_be_root()
 }
@@ -125,11 +111,7 @@ pub fn must_be_root() -> anyhow::Result<()> {
 async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
     Cpus::choose(&scenario.resources.cpus)?;
     for spec in &scenario.targets {
-        match spec.kind {
-            Kind::Native => {}
-            Kind::Docker | Kind::Podman => docker::check(spec).await?,
-            Kind::Libvirt | Kind::Lxc => libvirt::check(spec, &scenario.resources).await?,
-        }
+        engine::of(spec.kind).validate(spec, &scenario.resources).await?;
     }
     if scenario.sampling.page_cache_state() == Some(PageCache::Cold) {
         runner::drop_caches().await?;
@@ -138,33 +120,15 @@ async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
 }
 
 async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<dyn Target>>> {
-    let (resources, network) = (&scenario.resources, scenario.workload.network);
-    let missing = |form: &str| anyhow!("the image was not made as a {form}: this is a bug");
-    let mut targets: Vec<Box<dyn Target>> = Vec::new();
+    let mut targets = Vec::new();
     for spec in &scenario.targets {
-        targets.push(match spec.kind {
-            Kind::Native => {
-                let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
-                Box::new(Native::new(spec, resources, network, tree)?)
-            }
-            Kind::Docker | Kind::Podman => {
-                let reference = if spec.kind == Kind::Podman { &image.podman } else { &image.docker };
-                let reference = reference.clone().ok_or_else(|| missing("container image"))?;
-                Box::new(Docker::connect(spec, resources, network, reference).await?)
-            }
-            Kind::Libvirt if spec.boot() == Some(Boot::Firmware) && scenario.image.cloud.is_some() => {
-                let stock = image.stock.as_ref().ok_or_else(|| missing("cloud image with its seed"))?;
-                Box::new(Libvirt::connect_stock(spec, resources, network, stock).await?)
-            }
-            Kind::Libvirt => {
-                let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
-                Box::new(Libvirt::connect(spec, resources, network, files).await?)
-            }
-            Kind::Lxc => {
-                let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
-                Box::new(Lxc::connect(spec, resources, network, tree).await?)
-            }
-        });
+        let request = engine::Request {
+            spec,
+            resources: &scenario.resources,
+            network: scenario.workload.network,
+            stock: scenario.image.cloud.is_some(),
+        };
+        targets.push(engine::of(spec.kind).connect(&request, image).await?);
     }
     Ok(targets)
 }

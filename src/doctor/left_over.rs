@@ -58,6 +58,7 @@ mod tests {
         assert_eq!(judge(&Found::default(), &[], Vec::new(), None).status, Status::Ok);
         let thing = |n: usize| LeftOver {
             kind: ResourceKind::Container,
+            engine: Some(crate::kind::Kind::Docker),
             name: format!("c{n}"),
             instance: format!("bootrace-1-{n}"),
         };

@@ -165,12 +165,13 @@ impl Bench {
     }
 
     async fn container(&self, engine: ContainerEngine, id: &'static str, title: &'static str) -> Check {
-        let kind = if engine == ContainerEngine::Podman { Kind::Podman } else { Kind::Docker };
+        let kind = engine.kind();
         let image = format!("{}:{}", docker::TRIAL_IMAGE, self.home.instance);
         let tried = async {
             image::trial::import(engine, &self.tree(), &image, (docker::LABEL, &self.run)).await?;
             let target =
-                Docker::connect(self.target(kind), &self.scenario.resources, false, image.clone()).await?;
+                Docker::connect(engine, self.target(kind), &self.scenario.resources, false, image.clone())
+                    .await?;
             self.run(&target).await
         };
         let tried = self.in_time(tried).await;

@@ -1,6 +1,8 @@
 //! What runs left on the host: one finder for who removes it, who only looks, and who proves that there is nothing.
 
-use std::{fs, io, path::Path, time::Duration};
+use std::{fs, io, path::Path, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
 
 use super::{Lock, lock, tag};
 use crate::{
@@ -8,10 +10,8 @@ use crate::{
     probe::mounts,
     target::{
         Error, LeftOver, ResourceKind,
-        docker::{self, ContainerEngine},
-        host_mounts,
-        libvirt::{self, Driver},
-        native,
+        engine::{self, Wanted},
+        host_mounts, libvirt,
     },
 };
 
@@ -67,29 +67,20 @@ pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) ->
         let whose = whose.clone();
         move |instance: &str| whose.has(instance)
     };
-    let (containers, of_podman, domains, of_lxc) = tokio::join!(
-        in_time(patience, "Docker", docker::left_over::find(ContainerEngine::Docker, wanted())),
-        in_time(patience, "podman", of_podman(wanted())),
-        in_time(patience, "libvirt", libvirt::left_over::find(Driver::Qemu, wanted())),
-        in_time(patience, "libvirt's LXC driver", libvirt::left_over::find(Driver::Lxc, wanted()))
-    );
+    let wanted = &wanted;
+    let engines = join_all(Kind::ALL.map(|kind| async move {
+        let wanted: Wanted = Arc::new(wanted());
+        (Some(kind), in_time(patience, kind, engine::of(kind).left_overs(&wanted)).await)
+    }));
     let here = [
         Ok(libvirt::left_over::logs(wanted())),
-        native::find_cgroups(wanted()),
         // Before the files, which are below them.
         mounted(instances, wanted()),
         files(instances, wanted()),
         Ok(locks(wanted())),
     ];
     let mut found = Found::default();
-    let engines = [
-        (Kind::Docker, containers),
-        (Kind::Podman, of_podman),
-        (Kind::Libvirt, domains),
-        (Kind::Lxc, of_lxc),
-    ];
-    let parts = engines.into_iter().map(|(kind, part)| (Some(kind), part));
-    for (kind, part) in parts.chain(here.into_iter().map(|part| (None, part))) {
+    for (kind, part) in engines.await.into_iter().chain(here.map(|part| (None, part))) {
         match part {
             Ok(things) => found.things.extend(things),
             Err(error) => found.unseen.push(Unseen { kind, error }),
@@ -104,51 +95,34 @@ pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) ->
 /// When it can't be removed.
 pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
     let failed = |e: io::Error| Error::new(format!("removing {thing}"), e);
+    if let Some(kind) = thing.engine {
+        return engine::of(kind).remove(thing).await;
+    }
     match thing.kind {
-        ResourceKind::Container => {
-            docker::left_over::remove_container(ContainerEngine::Docker, &thing.name).await
-        }
-        ResourceKind::Image => docker::left_over::remove_image(ContainerEngine::Docker, &thing.name).await,
-        ResourceKind::PodmanContainer => {
-            docker::left_over::remove_container(ContainerEngine::Podman, &thing.name).await
-        }
-        ResourceKind::PodmanImage => {
-            docker::left_over::remove_image(ContainerEngine::Podman, &thing.name).await
-        }
-        ResourceKind::Domain => libvirt::left_over::destroy(Driver::Qemu, &thing.name).await,
-        ResourceKind::LxcDomain => libvirt::left_over::destroy(Driver::Lxc, &thing.name).await,
         ResourceKind::Mount => host_mounts::discard(Path::new(&thing.name)).map_err(failed),
         ResourceKind::Log => libvirt::left_over::discard_log(&thing.instance),
-        ResourceKind::Cgroup => native::discard_cgroup(Path::new(&thing.name)),
+        ResourceKind::Lock => lock::discard(Path::new(&thing.name)).map_err(failed),
         ResourceKind::Files => match fs::remove_dir_all(&thing.name) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
             _ => Ok(()),
         },
-        ResourceKind::Lock => lock::discard(Path::new(&thing.name)).map_err(failed),
+        ResourceKind::Container | ResourceKind::Image | ResourceKind::Domain | ResourceKind::Cgroup => {
+            Err(Error::new(format!("removing {thing}"), "no engine has it: this is a bug"))
+        }
     }
 }
 
 /// An engine that hangs is one that could not be looked at.
 async fn in_time<T>(
     patience: Duration,
-    engine: &str,
+    kind: Kind,
     asking: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let late = |_| {
         let why = format!("it did not answer in {patience:?}: busy or hanging");
-        Error::new(format!("asking {engine} what it has"), why)
+        Error::new(format!("asking the engine of {kind} targets what it has"), why)
     };
     tokio::time::timeout(patience, asking).await.map_err(late)?
-}
-
-/// Where podman never was there is nothing of ours, and nothing to be said.
-async fn of_podman(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
-    // At one elsewhere nothing is ever run.
-    let here = ContainerEngine::Podman.address().starts_with("unix://");
-    match here && ContainerEngine::Podman.may_be_here() {
-        true => docker::left_over::find(ContainerEngine::Podman, wanted).await,
-        false => Ok(Vec::new()),
-    }
 }
 
 /// Roots of instances that are still mounted where the host sees them.
@@ -162,7 +136,12 @@ fn mounted(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOv
         };
         let instance = instance.to_string_lossy().into_owned();
         if instance.starts_with("bootrace-") && wanted(&instance) {
-            found.push(LeftOver { kind: ResourceKind::Mount, name: point.display().to_string(), instance });
+            found.push(LeftOver {
+                kind: ResourceKind::Mount,
+                engine: None,
+                name: point.display().to_string(),
+                instance,
+            });
         }
     }
     Ok(found)
@@ -180,6 +159,7 @@ fn files(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver
         if instance.starts_with("bootrace-") && wanted(&instance) {
             found.push(LeftOver {
                 kind: ResourceKind::Files,
+                engine: None,
                 name: entry.path().display().to_string(),
                 instance,
             });
@@ -193,7 +173,12 @@ fn locks(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
     for path in lock::dead() {
         let instance = format!("{}-", path.file_name().unwrap_or_default().to_string_lossy());
         if wanted(&instance) {
-            found.push(LeftOver { kind: ResourceKind::Lock, name: path.display().to_string(), instance });
+            found.push(LeftOver {
+                kind: ResourceKind::Lock,
+                engine: None,
+                name: path.display().to_string(),
+                instance,
+            });
         }
     }
     found

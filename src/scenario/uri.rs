@@ -11,9 +11,12 @@ const LONGEST: usize = 256;
 /// # Errors
 /// With the reason and what to write.
 pub fn fits(kind: Kind, uri: &str) -> Result<(), String> {
-    let (driver, write) = match kind {
-        Kind::Lxc => ("lxc", "write \"lxc:///\""),
-        _ => ("qemu", "write \"qemu:///system\""),
+    let (driver, write, known) = match kind {
+        Kind::Lxc => ("lxc", "write \"lxc:///\"", ["", "/", "/system"].as_slice()),
+        Kind::Libvirt => ("qemu", "write \"qemu:///system\"", ["/system", "/session"].as_slice()),
+        Kind::Native | Kind::Docker | Kind::Podman => {
+            return Err(format!("kind = \"{kind}\" is at no libvirt: leave this out"));
+        }
     };
     if uri.is_empty() || uri.len() > LONGEST {
         return Err(format!("this is no URI of libvirt's, which has 1 to {LONGEST} characters: {write}"));
@@ -44,10 +47,6 @@ pub fn fits(kind: Kind, uri: &str) -> Result<(), String> {
             "its driver is {its_driver}, and kind = \"{kind}\" is measured with libvirt's {driver} driver: {write}"
         ));
     }
-    let known = match kind {
-        Kind::Lxc => ["", "/", "/system"].as_slice(),
-        _ => &["/system", "/session"],
-    };
     if !known.contains(&path) {
         return Err(format!("libvirt's {driver} driver has no {path:?} that a run could use: {write}"));
     }

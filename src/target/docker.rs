@@ -25,7 +25,7 @@ use crate::{
     kind::Program,
     probe::{Scope, disk::Place, process},
     sample,
-    scenario::{self, Init, Kind, Resources, Start},
+    scenario::{self, Init, Resources, Start},
 };
 
 mod disk;
@@ -72,14 +72,6 @@ pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
     let client = connect_to(engine).await?;
     let failed = |e| Error::new(format!("asking {} what it is", engine.name()), explain(engine, &e));
     Ok(rootless::refuse(engine, &client.info().await.map_err(failed)?).await?)
-}
-
-/// Whose containers a target's instances are.
-fn engine_of(spec: &scenario::Target) -> ContainerEngine {
-    match spec.kind {
-        Kind::Podman => ContainerEngine::Podman,
-        _ => ContainerEngine::Docker,
-    }
 }
 
 /// A client error with its causes (the operating system's word is the last of them) and the fix.
@@ -144,18 +136,18 @@ struct Versions {
 }
 
 impl Docker {
-    /// To the engine that the target's kind names. `image` is a reference that it has; `network`: bridge in place of
+    /// To this engine. `image` is a reference that it has; `network`: bridge in place of
     /// none, unless the target names one.
     ///
     /// # Errors
     /// When the engine does not answer, or lacks what the target's options name.
     pub async fn connect(
+        engine: ContainerEngine,
         spec: &scenario::Target,
         resources: &Resources,
         network: bool,
         image: String,
     ) -> Result<Self, Error> {
-        let engine = engine_of(spec);
         let client = connect_to(engine).await?;
         let failed = |e: ClientError| {
             Error::new(format!("asking {} for its version", engine.name()), explain(engine, &e))
@@ -163,7 +155,7 @@ impl Docker {
         let version = client.version().await.map_err(failed)?;
         let info = client.info().await.map_err(failed)?;
         let component = |name: &str| inspect::component(&version, name);
-        let options = options::resolve(&client, &info, spec, network).await?;
+        let options = options::resolve(engine, &client, &info, spec, network).await?;
         let versions = Versions {
             engine: version.version.clone(),
             containerd: component("containerd"),

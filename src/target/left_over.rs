@@ -4,10 +4,14 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::kind::Kind;
+
 /// One thing on the host that bears the mark of an instance of ours.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOver {
     pub kind: ResourceKind,
+    /// The kind of target whose engine has it; `None`: the host.
+    pub engine: Option<Kind>,
     /// Its name, or its path.
     pub name: String,
     /// The instance that it belongs to, which tells the run.
@@ -19,16 +23,9 @@ pub struct LeftOver {
 #[serde(rename_all = "lowercase")]
 pub enum ResourceKind {
     Container,
-    /// A Docker image that was made for a trial alone.
+    /// An image that was made for a trial alone.
     Image,
-    #[serde(rename = "podman container")]
-    PodmanContainer,
-    #[serde(rename = "podman image")]
-    PodmanImage,
     Domain,
-    /// A container of libvirt's.
-    #[serde(rename = "LXC domain")]
-    LxcDomain,
     /// What libvirt keeps of what QEMU printed.
     Log,
     Cgroup,
@@ -45,16 +42,17 @@ impl fmt::Display for LeftOver {
         let kind = match self.kind {
             ResourceKind::Container => "container",
             ResourceKind::Image => "image",
-            ResourceKind::PodmanContainer => "podman container",
-            ResourceKind::PodmanImage => "podman image",
             ResourceKind::Domain => "domain",
-            ResourceKind::LxcDomain => "LXC domain",
             ResourceKind::Mount => "mount",
             ResourceKind::Log => "log",
             ResourceKind::Cgroup => "cgroup",
             ResourceKind::Files => "files",
             ResourceKind::Lock => "lock",
         };
-        write!(f, "{kind} {}", self.name)
+        // A standard kind's are what anybody calls a container or a domain.
+        match self.engine.filter(|engine| !engine.is_standard()) {
+            Some(engine) => write!(f, "{engine} {kind} {}", self.name),
+            None => write!(f, "{kind} {}", self.name),
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::{Cpus, Error, Instance, InstanceId, Target};
 use crate::{
     control::Greeting,
     image::{StockFiles, VmFiles},
-    kind::Program,
+    kind::{Family, Program},
     probe::{kvm, process},
     sample,
     scenario::{self, DiskCache, Kind, Resources},
@@ -49,10 +49,10 @@ pub fn uri() -> String {
 /// # Errors
 /// When nothing could be measured there, with the reason.
 pub fn uri_of(spec: &scenario::Target) -> Result<String, Error> {
-    let (uri, named) = match (&spec.uri, spec.kind) {
+    let (uri, named) = match (&spec.uri, spec.kind.family()) {
         (Some(uri), _) => (uri.clone(), "uri"),
-        (None, Kind::Lxc) => (lxc::uri(), "LIBVIRT_DEFAULT_URI"),
-        (None, _) => (uri(), "LIBVIRT_DEFAULT_URI"),
+        (None, Family::Vm) => (uri(), "LIBVIRT_DEFAULT_URI"),
+        (None, Family::Container | Family::Process) => (lxc::uri(), "LIBVIRT_DEFAULT_URI"),
     };
     let tried = || format!("using the libvirt {uri:?} ({named}) for target {}", spec.name);
     scenario::uri::fits(spec.kind, &uri).map_err(|why| Error::new(tried(), why))?;
@@ -64,11 +64,7 @@ pub fn uri_of(spec: &scenario::Target) -> Result<String, Error> {
 /// # Errors
 /// When it doesn't or can't, with the fix.
 pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
-    let uri = uri_of(spec)?;
-    match spec.kind {
-        Kind::Lxc => lxc::check(&uri).await,
-        _ => vm_options::check(&uri, spec, resources).await,
-    }
+    vm_options::check(&uri_of(spec)?, spec, resources).await
 }
 
 /// Start-up of every domain's name: what `clean` looks for, beside the metadata.

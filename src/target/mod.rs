@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub mod docker;
+pub mod engine;
 pub mod fake;
 pub mod host_mounts;
 mod left_over;

@@ -288,6 +288,7 @@ fn whatever_is_left_behind_fails() {
     let mut calibration = calibration(taken(Check::Teardown, "docker", |_, _| {}));
     let container = LeftOver {
         kind: ResourceKind::Container,
+        engine: Some(Kind::Docker),
         name: "bootrace-1-2".into(),
         instance: "bootrace-1-2".into(),
     };

@@ -20,9 +20,11 @@ use crate::{
 /// # Errors
 /// When the engine does not answer.
 pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
-    let (container, image) = match engine {
-        ContainerEngine::Docker => (ResourceKind::Container, ResourceKind::Image),
-        ContainerEngine::Podman => (ResourceKind::PodmanContainer, ResourceKind::PodmanImage),
+    let left_over = |kind, name: String, instance: &str| LeftOver {
+        kind,
+        engine: Some(engine.kind()),
+        name,
+        instance: instance.into(),
     };
     let client = connect_to(engine).await?;
     let filters = HashMap::from([("label", vec![LABEL])]);
@@ -32,7 +34,7 @@ pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Res
     for listed in client.list_containers(Some(options)).await.map_err(failed)? {
         let names = listed.names.unwrap_or_default();
         let Some(name) = names.first().map(|n| n.trim_start_matches('/')) else { continue };
-        found.push(LeftOver { kind: container, name: name.into(), instance: name.into() });
+        found.push(left_over(ResourceKind::Container, name.into(), name));
     }
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     for listed in client.list_images(Some(options)).await.map_err(failed)? {
@@ -43,7 +45,7 @@ pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Res
         else {
             continue;
         };
-        found.push(LeftOver { kind: image, name: name.clone(), instance: instance.into() });
+        found.push(left_over(ResourceKind::Image, name.clone(), instance));
     }
     found.retain(|it| wanted(&it.instance));
     Ok(found)

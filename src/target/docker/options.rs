@@ -2,7 +2,7 @@
 
 use bollard::{Docker as Client, models::SystemInfo};
 
-use super::{connect_to, engine_of, explain};
+use super::{ContainerEngine, connect_to, explain};
 use crate::{scenario, target::Error};
 
 /// What a target's options come to.
@@ -20,22 +20,21 @@ pub(super) struct Resolved {
 ///
 /// # Errors
 /// When it doesn't answer or hasn't, with what it has.
-pub async fn check(spec: &scenario::Target) -> Result<(), Error> {
-    let engine = engine_of(spec);
+pub async fn check(engine: ContainerEngine, spec: &scenario::Target) -> Result<(), Error> {
     let client = connect_to(engine).await?;
     let failed = |e| Error::new(format!("asking {} what it has", engine.name()), explain(engine, &e));
     let info = client.info().await.map_err(failed)?;
-    resolve(&client, &info, spec, false).await.map(drop)
+    resolve(engine, &client, &info, spec, false).await.map(drop)
 }
 
 /// `network`: whether the workload needs one.
 pub(super) async fn resolve(
+    engine: ContainerEngine,
     client: &Client,
     info: &SystemInfo,
     spec: &scenario::Target,
     network: bool,
 ) -> Result<Resolved, Error> {
-    let engine = engine_of(spec);
     let (its, program) = (engine.name(), engine.key());
     if let Some(name) = &spec.network {
         let failed = |e| Error::new(format!("asking {its} for its networks"), explain(engine, &e));

@@ -12,7 +12,10 @@ use super::{
     log::{self, Driver},
     lxc, uri, xml,
 };
-use crate::target::{LeftOver, ResourceKind};
+use crate::{
+    kind::Kind,
+    target::{LeftOver, ResourceKind, engine::Wanted},
+};
 
 /// How long libvirt may take to let go of the name of a domain that has ended.
 const LETTING_GO: Duration = Duration::from_secs(10);
@@ -30,23 +33,25 @@ async fn connect_of(driver: Driver) -> Result<Connect, Error> {
 ///
 /// # Errors
 /// When libvirt does not answer.
-pub async fn find(
-    driver: Driver,
-    wanted: impl Fn(&str) -> bool + Send + 'static,
-) -> Result<Vec<LeftOver>, Error> {
+pub async fn find(driver: Driver, wanted: Wanted) -> Result<Vec<LeftOver>, Error> {
     let connection = match connect_of(driver).await {
         Err(e) if driver == Driver::Lxc && (e.absent || lxc::is_missing(&e)) => return Ok(Vec::new()),
         connection => connection?,
     };
-    let kind = match driver {
-        Driver::Qemu => ResourceKind::Domain,
-        Driver::Lxc => ResourceKind::LxcDomain,
+    let engine = match driver {
+        Driver::Qemu => Some(Kind::Libvirt),
+        Driver::Lxc => Some(Kind::Lxc),
     };
     blocking("listing domains".into(), move || {
         let mut found = Vec::new();
         for domain in connection.list_all_domains(0)? {
-            if let Some(name) = ours(&domain, &wanted)? {
-                found.push(LeftOver { kind, name: name.clone(), instance: name });
+            if let Some(name) = ours(&domain, &*wanted)? {
+                found.push(LeftOver {
+                    kind: ResourceKind::Domain,
+                    engine,
+                    name: name.clone(),
+                    instance: name,
+                });
             }
         }
         Ok(found)
@@ -119,7 +124,12 @@ pub fn logs(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
             let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
             if name.starts_with(PREFIX) && wanted(name) {
                 let path = log::path(driver, name).display().to_string();
-                found.push(LeftOver { kind: ResourceKind::Log, name: path, instance: name.into() });
+                found.push(LeftOver {
+                    kind: ResourceKind::Log,
+                    engine: None,
+                    name: path,
+                    instance: name.into(),
+                });
             }
         }
     }

@@ -50,7 +50,7 @@ pub fn is_missing(error: &Error) -> bool {
 ///
 /// # Errors
 /// When it doesn't, or has no such driver.
-pub(super) async fn check(uri: &str) -> Result<(), Error> {
+pub(in crate::target) async fn check(uri: &str) -> Result<(), Error> {
     connect_to(uri.into()).await.map(drop)
 }
 

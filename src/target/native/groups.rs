@@ -13,6 +13,7 @@ use rustix::{
 };
 
 use crate::{
+    kind::Kind,
     probe::cgroup::{self, Hierarchy},
     scenario::Resources,
     target::{Error, LeftOver, ResourceKind},
@@ -192,7 +193,12 @@ pub fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
             // On version 2 every controller has the same directory.
             let known = found.iter().any(|it| it.name == name);
             if !known && instance.starts_with("bootrace-") && wanted(&instance) && dir.is_dir() {
-                found.push(LeftOver { kind: ResourceKind::Cgroup, name, instance });
+                found.push(LeftOver {
+                    kind: ResourceKind::Cgroup,
+                    engine: Some(Kind::Native),
+                    name,
+                    instance,
+                });
             }
         }
     }

@@ -1,0 +1,208 @@
+//! What is asked of a kind's engine, beside the instances themselves: one implementation for each kind.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    Error, LeftOver, ResourceKind, Target,
+    docker::{self, Docker},
+    libvirt::{self, Driver, Libvirt, lxc::Lxc},
+    native::{self, Native},
+};
+use crate::{
+    image::{ContainerEngine, Image},
+    kind::Kind,
+    scenario::{self, Boot, Resources},
+};
+
+/// Tells by an instance's name whether it is asked for.
+pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What an instance of a target is made with.
+pub struct Request<'a> {
+    pub spec: &'a scenario::Target,
+    pub resources: &'a Resources,
+    /// `workload.network`.
+    pub network: bool,
+    /// Whether the image is a stock cloud image.
+    pub stock: bool,
+}
+
+/// The engine of one kind of target.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Whether it answers and its instances can be measured here.
+    ///
+    /// # Errors
+    /// When it doesn't or they can't, with the fix.
+    async fn reach(&self, spec: &scenario::Target) -> Result<(), Error>;
+
+    /// Whether this host and the engine can do what the target's options ask for.
+    ///
+    /// # Errors
+    /// When they can't, with the fix.
+    async fn validate(&self, spec: &scenario::Target, resources: &Resources) -> Result<(), Error>;
+
+    /// The target, connected.
+    ///
+    /// # Errors
+    /// When the engine does not answer, or lacks what the options name.
+    async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error>;
+
+    /// What is there of instances that are wanted. An engine that never was here has nothing.
+    ///
+    /// # Errors
+    /// When it can't be asked.
+    async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error>;
+
+    /// Removes one of them; one that is gone by now is fine.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    async fn remove(&self, thing: &LeftOver) -> Result<(), Error>;
+}
+
+/// The engine of a kind.
+pub fn of(kind: Kind) -> &'static dyn Engine {
+    match kind {
+        Kind::Native => &Process,
+        Kind::Docker => &Containers(ContainerEngine::Docker),
+        Kind::Podman => &Containers(ContainerEngine::Podman),
+        Kind::Libvirt => &Vms,
+        Kind::Lxc => &LxcContainers,
+    }
+}
+
+fn missing(form: &str) -> Error {
+    Error::new("connecting a target", format!("the image was not made as a {form}: this is a bug"))
+}
+
+struct Process;
+
+#[async_trait]
+impl Engine for Process {
+    async fn reach(&self, _: &scenario::Target) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn validate(&self, _: &scenario::Target, _: &Resources) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error> {
+        let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
+        Ok(Box::new(Native::new(request.spec, request.resources, request.network, tree)?))
+    }
+
+    async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error> {
+        native::find_cgroups(&**wanted)
+    }
+
+    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
+        native::discard_cgroup(thing.name.as_ref())
+    }
+}
+
+struct Containers(ContainerEngine);
+
+#[async_trait]
+impl Engine for Containers {
+    async fn reach(&self, _: &scenario::Target) -> Result<(), Error> {
+        docker::is_measurable(self.0).await
+    }
+
+    async fn validate(&self, spec: &scenario::Target, _: &Resources) -> Result<(), Error> {
+        docker::check(self.0, spec).await
+    }
+
+    async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error> {
+        let reference = match self.0 {
+            ContainerEngine::Docker => &image.docker,
+            ContainerEngine::Podman => &image.podman,
+        };
+        let reference = reference.clone().ok_or_else(|| missing("container image"))?;
+        Ok(Box::new(
+            Docker::connect(self.0, request.spec, request.resources, request.network, reference).await?,
+        ))
+    }
+
+    async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error> {
+        // At one elsewhere nothing is ever run, and where a socket never was there is nothing of ours.
+        let here = self.0.address().starts_with("unix://") && self.0.may_be_here();
+        match self.0.kind().is_standard() || here {
+            true => docker::left_over::find(self.0, &**wanted).await,
+            false => Ok(Vec::new()),
+        }
+    }
+
+    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
+        match thing.kind {
+            ResourceKind::Image => docker::left_over::remove_image(self.0, &thing.name).await,
+            ResourceKind::Container
+            | ResourceKind::Domain
+            | ResourceKind::Log
+            | ResourceKind::Cgroup
+            | ResourceKind::Mount
+            | ResourceKind::Files
+            | ResourceKind::Lock => docker::left_over::remove_container(self.0, &thing.name).await,
+        }
+    }
+}
+
+struct Vms;
+
+#[async_trait]
+impl Engine for Vms {
+    async fn reach(&self, spec: &scenario::Target) -> Result<(), Error> {
+        libvirt::connect_to(libvirt::uri_of(spec)?).await.map(drop)
+    }
+
+    async fn validate(&self, spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+        libvirt::check(spec, resources).await
+    }
+
+    async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error> {
+        let Request { spec, resources, network, stock } = *request;
+        if stock && spec.boot() == Some(Boot::Firmware) {
+            let files = image.stock.as_ref().ok_or_else(|| missing("cloud image with its seed"))?;
+            return Ok(Box::new(Libvirt::connect_stock(spec, resources, network, files).await?));
+        }
+        let files = image.vm.clone().ok_or_else(|| missing("VM disk"))?;
+        Ok(Box::new(Libvirt::connect(spec, resources, network, files).await?))
+    }
+
+    async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error> {
+        libvirt::left_over::find(Driver::Qemu, wanted.clone()).await
+    }
+
+    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
+        libvirt::left_over::destroy(Driver::Qemu, &thing.name).await
+    }
+}
+
+struct LxcContainers;
+
+#[async_trait]
+impl Engine for LxcContainers {
+    async fn reach(&self, spec: &scenario::Target) -> Result<(), Error> {
+        Vms.reach(spec).await
+    }
+
+    async fn validate(&self, spec: &scenario::Target, _: &Resources) -> Result<(), Error> {
+        libvirt::lxc::check(&libvirt::uri_of(spec)?).await
+    }
+
+    async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error> {
+        let tree = image.tree.clone().ok_or_else(|| missing("tree"))?;
+        Ok(Box::new(Lxc::connect(request.spec, request.resources, request.network, tree).await?))
+    }
+
+    async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error> {
+        libvirt::left_over::find(Driver::Lxc, wanted.clone()).await
+    }
+
+    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
+        libvirt::left_over::destroy(Driver::Lxc, &thing.name).await
+    }
+}
