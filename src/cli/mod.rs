@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand, builder::Styles};
 use crate::{report::clean_lines, scenario};
 
 pub mod ab;
+mod build;
 pub mod calibrate;
 pub mod check;
 pub mod claims;
@@ -28,6 +29,7 @@ pub mod report;
 pub mod run;
 mod signals;
 mod source;
+mod sudo_user;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -84,6 +86,7 @@ Examples:
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
   bootrace run --seed 7 --json > results.json     in a known order, for programs
   bootrace run density --targets docker           how many fit at once, and what each more costs
+  bootrace run bench/startup.toml --build         what your clone builds, by the scenario's [build]
   bootrace run --tune                             governor, turbo, KSM and caches set, and put back
   bootrace run ./my.toml --fail-on undecided      every claim must be decided, and hold
 
