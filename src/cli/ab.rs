@@ -5,15 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
 use self::{
     coordinator::{Job, SideProcess},
-    revision::{Checkout, Checkouts, Revision},
+    prepare::SideRun,
     sides::{AbSide, SideSpec},
 };
 use super::{
-    Failure, compare, density,
+    Failure, compare,
     paced::SideConfig,
     prepare::must_be_root,
     print,
@@ -23,16 +23,17 @@ use super::{
     source,
 };
 use crate::{
-    image::Cache,
     report::{self, comparison},
     sample::{Results, Setting, Side, Source},
-    scenario::{self, Build},
+    scenario,
     tune::Tuning,
 };
 
+mod checkout;
 mod child;
 mod compiler;
 mod coordinator;
+mod prepare;
 mod protocol;
 mod revision;
 mod show;
@@ -47,7 +48,7 @@ Examples:
   bootrace ab --base old/bootrace --new new/bootrace redis    two builds of bootrace, one scenario
   bootrace ab --base main --new HEAD benches/bootrace.toml    two commits of bootrace, in a clone of it
 
-A revision is a commit of the clone that you are in. bootrace checks it out beside the clone, takes the scenario at the
+A revision is a commit of the clone that you are in. bootrace checks it out below its cache, takes the scenario at the
 same path there, and runs the command of its [build] in the top folder, as the clone's owner where you use sudo:
   [build]
   command = [\"make\", \"image\"]             never given to a shell; its output is shown where it fails
@@ -72,8 +73,8 @@ pub struct Options {
     /// What may replace it, one of the same three.
     #[arg(long, value_name = "SCENARIO|BINARY|REV")]
     pub new: String,
-    /// The scenario of sides that are an executable or a revision, of a revision a file of the clone; none: the other
-    /// side's, where that is one, else quickstart for an executable.
+    /// The scenario of sides that are an executable or a revision: of a revision a file of the clone. None: the other
+    /// side's scenario; else quickstart for executables, and an error for revisions.
     #[arg(value_name = "SCENARIO")]
     pub scenario: Option<String>,
     /// Only these targets of the scenarios, by name.
@@ -111,44 +112,11 @@ pub struct Options {
 /// A usage error before anything runs; [`Failure::Run`] when a build failed, a side was lost or a sample failed; what was
 /// measured is kept.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let sides = sides::both(&options.base, &options.new, options.scenario.as_deref()).map_err(usage)?;
-    if let [SideSpec::Scenario(base), SideSpec::Scenario(new)] = [&sides[0].spec, &sides[1].spec] {
-        alike(&[read(base, options)?.0, read(new, options)?.0])?;
-    } else {
-        for side in sides.iter().filter(|side| matches!(side.spec, SideSpec::Scenario(_))) {
-            read(&side.scenario, options)?;
-        }
-    }
+    let sides =
+        sides::both(&options.base, &options.new, options.scenario.as_deref()).map_err(Failure::Usage)?;
+    prepare::check(&sides, options)?;
     must_be_root().map_err(Failure::Run)?;
     signals::watched(async |signals, tuning| coordinate(sides, options, signals, tuning).await)
-}
-
-fn usage(error: anyhow::Error) -> Failure {
-    Failure::Usage(error)
-}
-
-/// The warm-up and measured rounds of a scenario that this bootrace runs, and how it is built.
-fn read(scenario: &str, options: &Options) -> Result<((u32, u32), Option<Build>), Failure> {
-    // A bootrace of another build may know other scenarios than this one: it says itself what is wrong.
-    let (mut scenario, _) = run::load(scenario, &as_of_run(options))?;
-    density::leave_out(&mut scenario)?;
-    Ok(((scenario.sampling.warmup, scenario.sampling.samples), scenario.build))
-}
-
-fn alike(rounds: &[(u32, u32)]) -> Result<(), Failure> {
-    match rounds {
-        [base, new] => coordinator::alike(*base, *new).map_err(|why| usage(anyhow!(why))),
-        _ => Ok(()),
-    }
-}
-
-fn as_of_run(options: &Options) -> run::Options {
-    run::Options {
-        targets: options.targets.clone(),
-        samples: options.samples,
-        warmup: options.warmup,
-        ..run::Options::default()
-    }
 }
 
 async fn coordinate(
@@ -159,7 +127,7 @@ async fn coordinate(
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.quiet || options.json);
     // The checkouts are there until the sides have ended.
-    let (_checkouts, runs) = prepare(&sides, options, &progress, signals).await?;
+    let (_checkouts, runs) = prepare::prepare(&sides, options, &progress, signals).await?;
     let seed = options.seed.unwrap_or_else(run::fresh_seed);
     let mut tuned = None;
     if options.tune {
@@ -194,103 +162,6 @@ fn with_cause(failure: Failure, finished: &[Finished]) -> Failure {
         (Failure::Run(gate), Some(Err(Failure::Run(why)))) => Failure::Run(why.context(gate.to_string())),
         (failure, _) => failure,
     }
-}
-
-/// With the revision whose scenario is wrong.
-fn of_revision(side: &AbSide, revision: &Revision, failure: Failure) -> Failure {
-    let (side, scenario) = (side.side, &side.scenario);
-    let text = |error: anyhow::Error| {
-        anyhow!("{error:#}").context(format!("the {side} side, {revision}, has a wrong scenario {scenario}"))
-    };
-    match failure {
-        Failure::Usage(error) => Failure::Usage(text(error)),
-        Failure::Run(error) => Failure::Run(text(error)),
-        other => other,
-    }
-}
-
-/// Either both revisions make the bootrace that measures them, or neither does.
-fn one_bootrace(found: &[Option<(Checkout, Option<Build>)>]) -> Result<(), Failure> {
-    let makes = |build: &Option<Build>| build.as_ref().is_some_and(|build| build.program.is_some());
-    let [Some((base, of_base)), Some((new, of_new))] = found else { return Ok(()) };
-    match (makes(of_base), makes(of_new)) {
-        (true, true) | (false, false) => Ok(()),
-        (base_makes, _) => {
-            let (one, other) = if base_makes { (base, new) } else { (new, base) };
-            Err(usage(anyhow!(
-                "the [build] of {} makes the bootrace that measures it, and that of {} does not: give both or neither a program",
-                one.revision,
-                other.revision
-            )))
-        }
-    }
-}
-
-/// How a side is run.
-struct SideRun {
-    /// The bootrace of an executable or of a build; `None`: this one.
-    program: Option<PathBuf>,
-    /// The scenario as that bootrace finds it.
-    scenario: OsString,
-}
-
-/// Checks revisions out, reads their scenarios, then builds them: what is wrong with either side is said before a build.
-///
-/// # Errors
-/// [`Failure::Usage`] for a scenario that a revision lacks, is wrong, or does not fit the other side's; as
-/// [`Checkouts::build`].
-async fn prepare(
-    sides: &[AbSide; 2],
-    options: &Options,
-    progress: &Progress,
-    signals: &Signals,
-) -> Result<(Option<Checkouts>, Vec<SideRun>), Failure> {
-    let mut checkouts = None;
-    let (mut found, mut rounds) = (Vec::new(), Vec::new());
-    for side in sides {
-        let Some(revision) = side.revision() else {
-            if matches!(side.spec, SideSpec::Scenario(_)) {
-                rounds.push(read(&side.scenario, options)?.0);
-            }
-            found.push(None);
-            continue;
-        };
-        if checkouts.is_none() {
-            let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
-            checkouts = Some(Checkouts::open(&cache, &revision.clone, progress, signals).await?);
-        }
-        let Some(checkouts) = &mut checkouts else { continue };
-        let checkout = checkouts.check_out(side.side, revision, &side.scenario)?;
-        let build = match Build::of_program(&checkout.scenario) {
-            Some(build) => Some(build),
-            None => {
-                let path = checkout.scenario.display().to_string();
-                let read = read(&path, options).map_err(|failure| of_revision(side, revision, failure))?;
-                rounds.push(read.0);
-                read.1
-            }
-        };
-        found.push(Some((checkout, build)));
-    }
-    alike(&rounds)?;
-    one_bootrace(&found)?;
-    let mut runs = Vec::new();
-    for (side, found) in sides.iter().zip(found) {
-        runs.push(match (found, &side.spec, &mut checkouts) {
-            (Some((checkout, build)), _, Some(checkouts)) => {
-                let program = match build {
-                    Some(build) => checkouts.build(&checkout, &build, progress, signals).await?,
-                    None => None,
-                };
-                SideRun { program, scenario: checkout.scenario.into() }
-            }
-            (_, SideSpec::Binary(path), _) => {
-                SideRun { program: Some(path.clone()), scenario: (&side.scenario).into() }
-            }
-            _ => SideRun { program: None, scenario: (&side.scenario).into() },
-        });
-    }
-    Ok((checkouts, runs))
 }
 
 /// What both sides have.
