@@ -71,7 +71,7 @@ impl Clone {
         clone.write("src/main.rs", MAIN);
         clone.write(SCENARIO, SELF);
         clone.commit("first");
-        clone.write("src/main.rs", &format!("{MAIN}// another\n"));
+        clone.write("src/main.rs", &MAIN.replace("panic!(\"{}", "panic!(\"of the second commit {}"));
         clone.commit("second");
         clone
     }
@@ -294,13 +294,21 @@ fn bootraces_of_revisions_are_built_once_and_measure_whoever_owns_the_clone() {
     assert_eq!(record["sides"][1]["commit"], second.as_str());
     let program = record["sides"][1]["program"].as_str().unwrap();
     assert!(program.contains(&format!("/builds/{second}-")) && program.ends_with("/bootrace"), "{program}");
+    // The second build starts with the folder of the first, and is no copy of it.
+    let has_mark = |side: usize| {
+        let program = fs::read(record["sides"][side]["program"].as_str().unwrap()).unwrap();
+        program.windows(20).any(|bytes| bytes == b"of the second commit")
+    };
+    assert_eq!([has_mark(0), has_mark(1)], [false, true]);
     let new = bootrace::report::load(&clone.out.path().join("latest/new")).unwrap();
     let source = new.run.source.unwrap();
     assert_eq!((source.commit, source.dirty), (second.clone(), Some(false)));
     clone.no_checkout_is_left();
     // cargo's folder is kept for the next build.
-    let kept = |path: &PathBuf| path.join("kept/target/release/bootrace").exists();
-    assert_eq!(builds().difference(&clone.builds).filter(|new| kept(new)).count(), 1);
+    let kept =
+        builds().difference(&clone.builds).find(|new| new.extension().is_some_and(|e| e == "kept")).cloned();
+    let kept = fs::read_dir(kept.unwrap()).unwrap().next().unwrap().unwrap().path();
+    assert!(kept.join("release/bootrace").exists());
 
     let again = ran(clone.ab_of_scenario("HEAD", "HEAD~1"));
     assert_eq!(again.code, Some(0), "{}{}", again.stdout, again.stderr);

@@ -67,7 +67,7 @@ impl Cache {
         self.dir.join("builds")
     }
 
-    /// For the checkouts of clones, each clone with its lock beside it: `KEY/` and `KEY.lock`.
+    /// For the checkouts of clones, each clone with its lock and what its builds keep: `KEY/`, `KEY.lock`, `KEY.kept/`.
     pub fn clones_dir(&self) -> PathBuf {
         self.builds_dir().join("clones")
     }

@@ -5,9 +5,10 @@
 //! ```text
 //! builds/COMMIT-KEY/bootrace      a bootrace that a [build] made; KEY: of command, compiler and flags
 //! builds/clones/KEY/base, new     the checkouts of the two sides; gone when the A/B is
-//! builds/clones/KEY/kept/         what a [build] keeps, so that the next build of the clone is faster
-//! builds/clones/KEY.lock          one A/B of a clone at a time; not where the clone's owner can put anything in its place
+//! builds/clones/KEY.kept/         what a [build] keeps, so that the next build of the clone is faster
+//! builds/clones/KEY.lock          one A/B of a clone at a time
 //! ```
+//! The clone's owner may write to `KEY/` alone: we move nothing to a place that a build may have linked elsewhere.
 
 use std::{
     fs::{self, File},
@@ -35,6 +36,8 @@ use crate::{
 /// The checkouts of one A/B. All are removed when this is dropped.
 pub struct Checkouts {
     trees: Vec<Tree>,
+    /// One was built.
+    built: bool,
     dir: PathBuf,
     builds: PathBuf,
     sudo_user: Option<SudoUser>,
@@ -109,13 +112,11 @@ impl Checkouts {
     ) -> Result<Self, Failure> {
         let sudo_user = SudoUser::of(clone);
         let (builds, clones) = (cache.builds_dir(), cache.clones_dir());
-        let key = Sha256::digest(format!("{} {:?}", clone.display(), sudo_user.as_ref().map(|c| c.uid)));
-        let key: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let dir = clones.join(&key);
+        let dir = clones.join(key(&format!("{} {:?}", clone.display(), sudo_user.as_ref().map(|c| c.uid))));
         let made = make_dirs([&builds, &clones, &dir], sudo_user.as_ref());
         made.map_err(Failure::Run)?;
         let lock = lock(&dir.with_extension("lock"), progress, signals).await?;
-        Ok(Checkouts { trees: Vec::new(), dir, builds, sudo_user, _lock: lock })
+        Ok(Checkouts { trees: Vec::new(), built: false, dir, builds, sudo_user, _lock: lock })
     }
 
     /// Checks a revision out, and finds its scenario there.
@@ -135,18 +136,7 @@ impl Checkouts {
             remove_tree(&revision.clone, &dir);
         }
         self.trees.push(Tree { side, clone: revision.clone.clone(), dir: dir.clone(), keep: None });
-        let mut git = git(&revision.clone);
-        // By force: git may still have it in its list, as a checkout that is gone.
-        git.args(["worktree", "add", "--force", "--detach"]).arg(&dir).arg(&revision.commit);
-        let failed = |why| {
-            Failure::Run(anyhow!(
-                "checking out {revision} of {} in {}: {why}",
-                revision.clone.display(),
-                dir.display()
-            ))
-        };
-        said(git).map_err(failed)?;
-        let top = dir.canonicalize().map_err(|e| failed(e.to_string()))?;
+        let top = add_tree(revision, &dir).map_err(Failure::Run)?;
         let file = inside(&top, scenario).map_err(|why| {
             Failure::Usage(anyhow!(
                 "the {side} side, {revision}, has no scenario {scenario}: {why}\nfix: commit it there, or name a scenario that both revisions have"
@@ -177,6 +167,12 @@ impl Checkouts {
         }
         progress.say(&format!("building {revision}: the first build of a clone may take minutes"));
         let begin = Instant::now();
+        if self.built && build.keep.is_some() {
+            // Compilers go by times: files that are older than what the other side's build kept would not be compiled.
+            remove_tree(&revision.clone, top);
+            add_tree(revision, top).map_err(Failure::Run)?;
+        }
+        self.built = true;
         self.lend(*side, top, build);
         if let Some((program, _)) = &program {
             // One that is kept is of another revision.
@@ -202,7 +198,7 @@ impl Checkouts {
     /// scenario may name files in it.
     fn lend(&mut self, side: Side, top: &Path, build: &Build) {
         let Some(keep) = &build.keep else { return };
-        let (folder, kept) = (top.join(keep), self.dir.join("kept").join(keep));
+        let (folder, kept) = (top.join(keep), self.dir.with_extension("kept").join(key(keep)));
         let parent = folder.parent().unwrap_or(top);
         if kept.is_dir() && parent.canonicalize().is_ok_and(|real| real == parent) {
             move_folder(&kept, &folder);
@@ -215,6 +211,17 @@ impl Checkouts {
     fn tree(&mut self, side: Side) -> Option<&mut Tree> {
         self.trees.iter_mut().find(|tree| tree.side == side)
     }
+}
+
+/// Gives the canonical path of the checkout.
+fn add_tree(revision: &Revision, dir: &Path) -> anyhow::Result<PathBuf> {
+    let mut git = git(&revision.clone);
+    // By force: git may still have it in its list, as a checkout that is gone.
+    git.args(["worktree", "add", "--force", "--detach"]).arg(dir).arg(&revision.commit);
+    let top = said(git).and_then(|_| dir.canonicalize().map_err(|e| e.to_string()));
+    top.map_err(|why| {
+        anyhow!("checking out {revision} of {} in {}: {why}", revision.clone.display(), dir.display())
+    })
 }
 
 /// The file at a relative path below `top`, canonical.
@@ -244,6 +251,11 @@ fn keep_program(program: &Path, built: &Path) -> anyhow::Result<()> {
         }
     };
     kept().with_context(|| format!("keeping {} in {}", program.display(), home.display()))
+}
+
+/// A name for it among others.
+fn key(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The last one is the builder's own.
