@@ -24,6 +24,7 @@ use bootrace::{
         claims::FailOn,
         run::{Finished, Options, run, verdict},
     },
+    probe::kvm,
     scenario,
 };
 use criterion::{BenchmarkId, Criterion};
@@ -33,6 +34,9 @@ use replay::Metric;
 mod replay;
 
 fn main() -> ExitCode {
+    if let Some(code) = kvm::child() {
+        return code;
+    }
     // First of all, so that wrong arguments and --help end here.
     let criterion = Criterion::default().configure_from_args();
     match bench(criterion) {

@@ -15,7 +15,7 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     thread,
     time::Duration,
 };
@@ -25,6 +25,7 @@ use bootrace::{
     analysis::{median::median, paired::Ranks},
     control::{ChannelEvent, Control, Greeting, Timestamp},
     image::{self, Cache, Forms, VmFiles},
+    probe::kvm,
     runner::{self, Lock},
     sample::{Accelerator, Outcome},
     scenario::{self, Kind, Scenario, Span},
@@ -74,7 +75,10 @@ const SUBJECTS: [Subject; 3] = [
     },
 ];
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    if let Some(code) = kvm::child() {
+        return Ok(code);
+    }
     let mut arguments = std::env::args().skip(1);
     let rounds: u32 = arguments.next().map_or(Ok(20), |n| n.parse()).context("ROUNDS is a whole number")?;
     let seed: u64 = arguments.next().map_or(Ok(1), |n| n.parse()).context("SEED is a whole number")?;
@@ -89,7 +93,8 @@ fn main() -> anyhow::Result<()> {
             result = compare(rounds, seed, &subjects) => result,
             _ = tokio::signal::ctrl_c() => bail!("interrupted; bootrace clean removes what is left"),
         }
-    })
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn compare(rounds: u32, seed: u64, subjects: &[&Subject]) -> anyhow::Result<()> {

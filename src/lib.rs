@@ -17,7 +17,12 @@ pub mod calibration;
 pub mod cli;
 pub mod control;
 pub mod doctor;
+mod foreign;
+#[cfg(test)]
+mod generated;
 pub mod image;
+pub mod kind;
+pub mod metric;
 mod parallel;
 pub mod plan;
 pub mod probe;

@@ -2,10 +2,16 @@
 
 use std::process::ExitCode;
 
-use bootrace::cli::{self, Cli};
+use bootrace::{
+    cli::{self, Cli},
+    probe::kvm,
+};
 use clap::Parser;
 
 fn main() -> ExitCode {
+    if let Some(code) = kvm::child() {
+        return code;
+    }
     let cli = Cli::parse();
     cli::log(cli.verbose);
     match cli.command.run() {

@@ -15,7 +15,7 @@ use crate::{
     control::Timestamp,
     plan::{Trial, plan},
     probe::host,
-    sample::{Cpu, Isolation, Memory, Outcome, Results, Sample, Timeline},
+    sample::{Cpu, Isolation, Memory, Outcome, Results, Sample, Timeline, Work},
     scenario::{PageCache, Scenario},
     target::{InstanceId, Target},
 };
@@ -90,7 +90,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     results.run.planned = trials.len() as u32;
     let begin = Timestamp::now();
     let mut measuring = 0;
-    let cold = scenario.sampling.page_cache() == Some(PageCache::Cold);
+    let cold = scenario.sampling.page_cache_state() == Some(PageCache::Cold);
     let mut dropping = 0;
     let mut failures = vec![Some(0); targets.len()];
     for (done, trial) in trials.iter().enumerate() {
@@ -162,6 +162,7 @@ pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::R
 /// A sample that says nothing yet.
 pub fn blank(target: &str, trial: &Trial) -> Sample {
     Sample {
+        work_ns: Work::default(),
         target: target.into(),
         round: trial.round,
         position: trial.position,
@@ -172,7 +173,7 @@ pub fn blank(target: &str, trial: &Trial) -> Sample {
         memory_bytes: Memory::default(),
         cpu_ns: Cpu::default(),
         identity: None,
-        noise: None,
+        interference: None,
         disk: None,
         isolation: None,
         boot_ns: None,
@@ -200,7 +201,7 @@ fn measured(sample: &Sample, scenario: &Scenario) -> u64 {
     let settled =
         if sample.outcome == Outcome::Ok { scenario.sampling.settle.0.as_nanos() as u64 } else { 0 };
     let (timeline, cpu) = (&sample.timeline_ns, &sample.cpu_ns);
-    [timeline.startup(), Some(settled), cpu.idle_window, cpu.work_wall, timeline.teardown()]
+    [timeline.startup(), Some(settled), cpu.idle_window, sample.work_ns.wall, timeline.teardown()]
         .into_iter()
         .flatten()
         .sum()

@@ -66,7 +66,7 @@ boot = "firmware"
         assert_eq!(Some(&identity.kernel_release), kernel.as_ref(), "{name}");
         assert_eq!(boot.error, None, "{name}");
         assert_eq!(boot.sum(), sample.timeline_ns.phases().unwrap().boot, "{name}: {boot:?}");
-        let parts = [boot.firmware, boot.kernel, boot.initrd, boot.userspace, boot.unit];
+        let parts = [boot.firmware, boot.kernel, boot.initrd, boot.userspace, boot.agent_unit];
         let there = if name == "direct" { 3 } else { 5 };
         assert!(parts[..there].iter().all(|part| part.is_some_and(|ns| ns > 0)), "{name}: {boot:?}");
         assert!(parts[there..].iter().all(Option::is_none), "{name}: {boot:?}");
@@ -141,7 +141,7 @@ init = "systemd"
     for sample in &samples {
         assert_eq!(sample.identity.as_ref().unwrap().boot_id, boot_id());
         let boot = sample.boot_ns.as_ref().unwrap();
-        assert!(boot.userspace.unwrap() > 0 && boot.unit.unwrap() > 0, "{boot:?}");
+        assert!(boot.userspace.unwrap() > 0 && boot.agent_unit.unwrap() > 0, "{boot:?}");
         assert_eq!((boot.firmware, boot.kernel, boot.initrd), (None, None, None), "{boot:?}");
         // systemd and its journal are in it, not the workload alone; the shim is the engine's.
         let memory = sample.memory_bytes;

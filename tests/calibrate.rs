@@ -33,7 +33,7 @@ fn calibrate(arguments: &[&str]) -> Ran {
 fn what_is_known_is_measured_within_its_bounds_on_every_target() {
     // A start-up is noisy, the others are not.
     let runs = [
-        ("delay", "4", &["startup.launch", "started", "teardown", "cpu.work_guest"][..]),
+        ("delay", "4", &["startup.app", "started", "teardown", "work.cpu_guest"][..]),
         ("memory,file,channel", "3", &["memory.footprint", "memory.workload", "memory.cache"][..]),
         // Of VMs they are told: emulation has its own cost.
         ("cpu,idle", "3", &["memory.footprint"][..]),

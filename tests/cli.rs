@@ -79,6 +79,14 @@ fn a_side_of_an_ab_says_hello_before_anything_else_and_nothing_more_than_events(
 }
 
 #[test]
+fn the_kvm_probes_child_is_hidden_and_says_who_starts_it() {
+    let output = run(&["kvm-probe"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(err(&output), "kvm-probe: only the KVM probe starts this, with its own pid as the argument\n");
+    assert!(!out(&run(&["--help"])).contains("kvm-probe"));
+}
+
+#[test]
 fn the_version_is_the_packages() {
     let output = run(&["--version"]);
     assert_eq!(output.status.code(), Some(0));
@@ -153,20 +161,21 @@ fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
 #[test]
 fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_page_cache() {
     let least = "name = \"x\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n[sampling]\n";
-    let (_dir, path) = file(&format!("{least}cache = \"warm\"\n"));
+    let (_dir, path) = file(&format!("{least}page_cache = \"warm\"\n"));
     assert_eq!(run(&["check", &path]).status.code(), Some(0));
     let output = run(&["run", &path, "--warmup", "0"]);
     assert_eq!(output.status.code(), Some(2));
     let message = err(&output);
-    assert!(message.contains("cache = \"warm\"") && message.contains("without a warm-up round"), "{message}");
+    assert!(
+        message.contains("page_cache = \"warm\"") && message.contains("without a warm-up round"),
+        "{message}"
+    );
 }
 
 /// The sample report's run, where docker takes 177 ms to start and libvirt's VM is emulated, with these claims.
 fn run_with_claims(claims: serde_json::Value) -> tempfile::TempDir {
-    let mut results: serde_json::Value = serde_json::from_slice(
-        &fs::read("tests/report/results-of-earlier-versions/2026-11-25.json").unwrap(),
-    )
-    .unwrap();
+    let mut results: serde_json::Value =
+        serde_json::from_slice(&fs::read("tests/report/recorded-run.json").unwrap()).unwrap();
     results["run"]["scenario"]["claim"] = claims;
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("results.json"), results.to_string()).unwrap();

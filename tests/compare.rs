@@ -24,8 +24,7 @@ impl Runs {
 
     /// The sample run with `change` made to it, as the run `name`.
     fn put(&self, name: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
-        let sample = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/report/results-of-earlier-versions/2026-11-25.json");
+        let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/recorded-run.json");
         let mut results: Value = serde_json::from_slice(&fs::read(sample).unwrap()).unwrap();
         results["run"]["id"] = json!(name);
         change(&mut results);
@@ -52,7 +51,7 @@ fn samples(results: &mut Value) -> &mut Vec<Value> {
     results["samples"].as_array_mut().unwrap()
 }
 
-/// Makes start-up of a target's instances `times` as long, in its launch phase.
+/// Makes start-up of a target's instances `times` as long, in its app phase.
 fn slower(results: &mut Value, target: &str, times: f64) {
     for sample in samples(results).iter_mut().filter(|sample| sample["target"] == target) {
         for moment in ["ready", "stopping", "gone"] {
@@ -451,7 +450,13 @@ fn several_figures_that_gate_are_harder_to_regress_together() {
 fn noisy(runs: &Runs, results: &Path, sessions: usize, percent: f64) -> PathBuf {
     let run = bootrace::report::load(results).unwrap();
     let host = &run.host;
-    let engine = [&host.docker, &host.containerd, &host.runc].map(|v| v.as_deref().unwrap_or("-")).join("/");
+    let engine = bootrace::kind::Kind::Docker
+        .row()
+        .programs
+        .iter()
+        .map(|p| host.version(*p).unwrap_or("-"))
+        .collect::<Vec<_>>()
+        .join("/");
     let key = bootrace::calibration::noise::key(host);
     let session = |i: usize| {
         let median = 1e8 * (1.0 + percent / 100.0 * (i % 2) as f64);

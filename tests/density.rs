@@ -68,7 +68,7 @@ fn processes_and_containers_cost_what_they_are_known_to_hold_and_are_gone_afterw
         for (step, n) in density.steps.iter().zip(1..) {
             assert_eq!((step.n, step.outcome), (n, Outcome::Ok), "{:?}", step.error);
             let (t, p) = (step.timeline_ns, step.timeline_ns.phases().unwrap());
-            assert_eq!(p.engine + p.boot + p.launch, t.startup().unwrap());
+            assert_eq!(p.engine + p.boot + p.app, t.startup().unwrap());
             assert!(step.cpu_startup_ns > Some(0) && step.idle_cpu_sum_ns.is_some());
             assert_eq!(step.daemons_bytes.is_some(), density.target == "docker");
             assert!(t.gone > t.stopping && t.stopping > t.ready);

@@ -100,6 +100,7 @@ fn on_a_host_that_was_set_up_every_target_can_run_and_it_is_said_how() {
     for id in ["native.trial", "docker.trial", "libvirt.trial", "qemu.files", "kernel", "clock"] {
         assert_eq!(said.check(id)["status"], "ok", "{:#}", said.check(id));
     }
+    kvm::use_program(env!("CARGO_BIN_EXE_bootrace"));
     let verdict = kvm::probe();
     let on_kvm = verdict.runs_linux();
     let libvirt = &said.json["targets"][2];
@@ -123,6 +124,26 @@ fn on_a_host_that_was_set_up_every_target_can_run_and_it_is_said_how() {
     assert!(!text.contains('\u{1b}'), "it is no terminal");
     let none = String::from_utf8(bootrace(&["clean", "--dry-run"]).output().unwrap().stdout).unwrap();
     assert_eq!(none, "nothing was left behind\n", "of the doctor's own trials");
+}
+
+/// As an upgrade deletes it under a run. The probe starts the program once more.
+#[test]
+fn a_program_whose_file_has_been_deleted_probes_kvm_all_the_same() {
+    let dir = open_dir();
+    let program = dir.path().join("bootrace");
+    fs::copy(env!("CARGO_BIN_EXE_bootrace"), &program).unwrap();
+    let mut command = Command::new("sh");
+    // The file is open, gone, and then executed.
+    command.args(["-c", "exec 3< \"$0\"; rm \"$0\"; exec /proc/self/fd/3 doctor --json"]).arg(&program);
+    command
+        .env("DOCKER_HOST", "unix:///nowhere")
+        .env("LIBVIRT_DEFAULT_URI", "qemu+unix:///system?socket=/nowhere");
+    let said = Said::by(&mut command);
+    assert!(!program.exists());
+    let found = said.check("kvm")["found"].as_str().unwrap();
+    for failure in ["cannot start a process", "its start"] {
+        assert!(!found.contains(failure), "{found}");
+    }
 }
 
 #[test]

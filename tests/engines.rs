@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bootrace::sample::{Outcome, Sample};
+use bootrace::{
+    kind::Program,
+    sample::{Outcome, Sample},
+};
 use bootrace_agent::protocol::AGENT_PATH;
 use common::{Bench, Ran, boot_id, left_over};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -142,8 +145,8 @@ idle = "500ms"
         assert!(m.cgroup_anon.is_some() && m.cgroup_file.is_some(), "{name}: {m:?}");
         assert!(c.startup.unwrap() > 0 && c.idle_window.unwrap() >= 500_000_000, "{name}: {c:?}");
         // The same work on the same CPU, in whatever container.
-        let work = least(|sample| sample.cpu_ns.work_host.unwrap());
-        let its = c.work_host.unwrap();
+        let work = least(|sample| sample.work_ns.cpu.unwrap());
+        let its = sample.work_ns.cpu.unwrap();
         assert!(its > work / 4 && its < work * 4, "{name}: {its} of {work}");
         let workload = least(|sample| sample.memory_bytes.workload_rss.unwrap());
         let its = m.workload_rss.unwrap();
@@ -170,9 +173,11 @@ idle = "500ms"
     };
     assert_eq!(option("crun", "runtime").as_deref(), Some("crun"));
     assert_ne!(option("docker", "runtime_version"), option("crun", "runtime_version"));
-    assert_eq!(option("crun", "runtime_version"), results.host.crun);
+    assert_eq!(option("crun", "runtime_version").as_deref(), results.host.version(Program::Crun));
     assert_eq!(option("libvirt-lxc", "uri").as_deref(), Some("lxc:///"));
-    assert!(results.host.podman.is_some() && results.host.crun.is_some() && results.host.libvirt.is_some());
+    for program in Program::ALL {
+        assert_eq!(results.host.version(program).is_some(), program != Program::Qemu, "{program:?}");
+    }
     assert_eq!(left_after_a_moment(), Vec::<String>::new());
 }
 

@@ -142,8 +142,8 @@ async fn all_of_a_target_stay_until_the_last_is_read_and_the_next_target_comes_a
         for (step, n) in density.steps.iter().zip(1..) {
             assert_eq!((step.n, step.outcome, &step.error), (n, Outcome::Ok, &None));
             let (t, p) = (step.timeline_ns, step.timeline_ns.phases().unwrap());
-            assert_eq!(p.engine + p.boot + p.launch, t.startup().unwrap());
-            // Not of the launch: its hello may be read late.
+            assert_eq!(p.engine + p.boot + p.app, t.startup().unwrap());
+            // Not of the app phase: its hello may be read late.
             assert!(t.startup() >= Some(2_000_000), "the fake sleeps for 2 ms before it is ready: {p:?}");
             assert!(t.stopping >= t.ready && t.gone >= t.stopping);
             // All fakes are this very process: each counts it whole.

@@ -59,7 +59,7 @@ fn assert_interference(results: &Results, kind: InterferenceKind) {
     assert!(results.samples.len() >= 4);
     for sample in &results.samples {
         let found = interference(sample, results.host.cpus);
-        assert!(found.contains(&kind), "{}: {found:?} of {:?}", sample.target, sample.noise);
+        assert!(found.contains(&kind), "{}: {found:?} of {:?}", sample.target, sample.interference);
     }
 }
 

@@ -84,7 +84,7 @@ fn bytes_that_a_workload_writes_are_found_on_the_disk_and_an_overlay_copies_the_
     const KNOWN: u64 = 32 * MIB;
     let bench = Bench::new(&format!(
         "\n[workload]\ncommand = [\"sh\", \"-c\", \"head -c {KNOWN} /dev/urandom > /known && echo ready; exec sleep infinity\"]\n\
-         ready = {{ line = \"^ready$\" }}\n{SAMPLING}[copy]\nfile = \"100MiB\"\n"
+         ready = {{ line = \"^ready$\" }}\n{SAMPLING}[cow]\nfile = \"100MiB\"\n"
     ));
     let samples = bench.run(&[]).good();
     // overlay2, or overlayfs where its images are containerd's.
@@ -102,8 +102,8 @@ fn bytes_that_a_workload_writes_are_found_on_the_disk_and_an_overlay_copies_the_
         assert!(disk.image_bytes.unwrap() > 150 * MIB, "{target}: the image has the file: {disk:?}");
         let whole = target == "libvirt" || disk.image_bytes.unwrap() >= tree - tree / 50;
         assert!(whole, "{target}: the same files in layers: {disk:?}");
-        assert!(disk.make_ns.unwrap() > 0, "{target}");
-        let copy = disk.copy.unwrap();
+        assert!(disk.provision_ns.unwrap() > 0, "{target}");
+        let copy = disk.cow.unwrap();
         assert_eq!(copy.file_bytes, 100 * MIB);
         let grown = u64::try_from(copy.grown_bytes.unwrap()).unwrap();
         match target {

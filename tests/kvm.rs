@@ -27,13 +27,13 @@ use async_trait::async_trait;
 use bootrace::{
     image::{Cache, VmFiles},
     plan,
-    probe::kvm::{Verdict, probe},
+    probe::kvm::{Verdict, use_program},
     runner::{blank, make_instance_id, trial},
     sample::{self, Outcome, Sample},
     scenario::{Accel, Kind, Scenario},
     target::{Error, Instance, InstanceId, Target, libvirt::Libvirt},
 };
-use common::{Bench, Ran, left_over};
+use common::{Bench, Ran, left_over, probe_kvm};
 use tokio_util::sync::CancellationToken;
 
 /// When a VM that should come up hangs: as long as its scenario gives it.
@@ -133,6 +133,7 @@ fn trial_of(
     let instance_id = make_instance_id(&cache.instances_dir(), &run, 0).unwrap();
     let mut sample = blank(&spec.name, &plan::Trial { round: 0, position: 0, target: 0, warmup: false });
 
+    use_program(env!("CARGO_BIN_EXE_bootrace"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let start = Instant::now();
     let target = runtime.block_on(async {
@@ -161,7 +162,7 @@ fn says(sample: &Sample, signs: &[&str]) {
 
 /// Where there is no KVM: holds that a run which asks for it is refused before it begins, with the fix.
 fn is_refused_for_want_of_kvm() -> bool {
-    let verdict = probe();
+    let verdict = probe_kvm();
     let Verdict::Missing { .. } = verdict else { return false };
     let bench = Bench::new(
         "\n[workload]\ncommand = [\"x\"]\nready = { line = \"ready\" }\n[[target]]\nkind = \"libvirt\"\naccel = \"kvm\"\n",
@@ -201,7 +202,7 @@ fn a_vm_that_kvm_stops_is_reported_at_once_with_its_state_and_the_fix() {
     }
     assert_eq!(target.accelerator, sample::Accelerator::Kvm);
     let reason = target.accelerator_reason.unwrap();
-    match probe() {
+    match probe_kvm() {
         Verdict::Runs { .. } => {
             says(&sample, &[RESET]);
             assert_eq!(warnings, Vec::<String>::new());
@@ -237,7 +238,7 @@ fn a_register_that_kvm_refuses_is_named_with_the_fix() {
     if refuses_capabilities(&sample) {
         (sample, ..) = trial_of(Accel::Kvm, |xml| timed(without_capabilities(xml)));
     }
-    match probe() {
+    match probe_kvm() {
         Verdict::Runs { .. } => says(&sample, &[RESET]),
         _ => says(&sample, &["failed to set MSR 0x", "take another CPU model, or accel = \"tcg\""]),
     }

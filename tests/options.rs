@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use bootrace::probe::{huge::Pool, kvm};
-use common::{Bench, Ran, left_over};
+use bootrace::probe::huge::Pool;
+use common::{Bench, Ran, left_over, probe_kvm};
 
 /// Once and quickly, with time to look at the instance from the host.
 const SAMPLING: &str = "samples = 1\nsettle = \"1s\"\nidle = \"0s\"\ntimeout = \"60s\"\n";
@@ -155,7 +155,7 @@ fn a_cpu_model_that_this_host_cannot_give_is_refused_with_those_that_it_can() {
     unknown.fails(1, &["target libvirt", "CPU model nosuch", "none of this name", "max"]);
     assert!(unknown.results.is_none());
     let passed_through = with("host-passthrough");
-    if kvm::probe().runs_linux() {
+    if probe_kvm().runs_linux() {
         passed_through.good();
     } else {
         passed_through.fails(1, &["host-passthrough", "emulated (TCG)", "cpu_model = \"max\""]);
@@ -324,7 +324,7 @@ fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
     let (ran, _) = run(cold, ("^read [0-9]{7,}$", "?|??|???|????|?????|??????"), processes);
     let results = ran.results.clone().unwrap();
     ran.good();
-    assert_eq!(results.run.scenario["sampling"]["cache"], "cold");
+    assert_eq!(results.run.scenario["sampling"]["page_cache"], "cold");
     let (wall, measuring) = (results.run.wall_ns.unwrap(), results.run.measuring_ns.unwrap());
     let dropping = results.run.cache_drop_ns.unwrap();
     assert!(dropping > 0 && measuring + dropping <= wall, "{measuring} + {dropping} of {wall}");
@@ -333,7 +333,7 @@ fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
     let (ran, _) = run(warm, ("^read [0-9]{1,5}$", "??????*"), processes);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let results = ran.results.unwrap();
-    assert_eq!(results.run.scenario["sampling"]["cache"], "warm");
+    assert_eq!(results.run.scenario["sampling"]["page_cache"], "warm");
     assert_eq!(results.run.cache_drop_ns, None);
 
     // Of a VM the host sees what QEMU reads: kernel, initramfs and disk.
@@ -352,7 +352,8 @@ fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
 #[test]
 #[ignore = "needs root, docker and libvirt: scripts/test runs it"]
 fn a_cache_that_cannot_be_dropped_is_an_error_before_the_first_sample() {
-    let rest = once("1", "[[target]]\nkind = \"native\"\n").replace("warmup", "cache = \"cold\"\nwarmup");
+    let rest =
+        once("1", "[[target]]\nkind = \"native\"\n").replace("warmup", "page_cache = \"cold\"\nwarmup");
     let bench = scenario("echo ready", "^ready$", &rest);
     let run = bench.command(&[]);
     // As a container has it.
@@ -360,6 +361,6 @@ fn a_cache_that_cannot_be_dropped_is_an_error_before_the_first_sample() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", read_only, "sh"]).arg(run.get_program()).args(run.get_args());
     let ran = Ran::new(command.output().unwrap(), bench.results());
-    ran.fails(1, &["/proc/sys/vm/drop_caches", "Read-only file system", "cache = \"cold\"", "sudo"]);
+    ran.fails(1, &["/proc/sys/vm/drop_caches", "Read-only file system", "page_cache = \"cold\"", "sudo"]);
     assert!(ran.results.is_none());
 }

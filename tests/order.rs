@@ -137,11 +137,11 @@ async fn trials_follow_the_plan_one_after_the_other_and_each_is_saved() {
         );
         assert_eq!(sample.outcome, Outcome::Ok, "{:?}", sample.error);
         let (t, p) = (sample.timeline_ns, sample.timeline_ns.phases().unwrap());
-        assert_eq!(p.engine + p.boot + p.launch, t.startup().unwrap());
-        // Not of the launch: its hello may be read late.
+        assert_eq!(p.engine + p.boot + p.app, t.startup().unwrap());
+        // Not of the app phase: its hello may be read late.
         assert!(t.startup() >= Some(2_000_000), "the fake sleeps for 2 ms before it is ready: {p:?}");
         assert!(t.stopping >= t.ready && t.gone >= t.stopping);
-        assert!(sample.cpu_ns.work_wall.is_some() && sample.cpu_ns.idle_window >= Some(1_000_000));
+        assert!(sample.work_ns.wall.is_some() && sample.cpu_ns.idle_window >= Some(1_000_000));
         assert_eq!(sample.memory_bytes.workload_rss, Some(1 << 20));
         assert_eq!(sample.identity.as_ref().unwrap().agent_digest, Some(bootrace::agent::digest()));
     }

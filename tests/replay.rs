@@ -5,7 +5,10 @@ mod replay;
 
 use std::{fs, path::Path, time::Duration};
 
-use bootrace::sample::{Accelerator, Host, Image, Outcome, Results, Run, SCHEMA, Sample, Target};
+use bootrace::{
+    kind::Kind,
+    sample::{Accelerator, Host, Image, Outcome, Results, Run, SCHEMA, Sample, Target, Work},
+};
 use criterion::Criterion;
 use replay::{Metric, Series};
 
@@ -23,7 +26,8 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
         memory_bytes: Default::default(),
         cpu_ns: Default::default(),
         identity: None,
-        noise: None,
+        work_ns: Work::default(),
+        interference: None,
         disk: None,
         isolation: None,
         boot_ns: None,
@@ -33,7 +37,7 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
 fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
     let target = |name: &&str| Target {
         name: name.to_string(),
-        kind: name.to_string(),
+        kind: Kind::ALL.into_iter().find(|kind| kind.name() == *name).unwrap_or(Kind::Native),
         accelerator: Accelerator::None,
         accelerator_reason: None,
         kvm: None,
@@ -127,7 +131,7 @@ fn warmups_failures_and_what_was_never_ready_are_not_replayed() {
 #[test]
 fn the_work_of_a_scenario_is_a_benchmark_of_its_own() {
     let mut work = sample("native", Some(MS));
-    work.cpu_ns.work_wall = Some(80 * MS);
+    work.work_ns.wall = Some(80 * MS);
     let series =
         replay::series("s", &[Metric::Startup, Metric::Work], &results(&["native"], vec![work.clone()]));
     let one = |metric, ms| Series {

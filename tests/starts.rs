@@ -53,7 +53,7 @@ fn a_restarted_instance_has_its_disk_and_a_new_memory() {
     assert_eq!((of(&samples, "docker").len(), of(&samples, "libvirt").len()), (2, 2));
     for sample in &samples {
         let phases = sample.timeline_ns.phases().unwrap();
-        assert_eq!(Some(phases.engine + phases.boot + phases.launch), sample.timeline_ns.startup());
+        assert_eq!(Some(phases.engine + phases.boot + phases.app), sample.timeline_ns.startup());
         // The second life burns as much as the first, which is in no figure.
         let burnt = Duration::from_nanos(sample.cpu_ns.startup.unwrap());
         assert!(burnt > Duration::from_millis(290), "{} {burnt:?}", sample.target);

@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use bootrace_agent::protocol::{COPY_PATH, Written};
+use bootrace_agent::protocol::{COW_PATH, Written};
 
 use crate::sys;
 
@@ -16,9 +16,9 @@ const PAGE: usize = 4096;
 
 /// Opens the image's file for copies, overwrites the page at `at`, and returns once that is on the disk.
 pub fn write(at: u64) -> Result<Written, String> {
-    write_page(Path::new(COPY_PATH), at).map_err(|e| {
+    write_page(Path::new(COW_PATH), at).map_err(|e| {
         format!(
-            "write a page of {COPY_PATH} at {at}: {e}; the image has this file where its scenario has [copy]"
+            "write a page of {COW_PATH} at {at}: {e}; the image has this file where its scenario has [cow]"
         )
     })
 }

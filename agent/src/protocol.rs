@@ -41,8 +41,8 @@ pub const SERVICE_FLAG: &str = "--service";
 /// What the unit tells it besides where the system joins its network by itself, as a stock image's does.
 pub const OWN_NETWORK_FLAG: &str = "--own-network";
 
-/// The file that an image has for measuring copies, where its scenario has `[copy]`.
-pub const COPY_PATH: &str = "/usr/lib/bootrace/copy-file";
+/// The file that an image has for measuring copies, where its scenario has `[cow]`.
+pub const COW_PATH: &str = "/usr/lib/bootrace/copy-file";
 
 /// What the harness asks of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,7 +64,7 @@ pub enum ToAgent {
     Check,
     /// Write out what the kernel holds back for the root file system. Answered by `Synced`.
     Sync,
-    /// Overwrite a page of [`COPY_PATH`] at this offset, through to the disk. Answered by `WriteStarted`, then
+    /// Overwrite a page of [`COW_PATH`] at this offset, through to the disk. Answered by `WriteStarted`, then
     /// `Written`.
     Write { at: u64 },
     /// Say what can be seen from inside. Answered by `Isolation`.

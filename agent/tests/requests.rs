@@ -7,9 +7,7 @@ use std::{fs, path::Path, time::Instant};
 use bootrace_agent::{
     BUILD,
     isolation::{Introspect, NAMES},
-    protocol::{
-        COPY_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone,
-    },
+    protocol::{COW_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone},
 };
 use common::{Agent, number_in, runs};
 use sha2::{Digest, Sha256};
@@ -209,8 +207,8 @@ fn a_write_to_a_file_that_the_image_has_not_fails_and_makes_none() {
     agent.send(&ToAgent::Write { at: 0 });
     assert_eq!(agent.receive(), Some(FromAgent::WriteStarted));
     let error = agent.failed();
-    assert!(error.contains(COPY_PATH) && error.contains("No such file"), "{error}");
-    assert!(!Path::new(COPY_PATH).exists());
+    assert!(error.contains(COW_PATH) && error.contains("No such file"), "{error}");
+    assert!(!Path::new(COW_PATH).exists());
     agent.send(&ToAgent::IsCached);
     assert_eq!(agent.receive(), Some(FromAgent::Cached(None)));
 }

@@ -25,14 +25,14 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Metric::Startup => "startup",
-            Metric::Work => "cpu.work",
+            Metric::Work => "work.time",
         }
     }
 
     fn of(self, sample: &Sample) -> Option<NonZeroU64> {
         let ns = match self {
             Metric::Startup => sample.timeline_ns.startup(),
-            Metric::Work => sample.cpu_ns.work_wall,
+            Metric::Work => sample.work_ns.wall,
         };
         // criterion aborts at a duration of 0, which no measurement gives.
         ns.and_then(NonZeroU64::new)

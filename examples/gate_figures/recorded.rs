@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anyhow::{Context, bail, ensure};
 use bootrace::{
     analysis::{
-        counts,
         gate::{self, LEAST_MARGIN, Values},
+        is_measured,
         median::median,
     },
     calibration::noise,
@@ -77,7 +77,8 @@ pub fn record(file: &Path, dirs: &[&str]) -> anyhow::Result<()> {
             }
             false => {
                 let run = report::load(dir)?;
-                let [base, new] = noise::sides("docker").map(|name| startups(&run, &name));
+                let [base, new] =
+                    noise::sides(bootrace::kind::Kind::Docker).map(|name| startups(&run, &name));
                 session(&run, 0, base, new)
             }
         };
@@ -96,7 +97,7 @@ pub fn record(file: &Path, dirs: &[&str]) -> anyhow::Result<()> {
 
 /// By round.
 fn startups(results: &Results, target: &str) -> BTreeMap<u32, u64> {
-    let mine = results.samples.iter().filter(|sample| sample.target == target && counts(sample));
+    let mine = results.samples.iter().filter(|sample| sample.target == target && is_measured(sample));
     mine.filter_map(|sample| Some((sample.round, sample.timeline_ns.startup()?))).collect()
 }
 

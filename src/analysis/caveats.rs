@@ -1,7 +1,10 @@
 //! Caveats of a comparison, as sentences.
 
-use super::{Identities, Target, counts, interference, median};
-use crate::sample::{Accelerator, Noise, Results, Sample};
+use super::{Identities, Target, interference, is_measured, median};
+use crate::{
+    kind::Kind,
+    sample::{Accelerator, Noise, Results, Sample},
+};
 
 mod boots;
 mod density;
@@ -118,7 +121,7 @@ fn fallback(results: &Results) -> Option<String> {
 
 fn baseline_caveat(results: &Results, baseline: Option<&str>) -> Option<String> {
     let target = results.targets.iter().find(|t| Some(t.name.as_str()) == baseline)?;
-    (target.kind != "native")
+    (target.kind != Kind::Native)
         .then(|| format!(
             "there is no native target: ratios and overheads are against {}; add one (kind = \"native\") to have them against a bare process",
             target.name
@@ -146,7 +149,7 @@ fn unread(results: &Results) -> Vec<String> {
     let noise = |reading: fn(&Noise) -> bool| {
         reading(&host.noise_before) && host.noise_after.as_ref().is_none_or(reading)
     };
-    let read = |s: &Sample| s.noise.is_some_and(|noise| noise.others_cpu_ns.is_some());
+    let read = |s: &Sample| s.interference.is_some_and(|noise| noise.others_cpu_ns.is_some());
     let readings = [
         ("whether the host is virtual", BELOW, host.virtualised.is_some()),
         ("CPU governor", BELOW, host.governor.is_some()),
@@ -158,7 +161,11 @@ fn unread(results: &Results) -> Vec<String> {
         ("disk pressure", PSI, noise(|n| n.psi_io_some_avg10.is_some())),
         ("memory pressure", PSI, noise(|n| n.psi_memory_some_avg10.is_some())),
         ("load and pressure after the run", AGAIN, host.noise_after.is_some()),
-        ("what others used during samples", AGAIN, results.samples.iter().filter(|s| counts(s)).all(read)),
+        (
+            "what others used during samples",
+            AGAIN,
+            results.samples.iter().filter(|s| is_measured(s)).all(read),
+        ),
     ];
     let alike = readings.chunk_by(|(_, fix, _), (_, next, _)| fix == next);
     let told = alike.filter_map(|alike| {

@@ -2,7 +2,7 @@
 //! a claim is supported only
 //! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
 
-use super::{Interval, Metric, RelativeTo, Target, Unit, density, facts};
+use super::{Interval, Metric, RelativeTo, Target, Unit, facts};
 use crate::{
     sample::Results,
     scenario::{Bound, Claim},
@@ -92,9 +92,9 @@ fn judge_one(
     let bound: Vec<String> = bound.map(|(key, words)| format!("{words} {}", text(key))).collect();
     let claim = serde_json::from_value::<Claim>(json.clone());
     let claim = claim.map_err(|e| format!("this version can't read the claim: {e}"));
-    let measured = claim.as_ref().map_err(String::clone).and_then(|c| match density::unit(&c.metric) {
-        Some(unit) => each::measure(c, unit, filled),
-        None => measure(c, targets, ratios),
+    let measured = claim.as_ref().map_err(String::clone).and_then(|c| match metric_of(c)? {
+        metric if metric.is_of_density() => each::measure(c, metric, filled),
+        metric => measure(c, metric, targets, ratios),
     });
     let decided = measured.as_ref().map_err(String::clone).and_then(|m| decide(claim.as_ref()?, m));
     let (verdict, why) = decided.unwrap_or_else(|why| (Verdict::Undecided, why));
@@ -110,10 +110,18 @@ fn judge_one(
     }
 }
 
+fn metric_of(claim: &Claim) -> Result<Metric, String> {
+    let unknown = || format!("this version has no metric {:?} for a target", claim.metric);
+    Metric::from_name(&claim.metric).ok_or_else(unknown)
+}
+
 /// `Err`: why there is no such figure.
-fn measure(claim: &Claim, targets: &[Target], ratios: &mut Ratios<'_>) -> Result<Measured, String> {
-    let metric = Metric::from_name(&claim.metric)
-        .ok_or_else(|| format!("this version has no metric {:?} for a target", claim.metric))?;
+fn measure(
+    claim: &Claim,
+    metric: Metric,
+    targets: &[Target],
+    ratios: &mut Ratios<'_>,
+) -> Result<Measured, String> {
     if let Some(missing) = claim.targets().find(|name| !targets.iter().any(|t| t.name == *name)) {
         return Err(format!("the run has no target {missing:?}"));
     }
@@ -227,7 +235,7 @@ mod tests {
         };
         Target {
             name: "docker".into(),
-            kind: "docker".into(),
+            kind: crate::kind::Kind::Docker,
             accelerator: Accelerator::None,
             kvm: None,
             baseline: false,
@@ -287,11 +295,11 @@ mod tests {
         let scenario = |metric: &str, bound: &str| {
             let text = format!(
                 "name = 'x'\n[workload]\ncommand = ['true']\nready = {{ exit = 0 }}\nwork = {{ command = ['true'] }}\n\
-                 [copy]\nfile = '1MiB'\n[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = 'docker'\nat_most = '{bound}'\n"
+                 [cow]\nfile = '1MiB'\n[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = 'docker'\nat_most = '{bound}'\n"
             );
             crate::scenario::Scenario::parse(&text, "x.toml").ok()
         };
-        for metric in Metric::ALL {
+        for metric in Metric::of_instances() {
             let written = ["1s", "1MiB", "1%"].iter().filter_map(|bound| scenario(metric.name(), bound));
             let [scenario] = written.collect::<Vec<_>>().try_into().expect("one kind of bound fits");
             let mut target = docker(Some(Interval { low: 0.001, high: 0.002, coverage: 0.998 }));

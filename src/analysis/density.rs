@@ -20,13 +20,13 @@
 //! # Start-up
 //! Theil and Sen's slope of the n-th's start-up over n ([`slope`]).
 
-use super::{Interval, Unit, median::FEWEST, slope, student};
+use super::{Interval, Metric, median::FEWEST, slope, student};
 use crate::{
+    metric::{DensityFigure, Source},
     sample::{
         Accelerator, Outcome, Results,
         density::{self, Burst, Limit, Step},
     },
-    scenario::DENSITY_METRICS,
 };
 
 /// One target that was filled.
@@ -117,20 +117,15 @@ impl Density {
         Some((value, interval))
     }
 
-    /// The figure that a claim is about.
-    pub fn figure(&self, metric: &str) -> Option<Each> {
-        match metric {
-            "density.memory" => self.memory,
-            "density.cpu" => self.cpu,
-            "density.startup" => self.startup.and_then(|startup| startup.slope),
-            _ => None,
+    /// What a metric of density is here; `None` for a metric of single instances.
+    pub fn figure(&self, metric: Metric) -> Option<Each> {
+        match metric.row().source {
+            Source::Density(DensityFigure::Memory) => self.memory,
+            Source::Density(DensityFigure::Cpu) => self.cpu,
+            Source::Density(DensityFigure::Startup) => self.startup.and_then(|startup| startup.slope),
+            Source::Sample(_) | Source::PairedFootprint => None,
         }
     }
-}
-
-/// The unit of a metric of density; `None` for any other.
-pub fn unit(metric: &str) -> Option<Unit> {
-    DENSITY_METRICS.iter().find(|(name, _)| *name == metric).map(|(_, unit)| *unit)
 }
 
 /// How many times `of` is what `to` is. Each of the two intervals must have 1 - (1 - level) / 2, so that both hold with

@@ -1,7 +1,7 @@
 //! Facts of isolation: each true or false of a sample, by what was seen from inside and on the host. A claim about one is
 //! supported when every good sample that tells says so, and refuted when one says otherwise.
 
-use super::{Judged, Verdict, counts};
+use super::{Judged, Verdict, is_measured};
 use crate::{
     sample::{Results, Sample},
     scenario::{Claim, FACTS},
@@ -74,7 +74,7 @@ fn decide(claim: &Claim, results: &Results) -> Result<(Verdict, String), String>
         return Err(format!("the run has no target {:?}", claim.target));
     }
     let good: Vec<&Sample> =
-        results.samples.iter().filter(|s| s.target == claim.target && counts(s)).collect();
+        results.samples.iter().filter(|s| s.target == claim.target && is_measured(s)).collect();
     let told: Vec<bool> = good.iter().filter_map(|sample| fact.of(sample, results)).collect();
     let agree = told.iter().filter(|told| **told == is).count();
     let silent = match good.len() - told.len() {
@@ -106,15 +106,15 @@ mod tests {
             });
             json!({
                 "target": "docker", "round": 0, "position": 0, "warmup": false, "outcome": "ok", "timeline_ns": {"requested": 0},
-                "memory_bytes": {}, "cpu_ns": {}, "identity": identity, "isolation": isolation,
+                "memory_bytes": {}, "cpu_ns": {}, "work_ns": {}, "identity": identity, "isolation": isolation,
             })
         };
         let json = json!({
-            "schema": "bootrace.results/1",
+            "schema": crate::sample::SCHEMA,
             "run": {"id": "x", "started_at": "", "seed": 1, "bootrace_version": "0", "scenario": {}, "planned": 1,
                 "interrupted": false, "warnings": []},
             "host": {"kernel_release": "6", "boot_id": "host", "cpus": 2, "memory_bytes": 1, "swap_bytes": 0,
-                "cgroup_version": 1, "noise_before": {}},
+                "cgroup_version": 1, "programs": {}, "noise_before": {}},
             "image": {"digest": "", "distribution": "", "suite": "", "source": "", "fallback": false, "packages": []},
             "targets": [{"name": "docker", "kind": "docker", "accelerator": "none", "options": {}}],
             "samples": answers.iter().map(sample).collect::<Vec<Value>>(),

@@ -37,7 +37,7 @@ pub struct Key {
     pub scenario: String,
     pub metric: Metric,
     pub target: String,
-    pub kind: String,
+    pub kind: crate::kind::Kind,
     pub accelerator: Accelerator,
     pub host: HostName,
 }
@@ -149,7 +149,7 @@ pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> boo
                         scenario: run.scenario.clone(),
                         metric: *metric,
                         target: target.name.clone(),
-                        kind: target.kind.clone(),
+                        kind: target.kind,
                         accelerator: target.accelerator,
                         host: run.host.clone(),
                     },

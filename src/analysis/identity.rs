@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::sample::{Identity, Outcome, Results};
+use crate::{
+    kind::HOST_KERNEL_RUNTIMES,
+    sample::{Identity, Outcome, Results},
+};
 
 /// Whose kernel a target's instances ran on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,14 +126,15 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
 /// A container or process must share the host's kernel, a VM must not.
 fn kernel_caveat(target: &crate::sample::Target, seen: &Seen) -> Option<String> {
     let runtime = target.options.get("runtime").and_then(|runtime| runtime.as_str());
-    let expected = match target.kind.as_str() {
+    let expected = match target.kind.row().kernel {
         // Others, as kata and gVisor, put a kernel of their own below the container.
-        "docker" | "podman" if !runtime.is_none_or(|name| ["runc", "crun", "youki"].contains(&name)) => {
+        crate::kind::Kernel::ByRuntime
+            if !runtime.is_none_or(|name| HOST_KERNEL_RUNTIMES.contains(&name)) =>
+        {
             return None;
         }
-        "native" | "docker" | "podman" | "lxc" => Kernel::SharedWithHost,
-        "libvirt" => Kernel::Own,
-        _ => return None,
+        crate::kind::Kernel::Host | crate::kind::Kernel::ByRuntime => Kernel::SharedWithHost,
+        crate::kind::Kernel::Own => Kernel::Own,
     };
     if seen.with_identity == 0 || seen.kernel == expected {
         return None;

@@ -6,7 +6,7 @@
 
 use crate::sample::{Interference, Results, Sample};
 
-use super::counts;
+use super::is_measured;
 
 /// What the host did beside a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,7 +134,7 @@ impl InterferenceKind {
 
 /// The interference with one sample taken on a host of so many CPUs; none where nothing is known of its noise.
 pub fn interference(sample: &Sample, cpus: u32) -> Vec<InterferenceKind> {
-    sample.noise.as_ref().map_or_else(Vec::new, |noise| of(noise, cpus))
+    sample.interference.as_ref().map_or_else(Vec::new, |noise| of(noise, cpus))
 }
 
 fn of(noise: &Interference, cpus: u32) -> Vec<InterferenceKind> {
@@ -143,7 +143,7 @@ fn of(noise: &Interference, cpus: u32) -> Vec<InterferenceKind> {
 
 /// Others' CPU time of a sample in CPUs: how many of them they kept busy.
 pub fn others_cpus(sample: &Sample) -> Option<f64> {
-    let noise = sample.noise.as_ref().filter(|noise| noise.window_ns > 0)?;
+    let noise = sample.interference.as_ref().filter(|noise| noise.window_ns > 0)?;
     Some(noise.others_cpu_ns? as f64 / noise.window_ns as f64)
 }
 
@@ -155,7 +155,7 @@ pub(super) fn caveats(results: &Results) -> Vec<String> {
         let mut most: f64 = 0.0;
         for target in &results.targets {
             let good: Vec<&Sample> =
-                results.samples.iter().filter(|s| s.target == target.name && counts(s)).collect();
+                results.samples.iter().filter(|s| s.target == target.name && is_measured(s)).collect();
             let affected: Vec<&&Sample> =
                 good.iter().filter(|s| interference(s, cpus).contains(&kind)).collect();
             if !affected.is_empty() {

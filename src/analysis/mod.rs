@@ -7,7 +7,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::sample::{Accelerator, KvmDegree, Outcome, Results, Sample};
+use crate::{
+    kind::Kind,
+    sample::{Accelerator, KvmDegree, Outcome, Results, Sample},
+};
 
 mod caveats;
 mod claims;
@@ -20,7 +23,6 @@ pub mod history;
 mod identity;
 mod interference;
 pub mod median;
-mod metric;
 mod outlier;
 pub mod paired;
 pub mod slope;
@@ -28,13 +30,13 @@ pub mod steps;
 mod student;
 pub mod unpaired;
 
+pub use crate::metric::{Metric, Unit, is_measured};
 pub use claims::{Figured, Judged, Measured, Verdict};
 pub use drift::{Drift, drift};
 pub use facts::Fact;
 pub use identity::{Identities, Kernel, Seen, short};
 pub use interference::{InterferenceKind, interference, others_cpus};
 pub use median::Interval;
-pub use metric::{Metric, Unit, counts};
 pub use paired::Ratio;
 
 /// Level of every interval unless another is asked for.
@@ -60,7 +62,7 @@ pub struct Analysis {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     pub name: String,
-    pub kind: String,
+    pub kind: Kind,
     pub accelerator: Accelerator,
     /// Of what degree the host's KVM is; none where that was not asked, or could not be told.
     pub kvm: Option<KvmDegree>,
@@ -164,8 +166,8 @@ pub fn analyse_at(results: &Results, level: f64) -> Analysis {
 /// nothing to compare.
 fn baseline(results: &Results) -> Option<String> {
     let targets = &results.targets;
-    let native = targets.iter().find(|t| t.name == "native");
-    let native = native.or_else(|| targets.iter().find(|t| t.kind == "native"));
+    let native = targets.iter().find(|t| t.name == Kind::Native.name());
+    let native = native.or_else(|| targets.iter().find(|t| t.kind == Kind::Native));
     native.or_else(|| targets.first().filter(|_| targets.len() > 1)).map(|t| t.name.clone())
 }
 
@@ -174,7 +176,7 @@ type Series = Vec<(usize, u32, f64)>;
 
 fn series(results: &Results, target: &str, metric: Metric, baseline: Option<&str>) -> Series {
     let of = |name: &str| -> Vec<(usize, &Sample)> {
-        let mine = |(_, s): &(usize, &Sample)| s.target == name && counts(s);
+        let mine = |(_, s): &(usize, &Sample)| s.target == name && is_measured(s);
         results.samples.iter().enumerate().filter(mine).collect()
     };
     if metric != Metric::Overhead {
@@ -215,7 +217,7 @@ fn target(
         series(results, &target.name, Metric::Startup, None).into_iter().map(|(_, _, v)| v).collect();
     Target {
         name: target.name.clone(),
-        kind: target.kind.clone(),
+        kind: target.kind,
         accelerator: target.accelerator,
         kvm: target.kvm.map(|kvm| kvm.degree),
         baseline: is_baseline,

@@ -73,8 +73,8 @@ fn left_over(calibration: &Calibration) -> Option<Row> {
     })
 }
 
-fn launch(taken: &Taken) -> Option<f64> {
-    Some(taken.sample.timeline_ns.phases()?.launch as f64)
+fn app(taken: &Taken) -> Option<f64> {
+    Some(taken.sample.timeline_ns.phases()?.app as f64)
 }
 
 fn footprint(taken: &Taken) -> Option<f64> {
@@ -90,17 +90,16 @@ impl Subject<'_> {
         if self.is_empty() {
             return;
         }
-        rows.push(self.follows(
-            "startup.launch",
-            "ready a known delay after its start",
-            launch,
-            SLOPE_OF_TIME,
-        ));
-        let beyond: Vec<f64> = self.good.iter().filter_map(|t| Some(launch(t)? - t.amount as f64)).collect();
+        rows.push(self.follows("startup.app", "ready a known delay after its start", app, SLOPE_OF_TIME));
+        let beyond: Vec<f64> = self.good.iter().filter_map(|t| Some(app(t)? - t.amount as f64)).collect();
         let row = Row {
             measured: median(&beyond),
             n: beyond.len(),
-            ..self.row("launch less the delay", "what is launch beside what is known of it", Quantity::Time)
+            ..self.row(
+                "app less the delay",
+                "the part of the app phase beside the known delay",
+                Quantity::Time,
+            )
         };
         rows.push(self.stated(row, "executing the workload, and the event's way to the host's clock"));
         let engine: Figure = |t| Some(t.sample.timeline_ns.phases()?.engine as f64);
@@ -115,11 +114,11 @@ impl Subject<'_> {
             |t| Some(t.start_call_ns? as f64),
         ));
         let (host, guest): (Figure, Figure) =
-            (|t| Some(t.sample.cpu_ns.work_host? as f64), |t| Some(t.sample.cpu_ns.work_guest? as f64));
+            (|t| Some(t.sample.work_ns.cpu? as f64), |t| Some(t.sample.work_ns.cpu_guest? as f64));
         let known: Figure = |t| Some(t.work_ns? as f64);
         if self.is_vm() {
             let row = self.share(
-                "cpu.work_host",
+                "work.cpu",
                 "what its work of a known CPU time costs the host",
                 host,
                 known,
@@ -131,10 +130,10 @@ impl Subject<'_> {
                 "what the host pays for each second of the guest's: virtualisation's cost, not an error",
             ));
         } else {
-            rows.push(self.share("cpu.work_host", "burns a known CPU time as its work", host, known, SHARE));
+            rows.push(self.share("work.cpu", "burns a known CPU time as its work", host, known, SHARE));
         }
         rows.push(self.share(
-            "cpu.work_guest",
+            "work.cpu_guest",
             "the same, as its own kernel accounts for it",
             guest,
             known,

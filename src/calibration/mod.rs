@@ -11,7 +11,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{runner::left_over, sample};
+use crate::{
+    runner::left_over::{self, Unseen},
+    sample,
+};
 
 pub mod drive;
 pub mod judge;
@@ -148,17 +151,10 @@ impl Calibration {
 
     /// Takes note of what was found of its instances when it was over, and judges anew.
     pub fn see_what_is_left(&mut self, found: left_over::Found) {
-        // Who isn't there has nothing, unless it was there when it was measured.
-        let measured = |kind: &str| self.targets.iter().any(|target| target.kind == kind);
-        // Whom an error is about it says in what was tried: "connecting to Docker at ...".
-        let engines = [
-            ("Docker", measured("docker")),
-            ("podman", measured("podman")),
-            ("libvirt", measured("libvirt") || measured("lxc")),
-        ];
-        for error in found.unseen {
-            let of_others = engines.iter().any(|(name, measured)| !measured && error.tried.contains(name));
-            if error.absent && of_others {
+        for Unseen { kind, error } in found.unseen {
+            // An engine that isn't there has nothing, unless it was there when it was measured.
+            let measured = |kind| self.targets.iter().any(|target| target.kind == kind);
+            if error.absent && kind.is_some_and(|kind| !measured(kind)) {
                 continue;
             }
             self.errors.push(format!("looking for what is left: {error}"));

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     analysis::{Analysis, Metric, Unit, gate::LEAST_MARGIN, short},
+    kind::Kind,
     sample::{Accelerator, Host, Results},
 };
 
@@ -88,7 +89,7 @@ pub struct Floor {
 }
 
 /// The two sides of a kind of target.
-pub fn sides(kind: &str) -> [String; 2] {
+pub fn sides(kind: Kind) -> [String; 2] {
     [format!("{kind}-a"), format!("{kind}-b")]
 }
 
@@ -96,16 +97,14 @@ pub fn sides(kind: &str) -> [String; 2] {
 pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
     let mut sessions = Vec::new();
     for target in &results.targets {
-        let names = sides(&target.kind);
+        let names = sides(target.kind);
         if target.name != names[0] {
             continue;
         }
         let [Some(a), Some(b)] = names.map(|name| analysis.target(&name)) else { continue };
         // What is a difference or a share has no ratio.
-        let has_ratio = |metric: &Metric| {
-            metric.unit() != Unit::Share && !matches!(metric, Metric::Overhead | Metric::Daemons)
-        };
-        let medians = Metric::ALL.into_iter().filter(has_ratio).filter_map(|metric| {
+        let has_ratio = |metric: &Metric| metric.unit() != Unit::Share && !metric.row().signed;
+        let medians = Metric::of_instances().filter(has_ratio).filter_map(|metric| {
             let pair = [a.median(metric)?, b.median(metric)?];
             pair.iter().all(|v| *v > 0.0).then(|| (metric.name().to_owned(), pair))
         });
@@ -113,7 +112,7 @@ pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
             run: results.run.id.clone(),
             at: results.run.started_at.clone(),
             bootrace_version: results.run.bootrace_version.clone(),
-            target: target.kind.clone(),
+            target: target.kind.name().to_owned(),
             accelerator: target.accelerator,
             conditions: conditions(results, target),
             samples: a.counts.ok.min(b.counts.ok),
@@ -143,14 +142,9 @@ fn conditions(results: &Results, target: &crate::sample::Target) -> String {
 /// Those conditions that a run of any scenario has in common with A/A sessions.
 fn of_the_host(results: &Results, target: &crate::sample::Target) -> [String; 3] {
     let host = &results.host;
-    let engine = match target.kind.as_str() {
-        "docker" => [&host.docker, &host.containerd, &host.runc],
-        "libvirt" => [&host.libvirt, &host.qemu, &None],
-        "podman" => [&host.podman, &host.crun, &host.runc],
-        "lxc" => [&host.libvirt, &None, &None],
-        _ => [&None; 3],
-    };
-    let versions = engine.map(|version| version.as_deref().unwrap_or("-")).join("/");
+    let programs = target.kind.row().programs.iter();
+    let versions: Vec<&str> = programs.map(|program| host.version(*program).unwrap_or("-")).collect();
+    let versions = versions.join("/");
     [
         format!("bootrace {}", results.run.bootrace_version),
         format!("engine {versions}"),
@@ -169,7 +163,7 @@ pub fn of_runs<'a>(
     let wanted = of_the_host(results, target);
     let alike = |floor: &&Floor| {
         let facts: Vec<&str> = floor.conditions.split(", ").collect();
-        floor.target == target.kind
+        floor.target == target.kind.name()
             && floor.accelerator == target.accelerator
             && floor.metric == metric.name()
             && floor.between.is_some()

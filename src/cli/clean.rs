@@ -7,7 +7,7 @@ use anyhow::Context;
 use super::{Failure, print};
 use crate::{
     image::Cache,
-    runner::left_over::{self, Owner},
+    runner::left_over::{self, Owner, Unseen},
     target::LeftOver,
     tune,
 };
@@ -50,7 +50,7 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     let whose = if options.all { Owner::Everyones } else { Owner::Ended };
     let found = left_over::find(&cache.instances_dir(), &whose).await;
     let mut failed = false;
-    for error in &found.unseen {
+    for Unseen { error, .. } in &found.unseen {
         if error.absent {
             anstream::eprintln!("not looked at, since nothing answers there: {error}");
         } else {

@@ -67,7 +67,7 @@ pub struct Options {
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Gate {
     /// Metrics that decide, as startup or memory.footprint; the others are shown [default: the scenario's, else startup].
-    #[arg(long = "metric", value_name = "METRIC", value_delimiter = ',', value_parser = metric)]
+    #[arg(long = "metric", value_name = "METRIC", value_delimiter = ',', value_parser = super::metric)]
     pub metrics: Vec<Metric>,
     /// What is not taken for a change, in percent [default: the scenario's, else 5 or what this host's noise asks for].
     #[arg(long, value_name = "PCT", value_parser = percent)]
@@ -86,13 +86,6 @@ pub enum FailOn {
     Inconclusive,
     /// Neither: only samples that failed.
     Never,
-}
-
-fn metric(name: &str) -> Result<Metric, String> {
-    Metric::from_name(name).ok_or_else(|| {
-        let known: Vec<&str> = Metric::ALL.iter().map(|metric| metric.name()).collect();
-        format!("no such metric; there are {}", known.join(", "))
-    })
 }
 
 /// A share of "5", "7.5" or "5%".

@@ -36,26 +36,15 @@ pub struct Options {
     /// What to export to.
     #[arg(long, short, value_parser = formats())]
     pub format: Format,
-    /// File to write to, else standard output; gab and criterion need a directory.
+    /// File to write to, else standard output; formats of several files need a directory.
     #[arg(long, value_name = "PATH")]
     pub to: Option<PathBuf>,
 }
 
 fn formats() -> impl TypedValueParser<Value = Format> {
-    let named = |format: Format| PossibleValue::new(format.name()).help(about(format));
-    PossibleValuesParser::new(Format::ALL.map(named))
+    let named = |format: Format| PossibleValue::new(format.name()).help(format.about());
+    PossibleValuesParser::new(Format::all().map(named))
         .map(|name| Format::from_name(&name).expect("clap lets only their names through"))
-}
-
-fn about(format: Format) -> &'static str {
-    match format {
-        Format::Bmf => "Bencher Metric Format",
-        Format::Gab => "github-action-benchmark, smaller-is-better.json and bigger-is-better.json",
-        Format::Hyperfine => "hyperfine's JSON",
-        Format::Criterion => "criterion's directories, for critcmp and cargo bench -- --baseline",
-        Format::Prometheus => "Prometheus text file",
-        Format::Csv => "every sample as a row",
-    }
 }
 
 /// Reads the run first, so that nothing is written of one that can't be read.
@@ -91,18 +80,10 @@ fn check(options: &Options) -> anyhow::Result<()> {
         Some(path) if !several && (path.is_dir() || path.file_name().is_none()) => Err(anyhow!(
             "--format {name} writes one file, and {} is a directory: name a file, as in --to {}",
             path.display(),
-            path.join(default_name(options.format)).display()
+            path.join(options.format.usual_path()).display()
         )),
         _ => Ok(()),
     }
-}
-
-fn default_name(format: Format) -> &'static Path {
-    Path::new(match format {
-        Format::Csv => "samples.csv",
-        Format::Prometheus => "bootrace.prom",
-        _ => "bootrace.json",
-    })
 }
 
 /// As it is: this is for programs. A reader that has gone away has what it wanted.

@@ -34,7 +34,7 @@ pub struct Options {
     #[arg(value_name = "DIR", required = true)]
     pub dirs: Vec<PathBuf>,
     /// What to look at, as in claims; may be given again.
-    #[arg(long = "metric", value_name = "M", default_value = "startup", value_parser = metric)]
+    #[arg(long = "metric", value_name = "M", default_value = "startup", value_parser = super::metric)]
     pub metrics: Vec<Metric>,
     /// Only this target; may be given again.
     #[arg(long = "target", value_name = "T")]
@@ -63,10 +63,6 @@ pub struct Options {
     /// Threads that read files; none: one for each CPU. The answer is the same.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
-}
-
-fn metric(name: &str) -> Result<Metric, String> {
-    Metric::from_name(name).ok_or_else(|| format!("known are {}", Metric::ALL.map(Metric::name).join(", ")))
 }
 
 /// Shows the history of all runs below the directories.

@@ -5,7 +5,13 @@ use std::io::Write;
 use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand, builder::Styles};
 
-use crate::{report::clean_lines, scenario};
+use crate::{
+    metric::Metric,
+    {
+        metric,
+        {report::clean_lines, scenario},
+    },
+};
 
 pub mod ab;
 mod build;
@@ -54,7 +60,7 @@ Examples:
   bootrace ab --base old.toml --new new.toml      two sides, measured in turn on this host
   bootrace check ./my.toml                        is it right? needs no engine
   bootrace list                                   what is there, and what can run on this host
-  bootrace export reports/latest --format csv     every sample, for other programs; and five forms more
+  bootrace export reports/latest --format csv     every sample, for other programs; other formats too
   bootrace calibrate                              known quantities: what is the error of the figures here?
   bootrace compare BASE NEW                       is the new run worse? 3 if it is
   bootrace doctor                                 what works here, what doesn't, and the fix
@@ -250,6 +256,12 @@ fn print_error(chain: &[String]) {
     }
     // Nothing is left to be done where standard error is gone.
     let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// The metric of single instances that an option names.
+fn metric(name: &str) -> Result<Metric, String> {
+    let metric = Metric::from_name(name).filter(|metric| !metric.is_of_density());
+    metric.ok_or_else(|| metric::unknown(name, Metric::of_instances()))
 }
 
 /// Writes a warning to standard error.

@@ -131,7 +131,7 @@ async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
             Kind::Libvirt | Kind::Lxc => libvirt::check(spec, &scenario.resources).await?,
         }
     }
-    if scenario.sampling.page_cache() == Some(PageCache::Cold) {
+    if scenario.sampling.page_cache_state() == Some(PageCache::Cold) {
         runner::drop_caches().await?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Check;
 use crate::{
     image::Cache,
-    runner::left_over::{self, Found, Owner},
+    runner::left_over::{self, Found, Owner, Unseen},
     tune,
 };
 
@@ -26,7 +26,7 @@ pub async fn check(cache: &Cache, patience: Duration) -> Check {
 fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option<String>) -> Check {
     let (id, title) = ("left_over", "left-overs of earlier runs");
     // Of an engine that is not there enough is said elsewhere.
-    let unseen = found.unseen.iter().map(|error| match error.absent {
+    let unseen = found.unseen.iter().map(|Unseen { error, .. }| match error.absent {
         true => format!("{}: nothing answers there", error.tried),
         false => error.to_string(),
     });
@@ -69,7 +69,10 @@ mod tests {
             "container c0, container c1, container c2, container c3, container c4, 2 more"
         );
         let check = judge(
-            &Found { things: Vec::new(), unseen: vec![Error::new("listing", "no")] },
+            &Found {
+                things: Vec::new(),
+                unseen: vec![Unseen { kind: None, error: Error::new("listing", "no") }],
+            },
             &[],
             Vec::new(),
             None,

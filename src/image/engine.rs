@@ -5,6 +5,7 @@ use std::{error::Error as _, ops::Deref, path::Path};
 use bollard::{Docker, errors::Error as Bollard, models::SystemInfo};
 
 use super::error::{Error, tame};
+use crate::kind::{Kind, Program};
 
 /// How much of an engine's message an error shows, in bytes.
 const SHOWN: usize = 500;
@@ -32,6 +33,22 @@ impl ContainerEngine {
         match self {
             ContainerEngine::Docker => "docker",
             ContainerEngine::Podman => "podman",
+        }
+    }
+
+    /// The kind of target that it runs.
+    pub fn kind(self) -> Kind {
+        match self {
+            ContainerEngine::Docker => Kind::Docker,
+            ContainerEngine::Podman => Kind::Podman,
+        }
+    }
+
+    /// What it is itself.
+    pub fn program(self) -> Program {
+        match self {
+            ContainerEngine::Docker => Program::Docker,
+            ContainerEngine::Podman => Program::Podman,
         }
     }
 

@@ -14,7 +14,7 @@ use super::{
     boot_disk,
     cache::make_dir,
     cloud::stock,
-    copy_file,
+    cow_file,
     definition::{Definition, Source},
     docker,
     engine::{Client, ContainerEngine},
@@ -79,8 +79,8 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
         engines = connect(forms) => engines?,
     };
     let (base, fallback_reason) = base::choose(job, spec, base_dir, forms.systemd).await?;
-    let copy_bytes = copy_file::bytes(spec.copy);
-    let digest = tree::digest(&base.sum()?.sha256, &agent::digest(), copy_bytes);
+    let cow_bytes = cow_file::bytes(spec.cow);
+    let digest = tree::digest(&base.sum()?.sha256, &agent::digest(), cow_bytes);
     let in_use = job.use_lock(&digest, "this image").await?;
     let dir = job.cache.image(&digest);
     let wanted = Wanted {
@@ -88,7 +88,7 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
         dir: &dir,
         digest: &digest,
         base: &base,
-        copy_bytes,
+        cow_bytes,
         engines: &engines,
         vm: forms.vm,
         forms,
@@ -118,7 +118,7 @@ struct Wanted<'a> {
     digest: &'a str,
     base: &'a Base,
     /// Size of the file for copies, where it is to have one.
-    copy_bytes: Option<u64>,
+    cow_bytes: Option<u64>,
     /// Those that are to have it, connected.
     engines: &'a [Client],
     vm: bool,
@@ -170,7 +170,7 @@ impl Wanted<'_> {
         make_dir(self.dir)?;
         let tree = match tree::find(self.dir) {
             Some(tree) => tree,
-            None => tree::make(self.job, self.dir, self.digest, self.base, self.copy_bytes).await?,
+            None => tree::make(self.job, self.dir, self.digest, self.base, self.cow_bytes).await?,
         };
         if let (true, Err(why)) = (self.vm, &tree.about.fits_vm) {
             return Err(Error::NoKernel { image: tree.about.source.clone(), why: why.clone() });

@@ -19,7 +19,7 @@ mod boot_disk;
 mod bootable;
 mod cache;
 mod cloud;
-mod copy_file;
+mod cow_file;
 mod definition;
 mod docker;
 mod engine;

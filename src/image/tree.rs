@@ -5,14 +5,14 @@ use std::{
     time::Instant,
 };
 
-use bootrace_agent::protocol::{AGENT_PATH, COPY_PATH, IMAGE_DIGEST_PATH, SOCKET_PATH};
+use bootrace_agent::protocol::{AGENT_PATH, COW_PATH, IMAGE_DIGEST_PATH, SOCKET_PATH};
 use serde::{Deserialize, Serialize};
 
 use super::{
     base::{Base, TAR},
     bootable,
     cache::discard,
-    copy_file,
+    cow_file,
     error::{Error, tame},
     job::Job,
     kernel,
@@ -71,8 +71,8 @@ impl Tree {
 
 /// The image's digest: what is in the root file system, which agent and by which unit a systemd starts it, and the size of
 /// the file for copies where it has one, whose content follows from that.
-pub(super) fn digest(base_sha256: &str, agent_digest: &str, copy_bytes: Option<u64>) -> String {
-    let copy = copy_bytes.map(|bytes| format!("\ncopy {bytes}")).unwrap_or_default();
+pub(super) fn digest(base_sha256: &str, agent_digest: &str, cow_bytes: Option<u64>) -> String {
+    let copy = cow_bytes.map(|bytes| format!("\ncopy {bytes}")).unwrap_or_default();
     sha256(format!("bootrace image 2\n{base_sha256}\n{agent_digest}\n{}{copy}", bootable::unit()))
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn make(
     image: &Path,
     digest: &str,
     base: &Base,
-    copy_bytes: Option<u64>,
+    cow_bytes: Option<u64>,
 ) -> Result<Tree, Error> {
     let begun = Instant::now();
     let temp = job.cache.temp()?;
@@ -116,7 +116,7 @@ pub(super) async fn make(
         }
         other => other?,
     }
-    let facts = Facts { digest: digest.into(), image: image_name.clone(), copy_bytes };
+    let facts = Facts { digest: digest.into(), image: image_name.clone(), cow_bytes };
     let found = job.blocking(move || facts.complete(&root)).await?;
     let about = About {
         digest: digest.into(),
@@ -158,7 +158,7 @@ async fn why_not(job: &Job<'_>, base: &Base, outcome: String, output: String) ->
 struct Facts {
     digest: String,
     image: String,
-    copy_bytes: Option<u64>,
+    cow_bytes: Option<u64>,
 }
 
 struct Found {
@@ -196,8 +196,8 @@ impl Facts {
             tree.ensure_dir(dir, 0o755)?;
         }
         tree.write(AGENT_PATH, agent::EXECUTABLE, 0o755)?;
-        if let Some(bytes) = self.copy_bytes {
-            tree.create(COPY_PATH, 0o644, |file| copy_file::write(file, bytes))?;
+        if let Some(bytes) = self.cow_bytes {
+            tree.create(COW_PATH, 0o644, |file| cow_file::write(file, bytes))?;
         }
         tree.write(IMAGE_DIGEST_PATH, format!("{}\n", self.digest).as_bytes(), 0o644)?;
         bootable::add(tree, &self.digest)
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn the_tree_gets_agent_digest_and_mount_points() {
         let (dir, _) = rootfs(None);
-        let facts = Facts { digest: "d1".into(), image: "test".into(), copy_bytes: Some(1 << 20) };
+        let facts = Facts { digest: "d1".into(), image: "test".into(), cow_bytes: Some(1 << 20) };
         let found = facts.complete(dir.path()).unwrap();
         assert_eq!((found.distribution.as_str(), found.suite.as_str()), ("unknown", "unknown"));
         assert!(found.fits_vm.is_err());
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(fs::read(path(AGENT_PATH)).unwrap(), agent::EXECUTABLE);
         assert_eq!(fs::metadata(path(AGENT_PATH)).unwrap().permissions().mode() & 0o7777, 0o755);
         assert_eq!(fs::read_to_string(path(IMAGE_DIGEST_PATH)).unwrap(), "d1\n");
-        assert_eq!(fs::metadata(path(COPY_PATH)).unwrap().len(), 1 << 20);
+        assert_eq!(fs::metadata(path(COW_PATH)).unwrap().len(), 1 << 20);
         assert_eq!(fs::metadata(path("tmp")).unwrap().permissions().mode() & 0o7777, 0o1777);
         for dir in ["proc", "sys", "dev", "run/bootrace"] {
             assert!(path(dir).is_dir(), "{dir}");

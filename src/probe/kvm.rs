@@ -1,7 +1,9 @@
 //! Is KVM really there? Asked of a guest, not of a file's existence: some hosts offer `/dev/kvm` and
 //! then emulate each instruction, a thousand times slower than hardware.
 
-use std::{fmt, time::Duration};
+use std::{env, fmt, io, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
+
+use rustix::process::Pid;
 
 use crate::sample::{self, KvmDegree};
 
@@ -168,11 +170,46 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Runs a tiny guest and judges KVM by it. Takes some 20 ms, seconds of CPU time if KVM loops, and three quarters of
-/// a minute at most if KVM hangs or this host is too busy; the guest lives in a process of its own, so it can't harm
-/// the caller.
+/// Runs a tiny guest and judges KVM by it. Takes some 30 ms, seconds of CPU time if KVM loops, and three quarters of
+/// a minute at most if KVM hangs or this host is too busy. The guest runs in a sandboxed child, so it can't harm the
+/// caller: this program, started again, whose `main` calls [`child`], or what [`use_program`] names.
 pub fn probe() -> Verdict {
     until_told(guest::probe)
+}
+
+/// The program that [`probe`] starts as its sandboxed child.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+/// The first argument of such a child. The second is its parent's pid.
+const CHILD: &str = "kvm-probe";
+
+/// Lets this program be started again as the sandboxed child of [`probe`]. A `main` calls it before it reads its
+/// arguments. In the child it runs the probe guest, writes what it found to standard output as JSON lines, and returns
+/// the exit code to end with. In any other process it returns `None`.
+pub fn child() -> Option<ExitCode> {
+    // This is the same program even where its file has been deleted or replaced.
+    use_program("/proc/self/exe");
+    let mut arguments = env::args_os().skip(1);
+    if arguments.next()? != CHILD {
+        return None;
+    }
+    let parent = arguments.next().and_then(|pid| pid.to_str()?.parse().ok()).filter(|pid| *pid > 0);
+    let ran = match parent.and_then(Pid::from_raw) {
+        Some(parent) => guest::run(parent),
+        None => Err(io::Error::other("only the KVM probe starts this, with its own pid as the argument")),
+    };
+    Some(match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{CHILD}: {error}");
+            ExitCode::from(2)
+        }
+    })
+}
+
+/// Names the program that [`probe`] starts as its sandboxed child, by absolute path: one whose `main` calls [`child`].
+/// For programs with no `main` of their own, such as tests. The first call counts.
+pub fn use_program(program: impl Into<PathBuf>) {
+    PROGRAM.get_or_init(|| program.into());
 }
 
 fn until_told(mut probe: impl FnMut() -> Verdict) -> Verdict {
@@ -188,11 +225,17 @@ pub use access::{closed_to_qemu, qemu_users};
 
 #[cfg(not(target_arch = "x86_64"))]
 mod guest {
-    use super::Verdict;
+    use std::{env::consts::ARCH, io};
+
+    use super::{Pid, Verdict};
 
     pub fn probe() -> Verdict {
-        let why = format!("the probe guest is for x86-64, this is {}", std::env::consts::ARCH);
+        let why = format!("the probe guest is for x86-64, this is {ARCH}");
         Verdict::Missing { absent: false, why }
+    }
+
+    pub fn run(_parent: Pid) -> io::Result<()> {
+        Err(io::Error::other(format!("the probe guest is for x86-64, this is {ARCH}")))
     }
 }
 

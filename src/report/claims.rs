@@ -2,7 +2,7 @@
 
 use super::text;
 use crate::{
-    analysis::{Analysis, Judged},
+    analysis::{Analysis, Judged, Metric},
     sample::Accelerator,
 };
 
@@ -33,9 +33,9 @@ pub fn finding(claim: &Judged, analysis: &Analysis) -> String {
     });
     let names = [Some(&claim.target), claim.relative_to.as_ref()].into_iter().flatten();
     let emulated = names.filter_map(|name| analysis.target(name)).any(|t| t.accelerator == Accelerator::Tcg);
-    // What kernel it has and what its disk takes does not depend on how its instructions are run.
-    let changes = ["startup", "teardown", "memory.", "cpu.", "density.", "copy.first", "copy.rewrite"];
-    let caveat = match emulated && changes.iter().any(|metric| claim.metric.starts_with(metric)) {
+    // A fact, such as which kernel a target has, does not depend on how instructions are run.
+    let changes = Metric::from_name(&claim.metric).is_some_and(|metric| metric.row().emulation_changes_it);
+    let caveat = match emulated && changes {
         true => "; that is of emulation, and a VM on KVM may be judged otherwise",
         false => "",
     };

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     analysis::{Analysis, Figure, Metric, RelativeTo, Target, Unit, Verdict},
+    kind::Kind,
     sample::{Accelerator, Results},
 };
 
@@ -169,7 +170,7 @@ fn answer(results: &Results, analysis: &Analysis) -> Markup {
             @if let Some(sentence) = sentence(analysis, baseline) { p.answer { (sentence) } }
             div.cards {
                 @for (i, target) in analysis.targets.iter().enumerate() {
-                    (card(i, target, analysis.baseline.as_deref(), &results.targets[i].kind))
+                    (card(i, target, analysis.baseline.as_deref(), results.targets[i].kind))
                 }
             }
         }
@@ -193,7 +194,7 @@ fn sentence(analysis: &Analysis, baseline: Option<&Target>) -> Option<Markup> {
     })
 }
 
-fn card(place: usize, target: &Target, baseline: Option<&str>, kind: &str) -> Markup {
+fn card(place: usize, target: &Target, baseline: Option<&str>, kind: Kind) -> Markup {
     let against = |metric| target.figure(metric).and_then(|f| f.against.ratio());
     let base = text::clip(baseline.unwrap_or("baseline"), 24);
     let shown = |metric: Metric| target.median(metric).map(|m| text::value(metric.unit(), m));
@@ -202,7 +203,7 @@ fn card(place: usize, target: &Target, baseline: Option<&str>, kind: &str) -> Ma
         article class={ "card t" (place) } {
             h3 {
                 (text::clip(&target.name, 40))
-                @if kind != target.name { " " span.kind { (text::clip(kind, 20)) } }
+                @if kind.name() != target.name { " " span.kind { (kind) } }
                 @if let Some(accelerator) = text::accelerator_of(target) { " " span.badge { (accelerator) } }
             }
             @match target.figure(Metric::Startup) {
@@ -217,8 +218,8 @@ fn card(place: usize, target: &Target, baseline: Option<&str>, kind: &str) -> Ma
                         small { (text::signed(Unit::Size, over)) " over " (base) }
                     }
                 }
-                @for metric in [Metric::CpuStartup, Metric::CpuIdle, Metric::CpuWork] {
-                    dt { (text::label(metric)) }
+                @for metric in [Metric::CpuStartup, Metric::CpuIdle, Metric::WorkTime] {
+                    dt { (metric.row().label) }
                     dd {
                         (shown(metric).unwrap_or_else(nothing))
                         @if metric == Metric::CpuIdle { small { "of one core" } }

@@ -3,7 +3,7 @@
 
 use super::text::{self, NOTHING};
 use crate::{
-    analysis::{Fact, counts},
+    analysis::{Fact, is_measured},
     sample::{Isolation, Results, Sample},
 };
 
@@ -45,7 +45,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
 
 /// The first good sample of a target that was asked.
 fn first<'a>(results: &'a Results, target: &str) -> Option<&'a Sample> {
-    results.samples.iter().find(|s| s.target == target && counts(s) && s.isolation.is_some())
+    results.samples.iter().find(|s| s.target == target && is_measured(s) && s.isolation.is_some())
 }
 
 type Cell = fn(&Sample, &Isolation, &Results) -> Option<String>;
@@ -88,7 +88,7 @@ const ROWS: [(&str, &str, Cell); 17] = [
          once for all instances, and tells each what others have read.",
         |sample, _, results| {
             // A page won't always be forgotten: the first sample in which it was tells.
-            let of_target = results.samples.iter().filter(|s| s.target == sample.target && counts(s));
+            let of_target = results.samples.iter().filter(|s| s.target == sample.target && is_measured(s));
             let shared = of_target.filter_map(|s| s.isolation.as_ref()?.page_cache_shared).next()?;
             Some(if shared { "the host's, shared" } else { "its own" }.into())
         },

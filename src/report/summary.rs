@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     analysis::{Analysis, Metric, RelativeTo, Target},
+    metric::Ratio,
     sample::Results,
 };
 
@@ -73,8 +74,8 @@ fn figures(out: &mut String, analysis: &Analysis) {
     let baseline = analysis.baseline.as_deref().map(|b| escape(&text::clip(b, 40)));
     let baseline = baseline.unwrap_or_else(|| "baseline".into());
     for metric in Metric::ALL {
-        row(&format!("{} `{}`", text::label(metric), metric.name()), &|t| figure(t, metric));
-        if matches!(metric, Metric::Startup | Metric::CpuStartup | Metric::CpuWork) {
+        row(&format!("{} `{}`", metric.row().label, metric.name()), &|t| figure(t, metric));
+        if metric.row().ratio == Ratio::Everywhere {
             row(&format!("… times {baseline}"), &|t| ratio(t, metric));
         }
     }
@@ -84,7 +85,7 @@ fn figure(target: &Target, metric: Metric) -> String {
     let Some(figure) = target.figure(metric) else { return NOTHING.into() };
     let unit = metric.unit();
     let interval = text::interval(unit, figure.median, figure.interval.as_ref());
-    format!("{} {}", text::value(unit, figure.median), escape(&interval))
+    format!("{} {}", text::of(metric, figure.median), escape(&interval))
 }
 
 fn ratio(target: &Target, metric: Metric) -> String {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     analysis::{Analysis, Metric, RelativeTo, Target, Verdict},
+    metric::{self, Ratio, Terminal},
     sample::Results,
 };
 
@@ -143,40 +144,26 @@ fn rows(analysis: &Analysis) -> Vec<Row> {
         Some(baseline) => format!("  times {}", text::clip(baseline, 10)),
         None => "  times baseline".into(),
     };
-    let ratio = |metric| row(times.clone(), move |t: &Target| against(t, metric));
-    let median = |label: &str, metric| row(label, move |t: &Target| median(t, metric));
-    let whole = |label: &str, metric| row(label, move |t: &Target| with_interval(t, metric));
-    vec![
-        row("samples", samples),
-        whole("start-up", Metric::Startup),
-        ratio(Metric::Startup),
-        median("  engine", Metric::Engine),
-        median("  boot", Metric::Boot),
-        median("    firmware", Metric::Firmware),
-        median("    kernel", Metric::Kernel),
-        median("    initrd", Metric::Initrd),
-        median("    userspace", Metric::Userspace),
-        median("    unit", Metric::Unit),
-        median("  launch", Metric::Launch),
-        whole("teardown", Metric::Teardown),
-        whole("memory footprint", Metric::Footprint),
-        whole("  overhead", Metric::Overhead),
-        median("  workload's RSS", Metric::Workload),
-        whole("CPU to start", Metric::CpuStartup),
-        ratio(Metric::CpuStartup),
-        median("idle CPU, one core", Metric::CpuIdle),
-        whole("fixed work", Metric::CpuWork),
-        ratio(Metric::CpuWork),
-        median("image on disk", Metric::DiskImage),
-        median("instance on disk", Metric::DiskInstance),
-        median("first write, copy", Metric::CopyFirstWrite),
-        median("  second write", Metric::CopyRewrite),
-        median("  bytes copied", Metric::CopyBytes),
-        row("interval covers", |t| {
-            let interval = t.figure(Metric::Startup).and_then(|f| f.interval);
-            interval.map_or(NOTHING.into(), |i| text::coverage(i.coverage))
-        }),
-    ]
+    let mut rows = vec![row("samples", samples)];
+    for of in metric::TABLE {
+        let (label, metric) = (of.label, of.metric);
+        let indented = |steps: usize| format!("{}{label}", "  ".repeat(steps));
+        match of.terminal {
+            Terminal::Hidden => {}
+            Terminal::Median(steps) => rows.push(row(indented(steps), move |t: &Target| median(t, metric))),
+            Terminal::Interval(steps) => {
+                rows.push(row(indented(steps), move |t: &Target| with_interval(t, metric)));
+            }
+        }
+        if of.ratio == Ratio::Everywhere {
+            rows.push(row(times.clone(), move |t: &Target| against(t, metric)));
+        }
+    }
+    rows.push(row("interval covers", |t: &Target| {
+        let interval = t.figure(Metric::Startup).and_then(|f| f.interval);
+        interval.map_or(NOTHING.into(), |i| text::coverage(i.coverage))
+    }));
+    rows
 }
 
 fn samples(target: &Target) -> String {
@@ -197,8 +184,7 @@ fn median(target: &Target, metric: Metric) -> String {
 fn with_interval(target: &Target, metric: Metric) -> String {
     let Some(figure) = target.figure(metric) else { return NOTHING.into() };
     let (unit, median) = (metric.unit(), figure.median);
-    let shown =
-        if metric == Metric::Overhead { text::signed(unit, median) } else { text::value(unit, median) };
+    let shown = text::of(metric, median);
     format!("{shown} {}", text::interval(unit, median, figure.interval.as_ref()))
 }
 

@@ -188,9 +188,10 @@ pub enum PageCache {
 }
 
 impl PageCache {
-    /// As the scenario says; one from before it did had what its warm-up rounds left.
+    /// As the scenario says, else by its warm-up rounds.
     pub fn of(results: &Results) -> Self {
-        let said = results.run.scenario.get("sampling").and_then(|s| s.get("cache")).and_then(|c| c.as_str());
+        let said =
+            results.run.scenario.get("sampling").and_then(|s| s.get("page_cache")).and_then(|c| c.as_str());
         match said {
             Some("cold") => PageCache::Cold,
             Some("warm") => PageCache::Warm,
@@ -218,6 +219,18 @@ impl PageCache {
     }
 }
 
+/// A metric's value as it is shown: with its sign where it is a difference.
+pub fn of(metric: Metric, value: f64) -> String {
+    let row = metric.row();
+    if row.signed { signed(row.unit, value) } else { self::value(row.unit, value) }
+}
+
+/// With a capital at its beginning.
+pub fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// Whether a run had no measured rounds and was about density alone: then there is nothing to show of single samples.
 pub fn is_density_alone(results: &Results) -> bool {
     !results.density.is_empty() && results.samples.iter().all(|s| s.warmup)
@@ -227,40 +240,6 @@ pub fn is_density_alone(results: &Results) -> bool {
 pub fn image(image: &Image) -> String {
     let fallback = if image.fallback { " (fallback)" } else { "" };
     format!("{} {}{fallback}", clip(&image.distribution, 40), clip(&image.suite, 40))
-}
-
-/// How a metric is called in tables and charts.
-pub fn label(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Startup => "start-up",
-        Metric::Engine => "engine",
-        Metric::Boot => "boot",
-        Metric::Firmware => "firmware",
-        Metric::Kernel => "kernel",
-        Metric::Initrd => "initrd",
-        Metric::Userspace => "userspace",
-        Metric::Unit => "unit",
-        Metric::Launch => "launch",
-        Metric::Teardown => "teardown",
-        Metric::Footprint => "memory footprint",
-        Metric::Overhead => "memory overhead",
-        Metric::Workload => "workload's RSS",
-        Metric::EngineMemory => "engine's processes",
-        Metric::PageCache => "page cache, apart",
-        Metric::GuestCache => "guest's page cache",
-        Metric::Daemons => "daemons' growth",
-        Metric::CpuStartup => "CPU to start",
-        Metric::CpuIdle => "idle CPU",
-        Metric::CpuWork => "fixed work",
-        Metric::CpuWorkHost => "CPU for the work",
-        Metric::CpuWorkGuest => "the same, seen inside",
-        Metric::DiskImage => "image on disk",
-        Metric::DiskInstance => "instance on disk",
-        Metric::CopyMake => "making its disk",
-        Metric::CopyFirstWrite => "first write",
-        Metric::CopyRewrite => "second write",
-        Metric::CopyBytes => "copied by a write",
-    }
 }
 
 #[cfg(test)]

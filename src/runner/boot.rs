@@ -20,7 +20,7 @@ pub fn divided(timeline: &Timeline, uptime_ns: Option<u64>, times: BootTimes) ->
         kernel: times.kernel_ns,
         initrd: times.initrd_ns,
         userspace: times.userspace_ns,
-        unit: times.unit_ns,
+        agent_unit: times.unit_ns,
         finished: times.finished_ns,
         error,
     }

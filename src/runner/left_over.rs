@@ -4,6 +4,7 @@ use std::{fs, io, path::Path, time::Duration};
 
 use super::{Lock, lock, tag};
 use crate::{
+    kind::Kind,
     probe::mounts,
     target::{
         Error, LeftOver, ResourceKind,
@@ -43,7 +44,15 @@ impl Owner {
 pub struct Found {
     pub things: Vec<LeftOver>,
     /// Engines that did not answer, directories that could not be read.
-    pub unseen: Vec<Error>,
+    pub unseen: Vec<Unseen>,
+}
+
+/// A place that could not be looked at.
+#[derive(Debug)]
+pub struct Unseen {
+    /// Whose instances may be there; `None`: those of every kind.
+    pub kind: Option<Kind>,
+    pub error: Error,
 }
 
 /// Finds containers by label, domains by metadata, logs, cgroups, mounts, files and locks by name. `instances` is where
@@ -73,10 +82,17 @@ pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) ->
         Ok(locks(wanted())),
     ];
     let mut found = Found::default();
-    for part in [containers, of_podman, domains, of_lxc].into_iter().chain(here) {
+    let engines = [
+        (Kind::Docker, containers),
+        (Kind::Podman, of_podman),
+        (Kind::Libvirt, domains),
+        (Kind::Lxc, of_lxc),
+    ];
+    let parts = engines.into_iter().map(|(kind, part)| (Some(kind), part));
+    for (kind, part) in parts.chain(here.into_iter().map(|part| (None, part))) {
         match part {
             Ok(things) => found.things.extend(things),
-            Err(error) => found.unseen.push(error),
+            Err(error) => found.unseen.push(Unseen { kind, error }),
         }
     }
     found

@@ -87,7 +87,7 @@ pub async fn trial_with_pings(
         }
     };
     let mut ended = match target.begins() {
-        Start::Cold => Ok(()),
+        Start::Create => Ok(()),
         begins => {
             step(Step::Preparing);
             running.initial_start(begins, &scenario.sampling).await
@@ -102,7 +102,7 @@ pub async fn trial_with_pings(
     }
     // Before it is stopped: what is gone can't be asked any more how much of the host's CPU time was its own.
     let own = running.cpu_ns().ok();
-    sample.noise = Some(before.until_now(own));
+    sample.interference = Some(before.until_now(own));
     end.stopped = matches!(ended, Err(Ended::Stopped));
     if let Err(mut ended) = ended {
         running.explain(&mut ended).await;
@@ -157,7 +157,7 @@ async fn measure(
 
     step(Step::Settling);
     // What goes on from a saved state has not booted.
-    let boots = target.boots() && target.begins() != Start::Restore;
+    let boots = target.boots() && !target.begins().keeps_memory();
     let times = if boots { Some(system_up(running).await?) } else { None };
     running.wait(sampling.settle.0).await?;
     step(Step::Reading);
@@ -181,7 +181,7 @@ async fn measure(
         step(Step::Working);
         work(running, scenario, sample).await?;
     }
-    if let Some(file) = scenario.copy {
+    if let Some(file) = scenario.cow {
         step(Step::Copying);
         inside::copy(running, &disk, file, scenario.sampling.timeout.0, sample).await?;
     }
@@ -254,10 +254,10 @@ async fn work(running: &mut RunningInstance, scenario: &Scenario, sample: &mut S
         if done.exit.code != Some(0) {
             return Err(Ended::Failed(format!("the work command failed: {}", how(&done.exit))));
         }
-        sample.cpu_ns.work_guest = Some(done.cpu_ns);
+        sample.work_ns.cpu_guest = Some(done.cpu_ns);
     }
-    sample.cpu_ns.work_host = Some(metered(running, Meter::own_cpu_ns)?.saturating_sub(used));
-    sample.cpu_ns.work_wall = Some(to.since(from));
+    sample.work_ns.cpu = Some(metered(running, Meter::own_cpu_ns)?.saturating_sub(used));
+    sample.work_ns.wall = Some(to.since(from));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use super::{Identity, Outcome, Timeline};
 
 /// Instances of one target, started one at a time, all of them kept until the last was read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Density {
     /// Name of the target.
     pub target: String,
@@ -39,6 +40,7 @@ pub struct Density {
 
 /// Why no more instances were started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
     /// As many as were asked for are there.
@@ -55,6 +57,7 @@ pub enum Limit {
 
 /// One more instance, and what all of them together cost once it was ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Step {
     /// How many there are with this one, from 1.
     pub n: u32,
@@ -79,12 +82,12 @@ pub struct Step {
     /// The host's memory after the settle time, read just before the footprints.
     pub host: HostMemory,
     /// Of this one, as seen inside and asked for once nothing more was read; null where it was not asked.
-    #[serde(default)]
     pub identity: Option<Identity>,
 }
 
 /// What the kernel says of all of the host's memory at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostMemory {
     /// The kernel's estimate of what can be given out without swapping (MemAvailable).
     pub available_bytes: Option<u64>,
@@ -97,6 +100,7 @@ pub struct HostMemory {
 
 /// Instances that were requested at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Burst {
     pub n: u32,
     /// Start-up of each that was ready, from its own request, ascending.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What an instance has on the host's disk. Space is that of allocated blocks, holes not counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Disk {
     /// How the target keeps what an instance writes: `overlayfs` (also Docker's name for containerd's image store),
     /// `overlay2`, `qcow2`, ...; another storage driver of Docker's by its name, and then sizes are null.
@@ -15,14 +16,15 @@ pub struct Disk {
     pub instance_bytes: Option<u64>,
     /// Wall time of making the instance's own disk: part of start-up for a VM (the overlay's copy) and a container
     /// (the create call), before it for a bare process (the mount).
-    pub make_ns: Option<u64>,
-    /// Null where the scenario has no `[copy]`.
-    pub copy: Option<Copied>,
+    pub provision_ns: Option<u64>,
+    /// Null where the scenario has no `[cow]`.
+    pub cow: Option<Cow>,
 }
 
 /// What writes to a file cost that is part of the image, by the host's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Copied {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Cow {
     /// Size of the file.
     pub file_bytes: u64,
     /// Wall time of the first write of one page in its middle, from before the open until it was on the disk.

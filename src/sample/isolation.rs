@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Read once, after ready, off the measured path. Null where it could not be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Isolation {
     /// Processes that the instance sees.
     pub processes: Option<u32>,
@@ -45,6 +46,7 @@ pub struct Isolation {
 
 /// One of the kinds that the kernel keeps apart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Namespace {
     /// `pid`, `net`, ...
     pub kind: String,

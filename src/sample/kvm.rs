@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How KVM runs guests on a host: what a probe guest found.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Kvm {
     pub degree: KvmDegree,
     /// A loop's rate in a guest, as a multiple of the same loop's on the host: near 1 on hardware.
@@ -14,6 +15,7 @@ pub struct Kvm {
 
 /// Told apart by what they do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum KvmDegree {
     /// On the processor's own virtualisation.

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 
 /// The state of the sources that a run measured.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Source {
     /// Lower-case hex, 7 to 64 digits.
+    #[cfg_attr(test, schemars(regex(pattern = r"^[0-9a-f]{7,64}$")))]
     pub commit: String,
     pub branch: Option<String>,
     /// Where the repository can be read: http or https, without credentials; `URL/commit/COMMIT` is the commit's page.
@@ -16,6 +18,7 @@ pub struct Source {
 
 /// Which part a run had in which A/B.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ab {
     /// `ab-<UTC time>-<seed>`, the same on both sides.
     pub id: String,
@@ -24,6 +27,7 @@ pub struct Ab {
 
 /// A side of an A/B.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// What is there already.

@@ -80,7 +80,7 @@ impl Init {
 impl Target {
     /// What it boots; `None` for what is no VM.
     pub fn boot(&self) -> Option<Boot> {
-        (self.kind == Kind::Libvirt).then(|| self.boot.unwrap_or_default())
+        self.kind.is_vm().then(|| self.boot.unwrap_or_default())
     }
 
     /// The firmware that it boots from, where it boots from one.
@@ -107,7 +107,7 @@ pub(super) fn boots_system(scenario: &Scenario) -> Option<&Target> {
 /// `firmware` says which one, so there must be one.
 pub(super) fn firmware(target: &Target) -> Result<(), String> {
     match target.firmware {
-        Some(_) if target.kind == Kind::Libvirt && target.boot != Some(Boot::Firmware) => {
+        Some(_) if target.kind.is_vm() && target.boot != Some(Boot::Firmware) => {
             Err("this goes with boot = \"firmware\": write that too, or leave this out".into())
         }
         _ => Ok(()),

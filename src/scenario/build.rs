@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LARGEST_FILE, Scenario,
-    document::{at, quoted},
+    document::at,
     rules::Wrong,
     text::{command, ensure, fail, file_on_host},
 };
+use crate::foreign::quoted;
 
 /// How `bootrace ab` builds a git revision, and `bootrace run --build` the clone that it measures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,13 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bound, DENSITY_METRICS, Kind, Scenario, density,
-    document::{Step, at, quoted},
+    Bound, Kind, Scenario, density,
+    document::{Step, at},
     fact::{FACTS, is_fact},
-    fix,
-    metric::{METRICS, Unit, unit_of},
-    rules::{Wrong, measured},
+    needs,
+    rules::Wrong,
     text::{fail, sentence},
+};
+use crate::{
+    foreign::quoted,
+    metric::{Metric, Unit},
 };
 
 /// No ratio is bounded by more.
@@ -86,7 +89,10 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
             }
         }
         for (key, bound) in [("at_most", claim.at_most), ("at_least", claim.at_least)] {
-            let (Some(unit), Some(bound)) = (unit_of(&claim.metric), bound) else { continue };
+            let (Some(unit), Some(bound)) = (Metric::from_name(&claim.metric).map(Metric::unit), bound)
+            else {
+                continue;
+            };
             wrong(key, fits(claim, unit, bound));
         }
         match (claim.at_least, claim.at_most) {
@@ -103,7 +109,7 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
 fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<(), String>)) {
     if !is_fact(name) {
         let known = FACTS.map(|(fact, _)| fact);
-        let near = fix::did_you_mean(name, &known);
+        let near = crate::foreign::did_you_mean(name, &known);
         let text = format!("there is no fact {}{near}: known are {}", quoted(name), known.join(", "));
         wrong("fact", Err(text));
     }
@@ -142,14 +148,10 @@ fn target(scenario: &Scenario, name: &str) -> Result<(), String> {
 
 /// The metric exists, and this scenario measures it on the claim's targets.
 fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
-    if ["cpu.idle", "density.cpu"].contains(&claim.metric.as_str()) && scenario.sampling.idle.0.is_zero() {
-        return fail("this scenario measures no idle CPU: give sampling.idle a time, as in \"1s\"");
-    }
-    if DENSITY_METRICS.iter().any(|(name, _)| *name == claim.metric) {
+    let metric = needs::claimed(scenario, &claim.metric)?;
+    if metric.is_of_density() {
         return density::claimed(scenario, claim.targets());
     }
-    let known: Vec<&str> = METRICS.iter().chain(&DENSITY_METRICS).map(|(name, _)| *name).collect();
-    measured(scenario, &claim.metric, &known)?;
     if scenario.sampling.samples == 0 {
         return fail(
             "this is of single instances, which take rounds: write samples = 20, say, in [sampling]",
@@ -157,9 +159,9 @@ fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
     }
     // As the analysis chooses what overhead is taken against.
     let natives = || scenario.targets.iter().filter(|target| target.kind == Kind::Native);
-    let native = natives().find(|target| target.name == "native").or_else(|| natives().next());
+    let native = natives().find(|target| target.name == Kind::Native.name()).or_else(|| natives().next());
     match native {
-        Some(native) if claim.metric == "memory.overhead" && claim.targets().any(|t| t == native.name) => {
+        Some(native) if metric == Metric::Overhead && claim.targets().any(|t| t == native.name) => {
             fail("overhead is taken against this claim's own target: make the claim about another one")
         }
         _ => Ok(()),

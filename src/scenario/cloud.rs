@@ -2,10 +2,11 @@
 
 use super::{
     Image,
-    document::{at, quoted},
+    document::at,
     rules::Wrong,
     text::{ensure, fail, file_on_host},
 };
+use crate::foreign::quoted;
 
 /// Longest URL, in bytes.
 const URL_MOST: usize = 1024;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::document::quoted;
+use crate::foreign::quoted;
 
 /// Above every CPU's number that an affinity mask of the usual size has room for.
 const NUMBERS: usize = 1024;

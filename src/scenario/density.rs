@@ -5,12 +5,12 @@ use std::{ops::RangeInclusive, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Bytes, Kind, PageCache, Ready, Scenario, Span, Start,
-    document::{at, quoted},
-    metric::Unit,
+    Bytes, PageCache, Ready, Scenario, Span,
+    document::at,
     rules::{PAUSE_MOST, TIMEOUT_LEAST, TIMEOUT_MOST, Wrong},
     text::{between, ensure, fail, within},
 };
+use crate::{foreign::quoted, kind::Network};
 
 /// Instances of a target at once. Each takes a thread and some ten open files of the harness.
 pub const INSTANCES: RangeInclusive<u32> = 1..=1000;
@@ -23,10 +23,6 @@ const LEFT_LEAST: Bytes = Bytes(64 << 20);
 const LEFT_MOST: Bytes = Bytes(16 << 40);
 /// What is left to the host where the scenario does not say: a tenth of its memory, and no less than this.
 const LEFT_BY_DEFAULT: u64 = 1 << 30;
-
-/// What claims may be about besides the metrics of a single instance: what one more of them costs.
-pub const DENSITY_METRICS: [(&str, Unit); 3] =
-    [("density.memory", Unit::Size), ("density.cpu", Unit::Share), ("density.startup", Unit::Time)];
 
 /// Each of its targets in turn gets instances one at a time, all staying, until a limit is reached.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -142,13 +138,13 @@ fn targets(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
 
 /// Instances have to stay, beside others of their like.
 fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
-    if scenario.sampling.cache == Some(PageCache::Cold) {
-        let text = "instances that are added one by one find what the others have read: leave out cache = \"cold\", or \
+    if scenario.sampling.page_cache == Some(PageCache::Cold) {
+        let text = "instances that are added one by one find what the others have read: leave out page_cache = \"cold\", or \
                     this";
         wrong(at!["density"], fail(text));
     }
     let mut has = scenario.targets.iter().filter(|target| density.has(&target.name));
-    if let Some(target) = has.find(|target| target.start.unwrap_or_default() != Start::Cold) {
+    if let Some(target) = has.find(|target| target.start.unwrap_or_default().is_second()) {
         let text = "has a second start, and each one more is made anew: write targets without it";
         wrong(at!["density", "targets"], Err(format!("{} {text}", quoted(&target.name))));
     }
@@ -162,9 +158,10 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
         ),
         Ready::Tcp(port) => {
             // They share the host's network: the second finds the port taken, and the first one's answers.
-            let shares = |target: &super::Target| {
-                let lxc = target.kind == Kind::Lxc && scenario.workload.network;
-                lxc || target.kind == Kind::Native || target.network.as_deref() == Some("host")
+            let shares = |target: &super::Target| match target.kind.row().network {
+                Network::Host => true,
+                Network::HostOnRequest => scenario.workload.network,
+                Network::Own => target.network.as_deref() == Some("host"),
             };
             let mut sharing = scenario.targets.iter().filter(|target| density.has(&target.name));
             if let Some(target) = sharing.find(|target| shares(target)) {
@@ -184,12 +181,10 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
 
 /// That a claim's metric of density is one that this scenario gives of these targets.
 pub(super) fn claimed<'a>(scenario: &Scenario, targets: impl Iterator<Item = &'a str>) -> Result<(), String> {
-    let Some(density) = &scenario.density else {
-        return fail("this scenario measures no density: give it a [density] with instances = 50, say");
-    };
+    let Some(density) = &scenario.density else { return Ok(()) };
     let targets: Vec<&str> = targets.collect();
     let few = |name: &&str| {
-        let vm = scenario.targets.iter().any(|target| target.name == *name && target.kind == Kind::Libvirt);
+        let vm = scenario.targets.iter().any(|target| target.name == *name && target.kind.is_vm());
         density.most(vm) < FEWEST
     };
     if let Some(few) = targets.iter().find(|name| few(name)) {

@@ -6,11 +6,10 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
 use super::{Scenario, fix};
+use crate::foreign::{LONGEST_QUOTE, cut, did_you_mean, printable, quoted};
 
 /// More than these in one file are not shown: they would hide the first ones.
 const MOST_PROBLEMS: usize = 20;
-/// Longest piece of a scenario that a message repeats, in characters.
-const LONGEST_QUOTE: usize = 60;
 
 /// Something wrong at one place of a scenario file, with the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,15 +158,21 @@ impl<'a> Document<'a> {
     fn explain(&self, error: &toml::de::Error, at: &[Step]) -> String {
         let message = error.message();
         if let Some(key) = between(message, "unknown field `") {
+            if let Some(new) = fix::renamed(key) {
+                return format!("this key is called {new} now");
+            }
             let known = listed(message);
             return format!(
                 "there is no such key here{}: known are {}",
-                fix::did_you_mean(key, &known),
+                did_you_mean(key, &known),
                 known.join(", ")
             );
         }
         let written = error.span().and_then(|span| self.text.get(span)).unwrap_or_default();
         if message.starts_with("unknown variant `") {
+            if let Some(new) = between(message, "unknown variant `").and_then(fix::renamed) {
+                return format!("{} is called {new:?} now", cut(written));
+            }
             return match fix::of(at) {
                 "" => {
                     format!("{} is not known here: write one of {}", cut(written), listed(message).join(", "))
@@ -287,31 +292,4 @@ fn show(path: &[Step]) -> String {
         }
     }
     text
-}
-
-/// Text of a scenario in quotes: escaped, and cut where it is long.
-pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(LONGEST_QUOTE) {
-        None => format!("{text:?}"),
-        Some((end, _)) => format!("{:?}...", &text[..end]),
-    }
-}
-
-/// The source text of a value: escaped, and cut where it is long.
-fn cut(source: &str) -> String {
-    match source.char_indices().nth(LONGEST_QUOTE) {
-        None => printable(source),
-        Some((end, _)) => format!("{}...", printable(&source[..end])),
-    }
-}
-
-/// Without characters that could drive the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if is_active(c) { c.escape_default().collect() } else { vec![c] }).collect()
-}
-
-/// Whether a character does something to a terminal besides being shown: control characters, and those
-/// that turn the direction of the text around them.
-pub(super) fn is_active(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

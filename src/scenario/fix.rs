@@ -26,8 +26,8 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["density", "startup" | "settle"] => r#"write a time as a string, as in "60s""#,
         ["density", "bursts"] => "write a list of whole numbers from 1 to 256, as in [1, 4, 8]",
         ["density", "targets"] => r#"write a list of targets' names, as in ["docker"]"#,
-        ["copy"] => "write a table, as in [copy]",
-        ["copy", "file"] => r#"write the file's size as a string, as in "100MiB""#,
+        ["cow"] => "write a table, as in [cow]",
+        ["cow", "file"] => r#"write the file's size as a string, as in "100MiB""#,
         ["claim", "is"] => "write true or false",
         ["gate", "metrics"] => r#"write a list of metrics, as in ["startup", "memory.footprint"]"#,
         ["gate", "margin"] => r#"write a percentage as a string, as in "5%""#,
@@ -59,7 +59,7 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["sampling", "samples"] => "write a whole number from 1 to 2000",
         ["sampling", "warmup"] => "write a whole number from 0 to 1000",
         ["sampling", "settle" | "idle" | "timeout"] => r#"write a time as a string, as in "2s""#,
-        ["sampling", "cache"] => r#"write "cold" or "warm""#,
+        ["sampling", "page_cache"] => r#"write "cold" or "warm""#,
         ["claim", "at_most" | "at_least"] => {
             r#"write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#
         }
@@ -67,7 +67,7 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["target", "boot"] => r#"write one of "direct", "systemd", "firmware""#,
         ["target", "firmware"] => r#"write "bios" or "uefi""#,
         ["target", "init"] => r#"write "agent" or "systemd""#,
-        ["target", "start"] => r#"write one of "cold", "restart", "restore""#,
+        ["target", "start"] => r#"write one of "create", "restart", "unpause", "restore""#,
         ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
         ["target", "cpu_model"] => {
             r#"write "host-passthrough", "host-model" or a model of QEMU's, as in "max""#
@@ -82,27 +82,15 @@ pub(super) fn of(path: &[Step]) -> &'static str {
     }
 }
 
+/// Keys and values of earlier versions, and what each is called now.
+const RENAMED: [(&str, &str); 3] = [("copy", "cow"), ("cache", "page_cache"), ("cold", "create")];
+
+/// What a key or value of earlier versions is called now.
+pub(super) fn renamed(old: &str) -> Option<&'static str> {
+    RENAMED.iter().find(|(name, _)| *name == old).map(|(_, new)| *new)
+}
+
 /// For a key that must be there and is not.
 pub(super) fn missing(path: &[Step]) -> String {
     format!("this key is missing: {}", of(path))
-}
-
-/// `, did you mean NAME?`-like, where a known name is near enough to be meant.
-pub(super) fn did_you_mean(name: &str, known: &[&str]) -> String {
-    match nearest(name, known) {
-        Some(near) => format!(" (did you mean {near}?)"),
-        None => String::new(),
-    }
-}
-
-/// The known name that differs least, if it differs by few letters.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Longer than any name of ours by far, and the distance takes time that is the product of lengths.
-    if name.len() > 64 {
-        return None;
-    }
-    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
-    let near = known.iter().min_by_key(distance)?;
-    let differs = strsim::damerau_levenshtein(name, near);
-    (differs <= 1.max(near.len() / 3)).then_some(*near)
 }

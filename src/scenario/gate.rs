@@ -4,11 +4,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Scenario, Share,
-    document::{at, quoted},
-    metric::METRICS,
-    rules::{Wrong, measured},
+    document::at,
+    needs,
+    rules::Wrong,
     text::{ensure, fail},
 };
+use crate::foreign::quoted;
 
 /// Which metrics gate, and by how much they may be worse.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,10 +47,9 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
         let text = "a gate goes by a metric at least: write one, as in [\"startup\"], or leave this out";
         wrong(at!["gate", "metrics"], fail(text));
     }
-    let known = METRICS.map(|(name, _)| name);
     for (index, metric) in gate.metrics.iter().enumerate() {
         let path = at!["gate", "metrics", index];
-        wrong(path, measured(scenario, metric, &known));
+        wrong(path, needs::gated(scenario, metric));
         if gate.metrics[..index].contains(metric) {
             wrong(path, Err(format!("{} is in the list already: leave it out here", quoted(metric))));
         }

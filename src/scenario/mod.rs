@@ -16,14 +16,14 @@ mod boots;
 mod build;
 mod claims;
 mod cloud;
-mod copy;
+mod cow;
 mod cpus;
 mod density;
 mod document;
 mod fact;
 mod fix;
 mod gate;
-mod metric;
+mod needs;
 mod options;
 mod rules;
 mod shipped;
@@ -31,18 +31,18 @@ mod text;
 mod units;
 pub mod uri;
 
+pub use crate::kind::{Kind, Start};
 pub use boots::{Boot, Firmware, Init};
 pub use build::Build;
 pub use claims::Claim;
 pub use cloud::is_url;
-pub use copy::CopyFile;
+pub use cow::CowFile;
 pub use cpus::{CpuChoice, CpuList};
-pub use density::{DENSITY_METRICS, Density};
+pub use density::Density;
 pub use document::Problem;
 pub use fact::FACTS;
 pub use gate::Gate;
-pub use metric::{METRICS, Unit, unit_of};
-pub use options::{DiskCache, PageCache, Start};
+pub use options::{DiskCache, PageCache};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
 pub use units::{Bound, Bytes, Share, Span};
@@ -68,7 +68,7 @@ pub enum Error {
     #[error("scenario {scenario} has no target {target}{nearest}: its targets are {known}")]
     UnknownTarget { scenario: String, target: String, nearest: String, known: String },
     #[error(
-        "scenario {scenario} has cache = \"warm\", and nothing warms the page cache without a warm-up round: let it have one, or take cache out of its [sampling]"
+        "scenario {scenario} has page_cache = \"warm\", and nothing warms the page cache without a warm-up round: let it have one, or take page_cache out of its [sampling]"
     )]
     NeverWarm { scenario: String },
     #[error(
@@ -93,9 +93,9 @@ pub struct Scenario {
     pub resources: Resources,
     #[serde(default)]
     pub sampling: Sampling,
-    /// None given: no copies are measured.
+    /// None given: copy-on-write is not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub copy: Option<CopyFile>,
+    pub cow: Option<CowFile>,
     /// None given: native, docker and libvirt direct.
     #[serde(default = "default_targets", rename = "target")]
     pub targets: Vec<Target>,
@@ -139,9 +139,9 @@ pub struct Image {
     pub components: Vec<String>,
     #[serde(default)]
     pub packages: Vec<String>,
-    /// Of [`Scenario::copy`], where it is written: the image has that file, so it is part of what the image is.
+    /// [`Scenario::cow`]: the image has that file, so it is part of what the image is.
     #[serde(skip)]
-    pub copy: Option<CopyFile>,
+    pub cow: Option<CowFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,9 +199,9 @@ pub struct Sampling {
     pub idle: Span,
     /// Longest time from requested to ready, and for the work command.
     pub timeout: Span,
-    /// As written; [`Sampling::page_cache`] is what holds.
+    /// As written; [`Sampling::page_cache_state`] is what holds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub cache: Option<PageCache>,
+    pub page_cache: Option<PageCache>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -211,7 +211,7 @@ pub struct Target {
     #[serde(default)]
     pub name: String,
     pub kind: Kind,
-    /// What of an instance is there already when it is requested; none given: nothing.
+    /// How its instances are started; none given: created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
     /// libvirt only.
@@ -249,19 +249,6 @@ pub struct Target {
     /// docker only: the container's PID 1; none given: the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Native,
-    Docker,
-    /// A VM.
-    Libvirt,
-    /// A container of podman's.
-    Podman,
-    /// A container of libvirt's.
-    Lxc,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -313,7 +300,7 @@ impl Scenario {
             }
         }
         let image = &mut self.image;
-        image.copy = self.copy;
+        image.cow = self.cow;
         let elsewhere = image.tarball.is_some() || image.registry.is_some() || image.cloud.is_some();
         if image.suite.is_none() && !elsewhere {
             let default = Image::default();
@@ -331,8 +318,8 @@ impl Scenario {
             if !known.contains(&name.as_str()) {
                 return Err(Error::UnknownTarget {
                     scenario: self.name.clone(),
-                    target: document::quoted(name),
-                    nearest: fix::did_you_mean(name, &known),
+                    target: crate::foreign::quoted(name),
+                    nearest: crate::foreign::did_you_mean(name, &known),
                     known: self.target_names(),
                 });
             }
@@ -363,7 +350,7 @@ impl Scenario {
     /// So many warm-up rounds in place of the scenario's. Fails where its page cache would never get warm.
     pub fn set_warmup(&mut self, rounds: u32) -> Result<(), Error> {
         self.sampling.warmup = rounds;
-        match self.sampling.cache {
+        match self.sampling.page_cache {
             Some(PageCache::Warm) if rounds == 0 => Err(Error::NeverWarm { scenario: self.name.clone() }),
             _ => Ok(()),
         }
@@ -372,7 +359,7 @@ impl Scenario {
     /// As resolved, for the results.
     pub fn to_json(&self) -> serde_json::Value {
         let mut resolved = self.clone();
-        resolved.sampling.cache = self.sampling.page_cache();
+        resolved.sampling.page_cache = self.sampling.page_cache_state();
         serde_json::to_value(resolved).expect("all keys are strings and no value can fail to serialise")
     }
 
@@ -382,35 +369,8 @@ impl Scenario {
     }
 }
 
-impl Kind {
-    /// Those of a scenario that names none, and that every host is expected to have.
-    pub const STANDARD: [Kind; 3] = [Kind::Native, Kind::Docker, Kind::Libvirt];
-    pub const ALL: [Kind; 5] = [Kind::Native, Kind::Docker, Kind::Libvirt, Kind::Podman, Kind::Lxc];
-
-    pub fn is_standard(self) -> bool {
-        Kind::STANDARD.contains(&self)
-    }
-
-    /// As scenarios have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Native => "native",
-            Kind::Docker => "docker",
-            Kind::Libvirt => "libvirt",
-            Kind::Podman => "podman",
-            Kind::Lxc => "lxc",
-        }
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
-
 fn default_targets() -> Vec<Target> {
-    Kind::STANDARD.map(Target::new).into()
+    Kind::standard().map(Target::new).collect()
 }
 
 impl Default for Image {
@@ -426,7 +386,7 @@ impl Default for Image {
             keyring: None,
             components: Vec::new(),
             packages: Vec::new(),
-            copy: None,
+            cow: None,
         }
     }
 }
@@ -446,7 +406,7 @@ impl Default for Sampling {
             settle: seconds(2),
             idle: seconds(1),
             timeout: seconds(120),
-            cache: None,
+            page_cache: None,
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What a scenario may choose beside what runs: the state of the page cache, what of an instance is there already,
-//! how a VM's disk is opened.
+//! What a scenario may choose besides what runs: the state of the page cache, and how a VM's disk is opened.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,32 +16,8 @@ pub enum PageCache {
 
 impl Sampling {
     /// Warm where there are warm-up rounds, unless the scenario says otherwise; `None`: as it is found.
-    pub fn page_cache(&self) -> Option<PageCache> {
-        self.cache.or((self.warmup > 0).then_some(PageCache::Warm))
-    }
-}
-
-/// What of an instance is there already when it is requested.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    /// Nothing: it is made.
-    #[default]
-    Cold,
-    /// It ran until it was ready, and was stopped: its disk is there, what it had in memory isn't.
-    Restart,
-    /// It ran until it was ready, and was set aside with its memory: a container is frozen, a VM saved to a file.
-    Restore,
-}
-
-impl Start {
-    /// As scenarios have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Start::Cold => "cold",
-            Start::Restart => "restart",
-            Start::Restore => "restore",
-        }
+    pub fn page_cache_state(&self) -> Option<PageCache> {
+        self.page_cache.or((self.warmup > 0).then_some(PageCache::Warm))
     }
 }
 

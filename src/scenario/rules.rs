@@ -4,11 +4,12 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload,
-    boots, build, claims, cloud, copy, density,
-    document::{Document, Step, at, quoted},
+    boots, build, claims, cloud, cow, density,
+    document::{Document, Step, at},
     gate,
     text::*,
 };
+use crate::foreign::quoted;
 
 /// Measured rounds. The analysis takes all pairs of them: 2,000 take it seconds, ten times as many a hundred
 /// times as long.
@@ -17,10 +18,6 @@ pub const SAMPLES: RangeInclusive<u32> = 1..=2000;
 pub const WARMUP: RangeInclusive<u32> = 0..=1000;
 const CPUS: RangeInclusive<u32> = 1..=1024;
 const TARGETS: usize = 64;
-/// Debian's stock kernel boots in 80 MB; with 64 MB it runs out of memory before init.
-const MEMORY_VM: Bytes = Bytes(80 << 20);
-/// Docker refuses limits below 6 MiB.
-const MEMORY_PROCESS: Bytes = Bytes(6 << 20);
 const MEMORY_MOST: Bytes = Bytes(16 << 40);
 /// A guest left alone longer than this tells nothing new.
 pub(super) const PAUSE_MOST: Span = Span(Duration::from_secs(600));
@@ -45,12 +42,12 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     workload(&scenario.workload, &mut wrong);
     resources(scenario, &mut wrong);
     sampling(scenario, &mut wrong);
-    copy::check(scenario.copy.as_ref(), &mut wrong);
+    cow::check(scenario.cow.as_ref(), &mut wrong);
     let stock = scenario.image.cloud.is_some()
         && scenario.targets.iter().any(|target| target.boot == Some(Boot::Firmware));
-    if scenario.copy.is_some() && stock {
-        let text = "a cloud image that firmware boots is taken as it is, without a file for copies: leave [copy] out, or such targets";
-        wrong(at!["copy"], fail(text));
+    if scenario.cow.is_some() && stock {
+        let text = "a cloud image that firmware boots is taken as it is, without a file for copy-on-write: leave [cow] out, or such targets";
+        wrong(at!["cow"], fail(text));
     }
     targets(&scenario.targets, &mut wrong);
     for (index, target) in scenario.targets.iter().enumerate() {
@@ -142,13 +139,13 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     let resources = &scenario.resources;
     wrong(at!["resources", "cpus"], within(resources.cpus.count(), CPUS));
     let memory = resources.memory;
-    let vm = scenario.targets.iter().any(|target| target.kind == Kind::Libvirt);
-    let (least, why) = match vm {
+    let most_needed = scenario.targets.iter().map(|target| target.kind.row().least_memory).max();
+    let (least, why) = match most_needed {
         _ if boots::boots_system(scenario).is_some() => {
             (boots::MEMORY_SYSTEM, "a VM that boots the whole system, by systemd or firmware, needs as much")
         }
-        true => (MEMORY_VM, "a VM's kernel does not boot with less"),
-        false => (MEMORY_PROCESS, "Docker refuses lower limits"),
+        Some((least, why)) => (Bytes(least), why),
+        None => (Bytes(0), "memory is no less than nothing"),
     };
     wrong(at!["resources", "memory"], between(memory, least, MEMORY_MOST, why));
     if !memory.0.is_multiple_of(1 << 20) {
@@ -173,9 +170,9 @@ fn sampling(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     }
     let why = "no instance is ready at once, and none is worth waiting for for more than a day";
     wrong(at!["sampling", "timeout"], between(sampling.timeout, TIMEOUT_LEAST, TIMEOUT_MOST, why));
-    if sampling.cache == Some(PageCache::Warm) && sampling.warmup == 0 {
+    if sampling.page_cache == Some(PageCache::Warm) && sampling.warmup == 0 {
         let text = "nothing warms the page cache without a warm-up round: write warmup = 1 or more, or leave this out";
-        wrong(at!["sampling", "cache"], fail(text));
+        wrong(at!["sampling", "page_cache"], fail(text));
     }
 }
 
@@ -203,26 +200,22 @@ fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
 
 /// Each option belongs to one kind, and is of safe characters: it goes into XML or a request to an engine.
 fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong<'_>) {
-    let options = [
-        ("boot", Kind::Libvirt, target.boot.is_some()),
-        ("firmware", Kind::Libvirt, target.firmware.is_some()),
-        ("accel", Kind::Libvirt, target.accel.is_some()),
-        ("cpu_model", Kind::Libvirt, target.cpu_model.is_some()),
-        ("hugepages", Kind::Libvirt, target.hugepages.is_some()),
-        ("disk_cache", Kind::Libvirt, target.disk_cache.is_some()),
-        ("uri", Kind::Libvirt, target.uri.is_some()),
-        ("network", Kind::Docker, target.network.is_some()),
-        ("log_driver", Kind::Docker, target.log_driver.is_some()),
-        ("runtime", Kind::Docker, target.runtime.is_some()),
-        ("init", Kind::Docker, target.init.is_some()),
+    let given = [
+        ("boot", target.boot.is_some()),
+        ("firmware", target.firmware.is_some()),
+        ("accel", target.accel.is_some()),
+        ("cpu_model", target.cpu_model.is_some()),
+        ("hugepages", target.hugepages.is_some()),
+        ("disk_cache", target.disk_cache.is_some()),
+        ("uri", target.uri.is_some()),
+        ("network", target.network.is_some()),
+        ("log_driver", target.log_driver.is_some()),
+        ("runtime", target.runtime.is_some()),
+        ("init", target.init.is_some()),
     ];
-    for (key, kind, _) in options.iter().filter(|(_, kind, given)| *given && *kind != target.kind) {
-        let also = also_of(key);
-        if also == Some(target.kind) {
-            continue;
-        }
-        let or = also.map_or(String::new(), |also| format!(" or \"{also}\""));
-        let text = format!("this is for kind = \"{kind}\"{or} only: leave it out here");
+    for (key, _) in given.iter().filter(|(key, given)| *given && !target.kind.row().options.contains(key)) {
+        let kinds: Vec<String> = Kind::with_option(key).map(|kind| format!("\"{kind}\"")).collect();
+        let text = format!("this is for kind = {} only: leave it out here", kinds.join(" or "));
         wrong(at!["target", index, *key], Err(text));
     }
     wrong(at!["target", index, "firmware"], boots::firmware(target));
@@ -234,7 +227,7 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
         }
     }
     wrong(at!["target", index, "start"], second_start(target, workload));
-    if let Some(uri) = target.uri.as_ref().filter(|_| matches!(target.kind, Kind::Libvirt | Kind::Lxc)) {
+    if let Some(uri) = target.uri.as_ref().filter(|_| target.kind.row().options.contains(&"uri")) {
         wrong(at!["target", index, "uri"], super::uri::fits(target.kind, uri));
     }
     if let Some(network) = &target.network {
@@ -252,53 +245,31 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
     }
 }
 
-/// A second start is of what an engine keeps.
+/// Each kind has its own ways to be started a second time, and not every workload is ready again then.
 fn second_start(target: &Target, workload: &Workload) -> Result<(), String> {
-    match target.start.unwrap_or_default() {
-        Start::Cold => Ok(()),
-        _ if target.kind == Kind::Native => {
-            fail("no engine keeps a bare process for a second start: write \"cold\", or leave this out")
-        }
-        _ if !matches!(target.kind, Kind::Docker | Kind::Libvirt) => fail(
-            "second starts are of kind = \"docker\" and \"libvirt\" only: write \"cold\", or leave this out",
-        ),
-        Start::Restore if matches!(workload.ready, Ready::Exit(_)) => {
-            fail("a workload that is ready when it ends can't be restored: write \"restart\" or \"cold\"")
-        }
-        Start::Restart if matches!(workload.ready, Ready::File(_)) => fail(
-            "the file that makes it ready is there from its initial start: be ready by a line or a port, or write \"cold\"",
-        ),
-        _ => Ok(()),
+    let start = target.start.unwrap_or_default();
+    if target.kind.started(start).is_none() {
+        let starts: Vec<String> = target.kind.row().starts.iter().map(|(s, _)| format!("\"{s}\"")).collect();
+        let this = match start {
+            Start::Restore if target.kind.started(Start::Unpause).is_some() => {
+                "a container that is frozen and resumed is \"unpause\""
+            }
+            Start::Unpause if target.kind.started(Start::Restore).is_some() => {
+                "a VM that is saved and restored is \"restore\""
+            }
+            Start::Create | Start::Restart | Start::Unpause | Start::Restore => {
+                &format!("kind = \"{}\" has no start = \"{start}\"", target.kind)
+            }
+        };
+        return Err(format!("{this}: write {}, or leave this out", starts.join(" or ")));
     }
-}
-
-/// The second kind that an option belongs to.
-fn also_of(key: &str) -> Option<Kind> {
-    match key {
-        "network" | "log_driver" => Some(Kind::Podman),
-        "uri" => Some(Kind::Lxc),
-        _ => None,
-    }
-}
-
-/// The metric is a known one, and this scenario measures it.
-pub(super) fn measured(scenario: &Scenario, metric: &str, known: &[&str]) -> Result<(), String> {
-    match metric {
-        "cpu.work" | "cpu.work_host" | "cpu.work_guest" if scenario.workload.work.is_none() => {
-            fail("this scenario measures no work: give [workload] a work = { command = [...] }")
-        }
-        "copy.first_write" | "copy.rewrite" | "copy.bytes" if scenario.copy.is_none() => {
-            fail("this scenario measures no copies: give it a [copy] with file = \"100MiB\"")
-        }
-        "memory.overhead" if !scenario.targets.iter().any(|target| target.kind == Kind::Native) => {
-            fail("overhead is taken against a bare process: add a target with kind = \"native\"")
-        }
-        _ if known.contains(&metric) => Ok(()),
-        _ => Err(format!(
-            "there is no metric {}{}: known are {}",
-            quoted(metric),
-            super::fix::did_you_mean(metric, known),
-            known.join(", ")
+    match workload.ready {
+        Ready::Exit(_) if start.keeps_memory() => Err(format!(
+            "a workload that is ready when it ends has nothing to {start}: write \"restart\" or \"create\""
         )),
+        Ready::File(_) if start == Start::Restart => fail(
+            "the file that makes it ready is there from its initial start: be ready by a line or a port, or write \"create\"",
+        ),
+        Ready::Exit(_) | Ready::Line(_) | Ready::Tcp(_) | Ready::File(_) => Ok(()),
     }
 }

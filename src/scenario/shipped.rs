@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Error, Scenario, document::quoted, fix, text};
+use super::{Error, Scenario, text};
+use crate::foreign::quoted;
 
 /// Where scenarios are looked for by name, below the working directory.
 pub const FOLDER: &str = "scenarios";
@@ -47,7 +48,7 @@ fn find_in(folder: &Path, name_or_path: &str) -> Result<(Scenario, PathBuf), Err
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
     Err(Error::Unknown {
         name: quoted(name_or_path),
-        nearest: fix::did_you_mean(name_or_path, &known),
+        nearest: crate::foreign::did_you_mean(name_or_path, &known),
         known: known.join(", "),
     })
 }

@@ -5,7 +5,7 @@ use super::*;
 mod build;
 mod claims;
 mod cloud;
-mod copy;
+mod cow;
 mod density;
 mod gate;
 mod options;
@@ -62,10 +62,10 @@ fn what_is_resolved_reads_back_as_the_same() {
     for (name, text) in SHIPPED {
         let scenario = Scenario::parse(text, name).unwrap();
         let mut read = serde_json::from_value::<Scenario>(scenario.to_json()).unwrap();
-        assert_eq!(read.sampling.cache, scenario.sampling.page_cache());
-        read.sampling.cache = scenario.sampling.cache;
+        assert_eq!(read.sampling.page_cache, scenario.sampling.page_cache_state());
+        read.sampling.page_cache = scenario.sampling.page_cache;
         // Written once, and known where the image is.
-        read.image.copy = read.copy;
+        read.image.cow = read.cow;
         assert_eq!(read, scenario);
     }
 }
@@ -87,7 +87,7 @@ samples = "ten"
     assert_eq!(
         parse(text).unwrap_err(),
         r#"x.toml:2:8: name: "Big" is not a name: write 1 to 64 of a-z, 0-9, '.', '_' and '-', with a letter or digit first
-x.toml:3:1: colour: there is no such key here: known are name, description, build, image, workload, resources, sampling, copy, target, claim, gate, density
+x.toml:3:1: colour: there is no such key here: known are name, description, build, image, workload, resources, sampling, cow, target, claim, gate, density
 x.toml:5:9: image.suite: "fedora/40" is not a suite: write debian/SUITE or ubuntu/SUITE, as in "ubuntu/noble" or "debian/bookworm"
 x.toml:10:10: sampling.settle: "2 sec" is not a time: write a whole number and ms, s or m, as in "2s"
 x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 to 2000"#
@@ -111,7 +111,7 @@ fn what_is_no_toml_is_said_with_its_place() {
 fn unknown_keys_get_the_known_ones_and_the_nearest() {
     assert_eq!(
         wrong("[sampling]\nsample = 5"),
-        "x.toml:6:1: sampling.sample: there is no such key here (did you mean samples?): known are samples, warmup, settle, idle, timeout, cache"
+        "x.toml:6:1: sampling.sample: there is no such key here (did you mean samples?): known are samples, warmup, settle, idle, timeout, page_cache"
     );
     assert_eq!(
         wrong("[[target]]\nkind = 'docker'\n[[target]]\nkind = 'libvirt'\nacel = 'kvm'"),
@@ -155,8 +155,8 @@ fn values_of_another_type_get_the_fix() {
             r#"x.toml:6:8: resources.cpus: -1 is out of range: write a whole number from 1 to 1024, or CPUs of the host as a string, as in "2-3" or "0,2""#,
         ),
         (
-            "[sampling]\ncache = 'hot'",
-            r#"x.toml:6:9: sampling.cache: 'hot' is not known here: write "cold" or "warm""#,
+            "[sampling]\npage_cache = 'hot'",
+            r#"x.toml:6:14: sampling.page_cache: 'hot' is not known here: write "cold" or "warm""#,
         ),
         (
             "[[target]]\nkind = 'libvirt'\ndisk_cache = 'some'",

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use super::document::{is_active, quoted};
+use crate::foreign::{is_active, quoted};
 
 /// Of a command, and of all variables, as JSON: two of them fit a control frame of 256 KiB.
 const COMMAND_MOST: usize = 64 << 10;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::document::quoted;
+use crate::foreign::quoted;
 
 /// A bound with the unit of its metric, or of a ratio.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]

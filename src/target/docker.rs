@@ -22,6 +22,7 @@ use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
 pub use crate::image::ContainerEngine;
 use crate::{
     image::rootless,
+    kind::Program,
     probe::{Scope, disk::Place, process},
     sample,
     scenario::{self, Init, Kind, Resources, Start},
@@ -205,7 +206,7 @@ impl Target for Docker {
         }
         sample::Target {
             name: self.name.clone(),
-            kind: self.engine.key().into(),
+            kind: self.engine.kind(),
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
             kvm: None,
@@ -225,20 +226,14 @@ impl Target for Docker {
 
     fn versions(&self, host: &mut sample::Host) {
         let versions = &self.versions;
-        match self.engine {
-            ContainerEngine::Docker => {
-                host.docker = versions.engine.clone();
-                host.containerd = versions.containerd.clone();
-                host.runc = versions.runc.clone();
-            }
-            ContainerEngine::Podman => host.podman = versions.engine.clone(),
-        }
-        match &versions.runtime {
-            Some(runtime) if runtime.program == "crun" => host.crun = Some(runtime.version.clone()),
-            Some(runtime) if runtime.program == "runc" => {
-                host.runc.get_or_insert_with(|| runtime.version.clone());
-            }
-            _ => {}
+        host.report(self.engine.program(), versions.engine.clone());
+        host.report(Program::Containerd, versions.containerd.clone());
+        host.report(Program::Runc, versions.runc.clone());
+        let runtime = versions.runtime.as_ref();
+        let program =
+            runtime.and_then(|runtime| Program::ALL.into_iter().find(|p| p.key() == runtime.program));
+        if let Some(program) = program {
+            host.report(program, runtime.map(|runtime| runtime.version.clone()));
         }
     }
 
@@ -345,10 +340,12 @@ impl Instance for Container {
         };
         if self.rested {
             return match self.begins {
-                Start::Restore => {
+                Start::Unpause => {
                     self.client.unpause_container(&self.name).await.map_err(|e| failed("unpausing", &e))
                 }
-                _ => self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e)),
+                Start::Create | Start::Restart | Start::Restore => {
+                    self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e))
+                }
             };
         }
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
@@ -368,11 +365,11 @@ impl Instance for Container {
             Error::new(format!("{what} container {}", self.name), explain(self.engine, e))
         };
         let rest = match self.begins {
-            Start::Restore => {
+            Start::Unpause => {
                 self.client.pause_container(&self.name).await.map_err(|e| failed("pausing", &e))?;
                 Rest::Frozen
             }
-            _ => {
+            Start::Create | Start::Restart | Start::Restore => {
                 let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
                 match self.client.wait_container(&self.name, Some(options)).next().await {
                     Some(Ok(_) | Err(ClientError::DockerContainerWaitError { .. })) => {}

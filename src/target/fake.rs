@@ -17,7 +17,10 @@ use bootrace_agent::protocol::{
 use tokio::sync::Notify;
 
 use super::{Ended, Error, Instance, InstanceId, Rest, Target};
-use crate::{agent, control::Greeting, probe::Scope, sample, scenario::Start};
+use crate::{
+    kind::Kind,
+    {agent, control::Greeting, probe::Scope, sample, scenario::Start},
+};
 
 /// How an instance behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +82,7 @@ impl Fake {
             name: name.into(),
             log: log.clone(),
             parts: parts.to_vec(),
-            begins: Start::Cold,
+            begins: Start::Create,
             greeting: Greeting::AtOnce,
             staged: Mutex::new(0),
         }
@@ -95,7 +98,7 @@ impl Target for Fake {
     fn info(&self) -> sample::Target {
         sample::Target {
             name: self.name.clone(),
-            kind: "fake".into(),
+            kind: Kind::Native,
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
             kvm: None,
@@ -152,7 +155,7 @@ struct Actor {
 impl Instance for Actor {
     async fn start(&mut self) -> Result<(), Error> {
         note(&self.log, format!("start {}", self.name));
-        if self.rested && self.begins == Start::Restore {
+        if self.rested && self.begins.keeps_memory() {
             if self.greeting == Greeting::AfterHello {
                 let (socket, part) = (self.socket.clone(), self.part);
                 thread::spawn(move || serve(UnixStream::connect(socket).ok()?, part));
@@ -186,7 +189,7 @@ impl Instance for Actor {
         note(&self.log, format!("rest {}", self.name));
         self.rested = true;
         Ok(match (self.begins, self.greeting) {
-            (Start::Restore, Greeting::AtOnce) => Rest::Frozen,
+            (Start::Unpause | Start::Restore, Greeting::AtOnce) => Rest::Frozen,
             _ => Rest::Ended,
         })
     }

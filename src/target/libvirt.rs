@@ -11,6 +11,7 @@ use super::{Cpus, Error, Instance, InstanceId, Target};
 use crate::{
     control::Greeting,
     image::{StockFiles, VmFiles},
+    kind::Program,
     probe::{kvm, process},
     sample,
     scenario::{self, DiskCache, Kind, Resources},
@@ -237,7 +238,7 @@ impl Target for Libvirt {
         }
         sample::Target {
             name: self.name.clone(),
-            kind: "libvirt".into(),
+            kind: Kind::Libvirt,
             accelerator: self.choice.accelerator,
             accelerator_reason: Some(self.choice.reason.clone()),
             kvm: self.choice.kvm,
@@ -261,7 +262,9 @@ impl Target for Libvirt {
     }
 
     fn versions(&self, host: &mut sample::Host) {
-        (host.libvirt, host.qemu) = self.versions.clone();
+        let (libvirt, qemu) = self.versions.clone();
+        host.report(Program::Libvirt, libvirt);
+        host.report(Program::Qemu, qemu);
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {

@@ -53,9 +53,9 @@ pub trait Target: Send + Sync {
     /// What goes into the results.
     fn info(&self) -> sample::Target;
 
-    /// What of an instance is there already when it is requested.
+    /// How its instances are started.
     fn begins(&self) -> Start {
-        Start::Cold
+        Start::Create
     }
 
     /// Caveats that are known before the first figure, each a sentence that names the target.

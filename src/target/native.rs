@@ -24,6 +24,7 @@ use rustix::{
 
 use super::{Cpus, Error, Instance, InstanceId, Target};
 use crate::{
+    kind::Kind,
     probe::{
         Scope,
         disk::{Files, Place},
@@ -110,7 +111,7 @@ impl Target for Native {
     fn info(&self) -> sample::Target {
         sample::Target {
             name: self.name.clone(),
-            kind: "native".into(),
+            kind: Kind::Native,
             accelerator: sample::Accelerator::None,
             accelerator_reason: None,
             kvm: None,

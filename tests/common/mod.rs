@@ -7,7 +7,10 @@ use std::{
     process::{Command, Output},
 };
 
-use bootrace::sample::{Outcome, Results, Sample};
+use bootrace::{
+    probe::kvm,
+    sample::{Outcome, Results, Sample},
+};
 
 pub mod ab;
 
@@ -15,6 +18,12 @@ pub mod ab;
 /// Debian's, since tests must pass where no Ubuntu archive answers, and its kernel is five times as fast to boot under
 /// emulation. `.ci/run` has a real run of the shipped scenario, which is Ubuntu's.
 const IMAGE: &str = "[image]\nsuite = \"debian/bookworm\"\n";
+
+/// Probes this host's KVM as the program does. This test program has no `main` that could be the sandboxed child.
+pub fn probe_kvm() -> kvm::Verdict {
+    kvm::use_program(env!("CARGO_BIN_EXE_bootrace"));
+    kvm::probe()
+}
 
 /// A scenario in a directory of its own, with what the program writes.
 pub struct Bench {

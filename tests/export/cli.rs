@@ -45,7 +45,7 @@ fn text(bytes: &[u8]) -> String {
 fn one_file_goes_to_standard_output_and_nothing_else_does() {
     let results = real();
     let saved = Saved::new(&results);
-    for format in Format::ALL.into_iter().filter(|f| !f.has_several_files()) {
+    for format in Format::all().filter(|f| !f.has_several_files()) {
         let output = saved.export(&["--format", format.name()]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         assert_eq!(text(&output.stdout), one(&results, format));
@@ -143,7 +143,7 @@ fn results_that_cannot_be_read_exit_with_2_and_write_nothing() {
         (&good[..good.len() / 2], "is damaged or no results of bootrace"),
         ("{\"results\": []}", "it has no \"schema\""),
         (
-            &good.replacen("bootrace.results/1", "bootrace.results/9", 1),
+            &good.replacen("bootrace.results/2", "bootrace.results/9", 1),
             "has the schema \"bootrace.results/9\"",
         ),
         (&good.replacen("\"ready\": ", "\"ready\": NaN, \"x\": ", 1), "is damaged or no results of bootrace"),
@@ -222,7 +222,7 @@ fn a_full_disk_behind_standard_output_is_an_error_and_a_reader_that_goes_away_is
 fn the_help_names_every_format_and_the_exit_codes() {
     let output = Command::new(env!("CARGO_BIN_EXE_bootrace")).args(["export", "--help"]).output().unwrap();
     let help = text(&output.stdout);
-    for format in Format::ALL {
+    for format in Format::all() {
         assert!(help.contains(&format!("- {}:", format.name())), "{help}");
     }
     assert!(help.contains("Exit codes: 0 done, 1 a target has no good sample"), "{help}");

@@ -44,7 +44,7 @@ fn the_files_say_what_criterions_own_say_of_the_same_samples() {
         replayed(&mut criterion(dir.path()), &results);
         exported(&results, dir.path());
         for target in &results.targets {
-            for metric in ["startup", "cpu.work"] {
+            for metric in ["startup", "work.time"] {
                 let at = dir.path().join("quickstart").join(metric).join(&target.name);
                 let file = |baseline: &str, name: &str| read(&at.join(baseline).join(name));
                 let both = |name: &str| (file(&results.run.id, name), file("new", name));

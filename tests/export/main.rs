@@ -8,6 +8,7 @@ mod csv;
 #[path = "../report/example.rs"]
 mod example;
 mod figures;
+mod junit;
 #[path = "../../benches/startup/replay.rs"]
 mod replay;
 
@@ -22,7 +23,7 @@ use bootrace::{
 };
 
 /// A real run of this program, whose image was a fallback and whose VM was emulated.
-const SAMPLE: &str = "tests/report/results-of-earlier-versions/2026-11-25.json";
+const SAMPLE: &str = "tests/report/recorded-run.json";
 
 fn real() -> Results {
     report::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLE)).unwrap()
@@ -46,7 +47,7 @@ fn short(samples: usize) -> Results {
             ready: sample.timeline_ns.ready,
             ..bootrace::sample::Timeline::default()
         };
-        (sample.memory_bytes, sample.cpu_ns) = Default::default();
+        (sample.memory_bytes, sample.cpu_ns, sample.work_ns) = Default::default();
     }
     results
 }
@@ -59,7 +60,6 @@ fn hostile() -> Results {
     let names = ["/etc/passwd", "..", "=cmd|'/C calc'!A0\r\n\u{1b}[31m`a|b`\"},{\""];
     for (target, name) in results.targets.iter_mut().zip(names) {
         let old = std::mem::replace(&mut target.name, name.to_owned());
-        target.kind = example::HOSTILE.into();
         results.samples.iter_mut().filter(|s| s.target == old).for_each(|s| s.target = name.into());
     }
     results.image.suite = "\"} 1\nbootrace_forged 1\n".into();
@@ -100,7 +100,7 @@ fn texts(exported: &Export) -> Vec<String> {
 #[test]
 fn the_same_results_give_the_same_bytes() {
     for results in [real(), example::results(), short(1), hostile()] {
-        for format in Format::ALL {
+        for format in Format::all() {
             assert_eq!(export(&results, format), export(&results.clone(), format), "{format:?}");
         }
     }
@@ -109,14 +109,14 @@ fn the_same_results_give_the_same_bytes() {
 #[test]
 fn every_form_says_that_a_vm_was_emulated_and_that_the_image_is_a_fallback() {
     for results in [real(), example::results()] {
-        for format in Format::ALL {
+        for format in Format::all() {
             let texts = texts(&export(&results, format)).concat();
             assert!(texts.contains("TCG (emulated)"), "{format:?}");
             assert!(texts.contains("fallback"), "{format:?}");
         }
     }
     let clean = example::clean();
-    for format in Format::ALL {
+    for format in Format::all() {
         assert!(!texts(&export(&clean, format)).concat().contains("TCG"), "{format:?}");
     }
 }
@@ -127,7 +127,7 @@ fn a_target_without_a_good_sample_is_named_and_the_others_are_exported() {
     for sample in results.samples.iter_mut().filter(|s| s.target == "libvirt") {
         (sample.outcome, sample.error) = (Outcome::Failed, Some("it did not start".into()));
     }
-    for format in Format::ALL {
+    for format in Format::all() {
         let exported = export(&results, format);
         assert_eq!(exported.without_samples, ["libvirt"], "{format:?}");
         assert!(texts(&exported).concat().contains("docker"), "{format:?}");
@@ -139,7 +139,7 @@ fn a_target_without_a_good_sample_is_named_and_the_others_are_exported() {
 fn a_run_without_any_sample_is_an_empty_export_in_every_form() {
     let mut results = example::clean();
     results.samples.clear();
-    for format in Format::ALL {
+    for format in Format::all() {
         assert_eq!(export(&results, format).without_samples.len(), 3, "{format:?}");
     }
     assert_eq!(one(&results, Format::Bmf), "{}\n");

@@ -198,13 +198,13 @@ fn each_thing_that_is_wrong_raises_its_caveat() {
         (
             |r| {
                 for i in [5, 6, 8, 9] {
-                    let noise = r.samples[i].noise.as_mut().unwrap();
+                    let noise = r.samples[i].interference.as_mut().unwrap();
                     noise.others_cpu_ns = Some(noise.window_ns);
                 }
             },
             "were taken while others used the CPUs, up to 1.0 of 2: stop what else runs",
         ),
-        (|r| r.samples[5].noise = None, "could not be read: what others used during samples"),
+        (|r| r.samples[5].interference = None, "could not be read: what others used during samples"),
         (
             |r| {
                 for s in r.samples.iter_mut().filter(|s| s.target == "docker") {
@@ -225,7 +225,7 @@ fn each_thing_that_is_wrong_raises_its_caveat() {
 #[test]
 fn interference_with_a_warm_up_is_no_caveat_and_each_target_counts_its_own() {
     let mut results = example::clean();
-    let interfere = |s: &mut Sample| s.noise.as_mut().unwrap().swapped_in_pages = Some(5000);
+    let interfere = |s: &mut Sample| s.interference.as_mut().unwrap().swapped_in_pages = Some(5000);
     results.samples.iter_mut().filter(|s| s.warmup).for_each(interfere);
     assert_eq!(analyse(&results).caveats, [] as [String; 0]);
     results.samples.iter_mut().filter(|s| s.target != "native" && s.round == 3).for_each(interfere);

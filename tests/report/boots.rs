@@ -21,7 +21,7 @@ fn booted() -> Results {
             kernel: Some(tenth),
             initrd: Some(tenth),
             userspace: Some(tenth),
-            unit: Some(phases.boot - 4 * tenth),
+            agent_unit: Some(phases.boot - 4 * tenth),
             finished: Some(phases.boot),
             error: None,
         });
@@ -29,7 +29,7 @@ fn booted() -> Results {
     results
 }
 
-const PARTS: [&str; 5] = ["firmware", "kernel", "initrd", "userspace", "unit"];
+const PARTS: [&str; 5] = ["firmware", "kernel", "initrd", "userspace", "agent unit"];
 
 #[test]
 fn the_parts_of_a_boot_are_in_the_file_the_page_the_chart_and_the_table_and_nowhere_without_them() {
@@ -38,7 +38,7 @@ fn the_parts_of_a_boot_are_in_the_file_the_page_the_chart_and_the_table_and_nowh
     assert_eq!(complaints(&json), [] as [String; 0]);
     let (page, chart) = (read(dir.join("index.html")), read(dir.join("charts/phases.svg")));
     for part in PARTS {
-        assert!(page.contains(&format!("<code>startup.{part}</code>")), "{part}");
+        assert!(page.contains(&format!("<code>startup.{}</code>", part.replace(' ', "_"))), "{part}");
         // "firmware 361 ms": a number follows.
         let label =
             chart.split(&format!("\n{part} ")).nth(1).or_else(|| chart.split(&format!(" {part} ")).nth(1));
@@ -50,7 +50,7 @@ fn the_parts_of_a_boot_are_in_the_file_the_page_the_chart_and_the_table_and_nowh
     assert!(!json.contains("boot_ns"));
     let (page, chart) = (read(without.join("index.html")), read(without.join("charts/phases.svg")));
     for part in PARTS {
-        assert!(!page.contains(&format!("<code>startup.{part}</code>")), "{part}");
+        assert!(!page.contains(&format!("<code>startup.{}</code>", part.replace(' ', "_"))), "{part}");
         assert!(!chart.contains(&format!(" {part} ")), "{part}");
     }
 }
@@ -59,7 +59,7 @@ fn the_parts_of_a_boot_are_in_the_file_the_page_the_chart_and_the_table_and_nowh
 fn parts_that_do_not_make_up_the_boot_do_not_take_its_place_in_the_chart() {
     let mut results = booted();
     for boot in results.samples.iter_mut().filter_map(|s| s.boot_ns.as_mut()) {
-        boot.unit = boot.unit.map(|ns| ns * 3);
+        boot.agent_unit = boot.agent_unit.map(|ns| ns * 3);
     }
     let chart = read(written("boots-longer", &results).join("charts/phases.svg"));
     assert!(!chart.contains(" userspace ") && chart.contains(" boot "), "{chart}");

@@ -20,7 +20,7 @@ fn calibration() -> Calibration {
         for check in [Check::Delay, Check::Memory] {
             for (round, &amount) in (0..2).flat_map(|round| check.amounts().iter().map(move |a| (round, a))) {
                 let mut sample = like.clone();
-                (sample.round, sample.noise) = (round, None);
+                (sample.round, sample.interference) = (round, None);
                 let (time, memory) = (&mut sample.timeline_ns, &mut sample.memory_bytes);
                 match check {
                     Check::Delay => time.ready = Some(time.agent.unwrap() + amount),
@@ -29,7 +29,7 @@ fn calibration() -> Calibration {
                         memory.workload_rss = Some((1 << 20) + amount);
                     }
                 }
-                (sample.cpu_ns.work_host, sample.cpu_ns.work_guest) = (check.work_ns(), check.work_ns());
+                (sample.work_ns.cpu, sample.work_ns.cpu_guest) = (check.work_ns(), check.work_ns());
                 taken.push(Taken {
                     check,
                     amount,

@@ -2,7 +2,9 @@
 //! sample, and text that tries to break out of wherever it is shown. No random numbers: the spread
 //! comes from a fixed list.
 
-use bootrace::sample::*;
+use std::collections::BTreeMap;
+
+use bootrace::{kind::Kind, sample::*};
 use serde_json::json;
 
 pub const HOSTILE: &str = "</script><img src=x onerror=alert(1)>";
@@ -12,7 +14,7 @@ const SPREAD: [f64; 10] = [0.96, 1.00, 1.03, 0.98, 1.01, 1.07, 0.97, 1.02, 1.05,
 
 struct Shape {
     name: &'static str,
-    /// engine, boot, launch in ms.
+    /// engine, boot, app in ms.
     phases: [f64; 3],
     teardown: f64,
     /// footprint, workload, engine, page cache in MiB.
@@ -119,8 +121,8 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
     let small = 1.0 + (k - 1.0) / 10.0;
     let ns = |ms: f64| (ms * 1e6) as u64;
     let bytes = |mib: f64| (mib * small * 1_048_576.0) as u64;
-    let [engine, boot, launch] = shape.phases.map(|ms| ns(ms * k * warm));
-    let ready = engine + boot + launch;
+    let [engine, boot, app] = shape.phases.map(|ms| ns(ms * k * warm));
+    let ready = engine + boot + app;
     let [footprint, workload, engine_pss, cache] = shape.memory;
     let [startup, idle, work, work_host] = shape.cpu.map(|ms| ns(ms * (0.5 + k / 2.0)));
     let stopping = ready + 2_000_000_000 + work;
@@ -152,17 +154,11 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
             pss_file: footprint.map(|f| bytes(f * 0.2)),
             daemons: shape.daemons.map(|d| (d * 1_048_576.0 * k) as i64),
         },
-        cpu_ns: Cpu {
-            startup: Some(startup),
-            idle: Some(idle),
-            idle_window: Some(1_000_000_000),
-            work_wall: Some(work),
-            work_host: Some(work_host),
-            work_guest: Some(work_host),
-        },
+        cpu_ns: Cpu { startup: Some(startup), idle: Some(idle), idle_window: Some(1_000_000_000) },
+        work_ns: Work { wall: Some(work), cpu: Some(work_host), cpu_guest: Some(work_host) },
         identity: Some(identity(shape.name, round)),
         boot_ns: None,
-        noise: Some(Interference {
+        interference: Some(Interference {
             window_ns: stopping,
             others_cpu_ns: Some(stopping / 50),
             steal_ns: Some(0),
@@ -202,6 +198,7 @@ fn fail(sample: &mut Sample, outcome: Outcome, error: &str) {
     sample.timeline_ns = Timeline { started: sample.timeline_ns.started, ..Timeline::default() };
     sample.memory_bytes = Memory::default();
     sample.cpu_ns = Cpu::default();
+    sample.work_ns = Work::default();
     sample.identity = None;
 }
 
@@ -298,13 +295,13 @@ fn host() -> Host {
         other_containers: Some(0),
         other_vms: Some(0),
         tuned: None,
-        docker: Some("20.10.24+dfsg1".into()),
-        containerd: Some("1.6.20~ds1".into()),
-        runc: Some("1.1.5+ds1".into()),
-        libvirt: Some("9.0.0".into()),
-        podman: None,
-        crun: None,
-        qemu: Some(format!("7.2.17 {HOSTILE}")),
+        programs: BTreeMap::from([
+            ("docker".into(), "20.10.24+dfsg1".into()),
+            ("containerd".into(), "1.6.20~ds1".into()),
+            ("runc".into(), "1.1.5+ds1".into()),
+            ("libvirt".into(), "9.0.0".into()),
+            ("qemu".into(), format!("7.2.17 {HOSTILE}")),
+        ]),
     }
 }
 
@@ -324,19 +321,19 @@ fn image() -> Image {
 }
 
 fn targets() -> Vec<Target> {
-    let target = |name: &str, accelerator, reason: Option<&str>, options| Target {
-        name: name.into(),
-        kind: name.into(),
+    let target = |kind: Kind, accelerator, reason: Option<&str>, options| Target {
+        name: kind.name().into(),
+        kind,
         accelerator,
         accelerator_reason: reason.map(String::from),
         kvm: None,
         options,
     };
     vec![
-        target("native", Accelerator::None, None, json!({})),
-        target("docker", Accelerator::None, None, json!({ "network": "none" })),
+        target(Kind::Native, Accelerator::None, None, json!({})),
+        target(Kind::Docker, Accelerator::None, None, json!({ "network": "none" })),
         target(
-            "libvirt",
+            Kind::Libvirt,
             Accelerator::Tcg,
             Some("the probe guest ran 1300 times slower under KVM than hardware would"),
             json!({ "boot": "direct", "machine": "q35", "cpu": "qemu64" }),

@@ -61,7 +61,7 @@ fn how_warm_the_page_cache_was_is_on_every_chart_and_wherever_figures_are() {
     };
     let with = |cache: &str| {
         let mut results = example::clean();
-        results.run.scenario["sampling"]["cache"] = cache.into();
+        results.run.scenario["sampling"]["page_cache"] = cache.into();
         results
     };
     for (results, (words, sentence)) in [
@@ -89,7 +89,7 @@ fn how_warm_the_page_cache_was_is_on_every_chart_and_wherever_figures_are() {
 #[test]
 fn what_dropping_the_page_cache_took_is_told_beside_what_was_measured() {
     let mut results = example::clean();
-    results.run.scenario["sampling"]["cache"] = "cold".into();
+    results.run.scenario["sampling"]["page_cache"] = "cold".into();
     results.run.cache_drop_ns = Some(8_150_000_000);
     let dir = written("cold", &results);
     assert_eq!(complaints(&serde_json::to_value(&results).unwrap()), [] as [String; 0]);
@@ -120,7 +120,7 @@ fn the_degree_of_kvm_is_beside_the_figures_and_between_runs_it_is_a_difference()
         found.into_iter().map(|d| format!("{}: {} {}", d.what, d.base, d.new)).collect::<Vec<_>>()
     };
     assert_eq!(words(&nested), ["accelerator of libvirt: kvm (hardware) kvm (nested)"]);
-    assert_eq!(words(&example::clean()), [] as [String; 0], "an earlier version's results say no degree");
+    assert_eq!(words(&example::clean()), [] as [String; 0], "results without a degree differ in none");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_long_text_of_a_stranger_does_not_fill_the_page() {
     let before = read(written("short", &results).join("index.html")).len();
     let long = "lorem ipsum ".repeat(100_000);
     results.samples[14].error = Some(long.clone());
-    results.host.qemu = Some(long.clone());
+    results.host.programs.insert("qemu".into(), long.clone());
     results.run.warnings.push(long.clone());
     results.image.packages.push(long.clone());
     results.run.scenario["description"] = long.into();
@@ -260,7 +260,7 @@ fn charts_are_well_formed_have_title_and_description_and_know_the_dark() {
 fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
     let interfere = |results: &mut Results| {
         let sample = results.samples.iter_mut().find(|s| s.target == "docker" && s.round == 5).unwrap();
-        sample.noise.as_mut().unwrap().steal_ns = Some(1_000_000_000);
+        sample.interference.as_mut().unwrap().steal_ns = Some(1_000_000_000);
     };
     let quiet = all_files(&written("quiet", &example::clean()));
     let mut results = example::clean();
@@ -281,7 +281,7 @@ fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
     assert!(page.contains("1 of 10 samples of docker were taken while a hypervisor took CPU time away"));
     assert!(page.contains("What else went on during samples"));
     let noise = |results: &mut Results| {
-        for noise in results.samples.iter_mut().filter_map(|s| s.noise.as_mut()) {
+        for noise in results.samples.iter_mut().filter_map(|s| s.interference.as_mut()) {
             (noise.quota_throttled_ns, noise.major_faults) = (Some(noise.window_ns / 8), Some(4321));
         }
     };
@@ -291,7 +291,7 @@ fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
         let row = page.split_once(&format!(">{what}</th>")).expect(what).1.split_once("</tr>").unwrap().0;
         assert!(row.contains(value), "{what}: {row}");
     }
-    results.samples.iter_mut().for_each(|s| s.noise = None);
+    results.samples.iter_mut().for_each(|s| s.interference = None);
     let page = read(written("no-noise", &results).join("index.html"));
     assert!(!page.contains("What else went on during samples"), "nothing is known of it");
 }
@@ -318,16 +318,19 @@ fn a_run_that_was_tuned_shows_what_it_found_and_set() {
 }
 
 #[test]
-fn results_of_earlier_versions_and_the_committed_sample_still_load() {
-    for path in [
-        "tests/report/results-of-earlier-versions/2026-11-24.json",
-        "tests/report/results-of-earlier-versions/2026-11-25.json",
-        "reports/sample",
-    ] {
+fn recorded_runs_load_and_one_of_another_schema_is_refused() {
+    for path in ["tests/report/recorded-run.json", "reports/sample"] {
         let results = report::load(Path::new(path)).unwrap();
         assert!(!results.samples.is_empty());
         report::write(&results, &Path::new(env!("CARGO_TARGET_TMPDIR")).join("sample-again")).unwrap();
     }
+    let first = Path::new(env!("CARGO_TARGET_TMPDIR")).join("first-schema.json");
+    std::fs::write(&first, r#"{"schema": "bootrace.results/1", "run": {"id": "x"}}"#).unwrap();
+    let refused = report::load(&first).unwrap_err().to_string();
+    assert!(
+        refused.contains(r#"has the schema "bootrace.results/1", this version reads "bootrace.results/2""#),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -344,16 +347,16 @@ fn strange_results_are_drawn_without_a_panic() {
         let t = &mut sample.timeline_ns;
         (t.started, t.agent, t.ready) = (Some(0), Some(0), Some(0));
         sample.memory_bytes = Default::default();
-        sample.cpu_ns = Default::default();
+        (sample.cpu_ns, sample.work_ns) = Default::default();
     }
     let mut huge = example::clean();
     huge.samples[5].timeline_ns.ready = Some(u64::MAX);
     huge.samples[5].memory_bytes.footprint = Some(u64::MAX);
     huge.samples[5].memory_bytes.daemons = Some(i64::MIN);
-    let noise = huge.samples[5].noise.as_mut().unwrap();
+    let noise = huge.samples[5].interference.as_mut().unwrap();
     (noise.swapped_in_pages, noise.swapped_out_pages) = (Some(u64::MAX), Some(u64::MAX));
     (noise.others_cpu_ns, noise.window_ns) = (Some(u64::MAX), u64::MAX);
-    zero.samples.iter_mut().for_each(|s| s.noise.as_mut().unwrap().window_ns = 0);
+    zero.samples.iter_mut().for_each(|s| s.interference.as_mut().unwrap().window_ns = 0);
     let mut backwards = example::clean();
     backwards.samples[4].timeline_ns.agent = Some(9_000_000_000_000);
     let mut empty = example::clean();
@@ -445,8 +448,8 @@ fn results_that_cannot_be_read_are_a_usage_error_that_says_what_is_wrong() {
         ("[1, 2]".to_owned(), "it has no \"schema\""),
         (String::new(), "EOF while parsing"),
         (
-            good.replacen("bootrace.results/1", "bootrace.results/9", 1),
-            "has the schema \"bootrace.results/9\", this version reads \"bootrace.results/1\"",
+            good.replacen("bootrace.results/2", "bootrace.results/9", 1),
+            "has the schema \"bootrace.results/9\", this version reads \"bootrace.results/2\"",
         ),
         (wrong.to_string(), "invalid type: string \"three\", expected u32"),
     ];

@@ -3,7 +3,7 @@
 use bootrace::{
     analysis::{Verdict, analyse},
     report,
-    sample::{Copied, Disk, Isolation, Namespace, Results},
+    sample::{Cow, Disk, Isolation, Namespace, Results},
 };
 use serde_json::{Value, json};
 
@@ -23,8 +23,8 @@ fn disk(target: &str) -> Disk {
         storage: Some(storage.into()),
         image_bytes: Some(image),
         instance_bytes: Some(instance),
-        make_ns: Some(1_000_000),
-        copy: Some(Copied {
+        provision_ns: Some(1_000_000),
+        cow: Some(Cow {
             file_bytes: 100 << 20,
             first_write_ns: first,
             first_write_inside_ns: first - 1_000_000,
@@ -93,7 +93,7 @@ fn disk_and_isolation_are_in_the_schema_and_read_back_the_same() {
     assert_eq!(report::load(&dir).unwrap(), results);
     let schema: Value = serde_json::from_str(include_str!("../../reports/results.schema.json")).unwrap();
     let mut found = Vec::new();
-    unlisted(&json["samples"][3], &schema["$defs"]["sample"], "/samples", &mut found);
+    unlisted(&json["samples"][3], &schema["$defs"]["Sample"], "/samples", &mut found);
     assert_eq!(found, [] as [String; 0]);
     for (change, what) in [
         (json!({"disk": {"image_bytes": -1}}), "image_bytes"),
@@ -125,14 +125,14 @@ fn sizes_and_copies_are_figures_and_isolation_is_a_table_in_every_report() {
             "by a filter",
             "docker-default (enforce)",
             "disk.instance",
-            "copy.first_write",
+            "cow.first_write",
         ] {
             assert!(text.contains(shown), "{shown}");
         }
     }
     assert!(page.contains("100 MiB") && page.contains("0.31 MiB"), "copied by overlays, and by qcow2");
     let table = report::table(&results(), &analyse(&results()), false);
-    assert!(table.contains("first write, copy") && table.contains("instance on disk"), "{table}");
+    assert!(table.contains("first write") && table.contains("instance on disk"), "{table}");
 }
 
 #[test]

@@ -51,7 +51,7 @@ fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
     let good = serde_json::to_value(example::results()).unwrap();
     type Change = fn(&mut Value);
     let wrong: [(Change, &str); 13] = [
-        (|v| v["schema"] = "bootrace.results/2".into(), "schema"),
+        (|v| v["schema"] = "bootrace.results/3".into(), "schema"),
         (|v| v["run"]["seed"] = (-1).into(), "seed"),
         (|v| v["run"]["started_at"] = "yesterday".into(), "started_at"),
         (|v| v["run"]["ab"] = serde_json::json!({ "id": "ab-1", "side": "old" }), "side"),
@@ -60,7 +60,7 @@ fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
         (|v| v["targets"][0]["accelerator"] = "hvf".into(), "accelerator"),
         (|v| v["samples"][0]["outcome"] = "fine".into(), "outcome"),
         (|v| v["samples"][0]["memory_bytes"]["footprint"] = 1.5.into(), "footprint"),
-        (|v| v["samples"][0]["noise"]["others_cpu_ns"] = (-1).into(), "noise"),
+        (|v| v["samples"][0]["interference"]["others_cpu_ns"] = (-1).into(), "interference"),
         (|v| v["host"]["mitigations"] = "off".into(), "mitigations"),
         (|v| v["samples"][0]["error"] = "but it is ok".into(), "error"),
         (|v| drop(v["samples"][0]["cpu_ns"].as_object_mut().unwrap().remove("idle")), "idle"),
@@ -87,7 +87,7 @@ pub fn unlisted(value: &Value, schema: &Value, path: &str, found: &mut Vec<Strin
     if let Some(name) = schema["$ref"].as_str() {
         return unlisted(value, whole.pointer(name.trim_start_matches('#')).unwrap(), path, found);
     }
-    if let Some(either) = schema["oneOf"].as_array() {
+    if let Some(either) = schema["anyOf"].as_array() {
         let schema = either.iter().find(|one| one["type"] != "null").unwrap();
         return if value.is_null() {
             found.push(format!("{path} is null"))
@@ -100,7 +100,8 @@ pub fn unlisted(value: &Value, schema: &Value, path: &str, found: &mut Vec<Strin
         Value::Object(fields) => {
             for (key, value) in fields {
                 let path = format!("{path}/{key}");
-                match schema["properties"].get(key) {
+                // A map has one schema for whatever it holds.
+                match schema["properties"].get(key).or(schema.get("additionalProperties")) {
                     Some(schema) => unlisted(value, schema, &path, found),
                     None => found.push(path),
                 }
@@ -134,7 +135,7 @@ fn every_field_of_the_results_is_in_the_schema() {
     };
     let mut json = serde_json::to_value(&results).unwrap();
     assert_eq!(of(&json), [] as [String; 0]);
-    json["samples"][3]["noise"]["more"] = 1.into();
+    json["samples"][3]["interference"]["more"] = 1.into();
     json["host"]["tuned"][0]["more"] = 1.into();
-    assert_eq!(of(&json), ["/host/tuned/more", "/samples/noise/more"]);
+    assert_eq!(of(&json), ["/host/tuned/more", "/samples/interference/more"]);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Target, counts};
+use super::super::{Target, is_measured};
 use crate::{
     sample::{Boot, Results, Sample},
     scenario::Span,
@@ -16,7 +16,7 @@ pub(super) fn all(results: &Results, targets: &[Target]) -> Vec<String> {
 }
 
 fn of(results: &Results, target: &Target, settle: u64) -> Vec<String> {
-    let good = || results.samples.iter().filter(|s| s.target == target.name && counts(s));
+    let good = || results.samples.iter().filter(|s| s.target == target.name && is_measured(s));
     let boots = || good().filter_map(|s| Some((s, s.boot_ns.as_ref()?)));
     let count = good().count();
     let mut found = Vec::new();
@@ -45,9 +45,9 @@ fn was_starting(sample: &Sample, boot: &Boot, settle: u64) -> bool {
     let Some(userspace) = boot.userspace else { return false };
     let Some(finished) = boot.finished else { return boot.error.is_none() };
     // Both since the kernel's start, in a container since systemd's.
-    let hello = [boot.kernel, boot.initrd, boot.unit].into_iter().flatten().sum::<u64>() + userspace;
-    let launch = sample.timeline_ns.phases().map_or(0, |phases| phases.launch);
-    finished > hello + launch + settle
+    let hello = [boot.kernel, boot.initrd, boot.agent_unit].into_iter().flatten().sum::<u64>() + userspace;
+    let app = sample.timeline_ns.phases().map_or(0, |phases| phases.app);
+    finished > hello + app + settle
 }
 
 #[cfg(test)]
@@ -71,7 +71,7 @@ mod tests {
 
     fn boot(finished: Option<u64>) -> Boot {
         let ms = |ms: u64| Some(ms * 1_000_000);
-        Boot { kernel: ms(10), userspace: ms(20), unit: ms(1), finished, ..Boot::default() }
+        Boot { kernel: ms(10), userspace: ms(20), agent_unit: ms(1), finished, ..Boot::default() }
     }
 
     #[test]

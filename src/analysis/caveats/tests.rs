@@ -95,7 +95,7 @@ fn every_other_caveat_says_what_to_do_too() {
         (|r| r.samples[0].target = "x".into(), "are of targets that the results don't list"),
         (|r| r.targets[0].accelerator = Accelerator::Tcg, "under TCG (emulated)"),
         (|r| r.image.fallback = true, "the image is a fallback"),
-        (|r| r.targets.retain(|t| t.kind != "native"), "there is no native target"),
+        (|r| r.targets.retain(|t| t.kind != Kind::Native), "there is no native target"),
         (
             |r| {
                 for s in &mut r.samples {
@@ -118,7 +118,7 @@ fn every_other_caveat_says_what_to_do_too() {
         (|r| r.host.turbo = None, "could not be read: CPU governor, turbo; "),
         (|r| r.host.noise_before = Noise::default(), "could not be read: CPU pressure (PSI), "),
         (|r| r.host.noise_after = None, "could not be read: load and pressure after the run"),
-        (|r| r.samples.iter_mut().for_each(|s| s.noise = None), "could not be read: what others used"),
+        (|r| r.samples.iter_mut().for_each(|s| s.interference = None), "could not be read: what others used"),
         (interference, "were taken while"),
     ];
     for (change, words) in cases {
@@ -135,7 +135,7 @@ fn every_other_caveat_says_what_to_do_too() {
 /// Every kind of interference there is.
 fn interference(results: &mut Results) {
     results.samples.iter_mut().for_each(|s| {
-        s.noise = Some(crate::sample::Interference {
+        s.interference = Some(crate::sample::Interference {
             window_ns: 1_000_000_000,
             others_cpu_ns: Some(u64::MAX),
             steal_ns: Some(u64::MAX),
@@ -163,7 +163,7 @@ fn who_says_which_cpus_is_not_told_to() {
 #[test]
 fn who_asked_for_emulation_is_told_to_ask_for_another() {
     let mut results = results();
-    results.targets.retain(|t| t.kind == "libvirt");
+    results.targets.retain(|t| t.kind == Kind::Libvirt);
     let name = results.targets[0].name.clone();
     for (accel, told) in [("tcg", true), ("auto", false)] {
         results.run.scenario["target"] = serde_json::json!([{ "name": name, "accel": accel }]);

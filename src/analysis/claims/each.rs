@@ -3,7 +3,7 @@
 use super::Measured;
 use crate::{
     analysis::{
-        Unit,
+        Metric,
         density::{self, Density},
     },
     scenario::Claim,
@@ -40,15 +40,15 @@ pub struct Filled {
 }
 
 /// `Err`: why there is no such figure.
-pub(super) fn measure(claim: &Claim, unit: Unit, filled: &Filled) -> Result<Measured, String> {
+pub(super) fn measure(claim: &Claim, metric: Metric, filled: &Filled) -> Result<Measured, String> {
     let find = |all: &[Density], target: &str| {
         let density = all.iter().find(|density| density.target == target);
         let density = density.ok_or_else(|| format!("the run has no density of {target:?}"))?;
-        let figure = density.figure(&claim.metric);
+        let figure = density.figure(metric);
         figure.ok_or_else(|| format!("the density of {target} has too few instances for {}", claim.metric))
     };
     let (each, unit) = match &claim.relative_to {
-        None => (find(&filled.one, &claim.target)?, Some(unit)),
+        None => (find(&filled.one, &claim.target)?, Some(metric.unit())),
         Some(other) => {
             let (of, to) = (find(&filled.both, &claim.target)?, find(&filled.both, other)?);
             let ratio = density::ratio(&of, &to);
@@ -92,7 +92,7 @@ mod tests {
     fn target(name: &str) -> Target {
         Target {
             name: name.into(),
-            kind: name.into(),
+            kind: crate::kind::Kind::Docker,
             accelerator: Accelerator::None,
             kvm: None,
             baseline: false,

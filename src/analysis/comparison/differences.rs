@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     analysis::short,
+    kind::Program,
     sample::{self, Accelerator, Host, Results},
     scenario::Scenario,
 };
@@ -155,19 +156,13 @@ fn software(base: &Results, new: &Results) -> Vec<Difference> {
         difference(Subject::Software, what, fact(base), fact(new))
     };
     let tuned = |results: &Results| Some(if results.host.tuned.is_some() { "yes" } else { "no" }.to_owned());
-    [
-        of("bootrace", &|r| Some(r.run.bootrace_version.clone())),
-        of("Docker", &|r| r.host.docker.clone()),
-        of("containerd", &|r| r.host.containerd.clone()),
-        of("runc", &|r| r.host.runc.clone()),
-        of("libvirt", &|r| r.host.libvirt.clone()),
-        of("QEMU", &|r| r.host.qemu.clone()),
-        of("podman", &|r| r.host.podman.clone()),
-        of("crun", &|r| r.host.crun.clone()),
-        of("governor", &|r| r.host.governor.clone()),
-        of("tuned by bootrace", &tuned),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    let programs = Program::ALL
+        .into_iter()
+        .map(|p| of(p.title(), &move |r: &Results| r.host.version(p).map(str::to_owned)));
+    [of("bootrace", &|r| Some(r.run.bootrace_version.clone()))]
+        .into_iter()
+        .chain(programs)
+        .chain([of("governor", &|r| r.host.governor.clone()), of("tuned by bootrace", &tuned)])
+        .flatten()
+        .collect()
 }

@@ -8,7 +8,8 @@ use crate::{
         median::{self, Interval},
         series, short,
     },
-    sample::{Accelerator, Host, Outcome, Results, Source, Target},
+    kind::Kind,
+    sample::{Accelerator, Outcome, Results, Source, Target},
 };
 
 /// What is kept of one run.
@@ -40,7 +41,7 @@ pub struct HostName {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
     pub name: String,
-    pub kind: String,
+    pub kind: Kind,
     pub accelerator: Accelerator,
     pub failed: usize,
     /// Of the metrics that were asked for, in their order; none where no sample has it.
@@ -95,7 +96,7 @@ fn measured(results: &Results, target: &Target, metrics: &[Metric]) -> Measured 
         |s: &&crate::sample::Sample| s.target == target.name && !s.warmup && s.outcome != Outcome::Ok;
     Measured {
         name: target.name.clone(),
-        kind: target.kind.clone(),
+        kind: target.kind,
         accelerator: target.accelerator,
         failed: results.samples.iter().filter(failed).count(),
         figures: metrics.iter().map(|metric| figure(results, target, *metric)).collect(),
@@ -130,26 +131,9 @@ fn conditions(results: &Results, target: &Target) -> Vec<(&'static str, String)>
         ("kernel", host.kernel_release.clone()),
         ("tuning", if host.tuned.is_some() { "tuned" } else { "not tuned" }.into()),
     ];
-    all.extend(
-        engine(&target.kind, host).into_iter().filter_map(|(name, version)| Some((name, version?.clone()))),
-    );
+    let programs = target.kind.row().programs;
+    all.extend(programs.iter().filter_map(|p| Some((p.key(), host.version(*p)?.to_owned()))));
     all
-}
-
-fn engine<'a>(kind: &str, host: &'a Host) -> Vec<(&'static str, Option<&'a String>)> {
-    match kind {
-        "docker" => vec![
-            ("docker", host.docker.as_ref()),
-            ("containerd", host.containerd.as_ref()),
-            ("runc", host.runc.as_ref()),
-        ],
-        "libvirt" => vec![("libvirt", host.libvirt.as_ref()), ("QEMU", host.qemu.as_ref())],
-        "podman" => {
-            vec![("podman", host.podman.as_ref()), ("crun", host.crun.as_ref()), ("runc", host.runc.as_ref())]
-        }
-        "lxc" => vec![("libvirt", host.libvirt.as_ref())],
-        _ => Vec::new(),
-    }
 }
 
 fn digest(value: &serde_json::Value) -> String {

@@ -5,7 +5,7 @@ use super::*;
 fn run(id: usize, figures: &[(f64, usize)]) -> Run {
     let target = |(i, (median, n)): (usize, &(f64, usize))| Measured {
         name: format!("t{i}"),
-        kind: "native".into(),
+        kind: crate::kind::Kind::Native,
         accelerator: Accelerator::None,
         failed: 0,
         figures: vec![(*n > 0).then(|| Figure { n: *n, median: *median, interval: interval(*median, *n) })],

@@ -4,8 +4,9 @@ use super::*;
 use crate::sample::{Accelerator, Outcome, Target};
 use crate::{
     calibration::SCHEMA,
+    kind::Kind,
     plan::Trial,
-    runner::left_over::Found,
+    runner::left_over::{Found, Unseen},
     sample::{Host, Image, Sample},
     target::{Error, LeftOver, ResourceKind},
 };
@@ -13,7 +14,7 @@ use crate::{
 fn target(name: &str, accelerator: Accelerator) -> Target {
     Target {
         name: name.into(),
-        kind: name.into(),
+        kind: Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap(),
         accelerator,
         accelerator_reason: None,
         kvm: None,
@@ -95,7 +96,7 @@ fn perfect(sample: &mut Sample, check: Check, amount: u64) {
     let cpu = &mut sample.cpu_ns;
     cpu.startup = Some(40_000_000 + is(Check::Cpu));
     (cpu.idle, cpu.idle_window) = (Some(1_000_000), Some(4_000_000_000));
-    (cpu.work_host, cpu.work_guest) = (check.work_ns(), check.work_ns());
+    (sample.work_ns.cpu, sample.work_ns.cpu_guest) = (check.work_ns(), check.work_ns());
 }
 
 fn verdicts(taken: Vec<Taken>) -> Vec<(String, Verdict)> {
@@ -132,7 +133,7 @@ fn a_delay_that_is_measured_too_long_by_more_than_its_bound_fails() {
         failing(taken(Check::Delay, "docker", stretched))
     };
     assert_eq!(by(0.009), Vec::<String>::new());
-    assert_eq!(by(0.011), ["startup.launch"]);
+    assert_eq!(by(0.011), ["startup.app"]);
 }
 
 #[test]
@@ -230,13 +231,13 @@ fn a_missed_engine_process_fails() {
 fn cpu_time_is_judged_on_the_host_and_told_of_an_emulated_vm() {
     let twice = |target| {
         taken(Check::Delay, target, |_, taken| {
-            taken.sample.cpu_ns.work_host = taken.sample.cpu_ns.work_host.map(|ns| 2 * ns);
+            taken.sample.work_ns.cpu = taken.sample.work_ns.cpu.map(|ns| 2 * ns);
         })
     };
-    assert_eq!(failing(twice("docker")), ["cpu.work_host"]);
+    assert_eq!(failing(twice("docker")), ["work.cpu"]);
     assert_eq!(failing(twice("libvirt")), Vec::<String>::new());
     let stated = verdicts(twice("libvirt"));
-    assert!(stated.contains(&("cpu.work_host".into(), Verdict::Stated)), "{stated:?}");
+    assert!(stated.contains(&("work.cpu".into(), Verdict::Stated)), "{stated:?}");
 }
 
 #[test]
@@ -323,11 +324,17 @@ fn a_figure_that_some_instances_do_not_give_fails_however_good_the_others_are() 
 
 #[test]
 fn an_engine_that_was_measured_and_is_gone_in_the_end_is_no_proof_that_nothing_is_left() {
-    let gone = |tried: &str| Error { absent: true, ..Error::new(tried, "nobody listens") };
+    let gone = |kind| Unseen {
+        kind: Some(kind),
+        error: Error { absent: true, ..Error::new("connecting", "nobody listens") },
+    };
     let mut calibration = calibration(taken(Check::Idle, "docker", |_, _| {}));
     calibration.targets.truncate(1);
-    calibration.see_what_is_left(Found { things: Vec::new(), unseen: vec![gone("libvirt")] });
+    calibration.see_what_is_left(Found { things: Vec::new(), unseen: vec![gone(Kind::Libvirt)] });
     assert!(calibration.passed(), "it was not measured");
-    calibration.see_what_is_left(Found { things: Vec::new(), unseen: vec![gone("libvirt"), gone("docker")] });
+    calibration.see_what_is_left(Found {
+        things: Vec::new(),
+        unseen: vec![gone(Kind::Libvirt), gone(Kind::Docker)],
+    });
     assert!(!calibration.passed() && calibration.errors.len() == 1);
 }

@@ -66,8 +66,7 @@ fn scenario(kinds: &[Kind], samples: u32) -> Result<Scenario, scenario::Error> {
     let targets: String = kinds
         .iter()
         .flat_map(|kind| {
-            noise::sides(kind.name())
-                .map(|name| format!("[[target]]\nname = \"{name}\"\nkind = \"{kind}\"\n"))
+            noise::sides(*kind).map(|name| format!("[[target]]\nname = \"{name}\"\nkind = \"{kind}\"\n"))
         })
         .collect();
     let text = format!(

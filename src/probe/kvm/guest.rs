@@ -2,29 +2,32 @@
 //! life and where no processor needs KVM's help. First a loop, for its rate; then what an emulator of
 //! instructions that KVM falls back on doesn't know or gets wrong, though a kernel can't do without it.
 //!
-//! All that touches KVM runs in a [`sandbox`](super::sandbox), so it makes system calls only, and leaves its findings
-//! in a [`Report`].
+//! All that touches KVM runs in a [sandboxed child](super::sandbox). The child writes a [`Report`] before each step and
+//! after each result, as JSON, a line each; the last line counts. So the parent knows what the child found, and where
+//! it was, however it ends.
 
 use std::{
     arch::x86_64::__cpuid,
-    io,
+    io::{self, Write},
     path::Path,
-    sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed},
+    process::Command,
     time::Duration,
 };
 
 use kvm_bindings::{
     KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_regs,
 };
+use rustix::process::{Pid, getpid};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Fault, Findings, Processor, Verdict, list,
-    sandbox::{self, End, Patience, Slate},
+    CHILD, Fault, Findings, PROGRAM, Processor, Verdict, list,
+    sandbox::{self, End, Patience},
 };
 
 mod machine;
 
-use machine::{Cpuid, Extent, Guest, Memory, ONE, TWO};
+use machine::{Extent, Guest, Memory, ONE, TWO};
 
 /// A hundred times what it takes where each instruction is emulated, and so for a processor that is itself emulated;
 /// and time enough to get that beside others.
@@ -123,7 +126,19 @@ impl Plan {
 }
 
 pub fn probe() -> Verdict {
-    Plan::new().carry_out()
+    let Some(program) = PROGRAM.get() else {
+        let why = "this program can't start a sandboxed child: its main must call probe::kvm::child";
+        return Verdict::Untold { why: why.into() };
+    };
+    let mut command = Command::new(program);
+    command.arg(CHILD).arg(getpid().to_string());
+    Plan::new().carry_out(command)
+}
+
+/// The sandboxed child of [`probe`] in `parent`.
+pub fn run(parent: Pid) -> io::Result<()> {
+    sandbox::confine(parent)?;
+    Plan::new().examine(io::stdout().lock())
 }
 
 impl Processor {
@@ -148,60 +163,56 @@ const SETUP: [&str; 6] = [
     "giving it a CPUID",
     "putting it into long mode",
 ];
-const LOOPING: u32 = SETUP.len() as u32;
-const LEAVING: u32 = LOOPING + 1;
-const CHECKING: u32 = LEAVING + 1;
+const LOOPING: usize = SETUP.len();
+const LEAVING: usize = LOOPING + 1;
+const CHECKING: usize = LEAVING + 1;
 
-const MOST_CHECKS: usize = 8;
-const _: () = assert!(CHECKS.len() <= MOST_CHECKS);
-
-/// What the sandboxed process has found.
+/// What the sandboxed child has found.
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Report {
     /// Below [`LOOPING`]: an index of [`SETUP`]; from [`CHECKING`]: of the checks, and beyond them when done.
-    step: AtomicU32,
-    /// Set when a step of the set-up failed.
-    errno: AtomicI32,
-    /// Best of the loops' rates, the bits of an f64: 0 until there is one.
-    rate: AtomicU64,
-    host_rate: AtomicU64,
-    /// The shortest, in nanoseconds: 0 until there is one.
-    exit: AtomicU64,
+    step: usize,
+    /// Why a step of the set-up failed.
+    errno: Option<i32>,
+    /// Best of the loops' rates, in iterations per second.
+    rate: f64,
+    host_rate: f64,
+    /// The shortest, in nanoseconds.
+    exit_ns: Option<u64>,
     counting: Outcome,
     exiting: Outcome,
-    checks: [Outcome; MOST_CHECKS],
+    checks: Vec<Outcome>,
 }
 
-// SAFETY: atomics alone, for which zero is a value.
-unsafe impl Slate for Report {}
-
-/// How a guest's program ended, as numbers.
-struct Outcome {
-    /// [`UNTRIED`], [`RIGHT`], [`WRONG`], [`EXIT`] with KVM's reason and sub-reason, or [`ERROR`] with errno.
-    how: AtomicU32,
-    reason: AtomicU32,
-    detail: AtomicU32,
+/// How a guest's program ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Outcome {
+    #[default]
+    Untried,
+    Right,
+    Wrong,
+    /// With KVM's reason; `detail`: an internal error's suberror.
+    Exit {
+        reason: u32,
+        detail: u32,
+    },
+    /// KVM_RUN failed.
+    Error {
+        errno: i32,
+    },
 }
-
-const UNTRIED: u32 = 0;
-const RIGHT: u32 = 1;
-const WRONG: u32 = 2;
-const EXIT: u32 = 3;
-const ERROR: u32 = 4;
 
 impl Outcome {
-    fn set(&self, how: u32, reason: u32, detail: u32) {
-        self.reason.store(reason, Relaxed);
-        self.detail.store(detail, Relaxed);
-        self.how.store(how, Relaxed);
+    fn of<T>(ran: &Result<T, Outcome>) -> Self {
+        ran.as_ref().err().copied().unwrap_or(Outcome::Right)
     }
 
     /// What went wrong, if it was tried and anything did.
-    fn fault(&self) -> Option<String> {
-        let (reason, detail) = (self.reason.load(Relaxed), self.detail.load(Relaxed));
-        match self.how.load(Relaxed) {
-            UNTRIED | RIGHT => None,
-            WRONG => Some("wrong result".into()),
-            EXIT => Some(match reason {
+    fn fault(self) -> Option<String> {
+        match self {
+            Outcome::Untried | Outcome::Right => None,
+            Outcome::Wrong => Some("wrong result".into()),
+            Outcome::Exit { reason, detail } => Some(match reason {
                 KVM_EXIT_INTERNAL_ERROR => format!("KVM internal error, suberror {detail}"),
                 KVM_EXIT_SHUTDOWN => "triple fault".into(),
                 KVM_EXIT_MMIO => "stray access to memory (MMIO exit)".into(),
@@ -209,94 +220,134 @@ impl Outcome {
                 KVM_EXIT_FAIL_ENTRY => "the processor refused to enter the guest".into(),
                 other => format!("KVM exit {other}"),
             }),
-            _ => Some(format!("KVM_RUN: {}", io::Error::from_raw_os_error(reason as i32))),
+            Outcome::Error { errno } => Some(format!("KVM_RUN: {}", io::Error::from_raw_os_error(errno))),
+        }
+    }
+
+    /// After an internal error the same vCPU runs something else; after other ends its state is unknown.
+    fn is_final(self) -> bool {
+        use Outcome::{Exit, Right, Wrong};
+        !matches!(self, Right | Wrong | Exit { reason: KVM_EXIT_INTERNAL_ERROR, .. })
+    }
+}
+
+/// Writes the report each time that it changes.
+struct Journal<W> {
+    report: Report,
+    out: W,
+    /// Why the report could not be written.
+    failed: Option<io::Error>,
+}
+
+impl<W: Write> Journal<W> {
+    fn note(&mut self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.report);
+        let line = serde_json::to_string(&self.report).map_err(io::Error::from);
+        let wrote = line.and_then(|line| self.out.write_all(format!("{line}\n").as_bytes()));
+        if let Err(error) = wrote.and_then(|()| self.out.flush()) {
+            self.failed.get_or_insert(error);
         }
     }
 }
 
 /// The best rate of some loops, each as long as the ones before have shown to fit.
-struct Rate<'a> {
+struct Rate {
     best: f64,
     iterations: u64,
-    report: &'a AtomicU64,
 }
 
-impl<'a> Rate<'a> {
-    fn new(report: &'a AtomicU64) -> Self {
-        Rate { best: 0.0, iterations: ITERATIONS, report }
+impl Rate {
+    fn new() -> Self {
+        Rate { best: 0.0, iterations: ITERATIONS }
     }
 
     fn took(&mut self, time: Duration) {
         self.best = self.best.max(self.iterations as f64 / time.as_secs_f64().max(1e-9));
-        self.report.store(self.best.to_bits(), Relaxed);
         self.iterations = ((self.best * LONG.as_secs_f64()) as u64).max(ITERATIONS);
     }
 }
 
-/// What leaving the guest and coming back takes, at best; none when the guest doesn't come to its end.
-fn exit(guest: &mut Guest, report: &Report) -> Option<()> {
+/// What leaving the guest and coming back takes, at best.
+fn exit(guest: &mut Guest, journal: &mut Journal<impl Write>) -> Result<(), Outcome> {
     let mut best = u64::MAX;
     for _ in 0..TRIES {
-        let took = guest.run(EXITING, EXITS, &report.exiting, |r| r.r10 == 0)?;
+        let took = guest.run(EXITING, EXITS, |r| r.r10 == 0)?;
         best = best.min((took.as_nanos() as u64 / EXITS).max(1));
-        report.exit.store(best, Relaxed);
+        journal.note(|report| report.exit_ns = Some(best));
     }
-    Some(())
+    Ok(())
 }
 
 impl Plan {
-    fn carry_out(&self) -> Verdict {
-        let (mut memory, mut cpuid) = (Box::new(Memory::new()), Cpuid::new());
-        match sandbox::run(self.patience, |report: &Report| self.examine(&mut memory, &mut cpuid, report)) {
-            Ok((report, end)) => self.judge(&report, &end),
-            Err(error) => Verdict::Untold { why: format!("there is no memory for a probe guest: {error}") },
+    /// With the sandboxed child that `command` starts.
+    fn carry_out(&self, command: Command) -> Verdict {
+        let (said, end) = sandbox::run(command, self.patience);
+        let mut reports = said.lines().filter_map(|line| serde_json::from_str(line).ok());
+        match reports.next_back() {
+            Some(report) => self.judge(&report, &end, &said),
+            // It says nothing about KVM.
+            None => unknown(&end, "its start", &said),
         }
     }
 
     /// In the sandboxed child.
-    fn examine(&self, memory: &mut Memory, cpuid: &mut Cpuid, report: &Report) {
-        let guest = Guest::new(memory, (cpuid, self.cpuid), |step| report.step.store(step, Relaxed));
-        let mut guest = match guest {
-            Ok(guest) => guest,
-            Err(error) => return report.errno.store(error.errno(), Relaxed),
-        };
-        report.step.store(LOOPING, Relaxed);
-        if self.count(&mut guest, report).is_none() {
+    ///
+    /// # Errors
+    /// When the report can't be written.
+    fn examine(&self, out: impl Write) -> io::Result<()> {
+        let mut journal = Journal { report: Report::default(), out, failed: None };
+        let mut memory = Box::new(Memory::new());
+        match Guest::new(&mut memory, self.cpuid, |step| journal.note(|report| report.step = step)) {
+            Ok(mut guest) => self.try_out(&mut guest, &mut journal),
+            Err(error) => journal.note(|report| report.errno = Some(error.errno())),
+        }
+        journal.failed.map_or(Ok(()), Err)
+    }
+
+    fn try_out(&self, guest: &mut Guest, journal: &mut Journal<impl Write>) {
+        journal.note(|report| report.step = LOOPING);
+        let counted = self.count(guest, journal);
+        journal.note(|report| report.counting = Outcome::of(&counted));
+        if counted.is_err() {
             return;
         }
-        report.step.store(LEAVING, Relaxed);
-        if exit(&mut guest, report).is_none() && report.exiting.is_final() {
+        journal.note(|report| report.step = LEAVING);
+        let exited = Outcome::of(&exit(guest, journal));
+        journal.note(|report| report.exiting = exited);
+        if exited.is_final() {
             return;
         }
         for (at, check) in self.checks.iter().enumerate() {
-            report.step.store(CHECKING + at as u32, Relaxed);
-            let outcome = &report.checks[at];
-            if guest.run(check.code, TWO, outcome, check.right).is_none() && outcome.is_final() {
+            journal.note(|report| report.step = CHECKING + at);
+            let outcome = Outcome::of(&guest.run(check.code, TWO, check.right));
+            journal.note(|report| report.checks.push(outcome));
+            if outcome.is_final() {
                 return;
             }
         }
-        report.step.store(CHECKING + self.checks.len() as u32, Relaxed);
+        journal.note(|report| report.step = CHECKING + self.checks.len());
     }
 
-    /// The best rate of a few loops, here and in the guest in turn; none when the guest doesn't come to the loop's end.
-    fn count(&self, guest: &mut Guest, report: &Report) -> Option<()> {
+    /// The best rate of a few loops, here and in the guest in turn.
+    fn count(&self, guest: &mut Guest, journal: &mut Journal<impl Write>) -> Result<(), Outcome> {
         let done = |r: &kvm_regs| r.rcx == 0;
-        guest.run(self.counting, 1, &report.counting, done)?; // What a first entry costs is not the loop's.
-        let (mut here, mut there) = (Rate::new(&report.host_rate), Rate::new(&report.rate));
+        guest.run(self.counting, 1, done)?; // What a first entry costs is not the loop's.
+        let (mut here, mut there) = (Rate::new(), Rate::new());
         for _ in 0..TRIES {
             let start = machine::thread_time();
             host_loop(here.iterations);
             here.took(machine::thread_time().saturating_sub(start));
-            there.took(guest.run(self.counting, there.iterations, &report.counting, done)?);
+            there.took(guest.run(self.counting, there.iterations, done)?);
+            journal.note(|report| (report.host_rate, report.rate) = (here.best, there.best));
         }
-        Some(())
+        Ok(())
     }
 
-    fn judge(&self, report: &Report, end: &End) -> Verdict {
-        let step = report.step.load(Relaxed);
-        if let Some(errno) = Some(report.errno.load(Relaxed)).filter(|e| *e != 0) {
+    fn judge(&self, report: &Report, end: &End, said: &str) -> Verdict {
+        let step = report.step;
+        if let Some(errno) = report.errno {
             let error = io::Error::from_raw_os_error(errno);
-            let why = || format!("{}: {error}", SETUP[step as usize]);
+            let why = || format!("{}: {error}", self.name_of(step));
             return match errno {
                 // What this host lacks at the moment says nothing about its KVM.
                 libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EMFILE | libc::ENFILE => {
@@ -307,41 +358,30 @@ impl Plan {
             };
         }
         let fault = |step, how| Fault { what: self.name_of(step), how };
-        let outcomes = [&report.counting, &report.exiting].into_iter().chain(&report.checks).zip(LOOPING..);
-        let mut failed: Vec<Fault> =
-            outcomes.filter_map(|(outcome, step)| Some(fault(step, outcome.fault()?))).collect();
+        let outcomes = [report.counting, report.exiting].into_iter().chain(report.checks.iter().copied());
+        let mut failed: Vec<Fault> = outcomes
+            .zip(LOOPING..)
+            .filter_map(|(outcome, step)| Some(fault(step, outcome.fault()?)))
+            .collect();
         match end {
+            End::Done if failed.is_empty() && step < CHECKING + self.checks.len() => {
+                failed.push(fault(step, "its process ended early".into()));
+            }
             End::Done => {}
             // What has failed by then has failed.
             End::Starved { .. } | End::Killed if !failed.is_empty() => {}
-            End::Starved { wall, cpu } => {
-                let step = self.name_of(step);
-                return Verdict::Untold {
-                    why: format!(
-                        "a probe guest was not done with {step} in {wall:?}, of which it had {cpu:.0?} of CPU time: this \
-                         host is too busy, or KVM hangs"
-                    ),
-                };
-            }
-            End::Killed => {
-                let why = format!(
-                    "the process of a probe guest was killed at {}, as a host does that has no \
-                                   memory left",
-                    self.name_of(step)
-                );
-                return Verdict::Untold { why };
-            }
             End::Spent { cpu } => failed.push(fault(step, format!("not done after {cpu:.0?} of CPU time"))),
-            End::Died(how) => failed.push(fault(step, format!("its process died: {how}"))),
-            End::NotStarted(error) => {
-                return Verdict::Untold { why: format!("cannot make a process for a probe guest: {error}") };
+            End::Died(how) => {
+                failed.push(fault(step, format!("its process died: {how}{}", last_words(said))));
+            }
+            End::Starved { .. } | End::Killed | End::NotStarted(_) => {
+                return unknown(end, self.name_of(step), said);
             }
         }
-        let rate = |bits: &AtomicU64| f64::from_bits(bits.load(Relaxed));
         let found = Findings {
-            rate: rate(&report.rate),
-            host_rate: rate(&report.host_rate),
-            exit: Some(report.exit.load(Relaxed)).filter(|ns| *ns > 0).map(Duration::from_nanos),
+            rate: report.rate,
+            host_rate: report.host_rate,
+            exit: report.exit_ns.map(Duration::from_nanos),
             processor: self.processor,
         };
         match failed.is_empty() {
@@ -354,22 +394,44 @@ impl Plan {
         }
     }
 
-    fn name_of(&self, step: u32) -> &'static str {
+    fn name_of(&self, step: usize) -> &'static str {
         match step {
             LOOPING => "a loop",
             LEAVING => "cpuid",
-            _ if step < LOOPING => SETUP[step as usize],
-            _ => self.checks.get((step - CHECKING) as usize).map_or("its end", |check| check.name),
+            _ if step < LOOPING => SETUP[step],
+            _ => self.checks.get(step - CHECKING).map_or("its end", |check| check.name),
         }
     }
 }
 
-impl Outcome {
-    /// After an internal error the same vCPU runs something else; after other ends its state is unknown.
-    fn is_final(&self) -> bool {
-        let ended = (self.how.load(Relaxed), self.reason.load(Relaxed));
-        !matches!(ended, (RIGHT | WRONG, _) | (EXIT, KVM_EXIT_INTERNAL_ERROR))
-    }
+/// The verdict on a child that ended at `step` and said nothing about KVM.
+fn unknown(end: &End, step: &str, said: &str) -> Verdict {
+    let said = last_words(said);
+    let why = match end {
+        End::Starved { wall, cpu } => format!(
+            "a probe guest was not done with {step} in {wall:?}, of which it had {cpu:.0?} of CPU time: this host is too \
+             busy, or KVM hangs"
+        ),
+        End::Killed => {
+            format!(
+                "the process of a probe guest was killed at {step}, as a host does that has no memory left"
+            )
+        }
+        End::NotStarted(error) => format!("cannot start a process for a probe guest: {error}"),
+        End::Died(how) => format!("the process of a probe guest died at {step}: {how}{said}"),
+        End::Spent { cpu } => {
+            format!("a probe guest was not done with {step} after {cpu:.0?} of CPU time{said}")
+        }
+        End::Done => format!("the process of a probe guest ended at {step}{said}"),
+    };
+    Verdict::Untold { why }
+}
+
+/// The last line that a child wrote and that is no report, such as a panic's or the dynamic linker's.
+fn last_words(said: &str) -> String {
+    const LONGEST: usize = 200;
+    let words = said.lines().rfind(|line| !line.trim().is_empty() && !line.starts_with('{'));
+    words.map_or_else(String::new, |line| format!(" ({})", line.chars().take(LONGEST).collect::<String>()))
 }
 
 fn missing(error: &io::Error) -> Verdict {

@@ -3,7 +3,7 @@
 
 use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, Source, make, text_width};
 use crate::{
-    analysis::{Metric, Target, counts},
+    analysis::{Metric, Target, is_measured},
     report::{Error, text},
     sample::{Outcome, Sample},
 };
@@ -122,7 +122,7 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, 
     let multiple = |s: &Sample| Some(s.timeline_ns.ready? as f64 / median?).filter(|m| *m > 0.0);
     let path: Vec<(f64, f64)> = mine
         .iter()
-        .filter(|(_, s)| counts(s))
+        .filter(|(_, s)| is_measured(s))
         .filter_map(|(i, s)| Some((place(*i), y(multiple(s)?))))
         .collect();
     if path.len() > 1 {

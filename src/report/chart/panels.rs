@@ -4,72 +4,28 @@
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make};
 use crate::{
     analysis::{Figure, Metric, Target},
+    metric::{self, Group},
     report::{Error, text},
 };
 
+/// A metric that a chart shows, and the line below its title.
 #[derive(Clone, Copy)]
 struct Panel {
     metric: Metric,
-    title: &'static str,
     about: &'static str,
 }
 
-const MEMORY: [Panel; 4] = [
-    Panel {
-        metric: Metric::Footprint,
-        title: "Footprint",
-        about: "what the host would get back, no page cache",
-    },
-    Panel {
-        metric: Metric::EngineMemory,
-        title: "Engine's own processes",
-        about: "shim or QEMU, with their mapped files (PSS)",
-    },
-    Panel {
-        metric: Metric::Workload,
-        title: "Workload's RSS",
-        about: "seen beside it, in a VM by the guest",
-    },
-    Panel {
-        metric: Metric::PageCache,
-        title: "Page cache, apart",
-        about: "charged to it, not in the footprint",
-    },
-];
+impl Panel {
+    fn title(&self) -> String {
+        text::capital(self.metric.row().label)
+    }
+}
 
-const CPU: [Panel; 4] = [
-    Panel {
-        metric: Metric::CpuStartup,
-        title: "CPU time to start",
-        about: "host CPU, engine's daemons included",
-    },
-    Panel { metric: Metric::CpuIdle, title: "Idle CPU", about: "host CPU over the idle window, of one core" },
-    Panel { metric: Metric::CpuWork, title: "Fixed work, wall time", about: "by the host's clock" },
-    Panel {
-        metric: Metric::CpuWorkHost,
-        title: "Fixed work, host CPU",
-        about: "CPU time that the work took",
-    },
-];
-
-const DISK: [Panel; 4] = [
-    Panel {
-        metric: Metric::DiskImage,
-        title: "Image on disk",
-        about: "allocated blocks, shared by all instances",
-    },
-    Panel {
-        metric: Metric::DiskInstance,
-        title: "Instance on disk",
-        about: "allocated blocks that exist for it alone",
-    },
-    Panel {
-        metric: Metric::CopyFirstWrite,
-        title: "First write to a file of the image",
-        about: "one page, to the disk, by the host's clock",
-    },
-    Panel { metric: Metric::CopyBytes, title: "Copied by it", about: "growth of the instance on disk" },
-];
+/// Those of a group, in the table's order.
+fn panels(group: Group) -> Vec<Panel> {
+    let rows = metric::TABLE.iter().filter(|row| row.group == group);
+    rows.filter_map(|row| Some(Panel { metric: row.metric, about: row.panel? })).collect()
+}
 
 pub fn memory(source: &Source<'_>) -> Result<Chart, Error> {
     chart(
@@ -78,7 +34,7 @@ pub fn memory(source: &Source<'_>) -> Result<Chart, Error> {
         "Memory, by part",
         "Read after the settle time. The parts overlap and are never added up: the engine's processes are in the \
          footprint, but for the files that they map.",
-        &MEMORY,
+        &panels(Group::Memory),
     )
 }
 
@@ -86,16 +42,16 @@ pub fn cpu(source: &Source<'_>) -> Result<Chart, Error> {
     chart(
         source,
         "cpu",
-        "CPU: to start, idle, and for the fixed work",
+        "CPU: to start, idle, and for the work",
         "CPU time is that of one core, measured on the host for the instance and its engine.",
-        &CPU,
+        &panels(Group::Cpu),
     )
 }
 
-/// `None` where nothing of it was measured, as in files of earlier versions.
+/// `None` where nothing of it was measured.
 pub fn disk(source: &Source<'_>) -> Result<Option<Chart>, Error> {
     let measured = |panel: &&Panel| source.targets().any(|(_, target)| target.figure(panel.metric).is_some());
-    let panels: Vec<Panel> = DISK.iter().filter(measured).copied().collect();
+    let panels: Vec<Panel> = panels(Group::Disk).into_iter().filter(|panel| measured(&panel)).collect();
     if panels.is_empty() {
         return Ok(None);
     }
@@ -137,7 +93,7 @@ fn describe(source: &Source<'_>, panel: &Panel) -> String {
     };
     let each: Vec<String> =
         source.targets().map(|(_, t)| format!("{} {}", text::clip(&t.name, 40), value(t))).collect();
-    format!("{}: {}.", panel.title, each.join(", "))
+    format!("{}: {}.", panel.title(), each.join(", "))
 }
 
 fn layout(source: &Source<'_>, canvas: &mut Canvas, panels: &[Panel]) {
@@ -155,7 +111,7 @@ fn layout(source: &Source<'_>, canvas: &mut Canvas, panels: &[Panel]) {
 }
 
 fn draw(source: &Source<'_>, canvas: &mut Canvas, panel: &Panel, (left, right): (f64, f64), y: f64) {
-    canvas.bold(left, y + 8.0, panel.title, NORMAL + 1.0, Role::Ink, Anchor::Start);
+    canvas.bold(left, y + 8.0, panel.title(), NORMAL + 1.0, Role::Ink, Anchor::Start);
     canvas.text(left, y + 26.0, panel.about, SMALL, Role::Muted, Anchor::Start);
     let figures: Vec<(Role, &Target, Option<&Figure>)> =
         source.targets().map(|(role, t)| (role, t, t.figure(panel.metric))).collect();

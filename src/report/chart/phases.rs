@@ -8,14 +8,14 @@ use crate::{
 };
 
 /// The opacity tells the phases apart in every colour, also in print.
-const PHASES: [(Metric, f64); 3] = [(Metric::Engine, 1.0), (Metric::Boot, 0.55), (Metric::Launch, 0.25)];
+const PHASES: [(Metric, f64); 3] = [(Metric::Engine, 1.0), (Metric::Boot, 0.55), (Metric::App, 0.25)];
 /// What stands in for boot.
 const PARTS: [(Metric, f64); 5] = [
     (Metric::Firmware, 0.7),
     (Metric::Kernel, 0.45),
     (Metric::Initrd, 0.7),
     (Metric::Userspace, 0.45),
-    (Metric::Unit, 0.7),
+    (Metric::AgentUnit, 0.7),
 ];
 
 /// A phase or a part of one: its metric, its median in ns, its opacity.
@@ -26,11 +26,11 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
         source,
         Plan {
             name: "phases",
-            title: "Where start-up goes: engine, boot, launch",
+            title: "Where start-up goes: engine, boot, app",
             caption: "Above, each bar is one target's start-up as a whole, cut by the medians of its phases; lengths \
                       are not comparable between targets. Below, the same bars to one linear scale. Engine: until the \
                       engine's start call returned or the agent spoke; boot: until the agent spoke, and \
-                      in its place a VM's parts of it; launch: until ready."
+                      in its place a VM's parts of it; app: until ready."
                 .into(),
             description: describe(source),
             layout: &|canvas| layout(source, canvas),
@@ -41,14 +41,14 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
 /// In their order. Parts that are longer than boot, since they begin before it, do not take its place.
 fn phases(target: &Target) -> Option<Vec<Phase>> {
     let median = |(metric, opacity)| Some((metric, target.median(metric)?, opacity));
-    let [engine, boot, launch] = PHASES.map(median);
-    let (engine, boot, launch) = (engine?, boot?, launch?);
+    let [engine, boot, app] = PHASES.map(median);
+    let (engine, boot, app) = (engine?, boot?, app?);
     let parts: Vec<Phase> = PARTS.into_iter().filter_map(median).collect();
     let sum: f64 = parts.iter().map(|(_, value, _)| value).sum();
     // Medians of parts add up to about the median of the whole.
     let fits = parts.len() > 1 && (sum - boot.1).abs() <= boot.1 / 10.0;
     let boot = if fits { parts } else { vec![boot] };
-    Some([engine].into_iter().chain(boot).chain([launch]).collect())
+    Some([engine].into_iter().chain(boot).chain([app]).collect())
 }
 
 fn describe(source: &Source<'_>) -> String {
@@ -62,7 +62,7 @@ fn describe(source: &Source<'_>) -> String {
 }
 
 fn words(metric: Metric, value: f64) -> String {
-    format!("{} {}", text::label(metric), text::value(Unit::Time, value))
+    format!("{} {}", metric.row().label, text::value(Unit::Time, value))
 }
 
 fn layout(source: &Source<'_>, canvas: &mut Canvas) {

@@ -2,7 +2,7 @@
 
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
 use crate::{
-    analysis::{Figure, Metric, Target, Unit, counts},
+    analysis::{Figure, Metric, Target, Unit, is_measured},
     report::{Error, text},
 };
 
@@ -42,7 +42,7 @@ fn describe(source: &Source<'_>) -> String {
         Some(f) => format!("{} {}", text::clip(&t.name, 40), shown(f)),
         None => format!("{} no good sample", text::clip(&t.name, 40)),
     });
-    let samples = || source.results.samples.iter().filter(|s| counts(s));
+    let samples = || source.results.samples.iter().filter(|s| is_measured(s));
     let interference = match samples().filter(|s| source.has_interference(s)).count() {
         0 => String::new(),
         n => format!(" {n} of {} samples had interference.", samples().count()),
@@ -57,7 +57,7 @@ fn shown(figure: &Figure) -> String {
 
 /// Only where there is a square to be explained.
 fn legend(source: &Source<'_>, canvas: &mut Canvas) {
-    if source.results.samples.iter().any(|s| counts(s) && source.has_interference(s)) {
+    if source.results.samples.iter().any(|s| is_measured(s) && source.has_interference(s)) {
         let at = (10.0, canvas.y + 11.0);
         canvas.dot(at, 3.0, Role::Ink, 1.0);
         canvas.square(at, 5.5, Role::Bad);
@@ -153,7 +153,8 @@ fn dots(
     }
     canvas.rect((median - 1.25, median + 1.25), (top, bottom), role, 1.0);
     let mine = source.results.samples.iter().enumerate();
-    let mine = mine.filter(|(_, s)| s.target == target.name && counts(s) && s.timeline_ns.ready.is_some());
+    let mine =
+        mine.filter(|(_, s)| s.target == target.name && is_measured(s) && s.timeline_ns.ready.is_some());
     let mine: Vec<_> = mine.collect();
     let step = (bottom - top - 10.0) / (mine.len().max(2) - 1) as f64;
     for (place, (index, sample)) in mine.iter().enumerate() {

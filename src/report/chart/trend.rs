@@ -86,7 +86,7 @@ fn chart(history: &History, series: &[&Series]) -> Result<Chart, Error> {
         &about,
         Plan {
             name: "trend",
-            title: text::label(key.metric),
+            title: key.metric.row().label,
             caption: format!(
                 "Each run is a dot, its median, with the interval of that; runs are in the order of time, equally far apart. \
                  Where there are too many to be told, columns show how far they go up and down. Lines are the levels of the \

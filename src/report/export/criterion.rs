@@ -10,10 +10,11 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{Run, Target, plain_name, statistics, text};
-use crate::analysis::{Metric, median};
+use crate::{
+    analysis::{Metric, median},
+    metric,
+};
 
-/// Those that `cargo bench` hands to criterion.
-const METRICS: [Metric; 2] = [Metric::Startup, Metric::CpuWork];
 /// criterion's own default.
 const LEVEL: f64 = 0.95;
 const DRAWS: usize = 10_000;
@@ -74,7 +75,7 @@ pub fn files(run: &Run<'_>, notes: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> 
     }
     let mut files = Vec::new();
     for target in &run.targets {
-        for metric in METRICS {
+        for metric in metric::TABLE.iter().filter(|row| row.rate.is_some()).map(|row| row.metric) {
             // criterion takes no time of 0, which no measurement gives.
             let times: Vec<f64> = target.values(metric).into_iter().filter(|ns| *ns > 0.0).collect();
             if times.len() == 1 {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{LONGEST_NAME, Run, Target, plain_name, text};
 use crate::{
-    analysis::{self, Metric, counts},
+    analysis::{self, is_measured},
+    metric::{self, Source},
     sample::{Interference, Outcome, Sample},
 };
 
@@ -24,12 +25,12 @@ struct Row<'a> {
 
 type Column = (&'static str, fn(&Row<'_>) -> String);
 
-/// A column for each.
-const COLUMNS: [Column; 66] = [
+/// What a row says of its sample; the metrics come after these, each under its name and unit.
+const ABOUT: [Column; 16] = [
     ("scenario", |r| r.run.scenario.clone()),
     ("run", |r| words(&r.run.results.run.id, 128)),
     ("target", |r| r.target.map_or_else(|| plain_name(&r.sample.target, LONGEST_NAME), |t| t.name.clone())),
-    ("kind", |r| r.target.map_or_else(String::new, |t| words(&t.record.kind, 40))),
+    ("kind", |r| r.target.map_or_else(String::new, |t| t.record.kind.to_string())),
     ("accelerator", |r| r.target.map_or_else(String::new, |t| t.accelerator.unwrap_or("none").into())),
     ("image", |r| words(&text::image(&r.run.results.image), 100)),
     ("fallback", |r| r.run.results.image.fallback.to_string()),
@@ -40,72 +41,58 @@ const COLUMNS: [Column; 66] = [
     ("position", |r| r.sample.position.to_string()),
     ("warmup", |r| r.sample.warmup.to_string()),
     ("outcome", |r| outcome(r.sample.outcome).into()),
-    ("counted", |r| counts(r.sample).to_string()),
+    ("counted", |r| is_measured(r.sample).to_string()),
     ("error", |r| r.sample.error.as_deref().map_or_else(String::new, |e| words(e, LONGEST_ERROR))),
     ("interference", kinds),
     ("outlier_in", |r| r.outlier.to_owned()),
-    ("startup_ns", |r| metric(r, Metric::Startup)),
-    ("startup_engine_ns", |r| metric(r, Metric::Engine)),
-    ("startup_boot_ns", |r| metric(r, Metric::Boot)),
-    ("startup_launch_ns", |r| metric(r, Metric::Launch)),
-    ("teardown_ns", |r| metric(r, Metric::Teardown)),
+];
+
+/// What the metrics are made of, and the interference.
+const PARTS: [Column; 23] = [
     ("started_ns", |r| cell(r.sample.timeline_ns.started)),
     ("agent_ns", |r| cell(r.sample.timeline_ns.agent)),
     ("ready_ns", |r| cell(r.sample.timeline_ns.ready)),
     ("stopping_ns", |r| cell(r.sample.timeline_ns.stopping)),
     ("gone_ns", |r| cell(r.sample.timeline_ns.gone)),
-    ("memory_footprint_bytes", |r| cell(r.sample.memory_bytes.footprint)),
-    ("memory_overhead_bytes", |r| cell(r.overhead)),
-    ("memory_workload_bytes", |r| cell(r.sample.memory_bytes.workload_rss)),
-    ("memory_engine_bytes", |r| cell(r.sample.memory_bytes.engine_pss)),
-    ("memory_cache_bytes", |r| cell(r.sample.memory_bytes.cgroup_file)),
-    ("memory_guest_cache_bytes", |r| cell(r.sample.memory_bytes.guest_cache)),
-    ("memory_daemons_bytes", |r| cell(r.sample.memory_bytes.daemons)),
     ("memory_cgroup_anon_bytes", |r| cell(r.sample.memory_bytes.cgroup_anon)),
     ("memory_cgroup_kernel_bytes", |r| cell(r.sample.memory_bytes.cgroup_kernel)),
     ("memory_pss_bytes", |r| cell(r.sample.memory_bytes.pss)),
     ("memory_pss_file_bytes", |r| cell(r.sample.memory_bytes.pss_file)),
-    ("cpu_startup_ns", |r| cell(r.sample.cpu_ns.startup)),
     ("cpu_idle_ns", |r| cell(r.sample.cpu_ns.idle)),
     ("cpu_idle_window_ns", |r| cell(r.sample.cpu_ns.idle_window)),
-    ("cpu_work_ns", |r| cell(r.sample.cpu_ns.work_wall)),
-    ("cpu_work_host_ns", |r| cell(r.sample.cpu_ns.work_host)),
-    ("cpu_work_guest_ns", |r| cell(r.sample.cpu_ns.work_guest)),
-    ("noise_window_ns", |r| noise(r, |n| Some(n.window_ns))),
-    ("noise_others_cpu_ns", |r| noise(r, |n| n.others_cpu_ns)),
-    ("noise_steal_ns", |r| noise(r, |n| n.steal_ns)),
-    ("noise_psi_cpu_ns", |r| noise(r, |n| n.psi_cpu_ns)),
-    ("noise_psi_io_ns", |r| noise(r, |n| n.psi_io_ns)),
-    ("noise_psi_memory_ns", |r| noise(r, |n| n.psi_memory_ns)),
-    ("noise_thermal_throttles", |r| noise(r, |n| n.thermal_throttles)),
-    ("noise_quota_throttled_ns", |r| noise(r, |n| n.quota_throttled_ns)),
-    ("noise_swapped_in_pages", |r| noise(r, |n| n.swapped_in_pages)),
-    ("noise_swapped_out_pages", |r| noise(r, |n| n.swapped_out_pages)),
-    ("noise_major_faults", |r| noise(r, |n| n.major_faults)),
-    ("noise_cpu_khz", |r| noise(r, |n| n.cpu_khz)),
-    ("disk_image_bytes", |r| metric(r, Metric::DiskImage)),
-    ("disk_instance_bytes", |r| metric(r, Metric::DiskInstance)),
-    ("copy_make_ns", |r| metric(r, Metric::CopyMake)),
-    ("copy_first_write_ns", |r| metric(r, Metric::CopyFirstWrite)),
-    ("copy_rewrite_ns", |r| metric(r, Metric::CopyRewrite)),
-    ("copy_bytes", |r| metric(r, Metric::CopyBytes)),
-    ("startup_firmware_ns", |r| metric(r, Metric::Firmware)),
-    ("startup_kernel_ns", |r| metric(r, Metric::Kernel)),
-    ("startup_initrd_ns", |r| metric(r, Metric::Initrd)),
-    ("startup_userspace_ns", |r| metric(r, Metric::Userspace)),
-    ("startup_unit_ns", |r| metric(r, Metric::Unit)),
+    ("interference_window_ns", |r| interference(r, |n| Some(n.window_ns))),
+    ("interference_others_cpu_ns", |r| interference(r, |n| n.others_cpu_ns)),
+    ("interference_steal_ns", |r| interference(r, |n| n.steal_ns)),
+    ("interference_psi_cpu_ns", |r| interference(r, |n| n.psi_cpu_ns)),
+    ("interference_psi_io_ns", |r| interference(r, |n| n.psi_io_ns)),
+    ("interference_psi_memory_ns", |r| interference(r, |n| n.psi_memory_ns)),
+    ("interference_thermal_throttles", |r| interference(r, |n| n.thermal_throttles)),
+    ("interference_quota_throttled_ns", |r| interference(r, |n| n.quota_throttled_ns)),
+    ("interference_swapped_in_pages", |r| interference(r, |n| n.swapped_in_pages)),
+    ("interference_swapped_out_pages", |r| interference(r, |n| n.swapped_out_pages)),
+    ("interference_major_faults", |r| interference(r, |n| n.major_faults)),
+    ("interference_cpu_khz", |r| interference(r, |n| n.cpu_khz)),
 ];
+
+/// `memory_footprint_bytes`.
+fn column(row: &metric::Row) -> String {
+    let (name, unit) = (row.name.replace('.', "_"), row.unit.suffix());
+    if name.ends_with(unit) { name } else { format!("{name}_{unit}") }
+}
 
 pub fn file(run: &Run<'_>) -> Vec<u8> {
     let outliers = outliers(run);
     let baseline = footprints_of_the_baseline(run);
     let mut csv = ::csv::WriterBuilder::new().terminator(::csv::Terminator::CRLF).from_writer(Vec::new());
     let in_memory = "writing to memory doesn't fail, and every row is as long as the header";
-    csv.write_record(COLUMNS.map(|(name, _)| name)).expect(in_memory);
+    let metrics = || metric::TABLE.iter().filter(|row| !row.metric.is_of_density());
+    let fixed = |columns: &[Column]| columns.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
+    let header = fixed(&ABOUT).into_iter().chain(metrics().map(column)).chain(fixed(&PARTS));
+    csv.write_record(header).expect(in_memory);
     for (i, sample) in run.results.samples.iter().enumerate() {
         let target = run.targets.iter().find(|t| t.record.name == sample.target);
         let is_baseline = run.analysis.baseline.as_deref() == Some(&sample.target);
-        let under = baseline.get(&sample.round).filter(|_| !is_baseline && counts(sample));
+        let under = baseline.get(&sample.round).filter(|_| !is_baseline && is_measured(sample));
         let over = |(own, under): (u64, &u64)| own as f64 - *under as f64;
         let row = Row {
             run,
@@ -114,7 +101,9 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
             outlier: outliers.get(&i).map_or("", String::as_str),
             overhead: sample.memory_bytes.footprint.zip(under).map(over),
         };
-        csv.write_record(COLUMNS.map(|(_, of)| of(&row))).expect(in_memory);
+        let about = ABOUT.iter().map(|(_, of)| of(&row));
+        let values = metrics().map(|metric| value(&row, metric));
+        csv.write_record(about.chain(values).chain(PARTS.iter().map(|(_, of)| of(&row)))).expect(in_memory);
     }
     csv.into_inner().expect(in_memory)
 }
@@ -139,12 +128,16 @@ fn footprints_of_the_baseline(run: &Run<'_>) -> BTreeMap<u32, u64> {
     samples.filter_map(|s| Some((s.round, s.memory_bytes.footprint?))).collect()
 }
 
-fn metric(row: &Row<'_>, metric: Metric) -> String {
-    cell(metric.of(row.sample))
+fn value(row: &Row<'_>, metric: &metric::Row) -> String {
+    match metric.source {
+        Source::Sample(read) => cell(read(row.sample)),
+        Source::PairedFootprint => cell(row.overhead),
+        Source::Density(_) => String::new(),
+    }
 }
 
-fn noise(row: &Row<'_>, of: fn(&Interference) -> Option<u64>) -> String {
-    cell(row.sample.noise.as_ref().and_then(of))
+fn interference(row: &Row<'_>, of: fn(&Interference) -> Option<u64>) -> String {
+    cell(row.sample.interference.as_ref().and_then(of))
 }
 
 fn kinds(row: &Row<'_>) -> String {
@@ -197,7 +190,8 @@ mod tests {
 
     #[test]
     fn no_column_is_there_twice() {
-        let names: std::collections::BTreeSet<_> = COLUMNS.iter().map(|(name, _)| name).collect();
-        assert_eq!(names.len(), COLUMNS.len());
+        let fixed = ABOUT.iter().chain(&PARTS).map(|(name, _)| (*name).to_owned());
+        let names: Vec<_> = fixed.chain(metric::TABLE.iter().map(column)).collect();
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
     }
 }

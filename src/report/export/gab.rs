@@ -7,7 +7,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{Run, Target, text};
-use crate::analysis::{Figure, Interval, Metric, Unit};
+use crate::{
+    analysis::{Figure, Interval, Unit},
+    metric,
+};
 
 #[derive(Serialize)]
 struct Entry {
@@ -20,19 +23,14 @@ struct Entry {
     extra: String,
 }
 
-/// A metric whose reciprocal says how many one after another fit into a second.
-const RATES: [(Metric, &str, &str); 2] = [
-    (Metric::Startup, "start-ups one after another", "start-ups/s"),
-    (Metric::CpuWork, "works one after another", "works/s"),
-];
-
 /// Both directions.
-pub fn files(run: &Run<'_>) -> Vec<(PathBuf, Vec<u8>)> {
+pub fn files(run: &Run<'_>, _: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut smaller, mut bigger) = (Vec::new(), Vec::new());
     for target in &run.targets {
         smaller.extend(target.analysed.figures.iter().filter_map(|figure| cost(run, target, figure)));
-        bigger.extend(RATES.into_iter().filter_map(|(metric, name, unit)| {
-            rate(run, target, target.analysed.figure(metric)?, name, unit)
+        bigger.extend(metric::TABLE.iter().filter_map(|row| {
+            let (name, unit) = row.rate?;
+            rate(run, target, target.analysed.figure(row.metric)?, name, unit)
         }));
     }
     let file = |name: &str, entries: &Vec<Entry>| (PathBuf::from(name), super::json(entries));

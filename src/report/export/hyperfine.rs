@@ -59,7 +59,7 @@ fn summary(run: &Run<'_>, target: &Target<'_>) -> Option<Summary> {
         parameters: BTreeMap::from([
             ("accelerator", target.accelerator.unwrap_or("none").to_owned()),
             ("image", text::image(&run.results.image)),
-            ("kind", text::clip(&target.record.kind, 40)),
+            ("kind", target.record.kind.to_string()),
             ("run", text::clip(&run.results.run.id, 128)),
             ("scenario", run.scenario.clone()),
             ("target", target.name.clone()),

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Error, put, text};
 use crate::{
-    analysis::{self, Analysis, Metric, counts},
+    analysis::{self, Analysis, Metric, is_measured},
     sample::{self, Results, Sample},
 };
 
@@ -19,6 +19,7 @@ mod criterion;
 mod csv;
 mod gab;
 mod hyperfine;
+mod junit;
 mod prometheus;
 mod statistics;
 
@@ -28,42 +29,117 @@ const LONGEST_NAME: usize = 64;
 /// What a run can be exported to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Bencher Metric Format.
     Bmf,
-    /// github-action-benchmark, a file for each direction.
     Gab,
-    /// hyperfine's `--export-json`.
     Hyperfine,
-    /// criterion's directories, as critcmp and `cargo bench -- --baseline` read them.
     Criterion,
-    /// Prometheus text format, as node_exporter's textfile collector reads it.
     Prometheus,
-    /// Every sample as a row.
     Csv,
+    Junit,
 }
 
+/// How a format's files are made.
+#[derive(Clone, Copy)]
+enum Make {
+    One(fn(&Run<'_>) -> Vec<u8>),
+    /// Into a directory; notes say what the format has no place for.
+    Several(fn(&Run<'_>, &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)>),
+}
+
+/// All that a format is.
+struct Row {
+    format: Format,
+    name: &'static str,
+    about: &'static str,
+    /// What its file is commonly called, or an example of a directory.
+    usual: &'static str,
+    make: Make,
+}
+
+/// A row for each format, in the order of help texts.
+static TABLE: [Row; 7] = [
+    Row {
+        format: Format::Bmf,
+        name: "bmf",
+        about: "Bencher Metric Format",
+        usual: "bmf.json",
+        make: Make::One(bmf::file),
+    },
+    Row {
+        format: Format::Gab,
+        name: "gab",
+        about: "github-action-benchmark, smaller-is-better.json and bigger-is-better.json",
+        usual: "bench/",
+        make: Make::Several(gab::files),
+    },
+    Row {
+        format: Format::Hyperfine,
+        name: "hyperfine",
+        about: "the JSON of hyperfine --export-json",
+        usual: "hyperfine.json",
+        make: Make::One(hyperfine::file),
+    },
+    Row {
+        format: Format::Criterion,
+        name: "criterion",
+        about: "criterion's directories, for critcmp and cargo bench -- --baseline",
+        usual: "target/criterion",
+        make: Make::Several(criterion::files),
+    },
+    Row {
+        format: Format::Prometheus,
+        name: "prometheus",
+        about: "Prometheus text file",
+        usual: "bootrace.prom",
+        make: Make::One(prometheus::file),
+    },
+    Row {
+        format: Format::Csv,
+        name: "csv",
+        about: "every sample as a row",
+        usual: "samples.csv",
+        make: Make::One(csv::file),
+    },
+    Row {
+        format: Format::Junit,
+        name: "junit",
+        about: "JUnit XML: a test case for each claim and each figure of the gate",
+        usual: "junit.xml",
+        make: Make::One(junit::file),
+    },
+];
+
 impl Format {
-    pub const ALL: [Format; 6] =
-        [Format::Bmf, Format::Gab, Format::Hyperfine, Format::Criterion, Format::Prometheus, Format::Csv];
+    /// Every format, in the table's order.
+    pub fn all() -> impl Iterator<Item = Format> {
+        TABLE.iter().map(|row| row.format)
+    }
+
+    fn row(self) -> &'static Row {
+        TABLE.iter().find(|row| row.format == self).expect("every format has a row: a test tries each")
+    }
 
     pub fn name(self) -> &'static str {
-        match self {
-            Format::Bmf => "bmf",
-            Format::Gab => "gab",
-            Format::Hyperfine => "hyperfine",
-            Format::Criterion => "criterion",
-            Format::Prometheus => "prometheus",
-            Format::Csv => "csv",
-        }
+        self.row().name
+    }
+
+    /// A line for a help text.
+    pub fn about(self) -> &'static str {
+        self.row().about
+    }
+
+    /// A path that fits `--to`.
+    pub fn usual_path(self) -> &'static str {
+        self.row().usual
     }
 
     pub fn from_name(name: &str) -> Option<Format> {
-        Format::ALL.into_iter().find(|f| f.name() == name)
+        TABLE.iter().find(|row| row.name == name).map(|row| row.format)
     }
 
     /// Whether it needs a directory.
     pub fn has_several_files(self) -> bool {
-        matches!(self, Format::Gab | Format::Criterion)
+        matches!(self.row().make, Make::Several(_))
     }
 }
 
@@ -89,13 +165,9 @@ pub fn export(results: &Results, format: Format) -> Export {
     let analysis = analysis::analyse(results);
     let run = Run::new(results, &analysis);
     let mut notes = Vec::new();
-    let files = match format {
-        Format::Bmf => Files::One(bmf::file(&run)),
-        Format::Gab => Files::Several(gab::files(&run)),
-        Format::Hyperfine => Files::One(hyperfine::file(&run)),
-        Format::Criterion => Files::Several(criterion::files(&run, &mut notes)),
-        Format::Prometheus => Files::One(prometheus::file(&run)),
-        Format::Csv => Files::One(csv::file(&run)),
+    let files = match format.row().make {
+        Make::One(make) => Files::One(make(&run)),
+        Make::Several(make) => Files::Several(make(&run, &mut notes)),
     };
     let empty = run.targets.iter().filter(|t| t.good.is_empty());
     let without_samples = empty.map(|t| t.name.clone()).collect();
@@ -202,10 +274,19 @@ impl<'a> Run<'a> {
                 accelerator: text::accelerator_of(analysed),
                 record,
                 analysed,
-                good: results.samples.iter().filter(|s| s.target == record.name && counts(s)).collect(),
+                good: results.samples.iter().filter(|s| s.target == record.name && is_measured(s)).collect(),
             }
         });
         Run { results, analysis, targets: targets.collect(), scenario }
+    }
+
+    /// Those that the scenario's gate goes by.
+    fn gate_metrics(&self) -> Vec<Metric> {
+        let named = self.results.run.scenario.get("gate").and_then(|gate| gate.get("metrics"));
+        match named.and_then(|names| names.as_array()) {
+            Some(names) => names.iter().filter_map(|name| Metric::from_name(name.as_str()?)).collect(),
+            None => vec![Metric::Startup],
+        }
     }
 }
 
@@ -255,6 +336,14 @@ fn json(value: &impl serde::Serialize) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_format_is_found_by_its_own_name() {
+        for format in Format::all() {
+            assert_eq!(Format::from_name(format.name()), Some(format));
+        }
+        assert_eq!(Format::from_name("xml"), None);
+    }
 
     #[test]
     fn names_that_scenarios_allow_stay_as_they_are() {

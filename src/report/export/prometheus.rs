@@ -24,7 +24,7 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
     about(&mut out, run);
     samples(&mut out, run);
     let labels: Vec<String> = run.targets.iter().map(|t| labels(run, t)).collect();
-    for metric in Metric::ALL {
+    for metric in Metric::of_instances() {
         let (unit, one) = match metric.unit() {
             Unit::Time => ("seconds", 1e9),
             Unit::Size => ("bytes", 1.0),
@@ -38,7 +38,7 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
                 .filter_map(|(l, t)| Some((l.as_str(), of(t)? / one)))
                 .collect();
             let name = format!("bootrace_{}{suffix}_{unit}", metric.name().replace('.', "_"));
-            let help = format!("{} ({}): {what}.", capital(text::label(metric)), metric.name());
+            let help = format!("{} ({}): {what}.", text::capital(metric.row().label), metric.name());
             family(&mut out, &name, &help, &rows);
         }
     }
@@ -81,11 +81,10 @@ fn samples(out: &mut String, run: &Run<'_>) {
 }
 
 fn labels(run: &Run<'_>, target: &Target<'_>) -> String {
-    let kind = text::clip(&target.record.kind, 40);
     let mut all = vec![
         ("scenario", run.scenario.as_str()),
         ("target", target.name.as_str()),
-        ("kind", kind.as_str()),
+        ("kind", target.record.kind.name()),
         ("accelerator", target.accelerator.unwrap_or("none")),
         ("fallback", if run.results.image.fallback { "true" } else { "false" }),
     ];
@@ -111,9 +110,4 @@ fn family(out: &mut String, name: &str, help: &str, rows: &[(&str, f64)]) {
     for (labels, value) in rows {
         let _ = writeln!(out, "{name}{{{labels}}} {value}");
     }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }

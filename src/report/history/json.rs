@@ -173,7 +173,7 @@ fn series<'a>(series: &'a Series, runs: &'a [Run]) -> OneSeries<'a> {
     OneSeries {
         scenario: &key.scenario,
         target: &key.target,
-        kind: &key.kind,
+        kind: key.kind.name(),
         accelerator: key.accelerator,
         host: Host {
             name: Some(key.host.name.as_str()).filter(|name| !name.is_empty()),

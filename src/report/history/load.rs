@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
@@ -11,6 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     analysis::{Metric, history::Run},
+    kind::Kind,
     parallel,
     report::{RESULTS, text},
     sample::{self, Accelerator, Outcome, Results, SCHEMA},
@@ -150,20 +152,10 @@ struct Host {
     hostname: Option<String>,
     kernel_release: String,
     cpu_model: Option<String>,
-    #[serde(default)]
     processor_emulator: Option<String>,
     cpus: u32,
-    #[serde(default)]
     tuned: Option<Vec<sample::Setting>>,
-    docker: Option<String>,
-    containerd: Option<String>,
-    runc: Option<String>,
-    libvirt: Option<String>,
-    qemu: Option<String>,
-    #[serde(default)]
-    podman: Option<String>,
-    #[serde(default)]
-    crun: Option<String>,
+    programs: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -174,7 +166,7 @@ struct Image {
 #[derive(Deserialize)]
 struct Target {
     name: String,
-    kind: String,
+    kind: Kind,
     accelerator: Accelerator,
     options: serde_json::Value,
 }
@@ -189,9 +181,8 @@ struct Sample<'a> {
     timeline_ns: sample::Timeline,
     memory_bytes: sample::Memory,
     cpu_ns: sample::Cpu,
-    #[serde(default)]
+    work_ns: sample::Work,
     disk: Option<sample::Disk>,
-    #[serde(default)]
     boot_ns: Option<sample::Boot>,
 }
 
@@ -208,13 +199,7 @@ impl From<Lean<'_>> for Results {
                 processor_emulator: host.processor_emulator,
                 cpus: host.cpus,
                 tuned: host.tuned,
-                docker: host.docker,
-                containerd: host.containerd,
-                runc: host.runc,
-                libvirt: host.libvirt,
-                qemu: host.qemu,
-                podman: host.podman,
-                crun: host.crun,
+                programs: host.programs,
                 ..sample::Host::default()
             },
             image: sample::Image {
@@ -254,8 +239,9 @@ impl From<Lean<'_>> for Results {
                     timeline_ns: sample.timeline_ns,
                     memory_bytes: sample.memory_bytes,
                     cpu_ns: sample.cpu_ns,
+                    work_ns: sample.work_ns,
                     identity: None,
-                    noise: None,
+                    interference: None,
                     disk: sample.disk,
                     isolation: None,
                     boot_ns: sample.boot_ns,

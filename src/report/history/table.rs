@@ -39,7 +39,7 @@ pub fn table(shown: &Shown) -> String {
     for group in &groups {
         let (series, key) = (&group.series, &group.series[0].key);
         let heading = text::clip(&key.scenario, 64);
-        let _ = writeln!(out, "\n{BOLD}{heading}{BOLD:#}  {}", text::label(key.metric));
+        let _ = writeln!(out, "\n{BOLD}{heading}{BOLD:#}  {}", key.metric.row().label);
         if series.iter().all(|one| one.key.host == key.host) {
             let _ = writeln!(out, "{DIM}{}{DIM:#}", host_name(&key.host));
         }

@@ -5,54 +5,9 @@ use maud::{Markup, html};
 use super::super::text::{self, NOTHING};
 use crate::{
     analysis::{Analysis, Figure, InterferenceKind, Metric, Target, Unit, interference, others_cpus},
+    metric::{self, Group, Ratio},
     sample::{Outcome, Results, Sample},
 };
-
-/// Rows by subject, each a metric.
-const GROUPS: [(&str, &[Metric]); 4] = [
-    (
-        "Time",
-        &[
-            Metric::Startup,
-            Metric::Engine,
-            Metric::Boot,
-            Metric::Firmware,
-            Metric::Kernel,
-            Metric::Initrd,
-            Metric::Userspace,
-            Metric::Unit,
-            Metric::Launch,
-            Metric::Teardown,
-        ],
-    ),
-    (
-        "Memory",
-        &[
-            Metric::Footprint,
-            Metric::Overhead,
-            Metric::EngineMemory,
-            Metric::Workload,
-            Metric::PageCache,
-            Metric::GuestCache,
-            Metric::Daemons,
-        ],
-    ),
-    (
-        "CPU",
-        &[Metric::CpuStartup, Metric::CpuIdle, Metric::CpuWork, Metric::CpuWorkHost, Metric::CpuWorkGuest],
-    ),
-    (
-        "Disk and copies",
-        &[
-            Metric::DiskImage,
-            Metric::DiskInstance,
-            Metric::CopyMake,
-            Metric::CopyFirstWrite,
-            Metric::CopyRewrite,
-            Metric::CopyBytes,
-        ],
-    ),
-];
 
 pub fn table(analysis: &Analysis) -> Markup {
     html! {
@@ -80,12 +35,12 @@ pub fn table(analysis: &Analysis) -> Markup {
                             @for target in &analysis.targets { td.counts { (counts(target)) } }
                         }
                     }
-                    @for (name, metrics) in GROUPS {
-                        @let rows: Vec<Metric> = metrics.iter().copied()
+                    @for group in Group::ALL {
+                        @let rows: Vec<Metric> = metric::TABLE.iter().filter(|row| row.group == group).map(|row| row.metric)
                             .filter(|m| analysis.targets.iter().any(|t| t.figure(*m).is_some())).collect();
                         @if !rows.is_empty() {
                             tbody {
-                                tr.group { th scope="rowgroup" colspan=(analysis.targets.len() + 1) { (name) } }
+                                tr.group { th scope="rowgroup" colspan=(analysis.targets.len() + 1) { (group.title()) } }
                                 @for metric in rows { (row(analysis, metric)) }
                             }
                         }
@@ -117,7 +72,7 @@ fn counts(target: &Target) -> Markup {
 fn row(analysis: &Analysis, metric: Metric) -> Markup {
     html! {
         tr {
-            th scope="row" { (text::label(metric)) small { code { (metric.name()) } } }
+            th scope="row" { (metric.row().label) small { code { (metric.name()) } } }
             @for target in &analysis.targets {
                 td {
                     @match target.figure(metric) {
@@ -132,11 +87,8 @@ fn row(analysis: &Analysis, metric: Metric) -> Markup {
 
 fn cell(target: &Target, figure: &Figure) -> Markup {
     let unit = figure.metric.unit();
-    let shown = match figure.metric {
-        Metric::Overhead | Metric::Daemons => text::signed(unit, figure.median),
-        _ => text::value(unit, figure.median),
-    };
-    let ratio = figure.against.ratio().filter(|_| has_ratio(figure.metric));
+    let shown = text::of(figure.metric, figure.median);
+    let ratio = figure.against.ratio().filter(|_| figure.metric.row().ratio != Ratio::Nowhere);
     let few = figure.n != target.counts.ok;
     let outliers = figure.outliers.len();
     html! {
@@ -158,24 +110,6 @@ fn cell(target: &Target, figure: &Figure) -> Markup {
     }
 }
 
-/// A phase of one target has no counterpart in another's: a process boots nothing.
-fn has_ratio(metric: Metric) -> bool {
-    !matches!(
-        metric,
-        Metric::Engine
-            | Metric::Boot
-            | Metric::Firmware
-            | Metric::Kernel
-            | Metric::Initrd
-            | Metric::Userspace
-            | Metric::Unit
-            | Metric::Launch
-            | Metric::PageCache
-            | Metric::GuestCache
-            | Metric::Daemons
-    )
-}
-
 /// Every sample in the order in which it was taken.
 pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
     let outlier = |index: usize, sample: &Sample| {
@@ -194,10 +128,9 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
                 div.scroll tabindex="0" role="region" aria-label="Raw samples" {
                     table.raw {
                         thead { tr {
-                            @for head in ["#", "round", "target", "outcome", "start-up", "engine", "boot", "launch",
-                                "teardown", "footprint", "workload", "engine's", "cache", "CPU start", "idle", "work", "others"] {
-                                th scope="col" { (head) }
-                            }
+                            @for head in ["#", "round", "target", "outcome"] { th scope="col" { (head) } }
+                            @for row in raw_columns() { th scope="col" { (row.label) } }
+                            th scope="col" { "others" }
                         } }
                         tbody {
                             @for (index, sample) in results.samples.iter().enumerate() {
@@ -211,21 +144,12 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
     }
 }
 
+/// The metrics that the table of raw samples shows.
+fn raw_columns() -> impl Iterator<Item = &'static metric::Row> {
+    metric::TABLE.iter().filter(|row| row.in_raw_table)
+}
+
 fn raw(index: usize, sample: &Sample, outlier: bool, kinds: &[InterferenceKind]) -> Markup {
-    const SHOWN: [Metric; 12] = [
-        Metric::Startup,
-        Metric::Engine,
-        Metric::Boot,
-        Metric::Launch,
-        Metric::Teardown,
-        Metric::Footprint,
-        Metric::Workload,
-        Metric::EngineMemory,
-        Metric::PageCache,
-        Metric::CpuStartup,
-        Metric::CpuIdle,
-        Metric::CpuWork,
-    ];
     let outcome = match sample.outcome {
         Outcome::Ok => "ok",
         Outcome::Failed => "failed",
@@ -242,8 +166,8 @@ fn raw(index: usize, sample: &Sample, outlier: bool, kinds: &[InterferenceKind])
                 @if outlier { ", outlier" }
                 @for kind in kinds { ", " (kind.word()) }
             }
-            @for metric in SHOWN {
-                td { (metric.of(sample).map_or(NOTHING.into(), |v| exact(metric.unit(), v))) }
+            @for row in raw_columns() {
+                td { (row.metric.of(sample).map_or(NOTHING.into(), |v| exact(row.unit, v))) }
             }
             td { (others_cpus(sample).map_or(NOTHING.into(), |cpus| format!("{cpus:.2} CPUs"))) }
         }

@@ -91,7 +91,7 @@ fn answer(shown: &Shown) -> Markup {
                     @for series in odd.iter().take(20) {
                         li {
                             "The newest run of " (text::clip(&series.key.target, 40)) " on " (shown::host_name(&series.key.host)) ", "
-                            (text::clip(&series.key.scenario, 64)) " " (text::label(series.key.metric)) ", is "
+                            (text::clip(&series.key.scenario, 64)) " " (series.key.metric.row().label) ", is "
                             (shown::newest(series)) ". One run can't tell a change from an outlier: run it again."
                         }
                     }
@@ -119,7 +119,7 @@ fn one(shown: &Shown, group: &Group<'_>, chart: &Chart) -> Markup {
     let (series, key) = (&group.series, &group.series[0].key);
     html! {
         section {
-            h2 { (text::clip(&key.scenario, 64)) ": " (text::label(key.metric)) }
+            h2 { (text::clip(&key.scenario, 64)) ": " (key.metric.row().label) }
             (figure(chart))
             @if let Some(rest) = group.rest() { p.note { (rest) "." } }
             (levels(series))

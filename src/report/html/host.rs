@@ -4,7 +4,8 @@ use maud::{Markup, html};
 
 use super::super::text::{self, NOTHING};
 use crate::{
-    analysis::{Unit, counts, median, others_cpus},
+    analysis::{Unit, is_measured, median, others_cpus},
+    kind::Program,
     sample::{Frequency, Host, Interference, Noise, Results, Sample},
 };
 
@@ -66,19 +67,19 @@ const DURING: [Column; 10] = [
     ("waiting for CPU (PSI some)", |s| share(s, |n| n.psi_cpu_ns), fraction),
     ("waiting for disk", |s| share(s, |n| n.psi_io_ns), fraction),
     ("waiting for memory", |s| share(s, |n| n.psi_memory_ns), fraction),
-    ("throttled by heat, times", |s| Some(s.noise?.thermal_throttles? as f64), |v| format!("{v:.0}")),
+    ("throttled by heat, times", |s| Some(s.interference?.thermal_throttles? as f64), |v| format!("{v:.0}")),
     ("held back by a quota", |s| share(s, |n| n.quota_throttled_ns), fraction),
     (
         "swapped pages",
-        |s| Some(s.noise?.swapped_in_pages? as f64 + s.noise?.swapped_out_pages? as f64),
+        |s| Some(s.interference?.swapped_in_pages? as f64 + s.interference?.swapped_out_pages? as f64),
         |v| format!("{v:.0}"),
     ),
-    ("major faults", |s| Some(s.noise?.major_faults? as f64), |v| format!("{v:.0}")),
-    ("clock rate at its end", |s| Some(s.noise?.cpu_khz? as f64), |v| format!("{:.2} GHz", v / 1e6)),
+    ("major faults", |s| Some(s.interference?.major_faults? as f64), |v| format!("{v:.0}")),
+    ("clock rate at its end", |s| Some(s.interference?.cpu_khz? as f64), |v| format!("{:.2} GHz", v / 1e6)),
 ];
 
 fn share(sample: &Sample, of: fn(&Interference) -> Option<u64>) -> Option<f64> {
-    let noise = sample.noise.as_ref().filter(|noise| noise.window_ns > 0)?;
+    let noise = sample.interference.as_ref().filter(|noise| noise.window_ns > 0)?;
     Some(of(noise)? as f64 / noise.window_ns as f64)
 }
 
@@ -89,13 +90,13 @@ fn fraction(share: f64) -> String {
 /// What went on during samples, by target: the median and the range.
 fn during(results: &Results) -> Markup {
     let told = |target: &str, (_, of, shown): &Column| {
-        let good = results.samples.iter().filter(|s| s.target == target && counts(s));
+        let good = results.samples.iter().filter(|s| s.target == target && is_measured(s));
         let values = median::sorted(&good.filter_map(of).collect::<Vec<_>>());
         let (Some(low), Some(high)) = (values.first(), values.last()) else { return NOTHING.to_owned() };
         let middle = median::of_sorted(&values).map_or(NOTHING.into(), shown);
         format!("{middle} ({} to {})", shown(*low), shown(*high))
     };
-    if results.samples.iter().all(|s| s.noise.is_none()) {
+    if results.samples.iter().all(|s| s.interference.is_none()) {
         return html! {};
     }
     html! {
@@ -153,15 +154,9 @@ fn facts(host: &Host) -> Vec<(&'static str, String)> {
         ("other containers", number(host.other_containers.map(u64::from))),
         ("other VMs", number(host.other_vms.map(u64::from))),
         ("cgroup", format!("v{}", host.cgroup_version)),
-        ("Docker Engine", word(&host.docker)),
-        ("containerd", word(&host.containerd)),
-        ("runc", word(&host.runc)),
-        ("libvirt", word(&host.libvirt)),
-        ("QEMU", word(&host.qemu)),
     ];
-    // Named only where a target has them.
-    let named = [("podman", &host.podman), ("crun", &host.crun)];
-    facts.extend(named.into_iter().filter(|(_, version)| version.is_some()).map(|(name, v)| (name, word(v))));
+    let programs = Program::ALL.into_iter();
+    facts.extend(programs.filter_map(|p| Some((p.title(), text::clean(host.version(p)?, 120)))));
     facts
 }
 

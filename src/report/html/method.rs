@@ -7,91 +7,9 @@ use maud::{Markup, html};
 use super::super::{second, text};
 use crate::{
     analysis::{Analysis, Unit},
+    metric::{self, Metric},
     sample::{Results, Target},
 };
-
-/// Each figure and what it means here.
-const MEANINGS: [(&str, &str); 21] = [
-    (
-        "start-up",
-        "From the moment just before the engine is asked to make the instance until the workload says that it is ready. \
-         Native: before fork. docker: before the create call, with the image at hand. libvirt: before the instance's own disk is made.",
-    ),
-    (
-        "engine",
-        "The part of start-up until the engine's start call returned, or the agent inside spoke if that was earlier.",
-    ),
-    (
-        "boot",
-        "From there until the agent inside spoke. In a VM: firmware, kernel and initramfs. Native: the new process's exec, commonly \
-         less than a millisecond. docker: 0 where the agent spoke before the start call returned, as it commonly does.",
-    ),
-    (
-        "firmware, kernel, initrd, userspace, unit",
-        "What the boot phase of a VM consists of. Firmware: the boot phase less the guest's uptime at the agent's first word, so QEMU, \
-         firmware, boot loader, and of the kernel what unpacks it. Kernel: from its start until the initrd's first program. Initrd: from there \
-         until systemd in the root file system, or until the agent spoke where it is that program. Userspace: from systemd's start until that of \
-         the agent's unit. Unit: until the agent spoke. All but the first are durations by the guest's clock. They add up to boot; of a \
-         container with systemd inside the last two begin with systemd, which is before the engine's start call returns.",
-    ),
-    (
-        "launch",
-        "From the agent's first word until ready: the workload itself. Engine, boot and launch add up to start-up exactly, in each sample.",
-    ),
-    ("teardown", "From asking it to stop until nothing of it is left."),
-    (
-        "memory footprint",
-        "What the host would get back if the instance were gone, without page cache: anonymous and shared memory (PSS) of every \
-         process that exists because of it, shim and QEMU included, and its cgroup's kernel memory.",
-    ),
-    ("memory overhead", "The footprint less the baseline's footprint of the same round."),
-    (
-        "engine's processes",
-        "PSS of the processes that the engine runs for this instance alone: shim or QEMU. For a VM, the guest's memory is in QEMU.",
-    ),
-    ("workload's RSS", "Resident set of the workload as seen beside it; in a VM, by the guest's kernel."),
-    (
-        "page cache, apart",
-        "Page cache charged to the instance's cgroup. The host can drop it, so it is in no other figure.",
-    ),
-    (
-        "guest's page cache",
-        "Page cache of a VM's own kernel, as the guest has it. The host can't tell it from the guest's other memory and gets it back \
-         with the VM, so it is in the footprint.",
-    ),
-    (
-        "seen inside",
-        "CPU time of the work as its own kernel accounts for it; in a VM, what the host pays beyond it is virtualisation's cost.",
-    ),
-    ("CPU to start", "CPU time that the host spent from requested to ready, the engine's daemons included."),
-    (
-        "idle CPU",
-        "CPU time that the host spent on the idle instance over a window after ready, without the engine's daemons, as a share of one core.",
-    ),
-    ("fixed work", "Wall time of the scenario's work command by the host's clock, once ready."),
-    (
-        "image on disk",
-        "Allocated blocks of the image in the target's form: the unpacked tree, the layer in Docker's store (in containerd's \
-         also the compressed one beside it), the VM's raw base disk. Every instance shares it.",
-    ),
-    (
-        "instance on disk",
-        "Allocated blocks of what exists for the instance alone, once settled: the upper and work directory of its overlay, with Docker's \
-         init layer; for a VM its qcow2 overlay, after its kernel has written out what it held back.",
-    ),
-    (
-        "making its disk",
-        "Wall time of making the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; both are in start-up. \
-         Native: the overlay's mount, before start-up.",
-    ),
-    (
-        "first write",
-        "Wall time by the host's clock of the first write of one page to a file of the image ([copy]), from before the open until it was \
-         synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether the file is read from the disk for that is as \
-         the page cache is: warm where warm-up rounds did the same before. The second write is to another page of the same file.",
-    ),
-    ("copied by a write", "How much the instance on disk grew by the first write."),
-];
 
 pub fn section(results: &Results, analysis: &Analysis) -> Markup {
     let sampling = |key: &str| {
@@ -164,14 +82,19 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                 li { "All of it describes this run on this host. Runs differ more among themselves than samples within one." }
             }
             h3 { "What each figure means" }
-            dl.meanings { @for (word, meaning) in MEANINGS { div { dt { (word) } dd { (meaning) } } } }
+            dl.meanings { @for row in metric::TABLE.iter().filter(|row| is_shown(row.metric, analysis)) { div { dt { (row.label) " " code { (row.name) } } dd { (row.meaning) } } } }
         }
     }
 }
 
+/// Whether this run has a figure of it.
+fn is_shown(metric: Metric, analysis: &Analysis) -> bool {
+    let density = analysis.density.iter().any(|density| density.figure(metric).is_some());
+    density || analysis.targets.iter().any(|target| target.figure(metric).is_some())
+}
+
 fn stock_and_cold(target: &Target) -> bool {
-    let start = target.options.get("start").and_then(|start| start.as_str());
-    target.options.get("seed").is_some() && start.unwrap_or("cold") == "cold"
+    target.options.get("seed").is_some() && !target.start().is_second()
 }
 
 fn cache(results: &Results) -> String {

@@ -83,7 +83,7 @@ fn targets(results: &Results) -> Markup {
                     @for (i, target) in results.targets.iter().enumerate() {
                         tr {
                             th scope="row" class={ "t" (i) } { (text::clip(&target.name, 40)) }
-                            td { (text::clip(&target.kind, 40)) }
+                            td { (target.kind) }
                             td.words {
                                 (text::on(target.accelerator, target.kvm.map(|kvm| kvm.degree)).unwrap_or("none, not a VM"))
                                 @if let Some(reason) = &target.accelerator_reason { small { (text::clean(reason, SENTENCE)) } }

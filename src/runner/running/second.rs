@@ -39,13 +39,13 @@ impl RunningInstance {
         }
         let rest = self.rest().await?;
         self.uptime_ns = None;
-        if sampling.page_cache() == Some(PageCache::Cold) {
+        if sampling.page_cache_state() == Some(PageCache::Cold) {
             // What the initial start read and wrote is in it again.
             drop_caches().await.map_err(|e| Ended::Failed(format!("{e:#}")))?;
         }
         let again = match begins {
-            Start::Restore => ToAgent::Check,
-            Start::Cold | Start::Restart => ToAgent::Start(self.launch_spec.workload.clone()),
+            Start::Unpause | Start::Restore => ToAgent::Check,
+            Start::Create | Start::Restart => ToAgent::Start(self.launch_spec.workload.clone()),
         };
         match rest {
             // Nobody reads it until it runs again.
@@ -71,8 +71,8 @@ impl RunningInstance {
     fn listen_again(&mut self, first: ToAgent, begins: Start) -> Result<(), Ended> {
         let greeting = match begins {
             // It wakes up with its agent, which waits for this: no firmware runs before.
-            Start::Restore => Greeting::AtOnce,
-            Start::Cold | Start::Restart => self.greeting,
+            Start::Unpause | Start::Restore => Greeting::AtOnce,
+            Start::Create | Start::Restart => self.greeting,
         };
         let socket = self.instance_id.socket();
         // The socket's name must be free for the next.

@@ -15,8 +15,8 @@ use crate::{
         disk::{self, Place, Spot},
         host_isolation,
     },
-    sample::{Copied, Disk, Isolation, Namespace, Sample},
-    scenario::CopyFile,
+    sample::{Cow, Disk, Isolation, Namespace, Sample},
+    scenario::CowFile,
 };
 
 /// Longest text of a guest's that is kept, in characters, and longest list.
@@ -50,8 +50,8 @@ pub(super) async fn disk(
             storage: Some(place.storage.clone()),
             image_bytes: None,
             instance_bytes,
-            make_ns: place.made.map(|made| made.as_nanos() as u64),
-            copy: None,
+            provision_ns: place.made.map(|made| made.as_nanos() as u64),
+            cow: None,
         });
     }
     Ok(known)
@@ -74,7 +74,7 @@ async fn instance_bytes(running: &mut RunningInstance, known: &Known) -> Result<
 pub(super) async fn copy(
     running: &mut RunningInstance,
     known: &Known,
-    CopyFile { file }: CopyFile,
+    CowFile { file }: CowFile,
     limit: Duration,
     sample: &mut Sample,
 ) -> Result<(), Ended> {
@@ -84,7 +84,7 @@ pub(super) async fn copy(
     let after = instance_bytes(running, known).await?;
     let (rewrite_ns, rewrite_inside_ns) = write(running, file.0 / 4, limit).await?;
     let grown = |(before, after): (u64, u64)| after as i64 - before as i64;
-    sample.disk.get_or_insert_default().copy = Some(Copied {
+    sample.disk.get_or_insert_default().cow = Some(Cow {
         file_bytes: file.0,
         first_write_ns,
         first_write_inside_ns,

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
-    let metrics = "startup, startup.engine, startup.boot, startup.firmware, startup.kernel, startup.initrd, startup.userspace, startup.unit, startup.launch, teardown, memory.footprint, memory.overhead, memory.workload, memory.engine, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.idle, cpu.work, cpu.work_host, cpu.work_guest, disk.image, disk.instance, copy.make, copy.first_write, copy.rewrite, copy.bytes, density.memory, density.cpu, density.startup";
+    let metrics = "startup, startup.engine, startup.boot, startup.firmware, startup.kernel, startup.initrd, startup.userspace, startup.agent_unit, startup.app, teardown, memory.footprint, memory.overhead, memory.engine, memory.workload, memory.cache, memory.guest_cache, memory.daemons, cpu.startup, cpu.idle, work.time, work.cpu, work.cpu_guest, disk.image, disk.instance, disk.provision, cow.first_write, cow.rewrite, cow.bytes, density.memory, density.cpu, density.startup";
     let claim = |metric: &str, target: &str, bound: &str| {
         format!("[[claim]]\nsays = 'x'\nmetric = '{metric}'\ntarget = '{target}'\n{bound}\n")
     };
@@ -20,8 +20,8 @@ fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
         (claim("startup", "docker", "at_most = 2"), r#"9:11: claim[0].at_most: 2x is a number of times, which takes another target: write relative_to = "TARGET" too, or a time, as in "2s""#.into()),
         (claim("startup", "docker", "at_most = '5%'"), r#"9:11: claim[0].at_most: startup is a time, and 5% a percentage: write it as in "2s""#.into()),
         (claim("startup", "docker", "at_most = '1s'\nat_least = '2s'"), "10:12: claim[0].at_least: this is above at_most: nothing can be both".into()),
-        (claim("cpu.work", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
-        (claim("cpu.work_host", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
+        (claim("work.time", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
+        (claim("work.cpu", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
         (claim("cpu.idle", "docker", "at_most = '2s'"), r#"9:11: claim[0].at_most: cpu.idle is a share of a core, and 2s a time: write it as in "0.5%""#.into()),
         (claim("cpu.idle", "docker", "at_most = '0.5'"), r#"9:11: claim[0].at_most: "0.5" is not a bound: write a time, as in "2s", a size, as in "512MiB", a percentage, as in "0.5%", or, with relative_to, a number of times, as in "1.5x""#.into()),
         (claim("memory.overhead", "native", "at_most = '2MiB'"), "7:10: claim[0].metric: overhead is taken against this claim's own target: make the claim about another one".into()),

@@ -110,7 +110,7 @@ fn instances_must_be_able_to_stay_beside_each_other() {
     );
     assert!(of("targets = ['docker', 'libvirt']").is_ok());
     assert!(of("[[target]]\nkind = 'docker'\nnetwork = 'host'").is_err());
-    let cold = wrong("[sampling]\ncache = 'cold'\n[density]\ninstances = 5");
+    let cold = wrong("[sampling]\npage_cache = 'cold'\n[density]\ninstances = 5");
     assert!(cold.contains("density: instances that are added one by one"), "{cold}");
 }
 

@@ -36,7 +36,8 @@ fn a_scenario_in_the_results_of_an_earlier_version_has_the_default_gate() {
 
 #[test]
 fn a_gate_needs_metrics_that_are_measured_and_a_margin_that_can_be_kept() {
-    let metrics = METRICS.map(|(name, _)| name).join(", ");
+    let metrics =
+        crate::metric::Metric::of_instances().map(|metric| metric.name()).collect::<Vec<_>>().join(", ");
     for (lines, message) in [
         (
             "metrics = []",
@@ -59,7 +60,7 @@ fn a_gate_needs_metrics_that_are_measured_and_a_margin_that_can_be_kept() {
             r#"23: gate.metrics[1]: "startup" is in the list already: leave it out here"#.into(),
         ),
         (
-            "metrics = ['cpu.work']",
+            "metrics = ['work.time']",
             "12: gate.metrics[0]: this scenario measures no work: give [workload] a work = { command = [...] }".into(),
         ),
         ("margin = '0%'", r#"10: gate.margin: 0% is out of range: write more than "0%" and less than "100%""#.into()),

@@ -47,22 +47,22 @@ fn the_page_cache_is_warm_where_something_warms_it_unless_it_is_to_be_cold() {
     for (lines, cache) in [
         ("", Some(PageCache::Warm)),
         ("warmup = 0", None),
-        ("cache = 'warm'", Some(PageCache::Warm)),
-        ("cache = 'cold'", Some(PageCache::Cold)),
-        ("cache = 'cold'\nwarmup = 0", Some(PageCache::Cold)),
+        ("page_cache = 'warm'", Some(PageCache::Warm)),
+        ("page_cache = 'cold'", Some(PageCache::Cold)),
+        ("page_cache = 'cold'\nwarmup = 0", Some(PageCache::Cold)),
     ] {
         let scenario = sampling(lines);
-        assert_eq!(scenario.sampling.page_cache(), cache, "{lines}");
-        let resolved = &scenario.to_json()["sampling"]["cache"];
+        assert_eq!(scenario.sampling.page_cache_state(), cache, "{lines}");
+        let resolved = &scenario.to_json()["sampling"]["page_cache"];
         assert_eq!(resolved, &cache.map_or(serde_json::Value::Null, |c| serde_json::to_value(c).unwrap()));
     }
     let never = "nothing warms the page cache without a warm-up round";
     assert_eq!(
-        wrong("[sampling]\nwarmup = 0\ncache = 'warm'"),
-        format!("x.toml:7:9: sampling.cache: {never}: write warmup = 1 or more, or leave this out")
+        wrong("[sampling]\nwarmup = 0\npage_cache = 'warm'"),
+        format!("x.toml:7:14: sampling.page_cache: {never}: write warmup = 1 or more, or leave this out")
     );
     assert!(sampling("").set_warmup(0).is_ok(), "nobody asked for a warm cache");
-    let error = sampling("cache = 'warm'").set_warmup(0).unwrap_err().to_string();
+    let error = sampling("page_cache = 'warm'").set_warmup(0).unwrap_err().to_string();
     assert!(error.contains(never), "{error}");
 }
 
@@ -101,22 +101,31 @@ fn a_second_start_is_for_what_an_engine_keeps_and_resumes() {
     for (target, why) in [
         (
             "kind = 'native'\nstart = 'restart'",
-            "target[0].start: no engine keeps a bare process for a second start: write \"cold\", or leave this out",
+            "target[0].start: kind = \"native\" has no start = \"restart\": write \"create\", or leave this out",
         ),
         (
             "kind = 'docker'\nstart = 'again'",
-            r#"target[0].start: 'again' is not known here: write one of "cold", "restart", "restore""#,
+            r#"target[0].start: 'again' is not known here: write one of "create", "restart", "unpause", "restore""#,
+        ),
+        ("kind = 'docker'\nstart = 'cold'", r#"target[0].start: 'cold' is called "create" now"#),
+        (
+            "kind = 'docker'\nstart = 'restore'",
+            r#"a container that is frozen and resumed is "unpause": write "create" or "restart" or "unpause""#,
+        ),
+        (
+            "kind = 'libvirt'\nstart = 'unpause'",
+            r#"a VM that is saved and restored is "restore": write "create" or "restart" or "restore""#,
         ),
     ] {
         let message = parse(&format!("{LEAST}[[target]]\n{target}")).unwrap_err();
         assert!(message.contains(why), "{message}");
     }
     let waits = LEAST.replace("{ exit = 0 }", "{ line = 'x' }");
-    for start in ["cold", "restart", "restore"] {
+    for start in ["create", "restart", "unpause"] {
         parse(&format!("{waits}[[target]]\nkind = 'docker'\nstart = '{start}'")).unwrap();
     }
     let message = parse(&format!("{LEAST}[[target]]\nkind = 'libvirt'\nstart = 'restore'")).unwrap_err();
-    assert!(message.contains("a workload that is ready when it ends can't be restored"), "{message}");
+    assert!(message.contains("a workload that is ready when it ends has nothing to restore"), "{message}");
 }
 
 #[test]

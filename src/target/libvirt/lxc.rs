@@ -19,6 +19,7 @@ use super::{
     Driver, Link, blocking, connect_to, events::Watch, fix, left_over::destroy_by_name, log, uri_of, version,
 };
 use crate::{
+    kind::{Kind, Program},
     probe::{
         Scope, cgroup,
         disk::{Files, Place},
@@ -127,7 +128,7 @@ impl Target for Lxc {
     fn info(&self) -> sample::Target {
         sample::Target {
             name: self.name.clone(),
-            kind: "lxc".into(),
+            kind: Kind::Lxc,
             accelerator: Accelerator::None,
             accelerator_reason: None,
             kvm: None,
@@ -142,9 +143,7 @@ impl Target for Lxc {
     }
 
     fn versions(&self, host: &mut sample::Host) {
-        if host.libvirt.is_none() {
-            host.libvirt.clone_from(&self.libvirt);
-        }
+        host.report(Program::Libvirt, self.libvirt.clone());
     }
 
     async fn neighbours(&self, host: &mut sample::Host) {

@@ -128,8 +128,8 @@ impl Instance for Vm {
         // AUTODESTROY: libvirt ends the domain when this connection ends, however that comes. It saves none that it
         // is to end so; the agent of such a one ends it when its stream ends.
         let flags = match self.begins {
-            Start::Restore => 0,
-            Start::Cold | Start::Restart => virt_sys::VIR_DOMAIN_START_AUTODESTROY,
+            Start::Unpause | Start::Restore => 0,
+            Start::Create | Start::Restart => virt_sys::VIR_DOMAIN_START_AUTODESTROY,
         };
         let create = move || connection.create_domain_xml(&xml, flags);
         let created = blocking(format!("creating domain {}", self.name), create).await;

@@ -1,15 +1,15 @@
 //! The guest's memory and processor.
 
-use std::{os::fd::AsRawFd, time::Duration};
+use std::time::Duration;
 
 use kvm_bindings::{
-    CpuId, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_cpuid2,
-    kvm_regs, kvm_segment, kvm_userspace_memory_region,
+    CpuId, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2, kvm_regs,
+    kvm_segment, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{ERROR, EXIT, Outcome, RIGHT, WRONG};
+use super::Outcome;
 
 const PAGE: usize = 4096;
 const PAGES: usize = 8;
@@ -60,22 +60,12 @@ impl Memory {
     }
 }
 
-/// `KVM_GET_SUPPORTED_CPUID`; the method of this name allocates.
-const GET_SUPPORTED: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<kvm_cpuid2>(0xae, 0x05);
 /// Leaf 0x8000_0001: edx has a bit for long mode.
 const EXTENDED_FEATURES: u32 = 0x8000_0001;
 const LONG_MODE: u32 = 1 << 29;
 
-/// What the guest's processor says of itself. Newer kernels (6.8 is one) let only a vCPU into long mode whose
-/// CPUID has it. Allocated before the process is sandboxed.
-pub(super) struct Cpuid {
-    /// All that KVM can give, once asked for.
-    full: CpuId,
-    /// Long mode and nothing else.
-    reduced: CpuId,
-}
-
-/// How much CPUID the guest gets.
+/// How much CPUID the guest gets: what its processor says of itself. Newer kernels (6.8 is one) let only a vCPU into
+/// long mode whose CPUID has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Extent {
     /// All that KVM can give, and long mode alone where that is refused.
@@ -86,34 +76,24 @@ pub(super) enum Extent {
     None,
 }
 
-impl Cpuid {
-    pub(super) fn new() -> Self {
-        let long_mode =
-            kvm_cpuid_entry2 { function: EXTENDED_FEATURES, edx: LONG_MODE, ..Default::default() };
-        Cpuid {
-            full: CpuId::new(KVM_MAX_CPUID_ENTRIES).expect("KVM's maximum is within the type's"),
-            reduced: CpuId::from_entries(&[long_mode]).expect("one entry is within the type's maximum"),
-        }
-    }
-
-    fn give(&mut self, extent: Extent, kvm: &Kvm, vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
-        match extent {
-            Extent::Full if self.ask(kvm).and_then(|()| vcpu.set_cpuid2(&self.full)).is_ok() => Ok(()),
-            Extent::Full => vcpu.set_cpuid2(&self.reduced),
+impl Extent {
+    fn give(self, kvm: &Kvm, vcpu: &VcpuFd) -> Result<(), kvm_ioctls::Error> {
+        let all = || kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+        match self {
+            Extent::Full if all().and_then(|all| vcpu.set_cpuid2(&all)).is_ok() => Ok(()),
+            Extent::Full => vcpu.set_cpuid2(&long_mode()),
             #[cfg(test)]
-            Extent::Reduced => vcpu.set_cpuid2(&self.reduced),
+            Extent::Reduced => vcpu.set_cpuid2(&long_mode()),
             #[cfg(test)]
             Extent::None => Ok(()),
         }
     }
+}
 
-    fn ask(&mut self, kvm: &Kvm) -> Result<(), kvm_ioctls::Error> {
-        // SAFETY: KVM writes no more entries than the head says there is room for, then how many they are.
-        let done = unsafe {
-            libc::ioctl(kvm.as_raw_fd(), u64::from(GET_SUPPORTED), self.full.as_mut_fam_struct_ptr())
-        };
-        if done < 0 { Err(kvm_ioctls::Error::last()) } else { Ok(()) }
-    }
+/// Long mode and nothing else.
+fn long_mode() -> CpuId {
+    let entry = kvm_cpuid_entry2 { function: EXTENDED_FEATURES, edx: LONG_MODE, ..Default::default() };
+    CpuId::from_entries(&[entry]).expect("one entry is within the type's maximum")
 }
 
 pub(super) struct Guest<'a> {
@@ -125,11 +105,11 @@ pub(super) struct Guest<'a> {
 }
 
 impl<'a> Guest<'a> {
-    /// `step` is told where it is, by the indices of [`SETUP`](super::SETUP).
+    /// Calls `step` with the index of each step in [`SETUP`](super::SETUP) before it.
     pub(super) fn new(
         memory: &'a mut Memory,
-        (cpuid, extent): (&mut Cpuid, Extent),
-        step: impl Fn(u32),
+        cpuid: Extent,
+        mut step: impl FnMut(usize),
     ) -> Result<Self, kvm_ioctls::Error> {
         step(0);
         let kvm = Kvm::new()?;
@@ -148,23 +128,22 @@ impl<'a> Guest<'a> {
         step(3);
         let vcpu = vm.create_vcpu(0)?;
         step(4);
-        cpuid.give(extent, &kvm, &vcpu)?;
+        cpuid.give(&kvm, &vcpu)?;
         step(5);
         enter_long_mode(&vcpu)?;
         Ok(Guest { vcpu, _vm: vm, _kvm: kvm, memory })
     }
 
-    /// Runs a program to its `hlt`; how much CPU time that took, which no other process can lengthen. None
-    /// unless its registers are then `right`. It starts with rbx = [`ONE`], rsi = an address of zeros, rdi = one
+    /// Runs a program to its `hlt`; how much CPU time that took, which no other process can lengthen. An
+    /// error unless its registers are then `right`. It starts with rbx = [`ONE`], rsi = an address of zeros, rdi = one
     /// that shows a page with [`ONE`] in it, r8 = the address of that one's page table entry, r9 = the entry
     /// that shows a page with [`TWO`], and rbp = an address with no memory behind it.
     pub(super) fn run(
         &mut self,
         code: &[u8],
         rcx: u64,
-        outcome: &Outcome,
         right: impl Fn(&kvm_regs) -> bool,
-    ) -> Option<Duration> {
+    ) -> Result<Duration, Outcome> {
         self.memory.write(CODE, code);
         self.memory.write(CODE + code.len() as u64, &[HLT]);
         let regs = kvm_regs {
@@ -179,18 +158,15 @@ impl<'a> Guest<'a> {
             rflags: 2,
             ..Default::default()
         };
-        let failed = |error: kvm_ioctls::Error| outcome.set(ERROR, error.errno() as u32, 0);
-        self.vcpu.set_regs(&regs).map_err(failed).ok()?;
+        let failed = |error: kvm_ioctls::Error| Outcome::Error { errno: error.errno() };
+        self.vcpu.set_regs(&regs).map_err(failed)?;
         let start = thread_time();
         loop {
             // What kind of exit it was is read below, in numbers.
             match self.vcpu.run().map(drop) {
                 Ok(()) => break,
                 Err(error) if error.errno() == libc::EINTR => {}
-                Err(error) => {
-                    failed(error);
-                    return None;
-                }
+                Err(error) => return Err(failed(error)),
             }
         }
         let took = thread_time().saturating_sub(start);
@@ -199,13 +175,11 @@ impl<'a> Guest<'a> {
         if reason != KVM_EXIT_HLT {
             // SAFETY: all variants of the union are plain numbers, and this one is read for its own reason only.
             let detail = unsafe { run.__bindgen_anon_1.internal.suberror };
-            outcome.set(EXIT, reason, if reason == KVM_EXIT_INTERNAL_ERROR { detail } else { 0 });
-            return None;
+            let detail = if reason == KVM_EXIT_INTERNAL_ERROR { detail } else { 0 };
+            return Err(Outcome::Exit { reason, detail });
         }
-        let regs = self.vcpu.get_regs().map_err(failed).ok()?;
-        let right = right(&regs);
-        outcome.set(if right { RIGHT } else { WRONG }, 0, 0);
-        right.then_some(took)
+        let regs = self.vcpu.get_regs().map_err(failed)?;
+        if right(&regs) { Ok(took) } else { Err(Outcome::Wrong) }
     }
 }
 

@@ -1,46 +1,57 @@
-use super::*;
-use crate::sample::KvmDegree;
+use rustix::process::getppid;
+
+use super::{
+    Outcome::{Exit, Right, Wrong},
+    *,
+};
+use crate::{
+    probe::kvm::sandbox::tests::{again, job},
+    sample::KvmDegree,
+};
 
 const NO_CHECK: &[Check] = &[];
 const BARE: Processor = Processor { virtualises: true, is_guest: false, pvm: false };
 
-fn verdict(counting: &'static [u8], checks: &'static [Check]) -> Verdict {
-    Plan { counting, checks, ..Plan::new() }.carry_out()
+/// Carries out each plan with a sandboxed child that is `test` once more: there this call examines the plan, and ends
+/// the process.
+fn carry_out<T: Fn()>(test: &T, plans: &[Plan]) -> Vec<Verdict> {
+    if let Some(job) = job() {
+        sandbox::confine(getppid().unwrap()).unwrap();
+        plans[job].examine(io::stdout()).unwrap();
+        std::process::exit(0);
+    }
+    plans.iter().enumerate().map(|(job, plan)| plan.carry_out(again(test, job))).collect()
 }
 
 /// What is said of a loop that works and one check, whether this host's KVM is hardware or not.
-fn failures(checks: &'static [Check]) -> String {
-    match verdict(LOOP, checks) {
-        Verdict::Emulated { failed, .. } => list(&failed),
-        Verdict::Broken { why } => why,
+fn failures(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Emulated { failed, .. } => list(failed),
+        Verdict::Broken { why } => why.clone(),
         other => format!("{other:?}"),
     }
 }
 
 /// A report as a guest would leave it, on a host that does 1e9 loops.
-fn judged(rate: f64, outcomes: &[(u32, u32, u32)], end: &End) -> Verdict {
-    let outcome = || Outcome { how: AtomicU32::new(0), reason: AtomicU32::new(0), detail: AtomicU32::new(0) };
+fn judged(rate: f64, outcomes: &[Outcome], end: &End) -> Verdict {
     let report = Report {
-        step: AtomicU32::new(CHECKING + outcomes.len() as u32),
-        errno: AtomicI32::new(0),
-        rate: AtomicU64::new(rate.to_bits()),
-        host_rate: AtomicU64::new(1e9f64.to_bits()),
-        exit: AtomicU64::new(1_500),
-        counting: outcome(),
-        exiting: outcome(),
-        checks: std::array::from_fn(|_| outcome()),
+        step: CHECKING + outcomes.len(),
+        errno: None,
+        rate,
+        host_rate: 1e9,
+        exit_ns: Some(1_500),
+        counting: Right,
+        exiting: Right,
+        checks: outcomes.into(),
     };
-    report.counting.set(RIGHT, 0, 0);
-    report.exiting.set(RIGHT, 0, 0);
-    outcomes.iter().zip(&report.checks).for_each(|((how, reason, detail), o)| o.set(*how, *reason, *detail));
-    Plan { processor: BARE, ..Plan::new() }.judge(&report, end)
+    Plan { processor: BARE, ..Plan::new() }.judge(&report, end, "")
 }
 
 fn found(rate: f64) -> Findings {
     Findings { rate, host_rate: 1e9, exit: Some(Duration::from_nanos(1_500)), processor: BARE }
 }
 
-const GOOD: [(u32, u32, u32); 5] = [(RIGHT, 0, 0); 5];
+const GOOD: [Outcome; 5] = [Right; 5];
 
 #[test]
 fn linux_runs_where_all_is_right_however_fast_and_nowhere_else() {
@@ -49,8 +60,8 @@ fn linux_runs_where_all_is_right_however_fast_and_nowhere_else() {
     assert_eq!(judged(2e6, &GOOD, &End::Done), runs(KvmDegree::Emulated, 2e6));
 
     let mut bad = GOOD;
-    bad[0] = (EXIT, KVM_EXIT_INTERNAL_ERROR, 1);
-    bad[3] = (WRONG, 0, 0);
+    bad[0] = Exit { reason: KVM_EXIT_INTERNAL_ERROR, detail: 1 };
+    bad[3] = Wrong;
     let fault = |what, how: &str| Fault { what, how: how.into() };
     let failed =
         vec![fault("lock cmpxchg16b", "KVM internal error, suberror 1"), fault("invlpg", "wrong result")];
@@ -85,17 +96,15 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
         assert!(said.contains(part), "{said}");
     }
     // What had failed by then has failed.
-    let verdict = judged(2e6, &[(WRONG, 0, 0)], &starved);
+    let verdict = judged(2e6, &[Wrong], &starved);
     assert!(matches!(verdict, Verdict::Emulated { .. }), "{verdict:?}");
 }
 
 #[test]
 fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
-    let of = |step: u32, errno: i32| {
-        let (report, _) = sandbox::run(PATIENCE, |_: &Report| ()).unwrap();
-        report.step.store(step, Relaxed);
-        report.errno.store(errno, Relaxed);
-        Plan::new().judge(&report, &End::Done)
+    let of = |step, errno| {
+        let report = Report { step, errno: Some(errno), ..Report::default() };
+        Plan::new().judge(&report, &End::Done, "")
     };
     for errno in [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE] {
         assert!(
@@ -108,6 +117,32 @@ fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
 }
 
 #[test]
+fn a_child_that_is_no_probe_says_nothing_on_kvm() {
+    for (script, why) in [
+        ("exit 0", "the process of a probe guest ended at its start"),
+        ("echo no library; exit 3", "at its start: it ended with exit code 3 (no library)"),
+        ("echo '{\"step\":'; kill -KILL $$", "was killed at its start"),
+    ] {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let verdict = Plan::new().carry_out(command);
+        assert!(matches!(&verdict, Verdict::Untold { why: said } if said.contains(why)), "{verdict:?}");
+    }
+}
+
+#[test]
+fn a_probe_that_stops_half_way_is_no_proof_that_kvm_works() {
+    let report = Report { step: LEAVING, rate: 9e8, host_rate: 1e9, counting: Right, ..Report::default() };
+    let verdict = Plan::new().judge(&report, &End::Done, "");
+    let early = "can't do cpuid (its process ended early)";
+    assert!(matches!(&verdict, Verdict::Broken { why } if why.ends_with(early)), "{verdict:?}");
+    let died = End::Died("it ended with exit code 101".into());
+    let verdict = Plan::new().judge(&report, &died, "{}\npanicked at\n");
+    let last = "(its process died: it ended with exit code 101 (panicked at))";
+    assert!(matches!(&verdict, Verdict::Broken { why } if why.ends_with(last)), "{verdict:?}");
+}
+
+#[test]
 fn a_device_that_may_not_be_opened_and_one_that_is_not_there_have_their_own_fixes() {
     let say = |code| missing(&io::Error::from_raw_os_error(code)).to_string();
     assert!(say(libc::ENOENT).contains("modprobe kvm_intel"));
@@ -117,9 +152,15 @@ fn a_device_that_may_not_be_opened_and_one_that_is_not_there_have_their_own_fixe
 #[test]
 #[ignore = "needs /dev/kvm: scripts/test runs it"]
 fn a_guest_runs_its_loop_to_the_end_and_all_of_several_at_once_say_the_same() {
+    let probe = || {
+        carry_out(&a_guest_runs_its_loop_to_the_end_and_all_of_several_at_once_say_the_same, &[Plan::new()])
+    };
+    if job().is_some() {
+        probe();
+    }
     let kinds: Vec<_> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..4).map(|_| scope.spawn(probe)).collect();
-        all.into_iter().map(|one| one.join().unwrap()).collect()
+        all.into_iter().flat_map(|one| one.join().unwrap()).collect()
     });
     for verdict in &kinds {
         let (Verdict::Runs { found, .. } | Verdict::Emulated { found, .. }) = verdict else {
@@ -138,7 +179,8 @@ fn a_guest_that_loops_for_ever_is_ended_and_named() {
     // 1: jmp 1b
     let patience = Patience { cpu: Duration::from_millis(200), ..PATIENCE };
     let plan = Plan { patience, counting: &[0xeb, 0xfe], checks: NO_CHECK, ..Plan::new() };
-    let Verdict::Broken { why } = plan.carry_out() else { panic!() };
+    let verdicts = carry_out(&a_guest_that_loops_for_ever_is_ended_and_named, &[plan]);
+    let [Verdict::Broken { why }] = &verdicts[..] else { panic!("{verdicts:?}") };
     assert!(why.starts_with("it can't do a loop (not done after 2"), "{why}");
     assert!(why.ends_with(" of CPU time)"), "{why}");
 }
@@ -162,8 +204,9 @@ fn faults_of_a_guest_are_named() {
         // xor eax, eax
         (&[Check { name: "xor", code: &[0x31, 0xc0], right: |r| r.rax == 1 }], "xor (wrong result)"),
     ];
-    for (check, fault) in CASES {
-        let seen = failures(check);
+    let plans = CASES.map(|(checks, _)| Plan { checks, ..Plan::new() });
+    for (verdict, (_, fault)) in carry_out(&faults_of_a_guest_are_named, &plans).iter().zip(CASES) {
+        let seen = failures(verdict);
         assert!(seen.ends_with(fault), "{fault}: {seen}");
     }
 }
@@ -172,8 +215,9 @@ fn faults_of_a_guest_are_named() {
 #[ignore = "needs /dev/kvm: scripts/test runs it"]
 fn a_loop_that_leaves_iterations_out_is_broken() {
     // nop
-    let Verdict::Broken { why } = verdict(&[0x90], NO_CHECK) else { panic!() };
-    assert_eq!(why, "it can't do a loop (wrong result)");
+    let plan = Plan { counting: &[0x90], checks: NO_CHECK, ..Plan::new() };
+    let why = "it can't do a loop (wrong result)".into();
+    assert_eq!(carry_out(&a_loop_that_leaves_iterations_out_is_broken, &[plan]), [Verdict::Broken { why }]);
 }
 
 #[test]
@@ -188,10 +232,12 @@ fn a_guest_has_the_cpuid_that_it_is_given_and_only_one_with_none_may_be_refused_
     // xor eax, eax; cpuid
     const VENDOR: Check =
         Check { name: "a vendor in CPUID", code: &[0x31, 0xc0, 0x0f, 0xa2], right: |r| r.rbx as u32 != 0 };
-    for (cpuid, lacks) in [(Extent::Full, ""), (Extent::Reduced, VENDOR.name), (Extent::None, LONG_MODE.name)]
-    {
-        let plan = Plan { checks: &[LONG_MODE, VENDOR], cpuid, ..Plan::new() };
-        match plan.carry_out() {
+    const CASES: [(Extent, &str); 3] =
+        [(Extent::Full, ""), (Extent::Reduced, VENDOR.name), (Extent::None, LONG_MODE.name)];
+    let plans = CASES.map(|(cpuid, _)| Plan { checks: &[LONG_MODE, VENDOR], cpuid, ..Plan::new() });
+    let this = &a_guest_has_the_cpuid_that_it_is_given_and_only_one_with_none_may_be_refused_long_mode;
+    for (verdict, (cpuid, lacks)) in carry_out(this, &plans).into_iter().zip(CASES) {
+        match verdict {
             // Kernels differ: 6.1 takes it, 6.8 does not.
             Verdict::Broken { why }
                 if cpuid == Extent::None && why.starts_with("putting it into long mode") => {}

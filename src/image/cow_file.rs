@@ -2,10 +2,10 @@
 
 use std::io::{self, BufWriter, Write};
 
-use crate::scenario::CopyFile;
+use crate::scenario::CowFile;
 
-/// Size in bytes; `None` where the scenario has no `[copy]`.
-pub(super) fn bytes(copy: Option<CopyFile>) -> Option<u64> {
+/// Size in bytes; `None` where the scenario has no `[cow]`.
+pub(super) fn bytes(copy: Option<CowFile>) -> Option<u64> {
     copy.map(|copy| copy.file.0)
 }
 

@@ -1,4 +1,4 @@
-//! `[copy]`: what it costs to write to a file of the image, which copy-on-write copies first.
+//! `[cow]`: what it costs to write to a file of the image, which copy-on-write copies first.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,14 +16,14 @@ const MOST: Bytes = Bytes(1 << 30);
 /// The file that the image gets for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CopyFile {
+pub struct CowFile {
     /// Its size: a whole number of MiB.
     pub file: Bytes,
 }
 
-pub(super) fn check(copy: Option<&CopyFile>, wrong: &mut Wrong<'_>) {
-    let Some(CopyFile { file }) = copy else { return };
-    let path = at!["copy", "file"];
+pub(super) fn check(cow: Option<&CowFile>, wrong: &mut Wrong<'_>) {
+    let Some(CowFile { file }) = cow else { return };
+    let path = at!["cow", "file"];
     wrong(path, between(*file, LEAST, MOST, "a VM's disk has a gibibyte of room"));
     wrong(
         path,

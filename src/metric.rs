@@ -1,0 +1,738 @@
+//! The metrics: one table, from which every table, page, chart, export, claim and gate takes what it needs.
+//!
+//! A new metric is a variant of [`Metric`], a row of [`TABLE`], and a field of the sample that the row reads. Its row
+//! decides where it is shown; tests fail where an output misses it.
+
+use crate::sample::{Outcome, Sample};
+
+/// What a number of a metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// ns.
+    Time,
+    /// Bytes.
+    Size,
+    /// Of one core: 0.01 is 1 %.
+    Share,
+}
+
+impl Unit {
+    /// The unit that names of columns and fields end with.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Unit::Time => "ns",
+            Unit::Size => "bytes",
+            Unit::Share => "share",
+        }
+    }
+}
+
+/// One figure of an instance, or of a target that is filled with instances (density).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Metric {
+    Startup,
+    Engine,
+    Boot,
+    Firmware,
+    Kernel,
+    Initrd,
+    Userspace,
+    AgentUnit,
+    App,
+    Teardown,
+    Footprint,
+    Overhead,
+    Workload,
+    EngineMemory,
+    PageCache,
+    GuestCache,
+    Daemons,
+    CpuStartup,
+    CpuIdle,
+    WorkTime,
+    WorkCpu,
+    WorkCpuGuest,
+    DiskImage,
+    DiskInstance,
+    DiskProvision,
+    CowFirstWrite,
+    CowRewrite,
+    CowBytes,
+    DensityMemory,
+    DensityCpu,
+    DensityStartup,
+}
+
+/// The subject that a metric belongs to: tables and charts show a group together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Time,
+    Memory,
+    Cpu,
+    Disk,
+    Density,
+}
+
+impl Group {
+    pub const ALL: [Group; 5] = [Group::Time, Group::Memory, Group::Cpu, Group::Disk, Group::Density];
+
+    /// Its heading.
+    pub fn title(self) -> &'static str {
+        match self {
+            Group::Time => "Time",
+            Group::Memory => "Memory",
+            Group::Cpu => "CPU and work",
+            Group::Disk => "Disk and copy-on-write",
+            Group::Density => "Density: one more instance",
+        }
+    }
+}
+
+/// What a scenario must have for a metric to be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    /// `workload.work`.
+    Work,
+    /// `[cow]`.
+    Cow,
+    /// An idle window: `sampling.idle` above zero.
+    Idle,
+    /// A target of kind native.
+    Native,
+    /// `[density]`.
+    Density,
+    /// `[density]` and an idle window.
+    DensityIdle,
+}
+
+/// Where the ratio to the baseline is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ratio {
+    /// Nowhere: the target's value has no counterpart in another target's.
+    Nowhere,
+    /// In the page's table of all figures.
+    Page,
+    /// There, in the terminal's table and in Markdown.
+    Everywhere,
+}
+
+/// How the terminal's table shows a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    Hidden,
+    /// The median alone, indented by so many steps.
+    Median(usize),
+    /// The median with its interval.
+    Interval(usize),
+}
+
+/// Where a metric's value comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// A sample has it, in the metric's unit; `None` where the target can't give it.
+    Sample(fn(&Sample) -> Option<f64>),
+    /// The sample's footprint less that of the baseline's sample of the same round.
+    PairedFootprint,
+    /// The readings of a target that is filled with instances.
+    Density(DensityFigure),
+}
+
+/// What one more instance costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DensityFigure {
+    Memory,
+    Cpu,
+    Startup,
+}
+
+/// All that a metric is.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub metric: Metric,
+    /// Its published name: in claims, gates, results and exports.
+    pub name: &'static str,
+    /// Its name in tables, charts and pages.
+    pub label: &'static str,
+    pub unit: Unit,
+    pub group: Group,
+    /// What it is, for the page and the reference.
+    pub meaning: &'static str,
+    pub needs: Needs,
+    /// It is a difference: shown with its sign, and no ratio of two of them is taken.
+    pub signed: bool,
+    pub ratio: Ratio,
+    /// Whether QEMU's emulation of a processor (TCG) changes it.
+    pub emulation_changes_it: bool,
+    pub terminal: Terminal,
+    /// Whether the page's table of raw samples has a column of it.
+    pub in_raw_table: bool,
+    /// The line below its title in the chart of its group; `None`: no panel.
+    pub panel: Option<&'static str>,
+    /// What one after another is called, where `cargo bench` takes it as a benchmark: its reciprocal is a rate.
+    pub rate: Option<(&'static str, &'static str)>,
+    pub source: Source,
+}
+
+/// What most rows have.
+const ROW: Row = Row {
+    metric: Metric::Startup,
+    name: "",
+    label: "",
+    unit: Unit::Time,
+    group: Group::Time,
+    meaning: "",
+    needs: Needs::Nothing,
+    signed: false,
+    ratio: Ratio::Page,
+    emulation_changes_it: true,
+    terminal: Terminal::Hidden,
+    in_raw_table: false,
+    panel: None,
+    rate: None,
+    source: Source::PairedFootprint,
+};
+
+fn whole(value: Option<u64>) -> Option<f64> {
+    value.map(|value| value as f64)
+}
+
+/// A row for each metric, in the order in which outputs show them.
+pub const TABLE: [Row; 31] = [
+    Row {
+        metric: Metric::Startup,
+        name: "startup",
+        label: "start-up",
+        meaning: "From just before the engine is asked to make the instance until the workload is ready. native: from before \
+                  fork. docker: from before the create call, with the image at hand. libvirt: from before the instance's own \
+                  disk is made.",
+        ratio: Ratio::Everywhere,
+        terminal: Terminal::Interval(0),
+        in_raw_table: true,
+        rate: Some(("start-ups one after another", "start-ups/s")),
+        source: Source::Sample(|s| whole(s.timeline_ns.startup())),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Engine,
+        name: "startup.engine",
+        label: "engine",
+        meaning: "The part of start-up until the engine's start call returns, or until the agent's hello if that is earlier.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(1),
+        in_raw_table: true,
+        source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.engine))),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Boot,
+        name: "startup.boot",
+        label: "boot",
+        meaning: "From there until the agent's hello. In a VM: firmware, kernel and initramfs. native: the new process's exec, \
+                  commonly less than a millisecond. docker: 0 where the hello comes before the start call returns, as it \
+                  commonly does.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(1),
+        in_raw_table: true,
+        source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.boot))),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Firmware,
+        name: "startup.firmware",
+        label: "firmware",
+        meaning: "The boot phase of a VM less the guest's uptime at the agent's hello: QEMU, firmware, boot loader, and the \
+                  part of the kernel that unpacks it. The five parts from here to the agent unit add up to boot.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(2),
+        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.firmware)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Kernel,
+        name: "startup.kernel",
+        label: "kernel",
+        meaning: "From the kernel's start until the initrd's first program, by the guest's clock.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(2),
+        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.kernel)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Initrd,
+        name: "startup.initrd",
+        label: "initrd",
+        meaning: "From there until systemd starts in the root file system, or until the agent's hello where the agent is that \
+                  first program, by the guest's clock.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(2),
+        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.initrd)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Userspace,
+        name: "startup.userspace",
+        label: "userspace",
+        meaning: "From systemd's start until it starts the agent's unit, by the guest's clock. A container with systemd \
+                  inside has this and the agent unit alone; they begin with systemd, before the engine's start call returns.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(2),
+        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.userspace)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::AgentUnit,
+        name: "startup.agent_unit",
+        label: "agent unit",
+        meaning: "From the start of the agent's systemd unit until the agent's hello, by the guest's clock.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(2),
+        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.agent_unit)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::App,
+        name: "startup.app",
+        label: "app",
+        meaning: "From the agent's hello until ready: the workload itself. Engine, boot and app add up to start-up exactly, \
+                  in each sample.",
+        ratio: Ratio::Nowhere,
+        terminal: Terminal::Median(1),
+        in_raw_table: true,
+        source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.app))),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Teardown,
+        name: "teardown",
+        label: "teardown",
+        meaning: "From the request to stop the instance until nothing of it is left.",
+        terminal: Terminal::Interval(0),
+        in_raw_table: true,
+        source: Source::Sample(|s| whole(s.timeline_ns.teardown())),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Footprint,
+        name: "memory.footprint",
+        label: "memory footprint",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "What the host gets back when the instance is gone, without page cache: anonymous and shared memory (PSS) of \
+                  every process that exists because of it, shim and QEMU included, and its cgroup's kernel memory.",
+        terminal: Terminal::Interval(0),
+        in_raw_table: true,
+        panel: Some("what the host would get back, no page cache"),
+        source: Source::Sample(|s| whole(s.memory_bytes.footprint)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Overhead,
+        name: "memory.overhead",
+        label: "memory overhead",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "The footprint less the baseline's footprint of the same round.",
+        needs: Needs::Native,
+        signed: true,
+        terminal: Terminal::Interval(0),
+        source: Source::PairedFootprint,
+        ..ROW
+    },
+    Row {
+        metric: Metric::EngineMemory,
+        name: "memory.engine",
+        label: "engine processes",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "PSS of the processes that the engine runs for this instance alone: shim or QEMU. For a VM, the guest's \
+                  memory is in QEMU.",
+        in_raw_table: true,
+        panel: Some("shim or QEMU, with their mapped files (PSS)"),
+        source: Source::Sample(|s| whole(s.memory_bytes.engine_pss)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Workload,
+        name: "memory.workload",
+        label: "workload RSS",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "Resident set of the workload as seen beside it; in a VM, by the guest's kernel.",
+        terminal: Terminal::Median(0),
+        in_raw_table: true,
+        panel: Some("seen beside it, in a VM by the guest"),
+        source: Source::Sample(|s| whole(s.memory_bytes.workload_rss)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::PageCache,
+        name: "memory.cache",
+        label: "page cache",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "Page cache charged to the instance's cgroup. The host can drop it, so it is in no other figure.",
+        ratio: Ratio::Nowhere,
+        in_raw_table: true,
+        panel: Some("charged to it, not in the footprint"),
+        source: Source::Sample(|s| whole(s.memory_bytes.cgroup_file)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::GuestCache,
+        name: "memory.guest_cache",
+        label: "guest page cache",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "Page cache of a VM's own kernel, as the guest reports it. The host can't tell it from the guest's other \
+                  memory and gets it back with the VM, so it is in the footprint.",
+        ratio: Ratio::Nowhere,
+        source: Source::Sample(|s| whole(s.memory_bytes.guest_cache)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::Daemons,
+        name: "memory.daemons",
+        label: "daemon growth",
+        unit: Unit::Size,
+        group: Group::Memory,
+        meaning: "Growth of the engine's daemons (anonymous and shared PSS) since before the instance; it may be negative. A \
+                  daemon keeps it when the instance is gone, so it is not in the footprint.",
+        signed: true,
+        ratio: Ratio::Nowhere,
+        source: Source::Sample(|s| s.memory_bytes.daemons.map(|v| v as f64)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::CpuStartup,
+        name: "cpu.startup",
+        label: "CPU to start",
+        group: Group::Cpu,
+        meaning: "CPU time that the host spends from requested to ready, the engine's daemons included.",
+        ratio: Ratio::Everywhere,
+        terminal: Terminal::Interval(0),
+        in_raw_table: true,
+        panel: Some("host CPU, engine's daemons included"),
+        source: Source::Sample(|s| whole(s.cpu_ns.startup)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::CpuIdle,
+        name: "cpu.idle",
+        label: "idle CPU",
+        unit: Unit::Share,
+        group: Group::Cpu,
+        meaning: "CPU time that the host spends on the idle instance over a window after ready, without the engine's daemons, \
+                  as a share of one core.",
+        needs: Needs::Idle,
+        terminal: Terminal::Median(0),
+        in_raw_table: true,
+        panel: Some("host CPU over the idle window, of one core"),
+        source: Source::Sample(|s| {
+            let window = s.cpu_ns.idle_window.filter(|w| *w > 0)?;
+            Some(s.cpu_ns.idle? as f64 / window as f64)
+        }),
+        ..ROW
+    },
+    Row {
+        metric: Metric::WorkTime,
+        name: "work.time",
+        label: "work time",
+        group: Group::Cpu,
+        meaning: "Wall time of the scenario's work command by the host's clock, once ready.",
+        needs: Needs::Work,
+        ratio: Ratio::Everywhere,
+        terminal: Terminal::Interval(0),
+        in_raw_table: true,
+        panel: Some("wall time, by the host's clock"),
+        rate: Some(("works one after another", "works/s")),
+        source: Source::Sample(|s| whole(s.work_ns.wall)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::WorkCpu,
+        name: "work.cpu",
+        label: "work CPU",
+        group: Group::Cpu,
+        meaning: "CPU time that the host spends on the instance during the work command, without the engine's daemons.",
+        needs: Needs::Work,
+        panel: Some("host CPU time that the work takes"),
+        source: Source::Sample(|s| whole(s.work_ns.cpu)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::WorkCpuGuest,
+        name: "work.cpu_guest",
+        label: "work CPU, inside",
+        group: Group::Cpu,
+        meaning: "CPU time of the work command as its own kernel accounts for it; in a VM, the host's cost beyond it is that \
+                  of virtualisation.",
+        needs: Needs::Work,
+        source: Source::Sample(|s| whole(s.work_ns.cpu_guest)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::DiskImage,
+        name: "disk.image",
+        label: "image on disk",
+        unit: Unit::Size,
+        group: Group::Disk,
+        meaning: "Allocated blocks of the image in the target's form: the unpacked tree, the layer in Docker's store (in \
+                  containerd's also the compressed one beside it), the VM's raw base disk. Every instance shares it.",
+        emulation_changes_it: false,
+        terminal: Terminal::Median(0),
+        panel: Some("allocated blocks, shared by all instances"),
+        source: Source::Sample(|s| whole(s.disk.as_ref()?.image_bytes)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::DiskInstance,
+        name: "disk.instance",
+        label: "instance on disk",
+        unit: Unit::Size,
+        group: Group::Disk,
+        meaning: "Allocated blocks that exist for the instance alone, once settled: the upper and work directory of its \
+                  overlay, with Docker's init layer; for a VM its qcow2 overlay, after its kernel has written out what it \
+                  held back.",
+        emulation_changes_it: false,
+        terminal: Terminal::Median(0),
+        panel: Some("allocated blocks that exist for it alone"),
+        source: Source::Sample(|s| whole(s.disk.as_ref()?.instance_bytes)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::DiskProvision,
+        name: "disk.provision",
+        label: "disk provisioning",
+        group: Group::Disk,
+        meaning: "Wall time of making the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; \
+                  both are part of start-up. native: the overlay's mount, before start-up.",
+        emulation_changes_it: false,
+        source: Source::Sample(|s| whole(s.disk.as_ref()?.provision_ns)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::CowFirstWrite,
+        name: "cow.first_write",
+        label: "first write",
+        group: Group::Disk,
+        meaning: "Wall time by the host's clock of the first write of one page to a file of the image ([cow]), from before the \
+                  open until it is synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether the \
+                  file is read from the disk for that depends on the page cache: warm where warm-up rounds did the same before.",
+        needs: Needs::Cow,
+        terminal: Terminal::Median(0),
+        panel: Some("one page of the image's file, to the disk"),
+        source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.first_write_ns))),
+        ..ROW
+    },
+    Row {
+        metric: Metric::CowRewrite,
+        name: "cow.rewrite",
+        label: "second write",
+        group: Group::Disk,
+        meaning: "The same of a second write, to another page of that file.",
+        needs: Needs::Cow,
+        terminal: Terminal::Median(1),
+        source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.rewrite_ns))),
+        ..ROW
+    },
+    Row {
+        metric: Metric::CowBytes,
+        name: "cow.bytes",
+        label: "bytes copied",
+        unit: Unit::Size,
+        group: Group::Disk,
+        meaning: "Growth of the instance on disk by the first write.",
+        needs: Needs::Cow,
+        emulation_changes_it: false,
+        terminal: Terminal::Median(1),
+        panel: Some("growth of the instance by the first write"),
+        source: Source::Sample(|s| s.disk.as_ref()?.cow.as_ref()?.grown_bytes.map(|v| v as f64)),
+        ..ROW
+    },
+    Row {
+        metric: Metric::DensityMemory,
+        name: "density.memory",
+        label: "memory, one more",
+        unit: Unit::Size,
+        group: Group::Density,
+        meaning: "Memory footprint that one more instance adds to those that are there: the mean, with Student's interval.",
+        needs: Needs::Density,
+        source: Source::Density(DensityFigure::Memory),
+        ..ROW
+    },
+    Row {
+        metric: Metric::DensityCpu,
+        name: "density.cpu",
+        label: "idle CPU, one more",
+        unit: Unit::Share,
+        group: Group::Density,
+        meaning: "CPU time per idle instance among those that are there, as a share of one core.",
+        needs: Needs::DensityIdle,
+        source: Source::Density(DensityFigure::Cpu),
+        ..ROW
+    },
+    Row {
+        metric: Metric::DensityStartup,
+        name: "density.startup",
+        label: "start-up growth",
+        group: Group::Density,
+        meaning: "By how much the next instance's start-up grows with each instance that is there (Theil and Sen's slope).",
+        needs: Needs::Density,
+        source: Source::Density(DensityFigure::Startup),
+        ..ROW
+    },
+];
+
+/// Names of earlier versions, for messages that say the new one.
+const OLD_NAMES: [(&str, Metric); 9] = [
+    ("cpu.work", Metric::WorkTime),
+    ("cpu.work_host", Metric::WorkCpu),
+    ("cpu.work_guest", Metric::WorkCpuGuest),
+    ("startup.launch", Metric::App),
+    ("startup.unit", Metric::AgentUnit),
+    ("copy.make", Metric::DiskProvision),
+    ("copy.first_write", Metric::CowFirstWrite),
+    ("copy.rewrite", Metric::CowRewrite),
+    ("copy.bytes", Metric::CowBytes),
+];
+
+impl Metric {
+    /// Every metric, in the table's order.
+    pub const ALL: [Metric; TABLE.len()] = {
+        let mut all = [Metric::Startup; TABLE.len()];
+        let mut i = 0;
+        while i < all.len() {
+            all[i] = TABLE[i].metric;
+            i += 1;
+        }
+        all
+    };
+
+    /// Those of single instances.
+    pub fn of_instances() -> impl Iterator<Item = Metric> {
+        Metric::ALL.into_iter().filter(|metric| !metric.is_of_density())
+    }
+
+    pub fn row(self) -> &'static Row {
+        // The table holds its metrics in another order than the enum.
+        TABLE.iter().find(|row| row.metric == self).expect("every metric has a row: a test tries each")
+    }
+
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    pub fn from_name(name: &str) -> Option<Metric> {
+        TABLE.iter().find(|row| row.name == name).map(|row| row.metric)
+    }
+
+    pub fn unit(self) -> Unit {
+        self.row().unit
+    }
+
+    /// Whether it is of a target that is filled with instances, not of one instance.
+    pub fn is_of_density(self) -> bool {
+        matches!(self.row().source, Source::Density(_))
+    }
+
+    /// The sample's own value in the metric's unit; `None` where the target can't give it, and for what no single
+    /// sample has: overhead and density.
+    pub fn of(self, sample: &Sample) -> Option<f64> {
+        match self.row().source {
+            Source::Sample(read) => read(sample),
+            Source::PairedFootprint | Source::Density(_) => None,
+        }
+    }
+}
+
+/// What is wrong with a name that no metric has, with the nearest one, or the new name of an old one.
+pub fn unknown(name: &str, known: impl Iterator<Item = Metric>) -> String {
+    let shown = crate::foreign::quoted(name);
+    if let Some((_, metric)) = OLD_NAMES.iter().find(|(old, _)| *old == name) {
+        return format!("there is no metric {shown}: it is called {} now", metric.name());
+    }
+    let known: Vec<&str> = known.map(Metric::name).collect();
+    format!(
+        "there is no metric {shown}{}: known are {}",
+        crate::foreign::did_you_mean(name, &known),
+        known.join(", ")
+    )
+}
+
+/// True for a sample that figures are taken from: it succeeded and was no warm-up.
+pub fn is_measured(sample: &Sample) -> bool {
+    !sample.warmup && sample.outcome == Outcome::Ok
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_metric_is_found_by_its_own_name_and_has_words() {
+        for metric in Metric::ALL {
+            assert_eq!(Metric::from_name(metric.name()), Some(metric));
+            let row = metric.row();
+            assert!(row.meaning.ends_with('.') && !row.label.is_empty(), "{metric:?}");
+        }
+        assert_eq!(Metric::from_name("startup.nothing"), None);
+    }
+
+    #[test]
+    fn the_reference_is_that_of_the_table() {
+        use std::fmt::Write;
+        let mut page = String::from(
+            "# Metrics\n\nGenerated from the program's table of metrics. Times are in ns and sizes in bytes in files; a share is one of \
+             a core. Claims, gates,\n`--metric` and exports use these names. *TCG*: QEMU's emulation of a processor changes it.\n",
+        );
+        for group in Group::ALL {
+            let _ = writeln!(
+                page,
+                "\n## {}\n\n| metric | label | unit | needs | TCG | what it is |\n|---|---|---|---|---|---|",
+                group.title()
+            );
+            for row in TABLE.iter().filter(|row| row.group == group) {
+                let unit = match row.unit {
+                    Unit::Time => "time",
+                    Unit::Size => "size",
+                    Unit::Share => "share",
+                };
+                let needs = match row.needs {
+                    Needs::Nothing => "",
+                    Needs::Work => "`workload.work`",
+                    Needs::Cow => "`[cow]`",
+                    Needs::Idle => "`sampling.idle`",
+                    Needs::Native => "a native target",
+                    Needs::Density => "`[density]`",
+                    Needs::DensityIdle => "`[density]`, `sampling.idle`",
+                };
+                let tcg = if row.emulation_changes_it { "yes" } else { "no" };
+                let _ = writeln!(
+                    page,
+                    "| `{}` | {} | {unit} | {needs} | {tcg} | {} |",
+                    row.name, row.label, row.meaning
+                );
+            }
+        }
+        crate::generated::holds("docs/metrics.md", &page);
+    }
+
+    #[test]
+    fn no_two_metrics_share_a_name_or_a_label() {
+        for each in [|row: &Row| row.name, |row: &Row| row.label] {
+            assert_eq!(TABLE.iter().map(each).collect::<BTreeSet<_>>().len(), TABLE.len());
+        }
+    }
+
+    #[test]
+    fn an_old_name_leads_to_the_new_one() {
+        for (old, metric) in OLD_NAMES {
+            assert_eq!(Metric::from_name(old), None);
+            let text = unknown(old, Metric::of_instances());
+            assert!(text.ends_with(&format!("it is called {} now", metric.name())), "{text}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! When what happened to one instance.
+
+use serde::{Deserialize, Serialize};
+
+/// The moments of one instance in ns since `requested`, all by the host's CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Timeline {
+    /// Always 0.
+    pub requested: u64,
+    pub started: Option<u64>,
+    pub agent: Option<u64>,
+    pub ready: Option<u64>,
+    pub stopping: Option<u64>,
+    pub gone: Option<u64>,
+}
+
+/// Start-up cut into its phases, in ns; they add up to start-up exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phases {
+    /// requested -> the earlier of started and agent.
+    pub engine: u64,
+    /// -> agent.
+    pub boot: u64,
+    /// agent -> ready.
+    pub app: u64,
+}
+
+impl Timeline {
+    /// requested -> ready, in ns.
+    pub fn startup(&self) -> Option<u64> {
+        self.ready
+    }
+
+    /// stopping -> gone, in ns.
+    pub fn teardown(&self) -> Option<u64> {
+        self.gone?.checked_sub(self.stopping?)
+    }
+
+    /// An engine's start call may return after the agent's hello; the hello then ends the engine
+    /// phase and the boot phase is 0.
+    pub fn phases(&self) -> Option<Phases> {
+        let (agent, ready) = (self.agent?, self.ready?);
+        let engine = self.started.map_or(agent, |started| started.min(agent));
+        Some(Phases { engine, boot: agent - engine, app: ready.checked_sub(agent)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_add_up_whichever_of_started_and_agent_comes_first() {
+        for started in [None, Some(10), Some(40), Some(90)] {
+            let t = Timeline { started, agent: Some(40), ready: Some(100), ..Timeline::default() };
+            let p = t.phases().unwrap();
+            assert_eq!(p.engine + p.boot + p.app, t.startup().unwrap());
+            assert_eq!(p.engine, started.unwrap_or(40).min(40));
+        }
+    }
+
+    #[test]
+    fn an_instance_that_never_was_ready_has_no_phases() {
+        assert_eq!(Timeline { agent: Some(4), ..Timeline::default() }.phases(), None);
+    }
+}
