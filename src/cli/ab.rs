@@ -9,10 +9,11 @@ use anyhow::Context;
 
 use self::{
     coordinator::{Job, SideProcess},
-    sides::SideSpec,
+    prepare::SideRun,
+    sides::{AbSide, SideSpec},
 };
 use super::{
-    Failure, compare, density,
+    Failure, compare,
     paced::SideConfig,
     prepare::must_be_root,
     print,
@@ -22,49 +23,58 @@ use super::{
     source,
 };
 use crate::{
-    image::Cache,
     report::{self, comparison},
     sample::{Results, Setting, Side, Source},
     scenario,
     tune::Tuning,
 };
 
+mod checkout;
 mod child;
 mod compiler;
 mod coordinator;
+mod prepare;
 mod protocol;
 mod revision;
 mod show;
 mod sides;
-mod sudo_user;
 
 pub const EXAMPLES: &str = "\
 Examples:
   bootrace ab --base base/bench.toml --new head/bench.toml    two scenarios, measured by this bootrace
+  bootrace ab --base main --new HEAD bench/startup.toml       two commits of your project, built first
+  bootrace ab --base main --new rev:redis bench/startup.toml  a branch that has a scenario's name: rev:
+  bootrace ab --base HEAD --new bench/startup.toml            the last commit and what you have built of your clone
   bootrace ab --base old/bootrace --new new/bootrace redis    two builds of bootrace, one scenario
-  bootrace ab --base main --new HEAD --targets docker         two commits of bootrace, built first
-  bootrace ab --base main --new rev:redis                     a branch that is called as a scenario is: rev:
-  bootrace ab --base my.toml --new new/bootrace               this bootrace and another one, both with my.toml
+  bootrace ab --base main --new HEAD benches/bootrace.toml    two commits of bootrace, in a clone of it
+
+A revision is a commit of the clone that you are in. bootrace checks it out below its cache, takes the scenario at the
+same path there, and runs the command of its [build] in the top folder, as the clone's owner where you use sudo:
+  [build]
+  command = [\"make\", \"image\"]             never given to a shell; its output is shown where it fails
+  keep = \"target\"                         a folder that the clone's next build starts with
+  program = \"target/release/bootrace\"     it makes a bootrace, which measures the revision; built once a commit
+The checkouts are removed when the A/B has ended. Changes that you have not committed are in no revision.
 
 The two samples of a pair are taken right after each other, so what drifts on the host meets both sides.
 Written to reports/ab-TIME-SEED: index.html, summary.md and comparison.json, and base and new, each a run with its
-report; reports/latest is the newest. What a clone has and no commit is in no revision: build it, and give its
-executable. How it is judged: bootrace compare --help.
+report; reports/latest is the newest. How it is judged: bootrace compare --help.
 
-Exit codes: 0 done, 1 more of NEW's samples failed, a target has no good one, or a side was lost, 2 wrong command line or scenario, 3 regressed,
-4 inconclusive (only with --fail-on inconclusive), 130 ended by Ctrl-C (what was measured is kept).";
+Exit codes: 0 done, 1 more of NEW's samples failed, a target has no good one, a side was lost, or a build failed,
+2 wrong command line or scenario, or a revision without it, 3 regressed, 4 inconclusive (only with --fail-on
+inconclusive), 130 ended by Ctrl-C (what was measured is kept).";
 
 /// As given on the command line; `None` and empty: as the scenario says.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// What is there already: a scenario, an executable of bootrace, or a git revision of it.
+    /// What is there already: a scenario, an executable of bootrace, or a git revision of your clone.
     #[arg(long, value_name = "SCENARIO|BINARY|REV")]
     pub base: String,
     /// What may replace it, one of the same three.
     #[arg(long, value_name = "SCENARIO|BINARY|REV")]
     pub new: String,
-    /// The scenario of sides that are an executable or a revision; none: the other side's, where that is one, else
-    /// quickstart.
+    /// The scenario of sides that are an executable or a revision: of a revision a file of the clone. None: the other
+    /// side's scenario; else quickstart for executables, and an error for revisions.
     #[arg(value_name = "SCENARIO")]
     pub scenario: Option<String>,
     /// Only these targets of the scenarios, by name.
@@ -99,79 +109,34 @@ pub struct Options {
 /// Measures both sides and compares them.
 ///
 /// # Errors
-/// A usage error before anything runs; [`Failure::Run`] when a side was lost or a sample failed; what was measured is
-/// kept.
+/// A usage error before anything runs; [`Failure::Run`] when a build failed, a side was lost or a sample failed; what was
+/// measured is kept.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    let sides = sides(options)?;
+    let sides =
+        sides::both(&options.base, &options.new, options.scenario.as_deref()).map_err(Failure::Usage)?;
+    prepare::check(&sides, options)?;
     must_be_root().map_err(Failure::Run)?;
     signals::watched(async |signals, tuning| coordinate(sides, options, signals, tuning).await)
 }
 
-/// What each side is, as far as it can be told without running anything.
-fn sides(options: &Options) -> Result<[(Side, String, SideSpec); 2], Failure> {
-    let tell = |side: Side, text: &str| {
-        let given =
-            SideSpec::tell(text).with_context(|| format!("--{side} {text}")).map_err(Failure::Usage)?;
-        Ok((side, text.to_owned(), given))
-    };
-    let sides = [tell(Side::Base, &options.base)?, tell(Side::New, &options.new)?];
-    let mut rounds = Vec::new();
-    for (_, _, given) in &sides {
-        if let SideSpec::Scenario(name) = given {
-            // A bootrace of another build may know other scenarios than this one: it says itself what is wrong.
-            let (mut scenario, _) = run::load(name, &as_of_run(options))?;
-            density::leave_out(&mut scenario)?;
-            rounds.push((scenario.sampling.warmup, scenario.sampling.samples));
-        }
-    }
-    match (&rounds[..], &options.scenario) {
-        ([base, new], None) => {
-            coordinator::alike(*base, *new).map_err(|why| Failure::Usage(anyhow::anyhow!(why)))?
-        }
-        ([_, _], Some(scenario)) => {
-            return Err(Failure::Usage(anyhow::anyhow!(
-                "both sides are scenarios, so nothing would run the scenario {scenario:?}: leave it out"
-            )));
-        }
-        _ => {}
-    }
-    Ok(sides)
-}
-
-fn as_of_run(options: &Options) -> run::Options {
-    run::Options {
-        targets: options.targets.clone(),
-        samples: options.samples,
-        warmup: options.warmup,
-        ..run::Options::default()
-    }
-}
-
 async fn coordinate(
-    sides: [(Side, String, SideSpec); 2],
+    sides: [AbSide; 2],
     options: &Options,
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.quiet || options.json);
-    let mut programs = Vec::new();
-    for (_, _, given) in &sides {
-        programs.push(program(given, &progress, signals).await?);
-    }
+    // The checkouts are there until the sides have ended.
+    let (_checkouts, runs) = prepare::prepare(&sides, options, &progress, signals).await?;
     let seed = options.seed.unwrap_or_else(run::fresh_seed);
     let mut tuned = None;
     if options.tune {
         tuned = Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?);
     }
     let id = coordinator::make_dir(&options.out, seed).await.map_err(Failure::Run)?;
-    let mut programs = programs.into_iter();
-    let scenarios = scenarios([&sides[0].2, &sides[1].2], options.scenario.as_deref());
-    let common = Common { id: &id, seed, options, tuned: &tuned, scenarios };
-    let sides = sides.map(|(side, text, given)| {
-        let program = programs.next().unwrap_or_default();
-        side_process(side, text, given, program, &common)
-    });
-    let [base, new] = sides;
+    let common = Common { id: &id, seed, options, tuned: &tuned };
+    let [base, new] = &sides;
+    let [base, new] = [side_process(base, &runs[0], &common), side_process(new, &runs[1], &common)];
     let job = Job {
         id,
         out: options.out.clone(),
@@ -199,37 +164,12 @@ fn with_cause(failure: Failure, finished: &[Finished]) -> Failure {
     }
 }
 
-/// The bootrace that runs a side.
-async fn program(given: &SideSpec, progress: &Progress, signals: &Signals) -> Result<PathBuf, Failure> {
-    match given {
-        // Also where the file that it came from has been replaced.
-        SideSpec::Scenario(_) => Ok("/proc/self/exe".into()),
-        SideSpec::Binary(path) => Ok(path.clone()),
-        SideSpec::Revision(revision) => {
-            let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
-            revision.build(&cache, progress, signals).await
-        }
-    }
-}
-
 /// What both sides have.
 struct Common<'a> {
     id: &'a str,
     seed: u64,
     options: &'a Options,
     tuned: &'a Option<Vec<Setting>>,
-    /// Base's, then new's.
-    scenarios: [String; 2],
-}
-
-/// What each side runs: its own scenario, the one that is given, the other side's, quickstart.
-fn scenarios(sides: [&SideSpec; 2], given: Option<&str>) -> [String; 2] {
-    let own = sides.map(|side| match side {
-        SideSpec::Scenario(name) => Some(name.as_str()),
-        _ => None,
-    });
-    let of = |side: usize| own[side].or(given).or(own[1 - side]).unwrap_or("quickstart").to_owned();
-    [of(0), of(1)]
 }
 
 /// What a side measures. Of an executable nothing is known.
@@ -246,15 +186,9 @@ fn source_of(given: &SideSpec) -> Option<Source> {
     }
 }
 
-fn side_process(
-    side: Side,
-    text: String,
-    given: SideSpec,
-    program: PathBuf,
-    common: &Common,
-) -> anyhow::Result<SideProcess> {
-    let Common { id, seed, options, tuned, ref scenarios } = *common;
-    let scenario = scenarios[side as usize].clone();
+fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<SideProcess> {
+    let Common { id, seed, options, tuned } = *common;
+    let side = of.side;
     let run = |side| format!("{id}-{side}");
     let part = SideConfig {
         ab: id.into(),
@@ -263,7 +197,7 @@ fn side_process(
         partner: run(side.other()),
         dir: options.out.join(id).join(side.name()),
         tuned: tuned.clone(),
-        source: source_of(&given),
+        source: source_of(&of.spec),
     };
     let part = serde_json::to_string(&part).context("writing a side's configuration as JSON")?;
     let mut arguments: Vec<OsString> =
@@ -274,22 +208,19 @@ fn side_process(
     option("--targets", (!options.targets.is_empty()).then(|| options.targets.join(",")));
     option("--samples", options.samples.map(|n| n.to_string()));
     option("--warmup", options.warmup.map(|n| n.to_string()));
-    arguments.extend(["--".into(), OsString::from(&scenario)]);
-    let commit = match &given {
-        SideSpec::Revision(revision) => Some(revision.commit.clone()),
-        _ => None,
-    };
-    let named = match given {
-        SideSpec::Scenario(_) => std::env::current_exe().context("asking which executable this is")?,
-        _ => program.clone(),
+    arguments.extend(["--".into(), how.scenario.clone()]);
+    let program = match &how.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().context("asking which executable this is")?,
     };
     Ok(SideProcess {
         side,
-        given: text,
-        start: program,
-        program: named,
-        commit,
-        scenario,
+        given: of.given.clone(),
+        // This one also where the file that it came from has been replaced.
+        start: how.program.clone().unwrap_or_else(|| "/proc/self/exe".into()),
+        program,
+        commit: of.revision().map(|revision| revision.commit.clone()),
+        scenario: of.scenario.clone(),
         arguments,
         run: run(side),
     })
@@ -321,16 +252,6 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-
-    #[test]
-    fn a_side_without_a_scenario_takes_the_other_ones() {
-        let (scenario, binary) = (SideSpec::Scenario("my.toml".into()), SideSpec::Binary("/x".into()));
-        assert_eq!(scenarios([&scenario, &binary], None), ["my.toml", "my.toml"]);
-        assert_eq!(scenarios([&binary, &scenario], None), ["my.toml", "my.toml"]);
-        assert_eq!(scenarios([&binary, &scenario], Some("redis")), ["redis", "my.toml"]);
-        assert_eq!(scenarios([&binary, &binary], Some("redis")), ["redis", "redis"]);
-        assert_eq!(scenarios([&binary, &binary], None), ["quickstart", "quickstart"]);
-    }
 
     #[test]
     fn the_source_of_a_side_is_its_own_folders_or_none() {

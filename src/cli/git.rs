@@ -1,6 +1,6 @@
 //! git, which answers for the folder that it is sent to and asks nobody.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 /// What git sets for its hooks: below one, it would send us to the hook's repository.
 const OF_HOOKS: [&str; 9] = [
@@ -23,10 +23,13 @@ pub fn alone(git: &mut Command) {
     git.env("GIT_TERMINAL_PROMPT", "0");
 }
 
+/// The top folder of the clone that holds an absolute path.
+pub fn top(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|dir| dir.join(".git").exists())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

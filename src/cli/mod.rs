@@ -14,6 +14,7 @@ use crate::{
 };
 
 pub mod ab;
+mod build;
 pub mod calibrate;
 pub mod check;
 pub mod claims;
@@ -34,6 +35,7 @@ pub mod report;
 pub mod run;
 mod signals;
 mod source;
+mod sudo_user;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -90,6 +92,7 @@ Examples:
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
   bootrace run --seed 7 --json > results.json     in a known order, for programs
   bootrace run density --targets docker           how many fit at once, and what each more costs
+  bootrace run bench/startup.toml --build         what your clone builds, by the scenario's [build]
   bootrace run --tune                             governor, turbo, KSM and caches set, and put back
   bootrace run ./my.toml --fail-on undecided      every claim must be decided, and hold
 

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use rand::TryRng;
 
 use super::{
-    Failure,
+    Failure, build,
     claims::{self, FailOn},
     density,
     paced::{Event, Pacer, SideConfig},
@@ -55,6 +55,10 @@ pub struct Options {
     /// Which claims of a scenario make the exit code: refuted ones 3, undecided ones 4.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub fail_on: FailOn,
+    /// Run the [build] command of each scenario first, in the top folder of its git clone. Without this a run measures
+    /// what is there.
+    #[arg(long)]
+    pub build: bool,
     /// The commit that is measured, for `bootrace history`; none: as CI's variables say, else git.
     #[arg(long, value_name = "SHA", value_parser = super::source::commit)]
     pub commit: Option<String>,
@@ -65,7 +69,7 @@ pub struct Options {
     #[arg(long)]
     pub json: bool,
     /// For `bootrace ab`, which starts its sides with this.
-    #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune"])]
+    #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune", "build"])]
     pub paced: Option<SideConfig>,
 }
 
@@ -96,6 +100,12 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     }
     let ran = signals::watched(async |signals, tuning| {
         let mut finished = Vec::new();
+        if options.build {
+            let progress = Progress::new(options.quiet || options.json);
+            for (scenario, folder) in &scenarios {
+                build::in_clone(scenario, folder, &progress, signals).await?;
+            }
+        }
         for (scenario, folder) in scenarios {
             let pacer = pacer.as_mut();
             finished.push(run_one(scenario, &folder, options, signals, tuning, pacer).await?);

@@ -62,12 +62,12 @@ impl Cache {
         self.dir.join("instances")
     }
 
-    /// For what is built of revisions of bootrace: `COMMIT-KEY/bootrace`. Made by who builds.
+    /// For bootraces that `bootrace ab` builds of revisions: `COMMIT-KEY/bootrace`. The build makes the folder.
     pub fn builds_dir(&self) -> PathBuf {
         self.dir.join("builds")
     }
 
-    /// For the build directories of clones, each with its lock beside it: `KEY/` and `KEY.lock`.
+    /// For the checkouts of clones, each clone with its lock and what its builds keep: `KEY/`, `KEY.lock`, `KEY.kept/`.
     pub fn clones_dir(&self) -> PathBuf {
         self.builds_dir().join("clones")
     }

@@ -160,7 +160,7 @@ impl Pruner<'_> {
         Ok(())
     }
 
-    /// What `bootrace ab` built of revisions, and what it built them with.
+    /// What `bootrace ab` built of revisions, and what their builds keep.
     fn remove_builds(&mut self) -> Result<(), Error> {
         let (builds, clones) = (self.cache.builds_dir(), self.cache.clones_dir());
         for clone in children(&clones)?.into_iter().filter(|path| path.is_dir()) {

@@ -12,6 +12,7 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         })
         .collect();
     match keys.as_slice() {
+        ["build"] => "write a table, as in [build]",
         ["image"] => "write a table, as in [image]",
         ["workload"] => "write a table, as in [workload]",
         ["resources"] => "write a table, as in [resources]",
@@ -32,6 +33,12 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["gate", "margin"] => r#"write a percentage as a string, as in "5%""#,
         ["image", "packages"] => r#"write a list of package names, as in ["redis-server"]"#,
         ["image", "components"] => r#"write a list of names, as in ["main", "universe"]"#,
+        ["build", "command"] => {
+            r#"write the program and its arguments as a list of strings, as in ["make", "image"]"#
+        }
+        ["build", "program" | "keep"] => {
+            r#"write a path inside the checkout as a string, as in "target/release/bootrace" or "target""#
+        }
         ["workload", "command"] | ["workload", "work", "command"] => {
             r#"write the program and its arguments as a list of strings, as in ["sleep", "5"]"#
         }

@@ -13,6 +13,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 mod boots;
+mod build;
 mod claims;
 mod cloud;
 mod cow;
@@ -32,6 +33,7 @@ pub mod uri;
 
 pub use crate::kind::{Kind, Start};
 pub use boots::{Boot, Firmware, Init};
+pub use build::Build;
 pub use claims::Claim;
 pub use cloud::is_url;
 pub use cow::CowFile;
@@ -81,6 +83,9 @@ pub struct Scenario {
     pub name: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Builds what is measured; `bootrace run` ignores it without `--build`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
     #[serde(default)]
     pub image: Image,
     pub workload: Workload,

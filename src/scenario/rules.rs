@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload,
-    boots, claims, cloud, cow, density,
+    boots, build, claims, cloud, cow, density,
     document::{Document, Step, at},
     gate,
     text::*,
@@ -37,6 +37,7 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     if let Some(description) = &scenario.description {
         wrong(at!["description"], sentence(description));
     }
+    build::check(scenario, &mut wrong);
     image(&scenario.image, &mut wrong);
     workload(&scenario.workload, &mut wrong);
     resources(scenario, &mut wrong);

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod build;
 mod claims;
 mod cloud;
 mod cow;
@@ -86,7 +87,7 @@ samples = "ten"
     assert_eq!(
         parse(text).unwrap_err(),
         r#"x.toml:2:8: name: "Big" is not a name: write 1 to 64 of a-z, 0-9, '.', '_' and '-', with a letter or digit first
-x.toml:3:1: colour: there is no such key here: known are name, description, image, workload, resources, sampling, cow, target, claim, gate, density
+x.toml:3:1: colour: there is no such key here: known are name, description, build, image, workload, resources, sampling, cow, target, claim, gate, density
 x.toml:5:9: image.suite: "fedora/40" is not a suite: write debian/SUITE or ubuntu/SUITE, as in "ubuntu/noble" or "debian/bookworm"
 x.toml:10:10: sampling.settle: "2 sec" is not a time: write a whole number and ms, s or m, as in "2s"
 x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 to 2000"#

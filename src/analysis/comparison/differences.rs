@@ -41,8 +41,8 @@ impl Difference {
 }
 
 /// The keys of a scenario that change no figure's meaning.
-const MEANINGLESS: [&str; 6] =
-    ["description", "claim", "gate", "density", "sampling.samples", "sampling.warmup"];
+const MEANINGLESS: [&str; 7] =
+    ["description", "build", "claim", "gate", "density", "sampling.samples", "sampling.warmup"];
 
 /// All that differs, hosts first.
 pub fn differences(base: &Results, new: &Results) -> Vec<Difference> {

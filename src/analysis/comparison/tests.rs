@@ -52,8 +52,9 @@ fn the_worst_figure_is_the_gates() {
 fn keys_of_a_scenario_are_told_apart_and_those_that_mean_nothing_are_not() {
     let base =
         json!({"name": "a", "workload": {"command": ["x"]}, "sampling": {"samples": 10, "settle": "1s"}});
-    let new =
+    let mut new =
         json!({"name": "a", "workload": {"command": ["y"]}, "sampling": {"samples": 20, "settle": "2s"}});
+    new["build"] = json!({"command": ["z"]});
     let mut found = Vec::new();
     differences::scenarios("", &base, &new, &mut found);
     let what: Vec<&str> = found.iter().map(|d| d.what.as_str()).collect();

@@ -119,7 +119,7 @@ fn conditions(results: &Results, target: &Target) -> Vec<(&'static str, String)>
     let mut scenario = run.scenario.clone();
     if let Some(scenario) = scenario.as_object_mut() {
         // Words, bounds and what is judged change no figure, and each target has its own options below.
-        for key in ["description", "claim", "gate", "density", "target"] {
+        for key in ["description", "build", "claim", "gate", "density", "target"] {
             scenario.remove(key);
         }
     }

@@ -1,44 +1,31 @@
 //! Which compiler builds, and with what flags: the same commit that is built otherwise is another bootrace.
 
-use std::{
-    ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt,
-    path::Path,
-};
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
-use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-use super::sudo_user::{SudoUser, as_sudo_user, said};
+use crate::{
+    cli::sudo_user::{self, SudoUser, as_sudo_user, said},
+    scenario::Build,
+};
 
 /// What cargo takes flags from.
 const FLAGS: [&str; 2] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
 
-/// PATH, with the folder of this cargo first: its compiler is beside it.
-///
-/// # Errors
-/// When that folder can't be in a PATH.
-pub fn path_with(cargo: &Path) -> anyhow::Result<OsString> {
-    let mut paths = vec![cargo.parent().unwrap_or(Path::new("/")).to_owned()];
-    paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    std::env::join_paths(paths).context("making a PATH with cargo in it")
-}
-
-/// 12 hex digits that are others for another compiler or other flags. Where there is no compiler to ask, that is a
-/// state of its own.
-pub fn key(cargo: Option<&Path>, sudo_user: Option<&SudoUser>, clone: &Path) -> String {
+/// 12 hex digits that are others for another compiler, other flags or another build. Where there is no compiler to ask,
+/// that is a state of its own.
+pub fn key(build: &Build, sudo_user: Option<&SudoUser>, folder: &Path) -> String {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = as_sudo_user(&rustc, sudo_user);
-    if let Some(path) = cargo.and_then(|cargo| path_with(cargo).ok()) {
-        command.env("PATH", path);
-    }
-    command.arg("-vV").current_dir(clone);
-    digest(said(command).ok().as_deref(), FLAGS.map(std::env::var_os).each_ref().map(Option::as_deref))
+    command.env("PATH", sudo_user::path(sudo_user)).arg("-vV").current_dir(folder);
+    let flags = FLAGS.map(std::env::var_os);
+    digest(said(command).ok().as_deref(), flags.each_ref().map(Option::as_deref), build)
 }
 
-fn digest(version: Option<&str>, flags: [Option<&OsStr>; 2]) -> String {
+fn digest(version: Option<&str>, flags: [Option<&OsStr>; 2], build: &Build) -> String {
     let mut all = Sha256::new();
-    for part in [version.map(OsStr::new)].into_iter().chain(flags) {
+    let words = build.command.iter().chain(&build.program).map(OsStr::new);
+    for part in [version.map(OsStr::new)].into_iter().chain(flags).chain(words.map(Some)) {
         // Unset flags are as empty ones; no part has a zero byte in it.
         all.update(part.unwrap_or_default().as_bytes());
         all.update([0]);
@@ -51,16 +38,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_compiler_or_other_flags_have_another_key() {
+    fn another_compiler_other_flags_or_another_build_have_another_key() {
+        let build = |command: &str| Build {
+            command: vec![command.into()],
+            program: Some("bootrace".into()),
+            keep: None,
+        };
         let flags = |plain, encoded| {
-            digest(Some("rustc 1.0"), [plain, encoded].map(|f: Option<&str>| f.map(OsStr::new)))
+            digest(
+                Some("rustc 1.0"),
+                [plain, encoded].map(|f: Option<&str>| f.map(OsStr::new)),
+                &build("make"),
+            )
         };
         let keys = [
             flags(None, None),
             flags(Some("-g"), None),
             flags(None, Some("-g")),
-            digest(Some("rustc 1.1"), [None, None]),
-            digest(None, [None, None]),
+            digest(Some("rustc 1.1"), [None, None], &build("make")),
+            digest(None, [None, None], &build("make")),
+            digest(Some("rustc 1.0"), [None, None], &build("ninja")),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert_eq!(key.len(), 12);

@@ -43,8 +43,9 @@ pub struct SideProcess {
     pub start: PathBuf,
     /// The file that it is.
     pub program: PathBuf,
-    /// Where it is a revision of bootrace.
+    /// Where it is a git revision.
     pub commit: Option<String>,
+    /// As given; of a revision its path in the clone.
     pub scenario: String,
     #[serde(skip)]
     pub arguments: Vec<std::ffi::OsString>,

@@ -1,14 +1,14 @@
-//! What the user calls a side: a scenario, a bootrace executable, or a git revision of one.
+//! What the user calls a side: a scenario, a bootrace executable, or a git revision of their clone.
 
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 
 use super::revision::Revision;
-use crate::scenario;
+use crate::{sample::Side, scenario};
 
 /// What was meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum SideSpec {
     Scenario(String),
     /// A bootrace, canonical.
     Binary(PathBuf),
-    /// A bootrace that is yet to be built.
+    /// A commit that has the scenario, and that is yet to be checked out.
     Revision(Revision),
 }
 
@@ -60,6 +60,69 @@ impl SideSpec {
     }
 }
 
+/// One side as far as it is known without running anything.
+pub struct AbSide {
+    pub side: Side,
+    /// As the user calls it.
+    pub given: String,
+    pub spec: SideSpec,
+    /// What it runs; of a revision the path in the clone.
+    pub scenario: String,
+}
+
+impl AbSide {
+    pub fn revision(&self) -> Option<&Revision> {
+        match &self.spec {
+            SideSpec::Revision(revision) => Some(revision),
+            _ => None,
+        }
+    }
+}
+
+/// Both sides, by what the user calls them and the scenario that is for sides without one of their own.
+///
+/// # Errors
+/// When one is nothing that can be measured, or a revision has no scenario in its clone.
+pub fn both(base: &str, new: &str, scenario: Option<&str>) -> anyhow::Result<[AbSide; 2]> {
+    let tell = |side: Side, text: &str| SideSpec::tell(text).with_context(|| format!("--{side} {text}"));
+    let specs = [tell(Side::Base, base)?, tell(Side::New, new)?];
+    if let ([SideSpec::Scenario(_), SideSpec::Scenario(_)], Some(scenario)) = (&specs, scenario) {
+        anyhow::bail!(
+            "both sides are scenarios, so nothing would run the scenario {scenario:?}: leave it out"
+        );
+    }
+    let scenarios = scenarios([&specs[0], &specs[1]], scenario).map_err(|revision| {
+        anyhow!(
+            "the revision {revision} needs a scenario of the clone {}: name its file after the options, as in bench/startup.toml",
+            revision.clone.display()
+        )
+    })?;
+    let ([base_spec, new_spec], [of_base, of_new]) = (specs, scenarios);
+    let side = |side, given: &str, spec, scenario| -> anyhow::Result<AbSide> {
+        let mut side = AbSide { side, given: given.to_owned(), spec, scenario };
+        if let Some(revision) = side.revision() {
+            side.scenario = revision.path_of(&side.scenario).map_err(|why| anyhow!(why))?;
+        }
+        Ok(side)
+    };
+    Ok([side(Side::Base, base, base_spec, of_base)?, side(Side::New, new, new_spec, of_new)?])
+}
+
+/// What each side runs: its own scenario, the one that is given, the other side's; else quickstart, which is no scenario of
+/// a revision.
+fn scenarios<'a>(sides: [&'a SideSpec; 2], given: Option<&str>) -> Result<[String; 2], &'a Revision> {
+    let own = sides.map(|side| match side {
+        SideSpec::Scenario(name) => Some(name.as_str()),
+        _ => None,
+    });
+    let of = |side: usize| match (own[side].or(given).or(own[1 - side]), sides[side]) {
+        (Some(name), _) => Ok(name.to_owned()),
+        (None, SideSpec::Revision(revision)) => Err(revision),
+        (None, _) => Ok("quickstart".to_owned()),
+    };
+    Ok([of(0)?, of(1)?])
+}
+
 fn binary(path: &Path) -> Result<PathBuf, String> {
     let file = std::fs::metadata(path).map_err(|e| e.to_string())?;
     if !file.is_file() {
@@ -84,6 +147,16 @@ mod tests {
             SideSpec::tell("/bin/sh").unwrap(),
             SideSpec::Binary(Path::new("/bin/sh").canonicalize().unwrap())
         );
+    }
+
+    #[test]
+    fn a_side_without_a_scenario_takes_the_other_ones() {
+        let (scenario, binary) = (SideSpec::Scenario("my.toml".into()), SideSpec::Binary("/x".into()));
+        assert_eq!(scenarios([&scenario, &binary], None).unwrap(), ["my.toml", "my.toml"]);
+        assert_eq!(scenarios([&binary, &scenario], None).unwrap(), ["my.toml", "my.toml"]);
+        assert_eq!(scenarios([&binary, &scenario], Some("redis")).unwrap(), ["redis", "my.toml"]);
+        assert_eq!(scenarios([&binary, &binary], Some("redis")).unwrap(), ["redis", "redis"]);
+        assert_eq!(scenarios([&binary, &binary], None).unwrap(), ["quickstart", "quickstart"]);
     }
 
     #[test]

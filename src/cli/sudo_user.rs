@@ -1,18 +1,13 @@
-//! Who calls us by sudo: a clone of theirs is checked out and built as them, with their cargo and in their name, so
-//! that nothing in it becomes root's and its build scripts run as they always do.
+//! The sudo user: bootrace checks their clone out and builds it as them, with their compilers, so that nothing in it
+//! becomes root's and its build scripts run as they always do.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs,
-    os::unix::{
-        fs::{MetadataExt, PermissionsExt},
-        process::CommandExt,
-    },
+    os::unix::{ffi::OsStrExt, fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
-
-use anyhow::anyhow;
 
 use crate::{cli, supervisor};
 
@@ -52,39 +47,26 @@ fn home_of(uid: u32) -> Option<PathBuf> {
     line.trim_end().split(':').nth(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
 }
 
-/// Finds cargo in PATH, else where rustup puts it, which sudo's PATH leaves out.
-///
-/// # Errors
-/// With the places that were looked at, and what to do.
-pub fn cargo(sudo_user: Option<&SudoUser>) -> anyhow::Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<PathBuf> = match sudo_user {
-        Some(sudo_user) => sudo_user.home.iter().map(|home| home.join(".cargo/bin")).collect(),
-        None => Vec::new(),
-    };
-    places.extend(std::env::split_paths(&path));
+/// PATH for a build: sudo leaves out the user's own folders, where rustup and others put compilers.
+pub fn path(sudo_user: Option<&SudoUser>) -> OsString {
+    let own = |home: &Path| [home.join(".cargo/bin"), home.join(".local/bin")];
+    let mut places: Vec<PathBuf> =
+        sudo_user.and_then(|user| user.home.as_deref()).into_iter().flat_map(own).collect();
+    places.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
     if sudo_user.is_none() {
         places.extend(std::env::var_os("CARGO_HOME").map(|home| PathBuf::from(home).join("bin")));
-        places.extend(std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo/bin")));
+        places.extend(std::env::var_os("HOME").into_iter().flat_map(|home| own(Path::new(&home))));
     }
-    let runs = |file: &PathBuf| {
-        fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    };
-    let found = places.iter().map(|place| place.join("cargo")).find(runs);
-    found.ok_or_else(|| {
-        let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-        anyhow!(
-            "a revision is built by cargo, which is in none of {}: put it on PATH (sudo takes a PATH of its own: sudo env PATH=\"$PATH\" bootrace ab ...), or build both sides yourself and give --base and --new the executables",
-            places.join(", ")
-        )
-    })
+    // A colon in a name can't be written in PATH.
+    places.retain(|place| !place.as_os_str().as_bytes().contains(&b':'));
+    std::env::join_paths(places).unwrap_or_default()
 }
 
 /// git in this clone, whoever owns it, by that user where we are that user's root.
 pub fn git(clone: &Path) -> Command {
     let mut git = as_sudo_user("git", SudoUser::of(clone).as_ref());
     cli::git::alone(&mut git);
-    let mut safe = std::ffi::OsString::from("safe.directory=");
+    let mut safe = OsString::from("safe.directory=");
     safe.push(clone);
     // A Ctrl-C is for us: a checkout that is cut off in the middle is harder to remove.
     git.process_group(0);

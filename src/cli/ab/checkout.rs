@@ -1,0 +1,314 @@
+//! The checkouts of git revisions: beside the clone, built by their scenario's `[build]`, and removed when the A/B has
+//! ended.
+//!
+//! Below the cache, whose entries are whole or not there:
+//! ```text
+//! builds/COMMIT-KEY/bootrace      a bootrace that a [build] made; KEY: of command, compiler and flags
+//! builds/clones/KEY/base, new     the checkouts of the two sides; gone when the A/B is
+//! builds/clones/KEY.kept/         what a [build] keeps, so that the next build of the clone is faster
+//! builds/clones/KEY.lock          one A/B of a clone at a time
+//! ```
+//! The clone's owner may write to `KEY/` alone: we move nothing to a place that a build may have linked elsewhere.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use sha2::{Digest, Sha256};
+
+use super::{compiler, revision::Revision};
+use crate::{
+    cli::{
+        Failure, build,
+        progress::Progress,
+        signals::Signals,
+        sudo_user::{SudoUser, git, said},
+    },
+    image::Cache,
+    sample::Side,
+    scenario::Build,
+};
+
+/// The checkouts of one A/B. All are removed when this is dropped.
+pub struct Checkouts {
+    trees: Vec<Tree>,
+    /// One was built.
+    built: bool,
+    dir: PathBuf,
+    builds: PathBuf,
+    sudo_user: Option<SudoUser>,
+    /// Held until the checkouts are gone.
+    _lock: File,
+}
+
+/// A checked-out revision.
+#[derive(Debug, Clone)]
+pub struct Checkout {
+    side: Side,
+    pub revision: Revision,
+    /// Its scenario, absolute.
+    pub scenario: PathBuf,
+    /// Its top folder, canonical.
+    top: PathBuf,
+}
+
+/// A checkout on disk.
+struct Tree {
+    side: Side,
+    clone: PathBuf,
+    dir: PathBuf,
+    /// Where it is, and where it is kept.
+    keep: Option<(PathBuf, PathBuf)>,
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if let Some((folder, kept)) = self.keep.take() {
+            give_back(&folder, &kept);
+        }
+        remove_tree(&self.clone, &self.dir);
+    }
+}
+
+fn remove_tree(clone: &Path, dir: &Path) {
+    let mut git = git(clone);
+    git.args(["worktree", "remove", "--force", "--force"]).arg(dir);
+    // It fails where there is none, as before the first build.
+    if let Err(why) = said(git) {
+        tracing::debug!(dir = %dir.display(), why, "git worktree remove");
+    }
+    let _ = fs::remove_dir_all(dir);
+}
+
+/// Moves what a build keeps out of its checkout. A symbolic link is no folder of the checkout's own.
+fn give_back(folder: &Path, kept: &Path) {
+    if folder.canonicalize().is_ok_and(|real| real == folder) && folder.is_dir() {
+        move_folder(folder, kept);
+    }
+}
+
+/// What is kept only saves time: a build does without.
+fn move_folder(from: &Path, to: &Path) {
+    let parent = to.parent().unwrap_or(to);
+    if let Err(why) = fs::create_dir_all(parent).and_then(|()| fs::rename(from, to)) {
+        tracing::debug!(from = %from.display(), to = %to.display(), %why, "what a build keeps");
+    }
+}
+
+impl Checkouts {
+    /// Waits until no other A/B of the clone is going on.
+    ///
+    /// # Errors
+    /// When the folders can't be made; [`Failure::Stopped`] on a signal.
+    pub async fn open(
+        cache: &Cache,
+        clone: &Path,
+        progress: &Progress,
+        signals: &Signals,
+    ) -> Result<Self, Failure> {
+        let sudo_user = SudoUser::of(clone);
+        let (builds, clones) = (cache.builds_dir(), cache.clones_dir());
+        let dir = clones.join(key(&format!("{} {:?}", clone.display(), sudo_user.as_ref().map(|c| c.uid))));
+        let made = make_dirs([&builds, &clones, &dir], sudo_user.as_ref());
+        made.map_err(Failure::Run)?;
+        let lock = lock(&dir.with_extension("lock"), progress, signals).await?;
+        Ok(Checkouts { trees: Vec::new(), built: false, dir, builds, sudo_user, _lock: lock })
+    }
+
+    /// Checks a revision out, and finds its scenario there.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`] when the revision has no such scenario, or it leads out of the checkout; [`Failure::Run`] with
+    /// git's words.
+    pub fn check_out(
+        &mut self,
+        side: Side,
+        revision: &Revision,
+        scenario: &str,
+    ) -> Result<Checkout, Failure> {
+        let dir = self.dir.join(side.name());
+        // What a killed A/B left.
+        if dir.exists() {
+            remove_tree(&revision.clone, &dir);
+        }
+        self.trees.push(Tree { side, clone: revision.clone.clone(), dir: dir.clone(), keep: None });
+        let top = add_tree(revision, &dir).map_err(Failure::Run)?;
+        let file = inside(&top, scenario).map_err(|why| {
+            Failure::Usage(anyhow!(
+                "the {side} side, {revision}, has no scenario {scenario}: {why}\nfix: commit it there, or name a scenario that both revisions have"
+            ))
+        })?;
+        Ok(Checkout { side, revision: revision.clone(), scenario: file, top })
+    }
+
+    /// Runs the command of a checkout's `[build]`. Gives the bootrace that it makes, which is built once for each commit,
+    /// command and compiler; `None` where it makes none.
+    ///
+    /// # Errors
+    /// As [`build::run`]; [`Failure::Run`] when the command makes no such program.
+    pub async fn build(
+        &mut self,
+        checkout: &Checkout,
+        build: &Build,
+        progress: &Progress,
+        signals: &Signals,
+    ) -> Result<Option<PathBuf>, Failure> {
+        let Checkout { side, revision, top, .. } = checkout;
+        let program = build.program.as_ref().map(|program| {
+            let key = compiler::key(build, self.sudo_user.as_ref(), top);
+            (program, self.builds.join(format!("{}-{key}", revision.commit)).join("bootrace"))
+        });
+        if let Some((_, built)) = program.as_ref().filter(|(_, built)| built.exists()) {
+            return Ok(Some(built.clone()));
+        }
+        progress.say(&format!("building {revision}: the first build of a clone may take minutes"));
+        let begin = Instant::now();
+        if self.built && build.keep.is_some() {
+            // Compilers go by times: files that are older than what the other side's build kept would not be compiled.
+            remove_tree(&revision.clone, top);
+            add_tree(revision, top).map_err(Failure::Run)?;
+        }
+        self.built = true;
+        self.lend(*side, top, build);
+        if let Some((program, _)) = &program {
+            // One that is kept is of another revision.
+            let _ = inside(top, program).and_then(|old| fs::remove_file(old).map_err(|e| e.to_string()));
+        }
+        build::run(build, &revision.to_string(), top, self.sudo_user.as_ref(), signals).await?;
+        progress.say(&format!("built {revision} in {} s", begin.elapsed().as_secs()));
+        let Some((program, built)) = program else { return Ok(None) };
+        let made = inside(top, program).map_err(|why| {
+            Failure::Run(anyhow!(
+                "the build of {revision} made no {program}: {why}\nfix: correct program or command in its [build]"
+            ))
+        })?;
+        keep_program(&made, &built).map_err(Failure::Run)?;
+        // The other side's build may start with it.
+        if let Some((folder, kept)) = self.tree(*side).and_then(|tree| tree.keep.take()) {
+            give_back(&folder, &kept);
+        }
+        Ok(Some(built))
+    }
+
+    /// Moves what earlier builds of the clone kept into a checkout. It goes back when the checkout is removed, since a
+    /// scenario may name files in it.
+    fn lend(&mut self, side: Side, top: &Path, build: &Build) {
+        let Some(keep) = &build.keep else { return };
+        let (folder, kept) = (top.join(keep), self.dir.with_extension("kept").join(key(keep)));
+        let parent = folder.parent().unwrap_or(top);
+        if kept.is_dir() && parent.canonicalize().is_ok_and(|real| real == parent) {
+            move_folder(&kept, &folder);
+        }
+        if let Some(tree) = self.tree(side) {
+            tree.keep = Some((folder, kept));
+        }
+    }
+
+    fn tree(&mut self, side: Side) -> Option<&mut Tree> {
+        self.trees.iter_mut().find(|tree| tree.side == side)
+    }
+}
+
+/// Gives the canonical path of the checkout.
+fn add_tree(revision: &Revision, dir: &Path) -> anyhow::Result<PathBuf> {
+    let mut git = git(&revision.clone);
+    // By force: git may still have it in its list, as a checkout that is gone.
+    git.args(["worktree", "add", "--force", "--detach"]).arg(dir).arg(&revision.commit);
+    let top = said(git).and_then(|_| dir.canonicalize().map_err(|e| e.to_string()));
+    top.map_err(|why| {
+        anyhow!("checking out {revision} of {} in {}: {why}", revision.clone.display(), dir.display())
+    })
+}
+
+/// The file at a relative path below `top`, canonical.
+fn inside(top: &Path, path: &str) -> Result<PathBuf, String> {
+    let file = top.join(path).canonicalize().map_err(|e| e.to_string())?;
+    match file.starts_with(top) {
+        true if file.is_file() => Ok(file),
+        true => Err("it is not a file".into()),
+        false => Err("a symbolic link leads out of the checkout".into()),
+    }
+}
+
+/// Copies what was built to where it is looked for, whole or not at all.
+fn keep_program(program: &Path, built: &Path) -> anyhow::Result<()> {
+    let home = built.parent().unwrap_or(built);
+    let builds = home.parent().unwrap_or(home);
+    let kept = || -> std::io::Result<()> {
+        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(builds)?;
+        fs::copy(program, new.path().join("bootrace"))?;
+        fs::set_permissions(new.path().join("bootrace"), fs::Permissions::from_mode(0o755))?;
+        fs::set_permissions(new.path(), fs::Permissions::from_mode(0o755))?;
+        File::open(new.path().join("bootrace"))?.sync_all()?;
+        match fs::rename(new.path(), home) {
+            // Another clone has the same commit, and was faster.
+            Err(_) if built.exists() => Ok(()),
+            renamed => renamed.map(|()| drop(new.keep())),
+        }
+    };
+    kept().with_context(|| format!("keeping {} in {}", program.display(), home.display()))
+}
+
+/// A name for it among others.
+fn key(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The last one is the builder's own.
+fn make_dirs(dirs: [&Path; 3], sudo_user: Option<&SudoUser>) -> anyhow::Result<()> {
+    fs::create_dir_all(dirs[2]).with_context(|| format!("making {}", dirs[2].display()))?;
+    // Who builds must be able to enter them, whatever our umask is.
+    for dir in dirs {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("opening {} to those who build", dir.display()))?;
+    }
+    if let Some(user) = sudo_user {
+        chown(dirs[2], Some(user.uid), Some(user.gid))
+            .with_context(|| format!("giving {} to user {}", dirs[2].display(), user.uid))?;
+    }
+    Ok(())
+}
+
+async fn lock(path: &Path, progress: &Progress, signals: &Signals) -> Result<File, Failure> {
+    let file = File::create(path).with_context(|| format!("making {}", path.display()));
+    let file = file.map_err(Failure::Run)?;
+    let mut said = false;
+    while file.try_lock().is_err() {
+        if !said {
+            progress.say("waiting for another A/B of this clone");
+        }
+        said = true;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            () = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
+        }
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_symbolic_link_leads_to_nothing_outside_of_a_checkout() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        fs::write(top.join("file"), "").unwrap();
+        for (link, to) in [("near", "file"), ("far", "/etc/passwd"), ("folder", "/etc")] {
+            std::os::unix::fs::symlink(to, top.join(link)).unwrap();
+        }
+        assert_eq!(inside(&top, "near").unwrap(), top.join("file"));
+        for path in ["far", "folder/passwd", "../../etc/passwd"] {
+            assert!(inside(&top, path).unwrap_err().contains("out of the checkout"), "{path}");
+        }
+        assert!(inside(&top, "none").unwrap_err().starts_with("No such file"));
+        // Nor is one taken for what a build keeps.
+        give_back(&top.join("folder"), &top.join("kept/folder"));
+        assert!(fs::symlink_metadata(top.join("kept")).is_err());
+    }
+}

@@ -1,0 +1,151 @@
+//! What both sides need before the first turn: their scenarios, read and held against each other, and their builds.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use anyhow::anyhow;
+
+use super::{
+    Options,
+    checkout::{Checkout, Checkouts},
+    coordinator,
+    revision::Revision,
+    sides::{AbSide, SideSpec},
+};
+use crate::{
+    cli::{Failure, density, progress::Progress, run, signals::Signals},
+    image::Cache,
+    scenario::Build,
+};
+
+/// Reads the scenarios that are files here. Those of revisions are read by [`prepare`].
+///
+/// # Errors
+/// [`Failure::Usage`] when one is wrong, or both have different rounds.
+pub fn check(sides: &[AbSide; 2], options: &Options) -> Result<(), Failure> {
+    let mut rounds = Vec::new();
+    for side in sides.iter().filter(|side| matches!(side.spec, SideSpec::Scenario(_))) {
+        rounds.push(read(&side.scenario, options)?.0);
+    }
+    alike(&rounds)
+}
+
+/// The warm-up and measured rounds of a scenario that this bootrace runs, and how it is built.
+fn read(scenario: &str, options: &Options) -> Result<((u32, u32), Option<Build>), Failure> {
+    // A bootrace of another build may know other scenarios than this one: it says itself what is wrong.
+    let (mut scenario, _) = run::load(scenario, &as_of_run(options))?;
+    density::leave_out(&mut scenario)?;
+    Ok(((scenario.sampling.warmup, scenario.sampling.samples), scenario.build))
+}
+
+fn alike(rounds: &[(u32, u32)]) -> Result<(), Failure> {
+    match rounds {
+        [base, new] => coordinator::alike(*base, *new).map_err(|why| Failure::Usage(anyhow!(why))),
+        _ => Ok(()),
+    }
+}
+
+fn as_of_run(options: &Options) -> run::Options {
+    run::Options {
+        targets: options.targets.clone(),
+        samples: options.samples,
+        warmup: options.warmup,
+        ..run::Options::default()
+    }
+}
+
+/// With the revision whose scenario is wrong.
+fn of_revision(side: &AbSide, revision: &Revision, failure: Failure) -> Failure {
+    let (side, scenario) = (side.side, &side.scenario);
+    let text = |error: anyhow::Error| {
+        anyhow!("{error:#}").context(format!("the {side} side, {revision}, has a wrong scenario {scenario}"))
+    };
+    match failure {
+        Failure::Usage(error) => Failure::Usage(text(error)),
+        Failure::Run(error) => Failure::Run(text(error)),
+        other => other,
+    }
+}
+
+/// Either both revisions make the bootrace that measures them, or neither does.
+fn one_bootrace(found: &[Option<(Checkout, Option<Build>)>]) -> Result<(), Failure> {
+    let makes = |build: &Option<Build>| build.as_ref().is_some_and(|build| build.program.is_some());
+    let [Some((base, of_base)), Some((new, of_new))] = found else { return Ok(()) };
+    match (makes(of_base), makes(of_new)) {
+        (true, true) | (false, false) => Ok(()),
+        (base_makes, _) => {
+            let (one, other) = if base_makes { (base, new) } else { (new, base) };
+            Err(Failure::Usage(anyhow!(
+                "the [build] of {} makes the bootrace that measures it, and that of {} does not: give both or neither a program",
+                one.revision,
+                other.revision
+            )))
+        }
+    }
+}
+
+/// How a side is run.
+pub struct SideRun {
+    /// The bootrace of an executable or of a build; `None`: this one.
+    pub program: Option<PathBuf>,
+    /// The scenario as that bootrace finds it.
+    pub scenario: OsString,
+}
+
+/// Checks revisions out, reads their scenarios, then builds them: what is wrong with either side is said before a build.
+///
+/// # Errors
+/// [`Failure::Usage`] for a scenario that a revision lacks, is wrong, or does not fit the other side's; as
+/// [`Checkouts::build`].
+pub async fn prepare(
+    sides: &[AbSide; 2],
+    options: &Options,
+    progress: &Progress,
+    signals: &Signals,
+) -> Result<(Option<Checkouts>, Vec<SideRun>), Failure> {
+    let mut checkouts = None;
+    let (mut found, mut rounds) = (Vec::new(), Vec::new());
+    for side in sides {
+        let Some(revision) = side.revision() else {
+            if matches!(side.spec, SideSpec::Scenario(_)) {
+                rounds.push(read(&side.scenario, options)?.0);
+            }
+            found.push(None);
+            continue;
+        };
+        if checkouts.is_none() {
+            let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+            checkouts = Some(Checkouts::open(&cache, &revision.clone, progress, signals).await?);
+        }
+        let Some(checkouts) = &mut checkouts else { continue };
+        let checkout = checkouts.check_out(side.side, revision, &side.scenario)?;
+        let build = match Build::of_program(&checkout.scenario) {
+            Some(build) => Some(build),
+            None => {
+                let path = checkout.scenario.display().to_string();
+                let read = read(&path, options).map_err(|failure| of_revision(side, revision, failure))?;
+                rounds.push(read.0);
+                read.1
+            }
+        };
+        found.push(Some((checkout, build)));
+    }
+    alike(&rounds)?;
+    one_bootrace(&found)?;
+    let mut runs = Vec::new();
+    for (side, found) in sides.iter().zip(found) {
+        runs.push(match (found, &side.spec, &mut checkouts) {
+            (Some((checkout, build)), _, Some(checkouts)) => {
+                let program = match build {
+                    Some(build) => checkouts.build(&checkout, &build, progress, signals).await?,
+                    None => None,
+                };
+                SideRun { program, scenario: checkout.scenario.into() }
+            }
+            (_, SideSpec::Binary(path), _) => {
+                SideRun { program: Some(path.clone()), scenario: (&side.scenario).into() }
+            }
+            _ => SideRun { program: None, scenario: (&side.scenario).into() },
+        });
+    }
+    Ok((checkouts, runs))
+}
