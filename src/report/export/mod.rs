@@ -38,12 +38,15 @@ pub enum Format {
     Junit,
 }
 
+/// Files by their paths within a directory.
+type Paths = Vec<(PathBuf, Vec<u8>)>;
+
 /// How a format's files are made.
 #[derive(Clone, Copy)]
 enum Make {
     One(fn(&Run<'_>) -> Vec<u8>),
     /// Into a directory; notes say what the format has no place for.
-    Several(fn(&Run<'_>, &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)>),
+    Several(fn(&Run<'_>, &mut Vec<String>) -> Paths),
 }
 
 /// All that a format is.
