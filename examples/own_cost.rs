@@ -238,7 +238,7 @@ impl Bench {
 
     async fn bootrace(&self, target: &dyn Target, instance_id: &InstanceId) -> anyhow::Result<u64> {
         let trial = bootrace::plan::Trial { target: 0, round: 0, position: 0, warmup: false };
-        let mut sample = runner::blank("own-cost", &trial);
+        let mut sample = bootrace::sample::Sample::blank("own-cost", &trial);
         let stop = CancellationToken::new();
         runner::trial(target, &self.scenario, instance_id, &mut sample, &stop, &mut |_| {}).await;
         ensure!(sample.outcome == Outcome::Ok, "{:?}", sample.error);

@@ -11,25 +11,18 @@
 //! program that comes with it. [`calibration`] measures what is known, to tell the error of all that;
 //! [`doctor`] says what of it works on this host. [`cli`] ties it together.
 
+pub use bootrace_analysis as analysis;
+pub use bootrace_model::{kind, metric, plan, sample, scenario};
+pub use bootrace_report as report;
+
 pub mod agent;
-pub mod analysis;
 pub mod calibration;
 pub mod cli;
 pub mod control;
 pub mod doctor;
-mod foreign;
-#[cfg(test)]
-mod generated;
 pub mod image;
-pub mod kind;
-pub mod metric;
-mod parallel;
-pub mod plan;
 pub mod probe;
-pub mod report;
 pub mod runner;
-pub mod sample;
-pub mod scenario;
 mod supervisor;
 pub mod target;
 pub mod tune;

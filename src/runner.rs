@@ -15,7 +15,7 @@ use crate::{
     control::Timestamp,
     plan::{Trial, plan},
     probe::host,
-    sample::{Cpu, Isolation, Memory, Outcome, Results, Sample, Timeline, Work},
+    sample::{Isolation, Outcome, Results, Sample},
     scenario::{PageCache, Scenario},
     target::{InstanceId, Target},
 };
@@ -115,7 +115,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
             dropping += Timestamp::now().since(from);
         }
         let instance_id = make_instance_id(&instances, &results.run.id, done)?;
-        let mut sample = blank(&name, trial);
+        let mut sample = Sample::blank(&name, trial);
         let mut step = |step| watch.step(done, trial, &name, step);
         let end = self::trial(target, &scenario, &instance_id, &mut sample, stop, &mut step).await;
         tracing::debug!(instance = instance_id.instance, target = name, outcome = ?sample.outcome, "trial ended");
@@ -157,27 +157,6 @@ pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::R
         .and_then(|()| fs::set_permissions(&dir, open))
         .with_context(|| format!("making {}", dir.display()))?;
     Ok(InstanceId { run: run.into(), instance, dir })
-}
-
-/// A sample that says nothing yet.
-pub fn blank(target: &str, trial: &Trial) -> Sample {
-    Sample {
-        work_ns: Work::default(),
-        target: target.into(),
-        round: trial.round,
-        position: trial.position,
-        warmup: trial.warmup,
-        outcome: Outcome::Ok,
-        error: None,
-        timeline_ns: Timeline::default(),
-        memory_bytes: Memory::default(),
-        cpu_ns: Cpu::default(),
-        identity: None,
-        interference: None,
-        disk: None,
-        isolation: None,
-        boot_ns: None,
-    }
 }
 
 /// Leaves out the names of devices where an earlier sample of the target has the same: they are long lists.

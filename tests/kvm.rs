@@ -28,7 +28,7 @@ use bootrace::{
     image::{Cache, VmFiles},
     plan,
     probe::kvm::{Verdict, use_program},
-    runner::{blank, make_instance_id, trial},
+    runner::{make_instance_id, trial},
     sample::{self, Outcome, Sample},
     scenario::{Accel, Kind, Scenario},
     target::{Error, Instance, InstanceId, Target, libvirt::Libvirt},
@@ -131,7 +131,8 @@ fn trial_of(
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let run = format!("kvm-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let instance_id = make_instance_id(&cache.instances_dir(), &run, 0).unwrap();
-    let mut sample = blank(&spec.name, &plan::Trial { round: 0, position: 0, target: 0, warmup: false });
+    let mut sample =
+        Sample::blank(&spec.name, &plan::Trial { round: 0, position: 0, target: 0, warmup: false });
 
     use_program(env!("CARGO_BIN_EXE_bootrace"));
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -82,7 +82,7 @@ async fn take(
         .scenario(step.amount)
         .context("a reference workload's scenario is wrong: this is a bug")?;
     let trial = Trial { target: step.target, round: step.round, position: 0, warmup: false };
-    let mut sample = runner::blank(&target.info().name, &trial);
+    let mut sample = Sample::blank(&target.info().name, &trial);
     let roots = roots(target);
     let mut new_processes = None;
     let mut watch = |now: runner::Step| {

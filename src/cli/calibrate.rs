@@ -18,7 +18,7 @@ use super::{
     signals::{self, Signals},
 };
 use crate::{
-    calibration::{Break, Calibration, Check, Plan, SCHEMA, drive},
+    calibration::{Break, Calibration, Check, Plan, SCHEMA, drive, see_what_is_left},
     kind::Family,
     probe::host,
     report::calibration as report,
@@ -135,7 +135,7 @@ async fn calibrate(
     }
     calibration.warnings.extend(tuning.changed());
     calibration.host.noise_after = Some(host::noise());
-    calibration.see_what_is_left(left_over::find(&instances, &mine).await);
+    see_what_is_left(&mut calibration, left_over::find(&instances, &mine).await);
 
     report::write(&calibration, &dir).map_err(|e| Failure::Run(e.into()))?;
     show(&calibration, &dir, options)?;

@@ -7,8 +7,8 @@ use anyhow::anyhow;
 use super::{Failure, WARNING, print};
 use crate::{
     analysis::Metric,
-    parallel,
     report::history::{self, Shown, Wanted},
+    report::parallel,
 };
 
 pub(super) const EXAMPLES: &str = "\

@@ -185,7 +185,7 @@ impl Bench {
     async fn run(&self, target: &dyn Target) -> anyhow::Result<Sample> {
         let instance_id = self.instance_id()?;
         let place = plan::Trial { round: 0, position: 0, warmup: false, target: 0 };
-        let mut sample = runner::blank(&target.info().name, &place);
+        let mut sample = Sample::blank(&target.info().name, &place);
         let stop = CancellationToken::new();
         let mut step = |_| {};
         let running = runner::trial(target, &self.scenario, &instance_id, &mut sample, &stop, &mut step);

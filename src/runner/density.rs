@@ -11,7 +11,7 @@ use futures_util::{StreamExt, future::join_all, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Step, Watch, blank, make_instance_id,
+    Step, Watch, make_instance_id,
     outcome::{Ended, bounded, fail},
     running::{LaunchSpec, Removal, RunningInstance, remove_dir},
     trial::metered,
@@ -177,7 +177,7 @@ impl Filling<'_> {
     /// Starts the n-th and waits until it is ready. What it says is recorded, unless the user stopped it.
     async fn add(&mut self, n: u32, most: u32, instance_id: &InstanceId) -> Option<Stop> {
         let place = Trial { target: 0, round: n, position: 0, warmup: false };
-        let mut sample = blank(&self.name, &place);
+        let mut sample = Sample::blank(&self.name, &place);
         let ended = match RunningInstance::stage(
             self.target.as_ref(),
             &self.launch_spec,

@@ -1,0 +1,147 @@
+//! What claims are about, and those about density: what one more instance costs on a target that was filled.
+
+use super::Measured;
+use crate::{
+    Metric,
+    density::{self, Density},
+    scenario::Claim,
+};
+
+/// What the value is an estimate of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Figured {
+    Median,
+    /// Of pairs of one round.
+    Ratio,
+    /// What one more instance costs, or a ratio of two such.
+    Each,
+}
+
+impl Figured {
+    /// What it is called, and what it is made of.
+    pub(super) fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Figured::Median => ("median", "good samples"),
+            Figured::Ratio => ("ratio", "rounds with both"),
+            Figured::Each => ("estimate", "instances at once"),
+        }
+    }
+}
+
+/// What the targets that were filled give.
+#[derive(Debug, Default)]
+pub struct Filled {
+    /// At the level asked for.
+    pub one: Vec<Density>,
+    /// So sure that two of them hold together with that level.
+    pub both: Vec<Density>,
+}
+
+/// `Err`: why there is no such figure.
+pub(super) fn measure(claim: &Claim, metric: Metric, filled: &Filled) -> Result<Measured, String> {
+    let find = |all: &[Density], target: &str| {
+        let density = all.iter().find(|density| density.target == target);
+        let density = density.ok_or_else(|| format!("the run has no density of {target:?}"))?;
+        let figure = density.figure(metric);
+        figure.ok_or_else(|| format!("the density of {target} has too few instances for {}", claim.metric))
+    };
+    let (each, unit) = match &claim.relative_to {
+        None => (find(&filled.one, &claim.target)?, Some(metric.unit())),
+        Some(other) => {
+            let (of, to) = (find(&filled.both, &claim.target)?, find(&filled.both, other)?);
+            let ratio = density::ratio(&of, &to);
+            (ratio.map_err(|why| format!("there is no ratio of {}: {why}", claim.metric))?, None)
+        }
+    };
+    Ok(Measured { value: each.value, unit, interval: each.interval, n: each.n, of: Figured::Each })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{Verdict, judge_one},
+        *,
+    };
+    use crate::sample::Accelerator;
+    use crate::{Interval, Metric, RelativeTo, Target, density::Each};
+    use serde_json::json;
+
+    fn density(target: &str, value: f64, far: f64, n: usize) -> Density {
+        let interval = (n >= 6).then_some(Interval { low: value - far, high: value + far, coverage: 0.995 });
+        Density {
+            target: target.into(),
+            accelerator: Accelerator::None,
+            reached: n as u32,
+            limit: None,
+            memory: Some(Each { value, interval, n }),
+            available: None,
+            daemons: None,
+            halves: None,
+            cpu: None,
+            startup: None,
+            bursts: Vec::new(),
+            room: None,
+            ksm: None,
+            ksm_pages: None,
+            swapped: None,
+        }
+    }
+
+    fn target(name: &str) -> Target {
+        Target {
+            name: name.into(),
+            kind: crate::kind::Kind::Docker,
+            accelerator: Accelerator::None,
+            kvm: None,
+            baseline: false,
+            counts: Default::default(),
+            figures: Vec::new(),
+            drift: None,
+        }
+    }
+
+    fn judge(more: serde_json::Value, n: usize) -> super::super::Judged {
+        const MIB: f64 = 1_048_576.0;
+        let all =
+            || vec![density("docker", 4.0 * MIB, MIB, n), density("libvirt", 200.0 * MIB, 20.0 * MIB, n)];
+        let filled = Filled { one: all(), both: all() };
+        let mut claim = json!({"says": "it is so", "metric": "density.memory", "target": "docker"});
+        claim.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut ratios =
+            |_: &str, _: &str, _: Metric| -> RelativeTo { panic!("no ratio of rounds was asked for") };
+        judge_one(&claim, &[target("docker"), target("libvirt")], &filled, &mut ratios)
+    }
+
+    #[test]
+    fn what_one_more_instance_costs_is_judged_by_its_interval() {
+        let verdict = |bound: &str| judge(json!({ "at_most": bound }), 20).verdict;
+        assert_eq!(verdict("5MiB"), Verdict::Supported);
+        assert_eq!(verdict("2MiB"), Verdict::Refuted);
+        assert_eq!(verdict("4MiB"), Verdict::Undecided);
+        let why = judge(json!({ "at_most": "4500KiB" }), 20).why;
+        assert!(
+            why.contains("would take about 130 instances at once to decide, if the estimate stays"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_ratio_of_two_targets_is_judged_by_the_ends_of_both_intervals() {
+        let times =
+            |bound: &str| judge(json!({"target": "libvirt", "relative_to": "docker", "at_least": bound}), 20);
+        let judged = times("36x");
+        assert_eq!(judged.verdict, Verdict::Supported, "180 MiB over 5 MiB: {}", judged.why);
+        assert_eq!(judged.why, "the 99.0 % interval of the estimate lies within the bound");
+        assert_eq!(times("80x").verdict, Verdict::Refuted);
+        assert_eq!(times("50x").verdict, Verdict::Undecided);
+    }
+
+    #[test]
+    fn what_there_is_not_decides_nothing_and_says_why() {
+        let few = judge(json!({ "at_most": "5MiB" }), 5);
+        assert_eq!(few.why, "5 instances at once are too few for an interval: need >= 6");
+        let none = judge(json!({"metric": "density.cpu", "at_most": "1%"}), 20);
+        assert_eq!(none.why, "the density of docker has too few instances for density.cpu");
+        assert_eq!(none.verdict, Verdict::Undecided);
+    }
+}

@@ -1,0 +1,277 @@
+//! Pure statistics over the records of a run: what the samples say, and how sure it is.
+//!
+//! Warm-ups and failed samples are counted and left out of every figure; outliers are flagged and
+//! left in. Medians have exact order-statistic intervals ([`median`]); ratios to the baseline are
+//! Hodges-Lehmann estimates over pairs of one round ([`paired`]); sets that don't pair, as of two
+//! runs, are compared by [`unpaired`]. Many runs are a [`history`]; only its tests draw random numbers, from a seed.
+
+use std::collections::BTreeMap;
+
+use bootrace_model::{kind, metric, sample, scenario};
+
+use crate::{
+    kind::Kind,
+    sample::{Accelerator, KvmDegree, Outcome, Results, Sample},
+};
+
+pub mod calibration;
+mod caveats;
+mod claims;
+pub mod comparison;
+pub mod density;
+mod drift;
+mod facts;
+pub mod gate;
+pub mod history;
+mod identity;
+mod interference;
+pub mod median;
+pub mod noise;
+mod outlier;
+pub mod paired;
+pub mod slope;
+pub mod steps;
+mod student;
+pub mod unpaired;
+
+pub use bootrace_model::metric::{Metric, Unit, is_measured};
+pub use claims::{Figured, Judged, Measured, Verdict};
+pub use drift::{Drift, drift};
+pub use facts::Fact;
+pub use identity::{Identities, Kernel, Seen, short};
+pub use interference::{InterferenceKind, interference, others_cpus};
+pub use median::Interval;
+pub use paired::Ratio;
+
+/// Level of every interval unless another is asked for.
+pub const LEVEL: f64 = 0.99;
+
+/// What a run's samples say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// The level that intervals were made for; each carries the coverage that it really has.
+    pub level: f64,
+    /// Name of the target that ratios and overheads are taken against.
+    pub baseline: Option<String>,
+    /// In the order of the results' targets.
+    pub targets: Vec<Target>,
+    pub claims: Vec<Judged>,
+    /// Of the targets that were filled with instances.
+    pub density: Vec<density::Density>,
+    pub identities: Identities,
+    /// Caveats of the comparison and the runner's own warnings, most serious first.
+    pub caveats: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    pub name: String,
+    pub kind: Kind,
+    pub accelerator: Accelerator,
+    /// Of what degree the host's KVM is; none where that was not asked, or could not be told.
+    pub kvm: Option<KvmDegree>,
+    pub baseline: bool,
+    pub counts: Counts,
+    /// Those with at least one value, in [`Metric::ALL`]'s order.
+    pub figures: Vec<Figure>,
+    /// Of start-up over the run.
+    pub drift: Option<Drift>,
+}
+
+/// How the samples of one target ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    pub ok: usize,
+    pub failed: usize,
+    pub timed_out: usize,
+    /// Warm-ups, which are in none of the above, however they ended.
+    pub warmup: usize,
+    pub warmup_failed: usize,
+}
+
+/// One metric of one target.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    pub metric: Metric,
+    pub n: usize,
+    pub median: f64,
+    /// `None`: need >= 6 samples.
+    pub interval: Option<Interval>,
+    pub min: f64,
+    pub max: f64,
+    /// Indices into the results' samples.
+    pub outliers: Vec<usize>,
+    pub against: RelativeTo,
+}
+
+/// A figure beside the baseline's.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RelativeTo {
+    /// This is the baseline.
+    Baseline,
+    /// How many times the baseline's.
+    Ratio(Ratio),
+    /// There is no ratio, for this reason.
+    None(&'static str),
+}
+
+impl RelativeTo {
+    pub fn ratio(&self) -> Option<&Ratio> {
+        match self {
+            RelativeTo::Ratio(ratio) => Some(ratio),
+            _ => None,
+        }
+    }
+}
+
+impl Analysis {
+    pub fn target(&self, name: &str) -> Option<&Target> {
+        self.targets.iter().find(|t| t.name == name)
+    }
+}
+
+impl Target {
+    /// `None` when no sample has a value.
+    pub fn figure(&self, metric: Metric) -> Option<&Figure> {
+        self.figures.iter().find(|f| f.metric == metric)
+    }
+
+    pub fn median(&self, metric: Metric) -> Option<f64> {
+        self.figure(metric).map(|f| f.median)
+    }
+}
+
+/// Everything at the default level of 99 %.
+pub fn analyse(results: &Results) -> Analysis {
+    analyse_at(results, LEVEL)
+}
+
+/// Everything at a level of one's own, 0 < level < 1.
+pub fn analyse_at(results: &Results, level: f64) -> Analysis {
+    let baseline = baseline(results);
+    let mut ranks = paired::Ranks::default();
+    let targets: Vec<Target> =
+        results.targets.iter().map(|t| target(results, t, baseline.as_deref(), level, &mut ranks)).collect();
+    let identities = identity::identities(results);
+    let base = baseline.as_deref();
+    let filled = claims::Filled {
+        one: density::densities(results, level),
+        both: density::densities(results, (1.0 + level) / 2.0),
+    };
+    let claims = claims::judge(results, &targets, &filled, &mut |target, other, metric| {
+        let of = |name| series(results, name, metric, base);
+        against(&of(target), &of(other), level, &mut ranks)
+    });
+    let caveats = caveats::all(results, &targets, &identities, baseline.as_deref());
+    Analysis { level, baseline, targets, claims, density: filled.one, identities, caveats }
+}
+
+/// The target named `native`, else the first of kind `native`, else the first; `None` when there is
+/// nothing to compare.
+fn baseline(results: &Results) -> Option<String> {
+    let targets = &results.targets;
+    let native = targets.iter().find(|t| t.name == Kind::Native.name());
+    let native = native.or_else(|| targets.iter().find(|t| t.kind == Kind::Native));
+    native.or_else(|| targets.first().filter(|_| targets.len() > 1)).map(|t| t.name.clone())
+}
+
+/// The values of one metric, each with its round and its index into the results' samples.
+type Series = Vec<(usize, u32, f64)>;
+
+fn series(results: &Results, target: &str, metric: Metric, baseline: Option<&str>) -> Series {
+    let of = |name: &str| -> Vec<(usize, &Sample)> {
+        let mine = |(_, s): &(usize, &Sample)| s.target == name && is_measured(s);
+        results.samples.iter().enumerate().filter(mine).collect()
+    };
+    if metric != Metric::Overhead {
+        return of(target).into_iter().filter_map(|(i, s)| Some((i, s.round, metric.of(s)?))).collect();
+    }
+    let Some(baseline) = baseline.filter(|b| *b != target) else { return Vec::new() };
+    let under: BTreeMap<u32, f64> =
+        of(baseline).into_iter().filter_map(|(_, s)| Some((s.round, Metric::Footprint.of(s)?))).collect();
+    let over = |(i, s): (usize, &Sample)| Some((i, s.round, Metric::Footprint.of(s)? - under.get(&s.round)?));
+    of(target).into_iter().filter_map(over).collect()
+}
+
+/// The values of one metric of one target in the order taken, in the metric's unit: of samples that count.
+pub fn values(results: &Results, target: &str, metric: Metric) -> Vec<f64> {
+    series(results, target, metric, baseline(results).as_deref()).into_iter().map(|(_, _, v)| v).collect()
+}
+
+fn target(
+    results: &Results,
+    target: &crate::sample::Target,
+    baseline: Option<&str>,
+    level: f64,
+    ranks: &mut paired::Ranks,
+) -> Target {
+    let is_baseline = baseline == Some(target.name.as_str());
+    let mut figures = Vec::new();
+    for metric in Metric::ALL {
+        let values = series(results, &target.name, metric, baseline);
+        let Some(mut figure) = figure(metric, &values, level) else { continue };
+        figure.against = match baseline {
+            _ if is_baseline => RelativeTo::Baseline,
+            Some(baseline) => against(&values, &series(results, baseline, metric, None), level, ranks),
+            None => RelativeTo::None("there is no baseline"),
+        };
+        figures.push(figure);
+    }
+    let startup: Vec<f64> =
+        series(results, &target.name, Metric::Startup, None).into_iter().map(|(_, _, v)| v).collect();
+    Target {
+        name: target.name.clone(),
+        kind: target.kind,
+        accelerator: target.accelerator,
+        kvm: target.kvm.map(|kvm| kvm.degree),
+        baseline: is_baseline,
+        counts: count(results, &target.name),
+        figures,
+        drift: drift(&startup),
+    }
+}
+
+fn figure(metric: Metric, series: &Series, level: f64) -> Option<Figure> {
+    let values: Vec<f64> = series.iter().map(|(_, _, v)| *v).collect();
+    let sorted = median::sorted(&values);
+    Some(Figure {
+        metric,
+        n: values.len(),
+        median: median::of_sorted(&sorted)?,
+        interval: median::interval(&sorted, level),
+        min: *sorted.first()?,
+        max: *sorted.last()?,
+        outliers: outlier::flagged(&values).into_iter().map(|i| series[i].0).collect(),
+        against: RelativeTo::Baseline,
+    })
+}
+
+/// Pairs by round, so that what hits a whole round (load, heat) falls out of the ratio.
+fn against(values: &Series, baseline: &Series, level: f64, ranks: &mut paired::Ranks) -> RelativeTo {
+    let base: BTreeMap<u32, f64> = baseline.iter().map(|(_, round, v)| (*round, *v)).collect();
+    let pairs: Vec<(f64, f64)> =
+        values.iter().filter_map(|(_, round, v)| Some((*base.get(round)?, *v))).collect();
+    if pairs.is_empty() {
+        return RelativeTo::None("no round has both");
+    }
+    match ranks.ratio(&pairs, level) {
+        Some(ratio) => RelativeTo::Ratio(ratio),
+        None => RelativeTo::None("a value is zero or below"),
+    }
+}
+
+fn count(results: &Results, target: &str) -> Counts {
+    let mut counts = Counts::default();
+    for sample in results.samples.iter().filter(|s| s.target == target) {
+        match (sample.warmup, sample.outcome) {
+            (true, outcome) => {
+                counts.warmup += 1;
+                counts.warmup_failed += usize::from(outcome != Outcome::Ok);
+            }
+            (false, Outcome::Ok) => counts.ok += 1,
+            (false, Outcome::Failed) => counts.failed += 1,
+            (false, Outcome::TimedOut) => counts.timed_out += 1,
+        }
+    }
+    counts
+}

@@ -1,0 +1,279 @@
+//! A target against itself: how far apart are two sides that are the same?
+//!
+//! A session is a run in which a kind of target has two sides, a and b, interleaved like any two targets. With
+//! a and b the medians of one metric in session s:
+//!
+//! - within: d_s = ln(b / a) has the variance 2 w^2 if w is the deviation of a side's own log median, and the
+//!   mean 0, which is known: w^2 = mean(d_s^2) / 2;
+//! - between: the deviation, over three sessions or more, of ln(sqrt(a b)): what sessions differ by although
+//!   nothing was changed.
+//!
+//! The noise floor is the larger of the two, as a ratio less 1. A gate's margin is max(5 %, 3 sqrt(2) times it): two
+//! sides have sqrt(2) times the deviation of one, and three deviations are beyond chance (more, while fewer than ten
+//! sessions are known). One host's sessions are
+//! kept in one file, so that the floor is that of days and not of minutes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Analysis, Metric, Unit,
+    gate::LEAST_MARGIN,
+    kind::Kind,
+    sample::{Accelerator, Host, Results},
+    short,
+};
+
+/// The schema that this version writes.
+pub const SCHEMA: &str = "bootrace.noise/1";
+/// Sessions that are kept of each kind of target, the newest.
+const KEPT: usize = 200;
+/// Sessions that a deviation between them takes.
+pub const FEWEST: usize = 3;
+
+/// All that is known of one host's noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub schema: String,
+    /// What tells the host from others: [`key`].
+    pub host: String,
+    pub cpu_model: Option<String>,
+    pub cpus: u32,
+    pub kernel_release: String,
+    /// Oldest first.
+    pub sessions: Vec<Session>,
+}
+
+/// One kind of target in one run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Session {
+    pub run: String,
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub bootrace_version: String,
+    /// Kind of target.
+    pub target: String,
+    pub accelerator: Accelerator,
+    /// What else must be the same for sessions to be of one noise, as [`conditions`] has it.
+    pub conditions: String,
+    /// Good samples of the side that has fewer.
+    pub samples: usize,
+    /// By metric: the medians of both sides, above zero.
+    pub medians: BTreeMap<String, [f64; 2]>,
+}
+
+/// What two sides that are the same differ by, as ratios less 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Floor {
+    pub target: String,
+    pub accelerator: Accelerator,
+    pub metric: String,
+    pub conditions: String,
+    pub sessions: usize,
+    pub within: f64,
+    /// Null with fewer than three sessions.
+    pub between: Option<f64>,
+    /// The larger of the two.
+    pub floor: f64,
+    /// What a gate may not take for a change.
+    pub margin: f64,
+    /// Per session, what b was of a, less 1.
+    pub differences: Vec<f64>,
+}
+
+/// The two sides of a kind of target.
+pub fn sides(kind: Kind) -> [String; 2] {
+    [format!("{kind}-a"), format!("{kind}-b")]
+}
+
+/// The sessions of one run, one for each kind of target that has two sides in it.
+pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for target in &results.targets {
+        let names = sides(target.kind);
+        if target.name != names[0] {
+            continue;
+        }
+        let [Some(a), Some(b)] = names.map(|name| analysis.target(&name)) else { continue };
+        // What is a difference or a share has no ratio.
+        let has_ratio = |metric: &Metric| metric.unit() != Unit::Share && !metric.row().signed;
+        let medians = Metric::of_instances().filter(has_ratio).filter_map(|metric| {
+            let pair = [a.median(metric)?, b.median(metric)?];
+            pair.iter().all(|v| *v > 0.0).then(|| (metric.name().to_owned(), pair))
+        });
+        sessions.push(Session {
+            run: results.run.id.clone(),
+            at: results.run.started_at.clone(),
+            bootrace_version: results.run.bootrace_version.clone(),
+            target: target.kind.name().to_owned(),
+            accelerator: target.accelerator,
+            conditions: conditions(results, target),
+            samples: a.counts.ok.min(b.counts.ok),
+            medians: medians.collect(),
+        });
+    }
+    sessions
+}
+
+/// What changes a target's figures and is no noise: bootrace, engine, image, options, how many samples a side has, and
+/// whether the host was tuned. Sessions that differ in it are never taken together.
+fn conditions(results: &Results, target: &crate::sample::Target) -> String {
+    let samples =
+        results.run.scenario.get("sampling").and_then(|s| s.get("samples")).map(ToString::to_string);
+    let [bootrace, engine, tuned] = of_the_host(results, target);
+    let facts = [
+        bootrace,
+        engine,
+        format!("image {}", short(&results.image.digest)),
+        format!("options {}", short(&hex(target.options.to_string()))),
+        format!("{} samples a side", samples.unwrap_or_else(|| "unknown".into())),
+        tuned,
+    ];
+    facts.join(", ")
+}
+
+/// Those conditions that a run of any scenario has in common with A/A sessions.
+fn of_the_host(results: &Results, target: &crate::sample::Target) -> [String; 3] {
+    let host = &results.host;
+    let programs = target.kind.row().programs.iter();
+    let versions: Vec<&str> = programs.map(|program| host.version(*program).unwrap_or("-")).collect();
+    let versions = versions.join("/");
+    [
+        format!("bootrace {}", results.run.bootrace_version),
+        format!("engine {versions}"),
+        if host.tuned.is_some() { "tuned" } else { "not tuned" }.to_owned(),
+    ]
+}
+
+/// The floor that tells most of the noise between such runs: of the same kind, accelerator, bootrace, engine and tuning,
+/// that of the most sessions.
+pub fn of_runs<'a>(
+    floors: &'a [Floor],
+    results: &Results,
+    target: &crate::sample::Target,
+    metric: Metric,
+) -> Option<&'a Floor> {
+    let wanted = of_the_host(results, target);
+    let alike = |floor: &&Floor| {
+        let facts: Vec<&str> = floor.conditions.split(", ").collect();
+        floor.target == target.kind.name()
+            && floor.accelerator == target.accelerator
+            && floor.metric == metric.name()
+            && floor.between.is_some()
+            && wanted.iter().all(|fact| facts.contains(&fact.as_str()))
+    };
+    floors.iter().filter(alike).max_by(|a, b| {
+        (a.sessions, a.margin).partial_cmp(&(b.sessions, b.margin)).unwrap_or(std::cmp::Ordering::Equal)
+    })
+}
+
+impl Record {
+    pub fn new(key: String, host: &Host) -> Self {
+        Record {
+            schema: SCHEMA.into(),
+            host: key,
+            cpu_model: host.processor(),
+            cpus: host.cpus,
+            kernel_release: host.kernel_release.clone(),
+            sessions: Vec::new(),
+        }
+    }
+
+    /// Adds sessions, and lets go of each kind's oldest beyond 200.
+    pub fn add(&mut self, sessions: Vec<Session>) {
+        self.sessions.extend(sessions);
+        let mut kept: BTreeMap<String, usize> = BTreeMap::new();
+        let mut newest: Vec<Session> = self.sessions.drain(..).rev().collect();
+        newest.retain(|session| {
+            let count = kept.entry(session.target.clone()).or_default();
+            *count += 1;
+            *count <= KEPT
+        });
+        self.sessions = newest.into_iter().rev().collect();
+    }
+
+    /// The noise floor of each metric of each kind of target that has sessions, for each set of conditions; in the
+    /// order of these.
+    pub fn floors(&self) -> Vec<Floor> {
+        let mut of: BTreeMap<_, Vec<&Session>> = BTreeMap::new();
+        for session in &self.sessions {
+            for metric in session.medians.keys() {
+                let tcg = session.accelerator == Accelerator::Tcg;
+                let key = (&session.target, tcg, metric, &session.conditions);
+                of.entry(key).or_default().push(session);
+            }
+        }
+        of.into_iter().filter_map(|((_, _, metric, _), sessions)| floor(metric, &sessions)).collect()
+    }
+}
+
+fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
+    let pairs: Vec<[f64; 2]> = sessions.iter().filter_map(|s| s.medians.get(metric).copied()).collect();
+    let first = sessions.first()?;
+    let (within, between) = deviations(&pairs);
+    Some(Floor {
+        target: first.target.clone(),
+        accelerator: first.accelerator,
+        metric: metric.into(),
+        conditions: first.conditions.clone(),
+        sessions: pairs.len(),
+        within: within.exp_m1(),
+        between: between.map(f64::exp_m1),
+        floor: larger(within, between),
+        margin: margin(&pairs),
+        differences: pairs.iter().map(|[a, b]| b / a - 1.0).collect(),
+    })
+}
+
+/// The margin that sessions ask for: each is the medians of both its sides, above zero.
+pub fn margin(sessions: &[[f64; 2]]) -> f64 {
+    let (within, between) = deviations(sessions);
+    LEAST_MARGIN.max(deviations_asked(sessions.len()) * std::f64::consts::SQRT_2 * larger(within, between))
+}
+
+/// Three, once ten sessions or more know the deviation; of fewer as many as Student's t, with a degree of freedom less
+/// than sessions, asks for the same chance (0.135 %): a deviation of few may be much too small.
+fn deviations_asked(sessions: usize) -> f64 {
+    const T: [f64; 7] = [19.207, 9.219, 6.620, 5.507, 4.904, 4.530, 4.277];
+    T.get(sessions.saturating_sub(FEWEST)).copied().unwrap_or(3.0)
+}
+
+fn larger(within: f64, between: Option<f64>) -> f64 {
+    within.max(between.unwrap_or(0.0)).exp_m1()
+}
+
+/// Of log medians: within sessions, and between them where there are enough.
+fn deviations(sessions: &[[f64; 2]]) -> (f64, Option<f64>) {
+    let n = sessions.len() as f64;
+    let within = (sessions.iter().map(|[a, b]| (b / a).ln().powi(2)).sum::<f64>() / n / 2.0).sqrt();
+    let between = (sessions.len() >= FEWEST).then(|| {
+        let centres: Vec<f64> = sessions.iter().map(|[a, b]| (a * b).ln() / 2.0).collect();
+        let mean = centres.iter().sum::<f64>() / n;
+        (centres.iter().map(|c| (c - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt()
+    });
+    (within, between)
+}
+
+/// What tells a host, as far as its noise goes, from others: machine id (empty where it has none), processor and
+/// kernel. 16 hex digits.
+pub fn key(machine_id: &str, host: &Host) -> String {
+    let machine = machine_id;
+    let facts = [
+        machine.trim(),
+        host.hostname.as_deref().filter(|_| machine.trim().is_empty()).unwrap_or_default(),
+        host.cpu_model.as_deref().unwrap_or_default(),
+        &host.cpus.to_string(),
+        &host.kernel_release,
+    ];
+    hex(facts.join("\n"))[..16].to_owned()
+}
+
+/// sha256 in lower-case hex.
+fn hex(text: String) -> String {
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests;
