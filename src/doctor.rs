@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     image::Cache,
     kind::Family,
-    probe::kvm::Verdict,
+    probe::kvm::KvmVerdict,
     sample::Accelerator,
     scenario::Kind,
     target::{docker::inspect::Engine, libvirt::inspect::Hypervisor},
@@ -169,7 +169,7 @@ struct Engines {
     podman: (Check, Option<Engine>),
     /// True where it answers.
     lxc: (Check, bool),
-    verdict: Verdict,
+    verdict: KvmVerdict,
 }
 
 impl Engines {
@@ -194,8 +194,8 @@ impl Engines {
         let versions = named.into_iter().filter_map(|(name, version)| Some(format!("{name} {}", version?)));
         let versions = versions.collect::<Vec<_>>().join(", ");
         let accelerator = match &self.verdict {
-            Verdict::Runs { .. } => "KVM",
-            Verdict::Untold { .. } => "unknown",
+            KvmVerdict::Runs { .. } => "KVM",
+            KvmVerdict::Untold { .. } => "unknown",
             _ => "TCG (emulated)",
         };
         let found = [
@@ -312,7 +312,7 @@ async fn try_engines(
 
 async fn of_hypervisor(
     hypervisor: &Hypervisor,
-    verdict: &Verdict,
+    verdict: &KvmVerdict,
     bench: &Result<trial::Bench, String>,
     cache: &Result<Cache, String>,
 ) -> Vec<Check> {

@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, path::Path, process::Command};
 
-use bootrace::calibration::{Calibration, Verdict, noise};
+use bootrace::calibration::{Calibration, CheckVerdict, noise};
 use common::left_over;
 
 struct Ran {
@@ -48,7 +48,8 @@ fn what_is_known_is_measured_within_its_bounds_on_every_target() {
                 // Huge pages scatter a VM's footprint by as much as its bound: what is wrong with it is beyond that, and fails.
                 let scatters =
                     (target, *metric) == ("libvirt", "memory.footprint") && checks.contains("memory");
-                let passes = row.verdict == Verdict::Pass || scatters && row.verdict == Verdict::Noise;
+                let passes =
+                    row.verdict == CheckVerdict::Pass || scatters && row.verdict == CheckVerdict::Noise;
                 assert!(passes, "{row:?}");
             }
             let mine = ran.calibration.taken.iter().filter(|taken| taken.sample.target == target);

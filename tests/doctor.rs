@@ -110,7 +110,7 @@ fn on_a_host_that_was_set_up_every_target_can_run_and_it_is_said_how() {
         assert_eq!(said.check("kvm")["status"], "ok");
     } else {
         said.names("kvm", "warning", &["VMs will be emulated (TCG)"], "hardware or nested virtualisation");
-        let here = matches!(verdict, kvm::Verdict::Emulated { .. } | kvm::Verdict::Broken { .. });
+        let here = matches!(verdict, kvm::KvmVerdict::Emulated { .. } | kvm::KvmVerdict::Broken { .. });
         let word = if here { "KVM is here but cannot run Linux" } else { "KVM is not here" };
         said.names("kvm", "warning", &[word], "");
     }

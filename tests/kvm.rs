@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use bootrace::{
     image::{Cache, VmFiles},
     plan,
-    probe::kvm::{Verdict, use_program},
+    probe::kvm::{KvmVerdict, use_program},
     runner::{make_instance_id, trial},
     sample::{self, Outcome, Sample},
     scenario::{Accel, Kind, Scenario},
@@ -74,7 +74,7 @@ struct Altered<F> {
 
 #[async_trait]
 impl<F: Fn(String) -> String + Send + Sync> Target for Altered<F> {
-    fn info(&self) -> sample::Target {
+    fn info(&self) -> sample::TargetRecord {
         self.libvirt.info()
     }
 
@@ -107,7 +107,7 @@ fn replace(xml: &str, from: &str, to: &str, new: &str) -> String {
 fn trial_of(
     accel: Accel,
     alter: impl Fn(String) -> String + Send + Sync,
-) -> (Sample, sample::Target, Vec<String>) {
+) -> (Sample, sample::TargetRecord, Vec<String>) {
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let file = |name: &str| dir.path().join(name);
@@ -125,7 +125,7 @@ fn trial_of(
     };
 
     let scenario = Scenario::parse(SCENARIO, "kvm.rs").unwrap();
-    let spec = bootrace::scenario::Target { accel: Some(accel), ..scenario.targets[0].clone() };
+    let spec = bootrace::scenario::ScenarioTarget { accel: Some(accel), ..scenario.targets[0].clone() };
     assert_eq!(spec.kind, Kind::Libvirt);
     let cache = Cache::open(None).unwrap();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -164,7 +164,7 @@ fn says(sample: &Sample, signs: &[&str]) {
 /// Where there is no KVM: holds that a run which asks for it is refused before it begins, with the fix.
 fn is_refused_for_want_of_kvm() -> bool {
     let verdict = probe_kvm();
-    let Verdict::Missing { .. } = verdict else { return false };
+    let KvmVerdict::Missing { .. } = verdict else { return false };
     let bench = Bench::new(
         "\n[workload]\ncommand = [\"x\"]\nready = { line = \"ready\" }\n[[target]]\nkind = \"libvirt\"\naccel = \"kvm\"\n",
     );
@@ -204,7 +204,7 @@ fn a_vm_that_kvm_stops_is_reported_at_once_with_its_state_and_the_fix() {
     assert_eq!(target.accelerator, sample::Accelerator::Kvm);
     let reason = target.accelerator_reason.unwrap();
     match probe_kvm() {
-        Verdict::Runs { .. } => {
+        KvmVerdict::Runs { .. } => {
             says(&sample, &[RESET]);
             assert_eq!(warnings, Vec::<String>::new());
         }
@@ -240,7 +240,7 @@ fn a_register_that_kvm_refuses_is_named_with_the_fix() {
         (sample, ..) = trial_of(Accel::Kvm, |xml| timed(without_capabilities(xml)));
     }
     match probe_kvm() {
-        Verdict::Runs { .. } => says(&sample, &[RESET]),
+        KvmVerdict::Runs { .. } => says(&sample, &[RESET]),
         _ => says(&sample, &["failed to set MSR 0x", "take another CPU model, or accel = \"tcg\""]),
     }
 }

@@ -7,7 +7,7 @@ use std::{fs, path::Path, time::Duration};
 
 use bootrace::{
     kind::Kind,
-    sample::{Accelerator, Host, Image, Outcome, Results, Run, SCHEMA, Sample, Target, Work},
+    sample::{Accelerator, Host, Image, Outcome, Results, Run, SCHEMA, Sample, TargetRecord, Work},
 };
 use criterion::Criterion;
 use replay::{Metric, Series};
@@ -35,7 +35,7 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
 }
 
 fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
-    let target = |name: &&str| Target {
+    let target = |name: &&str| TargetRecord {
         name: name.to_string(),
         kind: Kind::ALL.into_iter().find(|kind| kind.name() == *name).unwrap_or(Kind::Native),
         accelerator: Accelerator::None,

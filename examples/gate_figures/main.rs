@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use bootrace::analysis::gate::{self, LEAST_MARGIN, Values, Verdict};
+use bootrace::analysis::gate::{self, GateVerdict, LEAST_MARGIN, Values};
 
 mod recorded;
 mod simulated;
@@ -46,13 +46,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, verdict: Verdict) {
+    fn count(&mut self, verdict: GateVerdict) {
         self.all += 1;
         match verdict {
-            Verdict::Regressed => self.regressed += 1,
-            Verdict::Improved => self.improved += 1,
-            Verdict::Unchanged => self.unchanged += 1,
-            Verdict::Inconclusive | Verdict::Failed => {}
+            GateVerdict::Regressed => self.regressed += 1,
+            GateVerdict::Improved => self.improved += 1,
+            GateVerdict::Unchanged => self.unchanged += 1,
+            GateVerdict::Inconclusive | GateVerdict::Failed => {}
         }
     }
 
@@ -83,10 +83,10 @@ impl Tally {
 }
 
 /// The sides of one job, by the gate's own code.
-fn in_one_job(pairs: Vec<(f64, f64)>) -> Verdict {
+fn in_one_job(pairs: Vec<(f64, f64)>) -> GateVerdict {
     verdict(&Values::Paired(pairs), LEAST_MARGIN)
 }
 
-fn verdict(values: &Values, margin: f64) -> Verdict {
+fn verdict(values: &Values, margin: f64) -> GateVerdict {
     gate::judge(gate::shift(values, LEVEL, margin).as_ref(), LEVEL, margin).verdict
 }

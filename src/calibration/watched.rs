@@ -46,7 +46,7 @@ impl Watched {
 
 #[async_trait]
 impl Target for Watched {
-    fn info(&self) -> sample::Target {
+    fn info(&self) -> sample::TargetRecord {
         self.target.info()
     }
 

@@ -171,9 +171,10 @@ async fn runnable(
     // Its scenarios name none, which is those that every host is to have; the others are there for who asks.
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_standard()) {
         if options.targets.iter().any(|name| name == kind.name()) {
-            scenario
-                .targets
-                .push(scenario::Target { name: kind.name().into(), ..scenario::Target::new(kind) });
+            scenario.targets.push(scenario::ScenarioTarget {
+                name: kind.name().into(),
+                ..scenario::ScenarioTarget::new(kind)
+            });
         }
     }
     scenario.select_targets(&options.targets)?;

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use crate::{
-    analysis::{self, Verdict},
+    analysis::{self, ClaimVerdict},
     report,
     sample::Results,
 };
@@ -30,9 +30,9 @@ pub(super) fn hold<'a>(runs: impl Iterator<Item = &'a Results>, fail_on: FailOn)
         let analysis = analysis::analyse(results);
         for claim in &analysis.claims {
             let list = match claim.verdict {
-                Verdict::Supported => continue,
-                Verdict::Refuted => &mut refuted,
-                Verdict::Undecided => &mut undecided,
+                ClaimVerdict::Supported => continue,
+                ClaimVerdict::Refuted => &mut refuted,
+                ClaimVerdict::Undecided => &mut undecided,
             };
             let (about, finding) =
                 (report::claims::about(claim, &analysis), report::claims::finding(claim, &analysis));

@@ -13,11 +13,11 @@ use crate::{
     analysis::{
         Metric,
         comparison::{self, Comparison, Difference, Margin, Rules, Subject},
-        gate::{LEAST_MARGIN, Verdict},
+        gate::{GateVerdict, LEAST_MARGIN},
     },
     calibration::noise::{self, Floor},
     report::{self, comparison as shown},
-    sample::{Results, Target},
+    sample::{Results, TargetRecord},
 };
 
 pub const EXAMPLES: &str = "\
@@ -160,7 +160,7 @@ pub fn compare(pairs: &[(&Results, &Results)], gate: &Gate) -> Result<Comparison
         true => metrics_of(new),
         false => gate.metrics.clone(),
     };
-    let margin = |new: &Results, target: &Target, metric: Metric, paired: bool| {
+    let margin = |new: &Results, target: &TargetRecord, metric: Metric, paired: bool| {
         let asked = gate.margin.map(|share| Margin { share, from: "as asked for".into() });
         let of_scenario = || margin_of(new).map(|share| Margin { share, from: "the scenario's".into() });
         asked.or_else(of_scenario).unwrap_or_else(|| margin_of_host(&floors, new, target, metric, paired))
@@ -208,7 +208,13 @@ fn margin_of(results: &Results) -> Option<f64> {
 
 /// Rounds that pair share what sessions differ by, and what is left of a host's noise is in the interval; runs apart
 /// need what sessions that are the same differ by.
-fn margin_of_host(floors: &[Floor], new: &Results, target: &Target, metric: Metric, paired: bool) -> Margin {
+fn margin_of_host(
+    floors: &[Floor],
+    new: &Results,
+    target: &TargetRecord,
+    metric: Metric,
+    paired: bool,
+) -> Margin {
     let least = |from: &str| Margin { share: LEAST_MARGIN, from: from.into() };
     if paired {
         return least("the least: rounds pair, so noise between runs is not in it");
@@ -252,9 +258,9 @@ pub fn verdict(comparison: &Comparison, fail_on: FailOn) -> Result<(), Failure> 
         lines.join("\n")
     };
     match (verdict, fail_on) {
-        (Verdict::Failed, _) => Err(Failure::Run(anyhow!("{}", told()))),
-        (Verdict::Regressed, FailOn::Regressed | FailOn::Inconclusive) => Err(Failure::Refuted(told())),
-        (Verdict::Inconclusive, FailOn::Inconclusive) => Err(Failure::Undecided(told())),
+        (GateVerdict::Failed, _) => Err(Failure::Run(anyhow!("{}", told()))),
+        (GateVerdict::Regressed, FailOn::Regressed | FailOn::Inconclusive) => Err(Failure::Refuted(told())),
+        (GateVerdict::Inconclusive, FailOn::Inconclusive) => Err(Failure::Undecided(told())),
         _ => Ok(()),
     }
 }

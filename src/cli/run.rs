@@ -302,7 +302,7 @@ pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
         return Ok(());
     }
     let samples = &finished.results.samples;
-    let good = |s: &sample::Sample, target: &sample::Target| {
+    let good = |s: &sample::Sample, target: &sample::TargetRecord| {
         s.target == target.name && s.outcome == sample::Outcome::Ok && !s.warmup
     };
     let none = finished.results.targets.iter().find(|target| !samples.iter().any(|s| good(s, target)));
@@ -319,7 +319,8 @@ pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
 /// A run with failed samples is a failed run, however good the others are.
 pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let samples = &finished.results.samples;
-    let measured = |target: &sample::Target| samples.iter().any(|s| s.target == target.name && !s.warmup);
+    let measured =
+        |target: &sample::TargetRecord| samples.iter().any(|s| s.target == target.name && !s.warmup);
     if !finished.results.targets.iter().all(measured) {
         targets_were_good(finished)?;
     }

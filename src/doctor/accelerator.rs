@@ -4,7 +4,7 @@ use std::{fs::File, io, path::Path};
 
 use super::{Check, account::Account, engine, host};
 use crate::{
-    probe::kvm::{self, Verdict},
+    probe::kvm::{self, KvmVerdict},
     sample::KvmDegree,
     scenario::Kind,
     target::libvirt::inspect::Hypervisor,
@@ -13,48 +13,48 @@ use crate::{
 const DEVICE: &str = "/dev/kvm";
 
 /// Runs the probe guest.
-pub async fn verdict() -> Verdict {
+pub async fn verdict() -> KvmVerdict {
     let probing = tokio::task::spawn_blocking(kvm::probe).await;
-    probing.unwrap_or_else(|error| Verdict::Broken { why: format!("the probe ended early: {error}") })
+    probing.unwrap_or_else(|error| KvmVerdict::Broken { why: format!("the probe ended early: {error}") })
 }
 
 /// What VMs run on.
-pub fn how(verdict: &Verdict) -> &'static str {
+pub fn how(verdict: &KvmVerdict) -> &'static str {
     match verdict {
-        Verdict::Runs { degree: KvmDegree::Hardware, .. } => "on KVM",
-        Verdict::Runs { degree: KvmDegree::Nested, .. } => "on KVM (nested)",
-        Verdict::Runs { degree: KvmDegree::Paravirtual, .. } => "on KVM (para-virtualised)",
-        Verdict::Runs { .. } => "on KVM (emulated)",
-        Verdict::Untold { .. } => "in a VM (KVM or TCG: unknown)",
+        KvmVerdict::Runs { degree: KvmDegree::Hardware, .. } => "on KVM",
+        KvmVerdict::Runs { degree: KvmDegree::Nested, .. } => "on KVM (nested)",
+        KvmVerdict::Runs { degree: KvmDegree::Paravirtual, .. } => "on KVM (para-virtualised)",
+        KvmVerdict::Runs { .. } => "on KVM (emulated)",
+        KvmVerdict::Untold { .. } => "in a VM (KVM or TCG: unknown)",
         _ => "emulated (TCG)",
     }
 }
 
 /// What the verdict means for a run, in plain words.
-pub fn kvm(verdict: &Verdict) -> Check {
+pub fn kvm(verdict: &KvmVerdict) -> Check {
     let (id, title) = ("kvm", "KVM");
     let emulated = "VMs will be emulated (TCG), and their figures compare with each other and say nothing about a VM \
                     on KVM";
     match verdict {
-        Verdict::Runs { degree: KvmDegree::Hardware, .. } => Check::ok(id, title, verdict.to_string()),
-        Verdict::Runs { degree: degree @ KvmDegree::Emulated, .. } => {
+        KvmVerdict::Runs { degree: KvmDegree::Hardware, .. } => Check::ok(id, title, verdict.to_string()),
+        KvmVerdict::Runs { degree: degree @ KvmDegree::Emulated, .. } => {
             Check::warning(id, title, format!("{verdict}; {}", degree.worth()))
                 .fix("accel = \"tcg\" in the scenario, or a host with hardware or nested virtualisation")
         }
-        Verdict::Runs { degree, .. } => Check::ok(id, title, format!("{verdict}; {}", degree.worth())),
-        Verdict::Untold { .. } => {
+        KvmVerdict::Runs { degree, .. } => Check::ok(id, title, format!("{verdict}; {}", degree.worth())),
+        KvmVerdict::Untold { .. } => {
             Check::warning(id, title, verdict.to_string()).fix("bootrace doctor, when this host is less busy")
         }
         // A run, which is root's, will find out.
-        Verdict::Missing { why, .. } if why.contains("ermission denied") && !host::is_root() => {
+        KvmVerdict::Missing { why, .. } if why.contains("ermission denied") && !host::is_root() => {
             Check::not_checked(id, title, verdict.to_string())
         }
         // It is there, and not for us.
-        Verdict::Missing { why, .. } if why.contains("ermission denied") => {
+        KvmVerdict::Missing { why, .. } if why.contains("ermission denied") => {
             Check::warning(id, title, format!("KVM can't be used: {emulated} ({verdict})"))
                 .fix("in a container, give it the device (--device /dev/kvm)")
         }
-        Verdict::Missing { .. } => {
+        KvmVerdict::Missing { .. } => {
             Check::warning(id, title, format!("KVM is not here: {emulated} ({verdict})"))
                 .fix("run on a host with hardware or nested virtualisation, with kvm_intel or kvm_amd loaded")
         }
@@ -96,7 +96,7 @@ pub fn access(account: &Account) -> Option<Check> {
 }
 
 /// libvirt remembers from its start whether KVM was usable.
-pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Verdict) -> Option<Check> {
+pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &KvmVerdict) -> Option<Check> {
     let (id, title) = ("kvm.libvirt", "KVM for libvirt");
     access.filter(|check| check.status == super::Status::Ok)?;
     if hypervisor.offers.as_ref()?.kvm {
@@ -106,7 +106,7 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Ver
         "libvirt offers no KVM though QEMU's user can open it: it remembers how things were when it started";
     let fix = engine::restart_libvirt();
     Some(match verdict {
-        Verdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix),
+        KvmVerdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix),
         _ => Check::warning(id, title, found).fix(fix),
     })
 }
@@ -118,17 +118,17 @@ mod tests {
 
     #[test]
     fn kvm_that_emulates_is_said_in_plain_words_and_stops_nothing() {
-        let check = kvm(&Verdict::Broken { why: "exit: Shutdown".into() });
+        let check = kvm(&KvmVerdict::Broken { why: "exit: Shutdown".into() });
         assert!(check.found.starts_with("KVM is here but cannot run Linux: VMs will be emulated (TCG)"));
         assert!(check.found.contains("exit: Shutdown"));
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
-        let check = kvm(&Verdict::Missing { absent: true, why: "no /dev/kvm".into() });
+        let check = kvm(&KvmVerdict::Missing { absent: true, why: "no /dev/kvm".into() });
         assert!(check.found.starts_with("KVM is not here: VMs will be emulated (TCG)"), "{}", check.found);
     }
 
     #[test]
     fn a_host_that_is_too_busy_to_tell_is_not_said_to_emulate() {
-        let untold = Verdict::Untold { why: "106ms of CPU time".into() };
+        let untold = KvmVerdict::Untold { why: "106ms of CPU time".into() };
         let check = kvm(&untold);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
         assert!(check.found.contains("unknown") && !check.found.contains("emulated"), "{}", check.found);
@@ -139,7 +139,7 @@ mod tests {
     fn a_libvirt_that_remembers_wrongly_is_to_be_restarted() {
         let open = Check::ok("kvm.access", "", "");
         let hypervisor = Hypervisor { offers: Some(Offers::default()), ..Hypervisor::default() };
-        let verdict = Verdict::Broken { why: String::new() };
+        let verdict = KvmVerdict::Broken { why: String::new() };
         let check = remembered(&hypervisor, Some(&open), &verdict).unwrap();
         assert_eq!(check.status, Status::Warning);
         assert!(check.fix.unwrap().contains("libvirtd"));

@@ -159,7 +159,7 @@ impl Bench {
         self.judge("lxc.trial", "a container of libvirt's", Kind::Lxc, self.in_time(tried).await)
     }
 
-    fn target(&self, kind: Kind) -> &scenario::Target {
+    fn target(&self, kind: Kind) -> &scenario::ScenarioTarget {
         let mut targets = self.scenario.targets.iter();
         targets.find(|target| target.kind == kind).expect("the trials' scenario has every kind that is tried")
     }

@@ -145,7 +145,7 @@ pub struct Forms {
 
 impl Forms {
     /// What `targets` need of this image.
-    pub fn of_image(image: &scenario::Image, targets: &[scenario::Target]) -> Self {
+    pub fn of_image(image: &scenario::Image, targets: &[scenario::ScenarioTarget]) -> Self {
         let forms = Forms::of(targets);
         if image.cloud.is_none() {
             return forms;
@@ -163,15 +163,15 @@ impl Forms {
         }
     }
 
-    pub fn of(targets: &[scenario::Target]) -> Self {
+    pub fn of(targets: &[scenario::ScenarioTarget]) -> Self {
         let any = |kind| targets.iter().any(|t| t.kind == kind);
         Forms {
             tree: any(scenario::Kind::Native) || any(scenario::Kind::Lxc),
             docker: any(scenario::Kind::Docker),
             podman: any(scenario::Kind::Podman),
             vm: any(scenario::Kind::Libvirt),
-            systemd: targets.iter().any(scenario::Target::runs_systemd),
-            initrd: targets.iter().any(scenario::Target::boots_system),
+            systemd: targets.iter().any(scenario::ScenarioTarget::runs_systemd),
+            initrd: targets.iter().any(scenario::ScenarioTarget::boots_system),
             bios: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Bios)),
             uefi: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Uefi)),
             stock: false,

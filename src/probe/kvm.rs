@@ -18,7 +18,7 @@ const ATTEMPTS: usize = 3;
 
 /// What came of running a guest.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum KvmVerdict {
     /// It did all that a Linux kernel can't do without.
     Runs { degree: KvmDegree, found: Findings },
     /// Each instruction is emulated; `failed`: those that were not even that, and how.
@@ -78,19 +78,19 @@ pub struct Processor {
     pub pvm: bool,
 }
 
-impl Verdict {
+impl KvmVerdict {
     /// Whether a Linux guest would run.
     pub fn runs_linux(&self) -> bool {
-        matches!(self, Verdict::Runs { .. })
+        matches!(self, KvmVerdict::Runs { .. })
     }
 
     /// For the results; none where there is no KVM, and where that could not be told.
     pub fn record(&self) -> Option<sample::Kvm> {
         let (degree, found) = match self {
-            Verdict::Runs { degree, found } => (*degree, Some(found)),
-            Verdict::Emulated { found, .. } => (KvmDegree::Emulated, Some(found)),
-            Verdict::Broken { .. } => (KvmDegree::Broken, None),
-            Verdict::Missing { .. } | Verdict::Untold { .. } => return None,
+            KvmVerdict::Runs { degree, found } => (*degree, Some(found)),
+            KvmVerdict::Emulated { found, .. } => (KvmDegree::Emulated, Some(found)),
+            KvmVerdict::Broken { .. } => (KvmDegree::Broken, None),
+            KvmVerdict::Missing { .. } | KvmVerdict::Untold { .. } => return None,
         };
         Some(sample::Kvm {
             degree,
@@ -132,10 +132,10 @@ impl fmt::Display for Findings {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for KvmVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Verdict::Runs { degree, found } => {
+            KvmVerdict::Runs { degree, found } => {
                 let how = match degree {
                     KvmDegree::Hardware => "runs guests in hardware",
                     KvmDegree::Nested => "runs guests in hardware, nested in a hypervisor's guest",
@@ -144,7 +144,7 @@ impl fmt::Display for Verdict {
                 };
                 write!(f, "KVM {how}: {found}")
             }
-            Verdict::Emulated { found, failed } => {
+            KvmVerdict::Emulated { found, failed } => {
                 write!(f, "KVM is here but emulates each instruction: {found}; ")?;
                 if !failed.is_empty() {
                     write!(f, "it can't do {}; ", list(failed))?;
@@ -157,11 +157,11 @@ impl fmt::Display for Verdict {
                 }
                 write!(f, "use accel = \"tcg\", or a host with hardware or nested virtualisation")
             }
-            Verdict::Missing { why, .. } => write!(f, "no KVM: {why}"),
-            Verdict::Broken { why } => {
+            KvmVerdict::Missing { why, .. } => write!(f, "no KVM: {why}"),
+            KvmVerdict::Broken { why } => {
                 write!(f, "KVM does not run a probe guest: {why}; use accel = \"tcg\"")
             }
-            Verdict::Untold { why } => write!(
+            KvmVerdict::Untold { why } => write!(
                 f,
                 "whether KVM works is unknown: {why}; try again when this host is less busy, or choose \
                  accel = \"kvm\" or \"tcg\""
@@ -173,7 +173,7 @@ impl fmt::Display for Verdict {
 /// Runs a tiny guest and judges KVM by it. Takes some 30 ms, seconds of CPU time if KVM loops, and three quarters of
 /// a minute at most if KVM hangs or this host is too busy. The guest runs in a sandboxed child, so it can't harm the
 /// caller: this program, started again, whose `main` calls [`child`], or what [`use_program`] names.
-pub fn probe() -> Verdict {
+pub fn probe() -> KvmVerdict {
     until_told(guest::probe)
 }
 
@@ -212,8 +212,8 @@ pub fn use_program(program: impl Into<PathBuf>) {
     PROGRAM.get_or_init(|| program.into());
 }
 
-fn until_told(mut probe: impl FnMut() -> Verdict) -> Verdict {
-    let told = |verdict: &Verdict| !matches!(verdict, Verdict::Untold { .. });
+fn until_told(mut probe: impl FnMut() -> KvmVerdict) -> KvmVerdict {
+    let told = |verdict: &KvmVerdict| !matches!(verdict, KvmVerdict::Untold { .. });
     (1..ATTEMPTS).map(|_| probe()).find(told).unwrap_or_else(probe)
 }
 
@@ -227,11 +227,11 @@ pub use access::{closed_to_qemu, qemu_users};
 mod guest {
     use std::{env::consts::ARCH, io};
 
-    use super::{Pid, Verdict};
+    use super::{KvmVerdict, Pid};
 
-    pub fn probe() -> Verdict {
+    pub fn probe() -> KvmVerdict {
         let why = format!("the probe guest is for x86-64, this is {ARCH}");
-        Verdict::Missing { absent: false, why }
+        KvmVerdict::Missing { absent: false, why }
     }
 
     pub fn run(_parent: Pid) -> io::Result<()> {
@@ -254,14 +254,14 @@ mod tests {
 
     #[test]
     fn each_verdict_says_what_was_seen_and_what_to_do() {
-        let say = |verdict: Verdict| verdict.to_string();
-        let hardware = say(Verdict::Runs { degree: KvmDegree::Hardware, found: found(9.1e8, BARE) });
+        let say = |verdict: KvmVerdict| verdict.to_string();
+        let hardware = say(KvmVerdict::Runs { degree: KvmDegree::Hardware, found: found(9.1e8, BARE) });
         let seen =
             "9e8 loop iterations/s in a probe guest, 0.91 times the host's; an exit to KVM takes 1.2µs";
         assert!(hardware.ends_with(seen), "{hardware}");
         let fault = |what, how: &str| Fault { what, how: how.into() };
         let emulated = |failed: &[Fault], processor| {
-            say(Verdict::Emulated { found: found(6.2e5, processor), failed: failed.to_vec() })
+            say(KvmVerdict::Emulated { found: found(6.2e5, processor), failed: failed.to_vec() })
         };
         let failed = [fault("a", "triple fault"), fault("b", "triple fault"), fault("c", "wrong result")];
         let said = emulated(&failed, BARE);
@@ -270,7 +270,9 @@ mod tests {
         }
         let pvm = emulated(&failed, Processor { virtualises: false, is_guest: true, pvm: true });
         assert!(pvm.contains("neither VMX nor SVM; the module kvm_pvm") && !pvm.contains("exit"), "{pvm}");
-        assert!(say(Verdict::Broken { why: "exit: Shutdown".into() }).contains("exit: Shutdown; use accel"));
+        assert!(
+            say(KvmVerdict::Broken { why: "exit: Shutdown".into() }).contains("exit: Shutdown; use accel")
+        );
     }
 
     #[test]
@@ -293,8 +295,8 @@ mod tests {
 
     #[test]
     fn a_busy_host_is_asked_again_and_what_it_then_says_counts() {
-        let untold = || Verdict::Untold { why: "busy".into() };
-        let broken = || Verdict::Broken { why: "a loop".into() };
+        let untold = || KvmVerdict::Untold { why: "busy".into() };
+        let broken = || KvmVerdict::Broken { why: "a loop".into() };
         let mut answers = vec![broken(), untold()];
         assert_eq!(until_told(|| answers.pop().unwrap()), broken());
         let mut answers = vec![untold(), broken()];

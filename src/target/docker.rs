@@ -143,7 +143,7 @@ impl Docker {
     /// When the engine does not answer, or lacks what the target's options name.
     pub async fn connect(
         engine: ContainerEngine,
-        spec: &scenario::Target,
+        spec: &scenario::ScenarioTarget,
         resources: &Resources,
         network: bool,
         image: String,
@@ -183,7 +183,7 @@ impl Docker {
 
 #[async_trait]
 impl Target for Docker {
-    fn info(&self) -> sample::Target {
+    fn info(&self) -> sample::TargetRecord {
         let mut options = serde_json::json!({
             "cpus": self.cpus.list(),
             "start": self.begins.name(),
@@ -196,7 +196,7 @@ impl Target for Docker {
         for (key, value) in self.systemd.iter().flat_map(system::Cgroups::options) {
             options[key] = value;
         }
-        sample::Target {
+        sample::TargetRecord {
             name: self.name.clone(),
             kind: self.engine.kind(),
             accelerator: sample::Accelerator::None,

@@ -21,7 +21,7 @@ pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What an instance of a target is made with.
 pub struct Request<'a> {
-    pub spec: &'a scenario::Target,
+    pub spec: &'a scenario::ScenarioTarget,
     pub resources: &'a Resources,
     /// `workload.network`.
     pub network: bool,
@@ -36,13 +36,13 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// When it doesn't or they can't, with the fix.
-    async fn reach(&self, spec: &scenario::Target) -> Result<(), Error>;
+    async fn reach(&self, spec: &scenario::ScenarioTarget) -> Result<(), Error>;
 
     /// Whether this host and the engine can do what the target's options ask for.
     ///
     /// # Errors
     /// When they can't, with the fix.
-    async fn validate(&self, spec: &scenario::Target, resources: &Resources) -> Result<(), Error>;
+    async fn validate(&self, spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error>;
 
     /// The target, connected.
     ///
@@ -82,11 +82,11 @@ struct Process;
 
 #[async_trait]
 impl Engine for Process {
-    async fn reach(&self, _: &scenario::Target) -> Result<(), Error> {
+    async fn reach(&self, _: &scenario::ScenarioTarget) -> Result<(), Error> {
         Ok(())
     }
 
-    async fn validate(&self, _: &scenario::Target, _: &Resources) -> Result<(), Error> {
+    async fn validate(&self, _: &scenario::ScenarioTarget, _: &Resources) -> Result<(), Error> {
         Ok(())
     }
 
@@ -108,11 +108,11 @@ struct Containers(ContainerEngine);
 
 #[async_trait]
 impl Engine for Containers {
-    async fn reach(&self, _: &scenario::Target) -> Result<(), Error> {
+    async fn reach(&self, _: &scenario::ScenarioTarget) -> Result<(), Error> {
         docker::is_measurable(self.0).await
     }
 
-    async fn validate(&self, spec: &scenario::Target, _: &Resources) -> Result<(), Error> {
+    async fn validate(&self, spec: &scenario::ScenarioTarget, _: &Resources) -> Result<(), Error> {
         docker::check(self.0, spec).await
     }
 
@@ -154,11 +154,11 @@ struct Vms;
 
 #[async_trait]
 impl Engine for Vms {
-    async fn reach(&self, spec: &scenario::Target) -> Result<(), Error> {
+    async fn reach(&self, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
         libvirt::connect_to(libvirt::uri_of(spec)?).await.map(drop)
     }
 
-    async fn validate(&self, spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+    async fn validate(&self, spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
         libvirt::check(spec, resources).await
     }
 
@@ -185,11 +185,11 @@ struct LxcContainers;
 
 #[async_trait]
 impl Engine for LxcContainers {
-    async fn reach(&self, spec: &scenario::Target) -> Result<(), Error> {
+    async fn reach(&self, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
         Vms.reach(spec).await
     }
 
-    async fn validate(&self, spec: &scenario::Target, _: &Resources) -> Result<(), Error> {
+    async fn validate(&self, spec: &scenario::ScenarioTarget, _: &Resources) -> Result<(), Error> {
         libvirt::lxc::check(&libvirt::uri_of(spec)?).await
     }
 

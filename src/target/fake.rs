@@ -95,8 +95,8 @@ fn note(log: &Log, text: String) {
 
 #[async_trait]
 impl Target for Fake {
-    fn info(&self) -> sample::Target {
-        sample::Target {
+    fn info(&self) -> sample::TargetRecord {
+        sample::TargetRecord {
             name: self.name.clone(),
             kind: Kind::Native,
             accelerator: sample::Accelerator::None,

@@ -48,7 +48,7 @@ pub fn uri() -> String {
 ///
 /// # Errors
 /// When nothing could be measured there, with the reason.
-pub fn uri_of(spec: &scenario::Target) -> Result<String, Error> {
+pub fn uri_of(spec: &scenario::ScenarioTarget) -> Result<String, Error> {
     let (uri, named) = match (&spec.uri, spec.kind.family()) {
         (Some(uri), _) => (uri.clone(), "uri"),
         (None, Family::Vm) => (uri(), "LIBVIRT_DEFAULT_URI"),
@@ -63,7 +63,7 @@ pub fn uri_of(spec: &scenario::Target) -> Result<String, Error> {
 ///
 /// # Errors
 /// When it doesn't or can't, with the fix.
-pub async fn check(spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+pub async fn check(spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
     vm_options::check(&uri_of(spec)?, spec, resources).await
 }
 
@@ -159,7 +159,7 @@ impl Libvirt {
     /// When libvirt does not answer, `accel = "kvm"` is asked for where KVM can't be used, or the host can't do what
     /// the target's options ask for.
     pub async fn connect(
-        spec: &scenario::Target,
+        spec: &scenario::ScenarioTarget,
         resources: &Resources,
         network: bool,
         files: VmFiles,
@@ -172,7 +172,7 @@ impl Libvirt {
     /// # Errors
     /// As there.
     pub async fn connect_stock(
-        spec: &scenario::Target,
+        spec: &scenario::ScenarioTarget,
         resources: &Resources,
         network: bool,
         files: &StockFiles,
@@ -181,7 +181,7 @@ impl Libvirt {
     }
 
     async fn starting(
-        spec: &scenario::Target,
+        spec: &scenario::ScenarioTarget,
         resources: &Resources,
         network: bool,
         start: Start,
@@ -218,7 +218,7 @@ fn version(number: u32) -> String {
 
 #[async_trait]
 impl Target for Libvirt {
-    fn info(&self) -> sample::Target {
+    fn info(&self) -> sample::TargetRecord {
         let mut options = serde_json::json!({
                 "cpus": self.cpus.list(),
                 "start": self.begins.name(),
@@ -232,7 +232,7 @@ impl Target for Libvirt {
         for (key, value) in self.start.options() {
             options[key] = value;
         }
-        sample::Target {
+        sample::TargetRecord {
             name: self.name.clone(),
             kind: Kind::Libvirt,
             accelerator: self.choice.accelerator,

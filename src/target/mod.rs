@@ -52,7 +52,7 @@ impl InstanceId {
 #[async_trait]
 pub trait Target: Send + Sync {
     /// What goes into the results.
-    fn info(&self) -> sample::Target;
+    fn info(&self) -> sample::TargetRecord;
 
     /// How its instances are started.
     fn begins(&self) -> Start {

@@ -96,7 +96,7 @@ impl Native {
     /// # Errors
     /// When the CPUs that the scenario wants are not to be had.
     pub fn new(
-        spec: &scenario::Target,
+        spec: &scenario::ScenarioTarget,
         resources: &Resources,
         network: bool,
         tree: PathBuf,
@@ -108,8 +108,8 @@ impl Native {
 
 #[async_trait]
 impl Target for Native {
-    fn info(&self) -> sample::Target {
-        sample::Target {
+    fn info(&self) -> sample::TargetRecord {
+        sample::TargetRecord {
             name: self.name.clone(),
             kind: Kind::Native,
             accelerator: sample::Accelerator::None,

@@ -20,7 +20,7 @@ pub mod ab;
 const IMAGE: &str = "[image]\nsuite = \"debian/bookworm\"\n";
 
 /// Probes this host's KVM as the program does. This test program has no `main` that could be the sandboxed child.
-pub fn probe_kvm() -> kvm::Verdict {
+pub fn probe_kvm() -> kvm::KvmVerdict {
     kvm::use_program(env!("CARGO_BIN_EXE_bootrace"));
     kvm::probe()
 }

@@ -1,5 +1,5 @@
 use bootrace::{
-    analysis::{Kernel, Metric, RelativeTo, Verdict, analyse},
+    analysis::{ClaimVerdict, Kernel, Metric, RelativeTo, analyse},
     sample::{Accelerator, Frequency, Noise, Outcome, Results, Sample, Setting},
 };
 
@@ -98,8 +98,8 @@ fn a_value_that_a_target_cannot_give_is_no_figure_rather_than_zero() {
 #[test]
 fn claims_are_judged_by_the_interval() {
     let claims = analyse(&example::results()).claims;
-    let verdicts: Vec<Verdict> = claims.iter().map(|c| c.verdict).collect();
-    use Verdict::{Refuted, Supported, Undecided};
+    let verdicts: Vec<ClaimVerdict> = claims.iter().map(|c| c.verdict).collect();
+    use ClaimVerdict::{Refuted, Supported, Undecided};
     assert_eq!(verdicts, [Supported, Refuted, Undecided, Supported]);
     assert!(claims[2].why.contains("straddles"), "{}", claims[2].why);
     assert_eq!(claims[0].bound, "at most 2s");

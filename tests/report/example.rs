@@ -321,8 +321,8 @@ fn image() -> Image {
     }
 }
 
-fn targets() -> Vec<Target> {
-    let target = |kind: Kind, accelerator, reason: Option<&str>, options| Target {
+fn targets() -> Vec<TargetRecord> {
+    let target = |kind: Kind, accelerator, reason: Option<&str>, options| TargetRecord {
         name: kind.name().into(),
         kind,
         accelerator,

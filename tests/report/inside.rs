@@ -1,7 +1,7 @@
 //! Disk, copies and isolation: in the schema, in every output, and inert whatever a guest says.
 
 use bootrace::{
-    analysis::{Verdict, analyse},
+    analysis::{ClaimVerdict, analyse},
     report,
     sample::{Cow, Disk, Isolation, Namespace, Results},
 };
@@ -163,8 +163,8 @@ fn a_run_without_them_shows_nothing_of_them() {
 fn claims_about_facts_are_judged_and_shown() {
     let results = results();
     let analysis = analyse(&results);
-    let verdicts: Vec<Verdict> = analysis.claims.iter().map(|claim| claim.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Supported, Verdict::Refuted, Verdict::Supported]);
+    let verdicts: Vec<ClaimVerdict> = analysis.claims.iter().map(|claim| claim.verdict).collect();
+    assert_eq!(verdicts, [ClaimVerdict::Supported, ClaimVerdict::Refuted, ClaimVerdict::Supported]);
     let summary = read(written("inside-claims", &results).join("summary.md"));
     assert!(summary.contains("kernel.shared of docker, is true"), "{summary}");
     assert!(summary.contains("good samples say otherwise"), "{summary}");

@@ -38,7 +38,7 @@ pub struct Calibration {
     pub wall_ns: Option<u64>,
     pub host: sample::Host,
     pub image: sample::Image,
-    pub targets: Vec<sample::Target>,
+    pub targets: Vec<sample::TargetRecord>,
     /// Targets that can't run on this host, and why.
     pub left_out: BTreeMap<String, String>,
     /// Its caveats, as a run has them.
@@ -94,7 +94,7 @@ pub enum Quantity {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum CheckVerdict {
     Pass,
     Fail,
     /// Beyond its bound, and no further from the truth than the noise of these instances reaches: not shown to be
@@ -124,7 +124,7 @@ pub struct Row {
     pub relative: bool,
     /// The error may be so large in either direction.
     pub bound: Option<f64>,
-    pub verdict: Verdict,
+    pub verdict: CheckVerdict,
     /// What else has to be known.
     pub note: Option<String>,
     /// How many instances it was made of.
@@ -140,7 +140,7 @@ impl Calibration {
         !self.interrupted
             && self.broken.is_none()
             && self.errors.is_empty()
-            && self.rows.iter().all(|row| row.verdict != Verdict::Fail)
+            && self.rows.iter().all(|row| row.verdict != CheckVerdict::Fail)
     }
 
     /// Takes note of what was left of its instances when it was over, and of what could not be looked at; judges anew.
@@ -166,7 +166,7 @@ impl Calibration {
     }
 
     pub fn failed_rows(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| row.verdict == Verdict::Fail)
+        self.rows.iter().filter(|row| row.verdict == CheckVerdict::Fail)
     }
 }
 

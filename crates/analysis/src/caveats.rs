@@ -1,6 +1,6 @@
 //! Caveats of a comparison, as sentences.
 
-use super::{Identities, Target, interference, is_measured, median};
+use super::{Identities, TargetAnalysis, interference, is_measured, median};
 use crate::{
     kind::Kind,
     sample::{Accelerator, Noise, Results, Sample},
@@ -18,7 +18,7 @@ const STEAL: f64 = 0.01;
 /// The runner's warnings and what can be seen in the results themselves, most serious first.
 pub(super) fn all(
     results: &Results,
-    targets: &[Target],
+    targets: &[TargetAnalysis],
     identities: &Identities,
     baseline: Option<&str>,
 ) -> Vec<String> {
@@ -48,7 +48,7 @@ fn disagreement(what: &str) -> String {
     )
 }
 
-fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
+fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
     let run = &results.run;
     let mut found = Vec::new();
     let taken = results.samples.len();
@@ -96,7 +96,7 @@ fn completeness(results: &Results, targets: &[Target]) -> Vec<String> {
     found
 }
 
-fn emulated(results: &Results, target: &crate::sample::Target) -> String {
+fn emulated(results: &Results, target: &crate::sample::TargetRecord) -> String {
     let mut in_scenario = results.run.scenario["target"].as_array().into_iter().flatten();
     let asked = in_scenario.any(|t| t["name"] == target.name.as_str() && t["accel"] == "tcg");
     let asking = if asked { "take accel = \"auto\" and " } else { "" };
@@ -128,7 +128,7 @@ fn baseline_caveat(results: &Results, baseline: Option<&str>) -> Option<String> 
         ))
 }
 
-fn drifted(target: &Target) -> Option<String> {
+fn drifted(target: &TargetAnalysis) -> Option<String> {
     let drift = target.drift.filter(|d| d.matters())?;
     let way = if drift.share > 0.0 { "rose" } else { "fell" };
     Some(format!(

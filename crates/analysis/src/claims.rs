@@ -2,7 +2,7 @@
 //! a claim is supported only
 //! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
 
-use super::{Interval, Metric, RelativeTo, Target, Unit, facts};
+use super::{Interval, Metric, RelativeTo, TargetAnalysis, Unit, facts};
 use crate::{
     sample::Results,
     scenario::{Bound, Claim},
@@ -17,18 +17,18 @@ pub(super) use each::Filled;
 const HOPELESS: f64 = 10_000.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ClaimVerdict {
     Supported,
     Refuted,
     Undecided,
 }
 
-impl Verdict {
+impl ClaimVerdict {
     pub fn word(self) -> &'static str {
         match self {
-            Verdict::Supported => "supported",
-            Verdict::Refuted => "refuted",
-            Verdict::Undecided => "undecided",
+            ClaimVerdict::Supported => "supported",
+            ClaimVerdict::Refuted => "refuted",
+            ClaimVerdict::Undecided => "undecided",
         }
     }
 }
@@ -45,7 +45,7 @@ pub struct Judged {
     pub bound: String,
     /// `None` where the run has no such figure.
     pub measured: Option<Measured>,
-    pub verdict: Verdict,
+    pub verdict: ClaimVerdict,
     pub why: String,
 }
 
@@ -68,7 +68,7 @@ pub(super) type Ratios<'a> = dyn FnMut(&str, &str, Metric) -> RelativeTo + 'a;
 
 pub(super) fn judge(
     results: &Results,
-    targets: &[Target],
+    targets: &[TargetAnalysis],
     filled: &Filled,
     ratios: &mut Ratios<'_>,
 ) -> Vec<Judged> {
@@ -81,7 +81,7 @@ pub(super) fn judge(
 
 fn judge_one(
     json: &serde_json::Value,
-    targets: &[Target],
+    targets: &[TargetAnalysis],
     filled: &Filled,
     ratios: &mut Ratios<'_>,
 ) -> Judged {
@@ -97,7 +97,7 @@ fn judge_one(
         metric => measure(c, metric, targets, ratios),
     });
     let decided = measured.as_ref().map_err(String::clone).and_then(|m| decide(claim.as_ref()?, m));
-    let (verdict, why) = decided.unwrap_or_else(|why| (Verdict::Undecided, why));
+    let (verdict, why) = decided.unwrap_or_else(|why| (ClaimVerdict::Undecided, why));
     Judged {
         says: text("says"),
         metric: text("metric"),
@@ -119,7 +119,7 @@ fn metric_of(claim: &Claim) -> Result<Metric, String> {
 fn measure(
     claim: &Claim,
     metric: Metric,
-    targets: &[Target],
+    targets: &[TargetAnalysis],
     ratios: &mut Ratios<'_>,
 ) -> Result<Measured, String> {
     if let Some(missing) = claim.targets().find(|name| !targets.iter().any(|t| t.name == *name)) {
@@ -143,7 +143,7 @@ fn measure(
 }
 
 /// `Err`: why it can't be decided.
-fn decide(claim: &Claim, measured: &Measured) -> Result<(Verdict, String), String> {
+fn decide(claim: &Claim, measured: &Measured) -> Result<(ClaimVerdict, String), String> {
     let at_most = claim.at_most.map(|b| in_unit(b, measured.unit)).transpose()?;
     let at_least = claim.at_least.map(|b| in_unit(b, measured.unit)).transpose()?;
     if at_most.is_none() && at_least.is_none() {
@@ -157,10 +157,10 @@ fn decide(claim: &Claim, measured: &Measured) -> Result<(Verdict, String), Strin
     let sure = format!("the {:.1} % interval of the {figure}", (interval.coverage * 1000.0).floor() / 10.0);
     let (most, least) = (at_most.unwrap_or(f64::INFINITY), at_least.unwrap_or(f64::NEG_INFINITY));
     if interval.low >= least && interval.high <= most {
-        return Ok((Verdict::Supported, format!("{sure} lies within the bound")));
+        return Ok((ClaimVerdict::Supported, format!("{sure} lies within the bound")));
     }
     if interval.low > most || interval.high < least {
-        return Ok((Verdict::Refuted, format!("{sure} lies beyond the bound")));
+        return Ok((ClaimVerdict::Refuted, format!("{sure} lies beyond the bound")));
     }
     let enough = in_words(enough(measured, &interval, least, most));
     Err(format!(
@@ -219,7 +219,7 @@ mod tests {
     use crate::{Counts, Figure, Ratio, sample::Accelerator};
     use serde_json::json;
 
-    fn docker(interval: Option<Interval>) -> Target {
+    fn docker(interval: Option<Interval>) -> TargetAnalysis {
         let figure = Figure {
             metric: Metric::Startup,
             n: 10,
@@ -230,7 +230,7 @@ mod tests {
             outliers: vec![],
             against: RelativeTo::Baseline,
         };
-        Target {
+        TargetAnalysis {
             name: "docker".into(),
             kind: crate::kind::Kind::Docker,
             accelerator: Accelerator::None,
@@ -255,7 +255,7 @@ mod tests {
         claim
     }
 
-    fn verdict(bound: serde_json::Value, low: f64, high: f64) -> (Verdict, String) {
+    fn verdict(bound: serde_json::Value, low: f64, high: f64) -> (ClaimVerdict, String) {
         let interval = Interval { low, high, coverage: 0.998 };
         let judged = judge_one(&claim(bound), &[docker(Some(interval))], &NONE, &mut no_ratio);
         (judged.verdict, judged.why)
@@ -280,11 +280,14 @@ mod tests {
 
     #[test]
     fn only_a_whole_interval_within_the_bound_supports_a_claim() {
-        assert_eq!(verdict(json!({"at_most": "2s"}), 1.0e9, 1.9e9).0, Verdict::Supported);
-        assert_eq!(verdict(json!({"at_most": "2s"}), 2.1e9, 2.9e9).0, Verdict::Refuted);
-        assert_eq!(verdict(json!({"at_most": "2s"}), 1.9e9, 2.1e9).0, Verdict::Undecided);
-        assert_eq!(verdict(json!({"at_least": "2s"}), 1.0e9, 1.9e9).0, Verdict::Refuted);
-        assert_eq!(verdict(json!({"at_least": "1s", "at_most": "2s"}), 1.1e9, 1.9e9).0, Verdict::Supported);
+        assert_eq!(verdict(json!({"at_most": "2s"}), 1.0e9, 1.9e9).0, ClaimVerdict::Supported);
+        assert_eq!(verdict(json!({"at_most": "2s"}), 2.1e9, 2.9e9).0, ClaimVerdict::Refuted);
+        assert_eq!(verdict(json!({"at_most": "2s"}), 1.9e9, 2.1e9).0, ClaimVerdict::Undecided);
+        assert_eq!(verdict(json!({"at_least": "2s"}), 1.0e9, 1.9e9).0, ClaimVerdict::Refuted);
+        assert_eq!(
+            verdict(json!({"at_least": "1s", "at_most": "2s"}), 1.1e9, 1.9e9).0,
+            ClaimVerdict::Supported
+        );
     }
 
     #[test]
@@ -302,19 +305,19 @@ mod tests {
             let mut target = docker(Some(Interval { low: 0.001, high: 0.002, coverage: 0.998 }));
             target.figures[0].metric = metric;
             let judged = judge_one(&scenario.to_json()["claim"][0], &[target], &NONE, &mut no_ratio);
-            assert_eq!(judged.verdict, Verdict::Supported, "{}: {}", metric.name(), judged.why);
+            assert_eq!(judged.verdict, ClaimVerdict::Supported, "{}: {}", metric.name(), judged.why);
         }
     }
 
     #[test]
     fn what_cannot_be_judged_is_undecided_and_says_why() {
         let (v, why) = verdict(json!({"at_most": "2MiB"}), 1.0, 2.0);
-        assert_eq!((v, why.as_str()), (Verdict::Undecided, "the bound 2MiB has not the metric's unit"));
+        assert_eq!((v, why.as_str()), (ClaimVerdict::Undecided, "the bound 2MiB has not the metric's unit"));
         let (v, why) = verdict(json!({"at_most": "soon"}), 1.0, 2.0);
-        assert!(v == Verdict::Undecided && why.contains("can't read the claim"), "{why}");
+        assert!(v == ClaimVerdict::Undecided && why.contains("can't read the claim"), "{why}");
         assert_eq!(verdict(json!({}), 1.0, 2.0).1, "the claim has no bound");
         let claim = claim(json!({"at_most": "2s"}));
-        let why = |targets: &[Target]| judge_one(&claim, targets, &NONE, &mut no_ratio).why;
+        let why = |targets: &[TargetAnalysis]| judge_one(&claim, targets, &NONE, &mut no_ratio).why;
         assert_eq!(why(&[docker(None)]), "10 good samples are too few for an interval: need >= 6");
         assert_eq!(why(&[]), "the run has no target \"docker\"");
     }
@@ -323,12 +326,12 @@ mod tests {
     fn a_ratio_is_judged_by_the_interval_of_the_pairs() {
         let judge = |bound| times(bound, ratio(2.9, 3.1, 3.4));
         let at_most = |bound: &str| judge(json!({"at_most": bound}));
-        assert_eq!(at_most("3.4x").verdict, Verdict::Supported);
+        assert_eq!(at_most("3.4x").verdict, ClaimVerdict::Supported);
         assert_eq!(at_most("3.4x").why, "the 99.0 % interval of the ratio lies within the bound");
-        assert_eq!(at_most("2.5x").verdict, Verdict::Refuted);
-        assert_eq!(at_most("3x").verdict, Verdict::Undecided);
-        assert_eq!(judge(json!({"at_least": "2x"})).verdict, Verdict::Supported);
-        assert_eq!(judge(json!({"at_least": "2x", "at_most": "3.2x"})).verdict, Verdict::Undecided);
+        assert_eq!(at_most("2.5x").verdict, ClaimVerdict::Refuted);
+        assert_eq!(at_most("3x").verdict, ClaimVerdict::Undecided);
+        assert_eq!(judge(json!({"at_least": "2x"})).verdict, ClaimVerdict::Supported);
+        assert_eq!(judge(json!({"at_least": "2x", "at_most": "3.2x"})).verdict, ClaimVerdict::Undecided);
         let judged = at_most("4x");
         assert_eq!((judged.relative_to.as_deref(), judged.bound.as_str()), (Some("podman"), "at most 4x"));
         let interval = Some(Interval { low: 2.9, high: 3.4, coverage: 0.99 });
@@ -340,7 +343,7 @@ mod tests {
     fn a_ratio_that_is_none_or_of_few_rounds_decides_nothing() {
         let why = |bound: &str, against: RelativeTo| {
             let judged = times(json!({ "at_most": bound }), against);
-            assert_eq!(judged.verdict, Verdict::Undecided);
+            assert_eq!(judged.verdict, ClaimVerdict::Undecided);
             judged.why
         };
         assert_eq!(
@@ -366,7 +369,7 @@ mod tests {
     fn an_undecided_claim_says_how_many_samples_would_decide_it() {
         let needed = |bound: serde_json::Value, low: f64, high: f64| {
             let (verdict, why) = verdict(bound, low, high);
-            assert_eq!(verdict, Verdict::Undecided, "{why}");
+            assert_eq!(verdict, ClaimVerdict::Undecided, "{why}");
             let (_, rest) = why.split_once("it would take ").unwrap();
             let (needed, rest) = rest.split_once(" good samples").unwrap();
             assert_eq!(rest, " to decide, if the median stays where it is");

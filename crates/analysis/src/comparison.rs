@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LEVEL, Metric, Series, baseline, gate,
-    gate::{Judged, Shift, Values, Verdict},
+    gate::{GateVerdict, Judged, Shift, Values},
     median::{self, Interval},
     series,
 };
-use crate::sample::{Accelerator, Outcome, Results, Target};
+use crate::sample::{Accelerator, Outcome, Results, TargetRecord};
 
 mod differences;
 
@@ -28,7 +28,7 @@ pub struct Comparison {
     /// By scenario's name.
     pub pairs: Vec<Pair>,
     /// Of the whole gate: the worst of the rows that gate.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<GateVerdict>,
 }
 
 /// BASE and NEW of one scenario.
@@ -108,7 +108,7 @@ pub struct Rules<'a> {
     /// Those that gate, of NEW's results.
     pub metrics: &'a dyn Fn(&Results) -> Vec<Metric>,
     /// Of NEW's results, a target's metric, and whether rounds pair.
-    pub margin: &'a dyn Fn(&Results, &Target, Metric, bool) -> Margin,
+    pub margin: &'a dyn Fn(&Results, &TargetRecord, Metric, bool) -> Margin,
 }
 
 /// Compares the runs of each scenario, and judges all of them as one gate. The order of `runs` does not matter.
@@ -122,7 +122,7 @@ pub fn compare(runs: &[(&Results, &Results)], rules: &Rules<'_>) -> Comparison {
         gated.map(|row| (row.shift.and_then(|shift| shift.p_no_worse), &mut row.judged)).collect();
     gate::holm(&mut gated, LEVEL);
     let verdict = match gated.is_empty() && pairs_of_one_host {
-        true => Some(Verdict::Inconclusive),
+        true => Some(GateVerdict::Inconclusive),
         false => overall(gated.iter().map(|(_, judged)| judged.verdict)),
     };
     Comparison { schema: SCHEMA.into(), level: LEVEL, pairs, verdict }
@@ -145,11 +145,11 @@ fn pairs_are_enough(pairs: &mut [Pair]) {
 }
 
 /// One figure that is worse is enough, and one that is not known keeps the whole from being known.
-fn overall(verdicts: impl Iterator<Item = Verdict> + Clone) -> Option<Verdict> {
+fn overall(verdicts: impl Iterator<Item = GateVerdict> + Clone) -> Option<GateVerdict> {
     let has = |verdict| verdicts.clone().any(|v| v == verdict);
-    let first = [Verdict::Failed, Verdict::Regressed, Verdict::Inconclusive];
+    let first = [GateVerdict::Failed, GateVerdict::Regressed, GateVerdict::Inconclusive];
     let first = first.into_iter().find(|v| has(*v));
-    first.or_else(|| [Verdict::Improved, Verdict::Unchanged].into_iter().find(|v| has(*v)))
+    first.or_else(|| [GateVerdict::Improved, GateVerdict::Unchanged].into_iter().find(|v| has(*v)))
 }
 
 /// The scenario's name as its results have it.
@@ -192,8 +192,8 @@ fn pair(base: &Results, new: &Results, rules: &Rules<'_>) -> Pair {
 }
 
 /// BASE's, then those that only NEW has.
-fn targets<'a>(base: &'a Results, new: &'a Results) -> impl Iterator<Item = &'a Target> {
-    let only_new = |target: &&Target| !base.targets.iter().any(|t| t.name == target.name);
+fn targets<'a>(base: &'a Results, new: &'a Results) -> impl Iterator<Item = &'a TargetRecord> {
+    let only_new = |target: &&TargetRecord| !base.targets.iter().any(|t| t.name == target.name);
     base.targets.iter().chain(new.targets.iter().filter(only_new))
 }
 
@@ -208,7 +208,7 @@ struct Sides<'a> {
 
 impl Sides<'_> {
     /// `None` for a metric that isn't `wanted` and that a side has no value of.
-    fn row(&self, target: &Target, metric: Metric, wanted: bool, rules: &Rules<'_>) -> Option<Row> {
+    fn row(&self, target: &TargetRecord, metric: Metric, wanted: bool, rules: &Rules<'_>) -> Option<Row> {
         let of_base = series(self.base, &target.name, metric, self.baselines[0].as_deref());
         let of_new = series(self.new, &target.name, metric, self.baselines[1].as_deref());
         if !wanted && (of_base.is_empty() || of_new.is_empty()) {
@@ -242,7 +242,7 @@ impl Sides<'_> {
     }
 
     /// What BASE has and NEW has lost is worse than any figure.
-    fn missing(&self, target: &Target, base: &Side, new: &Side) -> Option<Judged> {
+    fn missing(&self, target: &TargetRecord, base: &Side, new: &Side) -> Option<Judged> {
         let of = |results: &Results, side: &Side, who: &str| {
             let known = results.targets.iter().any(|t| t.name == target.name);
             match (known, side.ok, side.n) {
@@ -254,7 +254,7 @@ impl Sides<'_> {
         };
         let lost = self.base.targets.iter().any(|t| t.name == target.name) && base.ok > 0 && new.ok == 0;
         let why = of(self.new, new, "NEW").or_else(|| of(self.base, base, "BASE"))?;
-        let verdict = if lost { Verdict::Failed } else { Verdict::Inconclusive };
+        let verdict = if lost { GateVerdict::Failed } else { GateVerdict::Inconclusive };
         Some(Judged { verdict, why, samples_needed: None })
     }
 
@@ -268,7 +268,7 @@ impl Sides<'_> {
     }
 }
 
-fn side(results: &Results, target: &Target, series: &Series) -> Side {
+fn side(results: &Results, target: &TargetRecord, series: &Series) -> Side {
     let values: Vec<f64> = series.iter().map(|(_, _, v)| *v).collect();
     let sorted = median::sorted(&values);
     let measured = results.samples.iter().filter(|s| s.target == target.name && !s.warmup);
@@ -298,12 +298,13 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
         all(base),
         if p < 0.001 { "< 0.001".to_owned() } else { format!("= {p:.3}") }
     );
-    let undecided =
-        |verdict| matches!(verdict, Verdict::Unchanged | Verdict::Improved | Verdict::Inconclusive);
+    let undecided = |verdict| {
+        matches!(verdict, GateVerdict::Unchanged | GateVerdict::Improved | GateVerdict::Inconclusive)
+    };
     match p <= gate::FAILURES_BY_CHANCE {
-        true => Judged { verdict: Verdict::Failed, why, samples_needed: None },
+        true => Judged { verdict: GateVerdict::Failed, why, samples_needed: None },
         false if undecided(judged.verdict) => Judged {
-            verdict: Verdict::Inconclusive,
+            verdict: GateVerdict::Inconclusive,
             why: format!("{why}, which chance may be the reason for; of the others {}", judged.why),
             ..judged
         },

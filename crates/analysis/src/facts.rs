@@ -1,7 +1,7 @@
 //! Facts of isolation: each true or false of a sample, by what was seen from inside and on the host. A claim about one is
 //! supported when every good sample that tells says so, and refuted when one says otherwise.
 
-use super::{Judged, Verdict, is_measured};
+use super::{ClaimVerdict, Judged, is_measured};
 use crate::{
     sample::{Results, Sample},
     scenario::{Claim, FACTS},
@@ -52,7 +52,7 @@ pub(super) fn judge(json: &serde_json::Value, results: &Results) -> Option<Judge
     let decided = serde_json::from_value::<Claim>(json.clone())
         .map_err(|e| format!("this version can't read the claim: {e}"))
         .and_then(|claim| decide(&claim, results));
-    let (verdict, why) = decided.unwrap_or_else(|why| (Verdict::Undecided, why));
+    let (verdict, why) = decided.unwrap_or_else(|why| (ClaimVerdict::Undecided, why));
     Some(Judged {
         says: given("says").unwrap_or_default(),
         metric: fact.as_str().unwrap_or_default().to_owned(),
@@ -66,7 +66,7 @@ pub(super) fn judge(json: &serde_json::Value, results: &Results) -> Option<Judge
 }
 
 /// `Err`: why it can't be decided.
-fn decide(claim: &Claim, results: &Results) -> Result<(Verdict, String), String> {
+fn decide(claim: &Claim, results: &Results) -> Result<(ClaimVerdict, String), String> {
     let name = claim.fact.as_deref().unwrap_or_default();
     let fact = Fact::from_name(name).ok_or_else(|| format!("this version has no fact {name:?}"))?;
     let is = claim.is.ok_or("the claim does not say which way it is")?;
@@ -83,8 +83,8 @@ fn decide(claim: &Claim, results: &Results) -> Result<(Verdict, String), String>
     };
     match told.len() {
         0 => Err(format!("none of {} good samples could tell", good.len())),
-        n if agree == n => Ok((Verdict::Supported, format!("{n} of {n} good samples say so{silent}"))),
-        n => Ok((Verdict::Refuted, format!("{} of {n} good samples say otherwise{silent}", n - agree))),
+        n if agree == n => Ok((ClaimVerdict::Supported, format!("{n} of {n} good samples say so{silent}"))),
+        n => Ok((ClaimVerdict::Refuted, format!("{} of {n} good samples say otherwise{silent}", n - agree))),
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn judged(fact: &str, is: bool, answers: &[Option<bool>]) -> (Verdict, String) {
+    fn judged(fact: &str, is: bool, answers: &[Option<bool>]) -> (ClaimVerdict, String) {
         let claim = json!({"says": "it is so", "target": "docker", "fact": fact, "is": is});
         let judged = judge(&claim, &results(answers)).unwrap();
         assert_eq!((judged.metric.as_str(), judged.bound), (fact, format!("is {is}")));
@@ -139,25 +139,28 @@ mod tests {
     fn a_fact_is_supported_by_all_that_tell_and_refuted_by_one() {
         for (fact, _) in FACTS {
             let all = [Some(true), Some(true)];
-            assert_eq!(judged(fact, true, &all), (Verdict::Supported, "2 of 2 good samples say so".into()));
-            assert_eq!(judged(fact, false, &all).0, Verdict::Refuted);
+            assert_eq!(
+                judged(fact, true, &all),
+                (ClaimVerdict::Supported, "2 of 2 good samples say so".into())
+            );
+            assert_eq!(judged(fact, false, &all).0, ClaimVerdict::Refuted);
             let one = [Some(true), Some(false), None];
             let why = "1 of 2 good samples say otherwise, 1 more could not tell";
-            assert_eq!(judged(fact, true, &one), (Verdict::Refuted, why.into()));
-            assert_eq!(judged(fact, false, &[Some(false)]).0, Verdict::Supported);
+            assert_eq!(judged(fact, true, &one), (ClaimVerdict::Refuted, why.into()));
+            assert_eq!(judged(fact, false, &[Some(false)]).0, ClaimVerdict::Supported);
         }
     }
 
     #[test]
     fn where_no_sample_tells_a_fact_is_undecided() {
         let none = judged("pagecache.shared", true, &[None, None]);
-        assert_eq!(none, (Verdict::Undecided, "none of 2 good samples could tell".into()));
-        assert_eq!(judged("kernel.shared", true, &[]).0, Verdict::Undecided);
+        assert_eq!(none, (ClaimVerdict::Undecided, "none of 2 good samples could tell".into()));
+        assert_eq!(judged("kernel.shared", true, &[]).0, ClaimVerdict::Undecided);
         assert_eq!(judged("kernel.own", true, &[Some(true)]).1, "this version has no fact \"kernel.own\"");
         let mut results = results(&[Some(true)]);
         results.samples[0].warmup = true;
         let claim = json!({"says": "x", "target": "docker", "fact": "kernel.shared", "is": true});
-        assert_eq!(judge(&claim, &results).unwrap().verdict, Verdict::Undecided);
+        assert_eq!(judge(&claim, &results).unwrap().verdict, ClaimVerdict::Undecided);
         assert_eq!(judge(&json!({"says": "x", "metric": "startup", "target": "docker"}), &results), None);
     }
 }

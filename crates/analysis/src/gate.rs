@@ -71,7 +71,7 @@ pub struct Shift {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Verdict {
+pub enum GateVerdict {
     /// NEW's instances fail more often: no figure of those that didn't can speak for it.
     Failed,
     Regressed,
@@ -80,14 +80,14 @@ pub enum Verdict {
     Inconclusive,
 }
 
-impl Verdict {
+impl GateVerdict {
     pub fn word(self) -> &'static str {
         match self {
-            Verdict::Failed => "FAILED",
-            Verdict::Regressed => "REGRESSED",
-            Verdict::Improved => "IMPROVED",
-            Verdict::Unchanged => "UNCHANGED",
-            Verdict::Inconclusive => "INCONCLUSIVE",
+            GateVerdict::Failed => "FAILED",
+            GateVerdict::Regressed => "REGRESSED",
+            GateVerdict::Improved => "IMPROVED",
+            GateVerdict::Unchanged => "UNCHANGED",
+            GateVerdict::Inconclusive => "INCONCLUSIVE",
         }
     }
 }
@@ -95,7 +95,7 @@ impl Verdict {
 /// A verdict and its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
-    pub verdict: Verdict,
+    pub verdict: GateVerdict,
     pub why: String,
     /// How many samples a side would settle it, if they are like these; null where it is settled or there is no telling.
     pub samples_needed: Option<u32>,
@@ -170,7 +170,7 @@ pub fn more_failures(base_failed: usize, base: usize, new_failed: usize, new: us
 /// One figure's verdict, as if it were alone; [`holm`] has the last word where several gate.
 pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     let inconclusive =
-        |why: String, samples_needed| Judged { verdict: Verdict::Inconclusive, why, samples_needed };
+        |why: String, samples_needed| Judged { verdict: GateVerdict::Inconclusive, why, samples_needed };
     let Some(shift) = shift else { return inconclusive("there is nothing to compare".into(), None) };
     let Some(ratio) = shift.ratio else {
         return inconclusive("a value is zero or below: there is no ratio".into(), None);
@@ -193,15 +193,15 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     }
     let band = Band::new(margin, shift.paired);
     if interval.low >= 1.0 / (1.0 + margin) && interval.high <= 1.0 + margin {
-        return settled(Verdict::Unchanged, "within");
+        return settled(GateVerdict::Unchanged, "within");
     }
     if ratio.ln() >= band.ratio && interval.low.ln() > band.interval {
         let says = format!("above {}, {}", trimmed(band.interval.exp()), beyond(shift.paired));
-        return settled(Verdict::Regressed, &says);
+        return settled(GateVerdict::Regressed, &says);
     }
     if ratio.ln() <= -band.ratio && interval.high.ln() < -band.interval {
         let says = format!("below {}, {}", trimmed((-band.interval).exp()), beyond(shift.paired));
-        return settled(Verdict::Improved, &says);
+        return settled(GateVerdict::Improved, &says);
     }
     let needed = needed(ratio, interval, shift.n, margin, &band);
     let forecast = match needed {
@@ -284,8 +284,8 @@ pub fn holm(gated: &mut [(Option<f64>, &mut Judged)], level: f64) {
         if stopped.is_none() && p > asked * (1.0 + 1e-9) {
             stopped = Some((p, asked));
         }
-        if let (Verdict::Regressed, Some((p, asked))) = (judged.verdict, stopped) {
-            judged.verdict = Verdict::Inconclusive;
+        if let (GateVerdict::Regressed, Some((p, asked))) = (judged.verdict, stopped) {
+            judged.verdict = GateVerdict::Inconclusive;
             judged.why = format!(
                 "{}, and would be REGRESSED alone; {all} figures gate, and Holm's procedure ends at the one with p = {}, of which \
                  it asks for {}: more samples decide it",

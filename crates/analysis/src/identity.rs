@@ -124,7 +124,7 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
 }
 
 /// A container or process must share the host's kernel, a VM must not.
-fn kernel_caveat(target: &crate::sample::Target, seen: &Seen) -> Option<String> {
+fn kernel_caveat(target: &crate::sample::TargetRecord, seen: &Seen) -> Option<String> {
     let runtime = target.options.get("runtime").and_then(|runtime| runtime.as_str());
     let expected = match target.kind.row().kernel {
         // Others, as kata and gVisor, put a kernel of their own below the container.

@@ -35,7 +35,7 @@ mod student;
 pub mod unpaired;
 
 pub use bootrace_model::metric::{Metric, Unit, is_measured};
-pub use claims::{Figured, Judged, Measured, Verdict};
+pub use claims::{ClaimVerdict, Figured, Judged, Measured};
 pub use drift::{Drift, drift};
 pub use facts::Fact;
 pub use identity::{Identities, Kernel, Seen, short};
@@ -54,7 +54,7 @@ pub struct Analysis {
     /// Name of the target that ratios and overheads are taken against.
     pub baseline: Option<String>,
     /// In the order of the results' targets.
-    pub targets: Vec<Target>,
+    pub targets: Vec<TargetAnalysis>,
     pub claims: Vec<Judged>,
     /// Of the targets that were filled with instances.
     pub density: Vec<density::Density>,
@@ -64,7 +64,7 @@ pub struct Analysis {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Target {
+pub struct TargetAnalysis {
     pub name: String,
     pub kind: Kind,
     pub accelerator: Accelerator,
@@ -125,12 +125,12 @@ impl RelativeTo {
 }
 
 impl Analysis {
-    pub fn target(&self, name: &str) -> Option<&Target> {
+    pub fn target(&self, name: &str) -> Option<&TargetAnalysis> {
         self.targets.iter().find(|t| t.name == name)
     }
 }
 
-impl Target {
+impl TargetAnalysis {
     /// `None` when no sample has a value.
     pub fn figure(&self, metric: Metric) -> Option<&Figure> {
         self.figures.iter().find(|f| f.metric == metric)
@@ -150,7 +150,7 @@ pub fn analyse(results: &Results) -> Analysis {
 pub fn analyse_at(results: &Results, level: f64) -> Analysis {
     let baseline = baseline(results);
     let mut ranks = paired::Ranks::default();
-    let targets: Vec<Target> =
+    let targets: Vec<TargetAnalysis> =
         results.targets.iter().map(|t| target(results, t, baseline.as_deref(), level, &mut ranks)).collect();
     let identities = identity::identities(results);
     let base = baseline.as_deref();
@@ -200,11 +200,11 @@ pub fn values(results: &Results, target: &str, metric: Metric) -> Vec<f64> {
 
 fn target(
     results: &Results,
-    target: &crate::sample::Target,
+    target: &crate::sample::TargetRecord,
     baseline: Option<&str>,
     level: f64,
     ranks: &mut paired::Ranks,
-) -> Target {
+) -> TargetAnalysis {
     let is_baseline = baseline == Some(target.name.as_str());
     let mut figures = Vec::new();
     for metric in Metric::ALL {
@@ -219,7 +219,7 @@ fn target(
     }
     let startup: Vec<f64> =
         series(results, &target.name, Metric::Startup, None).into_iter().map(|(_, _, v)| v).collect();
-    Target {
+    TargetAnalysis {
         name: target.name.clone(),
         kind: target.kind,
         accelerator: target.accelerator,

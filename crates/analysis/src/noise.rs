@@ -119,7 +119,7 @@ pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
 
 /// What changes a target's figures and is no noise: bootrace, engine, image, options, how many samples a side has, and
 /// whether the host was tuned. Sessions that differ in it are never taken together.
-fn conditions(results: &Results, target: &crate::sample::Target) -> String {
+fn conditions(results: &Results, target: &crate::sample::TargetRecord) -> String {
     let samples =
         results.run.scenario.get("sampling").and_then(|s| s.get("samples")).map(ToString::to_string);
     let [bootrace, engine, tuned] = of_the_host(results, target);
@@ -135,7 +135,7 @@ fn conditions(results: &Results, target: &crate::sample::Target) -> String {
 }
 
 /// Those conditions that a run of any scenario has in common with A/A sessions.
-fn of_the_host(results: &Results, target: &crate::sample::Target) -> [String; 3] {
+fn of_the_host(results: &Results, target: &crate::sample::TargetRecord) -> [String; 3] {
     let host = &results.host;
     let programs = target.kind.row().programs.iter();
     let versions: Vec<&str> = programs.map(|program| host.version(*program).unwrap_or("-")).collect();
@@ -152,7 +152,7 @@ fn of_the_host(results: &Results, target: &crate::sample::Target) -> [String; 3]
 pub fn of_runs<'a>(
     floors: &'a [Floor],
     results: &Results,
-    target: &crate::sample::Target,
+    target: &crate::sample::TargetRecord,
     metric: Metric,
 ) -> Option<&'a Floor> {
     let wanted = of_the_host(results, target);

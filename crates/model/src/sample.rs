@@ -41,7 +41,7 @@ pub struct Results {
     pub run: Run,
     pub host: Host,
     pub image: Image,
-    pub targets: Vec<Target>,
+    pub targets: Vec<TargetRecord>,
     /// In the order in which they were taken.
     pub samples: Vec<Sample>,
     /// One for each target that was filled with instances; empty where the scenario asks for no density.
@@ -113,7 +113,7 @@ pub struct Image {
 pub enum Accelerator {
     /// Not a VM.
     None,
-    /// Linux's KVM; [`Target::kvm`] says of which degree.
+    /// Linux's KVM; [`TargetRecord::kvm`] says of which degree.
     Kvm,
     /// Emulated by QEMU.
     Tcg,
@@ -121,7 +121,7 @@ pub enum Accelerator {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Target {
+pub struct TargetRecord {
     pub name: String,
     pub kind: Kind,
     pub accelerator: Accelerator,
@@ -133,7 +133,7 @@ pub struct Target {
     pub options: serde_json::Value,
 }
 
-impl Target {
+impl TargetRecord {
     /// How its instances are started; created where its options don't say.
     pub fn start(&self) -> Start {
         let named = self.options.get("start").and_then(|start| start.as_str());

@@ -98,7 +98,7 @@ pub struct Scenario {
     pub cow: Option<CowFile>,
     /// None given: native, docker and libvirt direct.
     #[serde(default = "default_targets", rename = "target")]
-    pub targets: Vec<Target>,
+    pub targets: Vec<ScenarioTarget>,
     #[serde(default, rename = "claim", skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
     #[serde(default)]
@@ -206,7 +206,7 @@ pub struct Sampling {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Target {
+pub struct ScenarioTarget {
     /// Defaults to the kind; must be unique.
     #[serde(default)]
     pub name: String,
@@ -369,8 +369,8 @@ impl Scenario {
     }
 }
 
-fn default_targets() -> Vec<Target> {
-    Kind::standard().map(Target::new).collect()
+fn default_targets() -> Vec<ScenarioTarget> {
+    Kind::standard().map(ScenarioTarget::new).collect()
 }
 
 impl Default for Image {

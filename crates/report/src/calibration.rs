@@ -8,7 +8,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 use super::{Error, chart, html, put, table::RULES, text};
 use crate::analysis::{
     Unit,
-    calibration::{Calibration, Quantity, Row, SCHEMA, Verdict},
+    calibration::{Calibration, CheckVerdict, Quantity, Row, SCHEMA},
     noise::{self, Floor, Record},
 };
 
@@ -145,8 +145,8 @@ pub fn table(calibration: &Calibration) -> String {
     }
     for line in table.to_string().lines() {
         let line = line.trim_end();
-        let _ = match line.strip_suffix(word(Verdict::Fail)) {
-            Some(rest) => writeln!(out, "{rest}{BAD}{}{BAD:#}", word(Verdict::Fail)),
+        let _ = match line.strip_suffix(word(CheckVerdict::Fail)) {
+            Some(rest) => writeln!(out, "{rest}{BAD}{}{BAD:#}", word(CheckVerdict::Fail)),
             None => writeln!(out, "{line}"),
         };
     }
@@ -169,8 +169,8 @@ pub(super) struct Counts {
 impl Counts {
     pub fn of(calibration: &Calibration) -> Self {
         let count = |verdict| calibration.rows.iter().filter(|row| row.verdict == verdict).count();
-        let failed = count(Verdict::Fail);
-        Counts { judged: count(Verdict::Pass) + failed, failed, noise: count(Verdict::Noise) }
+        let failed = count(CheckVerdict::Fail);
+        Counts { judged: count(CheckVerdict::Pass) + failed, failed, noise: count(CheckVerdict::Noise) }
     }
 }
 
@@ -196,7 +196,7 @@ fn summary(calibration: &Calibration) -> String {
             "{BAD}FAIL{BAD:#}: {failed} of {judged} figures are beyond their bounds or could not be measured{noisy}\n"
         ),
     };
-    for row in calibration.rows.iter().filter(|row| row.verdict == Verdict::Noise) {
+    for row in calibration.rows.iter().filter(|row| row.verdict == CheckVerdict::Noise) {
         let note = text::clean(row.note.as_deref().unwrap_or_default(), 400);
         let _ = writeln!(out, "  {} of {}: {}", row.metric, text::clip(&row.target, 24), note);
     }
@@ -221,12 +221,12 @@ fn summary(calibration: &Calibration) -> String {
 }
 
 /// A row's verdict in a word.
-pub fn word(verdict: Verdict) -> &'static str {
+pub fn word(verdict: CheckVerdict) -> &'static str {
     match verdict {
-        Verdict::Pass => "pass",
-        Verdict::Fail => "FAIL",
-        Verdict::Noise => "noise",
-        Verdict::Stated => "stated",
+        CheckVerdict::Pass => "pass",
+        CheckVerdict::Fail => "FAIL",
+        CheckVerdict::Noise => "noise",
+        CheckVerdict::Stated => "stated",
     }
 }
 

@@ -17,7 +17,7 @@ use plotters::{
 
 use super::{Error, text};
 use crate::{
-    analysis::{Analysis, Target, interference},
+    analysis::{Analysis, TargetAnalysis, interference},
     sample::{Accelerator, Results, Sample},
 };
 
@@ -284,7 +284,7 @@ pub(super) struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    pub fn targets(&self) -> impl Iterator<Item = (Role, &'a Target)> {
+    pub fn targets(&self) -> impl Iterator<Item = (Role, &'a TargetAnalysis)> {
         self.analysis.targets.iter().enumerate().map(|(i, t)| (Role::Target(i), t))
     }
 

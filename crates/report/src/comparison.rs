@@ -15,7 +15,7 @@ use crate::{
     analysis::{
         Metric, Unit,
         comparison::{Comparison, Pair, Row, SCHEMA, Side},
-        gate::Verdict,
+        gate::GateVerdict,
     },
     sample::Results,
 };
@@ -130,15 +130,20 @@ fn answer(comparison: &Comparison) -> String {
         .take(4)
         .map(|row| format!("{} on {} {}", row.metric, text::clip(&row.target, 24), ratio(row)))
         .collect();
-    let rest =
-        [Verdict::Failed, Verdict::Regressed, Verdict::Inconclusive, Verdict::Improved, Verdict::Unchanged]
-            .into_iter()
-            .filter(|other| *other != verdict)
-            .map(|other| (of(other).count(), other.word().to_lowercase()))
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, word)| format!("; {count} {word}"));
+    let rest = [
+        GateVerdict::Failed,
+        GateVerdict::Regressed,
+        GateVerdict::Inconclusive,
+        GateVerdict::Improved,
+        GateVerdict::Unchanged,
+    ]
+    .into_iter()
+    .filter(|other| *other != verdict)
+    .map(|other| (of(other).count(), other.word().to_lowercase()))
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, word)| format!("; {count} {word}"));
     let passes =
-        if verdict == Verdict::Inconclusive { " (passes, unless --fail-on inconclusive)" } else { "" };
+        if verdict == GateVerdict::Inconclusive { " (passes, unless --fail-on inconclusive)" } else { "" };
     format!("{style}{}{style:#}{passes}: {}{}", verdict.word(), named.join(", "), rest.collect::<String>())
 }
 
@@ -152,7 +157,7 @@ fn paragraph(out: &mut String, words: &str) {
 fn moved(pair: &Pair) -> String {
     let rest = || pair.rows.iter().filter(|row| !row.gates);
     let moved: Vec<String> = rest()
-        .filter(|row| matches!(row.judged.verdict, Verdict::Regressed | Verdict::Improved))
+        .filter(|row| matches!(row.judged.verdict, GateVerdict::Regressed | GateVerdict::Improved))
         .map(|row| format!("{} on {} {} {}", row.metric, text::clip(&row.target, 24), word(row), ratio(row)))
         .collect();
     let told = if moved.is_empty() { "none moved".to_owned() } else { moved.join("; ") };
@@ -172,11 +177,11 @@ pub(super) fn margins(pair: &Pair) -> Vec<String> {
     told
 }
 
-fn style(verdict: Verdict) -> Style {
+fn style(verdict: GateVerdict) -> Style {
     match verdict {
-        Verdict::Failed | Verdict::Regressed => AnsiColor::Red.on_default().bold(),
-        Verdict::Improved | Verdict::Unchanged => AnsiColor::Green.on_default().bold(),
-        Verdict::Inconclusive => AnsiColor::Yellow.on_default().bold(),
+        GateVerdict::Failed | GateVerdict::Regressed => AnsiColor::Red.on_default().bold(),
+        GateVerdict::Improved | GateVerdict::Unchanged => AnsiColor::Green.on_default().bold(),
+        GateVerdict::Inconclusive => AnsiColor::Yellow.on_default().bold(),
     }
 }
 
@@ -198,7 +203,7 @@ fn rows(rows: &[&Row]) -> Table {
 
 /// The verdicts at the lines' ends in colour, without a width of their own.
 fn colored(table: &str, rows: &[&Row]) -> String {
-    let verdicts: Vec<Verdict> = rows.iter().map(|row| row.judged.verdict).collect();
+    let verdicts: Vec<GateVerdict> = rows.iter().map(|row| row.judged.verdict).collect();
     let paint = |line: &str| {
         let line = line.trim_end();
         let of = verdicts.iter().find(|verdict| line.ends_with(verdict.word()));
@@ -216,7 +221,7 @@ fn colored(table: &str, rows: &[&Row]) -> String {
 /// In GitHub's Markdown, fit for a comment or a step's summary: the answer first, all else folded away.
 pub fn markdown(comparison: &Comparison) -> String {
     let mut out = String::new();
-    let word = comparison.verdict.map_or("no gate: between hosts this is a trend", Verdict::word);
+    let word = comparison.verdict.map_or("no gate: between hosts this is a trend", GateVerdict::word);
     let _ = writeln!(out, "### bootrace: {word}\n");
     for pair in &comparison.pairs {
         let name = escape(&text::clip(&pair.scenario, 64));

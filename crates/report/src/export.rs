@@ -248,8 +248,8 @@ struct Target<'a> {
     label: String,
     /// "TCG (emulated)" or "KVM", with its degree where that is not hardware; `None` for what is no VM.
     accelerator: Option<&'static str>,
-    record: &'a sample::Target,
-    analysed: &'a analysis::Target,
+    record: &'a sample::TargetRecord,
+    analysed: &'a analysis::TargetAnalysis,
     /// Samples that figures are taken from, in the order taken.
     good: Vec<&'a Sample>,
 }

@@ -9,7 +9,7 @@ use super::{
     claims, text,
 };
 use crate::{
-    analysis::{Analysis, Figure, Metric, RelativeTo, Target, Unit, Verdict},
+    analysis::{Analysis, ClaimVerdict, Figure, Metric, RelativeTo, TargetAnalysis, Unit},
     kind::Kind,
     sample::{Accelerator, Results},
 };
@@ -177,7 +177,7 @@ fn answer(results: &Results, analysis: &Analysis) -> Markup {
     }
 }
 
-fn sentence(analysis: &Analysis, baseline: Option<&Target>) -> Option<Markup> {
+fn sentence(analysis: &Analysis, baseline: Option<&TargetAnalysis>) -> Option<Markup> {
     let base = baseline.and_then(|b| Some((b, b.median(Metric::Startup)?)))?;
     let time = |v| text::value(Unit::Time, v);
     let others = analysis.targets.iter().filter(|t| !t.baseline);
@@ -194,7 +194,7 @@ fn sentence(analysis: &Analysis, baseline: Option<&Target>) -> Option<Markup> {
     })
 }
 
-fn card(place: usize, target: &Target, baseline: Option<&str>, kind: Kind) -> Markup {
+fn card(place: usize, target: &TargetAnalysis, baseline: Option<&str>, kind: Kind) -> Markup {
     let against = |metric| target.figure(metric).and_then(|f| f.against.ratio());
     let base = text::clip(baseline.unwrap_or("baseline"), 24);
     let shown = |metric: Metric| target.median(metric).map(|m| text::value(metric.unit(), m));
@@ -233,7 +233,7 @@ fn card(place: usize, target: &Target, baseline: Option<&str>, kind: Kind) -> Ma
     }
 }
 
-fn headline(target: &Target, figure: &Figure, base: &str) -> Markup {
+fn headline(target: &TargetAnalysis, figure: &Figure, base: &str) -> Markup {
     let interval = figure.interval.as_ref();
     html! {
         p.big { (text::value(Unit::Time, figure.median)) span.unit { " start-up" } }
@@ -280,9 +280,9 @@ fn judged(analysis: &Analysis) -> Markup {
             ul.claims {
                 @for claim in &analysis.claims {
                     @let class = match claim.verdict {
-                        Verdict::Supported => "supported",
-                        Verdict::Refuted => "refuted",
-                        Verdict::Undecided => "undecided",
+                        ClaimVerdict::Supported => "supported",
+                        ClaimVerdict::Refuted => "refuted",
+                        ClaimVerdict::Undecided => "undecided",
                     };
                     li class=(class) {
                         span.verdict { (claim.verdict.word()) }

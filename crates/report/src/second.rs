@@ -1,7 +1,7 @@
 //! Second starts: what each target's is, and which of the others it compares with.
 
 use super::text;
-use crate::sample::{Results, Target};
+use crate::sample::{Results, TargetRecord};
 
 /// A sentence for each target whose instances are started a second time; none where all are created.
 pub fn sentences(results: &Results) -> Vec<String> {
@@ -9,8 +9,8 @@ pub fn sentences(results: &Results) -> Vec<String> {
     second.map(|target| sentence(target, &results.targets)).collect()
 }
 
-fn sentence(target: &Target, all: &[Target]) -> String {
-    let (name, start) = (|target: &Target| text::clip(&target.name, 40), target.start());
+fn sentence(target: &TargetRecord, all: &[TargetRecord]) -> String {
+    let (name, start) = (|target: &TargetRecord| text::clip(&target.name, 40), target.start());
     let what = target.kind.started(start).unwrap_or("a second start that this kind of target does not have");
     let pairs = all.iter().filter(|other| other.start() == start && other.kind != target.kind);
     let pairs: Vec<String> = pairs.map(name).collect();
@@ -31,10 +31,10 @@ mod tests {
         sample::Accelerator,
     };
 
-    fn target(kind: Kind, name: &str, start: Option<&str>) -> Target {
+    fn target(kind: Kind, name: &str, start: Option<&str>) -> TargetRecord {
         let options = start.map_or(serde_json::json!({}), |start| serde_json::json!({ "start": start }));
         let accelerator_reason = None;
-        Target {
+        TargetRecord {
             name: name.into(),
             kind,
             accelerator: Accelerator::None,

@@ -7,7 +7,7 @@ use super::{
     text::{self, NOTHING},
 };
 use crate::{
-    analysis::{Analysis, Metric, RelativeTo, Target},
+    analysis::{Analysis, Metric, RelativeTo, TargetAnalysis},
     metric::Ratio,
     sample::Results,
 };
@@ -55,14 +55,14 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
 }
 
 fn figures(out: &mut String, analysis: &Analysis) {
-    let head = |t: &Target| {
+    let head = |t: &TargetAnalysis| {
         let name = escape(&text::clip(&t.name, 40));
         text::accelerator_of(t).map_or(name.clone(), |a| format!("{name}, {a}"))
     };
     let heads: Vec<String> = analysis.targets.iter().map(head).collect();
     let _ = writeln!(out, "| | {} |", heads.join(" | "));
     let _ = writeln!(out, "|:--|{}", "--:|".repeat(heads.len()));
-    let mut row = |label: &str, cell: &dyn Fn(&Target) -> String| {
+    let mut row = |label: &str, cell: &dyn Fn(&TargetAnalysis) -> String| {
         let cells: Vec<String> = analysis.targets.iter().map(cell).collect();
         if cells.iter().any(|c| c != NOTHING) {
             let _ = writeln!(out, "| {label} | {} |", cells.join(" | "));
@@ -81,14 +81,14 @@ fn figures(out: &mut String, analysis: &Analysis) {
     }
 }
 
-fn figure(target: &Target, metric: Metric) -> String {
+fn figure(target: &TargetAnalysis, metric: Metric) -> String {
     let Some(figure) = target.figure(metric) else { return NOTHING.into() };
     let unit = metric.unit();
     let interval = text::interval(unit, figure.median, figure.interval.as_ref());
     format!("{} {}", text::of(metric, figure.median), escape(&interval))
 }
 
-fn ratio(target: &Target, metric: Metric) -> String {
+fn ratio(target: &TargetAnalysis, metric: Metric) -> String {
     match target.figure(metric).map(|f| &f.against) {
         Some(RelativeTo::Ratio(r)) => {
             let interval = text::times_interval(r.interval.as_ref());

@@ -10,7 +10,7 @@ use super::{
     text::{self, NOTHING},
 };
 use crate::{
-    analysis::{Analysis, Metric, RelativeTo, Target, Verdict},
+    analysis::{Analysis, ClaimVerdict, Metric, RelativeTo, TargetAnalysis},
     metric::{self, Ratio, Terminal},
     sample::Results,
 };
@@ -62,9 +62,9 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
     for claim in &analysis.claims {
         let word = format!("{:<9}", claim.verdict.word());
         let word = match claim.verdict {
-            Verdict::Supported => paint.good(&word),
-            Verdict::Refuted => paint.bad(&word),
-            Verdict::Undecided => paint.warn(&word),
+            ClaimVerdict::Supported => paint.good(&word),
+            ClaimVerdict::Refuted => paint.bad(&word),
+            ClaimVerdict::Undecided => paint.warn(&word),
         };
         let says = text::clean(&claim.says, 200);
         let (about, finding) = (claims::about(claim, analysis), claims::finding(claim, analysis));
@@ -102,10 +102,10 @@ fn about(results: &Results) -> String {
     )
 }
 
-fn one_table(analysis: &Analysis, targets: &[Target]) -> String {
+fn one_table(analysis: &Analysis, targets: &[TargetAnalysis]) -> String {
     let mut table = Table::new();
     table.load_style(RULES);
-    let head = |t: &Target| {
+    let head = |t: &TargetAnalysis| {
         let name = text::clip(&t.name, usize::from(COLUMN) - 2);
         match text::accelerator_of(t) {
             Some(accelerator) => format!("{name}\n{accelerator}"),
@@ -132,10 +132,10 @@ fn one_table(analysis: &Analysis, targets: &[Target]) -> String {
 
 struct Row {
     label: String,
-    cell: Box<dyn Fn(&Target) -> String>,
+    cell: Box<dyn Fn(&TargetAnalysis) -> String>,
 }
 
-fn row(label: impl Into<String>, cell: impl Fn(&Target) -> String + 'static) -> Row {
+fn row(label: impl Into<String>, cell: impl Fn(&TargetAnalysis) -> String + 'static) -> Row {
     Row { label: label.into(), cell: Box::new(cell) }
 }
 
@@ -150,23 +150,25 @@ fn rows(analysis: &Analysis) -> Vec<Row> {
         let indented = |steps: usize| format!("{}{label}", "  ".repeat(steps));
         match of.terminal {
             Terminal::Hidden => {}
-            Terminal::Median(steps) => rows.push(row(indented(steps), move |t: &Target| median(t, metric))),
+            Terminal::Median(steps) => {
+                rows.push(row(indented(steps), move |t: &TargetAnalysis| median(t, metric)))
+            }
             Terminal::Interval(steps) => {
-                rows.push(row(indented(steps), move |t: &Target| with_interval(t, metric)));
+                rows.push(row(indented(steps), move |t: &TargetAnalysis| with_interval(t, metric)));
             }
         }
         if of.ratio == Ratio::Everywhere {
-            rows.push(row(times.clone(), move |t: &Target| against(t, metric)));
+            rows.push(row(times.clone(), move |t: &TargetAnalysis| against(t, metric)));
         }
     }
-    rows.push(row("interval covers", |t: &Target| {
+    rows.push(row("interval covers", |t: &TargetAnalysis| {
         let interval = t.figure(Metric::Startup).and_then(|f| f.interval);
         interval.map_or(NOTHING.into(), |i| text::coverage(i.coverage))
     }));
     rows
 }
 
-fn samples(target: &Target) -> String {
+fn samples(target: &TargetAnalysis) -> String {
     let counts = target.counts;
     let mut text = format!("{} ok", counts.ok);
     for (n, what) in [(counts.failed, "failed"), (counts.timed_out, "timed out")] {
@@ -177,18 +179,18 @@ fn samples(target: &Target) -> String {
     text
 }
 
-fn median(target: &Target, metric: Metric) -> String {
+fn median(target: &TargetAnalysis, metric: Metric) -> String {
     target.median(metric).map_or(NOTHING.into(), |m| text::value(metric.unit(), m))
 }
 
-fn with_interval(target: &Target, metric: Metric) -> String {
+fn with_interval(target: &TargetAnalysis, metric: Metric) -> String {
     let Some(figure) = target.figure(metric) else { return NOTHING.into() };
     let (unit, median) = (metric.unit(), figure.median);
     let shown = text::of(metric, median);
     format!("{shown} {}", text::interval(unit, median, figure.interval.as_ref()))
 }
 
-fn against(target: &Target, metric: Metric) -> String {
+fn against(target: &TargetAnalysis, metric: Metric) -> String {
     match target.figure(metric).map(|f| &f.against) {
         Some(RelativeTo::Ratio(r)) => {
             format!("{} {}", text::times(r.estimate), text::times_interval(r.interval.as_ref()))

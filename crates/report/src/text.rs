@@ -154,7 +154,7 @@ pub fn emulated_processor(host: &Host) -> Option<String> {
 }
 
 /// What must be said beside a target's name; `None` for what is no VM.
-pub fn accelerator_of(target: &analysis::Target) -> Option<&'static str> {
+pub fn accelerator_of(target: &analysis::TargetAnalysis) -> Option<&'static str> {
     on(target.accelerator, target.kvm)
 }
 

@@ -21,7 +21,7 @@ use rustix::process::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CHILD, Fault, Findings, PROGRAM, Processor, Verdict, list,
+    CHILD, Fault, Findings, KvmVerdict, PROGRAM, Processor, list,
     sandbox::{self, End, Patience},
 };
 
@@ -125,10 +125,10 @@ impl Plan {
     }
 }
 
-pub fn probe() -> Verdict {
+pub fn probe() -> KvmVerdict {
     let Some(program) = PROGRAM.get() else {
         let why = "this program can't start a sandboxed child: its main must call probe::kvm::child";
-        return Verdict::Untold { why: why.into() };
+        return KvmVerdict::Untold { why: why.into() };
     };
     let mut command = Command::new(program);
     command.arg(CHILD).arg(getpid().to_string());
@@ -280,7 +280,7 @@ fn exit(guest: &mut Guest, journal: &mut Journal<impl Write>) -> Result<(), Outc
 
 impl Plan {
     /// With the sandboxed child that `command` starts.
-    fn carry_out(&self, command: Command) -> Verdict {
+    fn carry_out(&self, command: Command) -> KvmVerdict {
         let (said, end) = sandbox::run(command, self.patience);
         let mut reports = said.lines().filter_map(|line| serde_json::from_str(line).ok());
         match reports.next_back() {
@@ -343,7 +343,7 @@ impl Plan {
         Ok(())
     }
 
-    fn judge(&self, report: &Report, end: &End, said: &str) -> Verdict {
+    fn judge(&self, report: &Report, end: &End, said: &str) -> KvmVerdict {
         let step = report.step;
         if let Some(errno) = report.errno {
             let error = io::Error::from_raw_os_error(errno);
@@ -351,10 +351,10 @@ impl Plan {
             return match errno {
                 // What this host lacks at the moment says nothing about its KVM.
                 libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EMFILE | libc::ENFILE => {
-                    Verdict::Untold { why: why() }
+                    KvmVerdict::Untold { why: why() }
                 }
                 _ if step == 0 => missing(&error),
-                _ => Verdict::Broken { why: why() },
+                _ => KvmVerdict::Broken { why: why() },
             };
         }
         let fault = |step, how| Fault { what: self.name_of(step), how };
@@ -385,12 +385,12 @@ impl Plan {
             processor: self.processor,
         };
         match failed.is_empty() {
-            true => Verdict::Runs { degree: found.degree(), found },
-            false if found.rate > 0.0 && found.is_emulated() => Verdict::Emulated { found, failed },
+            true => KvmVerdict::Runs { degree: found.degree(), found },
+            false if found.rate > 0.0 && found.is_emulated() => KvmVerdict::Emulated { found, failed },
             false if found.rate > 0.0 => {
-                Verdict::Broken { why: format!("{found}, and yet it can't do {}", list(&failed)) }
+                KvmVerdict::Broken { why: format!("{found}, and yet it can't do {}", list(&failed)) }
             }
-            false => Verdict::Broken { why: format!("it can't do {}", list(&failed)) },
+            false => KvmVerdict::Broken { why: format!("it can't do {}", list(&failed)) },
         }
     }
 
@@ -405,7 +405,7 @@ impl Plan {
 }
 
 /// The verdict on a child that ended at `step` and said nothing about KVM.
-fn unknown(end: &End, step: &str, said: &str) -> Verdict {
+fn unknown(end: &End, step: &str, said: &str) -> KvmVerdict {
     let said = last_words(said);
     let why = match end {
         End::Starved { wall, cpu } => format!(
@@ -424,7 +424,7 @@ fn unknown(end: &End, step: &str, said: &str) -> Verdict {
         }
         End::Done => format!("the process of a probe guest ended at {step}{said}"),
     };
-    Verdict::Untold { why }
+    KvmVerdict::Untold { why }
 }
 
 /// The last line that a child wrote and that is no report, such as a panic's or the dynamic linker's.
@@ -434,7 +434,7 @@ fn last_words(said: &str) -> String {
     words.map_or_else(String::new, |line| format!(" ({})", line.chars().take(LONGEST).collect::<String>()))
 }
 
-fn missing(error: &io::Error) -> Verdict {
+fn missing(error: &io::Error) -> KvmVerdict {
     let fix = match error.raw_os_error() {
         Some(libc::ENOENT) => {
             "modprobe kvm_intel or kvm_amd; switch on virtualisation in the firmware, or nested virtualisation in the hypervisor"
@@ -449,7 +449,7 @@ fn missing(error: &io::Error) -> Verdict {
         _ => "see whether another hypervisor holds the processor",
     };
     let absent = error.raw_os_error() == Some(libc::ENOENT);
-    Verdict::Missing { absent, why: format!("cannot open /dev/kvm: {error}: {fix}") }
+    KvmVerdict::Missing { absent, why: format!("cannot open /dev/kvm: {error}: {fix}") }
 }
 
 #[cfg(test)]

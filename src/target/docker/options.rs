@@ -20,7 +20,7 @@ pub(super) struct Resolved {
 ///
 /// # Errors
 /// When it doesn't answer or hasn't, with what it has.
-pub async fn check(engine: ContainerEngine, spec: &scenario::Target) -> Result<(), Error> {
+pub async fn check(engine: ContainerEngine, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
     let client = connect_to(engine).await?;
     let failed = |e| Error::new(format!("asking {} what it has", engine.name()), explain(engine, &e));
     let info = client.info().await.map_err(failed)?;
@@ -32,7 +32,7 @@ pub(super) async fn resolve(
     engine: ContainerEngine,
     client: &Client,
     info: &SystemInfo,
-    spec: &scenario::Target,
+    spec: &scenario::ScenarioTarget,
     network: bool,
 ) -> Result<Resolved, Error> {
     let (its, program) = (engine.name(), engine.key());

@@ -4,7 +4,7 @@ use tokio::task::spawn_blocking;
 
 use super::Error;
 use crate::{
-    probe::kvm::{self, Verdict},
+    probe::kvm::{self, KvmVerdict},
     sample::{Accelerator, Kvm, KvmDegree},
     scenario::Accel,
 };
@@ -32,15 +32,15 @@ pub async fn choose(asked: Accel) -> Result<Choice, Error> {
     decide(asked, &verdict)
 }
 
-fn decide(asked: Accel, verdict: &Verdict) -> Result<Choice, Error> {
+fn decide(asked: Accel, verdict: &KvmVerdict) -> Result<Choice, Error> {
     let chosen =
         |accelerator, reason, warning| Ok(Choice { accelerator, reason, warning, kvm: verdict.record() });
     match (asked, verdict) {
-        (Accel::Kvm, Verdict::Missing { absent: true, .. }) => Err(Error::new(
+        (Accel::Kvm, KvmVerdict::Missing { absent: true, .. }) => Err(Error::new(
             "using KVM as the scenario asks",
             format!("{verdict}. accel = \"auto\" would emulate"),
         )),
-        (_, Verdict::Runs { degree, .. }) => {
+        (_, KvmVerdict::Runs { degree, .. }) => {
             let emulated = *degree == KvmDegree::Emulated;
             let warning = emulated.then(|| format!("runs on KVM, and {}. {verdict}", degree.worth()));
             chosen(Accelerator::Kvm, verdict.to_string(), warning)
@@ -54,7 +54,7 @@ fn decide(asked: Accel, verdict: &Verdict) -> Result<Choice, Error> {
             chosen(Accelerator::Kvm, reason, Some(warning))
         }
         // Emulated VMs would be a result, and nobody would know that they need not have been.
-        (_, Verdict::Untold { .. }) => Err(Error::new("choosing between KVM and emulation", verdict)),
+        (_, KvmVerdict::Untold { .. }) => Err(Error::new("choosing between KVM and emulation", verdict)),
         _ => chosen(Accelerator::Tcg, verdict.to_string(), None),
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     fn kvm_is_taken_wherever_linux_runs_and_its_degree_is_in_the_results() {
         use KvmDegree::{Emulated, Hardware, Nested, Paravirtual};
         for (degree, rate) in [(Hardware, 9e8), (Nested, 9e8), (Paravirtual, 9e8), (Emulated, 9e5)] {
-            let verdict = Verdict::Runs { degree, found: found(rate) };
+            let verdict = KvmVerdict::Runs { degree, found: found(rate) };
             for asked in [Accel::Auto, Accel::Kvm] {
                 let choice = decide(asked, &verdict).unwrap();
                 assert_eq!((choice.accelerator, choice.reason), (Accelerator::Kvm, verdict.to_string()));
@@ -89,9 +89,9 @@ mod tests {
     #[test]
     fn kvm_that_is_asked_for_is_tried_with_a_warning_unless_there_is_no_device() {
         let why = || "cannot open /dev/kvm: modprobe kvm_intel".to_owned();
-        let emulated = Verdict::Emulated { found: found(2e6), failed: Vec::new() };
-        let broken = Verdict::Broken { why: "a loop: triple fault".into() };
-        let closed = Verdict::Missing { absent: false, why: why() };
+        let emulated = KvmVerdict::Emulated { found: found(2e6), failed: Vec::new() };
+        let broken = KvmVerdict::Broken { why: "a loop: triple fault".into() };
+        let closed = KvmVerdict::Missing { absent: false, why: why() };
         for verdict in [&emulated, &broken, &closed] {
             let choice = decide(Accel::Kvm, verdict).unwrap();
             assert_eq!(choice.accelerator, Accelerator::Kvm);
@@ -101,7 +101,7 @@ mod tests {
             assert_eq!((choice.accelerator, choice.reason), (Accelerator::Tcg, verdict.to_string()));
             assert_eq!((choice.warning, choice.kvm), (None, verdict.record()));
         }
-        let missing = Verdict::Missing { absent: true, why: why() };
+        let missing = KvmVerdict::Missing { absent: true, why: why() };
         let error = decide(Accel::Kvm, &missing).unwrap_err().to_string();
         assert!(error.contains("modprobe kvm_intel") && error.contains("accel = \"auto\""), "{error}");
         assert_eq!(decide(Accel::Auto, &missing).unwrap().accelerator, Accelerator::Tcg);
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_host_that_is_too_busy_to_tell_is_neither_a_yes_nor_a_no() {
-        let verdict = Verdict::Untold { why: "106ms of CPU time".into() };
+        let verdict = KvmVerdict::Untold { why: "106ms of CPU time".into() };
         let error = decide(Accel::Auto, &verdict).unwrap_err().to_string();
         for part in ["106ms of CPU time", "when this host is less busy", "accel = \"kvm\" or \"tcg\""] {
             assert!(error.contains(part), "{error}");

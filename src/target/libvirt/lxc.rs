@@ -84,7 +84,7 @@ impl Lxc {
     /// # Errors
     /// When libvirt does not answer, or the CPUs that the scenario wants are not to be had.
     pub async fn connect(
-        spec: &scenario::Target,
+        spec: &scenario::ScenarioTarget,
         resources: &Resources,
         network: bool,
         tree: PathBuf,
@@ -125,8 +125,8 @@ impl Lxc {
 
 #[async_trait]
 impl Target for Lxc {
-    fn info(&self) -> sample::Target {
-        sample::Target {
+    fn info(&self) -> sample::TargetRecord {
+        sample::TargetRecord {
             name: self.name.clone(),
             kind: Kind::Lxc,
             accelerator: Accelerator::None,

@@ -45,7 +45,7 @@ pub enum Start {
 impl Start {
     /// # Errors
     /// When the image was not made for it.
-    pub fn of(spec: &scenario::Target, files: &VmFiles, network: bool) -> Result<Self, Error> {
+    pub fn of(spec: &scenario::ScenarioTarget, files: &VmFiles, network: bool) -> Result<Self, Error> {
         let boot = spec.boot.unwrap_or_default();
         let missing = |what: &str| {
             let tried = format!("booting a VM for target {} with boot = \"{}\"", spec.name, boot.name());
@@ -77,7 +77,7 @@ impl Start {
 
     /// # Errors
     /// When this architecture has no such firmware.
-    pub fn stock(spec: &scenario::Target, files: &StockFiles) -> Result<Self, Error> {
+    pub fn stock(spec: &scenario::ScenarioTarget, files: &StockFiles) -> Result<Self, Error> {
         let (overlay, seed) = (files.overlay.clone(), files.seed.clone());
         Ok(Start::Stock { firmware: firmware(spec)?, overlay, seed })
     }
@@ -188,7 +188,7 @@ impl Start {
     }
 }
 
-fn firmware(spec: &scenario::Target) -> Result<Firmware, Error> {
+fn firmware(spec: &scenario::ScenarioTarget) -> Result<Firmware, Error> {
     let firmware = spec.firmware.unwrap_or_else(Firmware::usual);
     if firmware == Firmware::Bios && cfg!(not(target_arch = "x86_64")) {
         let why = "machines of this architecture have none: write firmware = \"uefi\"";
@@ -219,7 +219,11 @@ mod tests {
     }
 
     fn start(boot: Boot, firmware: Option<Firmware>, files: &VmFiles) -> Result<Start, String> {
-        let spec = scenario::Target { boot: Some(boot), firmware, ..scenario::Target::new(Kind::Libvirt) };
+        let spec = scenario::ScenarioTarget {
+            boot: Some(boot),
+            firmware,
+            ..scenario::ScenarioTarget::new(Kind::Libvirt)
+        };
         Start::of(&spec, files, false).map_err(|e| e.to_string())
     }
 
@@ -260,7 +264,10 @@ mod tests {
 
     #[test]
     fn a_cloud_image_starts_from_its_own_disk_with_the_seed_beside_it_and_nothing_passed_in() {
-        let spec = scenario::Target { boot: Some(Boot::Firmware), ..scenario::Target::new(Kind::Libvirt) };
+        let spec = scenario::ScenarioTarget {
+            boot: Some(Boot::Firmware),
+            ..scenario::ScenarioTarget::new(Kind::Libvirt)
+        };
         let files =
             StockFiles { overlay: "/stock/overlay".into(), seed: "/stock/a'&<seed>".into(), disk_bytes: 1 };
         let stock = Start::stock(&spec, &files).unwrap();

@@ -31,7 +31,7 @@ pub struct VmOptions {
 ///
 /// # Errors
 /// When it can't, with the fix; when libvirt does not answer.
-pub async fn check(uri: &str, spec: &scenario::Target, resources: &Resources) -> Result<(), Error> {
+pub async fn check(uri: &str, spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
     if spec.hugepages == Some(true) {
         enough_huge_pages(spec, resources)?;
     }
@@ -57,7 +57,7 @@ impl VmOptions {
     /// When the host or its QEMU can't do what the target's options ask for.
     pub(super) async fn resolve(
         connection: &Connect,
-        spec: &scenario::Target,
+        spec: &scenario::ScenarioTarget,
         resources: &Resources,
         choice: &accelerator::Choice,
     ) -> Result<Self, Error> {
@@ -141,7 +141,7 @@ impl VmOptions {
 }
 
 /// Gives their size.
-fn enough_huge_pages(spec: &scenario::Target, resources: &Resources) -> Result<Bytes, Error> {
+fn enough_huge_pages(spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<Bytes, Error> {
     let tried = format!("giving the VM of target {} huge pages", spec.name);
     let pool = huge::Pool::read().map_err(|e| Error::new(&tried, e))?;
     enough(pool, resources.memory.0).map_err(|why| Error::new(tried, why))?;

@@ -1,6 +1,6 @@
 //! From what was taken to rows: truth, measured, error, bound, verdict. Pure.
 
-use super::{Calibration, Check, Quantity, Row, Taken, Verdict};
+use super::{Calibration, Check, CheckVerdict, Quantity, Row, Taken};
 use crate::median::median;
 
 mod subject;
@@ -66,7 +66,7 @@ fn left_over(calibration: &Calibration) -> Option<Row> {
         error: Some(count),
         relative: false,
         bound: Some(0.0),
-        verdict: if count > 0.0 { Verdict::Fail } else { Verdict::Pass },
+        verdict: if count > 0.0 { CheckVerdict::Fail } else { CheckVerdict::Pass },
         note,
         n: calibration.taken.len(),
         points: Vec::new(),

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use super::super::{Target, is_measured};
+use super::super::{TargetAnalysis, is_measured};
 use crate::{
     sample::{Boot, Results, Sample},
     scenario::Span,
 };
 
-pub(super) fn all(results: &Results, targets: &[Target]) -> Vec<String> {
+pub(super) fn all(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
     let settle =
         results.run.scenario["sampling"]["settle"].as_str().and_then(|text| text.parse::<Span>().ok());
     let settle = settle.map_or(Duration::ZERO, |span| span.0).as_nanos() as u64;
     targets.iter().flat_map(|target| of(results, target, settle)).collect()
 }
 
-fn of(results: &Results, target: &Target, settle: u64) -> Vec<String> {
+fn of(results: &Results, target: &TargetAnalysis, settle: u64) -> Vec<String> {
     let good = || results.samples.iter().filter(|s| s.target == target.name && is_measured(s));
     let boots = || good().filter_map(|s| Some((s, s.boot_ns.as_ref()?)));
     let count = good().count();

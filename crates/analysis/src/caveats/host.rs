@@ -1,6 +1,6 @@
 //! Caveats that the host itself is the reason of, each with its fix.
 
-use crate::sample::{Accelerator, Host, KvmDegree, Results, Setting, Target};
+use crate::sample::{Accelerator, Host, KvmDegree, Results, Setting, TargetRecord};
 
 /// In the order of how much they usually matter.
 pub(super) const FACTS: [fn(&Results) -> Option<String>; 16] = [
@@ -30,7 +30,7 @@ pub(super) fn facts(results: &Results) -> Vec<String> {
 fn nesting(results: &Results) -> Option<String> {
     let hypervisor = results.host.virtualised.as_deref().filter(|v| *v != "none")?;
     // Earlier versions did not ask for KVM's degree.
-    let is_nested = |t: &&Target| t.kvm.is_none_or(|kvm| kvm.degree == KvmDegree::Nested);
+    let is_nested = |t: &&TargetRecord| t.kvm.is_none_or(|kvm| kvm.degree == KvmDegree::Nested);
     let on_kvm = results.targets.iter().filter(|t| t.accelerator == Accelerator::Kvm);
     let nested: Vec<&str> = on_kvm.filter(is_nested).map(|t| t.name.as_str()).collect();
     (!nested.is_empty()).then(|| {
@@ -45,8 +45,9 @@ fn nesting(results: &Results) -> Option<String> {
 /// itself has warned.
 fn without_hardware(results: &Results) -> Option<String> {
     let degree = KvmDegree::Paravirtual;
-    let on_it =
-        |t: &&Target| t.accelerator == Accelerator::Kvm && t.kvm.is_some_and(|kvm| kvm.degree == degree);
+    let on_it = |t: &&TargetRecord| {
+        t.accelerator == Accelerator::Kvm && t.kvm.is_some_and(|kvm| kvm.degree == degree)
+    };
     let names: Vec<&str> = results.targets.iter().filter(on_it).map(|t| t.name.as_str()).collect();
     (!names.is_empty()).then(|| {
         let (names, name, worth) = (names.join(" and "), degree.name(), degree.worth());

@@ -59,11 +59,11 @@ pub(super) fn measure(claim: &Claim, metric: Metric, filled: &Filled) -> Result<
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Verdict, judge_one},
+        super::{ClaimVerdict, judge_one},
         *,
     };
     use crate::sample::Accelerator;
-    use crate::{Interval, Metric, RelativeTo, Target, density::Each};
+    use crate::{Interval, Metric, RelativeTo, TargetAnalysis, density::Each};
     use serde_json::json;
 
     fn density(target: &str, value: f64, far: f64, n: usize) -> Density {
@@ -87,8 +87,8 @@ mod tests {
         }
     }
 
-    fn target(name: &str) -> Target {
-        Target {
+    fn target(name: &str) -> TargetAnalysis {
+        TargetAnalysis {
             name: name.into(),
             kind: crate::kind::Kind::Docker,
             accelerator: Accelerator::None,
@@ -115,9 +115,9 @@ mod tests {
     #[test]
     fn what_one_more_instance_costs_is_judged_by_its_interval() {
         let verdict = |bound: &str| judge(json!({ "at_most": bound }), 20).verdict;
-        assert_eq!(verdict("5MiB"), Verdict::Supported);
-        assert_eq!(verdict("2MiB"), Verdict::Refuted);
-        assert_eq!(verdict("4MiB"), Verdict::Undecided);
+        assert_eq!(verdict("5MiB"), ClaimVerdict::Supported);
+        assert_eq!(verdict("2MiB"), ClaimVerdict::Refuted);
+        assert_eq!(verdict("4MiB"), ClaimVerdict::Undecided);
         let why = judge(json!({ "at_most": "4500KiB" }), 20).why;
         assert!(
             why.contains("would take about 130 instances at once to decide, if the estimate stays"),
@@ -130,10 +130,10 @@ mod tests {
         let times =
             |bound: &str| judge(json!({"target": "libvirt", "relative_to": "docker", "at_least": bound}), 20);
         let judged = times("36x");
-        assert_eq!(judged.verdict, Verdict::Supported, "180 MiB over 5 MiB: {}", judged.why);
+        assert_eq!(judged.verdict, ClaimVerdict::Supported, "180 MiB over 5 MiB: {}", judged.why);
         assert_eq!(judged.why, "the 99.0 % interval of the estimate lies within the bound");
-        assert_eq!(times("80x").verdict, Verdict::Refuted);
-        assert_eq!(times("50x").verdict, Verdict::Undecided);
+        assert_eq!(times("80x").verdict, ClaimVerdict::Refuted);
+        assert_eq!(times("50x").verdict, ClaimVerdict::Undecided);
     }
 
     #[test]
@@ -142,6 +142,6 @@ mod tests {
         assert_eq!(few.why, "5 instances at once are too few for an interval: need >= 6");
         let none = judge(json!({"metric": "density.cpu", "at_most": "1%"}), 20);
         assert_eq!(none.why, "the density of docker has too few instances for density.cpu");
-        assert_eq!(none.verdict, Verdict::Undecided);
+        assert_eq!(none.verdict, ClaimVerdict::Undecided);
     }
 }

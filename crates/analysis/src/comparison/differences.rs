@@ -54,7 +54,7 @@ pub fn differences(base: &Results, new: &Results) -> Vec<Difference> {
         let Some(other) = new.targets.iter().find(|t| t.name == target.name) else { continue };
         // A nested KVM and one on hardware are two accelerators; earlier versions did not ask which it is.
         let known = target.kvm.is_some() && other.kvm.is_some();
-        let word = |target: &sample::Target| {
+        let word = |target: &sample::TargetRecord| {
             let name = serde_json::to_value(target.accelerator).ok()?.as_str()?.to_owned();
             let degree = target.kvm.filter(|_| known && target.accelerator == Accelerator::Kvm);
             Some(degree.map_or(name.clone(), |kvm| format!("{name} ({})", kvm.degree.name())))

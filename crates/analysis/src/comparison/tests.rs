@@ -28,7 +28,7 @@ fn more_failures_than_chance_explains_fail_and_fewer_leave_it_unsettled() {
         let judged = Judged { verdict, why: "so".into(), samples_needed: None };
         with_failures(&base, &new, judged).verdict
     };
-    use Verdict::{Failed, Inconclusive, Regressed, Unchanged};
+    use GateVerdict::{Failed, Inconclusive, Regressed, Unchanged};
     assert_eq!(with(side(20, 0), side(19, 1), Unchanged), Inconclusive);
     assert_eq!(with(side(20, 0), side(19, 1), Regressed), Regressed);
     assert_eq!(with(side(20, 0), side(15, 5), Regressed), Failed);
@@ -39,8 +39,8 @@ fn more_failures_than_chance_explains_fail_and_fewer_leave_it_unsettled() {
 
 #[test]
 fn the_worst_figure_is_the_gates() {
-    use Verdict::{Failed, Improved, Inconclusive, Regressed, Unchanged};
-    let all = |verdicts: &[Verdict]| overall(verdicts.iter().copied());
+    use GateVerdict::{Failed, Improved, Inconclusive, Regressed, Unchanged};
+    let all = |verdicts: &[GateVerdict]| overall(verdicts.iter().copied());
     assert_eq!(all(&[Unchanged, Regressed, Inconclusive]), Some(Regressed));
     assert_eq!(all(&[Failed, Regressed]), Some(Failed));
     assert_eq!(all(&[Improved, Unchanged, Inconclusive]), Some(Inconclusive));

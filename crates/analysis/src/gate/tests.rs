@@ -14,38 +14,38 @@ fn at(low: f64, high: f64, paired: bool) -> Shift {
     }
 }
 
-fn apart(low: f64, high: f64) -> Verdict {
+fn apart(low: f64, high: f64) -> GateVerdict {
     judge(Some(&at(low, high, false)), LEVEL, 0.05).verdict
 }
 
-fn in_one_job(low: f64, high: f64) -> Verdict {
+fn in_one_job(low: f64, high: f64) -> GateVerdict {
     judge(Some(&at(low, high, true)), LEVEL, 0.05).verdict
 }
 
 #[test]
 fn of_runs_apart_only_a_whole_interval_on_one_side_of_the_margin_is_a_verdict() {
-    assert_eq!(apart(1.051, 1.4), Verdict::Regressed);
-    assert_eq!(apart(1.049, 1.4), Verdict::Inconclusive);
-    assert_eq!(apart(0.96, 1.049), Verdict::Unchanged);
-    assert_eq!(apart(0.94, 1.02), Verdict::Inconclusive);
-    assert_eq!(apart(0.7, 0.95), Verdict::Improved);
-    assert_eq!(apart(0.7, 1.2), Verdict::Inconclusive);
+    assert_eq!(apart(1.051, 1.4), GateVerdict::Regressed);
+    assert_eq!(apart(1.049, 1.4), GateVerdict::Inconclusive);
+    assert_eq!(apart(0.96, 1.049), GateVerdict::Unchanged);
+    assert_eq!(apart(0.94, 1.02), GateVerdict::Inconclusive);
+    assert_eq!(apart(0.7, 0.95), GateVerdict::Improved);
+    assert_eq!(apart(0.7, 1.2), GateVerdict::Inconclusive);
 }
 
 #[test]
 fn in_one_job_an_interval_that_leaves_1_out_is_enough_if_the_ratio_is_beyond_the_margin() {
-    assert_eq!(in_one_job(1.01, 1.2), Verdict::Regressed);
-    assert_eq!(in_one_job(0.99, 1.3), Verdict::Inconclusive);
+    assert_eq!(in_one_job(1.01, 1.2), GateVerdict::Regressed);
+    assert_eq!(in_one_job(0.99, 1.3), GateVerdict::Inconclusive);
     // The middle is within the margin, whatever chance is ruled out.
-    assert_eq!(in_one_job(1.01, 1.06), Verdict::Inconclusive);
-    assert_eq!(in_one_job(0.8, 0.99), Verdict::Improved);
-    assert_eq!(in_one_job(0.96, 1.049), Verdict::Unchanged);
+    assert_eq!(in_one_job(1.01, 1.06), GateVerdict::Inconclusive);
+    assert_eq!(in_one_job(0.8, 0.99), GateVerdict::Improved);
+    assert_eq!(in_one_job(0.96, 1.049), GateVerdict::Unchanged);
 }
 
 #[test]
 fn a_significant_difference_within_the_margin_is_no_regression() {
-    assert_eq!(apart(1.01, 1.02), Verdict::Unchanged);
-    assert_eq!(in_one_job(1.01, 1.02), Verdict::Unchanged);
+    assert_eq!(apart(1.01, 1.02), GateVerdict::Unchanged);
+    assert_eq!(in_one_job(1.01, 1.02), GateVerdict::Unchanged);
 }
 
 /// ln 1.1025 = 2 ln 1.05: the middle is as far beyond the edge as the interval reaches below it at four times n.
@@ -54,7 +54,7 @@ fn the_forecast_shrinks_the_interval_by_the_root_of_n() {
     let edge = 1.05_f64.ln();
     let judged = |low: f64, high: f64, paired| judge(Some(&at(low, high, paired)), LEVEL, 0.05);
     let told = judged(1.0, (4.0 * edge).exp(), false);
-    assert_eq!(told.verdict, Verdict::Inconclusive);
+    assert_eq!(told.verdict, GateVerdict::Inconclusive);
     assert!(matches!(told.samples_needed, Some(136 | 137)), "{told:?}");
     // Of pairs it is 1 that the interval has to leave, by two thirds of its lower half: 2.25 times n.
     let told = judged((-edge).exp(), (5.0 * edge).exp(), true);
@@ -69,11 +69,11 @@ fn too_few_samples_say_how_many_it_takes() {
     let judged = |n| judge(shift(&pairs(n), LEVEL, 0.05).as_ref(), LEVEL, 0.05);
     assert_eq!(judged(0).why, "there is nothing to compare");
     for n in [1, 5] {
-        assert_eq!(judged(n).verdict, Verdict::Inconclusive);
+        assert_eq!(judged(n).verdict, GateVerdict::Inconclusive);
         assert!(judged(n).why.ends_with("too few: need >= 6"), "{}", judged(n).why);
     }
     assert!(judged(7).why.ends_with("need >= 8"), "{}", judged(7).why);
-    assert_eq!(judged(8).verdict, Verdict::Regressed);
+    assert_eq!(judged(8).verdict, GateVerdict::Regressed);
 }
 
 /// 2^-8 = 0.0039 <= 0.005; 2^-9 = 0.00195 > 0.005 / 3.
@@ -100,7 +100,7 @@ fn pairs_and_sets_agree_on_what_is_plain() {
         let shift = shift(&values, LEVEL, 0.05).unwrap();
         assert!((shift.ratio.unwrap() - 1.3).abs() < 0.02);
         assert!(shift.p < 1e-5 && shift.p_no_worse.unwrap() < 0.005 && shift.superiority > 0.99);
-        assert_eq!(judge(Some(&shift), LEVEL, 0.05).verdict, Verdict::Regressed);
+        assert_eq!(judge(Some(&shift), LEVEL, 0.05).verdict, GateVerdict::Regressed);
     }
 }
 
@@ -108,12 +108,12 @@ fn pairs_and_sets_agree_on_what_is_plain() {
 fn values_without_logarithms_have_no_verdict() {
     let shift = shift(&Values::Paired(vec![(0.0, 1.0); 10]), LEVEL, 0.05).unwrap();
     assert_eq!((shift.ratio, shift.superiority), (None, 1.0));
-    assert_eq!(judge(Some(&shift), LEVEL, 0.05).verdict, Verdict::Inconclusive);
+    assert_eq!(judge(Some(&shift), LEVEL, 0.05).verdict, GateVerdict::Inconclusive);
 }
 
 #[test]
 fn of_several_figures_holm_asks_more_of_the_smallest_p() {
-    let told = |ps: &[f64]| -> Vec<Verdict> {
+    let told = |ps: &[f64]| -> Vec<GateVerdict> {
         let mut judged: Vec<Judged> = ps
             .iter()
             .map(|p| judge(Some(&at(if *p <= 0.005 { 1.06 } else { 0.9 }, 1.4, true)), LEVEL, 0.05))
@@ -122,7 +122,7 @@ fn of_several_figures_holm_asks_more_of_the_smallest_p() {
         holm(&mut gated, LEVEL);
         judged.iter().map(|j| j.verdict).collect()
     };
-    use Verdict::{Inconclusive, Regressed};
+    use GateVerdict::{Inconclusive, Regressed};
     assert_eq!(told(&[0.004]), [Regressed]);
     assert_eq!(told(&[0.004, 0.5]), [Inconclusive, Inconclusive]);
     assert_eq!(told(&[0.5, 0.0024]), [Inconclusive, Regressed]);

@@ -6,7 +6,7 @@ use crate::{
     LEVEL, Metric, baseline,
     kind::Kind,
     median::{self, Interval},
-    sample::{Accelerator, Outcome, Results, Source, Target},
+    sample::{Accelerator, Outcome, Results, Source, TargetRecord},
     series, short,
 };
 
@@ -89,7 +89,7 @@ impl Run {
     }
 }
 
-fn measured(results: &Results, target: &Target, metrics: &[Metric]) -> Measured {
+fn measured(results: &Results, target: &TargetRecord, metrics: &[Metric]) -> Measured {
     let failed =
         |s: &&crate::sample::Sample| s.target == target.name && !s.warmup && s.outcome != Outcome::Ok;
     Measured {
@@ -102,7 +102,7 @@ fn measured(results: &Results, target: &Target, metrics: &[Metric]) -> Measured 
     }
 }
 
-fn figure(results: &Results, target: &Target, metric: Metric) -> Option<Figure> {
+fn figure(results: &Results, target: &TargetRecord, metric: Metric) -> Option<Figure> {
     let baseline = baseline(results);
     let series = series(results, &target.name, metric, baseline.as_deref());
     let values: Vec<f64> = series.into_iter().map(|(_, _, value)| value).collect();
@@ -112,7 +112,7 @@ fn figure(results: &Results, target: &Target, metric: Metric) -> Option<Figure> 
 }
 
 /// What changes a target's figures besides its host.
-fn conditions(results: &Results, target: &Target) -> Vec<(&'static str, String)> {
+fn conditions(results: &Results, target: &TargetRecord) -> Vec<(&'static str, String)> {
     let (run, host) = (&results.run, &results.host);
     let mut scenario = run.scenario.clone();
     if let Some(scenario) = scenario.as_object_mut() {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Kind, Scenario, Target};
+use super::{Bytes, Kind, Scenario, ScenarioTarget};
 
 /// What a VM boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl Init {
     }
 }
 
-impl Target {
+impl ScenarioTarget {
     /// What it boots; `None` for what is no VM.
     pub fn boot(&self) -> Option<Boot> {
         self.kind.is_vm().then(|| self.boot.unwrap_or_default())
@@ -100,12 +100,12 @@ impl Target {
 }
 
 /// The first target, by its place, that needs more memory than any VM does.
-pub(super) fn boots_system(scenario: &Scenario) -> Option<&Target> {
+pub(super) fn boots_system(scenario: &Scenario) -> Option<&ScenarioTarget> {
     scenario.targets.iter().find(|target| target.boots_system())
 }
 
 /// `firmware` says which one, so there must be one.
-pub(super) fn firmware(target: &Target) -> Result<(), String> {
+pub(super) fn firmware(target: &ScenarioTarget) -> Result<(), String> {
     match target.firmware {
         Some(_) if target.kind.is_vm() && target.boot != Some(Boot::Firmware) => {
             Err("this goes with boot = \"firmware\": write that too, or leave this out".into())

@@ -158,7 +158,7 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
         ),
         Ready::Tcp(port) => {
             // They share the host's network: the second finds the port taken, and the first one's answers.
-            let shares = |target: &super::Target| match target.kind.row().network {
+            let shares = |target: &super::ScenarioTarget| match target.kind.row().network {
                 Network::Host => true,
                 Network::HostOnRequest => scenario.workload.network,
                 Network::Own => target.network.as_deref() == Some("host"),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Sampling, Target};
+use super::{Kind, Sampling, ScenarioTarget};
 
 /// What of the image is in the host's page cache when an instance is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,10 +45,10 @@ impl DiskCache {
     }
 }
 
-impl Target {
+impl ScenarioTarget {
     /// With every option left out.
     pub fn new(kind: Kind) -> Self {
-        Target {
+        ScenarioTarget {
             name: String::new(),
             kind,
             start: None,

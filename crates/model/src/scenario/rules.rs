@@ -3,8 +3,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, Span, Start, Target, Workload,
-    boots, build, claims, cloud, cow, density,
+    Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, ScenarioTarget, Span, Start,
+    Workload, boots, build, claims, cloud, cow, density,
     document::{Document, Step, at},
     gate,
     text::*,
@@ -176,7 +176,7 @@ fn sampling(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     }
 }
 
-fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
+fn targets(targets: &[ScenarioTarget], wrong: &mut Wrong<'_>) {
     if targets.is_empty() {
         wrong(
             at!["target"],
@@ -199,7 +199,7 @@ fn targets(targets: &[Target], wrong: &mut Wrong<'_>) {
 }
 
 /// Each option belongs to one kind, and is of safe characters: it goes into XML or a request to an engine.
-fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong<'_>) {
+fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &mut Wrong<'_>) {
     let given = [
         ("boot", target.boot.is_some()),
         ("firmware", target.firmware.is_some()),
@@ -246,7 +246,7 @@ fn options(index: usize, target: &Target, workload: &Workload, wrong: &mut Wrong
 }
 
 /// Each kind has its own ways to be started a second time, and not every workload is ready again then.
-fn second_start(target: &Target, workload: &Workload) -> Result<(), String> {
+fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
     let start = target.start.unwrap_or_default();
     if target.kind.started(start).is_none() {
         let starts: Vec<String> = target.kind.row().starts.iter().map(|(s, _)| format!("\"{s}\"")).collect();

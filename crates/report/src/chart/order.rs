@@ -4,7 +4,7 @@
 use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, Source, make, text_width};
 use crate::{
     Error,
-    analysis::{Metric, Target, is_measured},
+    analysis::{Metric, TargetAnalysis, is_measured},
     sample::{Outcome, Sample},
     text,
 };
@@ -39,7 +39,7 @@ fn describe(source: &Source<'_>) -> String {
 /// The highest multiple on the scale, up and down, from the good samples: warm-ups are often far
 /// off and would flatten the rest.
 fn reach(source: &Source<'_>) -> f64 {
-    let far = |t: &Target| {
+    let far = |t: &TargetAnalysis| {
         let f = t.figure(Metric::Startup).filter(|f| f.min > 0.0)?;
         Some((f.max / f.median).max(f.median / f.min))
     };
@@ -93,7 +93,7 @@ fn legend(canvas: &mut Canvas, interference: bool) {
     canvas.y = y + 21.0;
 }
 
-fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &Target, reach: f64) {
+fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &TargetAnalysis, reach: f64) {
     let narrow = canvas.narrow();
     let head = if narrow { 22.0 } else { 0.0 };
     let (left, right) = (left(canvas), canvas.width());

@@ -4,7 +4,7 @@
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make};
 use crate::{
     Error,
-    analysis::{Figure, Metric, Target},
+    analysis::{Figure, Metric, TargetAnalysis},
     metric::{self, Group},
     text,
 };
@@ -89,7 +89,7 @@ fn chart(
 }
 
 fn describe(source: &Source<'_>, panel: &Panel) -> String {
-    let value = |t: &Target| {
+    let value = |t: &TargetAnalysis| {
         t.median(panel.metric).map_or("not given".into(), |m| text::value(panel.metric.unit(), m))
     };
     let each: Vec<String> =
@@ -114,7 +114,7 @@ fn layout(source: &Source<'_>, canvas: &mut Canvas, panels: &[Panel]) {
 fn draw(source: &Source<'_>, canvas: &mut Canvas, panel: &Panel, (left, right): (f64, f64), y: f64) {
     canvas.bold(left, y + 8.0, panel.title(), NORMAL + 1.0, Role::Ink, Anchor::Start);
     canvas.text(left, y + 26.0, panel.about, SMALL, Role::Muted, Anchor::Start);
-    let figures: Vec<(Role, &Target, Option<&Figure>)> =
+    let figures: Vec<(Role, &TargetAnalysis, Option<&Figure>)> =
         source.targets().map(|(role, t)| (role, t, t.figure(panel.metric))).collect();
     let upper = |f: &Figure| f.interval.map_or(f.median, |i| i.high.max(f.median));
     let highest = figures.iter().filter_map(|(_, _, f)| f.map(upper)).fold(0.0, f64::max);

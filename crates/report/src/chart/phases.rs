@@ -4,7 +4,7 @@
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
 use crate::{
     Error,
-    analysis::{Metric, Target, Unit},
+    analysis::{Metric, TargetAnalysis, Unit},
     text,
 };
 
@@ -40,7 +40,7 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
 }
 
 /// In their order. Parts that are longer than boot, since they begin before it, do not take its place.
-fn phases(target: &Target) -> Option<Vec<Phase>> {
+fn phases(target: &TargetAnalysis) -> Option<Vec<Phase>> {
     let median = |(metric, opacity)| Some((metric, target.median(metric)?, opacity));
     let [engine, boot, app] = PHASES.map(median);
     let (engine, boot, app) = (engine?, boot?, app?);
@@ -81,7 +81,7 @@ fn layout(source: &Source<'_>, canvas: &mut Canvas) {
 }
 
 /// One target: its name and total, its bar of shares, its phases in words.
-fn shares(canvas: &mut Canvas, role: Role, target: &Target) {
+fn shares(canvas: &mut Canvas, role: Role, target: &TargetAnalysis) {
     let (width, y) = (canvas.width(), canvas.y);
     let wide = !canvas.narrow();
     let (left, right) = if wide { (150.0, width - 110.0) } else { (0.0, width) };

@@ -3,7 +3,7 @@
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
 use crate::{
     Error,
-    analysis::{Figure, Metric, Target, Unit, is_measured},
+    analysis::{Figure, Metric, TargetAnalysis, Unit, is_measured},
     text,
 };
 
@@ -98,7 +98,7 @@ fn grid(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
     }
 }
 
-fn label(canvas: &mut Canvas, target: &Target, y: f64, head: f64, body: f64) {
+fn label(canvas: &mut Canvas, target: &TargetAnalysis, y: f64, head: f64, body: f64) {
     let name = text::clip(&target.name, 24);
     let accelerator = text::accelerator_of(target);
     let figure = target.figure(Metric::Startup);
@@ -141,7 +141,7 @@ fn label(canvas: &mut Canvas, target: &Target, y: f64, head: f64, body: f64) {
 fn dots(
     source: &Source<'_>,
     canvas: &mut Canvas,
-    (role, target): (Role, &Target),
+    (role, target): (Role, &TargetAnalysis),
     axis: &Axis,
     (top, bottom): (f64, f64),
 ) {

@@ -10,7 +10,7 @@ use quick_xml::{Writer, events::BytesText};
 
 use super::{Run, Target, text};
 use crate::{
-    analysis::{Figure, Unit, Verdict},
+    analysis::{ClaimVerdict, Figure, Unit},
     claims,
 };
 
@@ -29,9 +29,9 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
     for claim in &run.analysis.claims {
         let finding = claims::finding(claim, run.analysis);
         let case = match claim.verdict {
-            Verdict::Supported => Case::Passed,
-            Verdict::Refuted => Case::Failed(finding.clone()),
-            Verdict::Undecided => Case::Skipped(finding.clone()),
+            ClaimVerdict::Supported => Case::Passed,
+            ClaimVerdict::Refuted => Case::Failed(finding.clone()),
+            ClaimVerdict::Undecided => Case::Skipped(finding.clone()),
         };
         let said = format!("{}: {finding}", claims::about(claim, run.analysis));
         cases.push((format!("claim: {}", text::clean(&claim.says, LONGEST)), None, case, said));

@@ -218,7 +218,7 @@ impl From<Lean<'_>> for Results {
             targets: lean
                 .targets
                 .into_iter()
-                .map(|target| sample::Target {
+                .map(|target| sample::TargetRecord {
                     name: target.name,
                     kind: target.kind,
                     accelerator: target.accelerator,

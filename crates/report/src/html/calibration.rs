@@ -7,7 +7,7 @@ use super::{
     SENTENCE, figure, head, host, started,
 };
 use crate::{
-    analysis::calibration::{Calibration, Check, Row, Verdict},
+    analysis::calibration::{Calibration, Check, CheckVerdict, Row},
     sample::Accelerator,
 };
 
@@ -166,9 +166,9 @@ fn rows(calibration: &Calibration) -> Markup {
 
 fn one(row: &Row) -> Markup {
     let class = match row.verdict {
-        Verdict::Pass => "supported",
-        Verdict::Fail => "refuted",
-        Verdict::Stated | Verdict::Noise => "undecided",
+        CheckVerdict::Pass => "supported",
+        CheckVerdict::Fail => "refuted",
+        CheckVerdict::Stated | CheckVerdict::Noise => "undecided",
     };
     html! {
         tr class=(class) {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::analysis::{
     comparison::{Comparison, Pair, Row},
-    gate::Verdict,
+    gate::GateVerdict,
 };
 
 /// The whole page; the same comparison gives the same bytes.
@@ -63,7 +63,7 @@ fn answer(comparison: &Comparison) -> Markup {
     html! {
         section #answer {
             h2 { "Is it worse?" }
-            p.answer { strong { (comparison.verdict.map_or("No gate", Verdict::word)) }
+            p.answer { strong { (comparison.verdict.map_or("No gate", GateVerdict::word)) }
                 @if comparison.verdict.is_none() { ": the two ran on different hosts, where figures are a trend and no more" }
                 "."
             }
@@ -86,11 +86,11 @@ fn answer(comparison: &Comparison) -> Markup {
     }
 }
 
-fn class(verdict: Verdict) -> &'static str {
+fn class(verdict: GateVerdict) -> &'static str {
     match verdict {
-        Verdict::Failed | Verdict::Regressed => "refuted",
-        Verdict::Improved | Verdict::Unchanged => "supported",
-        Verdict::Inconclusive => "undecided",
+        GateVerdict::Failed | GateVerdict::Regressed => "refuted",
+        GateVerdict::Improved | GateVerdict::Unchanged => "supported",
+        GateVerdict::Inconclusive => "undecided",
     }
 }
 

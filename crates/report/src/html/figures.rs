@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::super::text::{self, NOTHING};
 use crate::{
-    analysis::{Analysis, Figure, InterferenceKind, Metric, Target, Unit, interference, others_cpus},
+    analysis::{Analysis, Figure, InterferenceKind, Metric, TargetAnalysis, Unit, interference, others_cpus},
     metric::{self, Group, Ratio},
     sample::{Outcome, Results, Sample},
 };
@@ -51,7 +51,7 @@ pub fn table(analysis: &Analysis) -> Markup {
     }
 }
 
-fn counts(target: &Target) -> Markup {
+fn counts(target: &TargetAnalysis) -> Markup {
     let c = target.counts;
     let startup = target.figure(Metric::Startup);
     let interval = startup.and_then(|f| f.interval);
@@ -85,7 +85,7 @@ fn row(analysis: &Analysis, metric: Metric) -> Markup {
     }
 }
 
-fn cell(target: &Target, figure: &Figure) -> Markup {
+fn cell(target: &TargetAnalysis, figure: &Figure) -> Markup {
     let unit = figure.metric.unit();
     let shown = text::of(figure.metric, figure.median);
     let ratio = figure.against.ratio().filter(|_| figure.metric.row().ratio != Ratio::Nowhere);

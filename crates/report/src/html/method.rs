@@ -8,7 +8,7 @@ use super::super::{second, text};
 use crate::{
     analysis::{Analysis, Unit},
     metric::{self, Metric},
-    sample::{Results, Target},
+    sample::{Results, TargetRecord},
 };
 
 pub fn section(results: &Results, analysis: &Analysis) -> Markup {
@@ -93,7 +93,7 @@ fn is_shown(metric: Metric, analysis: &Analysis) -> bool {
     density || analysis.targets.iter().any(|target| target.figure(metric).is_some())
 }
 
-fn stock_and_cold(target: &Target) -> bool {
+fn stock_and_cold(target: &TargetRecord) -> bool {
     target.options.get("seed").is_some() && !target.start().is_second()
 }
 

@@ -14,7 +14,7 @@ const BARE: Processor = Processor { virtualises: true, is_guest: false, pvm: fal
 
 /// Carries out each plan with a sandboxed child that is `test` once more: there this call examines the plan, and ends
 /// the process.
-fn carry_out<T: Fn()>(test: &T, plans: &[Plan]) -> Vec<Verdict> {
+fn carry_out<T: Fn()>(test: &T, plans: &[Plan]) -> Vec<KvmVerdict> {
     if let Some(job) = job() {
         sandbox::confine(getppid().unwrap()).unwrap();
         plans[job].examine(io::stdout()).unwrap();
@@ -24,16 +24,16 @@ fn carry_out<T: Fn()>(test: &T, plans: &[Plan]) -> Vec<Verdict> {
 }
 
 /// What is said of a loop that works and one check, whether this host's KVM is hardware or not.
-fn failures(verdict: &Verdict) -> String {
+fn failures(verdict: &KvmVerdict) -> String {
     match verdict {
-        Verdict::Emulated { failed, .. } => list(failed),
-        Verdict::Broken { why } => why.clone(),
+        KvmVerdict::Emulated { failed, .. } => list(failed),
+        KvmVerdict::Broken { why } => why.clone(),
         other => format!("{other:?}"),
     }
 }
 
 /// A report as a guest would leave it, on a host that does 1e9 loops.
-fn judged(rate: f64, outcomes: &[Outcome], end: &End) -> Verdict {
+fn judged(rate: f64, outcomes: &[Outcome], end: &End) -> KvmVerdict {
     let report = Report {
         step: CHECKING + outcomes.len(),
         errno: None,
@@ -55,7 +55,7 @@ const GOOD: [Outcome; 5] = [Right; 5];
 
 #[test]
 fn linux_runs_where_all_is_right_however_fast_and_nowhere_else() {
-    let runs = |degree, rate| Verdict::Runs { degree, found: found(rate) };
+    let runs = |degree, rate| KvmVerdict::Runs { degree, found: found(rate) };
     assert_eq!(judged(9e8, &GOOD, &End::Done), runs(KvmDegree::Hardware, 9e8));
     assert_eq!(judged(2e6, &GOOD, &End::Done), runs(KvmDegree::Emulated, 2e6));
 
@@ -65,20 +65,20 @@ fn linux_runs_where_all_is_right_however_fast_and_nowhere_else() {
     let fault = |what, how: &str| Fault { what, how: how.into() };
     let failed =
         vec![fault("lock cmpxchg16b", "KVM internal error, suberror 1"), fault("invlpg", "wrong result")];
-    assert_eq!(judged(2e6, &bad, &End::Done), Verdict::Emulated { found: found(2e6), failed });
+    assert_eq!(judged(2e6, &bad, &End::Done), KvmVerdict::Emulated { found: found(2e6), failed });
     let why = "9e8 loop iterations/s in a probe guest, 0.90 times the host's; an exit to KVM takes 1.5µs, and yet it \
                can't do lock cmpxchg16b (KVM internal error, suberror 1), invlpg (wrong result)"
         .into();
-    assert_eq!(judged(9e8, &bad, &End::Done), Verdict::Broken { why });
+    assert_eq!(judged(9e8, &bad, &End::Done), KvmVerdict::Broken { why });
 }
 
 #[test]
 fn a_guest_that_was_ended_is_named_by_where_it_was() {
     let spent = End::Spent { cpu: Duration::from_millis(2_001) };
     let failed = vec![Fault { what: "paddq (SSE2)", how: "not done after 2s of CPU time".to_owned() }];
-    assert_eq!(judged(2e6, &GOOD[..1], &spent), Verdict::Emulated { found: found(2e6), failed });
+    assert_eq!(judged(2e6, &GOOD[..1], &spent), KvmVerdict::Emulated { found: found(2e6), failed });
     let why = "it can't do lock cmpxchg16b (its process died: signal 7 ended it)".to_owned();
-    assert_eq!(judged(0.0, &[], &End::Died("signal 7 ended it".into())), Verdict::Broken { why });
+    assert_eq!(judged(0.0, &[], &End::Died("signal 7 ended it".into())), KvmVerdict::Broken { why });
 }
 
 /// On the host where this was first seen a KVM that works was given 106 of 400 ms.
@@ -88,7 +88,7 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
     for end in [&starved, &End::Killed, &End::NotStarted(io::Error::from_raw_os_error(libc::EAGAIN))] {
         for rate in [0.0, 2e6, 9e8] {
             let verdict = judged(rate, &GOOD[..1], end);
-            assert!(matches!(verdict, Verdict::Untold { .. }), "{end:?}: {verdict:?}");
+            assert!(matches!(verdict, KvmVerdict::Untold { .. }), "{end:?}: {verdict:?}");
         }
     }
     let said = judged(9e8, &GOOD[..1], &starved).to_string();
@@ -97,7 +97,7 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
     }
     // What had failed by then has failed.
     let verdict = judged(2e6, &[Wrong], &starved);
-    assert!(matches!(verdict, Verdict::Emulated { .. }), "{verdict:?}");
+    assert!(matches!(verdict, KvmVerdict::Emulated { .. }), "{verdict:?}");
 }
 
 #[test]
@@ -108,12 +108,13 @@ fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
     };
     for errno in [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE] {
         assert!(
-            matches!(of(0, errno), Verdict::Untold { .. }) && matches!(of(1, errno), Verdict::Untold { .. })
+            matches!(of(0, errno), KvmVerdict::Untold { .. })
+                && matches!(of(1, errno), KvmVerdict::Untold { .. })
         );
     }
-    assert!(matches!(of(1, libc::EBUSY), Verdict::Broken { .. }));
-    assert!(matches!(of(0, libc::ENOENT), Verdict::Missing { absent: true, .. }));
-    assert!(matches!(of(0, libc::EACCES), Verdict::Missing { absent: false, .. }));
+    assert!(matches!(of(1, libc::EBUSY), KvmVerdict::Broken { .. }));
+    assert!(matches!(of(0, libc::ENOENT), KvmVerdict::Missing { absent: true, .. }));
+    assert!(matches!(of(0, libc::EACCES), KvmVerdict::Missing { absent: false, .. }));
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn a_child_that_is_no_probe_says_nothing_on_kvm() {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let verdict = Plan::new().carry_out(command);
-        assert!(matches!(&verdict, Verdict::Untold { why: said } if said.contains(why)), "{verdict:?}");
+        assert!(matches!(&verdict, KvmVerdict::Untold { why: said } if said.contains(why)), "{verdict:?}");
     }
 }
 
@@ -135,11 +136,11 @@ fn a_probe_that_stops_half_way_is_no_proof_that_kvm_works() {
     let report = Report { step: LEAVING, rate: 9e8, host_rate: 1e9, counting: Right, ..Report::default() };
     let verdict = Plan::new().judge(&report, &End::Done, "");
     let early = "can't do cpuid (its process ended early)";
-    assert!(matches!(&verdict, Verdict::Broken { why } if why.ends_with(early)), "{verdict:?}");
+    assert!(matches!(&verdict, KvmVerdict::Broken { why } if why.ends_with(early)), "{verdict:?}");
     let died = End::Died("it ended with exit code 101".into());
     let verdict = Plan::new().judge(&report, &died, "{}\npanicked at\n");
     let last = "(its process died: it ended with exit code 101 (panicked at))";
-    assert!(matches!(&verdict, Verdict::Broken { why } if why.ends_with(last)), "{verdict:?}");
+    assert!(matches!(&verdict, KvmVerdict::Broken { why } if why.ends_with(last)), "{verdict:?}");
 }
 
 #[test]
@@ -163,12 +164,12 @@ fn a_guest_runs_its_loop_to_the_end_and_all_of_several_at_once_say_the_same() {
         all.into_iter().flat_map(|one| one.join().unwrap()).collect()
     });
     for verdict in &kinds {
-        let (Verdict::Runs { found, .. } | Verdict::Emulated { found, .. }) = verdict else {
+        let (KvmVerdict::Runs { found, .. } | KvmVerdict::Emulated { found, .. }) = verdict else {
             panic!("{verdict:?}")
         };
         assert!(found.rate > 1e3 && found.exit.is_some(), "{found:?}");
         assert!(found.host_rate > 1e5, "{found:?}");
-        let degree = |verdict: &Verdict| verdict.record().map(|kvm| kvm.degree);
+        let degree = |verdict: &KvmVerdict| verdict.record().map(|kvm| kvm.degree);
         assert_eq!(degree(verdict), degree(&kinds[0]), "{kinds:?}");
     }
 }
@@ -180,7 +181,7 @@ fn a_guest_that_loops_for_ever_is_ended_and_named() {
     let patience = Patience { cpu: Duration::from_millis(200), ..PATIENCE };
     let plan = Plan { patience, counting: &[0xeb, 0xfe], checks: NO_CHECK, ..Plan::new() };
     let verdicts = carry_out(&a_guest_that_loops_for_ever_is_ended_and_named, &[plan]);
-    let [Verdict::Broken { why }] = &verdicts[..] else { panic!("{verdicts:?}") };
+    let [KvmVerdict::Broken { why }] = &verdicts[..] else { panic!("{verdicts:?}") };
     assert!(why.starts_with("it can't do a loop (not done after 2"), "{why}");
     assert!(why.ends_with(" of CPU time)"), "{why}");
 }
@@ -217,7 +218,10 @@ fn a_loop_that_leaves_iterations_out_is_broken() {
     // nop
     let plan = Plan { counting: &[0x90], checks: NO_CHECK, ..Plan::new() };
     let why = "it can't do a loop (wrong result)".into();
-    assert_eq!(carry_out(&a_loop_that_leaves_iterations_out_is_broken, &[plan]), [Verdict::Broken { why }]);
+    assert_eq!(
+        carry_out(&a_loop_that_leaves_iterations_out_is_broken, &[plan]),
+        [KvmVerdict::Broken { why }]
+    );
 }
 
 #[test]
@@ -239,13 +243,13 @@ fn a_guest_has_the_cpuid_that_it_is_given_and_only_one_with_none_may_be_refused_
     for (verdict, (cpuid, lacks)) in carry_out(this, &plans).into_iter().zip(CASES) {
         match verdict {
             // Kernels differ: 6.1 takes it, 6.8 does not.
-            Verdict::Broken { why }
+            KvmVerdict::Broken { why }
                 if cpuid == Extent::None && why.starts_with("putting it into long mode") => {}
-            Verdict::Runs { .. } if cpuid == Extent::Full => {}
-            Verdict::Emulated { failed, .. } => {
+            KvmVerdict::Runs { .. } if cpuid == Extent::Full => {}
+            KvmVerdict::Emulated { failed, .. } => {
                 assert_eq!(failed.first().map_or("", |fault| fault.what), lacks, "{cpuid:?}: {failed:?}");
             }
-            Verdict::Broken { why } if cpuid != Extent::Full && why.contains(lacks) => {}
+            KvmVerdict::Broken { why } if cpuid != Extent::Full && why.contains(lacks) => {}
             other => panic!("{cpuid:?}: {other}"),
         }
     }

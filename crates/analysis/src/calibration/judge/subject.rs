@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Calibration, Check, Quantity, Row, Taken, Verdict};
+use super::super::{Calibration, Check, CheckVerdict, Quantity, Row, Taken};
 use crate::{
     InterferenceKind, interference,
     median::median,
-    sample::{Accelerator, Outcome, Target},
+    sample::{Accelerator, Outcome, TargetRecord},
     slope,
 };
 
@@ -22,7 +22,7 @@ const LEVEL_OF_NONE: f64 = 0.999;
 /// One check on one target.
 pub struct Subject<'a> {
     check: Check,
-    target: &'a Target,
+    target: &'a TargetRecord,
     /// Of the host.
     cpus: u32,
     pub good: Vec<&'a Taken>,
@@ -34,7 +34,7 @@ pub struct Subject<'a> {
 pub type Figure = fn(&Taken) -> Option<f64>;
 
 impl<'a> Subject<'a> {
-    pub fn new(calibration: &'a Calibration, check: Check, target: &'a Target) -> Self {
+    pub fn new(calibration: &'a Calibration, check: Check, target: &'a TargetRecord) -> Self {
         // Every instance is torn down.
         let of = |taken: &&Taken| {
             taken.sample.target == target.name && (check == Check::Teardown || taken.check == check)
@@ -73,7 +73,7 @@ impl<'a> Subject<'a> {
             error: None,
             relative: false,
             bound: None,
-            verdict: Verdict::Stated,
+            verdict: CheckVerdict::Stated,
             note: None,
             n: self.good.len(),
             points: Vec::new(),
@@ -83,8 +83,8 @@ impl<'a> Subject<'a> {
     /// The verdict on a row whose error and bound are filled in.
     pub fn judged(&self, mut row: Row) -> Row {
         row.verdict = match (row.error, row.bound) {
-            (Some(error), Some(bound)) if error.abs() <= bound => Verdict::Pass,
-            _ => Verdict::Fail,
+            (Some(error), Some(bound)) if error.abs() <= bound => CheckVerdict::Pass,
+            _ => CheckVerdict::Fail,
         };
         self.complete(row)
     }
@@ -93,7 +93,7 @@ impl<'a> Subject<'a> {
     /// interfered with it.
     fn complete(&self, mut row: Row) -> Row {
         if row.measured.is_none() {
-            row.verdict = Verdict::Fail;
+            row.verdict = CheckVerdict::Fail;
             let why = match row.n {
                 0 => "no instance gave this figure".into(),
                 n => format!("{n} instances are too few for it"),
@@ -102,15 +102,15 @@ impl<'a> Subject<'a> {
         }
         // Round trips are many an instance.
         if row.measured.is_some() && row.n < self.good.len() {
-            row.verdict = Verdict::Fail;
+            row.verdict = CheckVerdict::Fail;
             add(&mut row.note, &format!("only {} of {} instances gave this figure", row.n, self.good.len()));
         }
         if let Some((count, why)) = self.bad {
-            row.verdict = Verdict::Fail;
+            row.verdict = CheckVerdict::Fail;
             let all = count + self.good.len();
             add(&mut row.note, &format!("{count} of {all} instances failed, the first: {why}"));
         }
-        if let (Verdict::Fail, Some(interference)) = (row.verdict, self.interference()) {
+        if let (CheckVerdict::Fail, Some(interference)) = (row.verdict, self.interference()) {
             add(&mut row.note, &interference);
         }
         row
@@ -153,14 +153,14 @@ impl<'a> Subject<'a> {
             bound: Some(bound),
             ..row
         });
-        if let (Verdict::Fail, Some([low, high])) = (row.verdict, row.interval)
+        if let (CheckVerdict::Fail, Some([low, high])) = (row.verdict, row.interval)
             && low <= 1.0
             && high >= 1.0
         {
             // The host holds a VM's memory by huge pages: some 10 MiB more or less from boot to boot, which more boots only
             // slowly average out.
             if self.is_vm() && self.bad.is_none() {
-                row.verdict = Verdict::Noise;
+                row.verdict = CheckVerdict::Noise;
                 row.note = Some(format!(
                     "the noise of these boots can't tell it from 1: {low:.3} to {high:.3}; more --samples can"
                 ));
@@ -178,11 +178,11 @@ impl<'a> Subject<'a> {
     pub fn stays(&self, metric: &str, says: &str, figure: Figure, bound: f64) -> Row {
         let row = self.slope(metric, says, figure, LEVEL_OF_NONE);
         let mut row = self.judged(Row { truth: Some(0.0), error: row.measured, bound: Some(bound), ..row });
-        if let (Verdict::Fail, Some([low, high]), None) = (row.verdict, row.interval, self.bad)
+        if let (CheckVerdict::Fail, Some([low, high]), None) = (row.verdict, row.interval, self.bad)
             && low <= 0.0
             && high >= 0.0
         {
-            row.verdict = Verdict::Noise;
+            row.verdict = CheckVerdict::Noise;
             row.note = Some(format!(
                 "the noise of start-ups here can't tell it from none: {:+.1} to {:+.1} %; more --samples can",
                 low * 100.0,
@@ -227,7 +227,7 @@ impl<'a> Subject<'a> {
     }
 
     pub fn stated(&self, row: Row, note: &str) -> Row {
-        let mut row = Row { verdict: Verdict::Stated, bound: None, ..row };
+        let mut row = Row { verdict: CheckVerdict::Stated, bound: None, ..row };
         row.note = Some(note.into());
         self.complete(row)
     }

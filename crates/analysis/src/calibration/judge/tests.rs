@@ -3,15 +3,15 @@ use std::collections::BTreeMap;
 use bootrace_model::plan::Trial;
 
 use super::*;
-use crate::sample::{Accelerator, Outcome, Target};
+use crate::sample::{Accelerator, Outcome, TargetRecord};
 use crate::{
     calibration::SCHEMA,
     kind::Kind,
     sample::{Host, Image, Sample},
 };
 
-fn target(name: &str, accelerator: Accelerator) -> Target {
-    Target {
+fn target(name: &str, accelerator: Accelerator) -> TargetRecord {
+    TargetRecord {
         name: name.into(),
         kind: Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap(),
         accelerator,
@@ -98,12 +98,12 @@ fn perfect(sample: &mut Sample, check: Check, amount: u64) {
     (sample.work_ns.cpu, sample.work_ns.cpu_guest) = (check.work_ns(), check.work_ns());
 }
 
-fn verdicts(taken: Vec<Taken>) -> Vec<(String, Verdict)> {
+fn verdicts(taken: Vec<Taken>) -> Vec<(String, CheckVerdict)> {
     rows(&calibration(taken)).into_iter().map(|row| (row.metric, row.verdict)).collect()
 }
 
 fn failing(taken: Vec<Taken>) -> Vec<String> {
-    let failing = |(metric, verdict)| (verdict == Verdict::Fail).then_some(metric);
+    let failing = |(metric, verdict)| (verdict == CheckVerdict::Fail).then_some(metric);
     verdicts(taken).into_iter().filter_map(failing).collect()
 }
 
@@ -117,7 +117,10 @@ fn what_is_measured_without_error_passes_every_check_on_every_target() {
         for check in [Check::Delay, Check::Memory, Check::File, Check::Cpu, Check::Idle] {
             let verdicts = verdicts(taken(check, target, |_, _| {}));
             assert!(verdicts.len() >= 2, "{check:?} on {target}");
-            assert!(verdicts.iter().all(|(_, v)| *v != Verdict::Fail), "{check:?} on {target}: {verdicts:?}");
+            assert!(
+                verdicts.iter().all(|(_, v)| *v != CheckVerdict::Fail),
+                "{check:?} on {target}: {verdicts:?}"
+            );
         }
     }
 }
@@ -161,7 +164,7 @@ fn a_phase_that_is_only_noisy_is_no_failure_and_says_what_the_noise_allows() {
     let rows = rows(&calibration(noisy));
     let engine = rows.iter().find(|row| row.metric == "startup.engine").unwrap();
     assert!(engine.error.unwrap().abs() > 0.01, "{engine:?}");
-    assert_eq!(engine.verdict, Verdict::Noise);
+    assert_eq!(engine.verdict, CheckVerdict::Noise);
     assert!(engine.note.as_deref().unwrap().contains("noise"), "{engine:?}");
 }
 
@@ -216,8 +219,8 @@ fn a_footprint_that_huge_pages_scatter_is_noise_of_a_vm_alone() {
         let rows = rows(&calibration(taken));
         rows.iter().find(|row| row.metric == "memory.footprint").unwrap().verdict
     };
-    assert_eq!((scattered("libvirt", 0), scattered("docker", 0)), (Verdict::Noise, Verdict::Fail));
-    assert_eq!(scattered("libvirt", 50), Verdict::Fail, "a half that is missed is no noise");
+    assert_eq!((scattered("libvirt", 0), scattered("docker", 0)), (CheckVerdict::Noise, CheckVerdict::Fail));
+    assert_eq!(scattered("libvirt", 50), CheckVerdict::Fail, "a half that is missed is no noise");
 }
 
 #[test]
@@ -236,7 +239,7 @@ fn cpu_time_is_judged_on_the_host_and_told_of_an_emulated_vm() {
     assert_eq!(failing(twice("docker")), ["work.cpu"]);
     assert_eq!(failing(twice("libvirt")), Vec::<String>::new());
     let stated = verdicts(twice("libvirt"));
-    assert!(stated.contains(&("work.cpu".into(), Verdict::Stated)), "{stated:?}");
+    assert!(stated.contains(&("work.cpu".into(), CheckVerdict::Stated)), "{stated:?}");
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn a_failed_instance_fails_its_rows_and_says_why() {
     all[0].sample.error = Some("it burnt down".into());
     let rows = rows(&calibration(all));
     let memory: Vec<&Row> = rows.iter().filter(|row| row.check == Check::Memory).collect();
-    assert!(memory.iter().all(|row| row.verdict == Verdict::Fail));
+    assert!(memory.iter().all(|row| row.verdict == CheckVerdict::Fail));
     assert!(
         memory[0].note.as_deref().unwrap().contains("1 of 10 instances failed, the first: it burnt down")
     );
@@ -270,7 +273,7 @@ fn what_a_calibration_that_was_cut_short_has_not_measured_is_no_failure() {
             .map(|row| (row.verdict, row.note))
     };
     let (verdict, note) = slope(&calibration).unwrap();
-    assert_eq!((verdict, note.as_deref()), (Verdict::Fail, Some("3 instances are too few for it")));
+    assert_eq!((verdict, note.as_deref()), (CheckVerdict::Fail, Some("3 instances are too few for it")));
     calibration.interrupted = true;
     assert_eq!(slope(&calibration), None);
     assert!(!calibration.passed());
@@ -287,7 +290,7 @@ fn whatever_is_left_behind_fails() {
     let mut calibration = calibration(taken(Check::Teardown, "docker", |_, _| {}));
     calibration.see_what_is_left(vec!["container bootrace-1-2".into()], []);
     let row = calibration.rows.last().unwrap();
-    assert_eq!((row.verdict, row.measured), (Verdict::Fail, Some(1.0)));
+    assert_eq!((row.verdict, row.measured), (CheckVerdict::Fail, Some(1.0)));
     assert!(row.note.as_deref().unwrap().contains("bootrace-1-2"));
     assert!(!calibration.passed());
     calibration.see_what_is_left(Vec::new(), []);
@@ -305,7 +308,7 @@ fn the_channel_is_told_by_median_and_99th_percentile() {
     let rows = rows(&calibration(all));
     let channel = rows.iter().filter(|row| row.check == Check::Channel);
     let measured: Vec<_> = channel.map(|row| (row.measured, row.verdict)).collect();
-    assert_eq!(measured, [(Some(100.0), Verdict::Stated), (Some(198.0), Verdict::Stated)]);
+    assert_eq!(measured, [(Some(100.0), CheckVerdict::Stated), (Some(198.0), CheckVerdict::Stated)]);
 }
 
 #[test]
