@@ -18,10 +18,10 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Also what belongs to runs that still go on.
+    /// Remove also what belongs to running runs.
     #[arg(long)]
     pub all: bool,
-    /// Only say what would be removed.
+    /// Print what would be removed, and remove nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
