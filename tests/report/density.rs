@@ -19,7 +19,7 @@ use crate::{
 const MIB: u64 = 1 << 20;
 
 /// So many instances of so many MiB, one more than the other by a little.
-fn density(target: &str, count: u32, mib: u64, startup_ms: u64) -> Density {
+pub fn density(target: &str, count: u32, mib: u64, startup_ms: u64) -> Density {
     let host = |sum: u64| HostMemory {
         available_bytes: Some((20 << 30) - sum),
         swap_used_bytes: Some(0),

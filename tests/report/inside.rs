@@ -13,7 +13,7 @@ use crate::{
     schema::{complaints, unlisted},
 };
 
-fn disk(target: &str) -> Disk {
+pub fn disk(target: &str) -> Disk {
     let (storage, image, instance, copied, first) = match target {
         "native" => ("overlayfs", 400 << 20, 48 << 10, 100 << 20, 310_000_000),
         "docker" => ("overlay2", 410 << 20, 72 << 10, 100 << 20, 320_000_000),
