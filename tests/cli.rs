@@ -257,7 +257,7 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     assert!(
         text.contains(
             "\n  docker   can't run: connecting to Docker at unix:///no/such.sock: Socket not found: "
-        ) && text.contains("is Docker installed and running? scripts/setup installs and starts it"),
+        ) && text.contains("fix: scripts/setup installs and starts Docker"),
         "{text}"
     );
 }

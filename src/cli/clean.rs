@@ -51,7 +51,7 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     let found = left_over::find(&cache.instances_dir(), &whose).await;
     let mut failed = false;
     for Unseen { error, .. } in &found.unseen {
-        if error.absent {
+        if error.is_unreachable() {
             anstream::eprintln!("not looked at, since nothing answers there: {error}");
         } else {
             failed = true;

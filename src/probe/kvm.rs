@@ -5,7 +5,10 @@ use std::{env, fmt, io, path::PathBuf, process::ExitCode, sync::OnceLock, time::
 
 use rustix::process::Pid;
 
-use crate::sample::{self, KvmDegree};
+use crate::{
+    cause::Cause,
+    sample::{self, KvmDegree},
+};
 
 /// A guest's loop at less than this part of the host's own speed is emulated.
 ///
@@ -25,8 +28,8 @@ pub enum KvmVerdict {
     Emulated { found: Findings, failed: Vec<Fault> },
     /// KVM is there and does not run a guest as it should.
     Broken { why: String },
-    /// There is no KVM for us to use; `absent`: not even its device.
-    Missing { absent: bool, why: String },
+    /// There is no KVM that bootrace can use; `Cause::Unreachable`: not even its device.
+    Missing { cause: Cause, why: String },
     /// This host is too busy to tell, or KVM hangs.
     Untold { why: String },
 }
@@ -231,7 +234,7 @@ mod guest {
 
     pub fn probe() -> KvmVerdict {
         let why = format!("the probe guest is for x86-64, this is {ARCH}");
-        KvmVerdict::Missing { absent: false, why }
+        KvmVerdict::Missing { cause: Cause::Unsupported, why }
     }
 
     pub fn run(_parent: Pid) -> io::Result<()> {

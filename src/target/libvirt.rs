@@ -9,12 +9,13 @@ use virt::connect::Connect;
 
 use super::{Cpus, Error, Instance, InstanceId, Target};
 use crate::{
+    cause,
     control::Greeting,
     image::{StockFiles, VmFiles},
-    kind::{Family, Program},
+    kind::{Family, Kind, Program},
     probe::{kvm, process},
     sample,
-    scenario::{self, DiskCache, Kind, Resources},
+    scenario::{self, DiskCache, Resources},
 };
 
 mod accelerator;
@@ -76,7 +77,7 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, virt::error::Error> + Send + 'static,
 ) -> Result<T, Error> {
     match spawn_blocking(call).await {
-        Ok(result) => result.map_err(|e| Error::new(tried, fix::explain(&e))),
+        Ok(result) => result.map_err(|e| fix::failed(tried, &e)),
         Err(e) => Err(Error::new(tried, e)),
     }
 }
@@ -96,19 +97,16 @@ pub async fn connect() -> Result<Connect, Error> {
 pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
-    let connected = blocking(format!("connecting to libvirt at {uri}"), move || {
+    let kind = if uri.starts_with("lxc") { Kind::Lxc } else { Kind::Libvirt };
+    let tried = format!("connecting to libvirt at {uri}");
+    let connected = spawn_blocking(move || {
         // libvirt would print every error to standard error by itself.
         virt::error::clear_error_callback();
-        Connect::open(Some(&uri))
+        Connect::open(Some(&uri)).map_err(|e| (fix::cause_of_connecting(&e), e))
     })
-    .await;
-    connected.map_err(|e| {
-        // Who is refused may be told of files that are missing on the way.
-        let refused = e.why.contains(super::NEEDS_ROOT);
-        let gone = ["No such file", "Connection refused"].iter().any(|sign| e.why.contains(sign));
-        let absent = gone && !refused;
-        Error { absent, ..e }
-    })
+    .await
+    .map_err(|e| Error::new(&tried, e))?;
+    connected.map_err(|(cause, e)| fix::failed(tried, &e).by(cause).with_hint(cause::hint(kind, cause)))
 }
 
 /// A connection and what is heard at it.

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::{
+    cause::Cause,
     control::Greeting,
     image::rootless::Rootless,
     probe::{Scope, disk},
@@ -214,30 +215,44 @@ fn count_containers(host: &mut sample::Host, running: Option<u32>) {
     }
 }
 
-/// What whoever may not do something of a run is to know at once, whatever it was.
-pub const NEEDS_ROOT: &str = "a run needs root, whatever its targets: sudo bootrace run";
-
 /// An engine would not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-#[error("{tried}: {why}")]
+#[error("{tried}: {why}{}", .hint.as_ref().map_or(String::new(), |hint| format!("; fix: {hint}")))]
 pub struct Error {
     /// What was tried, on what.
     pub tried: String,
-    /// Why it failed, and what to do where that is known.
+    /// Why it failed.
     pub why: String,
-    /// True when nothing was there to be asked: no socket, or nobody who listens at it.
-    pub absent: bool,
+    /// What the program can act on.
+    pub cause: Cause,
+    /// What fixes it, where that is known.
+    pub hint: Option<String>,
 }
 
 impl Error {
     pub fn new(tried: impl Into<String>, why: impl ToString) -> Self {
-        Error { tried: tried.into(), why: why.to_string(), absent: false }
+        Error { tried: tried.into(), why: why.to_string(), cause: Cause::Other, hint: None }
+    }
+
+    /// With this cause.
+    pub fn by(self, cause: Cause) -> Self {
+        Error { cause, ..self }
+    }
+
+    /// With this fix, where there is one.
+    pub fn with_hint(self, hint: Option<impl Into<String>>) -> Self {
+        Error { hint: hint.map(Into::into).or(self.hint), ..self }
+    }
+
+    /// Whether nothing was there to be asked.
+    pub fn is_unreachable(&self) -> bool {
+        self.cause == Cause::Unreachable
     }
 }
 
 impl From<Rootless> for Error {
     fn from(refused: Rootless) -> Self {
-        Error::new(refused.tried, refused.why)
+        Error::new(refused.tried, refused.why).with_hint(Some(refused.hint))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bollard::{Docker as Client, models::SystemInfo};
 
-use super::{ContainerEngine, connect_to, explain};
+use super::{ContainerEngine, connect_to, failed};
 use crate::{scenario, target::Error};
 
 /// What a target's options come to.
@@ -22,7 +22,7 @@ pub(super) struct Resolved {
 /// When it doesn't answer or hasn't, with what it has.
 pub async fn check(engine: ContainerEngine, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
     let client = connect_to(engine).await?;
-    let failed = |e| Error::new(format!("asking {} what it has", engine.name()), explain(engine, &e));
+    let failed = |e| failed(engine, format!("asking {} what it has", engine.name()), &e);
     let info = client.info().await.map_err(failed)?;
     resolve(engine, &client, &info, spec, false).await.map(drop)
 }
@@ -37,7 +37,7 @@ pub(super) async fn resolve(
 ) -> Result<Resolved, Error> {
     let (its, program) = (engine.name(), engine.key());
     if let Some(name) = &spec.network {
-        let failed = |e| Error::new(format!("asking {its} for its networks"), explain(engine, &e));
+        let failed = |e| failed(engine, format!("asking {its} for its networks"), &e);
         let networks = client.list_networks(None).await.map_err(failed)?;
         let known = networks.into_iter().filter_map(|network| network.name).collect();
         has(name, known, &format!("{program} network create {name} makes one")).map_err(|why| {

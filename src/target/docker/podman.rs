@@ -14,15 +14,7 @@ use super::{explain, status};
 use crate::{
     image::ContainerEngine,
     probe::{limits, process},
-    target::NEEDS_ROOT,
 };
-
-/// Signs in an error, and what fixes it.
-pub(super) const FIXES: &[(&str, &str)] = &[
-    ("Permission denied", NEEDS_ROOT),
-    ("Socket not found", "is podman's service running? scripts/setup installs podman and starts it"),
-    ("Connection refused", "is podman's service running? scripts/setup starts it"),
-];
 
 /// How long podman may take to notice that a container has ended, where that only adds to what is said of it.
 const NOTICE: Duration = Duration::from_secs(2);
@@ -95,7 +87,7 @@ pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
                 return Some("podman says that the container has ended and was removed".into());
             }
             // In the middle of removing one it says this or that, and not always in Docker's words.
-            Err(e) if Instant::now() >= deadline => Some(explain(ContainerEngine::Podman, &e)),
+            Err(e) if Instant::now() >= deadline => Some(explain(&e)),
             Err(_) => None,
         };
         if let Some(said) = said {

@@ -13,6 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any version, in characters.
 const LONGEST: usize = 60;
 
+/// The fix for a message of a runtime's that the engine passes on, where one is known. Runtimes have no codes.
+pub(super) fn hint(message: &str) -> Option<&'static str> {
+    message.contains("unknown version specified").then_some(
+        "install a newer runtime, or leave \"runtime\" out: this one is older than this Docker, whose containers it can't \
+         read",
+    )
+}
+
 /// What a runtime says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {

@@ -1,0 +1,59 @@
+//! Why something failed, as far as a program can act on it, and what fixes it.
+
+use std::io;
+
+use crate::kind::Kind;
+
+/// The cause of a failure. Decisions go by it, never by a message's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing answers: there is no socket or device, or nobody listens at it.
+    Unreachable,
+    /// The caller may not do it.
+    Denied,
+    /// The object does not exist.
+    NotFound,
+    /// It did not answer in time.
+    TimedOut,
+    /// It cannot do it.
+    Unsupported,
+    Other,
+}
+
+impl Cause {
+    /// Of reaching a socket or a device.
+    pub fn of_reaching(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Cause::Unreachable,
+            io::ErrorKind::PermissionDenied => Cause::Denied,
+            io::ErrorKind::TimedOut => Cause::TimedOut,
+            io::ErrorKind::Unsupported => Cause::Unsupported,
+            _ => Cause::Other,
+        }
+    }
+}
+
+/// The fix where the caller may not do something of a run.
+pub const NEEDS_ROOT: &str = "sudo bootrace run: a run needs root, whatever its targets";
+
+/// What fixes a cause, by the kind of target whose engine failed.
+const HINTS: [(Kind, Cause, &str); 9] = [
+    (Kind::Docker, Cause::Denied, NEEDS_ROOT),
+    (Kind::Docker, Cause::Unreachable, "scripts/setup installs and starts Docker"),
+    (Kind::Podman, Cause::Denied, NEEDS_ROOT),
+    (Kind::Podman, Cause::Unreachable, "scripts/setup installs podman and starts its service"),
+    (Kind::Libvirt, Cause::Denied, NEEDS_ROOT),
+    (Kind::Libvirt, Cause::Unreachable, "scripts/setup installs and starts libvirtd"),
+    (Kind::Lxc, Cause::Denied, NEEDS_ROOT),
+    (Kind::Lxc, Cause::Unreachable, "scripts/setup installs and starts libvirtd"),
+    (
+        Kind::Lxc,
+        Cause::Unsupported,
+        "scripts/setup installs libvirt's LXC driver (libvirt-daemon-driver-lxc) and restarts libvirtd",
+    ),
+];
+
+/// What fixes this cause for the engine of this kind of target, where one thing does.
+pub fn hint(kind: Kind, cause: Cause) -> Option<&'static str> {
+    HINTS.iter().find(|(of, by, _)| (*of, *by) == (kind, cause)).map(|(_, _, hint)| *hint)
+}
