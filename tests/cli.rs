@@ -257,7 +257,7 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     assert!(
         text.contains(
             "\n  docker   can't run: connecting to Docker at unix:///no/such.sock: Socket not found: "
-        ) && text.contains("fix: scripts/setup installs and starts Docker"),
+        ) && text.contains("; fix: start what DOCKER_HOST names, or unset DOCKER_HOST"),
         "{text}"
     );
 }

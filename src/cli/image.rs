@@ -111,11 +111,8 @@ async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
     for name in &pruned.in_use {
         anstream::println!("kept {name}: it is in use");
     }
-    if let Some(why) = &pruned.without_docker {
-        anstream::eprintln!("Docker's images were left alone: {why}");
-    }
-    if let Some(why) = &pruned.without_podman {
-        anstream::eprintln!("podman's images were left alone: {why}");
+    for (engine, why) in &pruned.unasked {
+        anstream::eprintln!("kept the images of {}: {why}", engine.name());
     }
     anstream::println!("{} freed", size(pruned.freed_bytes));
     Ok(())

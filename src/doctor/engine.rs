@@ -129,7 +129,7 @@ impl Daemon {
     ) -> Result<T, (String, String)> {
         match self.ask_as_is(patience, asking).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err((error.to_string(), self.fix(&error, self.place()))),
+            Ok(Err(error)) => Err((error.without_hint(), self.fix(&error, self.place()))),
             Err(found) => Err((found, self.fix_of_no_answer(self.place()))),
         }
     }

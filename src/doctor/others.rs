@@ -66,7 +66,7 @@ pub async fn lxc(patience: Duration) -> (Check, bool) {
         }
         Ok(Err(error)) => {
             let fix = LIBVIRT.fix(&error, LIBVIRT.place_here());
-            (Check::failed(id, title, error.to_string(), &[Kind::Lxc]).fix(fix), false)
+            (Check::failed(id, title, error.without_hint(), &[Kind::Lxc]).fix(fix), false)
         }
         Err(found) => {
             let fix = LIBVIRT.fix_of_no_answer(LIBVIRT.place_here());

@@ -35,10 +35,8 @@ pub struct Pruned {
     pub freed_bytes: u64,
     /// What stayed because something uses it.
     pub in_use: Vec<String>,
-    /// Why Docker was not asked; its images are still there.
-    pub without_docker: Option<String>,
-    /// The same of podman; none where it is not here at all.
-    pub without_podman: Option<String>,
+    /// Engines that could not be asked, and why: their images are still there. One that was never here is not one.
+    pub unasked: Vec<(ContainerEngine, String)>,
 }
 
 /// Removes what `what` says, and what interrupted builds left behind.
@@ -46,14 +44,13 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
     cache.sweep()?;
     let mut pruner = Pruner { cache, engines: Vec::new(), pruned: Pruned::default() };
     for engine in ContainerEngine::ALL {
-        match (Client::connect(engine).await, engine) {
-            (Ok(client), _) => {
+        match Client::connect(engine).await {
+            Ok(client) => {
                 let images = docker::of_cache(&client, cache).await?;
                 pruner.engines.push(Own { client, images });
             }
-            (Err(error), ContainerEngine::Docker) => pruner.pruned.without_docker = Some(error.to_string()),
-            (Err(_), ContainerEngine::Podman) if !engine.may_be_here() => {}
-            (Err(error), ContainerEngine::Podman) => pruner.pruned.without_podman = Some(error.to_string()),
+            Err(_) if !engine.kind().is_standard() && !engine.may_be_here() => {}
+            Err(error) => pruner.pruned.unasked.push((engine, error.to_string())),
         }
     }
     let mut kept = Vec::new();

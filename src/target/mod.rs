@@ -244,6 +244,11 @@ impl Error {
         Error { hint: hint.map(Into::into).or(self.hint), ..self }
     }
 
+    /// What failed, on what and why, for where the fix has a place of its own.
+    pub fn without_hint(&self) -> String {
+        format!("{}: {}", self.tried, self.why)
+    }
+
     /// Whether nothing was there to be asked.
     pub fn is_unreachable(&self) -> bool {
         self.cause == Cause::Unreachable
