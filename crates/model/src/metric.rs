@@ -1,23 +1,23 @@
-//! The metrics: one table, from which every table, page, chart, export, claim and gate takes what it needs.
+//! The metrics: one table, which describes each metric for every output, claim and gate.
 //!
 //! A new metric is a variant of [`Metric`], a row of [`TABLE`], and a field of the sample that the row reads. Its row
-//! decides where it is shown; tests fail where an output misses it.
+//! decides which outputs show it; tests fail where an output misses it.
 
 use crate::sample::{Outcome, Sample};
 
-/// What a number of a metric counts.
+/// The unit of a metric's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// ns.
+    /// Nanoseconds.
     Time,
     /// Bytes.
     Size,
-    /// Of one core: 0.01 is 1 %.
+    /// Share of one core: 0.01 is 1 %.
     Share,
 }
 
 impl Unit {
-    /// The unit that names of columns and fields end with.
+    /// The suffix of column and field names.
     pub fn suffix(self) -> &'static str {
         match self {
             Unit::Time => "ns",
@@ -27,57 +27,95 @@ impl Unit {
     }
 }
 
-/// One figure of an instance, or of a target that is filled with instances (density).
+/// One figure of an instance, or of a target that a run fills with instances (density). [`Row::meaning`] defines each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Metric {
+    /// `startup`: requested until ready.
     Startup,
+    /// `startup.engine`: the engine's phase of start-up.
     Engine,
+    /// `startup.boot`: from the engine's phase to the agent's hello.
     Boot,
+    /// `startup.firmware`: the part of a VM's boot before its kernel.
     Firmware,
+    /// `startup.kernel`: kernel start to the first program.
     Kernel,
+    /// `startup.initrd`: the initrd's part of the boot.
     Initrd,
+    /// `startup.userspace`: systemd until the agent's unit.
     Userspace,
+    /// `startup.agent_unit`: the agent's unit until its hello.
     AgentUnit,
+    /// `startup.app`: hello until ready.
     App,
+    /// `teardown`: the request to stop until nothing is left.
     Teardown,
+    /// `memory.footprint`: memory that the host gets back with the instance.
     Footprint,
+    /// `memory.overhead`: footprint less the baseline's.
     Overhead,
+    /// `memory.workload`: resident set of the workload.
     Workload,
+    /// `memory.engine`: PSS of shim or QEMU.
     EngineMemory,
+    /// `memory.cache`: page cache charged to the cgroup.
     PageCache,
+    /// `memory.guest_cache`: page cache inside a VM.
     GuestCache,
+    /// `memory.swap`: memory swapped out.
     Swap,
+    /// `memory.daemons`: growth of the engine's daemons.
     Daemons,
+    /// `cpu.startup`: host CPU time of start-up.
     CpuStartup,
+    /// `cpu.idle`: host CPU share of the idle instance.
     CpuIdle,
+    /// `work.time`: wall time of the work command.
     WorkTime,
+    /// `work.cpu`: host CPU time of the work command.
     WorkCpu,
+    /// `work.cpu_guest`: the same as the command's own kernel accounts for it.
     WorkCpuGuest,
+    /// `disk.image`: blocks of the shared image.
     DiskImage,
+    /// `disk.instance`: blocks of one instance alone.
     DiskInstance,
+    /// `disk.provision`: time to make the instance's disk.
     DiskProvision,
+    /// `cow.first_write`: first write to a file of the image.
     CowFirstWrite,
+    /// `cow.rewrite`: second write to that file.
     CowRewrite,
+    /// `cow.bytes`: growth by the first write.
     CowBytes,
+    /// `density.memory`: footprint of one more instance.
     DensityMemory,
+    /// `density.cpu`: idle CPU share of one more instance.
     DensityCpu,
+    /// `density.startup`: growth of start-up with each instance.
     DensityStartup,
 }
 
-/// The subject that a metric belongs to: tables and charts show a group together.
+/// Groups of metrics; tables and charts show a group together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
+    /// Start-up, its phases, and teardown.
     Time,
+    /// Memory of one instance.
     Memory,
+    /// CPU time, and the work command.
     Cpu,
+    /// Disk space and copy-on-write.
     Disk,
+    /// One more instance among many.
     Density,
 }
 
 impl Group {
+    /// Every group, in the order of outputs.
     pub const ALL: [Group; 5] = [Group::Time, Group::Memory, Group::Cpu, Group::Disk, Group::Density];
 
-    /// Its heading.
+    /// Its heading in outputs.
     pub fn title(self) -> &'static str {
         match self {
             Group::Time => "Time",
@@ -89,93 +127,105 @@ impl Group {
     }
 }
 
-/// What a scenario must have for a metric to be measured.
+/// The part of a scenario that a metric needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
+    /// Every scenario measures it.
     Nothing,
-    /// `workload.work`.
+    /// A work command: `workload.work`.
     Work,
-    /// `[cow]`.
+    /// A file for copy-on-write: `[cow]`.
     Cow,
     /// An idle window: `sampling.idle` above zero.
     Idle,
-    /// A target of kind native.
+    /// A target of kind `native`.
     Native,
-    /// `[density]`.
+    /// A density run: `[density]`.
     Density,
     /// `[density]` and an idle window.
     DensityIdle,
 }
 
-/// Where the ratio to the baseline is shown.
+/// The outputs that show a metric's ratio to the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ratio {
-    /// Nowhere: the target's value has no counterpart in another target's.
+    /// None: the value has no counterpart in another target.
     Nowhere,
-    /// In the page's table of all figures.
+    /// The page's table of all figures.
     Page,
-    /// There, in the terminal's table and in Markdown.
+    /// The page, the terminal's table and Markdown.
     Everywhere,
 }
 
 /// How the terminal's table shows a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terminal {
+    /// Not at all.
     Hidden,
-    /// The median alone, indented by so many steps.
+    /// The median alone, indented by this many steps.
     Median(usize),
-    /// The median with its interval.
+    /// The median with its confidence interval, indented by this many steps.
     Interval(usize),
 }
 
-/// Where a metric's value comes from.
+/// The source of a metric's value.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
-    /// A sample has it, in the metric's unit; `None` where the target can't give it.
+    /// A function of the sample, in the metric's unit; `None` where the target can't give it.
     Sample(fn(&Sample) -> Option<f64>),
     /// The sample's footprint less that of the baseline's sample of the same round.
     PairedFootprint,
-    /// The readings of a target that is filled with instances.
+    /// The readings of a target that the run fills with instances.
     Density(DensityFigure),
 }
 
-/// What one more instance costs.
+/// Which cost of one more instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DensityFigure {
+    /// Memory footprint, in bytes.
     Memory,
+    /// Idle CPU, as a share of one core.
     Cpu,
+    /// Growth of start-up, in ns.
     Startup,
 }
 
-/// All that a metric is.
+/// The description of one metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
+    /// The metric that this row describes.
     pub metric: Metric,
-    /// Its published name: in claims, gates, results and exports.
+    /// Its id in claims, gates, results and exports.
     pub name: &'static str,
-    /// Its name in tables, charts and pages.
+    /// Its name in tables, charts and pages, the same everywhere.
     pub label: &'static str,
+    /// Unit of its values.
     pub unit: Unit,
+    /// Group that outputs show it in.
     pub group: Group,
-    /// What it is, for the page and the reference.
+    /// Its definition, for the page and the reference: sentences.
     pub meaning: &'static str,
+    /// Part of a scenario without which it has no value.
     pub needs: Needs,
-    /// It is a difference: shown with its sign, and no ratio of two of them is taken.
+    /// Whether it is a difference: outputs show its sign, and no ratio of two of them.
     pub signed: bool,
+    /// Outputs that show its ratio to the baseline.
     pub ratio: Ratio,
     /// Whether QEMU's emulation of a processor (TCG) changes it.
     pub emulation_changes_it: bool,
+    /// How the terminal's table shows it.
     pub terminal: Terminal,
-    /// Whether the page's table of raw samples has a column of it.
+    /// Whether the page's table of raw samples has a column for it.
     pub in_raw_table: bool,
-    /// The line below its title in the chart of its group; `None`: no panel.
+    /// The line below its title in its group's chart; `None`: the chart has no panel for it.
     pub panel: Option<&'static str>,
-    /// What one after another is called, where `cargo bench` takes it as a benchmark: its reciprocal is a rate.
+    /// Title and unit of its reciprocal as a rate, where an export gives it to `cargo bench`'s tools as a benchmark.
     pub rate: Option<(&'static str, &'static str)>,
+    /// Where its value comes from.
     pub source: Source,
 }
 
-/// What most rows have.
+/// The values that most rows share.
 const ROW: Row = Row {
     metric: Metric::Startup,
     name: "",
@@ -597,7 +647,7 @@ pub const TABLE: [Row; 32] = [
     },
 ];
 
-/// Names of earlier versions, for messages that say the new one.
+/// Names of earlier versions; an error for one of them gives the new name.
 const OLD_NAMES: [(&str, Metric); 9] = [
     ("cpu.work", Metric::WorkTime),
     ("cpu.work_host", Metric::WorkCpu),
@@ -622,35 +672,39 @@ impl Metric {
         all
     };
 
-    /// Those of single instances.
+    /// The metrics of single instances: all except density's.
     pub fn of_instances() -> impl Iterator<Item = Metric> {
         Metric::ALL.into_iter().filter(|metric| !metric.is_of_density())
     }
 
+    /// Its row of [`TABLE`].
     pub fn row(self) -> &'static Row {
-        // The table holds its metrics in another order than the enum.
+        // The table has another order than the enum.
         TABLE.iter().find(|row| row.metric == self).expect("every metric has a row: a test tries each")
     }
 
+    /// Its id in claims, gates, results and exports.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
+    /// The metric with this id.
     pub fn from_name(name: &str) -> Option<Metric> {
         TABLE.iter().find(|row| row.name == name).map(|row| row.metric)
     }
 
+    /// Unit of its values.
     pub fn unit(self) -> Unit {
         self.row().unit
     }
 
-    /// Whether it is of a target that is filled with instances, not of one instance.
+    /// Whether it describes a target that the run fills with instances, and not one instance.
     pub fn is_of_density(self) -> bool {
         matches!(self.row().source, Source::Density(_))
     }
 
-    /// The sample's own value in the metric's unit; `None` where the target can't give it, and for what no single
-    /// sample has: overhead and density.
+    /// The sample's own value in the metric's unit; `None` where the target can't give it, and for overhead and density,
+    /// which no single sample has.
     pub fn of(self, sample: &Sample) -> Option<f64> {
         match self.row().source {
             Source::Sample(read) => read(sample),
@@ -659,7 +713,8 @@ impl Metric {
     }
 }
 
-/// What is wrong with a name that no metric has, with the nearest one, or the new name of an old one.
+/// The error for a name that no metric has: with the nearest name, or the new name of an old one. `known` are the
+/// metrics that may stand in its place.
 pub fn unknown(name: &str, known: impl Iterator<Item = Metric>) -> String {
     let shown = crate::foreign::quoted(name);
     if let Some((_, metric)) = OLD_NAMES.iter().find(|(old, _)| *old == name) {
@@ -673,7 +728,7 @@ pub fn unknown(name: &str, known: impl Iterator<Item = Metric>) -> String {
     )
 }
 
-/// True for a sample that figures are taken from: it succeeded and was no warm-up.
+/// Whether statistics use this sample: it succeeded and is no warm-up.
 pub fn is_measured(sample: &Sample) -> bool {
     !sample.warmup && sample.outcome == Outcome::Ok
 }

@@ -12,7 +12,7 @@ use crate::kind::Program;
 pub struct Host {
     /// Its name, as `uname -n` prints it.
     pub hostname: Option<String>,
-    /// Distribution and release, as in `Debian GNU/Linux 12`.
+    /// Distribution and release, as in `Linux (Debian GNU/Linux 12)`.
     pub os: Option<String>,
     /// As `uname -r` prints it.
     pub kernel_release: String,

@@ -16,7 +16,7 @@ fn schema() -> Value {
          target can't give is null, never 0. Fields may be added within this version: readers must ignore what they don't know."
     );
     schema["properties"]["schema"] = json!({ "const": SCHEMA });
-    // A good sample has no error, which no type says.
+    // An `ok` sample has no error: a rule that no type expresses.
     schema["$defs"]["Sample"]["if"] = json!({ "properties": { "outcome": { "const": "ok" } } });
     schema["$defs"]["Sample"]["then"] = json!({ "properties": { "error": { "const": null } } });
     schema

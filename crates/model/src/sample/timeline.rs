@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timeline {
     /// Always 0.
     pub requested: u64,
-    /// The engine's start call returned; null where the engine has none.
+    /// The engine's start call returned; null where it failed.
     pub started: Option<u64>,
     /// The agent's hello arrived.
     pub agent: Option<u64>,
