@@ -219,7 +219,7 @@ pub struct Row {
     pub in_raw_table: bool,
     /// The line below its title in its group's chart; `None`: the chart has no panel for it.
     pub panel: Option<&'static str>,
-    /// Title and unit of its reciprocal as a rate, where an export gives it to `cargo bench`'s tools as a benchmark.
+    /// Title and unit of its reciprocal, a rate; exports for benchmark tools include the metrics that have one.
     pub rate: Option<(&'static str, &'static str)>,
     /// Where its value comes from.
     pub source: Source,
@@ -722,7 +722,7 @@ pub fn unknown(name: &str, known: impl Iterator<Item = Metric>) -> String {
     }
     let known: Vec<&str> = known.map(Metric::name).collect();
     format!(
-        "there is no metric {shown}{}: known are {}",
+        "there is no metric {shown}{}: expected one of {}",
         crate::foreign::did_you_mean(name, &known),
         known.join(", ")
     )

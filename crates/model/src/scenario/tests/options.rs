@@ -56,7 +56,7 @@ fn the_page_cache_is_warm_where_something_warms_it_unless_it_is_to_be_cold() {
         let resolved = &scenario.to_json()["sampling"]["page_cache"];
         assert_eq!(resolved, &cache.map_or(serde_json::Value::Null, |c| serde_json::to_value(c).unwrap()));
     }
-    let never = "nothing warms the page cache without a warm-up round";
+    let never = "no warm-up round fills the page cache";
     assert_eq!(
         wrong("[sampling]\nwarmup = 0\npage_cache = 'warm'"),
         format!("x.toml:7:14: sampling.page_cache: {never}: write warmup = 1 or more, or leave this out")
