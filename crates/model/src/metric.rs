@@ -373,7 +373,7 @@ pub const TABLE: [Row; 32] = [
                   every process that exists because of it, shim and QEMU included, and its cgroup's kernel memory.",
         terminal: Terminal::Interval(0),
         in_raw_table: true,
-        panel: Some("what the host would get back, no page cache"),
+        panel: Some("what the host gets back, without page cache"),
         source: Source::Sample(|s| whole(s.memory_bytes.footprint)),
         ..ROW
     },
@@ -409,10 +409,10 @@ pub const TABLE: [Row; 32] = [
         label: "workload RSS",
         unit: Unit::Size,
         group: Group::Memory,
-        meaning: "Resident set of the workload as seen beside it; in a VM, by the guest's kernel.",
+        meaning: "Resident set of the workload, as the agent reads it inside; in a VM, the guest kernel's figure.",
         terminal: Terminal::Median(0),
         in_raw_table: true,
-        panel: Some("seen beside it, in a VM by the guest"),
+        panel: Some("read inside: in a VM, the guest's figure"),
         source: Source::Sample(|s| whole(s.memory_bytes.workload_rss)),
         ..ROW
     },
@@ -447,8 +447,8 @@ pub const TABLE: [Row; 32] = [
         label: "in swap",
         unit: Unit::Size,
         group: Group::Memory,
-        meaning: "What of the instance and its engine's processes is swapped out. The host does not get memory back for it, so it \
-                  is in no other figure; above 0, the footprint is smaller than what the instance needs.",
+        meaning: "Memory of the instance and its engine's processes that is swapped out. The host gets no memory back for it, so it \
+                  is in no other figure; above 0, the instance needs more than its footprint.",
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| whole(s.memory_bytes.swap)),
         ..ROW
@@ -555,8 +555,8 @@ pub const TABLE: [Row; 32] = [
         unit: Unit::Size,
         group: Group::Disk,
         meaning: "Allocated blocks that exist for the instance alone, once settled: the upper and work directory of its \
-                  overlay, with Docker's init layer; for a VM its qcow2 overlay, after its kernel has written out what it \
-                  held back.",
+                  overlay, with Docker's init layer; for a VM its qcow2 overlay, after its kernel has written its dirty \
+                  pages out.",
         emulation_changes_it: false,
         terminal: Terminal::Median(0),
         panel: Some("allocated blocks that exist for it alone"),
@@ -568,7 +568,7 @@ pub const TABLE: [Row; 32] = [
         name: "disk.provision",
         label: "disk provisioning",
         group: Group::Disk,
-        meaning: "Wall time of making the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; \
+        meaning: "Wall time to make the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; \
                   both are part of start-up. native: the overlay's mount, before start-up.",
         emulation_changes_it: false,
         source: Source::Sample(|s| whole(s.disk.as_ref()?.provision_ns)),
@@ -580,8 +580,8 @@ pub const TABLE: [Row; 32] = [
         label: "first write",
         group: Group::Disk,
         meaning: "Wall time by the host's clock of the first write of one page to a file of the image ([cow]), from before the \
-                  open until it is synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether the \
-                  file is read from the disk for that depends on the page cache: warm where warm-up rounds did the same before.",
+                  open until it is synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether \
+                  this reads the file from the disk depends on the page cache, which warm-up rounds fill.",
         needs: Needs::Cow,
         terminal: Terminal::Median(0),
         panel: Some("one page of the image's file, to the disk"),
@@ -593,7 +593,7 @@ pub const TABLE: [Row; 32] = [
         name: "cow.rewrite",
         label: "second write",
         group: Group::Disk,
-        meaning: "The same of a second write, to another page of that file.",
+        meaning: "The same for a second write, to another page of that file.",
         needs: Needs::Cow,
         terminal: Terminal::Median(1),
         source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.rewrite_ns))),
@@ -619,7 +619,7 @@ pub const TABLE: [Row; 32] = [
         label: "memory, one more",
         unit: Unit::Size,
         group: Group::Density,
-        meaning: "Memory footprint that one more instance adds to those that are there: the mean, with Student's interval.",
+        meaning: "Memory footprint that one more instance adds to those that run: the mean, with Student's interval.",
         needs: Needs::Density,
         source: Source::Density(DensityFigure::Memory),
         ..ROW
@@ -630,7 +630,7 @@ pub const TABLE: [Row; 32] = [
         label: "idle CPU, one more",
         unit: Unit::Share,
         group: Group::Density,
-        meaning: "CPU time per idle instance among those that are there, as a share of one core.",
+        meaning: "CPU time per idle instance among those that run, as a share of one core.",
         needs: Needs::DensityIdle,
         source: Source::Density(DensityFigure::Cpu),
         ..ROW
@@ -640,7 +640,7 @@ pub const TABLE: [Row; 32] = [
         name: "density.startup",
         label: "start-up growth",
         group: Group::Density,
-        meaning: "By how much the next instance's start-up grows with each instance that is there (Theil and Sen's slope).",
+        meaning: "Growth of the next instance's start-up with each instance that runs (Theil and Sen's slope).",
         needs: Needs::Density,
         source: Source::Density(DensityFigure::Startup),
         ..ROW

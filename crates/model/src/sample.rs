@@ -240,7 +240,7 @@ pub struct Memory {
     /// shared PSS of its processes (engine processes such as shim and QEMU included) and its
     /// cgroup's kernel memory.
     pub footprint: Option<u64>,
-    /// Resident set of the workload as seen beside it (in a VM: by the guest).
+    /// Resident set of the workload, as the agent reads it inside (in a VM: the guest kernel's figure).
     pub workload_rss: Option<u64>,
     /// Anonymous and shared memory (tmpfs, memfd) charged to the instance's cgroup.
     pub cgroup_anon: Option<u64>,

@@ -234,7 +234,7 @@ fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &m
     if let Some(network) = &target.network {
         wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
         if network == "none" && workload.network {
-            let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of Docker's, or leave one of the two out";
+            let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of the engine, or leave one of the two out";
             wrong(at!["target", index, "network"], fail(text));
         }
     }

@@ -89,7 +89,7 @@ fn a_container_without_a_network_contradicts_a_workload_that_needs_one() {
     };
     assert_eq!(
         with("none").unwrap(),
-        r#"x.toml:8:11: target[0].network: this contradicts workload.network = true: write "bridge", "host" or a network of Docker's, or leave one of the two out"#
+        r#"x.toml:8:11: target[0].network: this contradicts workload.network = true: write "bridge", "host" or a network of the engine, or leave one of the two out"#
     );
     for network in ["bridge", "host", "mine"] {
         assert_eq!(with(network), None, "{network}");
