@@ -1,5 +1,5 @@
-//! The parts of the present boot, by its own kernel and systemd. The harness asks after all measuring, since this spawns
-//! systemctl and reads the kernel's log.
+//! The parts of the present boot, by its own kernel and systemd. The harness asks after all measuring, since this
+//! spawns systemctl and reads the kernel's log.
 
 use std::{
     fs::{File, OpenOptions},

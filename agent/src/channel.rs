@@ -77,7 +77,7 @@ impl Channel {
     /// harness writes each at once.
     ///
     /// # Errors
-    /// When the stream fails, and for a frame that is no request.
+    /// When the stream fails, and for a frame that is not a request.
     pub fn receive(&mut self) -> Result<Option<ToAgent>, FrameError> {
         protocol::read_frame(&mut self.reader)
     }

@@ -113,7 +113,7 @@ fn serve(channel: Channel, began: Began) -> Result<(), String> {
     let result = identity::hello().and_then(|hello| {
         let mut agent = Agent::new(channel, hello, began).map_err(|e| e.to_string())?;
         let result = agent.serve().map_err(|e| e.to_string());
-        // The kernel kills all others in our namespace when we are PID 1.
+        // If the agent is PID 1, the kernel kills all other processes of its namespace.
         if process::id() != 1 {
             below::kill_all(&agent.groups());
         }

@@ -18,7 +18,7 @@ use crate::isolation::{Introspect, Isolation};
 pub const VERSION: u16 = 3;
 /// Largest payload of a frame in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
-/// How much of a program's output the agent keeps and sends, in bytes (the end of it).
+/// Bytes at the end of a program's output that the agent keeps and sends.
 pub const OUTPUT_TAIL: usize = 4 * 1024;
 /// Name of the virtio-serial port in a VM (`/sys/class/virtio-ports/*/name`).
 pub const PORT_NAME: &str = "org.bootrace.control.0";
@@ -162,8 +162,8 @@ pub struct Hello {
     pub uptime_ns: u64,
 }
 
-/// The parts of the time from the kernel's start until hello, by that kernel's clock. Null where the instance has no such
-/// part, or its start is unknown. In a VM the parts that are not null add up to the uptime at hello.
+/// The parts of the time from the kernel's start until hello, by that kernel's clock. Null where the instance has no
+/// such part, or its start is unknown. In a VM the parts that are not null add up to the uptime at hello.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BootTimes {
     /// Kernel start -> the first program of the initrd; -> systemd where that program's start is unknown.
@@ -186,7 +186,7 @@ pub struct Exit {
     /// Exit code; null when a signal ended it.
     pub code: Option<i32>,
     pub signal: Option<i32>,
-    /// The end of what it wrote, at most [`OUTPUT_TAIL`] bytes, invalid UTF-8 replaced.
+    /// The end of its output, at most [`OUTPUT_TAIL`] bytes, invalid UTF-8 replaced.
     pub output: String,
 }
 

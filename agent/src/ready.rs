@@ -1,8 +1,8 @@
 //! Watches for the event that makes a workload ready.
 //!
-//! The kernel reports `exit`, `line` and `file` at once. It reports nothing when a port begins to listen, so `tcp` tries
-//! to connect: every millisecond, or after twenty times the duration of the last try where that is longer. So the tries
-//! take at most a twentieth of the workload's CPU, and their interval is the resolution.
+//! The kernel reports `exit`, `line` and `file` at once. It reports nothing when a port begins to listen, so `tcp`
+//! tries to connect: every millisecond, or after twenty times the duration of the last try where that is longer. So
+//! the tries take at most a twentieth of the workload's CPU, and their interval is the resolution.
 
 use std::{
     fs::File,
@@ -24,8 +24,8 @@ const TCP_INTERVAL: Duration = Duration::from_millis(1);
 const TCP_COST: u32 = 20;
 /// Longest try. Loopback answers at once; only a full backlog delays an answer.
 const TCP_TIMEOUT: Duration = Duration::from_millis(20);
-/// Longest try before the workload starts; a port without an answer then counts as taken. On a busy host, a free port's
-/// answer may be late.
+/// Longest try before the workload starts; a port without an answer then counts as taken. On a busy host, a free
+/// port's answer may be late.
 const TCP_FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of a line to match.
 const MAX_LINE: usize = 64 * 1024;

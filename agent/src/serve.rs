@@ -81,7 +81,7 @@ impl Agent {
     /// Serves until the harness says stop or the stream ends.
     ///
     /// # Errors
-    /// When the stream fails or has a frame that is no request.
+    /// When the stream fails or has a frame that is not a request.
     pub fn serve(&mut self) -> Result<(), ServeError> {
         loop {
             let mut fds = self.descriptors();

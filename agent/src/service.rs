@@ -1,5 +1,5 @@
-//! The agent as a service of the image's own systemd: in a VM that boots the image's whole system, or in a container with
-//! systemd as PID 1. It finds out which by itself: a container has the socket, a VM the port.
+//! The agent as a service of the image's own systemd: in a VM that boots the image's whole system, or in a container
+//! with systemd as PID 1. It finds out which by itself: a container has the socket, a VM the port.
 
 use std::{
     fs,
@@ -12,8 +12,8 @@ use bootrace_agent::protocol::SOCKET_PATH;
 
 use crate::{channel::Channel, sys, vm};
 
-/// The kernel's list of devices on the PCI bus. It is complete before the first program runs, so it shows without a wait
-/// for a driver whether there is a device to wait for.
+/// The kernel's list of devices on the PCI bus. It is complete before the first program runs, so it shows without a
+/// wait for a driver whether there is a device to wait for.
 const PCI: &str = "/sys/bus/pci/devices";
 /// virtio's vendor number, and its devices' numbers before and since version 1.
 const VIRTIO: &str = "0x1af4";

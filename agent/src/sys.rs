@@ -88,8 +88,8 @@ pub fn ignore_broken_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// Sheds what a bare process inherits and a container does not: open files, ignored and blocked signals (nohup's, say),
-/// the session with its terminal and Ctrl-C.
+/// Sheds what a bare process inherits and a container does not: open files, ignored and blocked signals (nohup's,
+/// say), the session with its terminal and Ctrl-C.
 pub fn shed_inheritance() {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
     // SAFETY: the agent has opened nothing above standard error yet. The set is initialised before it is used;
@@ -107,8 +107,8 @@ pub fn shed_inheritance() {
     }
 }
 
-/// Sets the inherited attributes of the workload to one value on every target, whatever the agent itself inherited: file
-/// mode mask, niceness, and the limit of open files.
+/// Sets the inherited attributes of the workload to one value on every target, whatever the agent itself inherited:
+/// file mode mask, niceness, and the limit of open files.
 pub fn same_start() {
     let files = libc::rlimit { rlim_cur: 1024, rlim_max: 16 * 1024 };
     // SAFETY: the limit is live. Without the right to raise a limit, the lower one stays.
@@ -119,8 +119,8 @@ pub fn same_start() {
     }
 }
 
-/// Makes orphans of the workload children of this process, as PID 1 adopts them, so that the agent sees, reaps and kills
-/// them.
+/// Makes orphans of the workload children of this process, as PID 1 adopts them, so that the agent sees, reaps and
+/// kills them.
 ///
 /// # Errors
 /// When the kernel refuses.

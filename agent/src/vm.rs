@@ -28,7 +28,8 @@ const HOSTNAME: &str = "bootrace";
 /// Drivers of the network; only a VM with a network loads them.
 const NETWORK_MODULES: &str = "/modules-network";
 const INTERFACE: &str = "eth0";
-/// The address that QEMU's user network gives its first guest by DHCP. These are QEMU's defaults, which bootrace keeps.
+/// The address that QEMU's user network gives its first guest by DHCP. These are QEMU's defaults, which bootrace
+/// keeps.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);

@@ -2,8 +2,8 @@
 
 use std::{env, fs, path::Path};
 
-/// Panics where the file at `path`, relative to the repository, differs from `generated`; with `BOOTRACE_GENERATE` set,
-/// writes it instead.
+/// Panics where the file at `path`, relative to the repository, differs from `generated`; with `BOOTRACE_GENERATE`
+/// set, writes it instead.
 pub fn holds(path: &str, generated: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
     if env::var_os("BOOTRACE_GENERATE").is_some() {

@@ -22,7 +22,7 @@ pub enum Kind {
     Lxc,
 }
 
-/// What an instance is.
+/// The family of a kind: how far its instances are separated from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// A process directly on the host, bound by a cgroup.
@@ -208,7 +208,7 @@ pub struct Row {
     pub starts: &'static [(Start, &'static str)],
     /// Least `resources.memory` in bytes, and the reason.
     pub least_memory: (u64, &'static str),
-    /// The programs whose versions belong into its results.
+    /// The programs whose versions its results record.
     pub programs: &'static [Program],
 }
 

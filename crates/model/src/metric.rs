@@ -703,8 +703,8 @@ impl Metric {
         matches!(self.row().source, Source::Density(_))
     }
 
-    /// The sample's own value in the metric's unit; `None` where the target can't give it, and for overhead and density,
-    /// which no single sample has.
+    /// The sample's own value in the metric's unit; `None` where the target can't give it, and for overhead and
+    /// density, which no single sample has.
     pub fn of(self, sample: &Sample) -> Option<f64> {
         match self.row().source {
             Source::Sample(read) => read(sample),

@@ -117,7 +117,7 @@ pub struct Image {
     pub disk_bytes: Option<u64>,
 }
 
-/// What runs a VM's instructions.
+/// The accelerator of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
@@ -138,14 +138,14 @@ pub struct TargetRecord {
     pub name: String,
     /// How it runs the workload.
     pub kind: Kind,
-    /// What runs the VM's instructions.
+    /// KVM or emulation; `none` except for a VM.
     pub accelerator: Accelerator,
     /// Why this accelerator, in words; null except for a VM.
     pub accelerator_reason: Option<String>,
     /// What the probe found about this host's KVM; null without a probe and without KVM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kvm: Option<Kvm>,
-    /// What the engine was given or chose, by option: CPUs, start, network, storage and others of the kind.
+    /// The effective options, given or default: CPUs, start, network, storage and others of the kind.
     pub options: serde_json::Value,
 }
 
@@ -292,7 +292,7 @@ pub struct Work {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Identity {
-    /// The digest that the image carries; equals `image.digest` of the run.
+    /// The digest that the image carries, to compare with `image.digest` of the run.
     pub image_digest: Option<String>,
     /// sha256 of the running agent's executable, lower-case hex.
     pub agent_digest: Option<String>,

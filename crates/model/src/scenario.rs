@@ -177,7 +177,7 @@ pub struct Image {
     /// Keyring that verifies the mirror's release file; none: the distribution's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<PathBuf>,
-    /// Components of the archive, as in `main`; none: mmdebstrap's default.
+    /// Components of the archive, as in `main`; none: a default for the distribution.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<String>,
     /// Packages to install, besides those of the base system.
@@ -203,8 +203,8 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
     /// Gives the instance a network and a resolver: a container its engine's bridge (lxc: the host's network), a VM
-    /// QEMU's user network, in which the host is 10.0.2.2. Without it they have loopback alone. A bare process always has the host's
-    /// network; this gives it the host's resolver configuration.
+    /// QEMU's user network, in which the host is 10.0.2.2. Without it they have loopback alone. A bare process always
+    /// has the host's network; this gives it the host's resolver configuration.
     #[serde(default)]
     pub network: bool,
 }
@@ -298,10 +298,10 @@ pub struct ScenarioTarget {
     /// decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// docker and podman only; none given: `none`.
+    /// docker and podman only: the engine's log driver; none given: `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_driver: Option<String>,
-    /// docker only; none given: the Engine's default.
+    /// docker only: the OCI runtime, as in `runc`; none given: the Engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// docker only: the container's PID 1; none given: the agent.
@@ -309,7 +309,7 @@ pub struct ScenarioTarget {
     pub init: Option<Init>,
 }
 
-/// What runs a VM's instructions.
+/// The choice of a VM's accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {

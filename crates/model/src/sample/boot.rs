@@ -2,22 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The parts of one instance's boot phase, in ns, in their order. In a VM the parts that are not null add up to the boot
-/// phase exactly: `firmware` is the host's time less the guest's uptime, the others are durations by the guest's clock. A
-/// container with systemd inside has `userspace` and `agent_unit` alone. They begin with systemd; the boot phase begins
-/// when the engine's start call returns, so it may be shorter than their sum.
+/// The parts of one instance's boot phase, in ns, in their order. In a VM the parts that are not null add up to the
+/// boot phase exactly: `firmware` is the host's time less the guest's uptime, the others are durations by the guest's
+/// clock. A container with systemd inside has `userspace` and `agent_unit` alone. They begin with systemd; the boot
+/// phase begins when the engine's start call returns, so it may be shorter than their sum.
 ///
 /// Null where an instance has no such part or its start is unknown; the part before it then includes its time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Boot {
-    /// The boot phase less the uptime of the guest's kernel at the agent's hello: QEMU, firmware, boot loader, and the
-    /// kernel's unpacking of itself. Null also where the guest's kernel was up before the engine's start call returned:
-    /// the other parts then add up to more than the boot phase.
+    /// The boot phase less the uptime of the guest's kernel at the agent's hello: QEMU, firmware, boot loader, and
+    /// the kernel's unpacking of itself. Null also where the guest's kernel was up before the engine's start call
+    /// returned: the other parts then add up to more than the boot phase.
     pub firmware: Option<u64>,
     /// The kernel's start by its own clock -> the initrd's first program is executed.
     pub kernel: Option<u64>,
-    /// -> systemd begins in the root file system. With direct boot the agent is that program, and this ends with hello.
+    /// -> systemd begins in the root file system. With direct boot the agent is that program, and this ends with
+    /// hello.
     pub initrd: Option<u64>,
     /// -> systemd starts the agent's unit.
     pub userspace: Option<u64>,

@@ -42,8 +42,8 @@ pub struct Host {
     pub swappiness: Option<u32>,
     /// The hypervisor that the host itself runs under, `none` on bare metal.
     pub virtualised: Option<String>,
-    /// The emulator of the host's own processor, as in `Bochs` or `QEMU TCG`: this run's figures then say nothing about
-    /// real hardware. Null where there is no sign of an emulator.
+    /// The emulator of the host's own processor, as in `Bochs` or `QEMU TCG`: this run's figures then say nothing
+    /// about real hardware. Null where there is no sign of an emulator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processor_emulator: Option<String>,
     /// Whether KVM on this host lets its guests run guests of their own.

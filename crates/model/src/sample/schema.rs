@@ -1,4 +1,5 @@
-//! The published schema is generated from the types: `BOOTRACE_GENERATE=1 cargo test --lib published_schema` writes it.
+//! The published schema is generated from the types: `BOOTRACE_GENERATE=1 cargo test --lib published_schema` writes
+//! it.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};

@@ -38,8 +38,8 @@ pub enum Init {
     Systemd,
 }
 
-/// The kernel unpacks the initrd into memory before anything runs. Debian's (14 MB packed) reaches the agent with 144 MiB;
-/// larger ones and a workload need more.
+/// The kernel unpacks the initrd into memory before anything runs. Debian's (14 MB packed) reaches the agent with 144
+/// MiB; larger ones and a workload need more.
 pub(super) const MEMORY_SYSTEM: Bytes = Bytes(256 << 20);
 
 impl Boot {

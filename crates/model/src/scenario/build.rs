@@ -21,8 +21,8 @@ use crate::foreign::quoted;
 pub struct Build {
     /// Program and arguments, run in the top folder of the checkout; never passed to a shell.
     pub command: Vec<String>,
-    /// A bootrace executable that the command makes, relative to that folder; it then measures the revision. None: this
-    /// bootrace measures.
+    /// A bootrace executable that the command makes, relative to that folder; it then measures the revision. None:
+    /// this bootrace measures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
     /// A folder to keep for the next build of the same clone, relative to the top folder: a compiler's cache.
@@ -31,8 +31,8 @@ pub struct Build {
 }
 
 impl Build {
-    /// The `[build]` of a file if it makes a bootrace that measures; `None` otherwise. The rest of the file may be for that
-    /// bootrace's version, so this reads no other section.
+    /// The `[build]` of a file if it makes a bootrace that measures; `None` otherwise. The rest of the file may be
+    /// for that bootrace's version, so this reads no other section.
     pub fn of_program(path: &Path) -> Option<Build> {
         #[derive(Deserialize)]
         struct Only {

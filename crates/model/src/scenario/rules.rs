@@ -21,7 +21,7 @@ const TARGETS: usize = 64;
 const MEMORY_MOST: Bytes = Bytes(16 << 40);
 /// A longer wait for an idle guest adds nothing.
 pub(super) const PAUSE_MOST: Span = Span(Duration::from_secs(600));
-/// The kernel may account CPU time in ticks of 10 ms: less than ten of them is no reading.
+/// The kernel may account CPU time in ticks of 10 ms: fewer than ten of them give no reading.
 const IDLE_LEAST: Span = Span(Duration::from_millis(100));
 pub(super) const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
 pub(super) const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));

@@ -23,8 +23,8 @@ pub const SHIPPED: [(&str, &str); 9] = [
 
 /// Finds a scenario by name or path, and the folder that its relative paths start from.
 ///
-/// A text with a slash, or with `.toml` at its end, is a file. Any other is a name: of `./scenarios/NAME.toml`, else of
-/// one of [`SHIPPED`].
+/// A text with a slash, or with `.toml` at its end, is a file. Any other is a name: of `./scenarios/NAME.toml`, else
+/// of one of [`SHIPPED`].
 ///
 /// # Errors
 /// As [`Scenario::load`], and for a name that no scenario has.

@@ -21,7 +21,7 @@ fn parse(text: &str) -> Result<Scenario, String> {
     Scenario::parse(text, "x.toml").map_err(|e| e.to_string())
 }
 
-/// What is wrong with [`LEAST`] when it goes on like this, from line 5 on.
+/// The problems of [`LEAST`] continued with `more`, from line 5 on.
 fn wrong(more: &str) -> String {
     parse(&format!("{LEAST}{more}")).unwrap_err()
 }
@@ -30,7 +30,7 @@ fn wrong_or_none(more: &str) -> Option<String> {
     parse(&format!("{LEAST}{more}")).err()
 }
 
-/// What is wrong with a scenario of this `[workload]`.
+/// The problems of a scenario with this `[workload]`.
 fn wrong_workload(workload: &str) -> String {
     parse(&format!("name = \"x\"\n[workload]\n{workload}")).unwrap_err()
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const STAYS: &str = "name = \"x\"\n[workload]\ncommand = [\"x\"]\nready = { line = \"r\" }\n";
 
-/// What is wrong with a scenario that goes on like this, from line 5 on.
+/// The problems of [`STAYS`] continued with `more`, from line 5 on.
 fn wrong(more: &str) -> String {
     parse(&format!("{STAYS}{more}")).unwrap_err()
 }

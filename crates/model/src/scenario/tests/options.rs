@@ -1,4 +1,4 @@
-//! The rules of what may be chosen of CPUs, page cache and engines.
+//! The rules for CPUs, page cache and options of engines.
 
 use super::*;
 
