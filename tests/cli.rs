@@ -152,7 +152,7 @@ fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
     assert_eq!(
         err(&output),
         format!(
-            "error: {path}:5:1: workload.redy: there is no such key here (did you mean ready?): known are command, env, ready, work, network\n\
+            "error: {path}:5:1: workload.redy: unknown key (did you mean ready?): expected one of command, env, ready, work, network\n\
              error: {path}:7:10: sampling.settle: \"2 sec\" is not a time: write a whole number and ms, s or m, as in \"2s\"\n"
         )
     );
@@ -242,7 +242,7 @@ fn an_unknown_scenario_exits_with_2_and_lists_the_known_ones() {
     assert_eq!(output.status.code(), Some(2));
     let known = SHIPPED.map(|(name, _)| name).join(", ");
     let says = format!(
-        "error: no scenario is called \"rediss\" (did you mean redis?): known are {known}; a file is given by its path, \
+        "error: there is no scenario \"rediss\" (did you mean redis?): expected one of {known}, or the path of a file, \
          as in ./my.toml\n"
     );
     assert_eq!(err(&output), says);

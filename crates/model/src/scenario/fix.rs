@@ -1,8 +1,8 @@
-//! What to write instead: one sentence for each key of a scenario.
+//! The fix for each key of a scenario: one sentence.
 
 use super::document::Step;
 
-/// What belongs at a path.
+/// The fix for a value at a path.
 pub(super) fn of(path: &[Step]) -> &'static str {
     let keys: Vec<&str> = path
         .iter()
@@ -70,27 +70,29 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["target", "start"] => r#"write one of "create", "restart", "unpause", "restore""#,
         ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
         ["target", "cpu_model"] => {
-            r#"write "host-passthrough", "host-model" or a model of QEMU's, as in "max""#
+            r#"write "host-passthrough", "host-model" or a CPU model of QEMU, as in "max""#
         }
         ["target", "hugepages"] => "write true or false",
         ["target", "disk_cache"] => {
             r#"write one of "none", "writeback", "writethrough", "directsync", "unsafe""#
         }
         ["target", "uri"] => r#"write a libvirt on this host, as in "qemu:///system" or "lxc:///""#,
-        ["target", "network"] => r#"write "none", "bridge", "host" or a network of Docker's, in quotes"#,
+        ["target", "network"] => {
+            r#"write "none", "bridge", "host" or the name of a network of the engine, in quotes"#
+        }
         _ => "write a string, in quotes",
     }
 }
 
-/// Keys and values of earlier versions, and what each is called now.
+/// Keys and values of earlier versions, and their present names.
 const RENAMED: [(&str, &str); 3] = [("copy", "cow"), ("cache", "page_cache"), ("cold", "create")];
 
-/// What a key or value of earlier versions is called now.
+/// The present name of a key or value of an earlier version.
 pub(super) fn renamed(old: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(name, _)| *name == old).map(|(_, new)| *new)
 }
 
-/// For a key that must be there and is not.
+/// The problem of a key that is missing.
 pub(super) fn missing(path: &[Step]) -> String {
     format!("this key is missing: {}", of(path))
 }

@@ -1,4 +1,4 @@
-//! What a scenario must hold to besides its form: bounds, and what goes together.
+//! The rules for a scenario's values besides their form: bounds, and values that exclude each other.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -11,22 +11,22 @@ use super::{
 };
 use crate::foreign::quoted;
 
-/// Measured rounds. The analysis takes all pairs of them: 2,000 take it seconds, ten times as many a hundred
-/// times as long.
+/// Allowed numbers of measured rounds. The analysis compares all pairs of rounds: it needs seconds for 2,000, and a
+/// hundred times as long for ten times as many.
 pub const SAMPLES: RangeInclusive<u32> = 1..=2000;
-/// Warm-up rounds.
+/// Allowed numbers of warm-up rounds.
 pub const WARMUP: RangeInclusive<u32> = 0..=1000;
 const CPUS: RangeInclusive<u32> = 1..=1024;
 const TARGETS: usize = 64;
 const MEMORY_MOST: Bytes = Bytes(16 << 40);
-/// A guest left alone longer than this tells nothing new.
+/// A longer wait for an idle guest adds nothing.
 pub(super) const PAUSE_MOST: Span = Span(Duration::from_secs(600));
-/// The kernel may account CPU time in ticks of 10 ms: less than ten of them is no reading.
+/// The kernel may account CPU time in ticks of 10 ms: fewer than ten of them give no reading.
 const IDLE_LEAST: Span = Span(Duration::from_millis(100));
 pub(super) const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
 pub(super) const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
 
-/// Holds a scenario, defaults filled in, to the rules; `document` says where things are written.
+/// Checks a scenario, defaults filled in, and reports each violation to `document`, which has the positions.
 pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     let mut wrong = |path: &[Step], result: Result<(), String>| {
         if let Err(text) = result {
@@ -46,7 +46,7 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     let stock = scenario.image.cloud.is_some()
         && scenario.targets.iter().any(|target| target.boot == Some(Boot::Firmware));
     if scenario.cow.is_some() && stock {
-        let text = "a cloud image that firmware boots is taken as it is, without a file for copy-on-write: leave [cow] out, or such targets";
+        let text = "boot = \"firmware\" boots the cloud image unchanged, without a file for copy-on-write: leave out [cow] or such targets";
         wrong(at!["cow"], fail(text));
     }
     targets(&scenario.targets, &mut wrong);
@@ -58,7 +58,7 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     density::check(scenario, &mut wrong);
 }
 
-/// Takes the path of a value and what was found about it.
+/// Takes the path of a value and the result of its check.
 pub(super) type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
 
 fn image(image: &Image, wrong: &mut Wrong<'_>) {
@@ -149,8 +149,9 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     };
     wrong(at!["resources", "memory"], between(memory, least, MEMORY_MOST, why));
     if !memory.0.is_multiple_of(1 << 20) {
-        let text =
-            format!("{memory} is not a whole number of MiB: every target must be able to give exactly this");
+        let text = format!(
+            "{memory} is not a whole number of MiB, which every target can limit exactly: write one, as in \"512MiB\""
+        );
         wrong(at!["resources", "memory"], Err(text));
     }
 }
@@ -162,16 +163,16 @@ fn sampling(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     }
     wrong(at!["sampling", "warmup"], within(sampling.warmup, WARMUP));
     let zero = Span(Duration::ZERO);
-    let settle = between(sampling.settle, zero, PAUSE_MOST, "waiting longer tells nothing new");
+    let settle = between(sampling.settle, zero, PAUSE_MOST, "a longer wait adds nothing");
     wrong(at!["sampling", "settle"], settle);
     if sampling.idle != zero {
         let why = "kernels may count CPU time in steps of 10ms; \"0s\" leaves the reading out";
         wrong(at!["sampling", "idle"], between(sampling.idle, IDLE_LEAST, PAUSE_MOST, why));
     }
-    let why = "no instance is ready at once, and none is worth waiting for for more than a day";
+    let why = "start-up takes time, and a day is the longest wait";
     wrong(at!["sampling", "timeout"], between(sampling.timeout, TIMEOUT_LEAST, TIMEOUT_MOST, why));
     if sampling.page_cache == Some(PageCache::Warm) && sampling.warmup == 0 {
-        let text = "nothing warms the page cache without a warm-up round: write warmup = 1 or more, or leave this out";
+        let text = "no warm-up round fills the page cache: write warmup = 1 or more, or leave this out";
         wrong(at!["sampling", "page_cache"], fail(text));
     }
 }
@@ -198,7 +199,7 @@ fn targets(targets: &[ScenarioTarget], wrong: &mut Wrong<'_>) {
     }
 }
 
-/// Each option belongs to one kind, and is of safe characters: it goes into XML or a request to an engine.
+/// Each option belongs to some kinds, and has safe characters only: it goes into XML or a request to an engine.
 fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &mut Wrong<'_>) {
     let given = [
         ("boot", target.boot.is_some()),
@@ -222,7 +223,7 @@ fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &m
     if let Some(model) = &target.cpu_model {
         wrong(at!["target", index, "cpu_model"], cpu_model(model));
         if model == "host-passthrough" && target.accel == Some(Accel::Tcg) {
-            let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all that it can, or accel = \"kvm\"";
+            let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all features that it has, or accel = \"kvm\"";
             wrong(at!["target", index, "cpu_model"], fail(text));
         }
     }
@@ -233,7 +234,7 @@ fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &m
     if let Some(network) = &target.network {
         wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
         if network == "none" && workload.network {
-            let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of Docker's, or leave one of the two out";
+            let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of the engine, or leave one of the two out";
             wrong(at!["target", index, "network"], fail(text));
         }
     }
@@ -245,7 +246,7 @@ fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &m
     }
 }
 
-/// Each kind has its own ways to be started a second time, and not every workload is ready again then.
+/// Each kind has its own start modes, and not every workload becomes ready again after a second start.
 fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
     let start = target.start.unwrap_or_default();
     if target.kind.started(start).is_none() {
@@ -268,7 +269,7 @@ fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), Stri
             "a workload that is ready when it ends has nothing to {start}: write \"restart\" or \"create\""
         )),
         Ready::File(_) if start == Start::Restart => fail(
-            "the file that makes it ready is there from its initial start: be ready by a line or a port, or write \"create\"",
+            "the file of workload.ready still exists from the initial start: make it ready by a line or a port, or write \"create\"",
         ),
         Ready::Exit(_) | Ready::Line(_) | Ready::Tcp(_) | Ready::File(_) => Ok(()),
     }
