@@ -1,7 +1,7 @@
 //! The kinds of target: one table, which describes each kind for all the rest.
 //!
-//! A new kind is a variant of [`Kind`], a row of [`TABLE`], and an entry in `target`'s list of engines; the compiler
-//! names every other place.
+//! A new kind is a variant of [`Kind`] and a row of [`TABLE`]; the compiler then demands its engine, its doctor's checks
+//! and what else names kinds, and a test that the table has it. docs/contribute/add-a-target.md has the steps.
 
 use serde::{Deserialize, Serialize};
 
@@ -218,85 +218,89 @@ const MEMORY_PROCESS: (u64, &str) = (6 << 20, "Docker refuses lower limits");
 /// Debian's stock kernel boots in 80 MB; with 64 MB it runs out of memory before init.
 const MEMORY_VM: (u64, &str) = (80 << 20, "a VM's kernel does not boot with less");
 
-/// A row for each kind, in the order in which outputs show them.
-pub static TABLE: [Row; 5] = [
-    Row {
-        kind: Kind::Native,
-        name: "native",
-        family: Family::Process,
-        standard: true,
-        kernel: Kernel::Host,
-        network: Network::Host,
-        image: ImageForm::Tree,
-        options: &[],
-        starts: &[CREATE],
-        least_memory: MEMORY_PROCESS,
-        programs: &[],
-    },
-    Row {
-        kind: Kind::Docker,
-        name: "docker",
-        family: Family::Container,
-        standard: true,
-        kernel: Kernel::ByRuntime,
-        network: Network::Own,
-        image: ImageForm::Docker,
-        options: &["network", "log_driver", "runtime", "init"],
-        starts: &[
-            CREATE,
-            (
-                Start::Restart,
-                "a container that ran until ready and ended, started again with its own file system",
-            ),
-            (Start::Unpause, "a container that ran until ready and was frozen with its memory, resumed"),
-        ],
-        least_memory: MEMORY_PROCESS,
-        programs: &[Program::Docker, Program::Containerd, Program::Runc, Program::Crun],
-    },
-    Row {
-        kind: Kind::Libvirt,
-        name: "libvirt",
-        family: Family::Vm,
-        standard: true,
-        kernel: Kernel::Own,
-        network: Network::Own,
-        image: ImageForm::Vm,
-        options: &["boot", "firmware", "accel", "cpu_model", "hugepages", "disk_cache", "uri"],
-        starts: &[
-            CREATE,
-            (Start::Restart, "a VM that ran until ready and was powered off, booted again from its own disk"),
-            (Start::Restore, "a VM that ran until ready and was saved to a file, restored with its memory"),
-        ],
-        least_memory: MEMORY_VM,
-        programs: &[Program::Libvirt, Program::Qemu],
-    },
-    Row {
-        kind: Kind::Podman,
-        name: "podman",
-        family: Family::Container,
-        standard: false,
-        kernel: Kernel::ByRuntime,
-        network: Network::Own,
-        image: ImageForm::Podman,
-        options: &["network", "log_driver"],
-        starts: &[CREATE],
-        least_memory: MEMORY_PROCESS,
-        programs: &[Program::Podman, Program::Crun, Program::Runc],
-    },
-    Row {
-        kind: Kind::Lxc,
-        name: "lxc",
-        family: Family::Container,
-        standard: false,
-        kernel: Kernel::Host,
-        network: Network::HostOnRequest,
-        image: ImageForm::Tree,
-        options: &["uri"],
-        starts: &[CREATE],
-        least_memory: MEMORY_PROCESS,
-        programs: &[Program::Libvirt],
-    },
-];
+static NATIVE: Row = Row {
+    kind: Kind::Native,
+    name: "native",
+    family: Family::Process,
+    standard: true,
+    kernel: Kernel::Host,
+    network: Network::Host,
+    image: ImageForm::Tree,
+    options: &[],
+    starts: &[CREATE],
+    least_memory: MEMORY_PROCESS,
+    programs: &[],
+};
+
+static DOCKER: Row = Row {
+    kind: Kind::Docker,
+    name: "docker",
+    family: Family::Container,
+    standard: true,
+    kernel: Kernel::ByRuntime,
+    network: Network::Own,
+    image: ImageForm::Docker,
+    options: &["network", "log_driver", "runtime", "init"],
+    starts: &[
+        CREATE,
+        (
+            Start::Restart,
+            "a container that ran until ready and ended, started again with its own file system",
+        ),
+        (Start::Unpause, "a container that ran until ready and was frozen with its memory, resumed"),
+    ],
+    least_memory: MEMORY_PROCESS,
+    programs: &[Program::Docker, Program::Containerd, Program::Runc, Program::Crun],
+};
+
+static LIBVIRT: Row = Row {
+    kind: Kind::Libvirt,
+    name: "libvirt",
+    family: Family::Vm,
+    standard: true,
+    kernel: Kernel::Own,
+    network: Network::Own,
+    image: ImageForm::Vm,
+    options: &["boot", "firmware", "accel", "cpu_model", "hugepages", "disk_cache", "uri"],
+    starts: &[
+        CREATE,
+        (Start::Restart, "a VM that ran until ready and was powered off, booted again from its own disk"),
+        (Start::Restore, "a VM that ran until ready and was saved to a file, restored with its memory"),
+    ],
+    least_memory: MEMORY_VM,
+    programs: &[Program::Libvirt, Program::Qemu],
+};
+
+static PODMAN: Row = Row {
+    kind: Kind::Podman,
+    name: "podman",
+    family: Family::Container,
+    standard: false,
+    kernel: Kernel::ByRuntime,
+    network: Network::Own,
+    image: ImageForm::Podman,
+    options: &["network", "log_driver"],
+    starts: &[CREATE],
+    least_memory: MEMORY_PROCESS,
+    programs: &[Program::Podman, Program::Crun, Program::Runc],
+};
+
+static LXC: Row = Row {
+    kind: Kind::Lxc,
+    name: "lxc",
+    family: Family::Container,
+    standard: false,
+    kernel: Kernel::Host,
+    network: Network::HostOnRequest,
+    image: ImageForm::Tree,
+    options: &["uri"],
+    starts: &[CREATE],
+    least_memory: MEMORY_PROCESS,
+    programs: &[Program::Libvirt],
+};
+
+/// The row of each kind, in the order in which outputs show them.
+pub static TABLE: [&Row; 5] = [&NATIVE, &DOCKER, &LIBVIRT, &PODMAN, &LXC];
 
 impl Kind {
     /// Every kind, in the table's order.
@@ -312,7 +316,13 @@ impl Kind {
 
     /// Its row of [`TABLE`].
     pub fn row(self) -> &'static Row {
-        TABLE.iter().find(|row| row.kind == self).expect("every kind has a row: a test tries each")
+        match self {
+            Kind::Native => &NATIVE,
+            Kind::Docker => &DOCKER,
+            Kind::Libvirt => &LIBVIRT,
+            Kind::Podman => &PODMAN,
+            Kind::Lxc => &LXC,
+        }
     }
 
     /// The value of `kind` in scenarios and results.
@@ -362,11 +372,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_a_row_and_is_called_as_in_files() {
-        for kind in [Kind::Native, Kind::Docker, Kind::Libvirt, Kind::Podman, Kind::Lxc] {
+    fn every_kind_is_in_the_table_and_is_called_as_in_files() {
+        for kind in Kind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.row().name);
+            assert_eq!(kind.row().kind, kind);
             assert!(kind.started(Start::Create).is_some());
         }
+        // The schema has every variant, also one that the table lacks.
+        let schema = schemars::schema_for!(Kind).to_value().to_string();
+        assert_eq!(variants_of(&schema), Kind::ALL.len(), "a kind is not in the table: {schema}");
+    }
+
+    /// Each variant is a `const` where it has a description, else an element of an `enum`.
+    fn variants_of(schema: &str) -> usize {
+        let value: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let one_of = value["oneOf"].as_array().into_iter().flatten();
+        let listed = |value: &serde_json::Value| value["enum"].as_array().map_or(0, Vec::len);
+        let consts = one_of.clone().filter(|one| one.get("const").is_some()).count();
+        consts + one_of.map(listed).sum::<usize>() + listed(&value)
     }
 
     #[test]

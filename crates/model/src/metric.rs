@@ -1,7 +1,7 @@
 //! The metrics: one table, which describes each metric for every output, claim and gate.
 //!
-//! A new metric is a variant of [`Metric`], a row of [`TABLE`], and a field of the sample that the row reads. Its row
-//! decides which outputs show it; tests fail where an output misses it.
+//! A new metric is one entry below, and a field of the sample that it reads. The entry decides which outputs show the
+//! metric; `tests/report/metrics.rs` fails where an output misses it.
 
 use crate::sample::{Outcome, Sample};
 
@@ -25,75 +25,6 @@ impl Unit {
             Unit::Share => "share",
         }
     }
-}
-
-/// One figure of an instance, or of a target that a run fills with instances (density). [`Row::meaning`] defines each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Metric {
-    /// `startup`: requested until ready.
-    Startup,
-    /// `startup.engine`: the engine's phase of start-up.
-    Engine,
-    /// `startup.boot`: from the engine's phase to the agent's hello.
-    Boot,
-    /// `startup.firmware`: the part of a VM's boot before its kernel.
-    Firmware,
-    /// `startup.kernel`: kernel start to the first program.
-    Kernel,
-    /// `startup.initrd`: the initrd's part of the boot.
-    Initrd,
-    /// `startup.userspace`: systemd until the agent's unit.
-    Userspace,
-    /// `startup.agent_unit`: the agent's unit until its hello.
-    AgentUnit,
-    /// `startup.app`: hello until ready.
-    App,
-    /// `teardown`: the request to stop until nothing is left.
-    Teardown,
-    /// `memory.footprint`: memory that the host gets back with the instance.
-    Footprint,
-    /// `memory.overhead`: footprint less the baseline's.
-    Overhead,
-    /// `memory.workload`: resident set of the workload.
-    Workload,
-    /// `memory.engine`: PSS of shim or QEMU.
-    EngineMemory,
-    /// `memory.cache`: page cache charged to the cgroup.
-    PageCache,
-    /// `memory.guest_cache`: page cache inside a VM.
-    GuestCache,
-    /// `memory.swap`: memory swapped out.
-    Swap,
-    /// `memory.daemons`: growth of the engine's daemons.
-    Daemons,
-    /// `cpu.startup`: host CPU time of start-up.
-    CpuStartup,
-    /// `cpu.idle`: host CPU share of the idle instance.
-    CpuIdle,
-    /// `work.time`: wall time of the work command.
-    WorkTime,
-    /// `work.cpu`: host CPU time of the work command.
-    WorkCpu,
-    /// `work.cpu_guest`: the same as the command's own kernel accounts for it.
-    WorkCpuGuest,
-    /// `disk.image`: blocks of the shared image.
-    DiskImage,
-    /// `disk.instance`: blocks of one instance alone.
-    DiskInstance,
-    /// `disk.provision`: time to make the instance's disk.
-    DiskProvision,
-    /// `cow.first_write`: first write to a file of the image.
-    CowFirstWrite,
-    /// `cow.rewrite`: second write to that file.
-    CowRewrite,
-    /// `cow.bytes`: growth by the first write.
-    CowBytes,
-    /// `density.memory`: footprint of one more instance.
-    DensityMemory,
-    /// `density.cpu`: idle CPU share of one more instance.
-    DensityCpu,
-    /// `density.startup`: growth of start-up with each instance.
-    DensityStartup,
 }
 
 /// Groups of metrics; tables and charts show a group together.
@@ -248,10 +179,25 @@ fn whole(value: Option<u64>) -> Option<f64> {
     value.map(|value| value as f64)
 }
 
-/// A row for each metric, in the order in which outputs show them.
-pub const TABLE: [Row; 32] = [
-    Row {
-        metric: Metric::Startup,
+/// Declares [`Metric`] and [`TABLE`] together: an entry is a variant and its row, and what it leaves out is as in [`ROW`].
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $variant:ident { $($field:tt)* })*) => {
+        /// One figure of an instance, or of a target that a run fills with instances (density). [`Row::meaning`] defines each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Metric {
+            $($(#[$doc])* $variant,)*
+        }
+
+        const COUNT: usize = [$(Metric::$variant),*].len();
+
+        /// A row for each metric, in the order in which outputs show them.
+        pub const TABLE: [Row; COUNT] = [$(Row { metric: Metric::$variant, $($field)* ..ROW }),*];
+    };
+}
+
+metrics! {
+    /// `startup`: requested until ready.
+    Startup {
         name: "startup",
         label: "start-up",
         meaning: "From just before the engine is asked to make the instance until the workload is ready. native: from before \
@@ -262,10 +208,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         rate: Some(("start-ups one after another", "start-ups/s")),
         source: Source::Sample(|s| whole(s.timeline_ns.startup())),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Engine,
+    }
+    /// `startup.engine`: the engine's phase of start-up.
+    Engine {
         name: "startup.engine",
         label: "engine",
         meaning: "The part of start-up until the engine's start call returns, or until the agent's hello if that is earlier.",
@@ -273,10 +218,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.engine))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Boot,
+    }
+    /// `startup.boot`: from the engine's phase to the agent's hello.
+    Boot {
         name: "startup.boot",
         label: "boot",
         meaning: "From there until the agent's hello. In a VM: firmware, kernel and initramfs. native: the new process's exec, \
@@ -286,10 +230,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.boot))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Firmware,
+    }
+    /// `startup.firmware`: the part of a VM's boot before its kernel.
+    Firmware {
         name: "startup.firmware",
         label: "firmware",
         meaning: "The boot phase of a VM less the guest's uptime at the agent's hello: QEMU, firmware, boot loader, and the \
@@ -297,20 +240,18 @@ pub const TABLE: [Row; 32] = [
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.firmware)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Kernel,
+    }
+    /// `startup.kernel`: kernel start to the first program.
+    Kernel {
         name: "startup.kernel",
         label: "kernel",
         meaning: "From the kernel's start until the initrd's first program, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.kernel)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Initrd,
+    }
+    /// `startup.initrd`: the initrd's part of the boot.
+    Initrd {
         name: "startup.initrd",
         label: "initrd",
         meaning: "From there until systemd starts in the root file system, or until the agent's hello where the agent is that \
@@ -318,10 +259,9 @@ pub const TABLE: [Row; 32] = [
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.initrd)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Userspace,
+    }
+    /// `startup.userspace`: systemd until the agent's unit.
+    Userspace {
         name: "startup.userspace",
         label: "userspace",
         meaning: "From systemd's start until it starts the agent's unit, by the guest's clock. A container with systemd \
@@ -329,20 +269,18 @@ pub const TABLE: [Row; 32] = [
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.userspace)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::AgentUnit,
+    }
+    /// `startup.agent_unit`: the agent's unit until its hello.
+    AgentUnit {
         name: "startup.agent_unit",
         label: "agent unit",
         meaning: "From the start of the agent's systemd unit until the agent's hello, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.agent_unit)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::App,
+    }
+    /// `startup.app`: hello until ready.
+    App {
         name: "startup.app",
         label: "app",
         meaning: "From the agent's hello until ready: the workload itself. Engine, boot and app add up to start-up exactly, \
@@ -351,20 +289,18 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.app))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Teardown,
+    }
+    /// `teardown`: the request to stop until nothing is left.
+    Teardown {
         name: "teardown",
         label: "teardown",
         meaning: "From the request to stop the instance until nothing of it is left.",
         terminal: Terminal::Interval(0),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.teardown())),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Footprint,
+    }
+    /// `memory.footprint`: memory that the host gets back with the instance.
+    Footprint {
         name: "memory.footprint",
         label: "memory footprint",
         unit: Unit::Size,
@@ -375,10 +311,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("what the host gets back, without page cache"),
         source: Source::Sample(|s| whole(s.memory_bytes.footprint)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Overhead,
+    }
+    /// `memory.overhead`: footprint less the baseline's.
+    Overhead {
         name: "memory.overhead",
         label: "memory overhead",
         unit: Unit::Size,
@@ -388,10 +323,9 @@ pub const TABLE: [Row; 32] = [
         signed: true,
         terminal: Terminal::Interval(0),
         source: Source::PairedFootprint,
-        ..ROW
-    },
-    Row {
-        metric: Metric::EngineMemory,
+    }
+    /// `memory.engine`: PSS of shim or QEMU.
+    EngineMemory {
         name: "memory.engine",
         label: "engine processes",
         unit: Unit::Size,
@@ -401,10 +335,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("shim or QEMU, with their mapped files (PSS)"),
         source: Source::Sample(|s| whole(s.memory_bytes.engine_pss)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Workload,
+    }
+    /// `memory.workload`: resident set of the workload.
+    Workload {
         name: "memory.workload",
         label: "workload RSS",
         unit: Unit::Size,
@@ -414,10 +347,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("read inside: in a VM, the guest's figure"),
         source: Source::Sample(|s| whole(s.memory_bytes.workload_rss)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::PageCache,
+    }
+    /// `memory.cache`: page cache charged to the cgroup.
+    PageCache {
         name: "memory.cache",
         label: "page cache",
         unit: Unit::Size,
@@ -427,10 +359,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("charged to it, not in the footprint"),
         source: Source::Sample(|s| whole(s.memory_bytes.cgroup_file)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::GuestCache,
+    }
+    /// `memory.guest_cache`: page cache inside a VM.
+    GuestCache {
         name: "memory.guest_cache",
         label: "guest page cache",
         unit: Unit::Size,
@@ -439,10 +370,9 @@ pub const TABLE: [Row; 32] = [
                   memory and gets it back with the VM, so it is in the footprint.",
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| whole(s.memory_bytes.guest_cache)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Swap,
+    }
+    /// `memory.swap`: memory swapped out.
+    Swap {
         name: "memory.swap",
         label: "in swap",
         unit: Unit::Size,
@@ -451,10 +381,9 @@ pub const TABLE: [Row; 32] = [
                   is in no other figure; above 0, the instance needs more than its footprint.",
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| whole(s.memory_bytes.swap)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Daemons,
+    }
+    /// `memory.daemons`: growth of the engine's daemons.
+    Daemons {
         name: "memory.daemons",
         label: "daemon growth",
         unit: Unit::Size,
@@ -464,10 +393,9 @@ pub const TABLE: [Row; 32] = [
         signed: true,
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| s.memory_bytes.daemons.map(|v| v as f64)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CpuStartup,
+    }
+    /// `cpu.startup`: host CPU time of start-up.
+    CpuStartup {
         name: "cpu.startup",
         label: "CPU to start",
         group: Group::Cpu,
@@ -477,10 +405,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("host CPU, engine's daemons included"),
         source: Source::Sample(|s| whole(s.cpu_ns.startup)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CpuIdle,
+    }
+    /// `cpu.idle`: host CPU share of the idle instance.
+    CpuIdle {
         name: "cpu.idle",
         label: "idle CPU",
         unit: Unit::Share,
@@ -495,10 +422,9 @@ pub const TABLE: [Row; 32] = [
             let window = s.cpu_ns.idle_window.filter(|w| *w > 0)?;
             Some(s.cpu_ns.idle? as f64 / window as f64)
         }),
-        ..ROW
-    },
-    Row {
-        metric: Metric::WorkTime,
+    }
+    /// `work.time`: wall time of the work command.
+    WorkTime {
         name: "work.time",
         label: "work time",
         group: Group::Cpu,
@@ -510,10 +436,9 @@ pub const TABLE: [Row; 32] = [
         panel: Some("wall time, by the host's clock"),
         rate: Some(("works one after another", "works/s")),
         source: Source::Sample(|s| whole(s.work_ns.wall)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::WorkCpu,
+    }
+    /// `work.cpu`: host CPU time of the work command.
+    WorkCpu {
         name: "work.cpu",
         label: "work CPU",
         group: Group::Cpu,
@@ -521,10 +446,9 @@ pub const TABLE: [Row; 32] = [
         needs: Needs::Work,
         panel: Some("host CPU time that the work takes"),
         source: Source::Sample(|s| whole(s.work_ns.cpu)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::WorkCpuGuest,
+    }
+    /// `work.cpu_guest`: the same as the command's own kernel accounts for it.
+    WorkCpuGuest {
         name: "work.cpu_guest",
         label: "work CPU, inside",
         group: Group::Cpu,
@@ -532,10 +456,9 @@ pub const TABLE: [Row; 32] = [
                   of virtualisation.",
         needs: Needs::Work,
         source: Source::Sample(|s| whole(s.work_ns.cpu_guest)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DiskImage,
+    }
+    /// `disk.image`: blocks of the shared image.
+    DiskImage {
         name: "disk.image",
         label: "image on disk",
         unit: Unit::Size,
@@ -546,10 +469,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(0),
         panel: Some("allocated blocks, shared by all instances"),
         source: Source::Sample(|s| whole(s.disk.as_ref()?.image_bytes)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DiskInstance,
+    }
+    /// `disk.instance`: blocks of one instance alone.
+    DiskInstance {
         name: "disk.instance",
         label: "instance on disk",
         unit: Unit::Size,
@@ -561,10 +483,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(0),
         panel: Some("allocated blocks that exist for it alone"),
         source: Source::Sample(|s| whole(s.disk.as_ref()?.instance_bytes)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DiskProvision,
+    }
+    /// `disk.provision`: time to make the instance's disk.
+    DiskProvision {
         name: "disk.provision",
         label: "disk provisioning",
         group: Group::Disk,
@@ -572,10 +493,9 @@ pub const TABLE: [Row; 32] = [
                   both are part of start-up. native: the overlay's mount, before start-up.",
         emulation_changes_it: false,
         source: Source::Sample(|s| whole(s.disk.as_ref()?.provision_ns)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CowFirstWrite,
+    }
+    /// `cow.first_write`: first write to a file of the image.
+    CowFirstWrite {
         name: "cow.first_write",
         label: "first write",
         group: Group::Disk,
@@ -586,10 +506,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(0),
         panel: Some("one page of the image's file, to the disk"),
         source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.first_write_ns))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CowRewrite,
+    }
+    /// `cow.rewrite`: second write to that file.
+    CowRewrite {
         name: "cow.rewrite",
         label: "second write",
         group: Group::Disk,
@@ -597,10 +516,9 @@ pub const TABLE: [Row; 32] = [
         needs: Needs::Cow,
         terminal: Terminal::Median(1),
         source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.rewrite_ns))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CowBytes,
+    }
+    /// `cow.bytes`: growth by the first write.
+    CowBytes {
         name: "cow.bytes",
         label: "bytes copied",
         unit: Unit::Size,
@@ -611,10 +529,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         panel: Some("growth of the instance by the first write"),
         source: Source::Sample(|s| s.disk.as_ref()?.cow.as_ref()?.grown_bytes.map(|v| v as f64)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DensityMemory,
+    }
+    /// `density.memory`: footprint of one more instance.
+    DensityMemory {
         name: "density.memory",
         label: "memory, one more",
         unit: Unit::Size,
@@ -622,10 +539,9 @@ pub const TABLE: [Row; 32] = [
         meaning: "Memory footprint that one more instance adds to those that run: the mean, with Student's interval.",
         needs: Needs::Density,
         source: Source::Density(DensityFigure::Memory),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DensityCpu,
+    }
+    /// `density.cpu`: idle CPU share of one more instance.
+    DensityCpu {
         name: "density.cpu",
         label: "idle CPU, one more",
         unit: Unit::Share,
@@ -633,19 +549,17 @@ pub const TABLE: [Row; 32] = [
         meaning: "CPU time per idle instance among those that run, as a share of one core.",
         needs: Needs::DensityIdle,
         source: Source::Density(DensityFigure::Cpu),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DensityStartup,
+    }
+    /// `density.startup`: growth of start-up with each instance.
+    DensityStartup {
         name: "density.startup",
         label: "start-up growth",
         group: Group::Density,
         meaning: "Growth of the next instance's start-up with each instance that runs (Theil and Sen's slope).",
         needs: Needs::Density,
         source: Source::Density(DensityFigure::Startup),
-        ..ROW
-    },
-];
+    }
+}
 
 /// Names of earlier versions; an error for one of them gives the new name.
 const OLD_NAMES: [(&str, Metric); 9] = [
@@ -679,8 +593,9 @@ impl Metric {
 
     /// Its row of [`TABLE`].
     pub fn row(self) -> &'static Row {
-        // The table has another order than the enum.
-        TABLE.iter().find(|row| row.metric == self).expect("every metric has a row: a test tries each")
+        // A static, so that the row outlives the constant.
+        static ROWS: [Row; COUNT] = TABLE;
+        &ROWS[self as usize]
     }
 
     /// Its id in claims, gates, results and exports.

@@ -169,7 +169,7 @@ impl<'a> Document<'a> {
             if let Some(new) = between(message, "unknown variant `").and_then(fix::renamed) {
                 return format!("{} is called {new:?} now", cut(written));
             }
-            return match fix::of(at) {
+            return match fix::of(at).as_ref() {
                 "" => {
                     format!("{} is not known here: write one of {}", cut(written), listed(message).join(", "))
                 }

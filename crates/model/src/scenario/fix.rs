@@ -1,9 +1,12 @@
 //! The fix for each key of a scenario: one sentence.
 
+use std::borrow::Cow;
+
 use super::document::Step;
+use crate::kind::Kind;
 
 /// The fix for a value at a path.
-pub(super) fn of(path: &[Step]) -> &'static str {
+pub(super) fn of(path: &[Step]) -> Cow<'static, str> {
     let keys: Vec<&str> = path
         .iter()
         .filter_map(|step| match step {
@@ -11,7 +14,11 @@ pub(super) fn of(path: &[Step]) -> &'static str {
             Step::Index(_) => None,
         })
         .collect();
-    match keys.as_slice() {
+    if keys == ["target", "kind"] {
+        let kinds: Vec<String> = Kind::ALL.iter().map(|kind| format!("\"{kind}\"")).collect();
+        return format!("write one of {}", kinds.join(", ")).into();
+    }
+    let fix = match keys.as_slice() {
         ["build"] => "write a table, as in [build]",
         ["image"] => "write a table, as in [image]",
         ["workload"] => "write a table, as in [workload]",
@@ -63,7 +70,6 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["claim", "at_most" | "at_least"] => {
             r#"write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#
         }
-        ["target", "kind"] => r#"write one of "native", "docker", "libvirt", "podman", "lxc""#,
         ["target", "boot"] => r#"write one of "direct", "systemd", "firmware""#,
         ["target", "firmware"] => r#"write "bios" or "uefi""#,
         ["target", "init"] => r#"write "agent" or "systemd""#,
@@ -81,7 +87,8 @@ pub(super) fn of(path: &[Step]) -> &'static str {
             r#"write "none", "bridge", "host" or the name of a network of the engine, in quotes"#
         }
         _ => "write a string, in quotes",
-    }
+    };
+    fix.into()
 }
 
 /// Keys and values of earlier versions, and their present names.
