@@ -138,6 +138,7 @@ impl Program {
 
 /// How an instance is started: created, or from the state that an initial start left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// The engine creates it from the image.

@@ -25,6 +25,8 @@ mod fix;
 mod gate;
 mod needs;
 mod options;
+#[cfg(test)]
+mod reference;
 mod rules;
 mod shipped;
 mod text;
@@ -111,6 +113,7 @@ pub enum Error {
 
 /// A scenario, keys as in its TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`; part of the run's id.
@@ -132,10 +135,10 @@ pub struct Scenario {
     /// Number of rounds, waits and limits.
     #[serde(default)]
     pub sampling: Sampling,
-    /// None given: the run does not measure copy-on-write.
+    /// Measures copy-on-write on a file of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cow: Option<CowFile>,
-    /// None given: native, docker, and libvirt with `boot = "direct"`.
+    /// Ways to run the workload; none given: native, docker, and libvirt with `boot = "direct"`.
     #[serde(default = "default_targets", rename = "target")]
     pub targets: Vec<ScenarioTarget>,
     /// Sentences that the run judges.
@@ -144,13 +147,14 @@ pub struct Scenario {
     /// Metrics and margin for comparisons with another run.
     #[serde(default)]
     pub gate: Gate,
-    /// None given: the run does not fill the host with instances.
+    /// Fills the host with instances, for the cost of one more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub density: Option<Density>,
 }
 
 /// Where the root file system comes from: exactly one of `suite`, `tarball`, `registry` and `cloud`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Image {
     /// `ubuntu/noble`, `debian/bookworm`, ...: mmdebstrap builds it.
@@ -190,6 +194,7 @@ pub struct Image {
 
 /// The program to run, the same on every target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Program and arguments; never passed to a shell.
@@ -211,6 +216,7 @@ pub struct Workload {
 
 /// The event that makes a workload ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Ready {
     /// The workload exits with this code.
@@ -225,6 +231,7 @@ pub enum Ready {
 
 /// A command that the instance runs once, after ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Work {
     /// Program and arguments; never passed to a shell.
@@ -233,6 +240,7 @@ pub struct Work {
 
 /// CPUs and memory of an instance, the same on every target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
     /// Whole CPUs of the host, the same ones for every target; a VM has as many vCPUs.
@@ -243,6 +251,7 @@ pub struct Resources {
 
 /// Rounds, waits and limits of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
     /// Measured rounds; 0 only beside a `[density]`.
@@ -255,13 +264,15 @@ pub struct Sampling {
     pub idle: Span,
     /// Longest time from requested to ready, and for the work command.
     pub timeout: Span,
-    /// As written; [`Sampling::page_cache_state`] has the effective value.
+    /// The page cache before each sample: `cold` drops it, `warm` leaves what warm-up rounds read. None given: `warm` with
+    /// warm-up rounds, else as found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_cache: Option<PageCache>,
 }
 
 /// One `[[target]]`: a way to run the workload, with the options of its kind.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioTarget {
     /// Unique within the scenario; defaults to the kind.
@@ -311,6 +322,7 @@ pub struct ScenarioTarget {
 
 /// The choice of a VM's accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
     /// KVM where a probe guest ran at hardware speed, else TCG.

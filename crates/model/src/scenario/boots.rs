@@ -6,6 +6,7 @@ use super::{Bytes, Kind, Scenario, ScenarioTarget};
 
 /// The system that a VM boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Boot {
     /// The image's own kernel, with an initramfs that contains only the agent.
@@ -19,6 +20,7 @@ pub enum Boot {
 
 /// The firmware of a VM with `boot = "firmware"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
     /// SeaBIOS; x86_64 only.
@@ -29,6 +31,7 @@ pub enum Firmware {
 
 /// A container's PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
     /// bootrace's agent alone.

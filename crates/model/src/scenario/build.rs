@@ -17,6 +17,7 @@ use crate::foreign::quoted;
 
 /// How `bootrace ab` builds a git revision, and `bootrace run --build` the user's clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Build {
     /// Program and arguments, run in the top folder of the checkout; never passed to a shell.

@@ -21,6 +21,7 @@ const TIMES_MOST: f64 = 1e6;
 /// A sentence with a bound on a target's metric, or on its ratio to another target's; or one about a fact of a target,
 /// without a bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The sentence that reports print with the verdict.
@@ -39,7 +40,7 @@ pub struct Claim {
     /// Lower bound, inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<Bound>,
-    /// One of [`FACTS`], in place of a metric; goes with `is`.
+    /// `kernel.shared`, `processes.visible` or `pagecache.shared`, in place of a metric; goes with `is`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fact: Option<String>,
     /// The value of `fact` that the claim states.

@@ -15,6 +15,7 @@ const MOST: Bytes = Bytes(1 << 30);
 
 /// The file that the image gets for this measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CowFile {
     /// Its size: a whole number of MiB.

@@ -26,6 +26,7 @@ const LEFT_BY_DEFAULT: u64 = 1 << 30;
 
 /// For each of its targets in turn, a run adds instances one at a time, and keeps them all, until it reaches a limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Density {
     /// Most instances of a target at once.
@@ -33,7 +34,8 @@ pub struct Density {
     /// The same for VMs, which cost more; none given: `instances`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vms: Option<u32>,
-    /// The run starts no more once the host's available memory would fall below this; see [`Density::memory_left`].
+    /// The run starts no more once the host's available memory would fall below this; none given: a tenth
+    /// of the host's memory, and no less than 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_left: Option<Bytes>,
     /// The run starts no more once an instance is not ready within this; none given: `sampling.timeout`.

@@ -6,6 +6,7 @@ use super::{Kind, Sampling, ScenarioTarget};
 
 /// The state of the host's page cache, for the image's files, when an instance is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PageCache {
     /// Empty: bootrace drops it before each sample.
@@ -23,6 +24,7 @@ impl Sampling {
 
 /// QEMU's cache mode for a VM's disk: `none` and `directsync` bypass the host's page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DiskCache {
     /// No host page cache; flushes reach the disk.
