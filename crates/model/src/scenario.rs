@@ -275,7 +275,7 @@ pub struct Sampling {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ScenarioTarget {
-    /// Unique within the scenario; defaults to the kind.
+    /// Unique within the scenario; none given: the kind.
     #[serde(default)]
     pub name: String,
     /// How it runs the workload.
@@ -283,39 +283,39 @@ pub struct ScenarioTarget {
     /// How its instances start; none given: `create`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
-    /// libvirt only: the system that the VM boots; none given: `direct`.
+    /// The system that the VM boots; none given: `direct`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<Boot>,
-    /// libvirt with `boot = "firmware"` only; none given: `bios` on x86_64, else `uefi`.
+    /// With `boot = "firmware"` only; none given: `bios` on x86_64, else `uefi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<Firmware>,
-    /// libvirt only: KVM or emulation; none given: `auto`.
+    /// KVM or emulation; none given: `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accel: Option<Accel>,
-    /// libvirt only: `host-passthrough`, `host-model`, or a CPU model of QEMU.
+    /// `host-passthrough`, `host-model`, or a CPU model of QEMU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_model: Option<String>,
-    /// libvirt only: the VM's memory comes from the host's pool of huge pages.
+    /// The VM's memory comes from the host's pool of huge pages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hugepages: Option<bool>,
-    /// libvirt only: QEMU's cache mode for the disk; none given: libvirt's default.
+    /// QEMU's cache mode for the disk; none given: libvirt's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_cache: Option<DiskCache>,
-    /// libvirt and lxc only: the URI of a libvirt on this host; none given: LIBVIRT_DEFAULT_URI, else the system
+    /// The URI of a libvirt on this host; none given: LIBVIRT_DEFAULT_URI, else the system
     /// instance of the kind's driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
-    /// docker and podman only: `none`, `bridge`, `host`, or a network of the engine; none given: `workload.network`
+    /// `none`, `bridge`, `host`, or a network of the engine; none given: `workload.network`
     /// decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// docker and podman only: the engine's log driver; none given: `none`.
+    /// The engine's log driver; none given: `none`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_driver: Option<String>,
-    /// docker only: the OCI runtime, as in `runc`; none given: the Engine's default.
+    /// The OCI runtime, as in `runc`; none given: the Engine's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// docker only: the container's PID 1; none given: the agent.
+    /// The container's PID 1; none given: the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<Init>,
 }

@@ -94,6 +94,7 @@ fn table(out: &mut String, path: &str, schema: &Value, whole: &Value) {
         let required = if required { " **Required.**" } else { "" };
         let default = match &value["default"] {
             Value::Null | Value::Object(_) | Value::Array(_) => String::new(),
+            Value::String(empty) if empty.is_empty() => String::new(),
             default => format!(" Default: `{default}`."),
         };
         let mut about = plain(value["description"].as_str().unwrap_or_default());
