@@ -171,9 +171,9 @@ async fn runnable(
     let mut isolated = isolated;
     let mut left_out = LeftOut::new();
     for target in scenario.targets.clone() {
-        let answer = match target.kind.family() {
+        let answer = match target.kind().family() {
             Family::Process => std::mem::replace(&mut isolated, Ok(())),
-            Family::Container | Family::Vm => engine::of(target.kind).reach(&target).await,
+            Family::Container | Family::Vm => engine::of(target.kind()).reach(&target).await,
         };
         match answer {
             Ok(()) => {}

@@ -77,7 +77,7 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     }
     let scenarios =
         options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
-    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind == Kind::Native)) {
+    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind() == Kind::Native)) {
         native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
     }
     let ran = signals::watched(async |signals, tuning| {

@@ -167,7 +167,7 @@ impl Forms {
     }
 
     pub fn of(targets: &[scenario::ScenarioTarget]) -> Self {
-        let any = |form| targets.iter().any(|target| target.kind.row().image == form);
+        let any = |form| targets.iter().any(|target| target.kind().row().image == form);
         Forms {
             tree: any(ImageForm::Tree),
             docker: any(ImageForm::Docker),

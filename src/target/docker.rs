@@ -175,9 +175,9 @@ impl Docker {
             image,
             resources: resources.clone(),
             options,
-            begins: spec.start.unwrap_or_default(),
+            begins: spec.start,
             cpus: Cpus::choose(&resources.cpus)?,
-            systemd: match spec.init {
+            systemd: match spec.docker().and_then(|docker| docker.init) {
                 Some(Init::Systemd) => Some(system::Cgroups::of_this_host()?),
                 Some(Init::Agent) | None => None,
             },

@@ -50,13 +50,13 @@ pub fn uri() -> String {
 /// # Errors
 /// When nothing could be measured there, with the reason.
 pub fn uri_of(spec: &scenario::ScenarioTarget) -> Result<String, Error> {
-    let (uri, named) = match (&spec.uri, spec.kind.family()) {
-        (Some(uri), _) => (uri.clone(), "uri"),
+    let (uri, named) = match (spec.uri(), spec.kind().family()) {
+        (Some(uri), _) => (uri.to_owned(), "uri"),
         (None, Family::Vm) => (uri(), "LIBVIRT_DEFAULT_URI"),
         (None, Family::Container | Family::Process) => (lxc::uri(), "LIBVIRT_DEFAULT_URI"),
     };
     let tried = || format!("using the libvirt {uri:?} ({named}) for target {}", spec.name);
-    scenario::uri::fits(spec.kind, &uri).map_err(|why| Error::new(tried(), why))?;
+    scenario::uri::fits(spec.kind(), &uri).map_err(|why| Error::new(tried(), why))?;
     Ok(uri)
 }
 
@@ -186,7 +186,7 @@ impl Libvirt {
     ) -> Result<Self, Error> {
         let uri = uri_of(spec)?;
         let link = Link::open(uri.clone()).await?;
-        let choice = accelerator::choose(spec.accel.unwrap_or_default()).await?;
+        let choice = accelerator::choose(spec.vm().and_then(|vm| vm.accel).unwrap_or_default()).await?;
         let vm_options = VmOptions::resolve(&link.connection, spec, resources, &choice).await?;
         let asked = link.connection.clone();
         let versions = blocking("asking libvirt for its version".into(), move || {
@@ -202,7 +202,7 @@ impl Libvirt {
             network,
             choice,
             vm_options,
-            begins: spec.start.unwrap_or_default(),
+            begins: spec.start,
             cpus: Cpus::choose(&resources.cpus)?,
             versions,
         })

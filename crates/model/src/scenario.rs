@@ -29,6 +29,7 @@ mod options;
 mod reference;
 mod rules;
 mod shipped;
+mod target;
 mod text;
 mod units;
 pub mod uri;
@@ -47,6 +48,9 @@ pub use gate::Gate;
 pub use options::{DiskCache, PageCache};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
+pub use target::{
+    ContainerOptions, DockerOptions, LibvirtOptions, LxcOptions, ScenarioTarget, TargetOptions,
+};
 pub use units::{Bound, Bytes, Share, Span};
 
 /// The TOML of the quickstart scenario, which is in the binary.
@@ -270,56 +274,6 @@ pub struct Sampling {
     pub page_cache: Option<PageCache>,
 }
 
-/// One `[[target]]`: a way to run the workload, with the options of its kind.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct ScenarioTarget {
-    /// Unique within the scenario; none given: the kind.
-    #[serde(default)]
-    pub name: String,
-    /// How it runs the workload.
-    pub kind: Kind,
-    /// How its instances start; none given: `create`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<Start>,
-    /// The system that the VM boots; none given: `direct`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<Boot>,
-    /// With `boot = "firmware"` only; none given: `bios` on x86_64, else `uefi`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firmware: Option<Firmware>,
-    /// KVM or emulation; none given: `auto`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accel: Option<Accel>,
-    /// `host-passthrough`, `host-model`, or a CPU model of QEMU.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_model: Option<String>,
-    /// The VM's memory comes from the host's pool of huge pages.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hugepages: Option<bool>,
-    /// QEMU's cache mode for the disk; none given: libvirt's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_cache: Option<DiskCache>,
-    /// The URI of a libvirt on this host; none given: LIBVIRT_DEFAULT_URI, else the system
-    /// instance of the kind's driver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uri: Option<String>,
-    /// `none`, `bridge`, `host`, or a network of the engine; none given: `workload.network`
-    /// decides.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
-    /// The engine's log driver; none given: `none`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log_driver: Option<String>,
-    /// The OCI runtime, as in `runc`; none given: the Engine's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runtime: Option<String>,
-    /// The container's PID 1; none given: the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<Init>,
-}
-
 /// The choice of a VM's accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -376,7 +330,7 @@ impl Scenario {
     fn resolved(mut self, document: &document::Document<'_>) -> Self {
         for (index, target) in self.targets.iter_mut().enumerate() {
             if !document.has(document::at!["target", index, "name"]) {
-                target.name = target.kind.to_string();
+                target.name = target.kind().to_string();
             }
         }
         let image = &mut self.image;

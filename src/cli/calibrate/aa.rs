@@ -32,7 +32,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.session.quiet || options.json);
     say_left_out(left_out, &progress);
-    let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind).collect();
+    let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind()).collect();
     let scenario =
         scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
     let first_seed = options.session.seed.unwrap_or_else(run::fresh_seed);

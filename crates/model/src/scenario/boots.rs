@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Kind, Scenario, ScenarioTarget};
+use super::{Bytes, LibvirtOptions, Scenario, ScenarioTarget};
 
 /// The system that a VM boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -84,12 +84,13 @@ impl Init {
 impl ScenarioTarget {
     /// The system that it boots; `None` except for a VM.
     pub fn boot(&self) -> Option<Boot> {
-        self.kind.is_vm().then(|| self.boot.unwrap_or_default())
+        self.vm().map(|options| options.boot.unwrap_or_default())
     }
 
     /// The firmware that it boots from; `None` without one.
     pub fn firmware(&self) -> Option<Firmware> {
-        (self.boot() == Some(Boot::Firmware)).then(|| self.firmware.unwrap_or_else(Firmware::usual))
+        let options = self.vm().filter(|_| self.boot() == Some(Boot::Firmware))?;
+        Some(options.firmware.unwrap_or_else(Firmware::usual))
     }
 
     /// Whether it is a VM that boots the image's whole system.
@@ -99,7 +100,7 @@ impl ScenarioTarget {
 
     /// Whether the image's systemd is its PID 1.
     pub fn runs_systemd(&self) -> bool {
-        self.boots_system() || (self.kind == Kind::Docker && self.init == Some(Init::Systemd))
+        self.boots_system() || self.docker().is_some_and(|options| options.init == Some(Init::Systemd))
     }
 }
 
@@ -109,9 +110,9 @@ pub(super) fn boots_system(scenario: &Scenario) -> Option<&ScenarioTarget> {
 }
 
 /// `firmware` chooses the firmware of a VM that boots from one.
-pub(super) fn firmware(target: &ScenarioTarget) -> Result<(), String> {
-    match target.firmware {
-        Some(_) if target.kind.is_vm() && target.boot != Some(Boot::Firmware) => {
+pub(super) fn firmware(options: &LibvirtOptions) -> Result<(), String> {
+    match options.firmware {
+        Some(_) if options.boot != Some(Boot::Firmware) => {
             Err("this goes with boot = \"firmware\": write that too, or leave this out".into())
         }
         _ => Ok(()),

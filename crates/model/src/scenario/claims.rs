@@ -162,7 +162,7 @@ fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
         return fail("this needs rounds of single instances: write samples = 20, say, in [sampling]");
     }
     // The analysis chooses the baseline of overhead in the same way.
-    let natives = || scenario.targets.iter().filter(|target| target.kind == Kind::Native);
+    let natives = || scenario.targets.iter().filter(|target| target.kind() == Kind::Native);
     let native = natives().find(|target| target.name == Kind::Native.name()).or_else(|| natives().next());
     match native {
         Some(native) if metric == Metric::Overhead && claim.targets().any(|t| t == native.name) => {

@@ -146,7 +146,7 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
         wrong(at!["density"], fail(text));
     }
     let mut has = scenario.targets.iter().filter(|target| density.has(&target.name));
-    if let Some(target) = has.find(|target| target.start.unwrap_or_default().is_second()) {
+    if let Some(target) = has.find(|target| target.start.is_second()) {
         let text = "has another start than \"create\", but density creates each instance: list other targets";
         wrong(at!["density", "targets"], Err(format!("{} {text}", quoted(&target.name))));
     }
@@ -160,10 +160,10 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
         ),
         Ready::Tcp(port) => {
             // With one network, the second instance finds the port taken, and the first instance's answers.
-            let shares = |target: &super::ScenarioTarget| match target.kind.row().network {
+            let shares = |target: &super::ScenarioTarget| match target.kind().row().network {
                 Network::Host => true,
                 Network::HostOnRequest => scenario.workload.network,
-                Network::Own => target.network.as_deref() == Some("host"),
+                Network::Own => target.container().and_then(|c| c.network.as_deref()) == Some("host"),
             };
             let mut sharing = scenario.targets.iter().filter(|target| density.has(&target.name));
             if let Some(target) = sharing.find(|target| shares(target)) {
@@ -185,7 +185,7 @@ pub(super) fn claimed<'a>(scenario: &Scenario, targets: impl Iterator<Item = &'a
     let Some(density) = &scenario.density else { return Ok(()) };
     let targets: Vec<&str> = targets.collect();
     let few = |name: &&str| {
-        let vm = scenario.targets.iter().any(|target| target.name == *name && target.kind.is_vm());
+        let vm = scenario.targets.iter().any(|target| target.name == *name && target.kind().is_vm());
         density.most(vm) < FEWEST
     };
     if let Some(few) = targets.iter().find(|name| few(name)) {

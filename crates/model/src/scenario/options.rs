@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Sampling, ScenarioTarget};
+use super::Sampling;
 
 /// The state of the host's page cache, for the image's files, when an instance is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,28 +48,6 @@ impl DiskCache {
             DiskCache::Writethrough => "writethrough",
             DiskCache::Directsync => "directsync",
             DiskCache::Unsafe => "unsafe",
-        }
-    }
-}
-
-impl ScenarioTarget {
-    /// A target of this kind without a name and with every option left out.
-    pub fn new(kind: Kind) -> Self {
-        ScenarioTarget {
-            name: String::new(),
-            kind,
-            start: None,
-            boot: None,
-            firmware: None,
-            accel: None,
-            cpu_model: None,
-            hugepages: None,
-            disk_cache: None,
-            uri: None,
-            network: None,
-            log_driver: None,
-            runtime: None,
-            init: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The rules for a scenario's values besides their form: bounds, and values that exclude each other.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, ScenarioTarget, Span, Start,
@@ -28,6 +28,7 @@ pub(super) const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
 
 /// Checks a scenario, defaults filled in, and reports each violation to `document`, which has the positions.
 pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
+    let foreign = foreign_options(scenario, document);
     let mut wrong = |path: &[Step], result: Result<(), String>| {
         if let Err(text) = result {
             document.wrong(path, text);
@@ -44,12 +45,13 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     sampling(scenario, &mut wrong);
     cow::check(scenario.cow.as_ref(), &mut wrong);
     let stock = scenario.image.cloud.is_some()
-        && scenario.targets.iter().any(|target| target.boot == Some(Boot::Firmware));
+        && scenario.targets.iter().any(|target| target.boot() == Some(Boot::Firmware));
     if scenario.cow.is_some() && stock {
         let text = "boot = \"firmware\" boots the cloud image unchanged, without a file for copy-on-write: leave out [cow] or such targets";
         wrong(at!["cow"], fail(text));
     }
     targets(&scenario.targets, &mut wrong);
+    foreign.into_iter().for_each(|(index, key, text)| wrong(at!["target", index, key], Err(text)));
     for (index, target) in scenario.targets.iter().enumerate() {
         options(index, target, &scenario.workload, &mut wrong);
     }
@@ -139,7 +141,7 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     let resources = &scenario.resources;
     wrong(at!["resources", "cpus"], within(resources.cpus.count(), CPUS));
     let memory = resources.memory;
-    let most_needed = scenario.targets.iter().map(|target| target.kind.row().least_memory).max();
+    let most_needed = scenario.targets.iter().map(|target| target.kind().row().least_memory).max();
     let (least, why) = match most_needed {
         _ if boots::boots_system(scenario).is_some() => {
             (boots::MEMORY_SYSTEM, "a VM that boots the whole system, by systemd or firmware, needs as much")
@@ -201,65 +203,68 @@ fn targets(targets: &[ScenarioTarget], wrong: &mut Wrong<'_>) {
 
 /// Each option belongs to some kinds, and has safe characters only: it goes into XML or a request to an engine.
 fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &mut Wrong<'_>) {
-    let given = [
-        ("boot", target.boot.is_some()),
-        ("firmware", target.firmware.is_some()),
-        ("accel", target.accel.is_some()),
-        ("cpu_model", target.cpu_model.is_some()),
-        ("hugepages", target.hugepages.is_some()),
-        ("disk_cache", target.disk_cache.is_some()),
-        ("uri", target.uri.is_some()),
-        ("network", target.network.is_some()),
-        ("log_driver", target.log_driver.is_some()),
-        ("runtime", target.runtime.is_some()),
-        ("init", target.init.is_some()),
-    ];
-    for (key, _) in given.iter().filter(|(key, given)| *given && !target.kind.row().options.contains(key)) {
-        let kinds: Vec<String> = Kind::with_option(key).map(|kind| format!("\"{kind}\"")).collect();
-        let text = format!("this is for kind = {} only: leave it out here", kinds.join(" or "));
-        wrong(at!["target", index, *key], Err(text));
-    }
-    wrong(at!["target", index, "firmware"], boots::firmware(target));
-    if let Some(model) = &target.cpu_model {
-        wrong(at!["target", index, "cpu_model"], cpu_model(model));
-        if model == "host-passthrough" && target.accel == Some(Accel::Tcg) {
-            let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all features that it has, or accel = \"kvm\"";
-            wrong(at!["target", index, "cpu_model"], fail(text));
+    if let Some(vm) = target.vm() {
+        wrong(at!["target", index, "firmware"], boots::firmware(vm));
+        if let Some(model) = &vm.cpu_model {
+            wrong(at!["target", index, "cpu_model"], cpu_model(model));
+            if model == "host-passthrough" && vm.accel == Some(Accel::Tcg) {
+                let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all features that it has, or accel = \"kvm\"";
+                wrong(at!["target", index, "cpu_model"], fail(text));
+            }
         }
     }
     wrong(at!["target", index, "start"], second_start(target, workload));
-    if let Some(uri) = target.uri.as_ref().filter(|_| target.kind.row().options.contains(&"uri")) {
-        wrong(at!["target", index, "uri"], super::uri::fits(target.kind, uri));
+    if let Some(uri) = target.uri() {
+        wrong(at!["target", index, "uri"], super::uri::fits(target.kind(), uri));
     }
-    if let Some(network) = &target.network {
+    let container = target.container();
+    if let Some(network) = container.and_then(|container| container.network.as_ref()) {
         wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
         if network == "none" && workload.network {
             let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of the engine, or leave one of the two out";
             wrong(at!["target", index, "network"], fail(text));
         }
     }
-    if let Some(driver) = &target.log_driver {
+    if let Some(driver) = container.and_then(|container| container.log_driver.as_ref()) {
         wrong(at!["target", index, "log_driver"], engine_name(driver, "._-/:", "a log driver", "json-file"));
     }
-    if let Some(runtime) = &target.runtime {
+    if let Some(runtime) = target.docker().and_then(|docker| docker.runtime.as_ref()) {
         wrong(at!["target", index, "runtime"], engine_name(runtime, "._-", "a runtime", "runc"));
     }
 }
 
+/// Options that a target has of another kind, with what to do: the target itself has no place for them.
+fn foreign_options(scenario: &Scenario, document: &Document<'_>) -> Vec<(usize, &'static str, String)> {
+    let keys: BTreeSet<&str> = Kind::ALL.iter().flat_map(|kind| kind.row().options).copied().collect();
+    let mut found = Vec::new();
+    for (index, target) in scenario.targets.iter().enumerate() {
+        let own = target.kind().row().options;
+        for key in keys.iter().filter(|key| !own.contains(key)) {
+            if document.has(at!["target", index, *key]) {
+                let kinds: Vec<String> = Kind::with_option(key).map(|kind| format!("\"{kind}\"")).collect();
+                let text = format!("this is for kind = {} only: leave it out here", kinds.join(" or "));
+                found.push((index, *key, text));
+            }
+        }
+    }
+    found
+}
+
 /// Each kind has its own start modes, and not every workload becomes ready again after a second start.
 fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
-    let start = target.start.unwrap_or_default();
-    if target.kind.started(start).is_none() {
-        let starts: Vec<String> = target.kind.row().starts.iter().map(|(s, _)| format!("\"{s}\"")).collect();
+    let start = target.start;
+    if target.kind().started(start).is_none() {
+        let starts: Vec<String> =
+            target.kind().row().starts.iter().map(|(s, _)| format!("\"{s}\"")).collect();
         let this = match start {
-            Start::Restore if target.kind.started(Start::Unpause).is_some() => {
+            Start::Restore if target.kind().started(Start::Unpause).is_some() => {
                 "a container that is frozen and resumed is \"unpause\""
             }
-            Start::Unpause if target.kind.started(Start::Restore).is_some() => {
+            Start::Unpause if target.kind().started(Start::Restore).is_some() => {
                 "a VM that is saved and restored is \"restore\""
             }
             Start::Create | Start::Restart | Start::Unpause | Start::Restore => {
-                &format!("kind = \"{}\" has no start = \"{start}\"", target.kind)
+                &format!("kind = \"{}\" has no start = \"{start}\"", target.kind())
             }
         };
         return Err(format!("{this}: write {}, or leave this out", starts.join(" or ")));

@@ -76,8 +76,13 @@ fn two_targets_of_a_kind_differ_by_name_and_keep_their_options() {
     let scenario = scenario.unwrap();
     assert_eq!(scenario.target_names(), "docker, logged, libvirt");
     let [docker, logged, libvirt] = scenario.targets.as_slice() else { panic!("{:?}", scenario.targets) };
-    assert_eq!((docker.network.as_deref(), docker.runtime.as_deref()), (Some("host"), Some("runc")));
-    assert_eq!((logged.network.as_deref(), logged.log_driver.as_deref()), (None, Some("json-file")));
+    let (docker, container) = (docker.docker().unwrap(), logged.container().unwrap());
+    assert_eq!(
+        (docker.container.network.as_deref(), docker.runtime.as_deref()),
+        (Some("host"), Some("runc"))
+    );
+    assert_eq!((container.network.as_deref(), container.log_driver.as_deref()), (None, Some("json-file")));
+    let libvirt = libvirt.vm().unwrap();
     assert_eq!(libvirt.cpu_model.as_deref(), Some("Skylake-Server"));
     assert_eq!((libvirt.hugepages, libvirt.disk_cache), (Some(true), Some(DiskCache::None)));
 }
