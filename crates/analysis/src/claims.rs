@@ -1,6 +1,7 @@
-//! Claims judged by the interval of the median, of the paired ratio of two targets, or of what one more instance costs:
-//! a claim is supported only
-//! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
+//! Judges claims by the interval of a median, of the paired ratio of two targets, or of the cost of one more instance.
+//!
+//! A claim is supported only when the whole interval lies within the bound, and refuted only when the whole interval
+//! lies beyond it.
 
 use super::{Interval, Metric, RelativeTo, TargetAnalysis, Unit, facts};
 use crate::{
@@ -13,17 +14,22 @@ mod each;
 pub use each::Figured;
 pub(super) use each::Filled;
 
-/// An undecided claim that would take more samples than these is as good as undecidable.
+/// A claim that needs more samples than these is practically undecidable.
 const HOPELESS: f64 = 10_000.0;
 
+/// Verdict on a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimVerdict {
+    /// The whole interval lies within the bound.
     Supported,
+    /// The whole interval lies beyond the bound.
     Refuted,
+    /// The interval straddles the bound, or the run has no interval.
     Undecided,
 }
 
 impl ClaimVerdict {
+    /// In lower case, as reports show it.
     pub fn word(self) -> &'static str {
         match self {
             ClaimVerdict::Supported => "supported",
@@ -33,33 +39,39 @@ impl ClaimVerdict {
     }
 }
 
-/// A claim of the scenario and what this run says to it.
+/// A claim of the scenario and this run's verdict on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
+    /// The claim in the scenario's words.
     pub says: String,
+    /// Published name of the metric, or name of a fact.
     pub metric: String,
+    /// Name of the target that the claim is about.
     pub target: String,
-    /// The target that the ratio is taken to.
+    /// Denominator of a ratio; `None` for a claim about an absolute value.
     pub relative_to: Option<String>,
     /// As written, for example "at most 2s".
     pub bound: String,
     /// `None` where the run has no such figure.
     pub measured: Option<Measured>,
+    /// Undecided where `measured` is `None`.
     pub verdict: ClaimVerdict,
+    /// Reason for the verdict, as a clause without a full stop.
     pub why: String,
 }
 
-/// What a claim is about, as it was measured.
+/// The measured value that a claim is about.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// The median, or how many times the other target's it is.
+    /// In the unit's base (ns, bytes, share), or a ratio.
     pub value: f64,
-    /// Of `value`; `None` for a ratio.
+    /// Unit of `value`; `None` for a ratio.
     pub unit: Option<Unit>,
     /// `None`: need >= 6.
     pub interval: Option<Interval>,
-    /// Good samples, rounds that have both, or instances.
+    /// Number of good samples, of rounds with both targets, or of instances.
     pub n: usize,
+    /// Kind of estimate that `value` is.
     pub of: Figured,
 }
 

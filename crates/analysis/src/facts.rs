@@ -1,5 +1,5 @@
-//! Facts of isolation: each true or false of a sample, by what was seen from inside and on the host. A claim about one is
-//! supported when every good sample that tells says so, and refuted when one says otherwise.
+//! Facts of isolation: each is true or false for a sample, by observations from inside the instance and on the host. A
+//! claim about a fact is supported when every good sample with an observation agrees, and refuted when one disagrees.
 
 use super::{ClaimVerdict, Judged, is_measured};
 use crate::{
@@ -7,18 +7,19 @@ use crate::{
     scenario::{Claim, FACTS},
 };
 
-/// What a claim may be about that is no figure.
+/// A fact that a claim can be about instead of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
     /// The boot id inside is the host's.
     KernelShared,
-    /// A certain process of the host is in sight.
+    /// The instance sees a given process of the host.
     ProcessesVisible,
-    /// A page that the host reads is cached inside by that.
+    /// A page that the host reads becomes cached in the instance.
     PageCacheShared,
 }
 
 impl Fact {
+    /// Every fact, in the order of the scenario's documentation.
     pub const ALL: [Fact; 3] = [Fact::KernelShared, Fact::ProcessesVisible, Fact::PageCacheShared];
 
     /// Its name in claims.
@@ -30,7 +31,7 @@ impl Fact {
         Fact::ALL.into_iter().find(|fact| fact.name() == name)
     }
 
-    /// `None` where the sample doesn't tell.
+    /// Whether the fact holds for a sample; `None` without an observation.
     pub fn of(self, sample: &Sample, results: &Results) -> Option<bool> {
         let isolation = sample.isolation.as_ref();
         match self {
