@@ -150,7 +150,7 @@ fn measure(
             Ok(Measured { value, unit: None, interval, n, of: Figured::Ratio })
         }
         RelativeTo::None(why) => Err(format!("there is no ratio of {}: {why}", claim.metric)),
-        RelativeTo::Baseline => Err("a target's ratio to itself says nothing".into()),
+        RelativeTo::Baseline => Err("a target's ratio to itself is always 1".into()),
     }
 }
 
@@ -176,7 +176,7 @@ fn decide(claim: &Claim, measured: &Measured) -> Result<(ClaimVerdict, String), 
     }
     let enough = in_words(enough(measured, &interval, least, most));
     Err(format!(
-        "{sure} straddles the bound: it would take {enough} {samples} to decide, if the {figure} stays where it is"
+        "{sure} straddles the bound: deciding it takes {enough} {samples}, if the {figure} stays the same"
     ))
 }
 
@@ -187,13 +187,13 @@ fn in_unit(bound: Bound, unit: Option<Unit>) -> Result<f64, String> {
         (Bound::Size(bytes), Some(Unit::Size)) => Ok(bytes.0 as f64),
         (Bound::Share(share), Some(Unit::Share)) => Ok(share.0),
         (Bound::Times(times), None) => Ok(times),
-        (_, Some(_)) => Err(format!("the bound {bound} has not the metric's unit")),
-        (_, None) => Err(format!("the bound {bound} is no number of times")),
+        (_, Some(_)) => Err(format!("the bound {bound} does not have the metric's unit")),
+        (_, None) => Err(format!("the bound {bound} is not a ratio")),
     }
 }
 
-/// How many samples would narrow an interval that straddles a bound so far that it doesn't: its sides shrink with
-/// the square root of their number, a ratio's on the scale of its logarithm.
+/// Number of samples that narrows a straddling interval enough: its sides shrink with the square root of the number of
+/// samples, for a ratio on the scale of its logarithm.
 fn enough(measured: &Measured, interval: &Interval, least: f64, most: f64) -> f64 {
     let scale = |v: f64| if measured.unit.is_none() { v.max(0.0).ln() } else { v };
     let value = scale(measured.value);

@@ -155,8 +155,8 @@ fn pairs_are_enough(pairs: &mut [Pair]) {
         if let Some(row) = pair.rows.iter().find(short) {
             let n = row.shift.map_or(0, |shift| shift.n);
             pair.caveats.push(format!(
-                "{n} pairs can show no regression, whatever they are: it takes {fewest} where {figures} figures gate; take \
-                 more samples, or let fewer targets and metrics gate"
+                "{n} pairs are too few to show a regression: need >= {fewest} where {figures} figures gate; take more \
+                 samples, or let fewer targets and metrics gate"
             ));
         }
     }
@@ -266,7 +266,7 @@ impl Sides<'_> {
             match (known, side.ok, side.n) {
                 (false, ..) => Some(format!("{who} has no target {}", target.name)),
                 (true, 0, _) => Some(format!("{who} has no good sample of {}", target.name)),
-                (true, _, 0) => Some(format!("no sample of {} in {who} has it", target.name)),
+                (true, _, 0) => Some(format!("no sample of {} in {who} has this metric", target.name)),
                 _ => None,
             }
         };
@@ -309,7 +309,7 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
     }
     let p = gate::more_failures(base.failed, all(base), new.failed, all(new));
     let why = format!(
-        "{} of {} instances failed, of BASE's {} of {} (Fisher's p {})",
+        "{} of {} instances failed in NEW, {} of {} in BASE (Fisher's p {})",
         new.failed,
         all(new),
         base.failed,
@@ -323,7 +323,7 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
         true => Judged { verdict: GateVerdict::Failed, why, samples_needed: None },
         false if undecided(judged.verdict) => Judged {
             verdict: GateVerdict::Inconclusive,
-            why: format!("{why}, which chance may be the reason for; of the others {}", judged.why),
+            why: format!("{why}, which may be chance; for the others, {}", judged.why),
             ..judged
         },
         false => Judged { why: format!("{}; {why}", judged.why), ..judged },

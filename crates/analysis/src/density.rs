@@ -117,7 +117,7 @@ pub struct BurstFigures {
     pub failed: u32,
     /// Smallest, median, 90th percentile (nearest rank) and largest; `None` when none was ready.
     pub quantiles: Option<[f64; 4]>,
-    /// From the first request until the last was ready; `None` unless all were.
+    /// From the first request until the last ready instance; `None` when none was ready.
     pub all_ready: Option<f64>,
 }
 

@@ -70,7 +70,7 @@ pub(super) fn judge(json: &serde_json::Value, results: &Results) -> Option<Judge
 fn decide(claim: &Claim, results: &Results) -> Result<(ClaimVerdict, String), String> {
     let name = claim.fact.as_deref().unwrap_or_default();
     let fact = Fact::from_name(name).ok_or_else(|| format!("this version has no fact {name:?}"))?;
-    let is = claim.is.ok_or("the claim does not say which way it is")?;
+    let is = claim.is.ok_or("the claim has no \"is\"")?;
     if !results.targets.iter().any(|target| target.name == claim.target) {
         return Err(format!("the run has no target {:?}", claim.target));
     }
@@ -80,12 +80,12 @@ fn decide(claim: &Claim, results: &Results) -> Result<(ClaimVerdict, String), St
     let agree = told.iter().filter(|told| **told == is).count();
     let silent = match good.len() - told.len() {
         0 => String::new(),
-        n => format!(", {n} more could not tell"),
+        n => format!(", {n} more have no observation"),
     };
     match told.len() {
-        0 => Err(format!("none of {} good samples could tell", good.len())),
-        n if agree == n => Ok((ClaimVerdict::Supported, format!("{n} of {n} good samples say so{silent}"))),
-        n => Ok((ClaimVerdict::Refuted, format!("{} of {n} good samples say otherwise{silent}", n - agree))),
+        0 => Err(format!("none of {} good samples has an observation", good.len())),
+        n if agree == n => Ok((ClaimVerdict::Supported, format!("{n} of {n} good samples agree{silent}"))),
+        n => Ok((ClaimVerdict::Refuted, format!("{} of {n} good samples disagree{silent}", n - agree))),
     }
 }
 

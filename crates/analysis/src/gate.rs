@@ -199,7 +199,7 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
         samples_needed: None,
     };
     if interval.coverage < level {
-        let why = format!("{} {sides} can't give {}: need >= {}", shift.n, percent(level), fewest(level));
+        let why = format!("{} {sides} can't reach {}: need >= {}", shift.n, percent(level), fewest(level));
         return inconclusive(why, Some(fewest(level)));
     }
     let band = Band::new(margin, shift.paired);
@@ -216,11 +216,11 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     }
     let needed = needed(ratio, interval, shift.n, margin, &band);
     let forecast = match needed {
-        Some(n) => format!("some {n} {sides} would settle it, if the ratio stays about there"),
-        None => format!("its middle lies so near the margin that {MOST} {sides} would not settle it"),
+        Some(n) => format!("about {n} {sides} decide it, if the ratio stays the same"),
+        None => format!("its middle is so close to the margin that even {MOST} {sides} would not decide it"),
     };
     let straddles = match shift.paired && ratio.ln().abs() >= band.ratio {
-        true => format!("{sure} reaches across 1"),
+        true => format!("{sure} includes 1"),
         false => format!("{sure} straddles the margin of {}", percent(margin)),
     };
     inconclusive(format!("{straddles}: {forecast}"), needed)
@@ -298,8 +298,8 @@ pub fn holm(gated: &mut [(Option<f64>, &mut Judged)], level: f64) {
         if let (GateVerdict::Regressed, Some((p, asked))) = (judged.verdict, stopped) {
             judged.verdict = GateVerdict::Inconclusive;
             judged.why = format!(
-                "{}, and would be REGRESSED alone; {all} figures gate, and Holm's procedure ends at the one with p = {}, of which \
-                 it asks for {}: more samples decide it",
+                "{}, which alone would be REGRESSED; but {all} figures gate, and Holm's procedure stops at p = {}, where it \
+                 requires {}: more samples decide it",
                 judged.why,
                 trimmed_p(p),
                 trimmed_p(asked),

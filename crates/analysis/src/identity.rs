@@ -107,18 +107,18 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
                     format!("{} {}", s.target, short.join(" and "))
                 })
                 .collect();
-            found.push(format!("the {what} digest is not the same everywhere: {}", each.join(", ")));
+            found.push(format!("the {what} digest differs between instances: {}", each.join(", ")));
         }
         let without = targets.iter().filter(|s| s.with_identity > 0 && of(s).is_empty());
-        found.extend(without.map(|s| format!("{} did not tell its {what} digest", s.target)));
+        found.extend(without.map(|s| format!("{} did not report its {what} digest", s.target)));
     }
     if targets.iter().flat_map(|s| &s.argv).collect::<BTreeSet<_>>().len() > 1 {
-        found.push("the workload's arguments are not the same everywhere".into());
+        found.push("the workload's arguments differ between instances".into());
     }
     let image = &results.image.digest;
     let other = |s: &&Seen| !s.image_digests.is_empty() && !s.image_digests.contains(image);
     found.extend(targets.iter().filter(other).map(|s| {
-        format!("{} saw another image inside than the one that was built ({})", s.target, short(image))
+        format!("{} ran another image than the one that was built ({})", s.target, short(image))
     }));
     let missing = targets.iter().filter(|s| s.with_identity < s.samples);
     found.extend(missing.map(|s| {
@@ -151,7 +151,7 @@ fn kernel_caveat(target: &crate::sample::TargetRecord, seen: &Seen) -> Option<St
     }
     Some(match expected {
         Kernel::Own => format!("{} is a VM, but its kernel's boot id is the host's", seen.target),
-        _ => format!("{} should share the host's kernel, but saw another boot id", seen.target),
+        _ => format!("{} should share the host's kernel, but has another boot id", seen.target),
     })
 }
 

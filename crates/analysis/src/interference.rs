@@ -74,11 +74,11 @@ impl InterferenceKind {
     /// Completes "samples were taken".
     fn while_what(self) -> &'static str {
         match self {
-            InterferenceKind::BusyHost => "while others used the CPUs",
+            InterferenceKind::BusyHost => "while other processes used the CPUs",
             InterferenceKind::Stolen => "while a hypervisor took CPU time away (steal)",
             InterferenceKind::Throttled => "while heat or a CPU quota slowed the CPUs down",
             InterferenceKind::DiskPressure => {
-                "while tasks waited for the disk, those of the instance among them (PSI some)"
+                "while tasks, the instance's included, waited for the disk (PSI some)"
             }
             InterferenceKind::MemoryPressure => "while tasks waited for memory (PSI some)",
             InterferenceKind::Swapping => "while the host swapped",
@@ -88,7 +88,7 @@ impl InterferenceKind {
     fn fix(self) -> &'static str {
         match self {
             InterferenceKind::BusyHost => {
-                "stop what else runs (top shows it) and run again; CSV exports name the samples"
+                "stop other processes (top shows them) and run again; CSV exports name the samples"
             }
             InterferenceKind::Stolen => {
                 "use a host with CPUs of its own, or run again when its neighbours are quiet"
@@ -97,10 +97,10 @@ impl InterferenceKind {
                 "cool the host or run with --tune, which turns turbo off; lift a quota on bootrace's own cgroup"
             }
             InterferenceKind::DiskPressure => {
-                "stop what else uses the disk (iotop shows it); if it is the workload itself, this is its nature"
+                "stop other users of the disk (iotop shows them); a workload that uses the disk itself causes this too"
             }
             InterferenceKind::MemoryPressure | InterferenceKind::Swapping => {
-                "free memory, or give the scenario less of it (resources.memory)"
+                "free memory, or lower the scenario's resources.memory"
             }
         }
     }

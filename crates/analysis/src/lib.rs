@@ -274,7 +274,7 @@ fn against(values: &Series, baseline: &Series, level: f64, ranks: &mut paired::R
     let pairs: Vec<(f64, f64)> =
         values.iter().filter_map(|(_, round, v)| Some((*base.get(round)?, *v))).collect();
     if pairs.is_empty() {
-        return RelativeTo::None("no round has both");
+        return RelativeTo::None("no round has both targets");
     }
     match ranks.ratio(&pairs, level) {
         Some(ratio) => RelativeTo::Ratio(ratio),

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(verdict("4MiB"), ClaimVerdict::Undecided);
         let why = judge(json!({ "at_most": "4500KiB" }), 20).why;
         assert!(
-            why.contains("would take about 130 instances at once to decide, if the estimate stays"),
+            why.contains("deciding it takes about 130 instances at once, if the estimate stays the same"),
             "{why}"
         );
     }
