@@ -156,7 +156,7 @@ fn a_density_alone_shows_nothing_of_single_samples() {
     let caveats = analyse(&results).caveats;
     assert!(!caveats.iter().any(|caveat| caveat.contains("good samples")), "{caveats:?}");
     assert!(
-        caveats.iter().any(|caveat| caveat.contains("1 of 4 that were requested at once failed")),
+        caveats.iter().any(|caveat| caveat.contains("1 of 4 instances of a burst failed")),
         "{caveats:?}"
     );
 }
