@@ -204,7 +204,10 @@ fn each_thing_that_is_wrong_raises_its_caveat() {
             },
             "were taken while other processes used the CPUs, up to 1.0 of 2: stop other processes",
         ),
-        (|r| r.samples[5].interference = None, "could not be read: CPU time of other processes during samples"),
+        (
+            |r| r.samples[5].interference = None,
+            "could not be read: CPU time of other processes during samples",
+        ),
         (
             |r| {
                 for s in r.samples.iter_mut().filter(|s| s.target == "docker") {

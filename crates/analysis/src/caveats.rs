@@ -53,7 +53,10 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
     let mut found = Vec::new();
     let taken = results.samples.len();
     if run.interrupted {
-        found.push(format!("the run was cut short after {taken} of {} planned samples; let a run finish to get all of them", run.planned));
+        found.push(format!(
+            "the run was cut short after {taken} of {} planned samples; let a run finish to get all of them",
+            run.planned
+        ));
     } else if taken < run.planned as usize {
         found.push(format!("the results have only {taken} of {} planned samples: the run left out the others or was killed; fix the failure and run again", run.planned));
     }

@@ -117,9 +117,11 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
     }
     let image = &results.image.digest;
     let other = |s: &&Seen| !s.image_digests.is_empty() && !s.image_digests.contains(image);
-    found.extend(targets.iter().filter(other).map(|s| {
-        format!("{} ran another image than the one that was built ({})", s.target, short(image))
-    }));
+    found.extend(
+        targets.iter().filter(other).map(|s| {
+            format!("{} ran another image than the one that was built ({})", s.target, short(image))
+        }),
+    );
     let missing = targets.iter().filter(|s| s.with_identity < s.samples);
     found.extend(missing.map(|s| {
         format!(

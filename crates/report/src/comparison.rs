@@ -122,7 +122,9 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
 
 /// The verdict, and the figures that it comes from.
 fn answer(comparison: &Comparison) -> String {
-    let Some(verdict) = comparison.verdict else { return "no gate: the runs are from different hosts, which only gives a trend".into() };
+    let Some(verdict) = comparison.verdict else {
+        return "no gate: the runs are from different hosts, which only gives a trend".into();
+    };
     let style = style(verdict);
     let gating = || comparison.pairs.iter().flat_map(|pair| &pair.rows).filter(|row| row.gates);
     let of = |verdict| gating().filter(move |row| row.judged.verdict == verdict);

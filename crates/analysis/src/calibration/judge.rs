@@ -100,13 +100,11 @@ impl Subject<'_> {
         let row = Row {
             measured: median(&beyond),
             n: beyond.len(),
-            ..self.row(
-                "app less the delay",
-                "the app phase without the known delay",
-                Quantity::Time,
-            )
+            ..self.row("app less the delay", "the app phase without the known delay", Quantity::Time)
         };
-        rows.push(self.stated(row, "time to execute the workload and to deliver the event to the host's clock"));
+        rows.push(
+            self.stated(row, "time to execute the workload and to deliver the event to the host's clock"),
+        );
         let engine: Figure = |t| Some(t.sample.timeline_ns.phases()?.engine as f64);
         let boot: Figure = |t| Some(t.sample.timeline_ns.phases()?.boot as f64);
         let bound = if self.is_emulated() { SLOPE_OF_EMULATED_BOOT } else { SLOPE_OF_TIME };
@@ -154,12 +152,7 @@ impl Subject<'_> {
             SLOPE_OF_AMOUNT,
         ));
         let rss: Figure = |t| Some(t.sample.memory_bytes.workload_rss? as f64);
-        rows.push(self.follows(
-            "memory.workload",
-            "the same, by the workload's RSS",
-            rss,
-            SLOPE_OF_AMOUNT,
-        ));
+        rows.push(self.follows("memory.workload", "the same, by the workload's RSS", rss, SLOPE_OF_AMOUNT));
         rows.push(self.stays("memory.cache", "page cache does not grow with it", cache, SLOPE_OF_AMOUNT));
     }
 

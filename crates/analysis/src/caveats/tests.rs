@@ -118,7 +118,10 @@ fn every_other_caveat_says_what_to_do_too() {
         (|r| r.host.turbo = None, "could not be read: CPU governor, turbo; "),
         (|r| r.host.noise_before = Noise::default(), "could not be read: CPU pressure (PSI), "),
         (|r| r.host.noise_after = None, "could not be read: load and pressure after the run"),
-        (|r| r.samples.iter_mut().for_each(|s| s.interference = None), "could not be read: CPU time of other processes"),
+        (
+            |r| r.samples.iter_mut().for_each(|s| s.interference = None),
+            "could not be read: CPU time of other processes",
+        ),
         (interference, "were taken while"),
     ];
     for (change, words) in cases {

@@ -135,6 +135,9 @@ struct Latest {
 }
 
 /// The whole document, with a line break at its end.
+///
+/// # Errors
+/// When serialisation fails, which these types rule out.
 pub fn json(shown: &Shown) -> serde_json::Result<String> {
     let history = &shown.history;
     let document = Document {

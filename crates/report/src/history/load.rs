@@ -121,7 +121,9 @@ fn parse(json: &[u8]) -> Result<Results, String> {
         Ok(lean) => Err(foreign(&lean.schema)),
         Err(why) => match serde_json::from_slice::<OnlySchema<'_>>(json) {
             Ok(OnlySchema { schema: Some(schema) }) if schema != SCHEMA => Err(foreign(&schema)),
-            Ok(OnlySchema { schema: None }) => Err("not a results file of bootrace: it has no \"schema\"".into()),
+            Ok(OnlySchema { schema: None }) => {
+                Err("not a results file of bootrace: it has no \"schema\"".into())
+            }
             // The error may contain parts of the file.
             _ => Err(format!("damaged: {}", text::clean(&why.to_string(), 200))),
         },

@@ -52,7 +52,8 @@ pub fn table(shown: &Shown) -> String {
         }
     }
     if more > 0 {
-        let _ = writeln!(out, "{more} more scenarios and metrics: choose with --scenario, or use --json for all");
+        let _ =
+            writeln!(out, "{more} more scenarios and metrics: choose with --scenario, or use --json for all");
     }
     let note = "Now: the level since the last change. Change: p < 0.01 by a permutation test of a step fit, weighted by the \
                 precision of each run; ratio with its 99 % interval.";

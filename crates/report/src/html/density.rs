@@ -76,8 +76,7 @@ pub fn failures(results: &Results) -> Vec<(String, &str)> {
         found.extend(steps.map(|(n, error)| (format!("{target}, with {n} at once"), error)));
         let bursts =
             density.bursts.iter().flat_map(|burst| burst.errors.iter().map(move |error| (burst.n, error)));
-        found
-            .extend(bursts.map(|(n, error)| (format!("{target}, in a burst of {n}"), error.as_str())));
+        found.extend(bursts.map(|(n, error)| (format!("{target}, in a burst of {n}"), error.as_str())));
     }
     found
 }

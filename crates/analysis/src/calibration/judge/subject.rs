@@ -42,7 +42,8 @@ impl<'a> Subject<'a> {
         let mine: Vec<&Taken> = calibration.taken.iter().filter(of).collect();
         let (good, bad): (Vec<_>, Vec<_>) =
             mine.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
-        let first = bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason was recorded"));
+        let first =
+            bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason was recorded"));
         Subject { check, target, cpus: calibration.host.cpus, good, bad: first.map(|why| (bad.len(), why)) }
     }
 

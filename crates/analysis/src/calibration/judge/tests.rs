@@ -273,7 +273,10 @@ fn what_a_calibration_that_was_cut_short_has_not_measured_is_no_failure() {
             .map(|row| (row.verdict, row.note))
     };
     let (verdict, note) = slope(&calibration).unwrap();
-    assert_eq!((verdict, note.as_deref()), (CheckVerdict::Fail, Some("3 instances are too few for this figure")));
+    assert_eq!(
+        (verdict, note.as_deref()),
+        (CheckVerdict::Fail, Some("3 instances are too few for this figure"))
+    );
     calibration.interrupted = true;
     assert_eq!(slope(&calibration), None);
     assert!(!calibration.passed());
