@@ -80,7 +80,7 @@ fn decide(claim: &Claim, results: &Results) -> Result<(ClaimVerdict, String), St
     let agree = told.iter().filter(|told| **told == is).count();
     let silent = match good.len() - told.len() {
         0 => String::new(),
-        n => format!(", {n} more have no observation"),
+        n => format!(", {n} more without an observation"),
     };
     match told.len() {
         0 => Err(format!("none of {} good samples has an observation", good.len())),
@@ -142,11 +142,11 @@ mod tests {
             let all = [Some(true), Some(true)];
             assert_eq!(
                 judged(fact, true, &all),
-                (ClaimVerdict::Supported, "2 of 2 good samples say so".into())
+                (ClaimVerdict::Supported, "2 of 2 good samples agree".into())
             );
             assert_eq!(judged(fact, false, &all).0, ClaimVerdict::Refuted);
             let one = [Some(true), Some(false), None];
-            let why = "1 of 2 good samples say otherwise, 1 more could not tell";
+            let why = "1 of 2 good samples disagree, 1 more without an observation";
             assert_eq!(judged(fact, true, &one), (ClaimVerdict::Refuted, why.into()));
             assert_eq!(judged(fact, false, &[Some(false)]).0, ClaimVerdict::Supported);
         }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn where_no_sample_tells_a_fact_is_undecided() {
         let none = judged("pagecache.shared", true, &[None, None]);
-        assert_eq!(none, (ClaimVerdict::Undecided, "none of 2 good samples could tell".into()));
+        assert_eq!(none, (ClaimVerdict::Undecided, "none of 2 good samples has an observation".into()));
         assert_eq!(judged("kernel.shared", true, &[]).0, ClaimVerdict::Undecided);
         assert_eq!(judged("kernel.own", true, &[Some(true)]).1, "this version has no fact \"kernel.own\"");
         let mut results = results(&[Some(true)]);

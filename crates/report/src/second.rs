@@ -56,8 +56,8 @@ mod tests {
         assert_eq!(all[0].start(), Start::Create);
         let again = sentence(&all[1], &all);
         assert!(again.starts_with("again: a container that ran until ready and ended"), "{again}");
-        assert!(again.ends_with("It compares with reboot."), "{again}");
+        assert!(again.ends_with("It is comparable with reboot."), "{again}");
         let thawed = sentence(&all[2], &all);
-        assert!(thawed.contains("compares with nothing in this run"), "{thawed}");
+        assert!(thawed.contains("comparable with no other target in this run"), "{thawed}");
     }
 }

@@ -93,6 +93,6 @@ mod tests {
     fn parts_that_are_missing_are_told_with_the_agents_reason() {
         let caveats = caveats(Boot { error: Some("run systemctl: it hangs".into()), ..boot(None) });
         assert_eq!(caveats.len(), 1);
-        assert!(caveats[0].ends_with("It says: run systemctl: it hangs"), "{caveats:?}");
+        assert!(caveats[0].ends_with("Error: run systemctl: it hangs"), "{caveats:?}");
     }
 }

@@ -12,8 +12,8 @@ fn results() -> Results {
 /// Something that a caveat tells its reader to do: a clause of it begins with one of these.
 fn has_fix(caveat: &str) -> bool {
     const DO: [&str; 21] = [
-        "add", "boot", "compare", "cool", "echo", "free", "let", "look", "fix", "name", "report", "run",
-        "set", "stop", "swapoff", "take", "use", "write", "raise", "lift", "give",
+        "add", "boot", "build", "check", "choose", "compare", "cool", "echo", "fix", "free", "let", "raise",
+        "rebuild", "run", "set", "stop", "turn", "unmerge", "use", "wait", "write",
     ];
     let clauses = caveat.split([':', ';', ',', '.']).skip(1);
     clauses.filter_map(|clause| clause.split_whitespace().next()).any(|word| DO.contains(&word))
