@@ -269,7 +269,7 @@ fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
     let file = |files: &[(String, String)], name: &str| {
         files.iter().find(|(file, _)| file == name).map(|(_, text)| text.clone()).unwrap()
     };
-    for (chart, legend) in [("startup", "interference while it was taken"), ("order", "interference")] {
+    for (chart, legend) in [("startup", "sample with interference"), ("order", "interference")] {
         let squares = |files| file(files, &format!("charts/{chart}.svg")).matches("<polyline").count();
         assert_eq!(squares(&marked) - squares(&quiet), 2, "one around the sample, one in {chart}'s legend");
         let drawn =
@@ -387,7 +387,7 @@ fn the_page_tells_how_to_do_the_same_run_again_and_its_scenario_is_one() {
 
 #[test]
 fn the_method_tells_of_polling_and_of_bound_cpus_only_where_there_were_any() {
-    let told = ["resolution 1 ms", "bound to the same CPU 0-1 of the host"];
+    let told = ["resolution is 1 ms", "bound to the same CPU 0-1 of the host"];
     let plain = read(written("unbound", &example::clean()).join("index.html"));
     let mut results = example::clean();
     results.run.scenario["workload"]["ready"] = serde_json::json!({ "tcp": 6379 });
