@@ -254,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Nothing was filled.
+    /// No target was filled.
     const NONE: Filled = Filled { one: Vec::new(), both: Vec::new() };
 
     fn no_ratio(_: &str, _: &str, _: Metric) -> RelativeTo {
@@ -273,7 +273,7 @@ mod tests {
         (judged.verdict, judged.why)
     }
 
-    /// Of docker to podman, each of 20 rounds.
+    /// A ratio of docker to podman over 20 rounds.
     fn times(bound: serde_json::Value, against: RelativeTo) -> Judged {
         let mut podman = docker(None);
         podman.name = "podman".into();

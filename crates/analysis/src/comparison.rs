@@ -112,7 +112,7 @@ pub struct Side {
     pub interval: Option<Interval>,
 }
 
-/// Smallest ratio that counts as a change.
+/// Smallest change that the gate counts, as a ratio less 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Margin {
     /// As a share: 0.05 is 5 %.

@@ -2,16 +2,16 @@
 //!
 //! # Memory
 //! Readings accumulate: the n-th is the sum of the costs of n instances and of a reading error. Successive readings
-//! therefore depend on each other, and the interval of a line fitted through them is far too narrow (Granger and Newbold
-//! 1974, *Spurious regressions in econometrics*; a test below shows it). The increments of single instances are
-//! independent. The estimate is their mean, (M_n - M_0) / n, the best estimate for a random walk with drift (Harvey
-//! 1989, *Forecasting, Structural Time Series Models and the Kalman Filter*), with Student's interval of the increments.
-//! A reading error enters two neighbouring increments with opposite signs and cancels in the mean except at the ends. It
-//! still widens the interval, which then covers more than its level; this applies most to MemAvailable, which varies
-//! with the whole host.
+//! therefore depend on each other, and the interval of a line fitted through them is far too narrow (Granger and
+//! Newbold 1974, *Spurious regressions in econometrics*; a test below shows it). The increments of single instances
+//! are independent. The estimate is their mean, (M_n - M_0) / n, the best estimate for a random walk with drift
+//! (Harvey 1989, *Forecasting, Structural Time Series Models and the Kalman Filter*), with Student's interval of the
+//! increments. A reading error enters two neighbouring increments with opposite signs and cancels in the mean except
+//! at the ends. It still widens the interval, which then covers more than its level; this applies most to
+//! MemAvailable, which varies with the whole host.
 //!
-//! Instances may share pages, and engines keep memory for each instance. Welch's interval of the difference shows whether
-//! the second half of the instances cost as much as the first.
+//! Instances may share pages, and engines keep memory for each instance. Welch's interval of the difference shows
+//! whether the second half of the instances cost as much as the first.
 //!
 //! # CPU time
 //! Each window is an independent reading of all n instances, so nothing accumulates. The estimate is the sum of the

@@ -48,7 +48,8 @@ fn kendall_p(n: usize, s: u64) -> f64 {
     if n <= EXACT { exact_p(n, s) } else { normal_p(n, s) }
 }
 
-/// As [`kendall_p`], S taken as normal: mean 0, variance n (n - 1) (2n + 5) / 18. S moves in steps of two.
+/// Like [`kendall_p`], with the normal approximation of S: mean 0, variance n (n - 1) (2n + 5) / 18. S moves in steps
+/// of two.
 fn normal_p(n: usize, s: u64) -> f64 {
     let (n, s) = (n as f64, s as f64);
     let deviation = (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();

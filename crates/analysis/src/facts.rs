@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// Of a docker target with a good sample for each answer, whose boot id is the host's where it says so.
+    /// Results of a docker target with a good sample for each answer: whether its boot id is the host's.
     fn results(answers: &[Option<bool>]) -> Results {
         let sample = |answer: &Option<bool>| {
             let isolation = json!({

@@ -3,13 +3,15 @@
 //! The ratio NEW / BASE is Hodges and Lehmann's. The evidence that a verdict needs depends on the noise:
 //!
 //! - **Separate runs** ([`unpaired`]) differ even without a change, by an amount that the samples of one run can't
-//!   show. So the whole interval must lie beyond the margin, which is wider than the differences of this host's A/A runs.
-//! - **Interleaved A/B** (`bootrace ab`, [`paired`]) alternates BASE and NEW in the random order of a coin for each pair.
-//!   Without a change, the two values of a pair are exchangeable, so Wilcoxon's test is exact for every distribution and
-//!   for every difference between sessions. An interval wholly above 1 rules chance out; the ratio itself must also be
-//!   beyond the margin. The false-positive rate is at most (1 - level) / 2. It refers to no change at all: a real change
-//!   just within the margin may be REGRESSED. A rule that requires the whole interval beyond the margin finds 19 of 41
-//!   real slowdowns of 10 % at 40 samples; this rule finds all of them (`examples/gate_figures`).
+//!   show. So the whole interval must lie beyond the margin, which is wider than the differences of this host's A/A
+//!   runs.
+//! - **Interleaved A/B** (`bootrace ab`, [`paired`]) alternates BASE and NEW in the random order of a coin for each
+//!   pair. Without a change, the two values of a pair are exchangeable, so Wilcoxon's test is exact for every
+//!   distribution and for every difference between sessions. An interval wholly above 1 rules chance out; the ratio
+//!   itself must also be beyond the margin. The false-positive rate is at most (1 - level) / 2. It refers to no
+//!   change at all: a real change just within the margin may be REGRESSED. A rule that requires the whole interval
+//!   beyond the margin finds 19 of 41 real slowdowns of 10 % at 40 samples; this rule finds all of them
+//!   (`examples/gate_figures`).
 //!
 //! | verdict | interleaved A/B | separate runs |
 //! |---|---|---|
@@ -20,9 +22,9 @@
 //!
 //! Significance alone never decides: with enough samples, every difference is significant.
 //!
-//! Where several figures gate, Holm's procedure (Holm 1979, *Scand. J. Statist.* 6:65) keeps the probability of any false
-//! REGRESSED at that of a single figure. It takes the figures by increasing p, where p tests the hypothesis that
-//! REGRESSED has to rule out; each p must be at most (1 - level) / 2 divided by the number of figures left.
+//! Where several figures gate, Holm's procedure (Holm 1979, *Scand. J. Statist.* 6:65) keeps the probability of any
+//! false REGRESSED at that of a single figure. It takes the figures by increasing p, where p tests the hypothesis
+//! that REGRESSED has to rule out; each p must be at most (1 - level) / 2 divided by the number of figures left.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +35,8 @@ use super::{
 
 /// Smallest default margin: users and schedulers don't notice a smaller change.
 pub const LEAST_MARGIN: f64 = 0.05;
-/// One-sided Fisher p at or below which an excess of failures fails the gate. It is larger than the gate's level because
-/// failures matter more than figures; where failures are rare, an excess by chance is far rarer than this.
+/// One-sided Fisher p at or below which an excess of failures fails the gate. It is larger than the gate's level
+/// because failures matter more than figures; where failures are rare, an excess by chance is far rarer than this.
 pub const FAILURES_BY_CHANCE: f64 = 0.05;
 /// Largest number of samples that a forecast names.
 pub const MOST: u32 = 10_000;
@@ -62,7 +64,8 @@ pub struct Shift {
     pub interval: Option<Interval>,
     /// Two-sided p that there is no shift: Mann and Whitney's, or Wilcoxon's signed-rank for pairs.
     pub p: f64,
-    /// P(NEW > BASE): probability that a value of NEW exceeds one of BASE, of the same round for pairs; a tie counts half.
+    /// P(NEW > BASE): probability that a value of NEW exceeds one of BASE, of the same round for pairs; a tie counts
+    /// half.
     pub superiority: f64,
     /// One-sided p of the hypothesis that REGRESSED rules out: a ratio of at most 1 (pairs) or 1 + margin (otherwise).
     pub p_no_worse: Option<f64>,

@@ -89,7 +89,7 @@ pub struct Floor {
     pub between: Option<f64>,
     /// The larger of the two.
     pub floor: f64,
-    /// Smallest ratio less 1 that a gate may count as a change.
+    /// Smallest change that a gate may count, as a ratio less 1.
     pub margin: f64,
     /// b / a less 1, for each session.
     pub differences: Vec<f64>,

@@ -53,8 +53,8 @@ impl Ranks {
 }
 
 /// One-sided p of Wilcoxon's signed-rank test that the centre of ln(b / a) is `shift` or less: P(W <= w), w being how
-/// many Walsh averages are not above `shift`. The ratio's interval inverts this test: the interval of a level lies above
-/// `shift` exactly where p is (1 - level) / 2 or less. Ties increase p.
+/// many Walsh averages are not above `shift`. The ratio's interval inverts this test: the interval of a level lies
+/// above `shift` exactly where p is (1 - level) / 2 or less. Ties increase p.
 pub fn p_not_above(pairs: &[(f64, f64)], shift: f64) -> f64 {
     let logs: Vec<f64> = pairs.iter().map(|&(a, b)| (b / a).ln()).collect();
     let not_above = walsh_averages(&logs).iter().filter(|average| **average <= shift).count();

@@ -1,14 +1,14 @@
 //! Finds changes of a series' level: a step fit, weighted by the precision of each value.
 //!
-//! A value's variance is the sum of its own, from its interval, and of the variance between runs, which the interval of
-//! one run can't show (samples of one run are not independent replicates). A robust estimate of the latter comes from the
-//! differences of neighbours, which hardly depend on steps (Rice 1984). PELT (Killick, Fearnhead and Eckley 2012) finds
-//! the optimal places of steps under a penalty of 4 ln n for each (3 ln n suffices for normal noise: Zhang and Siegmund
-//! 2007), with at least [`SHORTEST`] values between steps. Then every step has to pass a permutation test, which compares
-//! the largest gain of a step in its two adjacent segments with the gain for their values in random order. The least
-//! significant step is removed until all have p < [`ALPHA`]. Hampel's identifier finds single values far from their
-//! neighbours, which are not steps: they move closer and get less weight. A drift is a part that a straight line explains
-//! at least as well as steps.
+//! A value's variance is the sum of its own, from its interval, and of the variance between runs, which the interval
+//! of one run can't show (samples of one run are not independent replicates). A robust estimate of the latter comes
+//! from the differences of neighbours, which hardly depend on steps (Rice 1984). PELT (Killick, Fearnhead and Eckley
+//! 2012) finds the optimal places of steps under a penalty of 4 ln n for each (3 ln n suffices for normal noise:
+//! Zhang and Siegmund 2007), with at least [`SHORTEST`] values between steps. Then every step has to pass a
+//! permutation test, which compares the largest gain of a step in its two adjacent segments with the gain for their
+//! values in random order. The least significant step is removed until all have p < [`ALPHA`]. Hampel's identifier
+//! finds single values far from their neighbours, which are not steps: they move closer and get less weight. A drift
+//! is a part that a straight line explains at least as well as steps.
 
 use std::ops::Range;
 
@@ -135,8 +135,8 @@ fn between(values: &[Value], floor: f64) -> f64 {
     (square / 2.0 - own).max(0.0).sqrt().max(floor)
 }
 
-/// Moves values to within [`FAR`] deviations of the median of the five around them, and returns the indices of the moved
-/// ones; their weight decreases with the distance.
+/// Moves values to within [`FAR`] deviations of the median of the five around them, and returns the indices of the
+/// moved ones; their weight decreases with the distance.
 fn pulled_in(values: &[Value], between: f64) -> (Vec<Value>, Vec<usize>) {
     let mut outliers = Vec::new();
     let pull = |(i, value): (usize, &Value)| {
@@ -243,8 +243,8 @@ fn described(weighted: &search::Weighted, steps: &[Step]) -> (Vec<Segment>, Vec<
     }
 }
 
-/// Largest number of steps from segment `i` on, all in one direction, that a line explains as well. A line costs as much
-/// as one step.
+/// Largest number of steps from segment `i` on, all in one direction, that a line explains as well. A line costs as
+/// much as one step.
 fn drifting(weighted: &search::Weighted, bounds: &[usize], i: usize) -> usize {
     let level = |j: usize| weighted.level(&(bounds[j]..bounds[j + 1])).0;
     let last = bounds.len() - 2;

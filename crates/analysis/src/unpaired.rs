@@ -51,8 +51,8 @@ pub fn compare(a: &[f64], b: &[f64], level: f64) -> Option<Unpaired> {
 }
 
 /// One-sided p of Mann and Whitney's test that ln(B / A) is `shift` or less: P(U <= u), u being how many of all
-/// differences of logarithms are not above `shift`. The ratio's interval inverts this test: the interval of a level lies
-/// above `shift` exactly where p is (1 - level) / 2 or less. Ties increase p.
+/// differences of logarithms are not above `shift`. The ratio's interval inverts this test: the interval of a level
+/// lies above `shift` exactly where p is (1 - level) / 2 or less. Ties increase p.
 pub fn p_not_above(a: &[f64], b: &[f64], shift: f64) -> f64 {
     let not_above = b.iter().map(|b| a.iter().filter(|a| (b / **a).ln() <= shift).count()).sum::<usize>();
     let (m, n) = (a.len(), b.len());

@@ -100,8 +100,8 @@ pub fn floors(record: &Record, floors: &[Floor]) -> String {
     }
     out.push_str(
         "\nwithin: difference of two identical sides in one session; between: difference of sessions; floor: the\n\
-         larger of both; margin: smallest ratio that a gate counts as a change, max(5 %, 3 √2 × floor),\n\
-         and larger with fewer than ten sessions.",
+         larger of both; margin: smallest change that a gate counts, max(5 %, 3 √2 × floor), larger with\n\
+         fewer than ten sessions.",
     );
     out
 }

@@ -25,8 +25,8 @@ pub const FILE: &str = "comparison.json";
 /// Longest untrusted text in a sentence, in characters.
 const SENTENCE: usize = 1200;
 
-/// Writes `comparison.json` and the files of [`render`] into `dir`, which it creates if necessary. `runs` are the (BASE,
-/// NEW) results that were compared.
+/// Writes `comparison.json` and the files of [`render`] into `dir`, which it creates if necessary. `runs` are the
+/// (BASE, NEW) results that were compared.
 ///
 /// # Errors
 /// When a file can't be written or a chart can't be drawn.

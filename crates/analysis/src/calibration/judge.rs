@@ -14,8 +14,9 @@ const SLOPE_OF_TIME: f64 = 0.01;
 const SLOPE_OF_EMULATED_BOOT: f64 = 0.05;
 /// Bound on slopes of memory and CPU time that must be 1 or 0.
 const SLOPE_OF_AMOUNT: f64 = 0.02;
-/// Bound on the growth of a VM's footprint beyond the guest's page cache. A guest's kernel needs memory to manage cached
-/// files, 4 % of the file with Ubuntu under TCG. Huge pages scatter it by as much (33 instances: 0.7 to 8.3 %).
+/// Bound on the growth of a VM's footprint beyond the guest's page cache. A guest's kernel needs memory to manage
+/// cached files, 4 % of the file with Ubuntu under TCG. Huge pages scatter it by as much (33 instances:
+/// 0.7 to 8.3 %).
 const SLOPE_OF_GUEST_REST: f64 = 0.1;
 /// Bound on errors of CPU time and memory, as shares of the known amount.
 const SHARE: f64 = 0.02;

@@ -76,8 +76,8 @@ impl Check {
             Check::Channel => 1,
             // A median needs three.
             Check::Idle => some.max(3),
-            // The host backs a VM's memory with huge pages, and the guest kernel's place in it varies between boots: the
-            // guest reuses about 10 MiB of free, backed memory or not. The extreme amounts determine a slope.
+            // The host backs a VM's memory with huge pages, and the guest kernel's place in it varies between boots:
+            // the guest reuses about 10 MiB of free, backed memory or not. The extreme amounts determine a slope.
             Check::Memory | Check::File if vm && self.is_end(amount) => 4 * some.max(3),
             Check::Memory | Check::File if vm => some.max(3),
             _ => some,
@@ -153,9 +153,9 @@ pub struct Step {
 pub struct Plan(pub Vec<Step>);
 
 impl Plan {
-    /// Orders instances by check and repetition. Each repetition has every remaining amount on every target, in a random
-    /// order from the seed, so that disturbances by the host affect all amounts alike and don't bias a slope. `vms` has
-    /// an entry for each target: whether it is a VM.
+    /// Orders instances by check and repetition. Each repetition has every remaining amount on every target, in a
+    /// random order from the seed, so that disturbances by the host affect all amounts alike and don't bias a slope.
+    /// `vms` has an entry for each target: whether it is a VM.
     pub fn new(checks: &[Check], vms: &[bool], samples: u32, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut steps = Vec::new();

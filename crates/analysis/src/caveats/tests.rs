@@ -9,7 +9,7 @@ fn results() -> Results {
     serde_json::from_str(include_str!("../../../../reports/sample/results.json")).unwrap()
 }
 
-/// Something that a caveat tells its reader to do: a clause of it begins with one of these.
+/// Whether a caveat has a fix: a clause that begins with one of these verbs.
 fn has_fix(caveat: &str) -> bool {
     const DO: [&str; 21] = [
         "add", "boot", "build", "check", "choose", "compare", "cool", "echo", "fix", "free", "let", "raise",
@@ -32,7 +32,7 @@ fn what_has_no_fix_is_told_from_what_has_one() {
     assert!(has_fix("turbo is on: the clock rate varies; run with --tune"));
 }
 
-/// All that can be wrong with a host at once; some are told of bare metal alone, some of guests.
+/// A host with every caveat; some apply to bare metal only, some to guests.
 fn worst(virtualised: &str) -> Results {
     let mut results = results();
     results.targets.iter_mut().for_each(|t| t.accelerator = Accelerator::Kvm);

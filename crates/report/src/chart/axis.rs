@@ -32,8 +32,8 @@ impl Axis {
         Axis { log: true, low: low / 1.4, high: high * 1.4, pixels }
     }
 
-    /// Like [`Axis::spanning`] where that is logarithmic; otherwise from a little below `low`, to show changes rather than
-    /// sizes.
+    /// Like [`Axis::spanning`] where that is logarithmic; otherwise from a little below `low`, to show changes rather
+    /// than sizes.
     pub fn between(low: f64, high: f64, pixels: (f64, f64)) -> Self {
         if low > 0.0 && high / low >= 8.0 {
             return Axis::spanning(low, high, pixels);

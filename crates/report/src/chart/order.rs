@@ -9,6 +9,10 @@ use crate::{
     text,
 };
 
+/// The chart of start-up in sample order.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     make(
         source,

@@ -28,6 +28,10 @@ fn panels(group: Group) -> Vec<Panel> {
     rows.filter_map(|row| Some(Panel { metric: row.metric, about: row.panel? })).collect()
 }
 
+/// The chart of memory metrics.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn memory(source: &Source<'_>) -> Result<Chart, Error> {
     chart(
         source,
@@ -39,6 +43,10 @@ pub fn memory(source: &Source<'_>) -> Result<Chart, Error> {
     )
 }
 
+/// The chart of CPU metrics.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn cpu(source: &Source<'_>) -> Result<Chart, Error> {
     chart(
         source,
@@ -49,7 +57,10 @@ pub fn cpu(source: &Source<'_>) -> Result<Chart, Error> {
     )
 }
 
-/// The chart; `None` where the run measured no disk metric.
+/// The chart of disk metrics; `None` where the run measured none.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn disk(source: &Source<'_>) -> Result<Option<Chart>, Error> {
     let measured = |panel: &&Panel| source.targets().any(|(_, target)| target.figure(panel.metric).is_some());
     let panels: Vec<Panel> = panels(Group::Disk).into_iter().filter(|panel| measured(&panel)).collect();

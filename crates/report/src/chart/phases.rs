@@ -22,6 +22,10 @@ const PARTS: [(Metric, f64); 5] = [
 /// A phase or a part of one: its metric, its median in ns, its opacity.
 type Phase = (Metric, f64, f64);
 
+/// The chart of phases.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     make(
         source,

@@ -7,6 +7,10 @@ use crate::{
     text,
 };
 
+/// The chart of start-up.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     let values: Vec<f64> = source
         .targets()

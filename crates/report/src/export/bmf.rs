@@ -1,5 +1,6 @@
-//! Bencher Metric Format (<https://bencher.dev/docs/reference/bencher-metric-format>): benchmarks with measures, times in
-//! ns and sizes in bytes. The names carry remarks such as emulation, for which the format has no other place.
+//! Bencher Metric Format (<https://bencher.dev/docs/reference/bencher-metric-format>): benchmarks with measures,
+//! times in ns and sizes in bytes. The names carry remarks such as emulation, for which the format has no other
+//! place.
 
 use std::collections::BTreeMap;
 

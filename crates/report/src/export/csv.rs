@@ -1,5 +1,5 @@
-//! Every sample as a row, in the order taken: warm-ups and failed ones too, with their interference. RFC 4180: CRLF, quotes
-//! where necessary, one header. A cell without a value is empty.
+//! Every sample as a row, in the order taken: warm-ups and failed ones too, with their interference. RFC 4180: CRLF,
+//! quotes where necessary, one header. A cell without a value is empty.
 
 use std::collections::BTreeMap;
 
@@ -157,8 +157,8 @@ fn cell(value: Option<impl std::fmt::Display>) -> String {
     value.map_or_else(String::new, |v| v.to_string())
 }
 
-/// Untrusted text on one line that no spreadsheet reads as a formula, which the first character of a cell decides (OWASP,
-/// *CSV Injection*). Numbers don't pass through here: a negative one is harmless.
+/// Untrusted text on one line that no spreadsheet reads as a formula, which the first character of a cell decides
+/// (OWASP, *CSV Injection*). Numbers don't pass through here: a negative one is harmless.
 fn words(text: &str, longest: usize) -> String {
     let text = text::clean(text, longest);
     match text.starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']) {

@@ -1,6 +1,6 @@
-//! github-action-benchmark's `customSmallerIsBetter` and `customBiggerIsBetter`: one file for each direction. Its alerts
-//! use the quotient of two commits' values under one name. Therefore an emulated VM has another name, and figures of
-//! zero or below are left out.
+//! github-action-benchmark's `customSmallerIsBetter` and `customBiggerIsBetter`: one file for each direction. Its
+//! alerts use the quotient of two commits' values under one name. Therefore an emulated VM has another name, and
+//! figures of zero or below are left out.
 
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
-//! The JSON of hyperfine's `--export-json`, one result per target; times are start-ups in seconds. User and system time
-//! are null (a run has their sum, in another metric), and so are exit codes: a workload runs until bootrace stops it, and
-//! hyperfine writes null for a command that a signal ended.
+//! The JSON of hyperfine's `--export-json`, one result per target; times are start-ups in seconds. User and system
+//! time are null (a run has their sum, in another metric), and so are exit codes: a workload runs until bootrace
+//! stops it, and hyperfine writes null for a command that a signal ended.
 
 use std::collections::BTreeMap;
 

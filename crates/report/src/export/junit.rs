@@ -1,8 +1,8 @@
-//! JUnit XML, as CI systems show test results: a suite for the run, a test case for each claim and for each figure of the
-//! scenario's gate.
+//! JUnit XML, as CI systems show test results: a suite for the run, a test case for each claim and for each figure of
+//! the scenario's gate.
 //!
-//! A refuted claim is a failure, an undecided one is skipped. A gate's figure fails where its target has no good sample;
-//! `bootrace compare` compares two runs. Times are in seconds, as the format requires.
+//! A refuted claim is a failure, an undecided one is skipped. A gate's figure fails where its target has no good
+//! sample; `bootrace compare` compares two runs. Times are in seconds, as the format requires.
 
 use std::io;
 

@@ -1,5 +1,6 @@
-//! Statistics that only other programs' formats need: means, deviations, percentiles and the bootstrap. Percentiles interpolate between order statistics (type 7 of Hyndman and Fan, *Sample Quantiles in
-//! Statistical Packages*, 1996), as criterion's do.
+//! Statistics that only other programs' formats need: means, deviations, percentiles and the bootstrap. Percentiles
+//! interpolate between order statistics (type 7 of Hyndman and Fan, *Sample Quantiles in Statistical Packages*,
+//! 1996), as criterion's do.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

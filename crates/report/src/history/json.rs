@@ -1,4 +1,5 @@
-//! `history.json`, schema `bootrace.history/2`: values in the metrics' units (ns, bytes, shares), null where there is none.
+//! `history.json`, schema `bootrace.history/2`: values in the metrics' units (ns, bytes, shares), null where there is
+//! none.
 
 use serde::Serialize;
 

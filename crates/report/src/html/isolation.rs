@@ -15,7 +15,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
             h2 { "Isolation" }
             p.note {
                 "Evidence without a verdict: observations of the agent inside the first good instance of each target, after ready, "
-                "compared with the host at that time. Claims can refer to these facts."
+                "compared with the host at that time. Claims can refer to kernel, processes and page cache."
             }
             div.scroll tabindex="0" role="region" aria-label="Isolation of each target" {
                 table.plain.isolation {

@@ -15,8 +15,8 @@ const STOPWATCH_NS: f64 = 500_000.0;
 const STOPWATCH_SHARE: f64 = 0.01;
 /// Level of the intervals of slopes that must be 1.
 pub const LEVEL: f64 = 0.99;
-/// Level of the intervals of slopes that must be 0. A calibration has several, each noisier than its bound on some hosts,
-/// and a failure by chance of one in a hundred would be too many.
+/// Level of the intervals of slopes that must be 0. A calibration has several, each noisier than its bound on some
+/// hosts, and a failure by chance of one in a hundred would be too many.
 const LEVEL_OF_NONE: f64 = 0.999;
 
 /// One check on one target.
@@ -90,8 +90,8 @@ impl<'a> Subject<'a> {
         self.complete(row)
     }
 
-    /// Fails the row if an instance failed or the figure is missing. The note of a failed row names interference with its
-    /// instances.
+    /// Fails the row if an instance failed or the figure is missing. The note of a failed row names interference with
+    /// its instances.
     fn complete(&self, mut row: Row) -> Row {
         if row.measured.is_none() {
             row.verdict = CheckVerdict::Fail;
@@ -158,8 +158,8 @@ impl<'a> Subject<'a> {
             && low <= 1.0
             && high >= 1.0
         {
-            // The host backs a VM's memory with huge pages: about 10 MiB more or less from boot to boot, which average out
-            // slowly.
+            // The host backs a VM's memory with huge pages: about 10 MiB more or less from boot to boot, which
+            // average out slowly.
             if self.is_vm() && self.bad.is_none() {
                 row.verdict = CheckVerdict::Noise;
                 row.note = Some(format!(

@@ -76,7 +76,7 @@ fn taken(check: Check, target: &str, measure: impl Fn(u64, &mut Taken)) -> Vec<T
     [0, 1].into_iter().flat_map(|round| check.amounts().iter().map(move |a| (a, round))).map(one).collect()
 }
 
-/// As an instance would be measured without error, which costs something beside what is known of it.
+/// An error-free measurement of an instance with a cost of its own besides the known amount.
 fn perfect(sample: &mut Sample, check: Check, amount: u64) {
     let is = |one: Check| if check == one { amount } else { 0 };
     let time = &mut sample.timeline_ns;
