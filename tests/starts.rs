@@ -68,7 +68,7 @@ fn a_restarted_instance_has_its_disk_and_a_new_memory() {
     }
     let summary = std::fs::read_to_string(bench.latest().join("summary.md")).unwrap();
     assert!(
-        summary.contains("Second start. docker: a container that ran until ready and ended"),
+        summary.contains("Restart or resume. docker: a container that ran until ready and ended"),
         "{summary}"
     );
     assert_eq!(left_over(), Vec::<String>::new());
