@@ -167,7 +167,7 @@ fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_
     assert_eq!(output.status.code(), Some(2));
     let message = err(&output);
     assert!(
-        message.contains("page_cache = \"warm\"") && message.contains("without a warm-up round"),
+        message.contains("page_cache = \"warm\"") && message.contains("no warm-up round fills the page cache"),
         "{message}"
     );
 }
@@ -216,7 +216,7 @@ fn claims_make_the_exit_code_that_was_asked_for() {
     assert!(
         message.starts_with(
             "error: refuted: it is quick (startup of libvirt, TCG (emulated), relative to docker, at most 2x: "
-        ) && message.contains("the 99.0 % interval of the ratio lies beyond the bound; that is of emulation"),
+        ) && message.contains("the 99.0 % interval of the ratio lies beyond the bound; this is the cost of emulation"),
         "{message}"
     );
 }

@@ -442,7 +442,7 @@ fn several_figures_that_gate_are_harder_to_regress_together() {
     let (base, new) = (runs.put("base", side("base", 1.0)), runs.put("new", side("new", 3.0)));
     let output = runs.compare(&base, &new, &["--fail-on", "inconclusive"]);
     assert_eq!(code(&output), 4, "{}", out(&output));
-    assert!(out(&output).contains("it takes 10 where 3 figures gate"), "{}", out(&output));
+    assert!(out(&output).contains("need >= 10 where 3 figures gate"), "{}", out(&output));
     assert!(err(&output).contains("Holm's procedure stops at p = 0.00391"), "{}", err(&output));
 }
 

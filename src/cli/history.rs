@@ -121,7 +121,7 @@ fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
     if runs == 0 {
         let fix = match shown.of_an_ab {
             0 => "`bootrace run` writes them to reports".into(),
-            n => format!("{n} of A/Bs' sides are left out, and --with-ab takes them"),
+            n => format!("{n} of A/Bs' sides are left out; --with-ab includes them"),
         };
         return Err(Failure::Usage(anyhow!("there is no run below {}: {fix}", dirs.join(", "))));
     }

@@ -115,7 +115,7 @@ fn a_single_sample_is_left_out_and_noted_and_two_are_enough() {
     assert_eq!(single.files, Files::Several(Vec::new()));
     assert!(single.without_samples.is_empty());
     assert!(
-        single.notes.iter().any(|n| n.contains("startup of docker has a single sample")),
+        single.notes.iter().any(|n| n.contains("startup of docker is left out: it has a single sample")),
         "{:?}",
         single.notes
     );
@@ -128,7 +128,7 @@ fn an_emulated_vm_is_noted_where_critcmp_does_not_show_it() {
     assert_eq!(
         notes,
         [
-            "libvirt ran under TCG (emulated): that is in its title, which criterion shows and critcmp does not"
+            "libvirt ran under TCG (emulated): its title says so, which criterion shows and critcmp does not"
         ]
     );
     assert!(export(&example::clean(), Format::Criterion).notes.is_empty());
