@@ -49,25 +49,31 @@ pub struct Job {
     pub instances: PathBuf,
 }
 
-/// Who is told what the runner does.
+/// Follows a run and paces it. The runner calls these methods as it goes on.
 #[async_trait]
 pub trait Watch: Send {
-    /// Returns when the `done`-th trial may begin; who is never asked to wait has no need of it.
+    /// Waits until the `done`-th trial (from 0) may start. The default returns at once.
     async fn turn(&mut self, _done: usize) {}
 
-    /// The `done`-th trial is left out, since its target was given up.
+    /// The runner skips the `done`-th trial, because it has given up its target.
     fn left_out(&mut self, _done: usize) {}
 
-    /// The `done`-th trial (from 0) has come to this step.
+    /// The `done`-th trial (from 0) has reached this step.
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step);
 
-    /// A sample is there, the last of `results`. An error ends the run.
+    /// The last sample of `results` is new.
+    ///
+    /// # Errors
+    /// When the results can't be saved. The error ends the run.
     fn sampled(&mut self, results: &Results) -> anyhow::Result<()>;
 
-    /// A target is filled with instances: the `n`-th of at most `most` has come to this step, or so many at once.
+    /// Density fills a target: the `n`-th of at most `most` instances, or a burst of `n`, has reached this step.
     fn filling(&mut self, _target: &str, _n: u32, _most: u32, _step: Step) {}
 
-    /// The last of the results' densities has grown. An error ends the run.
+    /// The last density record of the results has a new entry.
+    ///
+    /// # Errors
+    /// When the results can't be saved. The error ends the run.
     fn filled(&mut self, _results: &Results) -> anyhow::Result<()> {
         Ok(())
     }

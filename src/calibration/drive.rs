@@ -26,25 +26,28 @@ pub struct Job {
     pub targets: Vec<Box<dyn Target>>,
     pub plan: Plan,
     pub broken: Option<Break>,
-    /// Everything but what is taken.
+    /// The calibration's head; the run adds the rows.
     pub calibration: Calibration,
     /// Where instances keep their files and control sockets.
     pub instances: PathBuf,
 }
 
-/// Who is told.
+/// Follows a calibration.
 pub trait Watch: Send {
     /// The `done`-th of all instances (from 0) is about to start.
     fn starting(&mut self, done: usize, check: Check, target: &str);
 
-    /// Something was taken. An error ends the calibration.
+    /// The calibration has a new row.
+    ///
+    /// # Errors
+    /// When the calibration can't be saved. The error ends the calibration.
     fn taken(&mut self, calibration: &Calibration) -> anyhow::Result<()>;
 }
 
 /// Runs every instance of the plan; a failed one is a failed row.
 ///
 /// # Errors
-/// When what was taken can't be saved, or an instance's directory can't be made.
+/// When a row can't be saved, or an instance's directory can't be made.
 pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Calibration> {
     let Job { targets, plan, broken, mut calibration, instances } = job;
     let targets: Vec<Watched> = targets.into_iter().map(|target| Watched::new(target, broken)).collect();

@@ -55,6 +55,10 @@ impl Base {
         &self.manifest.about.definition
     }
 
+    /// The checksum of the base's archive.
+    ///
+    /// # Errors
+    /// When the entry's manifest does not list the archive; the error names the fix.
     pub fn sum(&self) -> Result<&Sum, Error> {
         self.manifest.files.get(TAR).ok_or_else(|| Error::Tree {
             image: self.definition().source.to_string(),
@@ -109,7 +113,10 @@ pub(super) async fn choose(
     Ok((base, Some(reason)))
 }
 
-/// Has the scenario's first choice tried again, if it was found that it can't be had.
+/// Forgets that the scenario's first choice was unavailable, so that the next build tries it again.
+///
+/// # Errors
+/// When the scenario's `[image]` is wrong, or the note of the failure can't be removed.
 pub fn forget_failure(spec: &scenario::Image, base_dir: &Path, cache: &Cache) -> Result<(), Error> {
     let first = Definition::first(spec, base_dir)?;
     for bootable in [false, true] {

@@ -38,7 +38,10 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens `dir`, else the one of the environment, else the default one; makes it where it is missing.
+    /// Opens `dir`, else the directory that the environment names, else the default one. Creates it if it is missing.
+    ///
+    /// # Errors
+    /// When no directory is known, its path is unsuitable, or it can't be created.
     pub fn open(dir: Option<PathBuf>) -> Result<Cache, Error> {
         let dir = dir.map_or_else(default_dir, Ok)?;
         sound(&dir)?;
@@ -268,7 +271,10 @@ impl Temp {
         self.dir.join(name)
     }
 
-    /// Its lock once more, for who must have ended before anybody else may remove it.
+    /// Another handle of its lock. Nobody else removes the directory while a process holds the handle.
+    ///
+    /// # Errors
+    /// When it has no lock, or the descriptor can't be duplicated.
     pub fn hold(&self) -> Result<OwnedFd, Error> {
         self.lock
             .as_ref()
@@ -276,8 +282,11 @@ impl Temp {
             .map_err(Error::io("holding the lock of", &self.dir))
     }
 
-    /// Renames it into place. What is there already is not an entry (its maker holds the lock and
-    /// found it wanting), and is removed.
+    /// Renames it to `place`. Removes what is there already: the holder of the build lock has found that it is no
+    /// whole entry.
+    ///
+    /// # Errors
+    /// When the old entry can't be removed or the directory can't be renamed.
     pub fn put(self, place: &Path, cache: &Cache) -> Result<(), Error> {
         if place.symlink_metadata().is_ok() {
             discard(place, cache)?;

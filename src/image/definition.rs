@@ -89,7 +89,10 @@ pub(super) struct HostFile {
 }
 
 impl Definition {
-    /// The scenario's first choice. `base_dir` is where its relative paths start.
+    /// The scenario's first choice. Relative paths start at `base_dir`.
+    ///
+    /// # Errors
+    /// When the source is not exactly one, its name or file is invalid, or it takes no packages.
     pub fn first(spec: &scenario::Image, base_dir: &Path) -> Result<Definition, Error> {
         let source = match (&spec.suite, &spec.tarball, &spec.registry, &spec.cloud) {
             (Some(suite), None, None, None) => Source::Suite(Suite::first(suite, spec, base_dir)?),
@@ -117,6 +120,9 @@ impl Definition {
 
     /// What takes the first choice's place. Mirror, keyring and components are the first choice's
     /// own: another suite has its distribution's.
+    ///
+    /// # Errors
+    /// When the fallback is no suite.
     pub fn fallback(spec: &scenario::Image) -> Result<Option<Definition>, Error> {
         let Some(fallback) = &spec.fallback else { return Ok(None) };
         let source = Source::Suite(Suite::plain(fallback)?);
@@ -137,7 +143,10 @@ impl Definition {
         Definition { bootable, ..self }
     }
 
-    /// What can be known without asking the source.
+    /// Checks what can be checked without asking the source.
+    ///
+    /// # Errors
+    /// When this host lacks what building the suite takes.
     pub fn check(&self) -> Result<(), Error> {
         match &self.source {
             Source::Suite(suite) => suite::check(suite),

@@ -131,7 +131,10 @@ impl Deref for Client {
 }
 
 impl Client {
-    /// Connects as the engine's own program does, and speaks the engine's own version.
+    /// Connects as the engine's own program does, and agrees on the API's version.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
     pub async fn connect(engine: ContainerEngine) -> Result<Self, Error> {
         let tried = "answer";
         let mut api = engine.client().map_err(refused_by(engine, tried))?;

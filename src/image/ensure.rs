@@ -31,12 +31,16 @@ use crate::{
     scenario::{self, Firmware},
 };
 
-/// The image that `spec` describes, in the `forms` asked for; nothing is made that is there
-/// already, and what is made is kept in `cache`. `base_dir` is where the scenario's relative paths
-/// start. `log` gets a line for each step that takes long, and the reason for a fallback.
+/// Returns the image that `spec` describes, in the requested `forms`. Builds only what `cache` lacks, and keeps it
+/// there. The scenario's relative paths start at `base_dir`. `log` gets a line for each step that takes long, and
+/// the reason for a fallback.
 ///
-/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Signalled`] once all that it spawned is gone;
-/// so does dropping it. (From its first call on, those signals no longer end the process by themselves.)
+/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Signalled`] after all processes that it spawned have ended.
+/// Dropping it ends them too. (From the first call on, these signals no longer end this process by themselves.)
+///
+/// # Errors
+/// When `[image]` is wrong, an engine does not answer, a program is missing or fails, the source can't be reached and
+/// there is no fallback, the cache can't be written, or a signal arrives.
 pub async fn ensure(
     spec: &scenario::Image,
     base_dir: &Path,

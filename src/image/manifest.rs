@@ -43,7 +43,10 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
         Manifest { schema: SCHEMA.into(), created: Timestamp::now(), files, about }
     }
 
-    /// Into an entry that is being made: the last thing to be written.
+    /// Writes the manifest into a new entry, as its last file.
+    ///
+    /// # Errors
+    /// When the file can't be written.
     pub fn write(&self, entry: &Path) -> Result<(), Error> {
         write_json(&entry.join(NAME), self)
     }

@@ -41,7 +41,11 @@ pub struct Pruned {
     pub without_podman: Option<String>,
 }
 
-/// Removes what `what` says, and what interrupted builds left behind.
+/// Removes the images that `what` selects, and what interrupted builds left behind.
+///
+/// # Errors
+/// When the cache can't be read, or an entry or an engine's image can't be removed. An engine that does not answer is
+/// no error: see [`Pruned`].
 pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
     cache.sweep()?;
     let mut pruner = Pruner { cache, engines: Vec::new(), pruned: Pruned::default() };

@@ -49,7 +49,10 @@ pub struct Stored {
     pub base: String,
 }
 
-/// Every whole image, the one used last first. An engine that doesn't answer is in no image's forms.
+/// All complete images, the most recently used first. No image lists an engine that does not answer.
+///
+/// # Errors
+/// When the cache can't be read, or an engine that answers can't list its images.
 pub async fn list(cache: &Cache) -> Result<Vec<Stored>, Error> {
     let mut engines = Vec::new();
     for engine in ContainerEngine::ALL {
@@ -91,7 +94,10 @@ pub(super) fn read(dir: &Path) -> Option<Stored> {
     })
 }
 
-/// Reads all that has a sum and says what does not fit, by path. An empty list: all is well.
+/// Reads every file that has a checksum. Returns a line for each one that is missing or differs.
+///
+/// # Errors
+/// When the cache's directories can't be listed.
 pub fn verify(cache: &Cache) -> Result<Vec<String>, Error> {
     let mut wrong = Vec::new();
     for dir in children(&cache.bases())? {

@@ -86,18 +86,27 @@ impl Tool {
         self
     }
 
-    /// Nobody sweeps the directory before all of the program is gone, should we be killed before it.
+    /// Keeps `temp` from being swept until all processes of the program have ended, even if this process is killed.
+    ///
+    /// # Errors
+    /// When the directory's lock can't be duplicated.
     pub fn within(mut self, temp: &Temp) -> Result<Tool, Error> {
         self.held = Some(temp.hold()?);
         Ok(self)
     }
 
-    /// Runs it to its end; what it prints is dropped.
+    /// Runs it to its end and discards its output.
+    ///
+    /// # Errors
+    /// As [`Self::with_stdout`].
     pub async fn run(self, cancel: &CancellationToken) -> Result<(), Error> {
         self.with_stdout(cancel, drain).await
     }
 
-    /// Runs it to its end and returns what it printed; more than `max` bytes is an error.
+    /// Runs it to its end and returns its output.
+    ///
+    /// # Errors
+    /// As [`Self::with_stdout`], and when the output is longer than `max` bytes.
     pub async fn output(self, max: u64, cancel: &CancellationToken) -> Result<Vec<u8>, Error> {
         let command = self.command();
         self.with_stdout(cancel, |stdout| async move {
@@ -122,8 +131,10 @@ impl Tool {
         .await
     }
 
-    /// Runs it while `consume` takes what it prints. When `cancel` fires the program is told to
-    /// stop and waited for.
+    /// Runs it while `consume` reads its output. When `cancel` fires, it stops the program and waits for its end.
+    ///
+    /// # Errors
+    /// When the program is missing, exits with a failure, or `consume` fails; [`Error::Interrupted`] after `cancel`.
     pub async fn with_stdout<T, F>(
         self,
         cancel: &CancellationToken,

@@ -64,6 +64,10 @@ pub(super) struct Tree {
 }
 
 impl Tree {
+    /// Opens the tree's root.
+    ///
+    /// # Errors
+    /// When the directory can't be opened.
     pub fn open(&self) -> Result<Rootfs, Error> {
         Rootfs::open(&self.root).map_err(Error::io("opening", &self.root))
     }

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::agent;
 
-/// Makes it in `root`, which is made too.
+/// Creates the tree in `root`, which it creates too.
+///
+/// # Errors
+/// When a directory or file can't be written.
 pub fn make_tree(root: &Path) -> Result<(), Error> {
     let agent = root.join(AGENT_PATH.trim_start_matches('/'));
     let make = || {
@@ -37,7 +40,10 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
     make().map_err(Error::io("writing", &agent))
 }
 
-/// Makes an image of it with this name in the engine, marked with the label.
+/// Imports the tree into the engine as the image `reference`, with this label.
+///
+/// # Errors
+/// When the engine does not answer or refuses the import.
 pub async fn import(
     engine: ContainerEngine,
     root: &Path,

@@ -94,6 +94,10 @@ struct Mount {
 pub(super) struct Mounts(Vec<Mount>);
 
 impl Mounts {
+    /// Reads the mounted hierarchies of this process.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
     pub fn read() -> Result<Self, Error> {
         Ok(Self::parse(&read(Path::new("/proc/self/mountinfo"))?))
     }
@@ -184,6 +188,10 @@ pub(super) fn unescape(text: &str) -> String {
 pub(super) struct Places(Vec<(Vec<String>, String)>);
 
 impl Places {
+    /// Reads a process's cgroups.
+    ///
+    /// # Errors
+    /// When the process has ended or its file can't be read.
     pub fn of(pid: u32) -> Result<Self, Error> {
         Ok(Self::parse(&read(Path::new(&format!("/proc/{pid}/cgroup")))?))
     }
@@ -286,6 +294,9 @@ pub(super) struct CpuTime {
 
 impl CpuTime {
     /// `dir` is in version 1's cpuacct controller, or version 2's hierarchy if `unified`.
+    ///
+    /// # Errors
+    /// When the file is missing or can't be opened.
     pub fn open(dir: &Path, unified: bool) -> Result<Self, Error> {
         let path = dir.join(if unified { "cpu.stat" } else { "cpuacct.usage" });
         let file = File::open(&path).map_err(|error| Error::io(&path, &error))?;
@@ -293,6 +304,9 @@ impl CpuTime {
     }
 
     /// CPU time in ns since the cgroup was made.
+    ///
+    /// # Errors
+    /// When the file can't be read or its first line has no CPU time.
     pub fn read_ns(&self) -> Result<u64, Error> {
         // What is looked for stands in the first line.
         let mut buffer = [0; 128];

@@ -234,6 +234,10 @@ mod guest {
         KvmVerdict::Missing { absent: false, why }
     }
 
+    /// The sandboxed child on an architecture without a probe guest.
+    ///
+    /// # Errors
+    /// Always: the probe guest is for x86-64.
     pub fn run(_parent: Pid) -> io::Result<()> {
         Err(io::Error::other(format!("the probe guest is for x86-64, this is {ARCH}")))
     }

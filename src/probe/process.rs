@@ -89,6 +89,10 @@ pub(super) struct CpuTime {
 }
 
 impl CpuTime {
+    /// Opens the CPU time counters of a process.
+    ///
+    /// # Errors
+    /// When the process has ended or its files can't be opened.
     pub fn open(pid: u32) -> Result<Self, Error> {
         let path = PathBuf::from(format!("/proc/{pid}/stat"));
         let stat = File::open(&path).map_err(|error| Error::io(&path, &error))?;
@@ -97,6 +101,9 @@ impl CpuTime {
 
     /// CPU time in ns: the process's own to the nanosecond, its ended threads included (the sum of
     /// its threads' schedstat would lose them), and its reaped children's to 10 ms.
+    ///
+    /// # Errors
+    /// When the process has ended or a file can't be read.
     pub fn read_ns(&self) -> Result<u64, Error> {
         // A name has at most 64 bytes here, and what is looked for stands among the next 15 numbers.
         let mut buffer = [0; 512];

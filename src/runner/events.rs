@@ -28,8 +28,10 @@ impl EventStream {
         EventStream { control, ended, dead: None }
     }
 
-    /// The next event; an error once the instance runs no more by its engine's account, and nothing is left to
-    /// be heard of it. May be dropped and called again.
+    /// Waits for the next event. Cancel-safe: the future may be dropped and requested again.
+    ///
+    /// # Errors
+    /// When the engine says that the instance has ended, after its last events; the text is the engine's reason.
     pub async fn next(&mut self) -> Result<Event, String> {
         if let Some(ended) = &mut self.ended {
             let first = tokio::select! {

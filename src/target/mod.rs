@@ -84,19 +84,28 @@ pub trait Target: Send + Sync {
     /// Host pids of the engine's daemons, which serve every instance; empty where there is none.
     fn daemons(&self) -> Vec<u32>;
 
-    /// Gets an instance ready to be requested: only what no user would count as starting it.
+    /// Prepares an instance for its request. Does only what a user would not count as part of its start.
+    ///
+    /// # Errors
+    /// When its directory, disk or mounts can't be prepared, or the engine does not answer.
     async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error>;
 }
 
 /// One running copy of the workload's parent, the agent.
 #[async_trait]
 pub trait Instance: Send {
-    /// Requested -> started: returns when the engine's start call has returned. Measured. After [`Instance::rest`]
-    /// it is the second start.
+    /// Requested -> started: returns when the engine's start call has returned. The runner measures it. After
+    /// [`Instance::rest`] it is the restart or resume.
+    ///
+    /// # Errors
+    /// When the engine refuses or fails to start the instance.
     async fn start(&mut self) -> Result<(), Error>;
 
-    /// From an instance that was ready to one that can be started a second time, as its target says. For
-    /// [`Start::Restart`] its agent has been told to stop. Not measured.
+    /// Brings an instance that was ready into the state from which the target restarts or resumes it. Before a
+    /// [`Start::Restart`] the runner has asked the agent to stop. Not measured.
+    ///
+    /// # Errors
+    /// When the target has no such start, or the engine fails to pause, save or stop the instance.
     async fn rest(&mut self) -> Result<Rest, Error> {
         Err(Error::new("preparing a second start", "this target has none"))
     }
@@ -120,11 +129,17 @@ pub trait Instance: Send {
     /// Why it stopped running by itself, if the engine can tell.
     async fn post_mortem(&mut self) -> Option<String>;
 
-    /// Stopping -> gone: kills it and returns when nothing of it is left. Works in every state,
-    /// also after a failed `start` and when called twice.
+    /// Stopping -> gone: kills the instance and returns when nothing of it is left. Works in every state, also after a
+    /// failed `start` and on a second call.
+    ///
+    /// # Errors
+    /// When something of the instance is left, or the engine does not answer.
     async fn remove(&mut self) -> Result<(), Error>;
 
-    /// Undoes [`Target::stage`], once removed. Not measured, as staging isn't.
+    /// Undoes [`Target::stage`] after [`Instance::remove`]. Not measured, like staging.
+    ///
+    /// # Errors
+    /// When a mount or file of the staging can't be removed.
     async fn unstage(&mut self) -> Result<(), Error> {
         Ok(())
     }

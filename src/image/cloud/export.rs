@@ -51,6 +51,10 @@ struct Volume {
 
 /// Writes the files of the disk's root, and of what its fstab mounts below, to `tar`. `dir` is for mount points.
 /// Says what is left out.
+///
+/// # Errors
+/// When a program is missing, the disk has no root that can be read or more than its limits allow, or a mount or tar
+/// fails.
 pub async fn export(job: &Job<'_>, disk: Disk, dir: &Path, tar: &Path) -> Result<Sum, Error> {
     ["partx", "blkid", "mount", "tar"].into_iter().try_for_each(require)?;
     let volumes = disk.volumes(&job.cancel).await?;

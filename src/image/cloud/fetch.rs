@@ -19,7 +19,10 @@ const LARGEST_FILE: u64 = 16 << 30;
 /// A server that sends less than this, in bytes a second, for so long, in seconds, is given up.
 const SLOWEST: (&str, &str) = ("1024", "60");
 
-/// Writes the file to `to`; fails if it has not the sum that the scenario says.
+/// Writes the cloud image's file to `to` and checks the checksum that the scenario gives.
+///
+/// # Errors
+/// When the download or copy fails, the file is too large, or its sha256 is not the scenario's.
 pub async fn fetch(job: &Job<'_>, cloud: &Cloud, to: &Path) -> Result<Sum, Error> {
     let (sum, found_out) = match &cloud.place {
         Place::File(file) => (copy(job, cloud, file, to).await?, FoundOut::Here),

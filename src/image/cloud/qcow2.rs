@@ -22,7 +22,10 @@ pub struct Header {
     pub disk_bytes: u64,
 }
 
-/// Reads the head of a file of that size: a whole, sound disk of its own, or else why it is none, with the fix.
+/// Reads the head of a file of `file_bytes` bytes. The disk must be complete and need no other file.
+///
+/// # Errors
+/// The reason why bootrace refuses the file, with the fix.
 pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     let number = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
     let long = |at: usize| Some(u64::from_be_bytes(head.get(at..at + 8)?.try_into().ok()?));

@@ -31,6 +31,9 @@ const AGENT: &str = "agent";
 const DIGEST: &str = "image-digest";
 
 /// Writes the seed of the image with that digest to `to`; `dir` is for its files.
+///
+/// # Errors
+/// When a file can't be written, or xorriso is missing or fails.
 pub async fn make(job: &Job<'_>, digest: &str, dir: &Path, to: &Path) -> Result<(), Error> {
     let files = dir.join("seed");
     make_dir(&files)?;

@@ -6,6 +6,9 @@ use super::{Memory, Stat};
 use crate::probe::{Error, read_number};
 
 /// Memory of a cgroup and all below it, from its directory.
+///
+/// # Errors
+/// When a file can't be read or lacks a value.
 pub fn memory(dir: &Path) -> Result<Memory, Error> {
     let stat = Stat::read(&dir.join("memory.stat"))?;
     let shmem = stat.get("shmem")?;
@@ -18,6 +21,9 @@ pub fn memory(dir: &Path) -> Result<Memory, Error> {
 }
 
 /// Swapped-out memory in bytes; `None` where the kernel does not account for it (`swapaccount=0`).
+///
+/// # Errors
+/// When a file can't be read.
 pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     match read_number(&dir.join("memory.swap.current")) {
         Ok(bytes) => Ok(Some(bytes)),

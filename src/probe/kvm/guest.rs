@@ -136,6 +136,9 @@ pub fn probe() -> KvmVerdict {
 }
 
 /// The sandboxed child of [`probe`] in `parent`.
+///
+/// # Errors
+/// When the sandbox can't be set up or the answer can't be written.
 pub fn run(parent: Pid) -> io::Result<()> {
     sandbox::confine(parent)?;
     Plan::new().examine(io::stdout().lock())

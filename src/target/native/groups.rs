@@ -25,8 +25,11 @@ const CGROUP: &str = "bootrace";
 /// How long a killed process may take to be gone: one that waits for a dead disk or NFS server may take for ever.
 const DEATH: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
-/// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for
-/// their end by pidfd.
+/// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for their end through
+/// pidfds.
+///
+/// # Errors
+/// When the cgroup can't be read, a process can't be signalled, or one has not ended after 30 s.
 pub fn kill(dir: &Path, leader: Option<u32>) -> io::Result<()> {
     loop {
         let mut pids = cgroup::pids(dir).map_err(io::Error::other)?;
@@ -78,8 +81,11 @@ fn wait(handle: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// A cgroup whose last process was just reaped may be busy for another moment. The cgroups that a workload made
-/// in it go first, and the parent of all instances' when it is empty.
+/// Removes a cgroup: first the cgroups that the workload made in it, last the parent of all instances' cgroups if it
+/// is empty. Retries while the kernel reports it busy, which it does shortly after the last process ends.
+///
+/// # Errors
+/// When a cgroup can't be removed.
 pub fn remove(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -104,8 +110,11 @@ pub fn remove(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the instance's cgroup in every hierarchy that limits or accounts, with the memory limit that Docker
-/// would set; `made` has each as soon as it is there.
+/// Creates the instance's cgroup in every hierarchy that limits or accounts, with the memory limit that Docker would
+/// set. Adds each directory to `made` as soon as it exists.
+///
+/// # Errors
+/// When the hierarchies can't be read, or a cgroup can't be created or limited.
 pub fn make(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> io::Result<()> {
     let hierarchy = cgroup::hierarchy().map_err(io::Error::other)?;
     let limit = resources.memory.0.to_string();

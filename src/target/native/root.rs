@@ -24,8 +24,11 @@ impl Root {
         Root { dir: dir.into(), merged: dir.join("root"), mounted: false }
     }
 
-    /// Gives the instance the host's resolver configuration, as Docker does. It is written below what will be
-    /// mounted and not into it, where the image's file may be a link to the host's own.
+    /// Gives the instance the host's resolver configuration, as Docker does. Writes it into the upper directory
+    /// before the mount, since the image's own file may be a link.
+    ///
+    /// # Errors
+    /// When the host's file can't be read or the copy can't be written.
     pub fn write_resolver(&self, host: &Path) -> io::Result<()> {
         let failed = |at: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", at.display()));
         let content = match fs::read(host) {
@@ -42,6 +45,10 @@ impl Root {
             .map_err(|e| failed(&file, e))
     }
 
+    /// Mounts the root with `/proc`, `/sys` and `/dev`, as a container has them.
+    ///
+    /// # Errors
+    /// When a mount or a device can't be made.
     pub fn mount(&mut self, tree: &Path) -> io::Result<()> {
         self.mount_overlay(tree)?;
         let merged = &self.merged;
@@ -71,7 +78,10 @@ impl Root {
         ["upper", "work"].map(|name| self.dir.join(name)).into()
     }
 
-    /// The tree below, what is written above, and nothing else.
+    /// Mounts the overlay alone: `tree` as the lower layer, the instance's own directory as the upper one.
+    ///
+    /// # Errors
+    /// When a directory can't be created or the kernel refuses the mount.
     pub fn mount_overlay(&mut self, tree: &Path) -> io::Result<()> {
         for name in ["root", "upper", "work"] {
             fs::create_dir_all(self.dir.join(name))?;
@@ -91,7 +101,10 @@ impl Root {
         Ok(())
     }
 
-    /// Takes the root away with all that is mounted below it.
+    /// Unmounts the root with all mounts below it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
     pub fn unmount(&mut self) -> io::Result<()> {
         if self.mounted {
             mount::unmount(&self.merged, UnmountFlags::DETACH)?;
