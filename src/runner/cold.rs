@@ -1,15 +1,15 @@
-//! A cold page cache: what `cache = "cold"` does before each sample.
+//! Drops the page cache before each sample, for `page_cache = "cold"`.
 
 use std::{fs, io, path::Path};
 
 use anyhow::Context;
 
-/// Clean pages, dentries and inodes, all of them.
+/// Drops clean pages, dentries and inodes.
 const ALL: &str = "3\n";
 const SWITCH: &str = "/proc/sys/vm/drop_caches";
 
-/// Writes back what is dirty, since only clean pages can go, and has the kernel drop what it has of files. What a
-/// running program has mapped stays.
+/// Writes dirty pages back, since the kernel drops only clean ones, and drops the page cache. Pages that a running
+/// program has mapped stay.
 ///
 /// # Errors
 /// Without root, and where /proc/sys is read-only, as in most containers.

@@ -11,7 +11,7 @@ use rustix::{
     mount::{self, MountFlags, UnmountFlags},
 };
 
-/// A root file system of the instance's own: the image's tree below, its writes above.
+/// The instance's root file system: an overlay with the image's tree as its lower layer.
 pub struct Root {
     dir: PathBuf,
     /// Where it is mounted.
@@ -32,7 +32,7 @@ impl Root {
     pub fn write_resolver(&self, host: &Path) -> io::Result<()> {
         let failed = |at: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", at.display()));
         let content = match fs::read(host) {
-            // The host has none, then the image's is as good.
+            // The host has none: keeps the image's own.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result.map_err(|e| failed(host, e))?,
         };
@@ -73,7 +73,7 @@ impl Root {
         make_devices(&merged.join("dev"))
     }
 
-    /// What it takes of the disk besides the image's tree.
+    /// The directories that belong to this instance alone.
     pub fn own(&self) -> Vec<PathBuf> {
         ["upper", "work"].map(|name| self.dir.join(name)).into()
     }
@@ -86,7 +86,7 @@ impl Root {
         for name in ["root", "upper", "work"] {
             fs::create_dir_all(self.dir.join(name))?;
         }
-        // The merged root's own mode and owner are those of the upper directory, whatever our umask is.
+        // The merged root has the mode and owner of the upper directory, which must not depend on the umask.
         let (like, upper) = (fs::metadata(tree)?, self.dir.join("upper"));
         fs::set_permissions(&upper, like.permissions())?;
         std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
@@ -119,7 +119,7 @@ fn failed(at: &Path, error: rustix::io::Errno) -> io::Error {
     io::Error::new(error.kind(), format!("mounting {}: {error}", at.display()))
 }
 
-/// The devices that a container gets, and no others: the host's own are none of the workload's business.
+/// Makes the devices that a container gets, and no others of the host's.
 fn make_devices(dev: &Path) -> io::Result<()> {
     let nodes =
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -127,7 +127,7 @@ fn make_devices(dev: &Path) -> io::Result<()> {
         let node = dev.join(name);
         let mode = Mode::from_raw_mode(0o666);
         rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, mode, makedev(major, minor))?;
-        // The umask has no say here.
+        // Sets the mode whatever the umask is.
         rustix::fs::chmod(&node, mode)?;
     }
     let links = [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")];
