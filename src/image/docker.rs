@@ -80,8 +80,8 @@ pub(super) async fn make(job: &Job<'_>, docker: &Client, image: &Path, tree: &Tr
     })
 }
 
-/// Streams a root file system into the engine. containerd keeps it compressed beside the unpacked one, and dockerd would
-/// compress it by gzip on one CPU, which takes five times as long as all the rest.
+/// Streams a root file system into the engine. containerd keeps it compressed beside the unpacked one, and dockerd
+/// would compress it by gzip on one CPU, which takes five times as long as all the rest.
 pub(super) async fn import(
     docker: &Client,
     root: &Path,

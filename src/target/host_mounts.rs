@@ -1,5 +1,5 @@
-//! Mounts in the host's mount namespace. bootrace's own namespace may be private ([`super::native::isolate_mounts`]), so
-//! mounts that an engine must see are made in the host's.
+//! Mounts in the host's mount namespace. bootrace's own namespace may be private
+//! ([`super::native::isolate_mounts`]), so mounts that an engine must see are made in the host's.
 
 use std::{fs::File, io, os::fd::AsFd, panic, path::Path, sync::OnceLock, thread};
 

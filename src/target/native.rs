@@ -178,7 +178,7 @@ impl Instance for Bare {
         agent.go().map_err(|e| Error::new(tried, e))
     }
 
-    /// Ignores `peer`: the harness itself opened the channel.
+    /// The leader is the agent, not `peer`: the harness itself opened the channel.
     fn scope(&self, peer: u32) -> Scope {
         let leader = self.agent.as_ref().map_or(peer, |agent| agent.pid.as_raw_pid().unsigned_abs());
         Scope { leader, engine: Vec::new() }

@@ -22,7 +22,7 @@ pub fn memory(dir: &Path) -> Result<Memory, Error> {
     })
 }
 
-/// Swapped-out memory in bytes; `None` where the kernel does not account for it (`swapaccount=0`).
+/// Swapped-out memory in bytes; `None` if the kernel does not account for it (`swapaccount=0`).
 ///
 /// # Errors
 /// When memory.stat can't be read.
@@ -30,8 +30,8 @@ pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     Ok(Stat::read(&dir.join("memory.stat"))?.find("total_swap"))
 }
 
-/// The kernel may lack the file, and with `cgroup.memory=nokmem` it says 0, which no cgroup with a
-/// process in it can need.
+/// Kernel memory; `None` if the kernel lacks the file or reports 0, as with `cgroup.memory=nokmem`: every process needs
+/// some.
 fn kernel(dir: &Path) -> Result<Option<u64>, Error> {
     let optional = |name: &str| match read_number(&dir.join(name)) {
         Err(error) if error.gone => Ok(0),

@@ -72,8 +72,8 @@ pub(super) fn component(version: &SystemVersion, name: &str) -> Option<String> {
     version.components.iter().flatten().find(|it| it.name == name).map(|it| it.version.clone())
 }
 
-/// The directory of the containerd that stores an engine's images. No API reports it: it is the directory of the database
-/// that the process behind its socket has open.
+/// The directory of the containerd that stores an engine's images. No API reports it: it is the directory of the
+/// database that the process behind its socket has open.
 async fn containerds_root(info: &SystemInfo) -> Option<PathBuf> {
     let socket = UnixStream::connect(info.containerd.as_ref()?.address.as_ref()?).await.ok()?;
     let pid = u32::try_from(socket.peer_cred().ok()?.pid()?).ok()?;

@@ -39,8 +39,8 @@ pub(super) fn is_local(engine: ContainerEngine, address: &str) -> Result<(), Str
         .into())
 }
 
-/// Seconds between podman's SIGTERM and SIGKILL. Docker kills at once when a container is removed by force. podman sends
-/// SIGTERM first, which the agent ignores as PID 1 of its namespace.
+/// Seconds between podman's SIGTERM and SIGKILL. Docker kills at once when a container is removed by force. podman
+/// sends SIGTERM first, which the agent ignores as PID 1 of its namespace.
 pub(super) fn stop_timeout(engine: ContainerEngine) -> Option<i64> {
     (engine == ContainerEngine::Podman).then_some(0)
 }

@@ -1,18 +1,18 @@
-//! What is to be done about what libvirt and QEMU complain of.
+//! Fixes for errors of libvirt and QEMU.
 
 use crate::target::NEEDS_ROOT;
 
 const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
 
-/// What their texts have in them, and the fix; the first that fits counts.
+/// Texts in their errors, and the fix. The first match counts.
 const SIGNS: [(&str, &str); 14] = [
-    // The narrower sign: it does run.
+    // The more specific text: libvirtd runs.
     ("sock': Permission denied", NEEDS_ROOT),
     ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
     ("authentication", NEEDS_ROOT),
-    // Through which it would ask polkit who may do what; root needs no leave.
+    // libvirt asks polkit through it; root needs no permission.
     ("Unable to get system bus connection", NEEDS_ROOT),
-    // Before the next, which its text has in it, too.
+    // Before the next one, whose text it contains.
     (
         "Could not access KVM",
         "scripts/setup fixes the group and mode of /dev/kvm; accel = \"tcg\" does without",
@@ -21,7 +21,7 @@ const SIGNS: [(&str, &str); 14] = [
         "Permission denied",
         "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
     ),
-    // In the words of older and newer versions.
+    // Texts of older and newer versions.
     ("Unable to find any firmware", OVMF),
     ("firmware that is compatible", OVMF),
     (
@@ -56,12 +56,12 @@ const SIGNS: [(&str, &str); 14] = [
     ),
 ];
 
-/// The fix for what `text` complains of, where one is known.
+/// The fix for the error in `text`, if one is known.
 pub fn of(text: &str) -> Option<&'static str> {
     SIGNS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, fix)| *fix)
 }
 
-/// An error of libvirt's with its fix.
+/// A libvirt error with its fix.
 pub fn explain(error: &virt::error::Error) -> String {
     let text = error.message().trim();
     of(text).map_or_else(|| text.to_owned(), |fix| format!("{text}. {fix}"))
