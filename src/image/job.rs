@@ -1,4 +1,4 @@
-//! What every step of making an image needs: where to, whom to tell, and when to stop.
+//! The context of every build step: the cache, the log and the cancellation.
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use super::{
 pub(super) struct Job<'a> {
     pub cache: &'a Cache,
     pub log: &'a dyn Fn(&str),
-    /// Fires when the user wants out.
+    /// Fires when the user stops the build.
     pub cancel: CancellationToken,
 }
 

@@ -1,5 +1,5 @@
-//! Reading and writing inside an unpacked root file system as if it were `/`: its symbolic links,
-//! which are foreign, never lead out of it.
+//! Reads and writes inside an unpacked root file system as if it were `/`: its symbolic links, which are foreign, never
+//! lead out of it.
 
 use std::{
     fs::File,
@@ -32,7 +32,7 @@ impl Rootfs {
     /// # Errors
     /// When it can't be opened or is no regular file.
     pub fn file(&self, path: &str) -> io::Result<File> {
-        // A fifo must not block, a device must not be read.
+        // Must not block on a fifo or read a device.
         let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
         match file.metadata()?.is_file() {
             true => Ok(file),

@@ -1,4 +1,4 @@
-//! A root file system that holds nothing but the agent: for who wants to know whether an engine runs anything.
+//! A root file system with only the agent in it, for `doctor`'s trial of an engine.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
         for (name, _) in MOUNT_POINTS {
             builder.create(root.join(name))?;
         }
-        // Engines that mount the control socket there may not make it.
+        // An engine that mounts the control socket there may not be able to create the directory.
         let socket = root.join(SOCKET_PATH.trim_start_matches('/'));
         socket.parent().map_or(Ok(()), |parent| builder.create(parent))?;
         agent.parent().map_or(Ok(()), |parent| builder.create(parent))?;

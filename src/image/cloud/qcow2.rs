@@ -1,24 +1,24 @@
-//! The head of a qcow2 file, read before any program of QEMU's opens it: it may name other files of this host,
-//! as its backing file or its data, which would then be read too.
+//! Checks the head of a qcow2 file before QEMU's programs open it. A hostile file may name other files of this host as
+//! its backing or data file, which QEMU would then read.
 //!
 //! Layout: docs/interop/qcow2.txt of QEMU.
 
-/// As much of a file as [`check`] needs, in bytes.
+/// The number of bytes that [`check`] needs.
 pub const HEAD: usize = 104;
-/// No disk is larger, in bytes: a small file can stand for any amount of data.
+/// The largest accepted disk, in bytes: a small file can stand for any amount of data.
 pub const LARGEST_DISK: u64 = 256 << 30;
 
 const MAGIC: [u8; 4] = *b"QFI\xfb";
-/// Incompatible features that change how clusters are read, and nothing else: compression type, extended L2 entries.
+/// Incompatible features that only change how clusters are read: compression type, extended L2 entries.
 const HARMLESS: u64 = 1 << 3 | 1 << 4;
 const DIRTY: u64 = 1 << 0;
 const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
 
-/// What a file says of its disk.
+/// A file's data about its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Size of the disk that a guest sees.
+    /// Size of the guest's disk in bytes.
     pub disk_bytes: u64,
 }
 
@@ -59,7 +59,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     if number(32).ok_or_else(cut)? != 0 {
         return Err("it is encrypted: make a plain one of it with qemu-img convert".into());
     }
-    // What is beyond a file's end reads as zeros, and a table of zeros says that there is nothing to miss.
+    // Beyond a file's end QEMU reads zeros, and a table of zeros hides that the file is truncated.
     let table = u64::from(number(36).ok_or_else(cut)?) * 8;
     if long(40).ok_or_else(cut)?.checked_add(table).is_none_or(|end| end > file_bytes) {
         return Err(cut());
