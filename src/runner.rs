@@ -200,7 +200,7 @@ fn count(failures: &mut Option<u32>, sample: &Sample, more: bool, results: &mut 
             *n += 1;
             if *n == GIVE_UP && more {
                 results.run.warnings.push(format!(
-                    "target {} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; fix what its samples' errors say, and run again",
+                    "target {} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; fix the errors of its samples, and run again",
                     sample.target
                 ));
             }

@@ -119,7 +119,9 @@ impl Place {
                     }
                 },
                 // Another program has changed it.
-                Some(now) => done.push(format!("{}: left at {now}, which is not ours", path.display())),
+                Some(now) => {
+                    done.push(format!("{}: left at {now}, which another program set", path.display()))
+                }
                 None => {}
             }
         }
@@ -183,7 +185,7 @@ impl Tuning {
             let path = place.root.join(&change.file);
             let now = read(&path).filter(|now| *now != change.set && *now != change.found)?;
             Some(format!(
-                "{} was set to {} for this run, and somebody else made it {now} meanwhile: stop what does (a power or KSM daemon), and run again",
+                "{} was set to {} for this run, and another program changed it to {now} meanwhile: stop that program (a power or KSM daemon), and run again",
                 path.display(),
                 change.set
             ))

@@ -170,7 +170,7 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
     job.say(format!("made the root file system: {mb} MB in {:.1} s", begun.elapsed().as_secs_f64()));
     find(job, &definition).await?.ok_or_else(|| Error::Cache {
         dir: job.cache.base(&key),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 

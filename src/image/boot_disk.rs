@@ -94,7 +94,7 @@ pub(super) async fn make(
     ));
     find(image, firmware).ok_or_else(|| Error::Cache {
         dir: place(image, firmware),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 

@@ -25,7 +25,7 @@ pub enum Error {
     #[error(transparent)]
     Rootless(#[from] super::rootless::Rootless),
     /// A source of root file systems can't be reached, lacks the requested content, or can't be trusted.
-    #[error("{asked} can't be had: {why}")]
+    #[error("{asked} is not available: {why}")]
     Source { asked: String, why: String, found_out: FoundOut },
     #[error("a VM needs a kernel from its image, and {image} has none that fits: {why}")]
     NoKernel { image: String, why: String },
@@ -42,10 +42,10 @@ pub enum Error {
     Disk { image: String, why: String },
     #[error("the cache directory {}: {why}", dir.display())]
     Cache { dir: PathBuf, why: String },
-    #[error("interrupted: nothing half-made is kept")]
+    #[error("interrupted: no unfinished image is kept")]
     Interrupted,
     /// A signal interrupted the build.
-    #[error("interrupted: nothing half-made is kept")]
+    #[error("interrupted: no unfinished image is kept")]
     Signalled { signal: u8 },
 }
 

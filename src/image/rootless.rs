@@ -67,10 +67,7 @@ pub fn hint(engine: ContainerEngine) -> Option<String> {
     let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
     let uid = sudo.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let socket = found(engine, Path::new("/run/user"), uid)?;
-    Some(format!(
-        "the one at {} is rootless, which bootrace can't measure as it does others",
-        socket.display()
-    ))
+    Some(format!("the one at {} is rootless, which bootrace does not support", socket.display()))
 }
 
 fn found(engine: ContainerEngine, users: &Path, uid: u32) -> Option<PathBuf> {

@@ -143,7 +143,7 @@ pub(super) async fn make(
     job.say(format!("unpacked it in {:.1} s", begun.elapsed().as_secs_f64()));
     find(image).ok_or_else(|| Error::Cache {
         dir: place(image),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 

@@ -92,7 +92,7 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(Vm
     job.say(format!("made the VM's files in {:.1} s", begun.elapsed().as_secs_f64()));
     find(image).ok_or_else(|| Error::Cache {
         dir: place(image),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 

@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(until_told(|| answers.pop().unwrap()), broken());
         let mut answers = vec![untold(), broken()];
         assert_eq!(until_told(|| answers.pop().unwrap()), broken());
-        assert_eq!(answers.len(), 1, "what is told is told");
+        assert_eq!(answers.len(), 1, "a decided verdict is not probed again");
         let mut asked = 0;
         assert_eq!(until_told(|| (asked += 1, untold()).1), untold());
         assert_eq!(asked, ATTEMPTS);

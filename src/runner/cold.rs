@@ -23,8 +23,8 @@ fn drop_by(switch: &Path) -> anyhow::Result<()> {
         |switch| io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(switch)?, ALL.as_bytes());
     write(switch).with_context(|| {
         format!(
-            "dropping the page cache for cache = \"cold\" by {}: it takes root, and a /proc/sys that can be written to, \
-             which a container has not. Run bootrace on the host with sudo, or take cache = \"cold\" out of [sampling]",
+            "dropping the page cache for page_cache = \"cold\" by {}: it takes root and a writable /proc/sys, which containers \
+             lack. Run bootrace on the host with sudo, or take page_cache = \"cold\" out of [sampling]",
             switch.display()
         )
     })

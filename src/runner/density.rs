@@ -133,7 +133,7 @@ impl Filling<'_> {
             }
             match self.no_burst(burst, failed) {
                 Some(why) => {
-                    let text = format!("density: {burst} at once were left out on {}: {why}", self.name);
+                    let text = format!("density: no burst of {burst} on {}: {why}", self.name);
                     self.results.run.warnings.push(text);
                 }
                 None => self.burst(burst).await?,
@@ -156,7 +156,7 @@ impl Filling<'_> {
                 return Ok(stopped());
             }
             if n > most {
-                return Ok((Limit::Count, format!("all {most} that were asked for were there at once")));
+                return Ok((Limit::Count, format!("all {most} requested instances ran at once")));
             }
             if let Some(why) = self.too_little(1) {
                 return Ok((Limit::Memory, why));

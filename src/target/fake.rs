@@ -163,7 +163,7 @@ impl Instance for Actor {
             return Ok(());
         }
         match self.part {
-            Part::StartFails => return Err(Error::new("starting a fake", "it was told to fail")),
+            Part::StartFails => return Err(Error::new("starting a fake", "this fake always fails")),
             Part::StartHangs => std::future::pending().await,
             Part::Silent => return Ok(()),
             Part::Ended => {
@@ -217,7 +217,7 @@ impl Instance for Actor {
             std::future::pending::<()>().await;
         }
         if self.part == Part::RemoveFails && self.removals == 1 {
-            return Err(Error::new("removing a fake", "it was told to fail"));
+            return Err(Error::new("removing a fake", "this fake always fails"));
         }
         Ok(())
     }

@@ -156,7 +156,7 @@ fn what_somebody_else_changed_meanwhile_is_left_to_them() {
     assert_eq!(tuning.changed(), [] as [String; 0]);
     fs::write(place.root.join(governor(0)), "schedutil\n").unwrap();
     let told = tuning.changed();
-    assert!(told.len() == 1 && told[0].contains("made it schedutil meanwhile"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("changed it to schedutil meanwhile"), "{told:?}");
     drop(tuning);
     assert_eq!(all(&place), ["schedutil", "performance", "0", "1", "60"]);
 }

@@ -39,7 +39,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     let features = match version {
         2 => 0,
         3 => long(72).ok_or_else(cut)?,
-        other => return Err(format!("it is qcow2 of version {other}, and known are 2 and 3")),
+        other => return Err(format!("it is qcow2 of version {other}, and bootrace reads 2 and 3")),
     };
     if long(8).ok_or_else(cut)? != 0 {
         return Err(
@@ -51,7 +51,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
         return Err("its data are in another file: put all into one with qemu-img convert -O qcow2".into());
     }
     if features & (DIRTY | CORRUPT) != 0 {
-        return Err("it says of itself that it is damaged or was not closed: see qemu-img check".into());
+        return Err("its header says that it is damaged or was not closed: run qemu-img check".into());
     }
     if features & !HARMLESS != 0 {
         return Err(format!("it has qcow2 features that are not known here ({:#x})", features & !HARMLESS));
@@ -67,7 +67,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     let disk_bytes = long(24).ok_or_else(cut)?;
     if disk_bytes > LARGEST_DISK {
         return Err(format!(
-            "its disk is of {} GiB, and up to {} GiB can be used",
+            "its disk has {} GiB, and bootrace uses at most {} GiB",
             disk_bytes >> 30,
             LARGEST_DISK >> 30
         ));

@@ -58,7 +58,7 @@ impl RunningInstance {
         tokio::pin!(rest);
         tokio::select! {
             rested = &mut rest => Ok(rested?),
-            _ = sleep_until(deadline) => Err(self.launch_spec.timed_out("it was not set aside")),
+            _ = sleep_until(deadline) => Err(self.launch_spec.timed_out("it was not stopped, paused or saved")),
             _ = self.stop.cancelled() => {
                 let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), rest).await;
                 Err(Ended::Stopped)

@@ -73,8 +73,8 @@ pub(super) fn ends_by_itself(services: &[u32]) -> Option<String> {
         return None;
     }
     Some(
-        "is at a podman whose service ends when nothing is asked of it for some seconds: what it costs to start it anew is then in no figure, or the \
-         sample fails.          Start it with podman system service --time=0, as scripts/setup does"
+        "is at a podman whose service ends after some idle seconds: then no figure includes its restart, or the sample \
+         fails. Start it with podman system service --time=0, as scripts/setup does"
             .into(),
     )
 }
