@@ -159,7 +159,7 @@ pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::R
     let dir = instances.join(&instance);
     let open = fs::Permissions::from_mode(0o755);
     fs::create_dir_all(&dir)
-        // QEMU's user must be able to enter it, whatever our umask is.
+        // QEMU's user must be able to enter it, whatever the umask is.
         .and_then(|()| fs::set_permissions(&dir, open))
         .with_context(|| format!("making {}", dir.display()))?;
     Ok(InstanceId { run: run.into(), instance, dir })

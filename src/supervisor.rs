@@ -245,7 +245,7 @@ mod tests {
 
     use super::*;
 
-    /// A shell whose standard output is ours.
+    /// A shell with its standard output in a pipe to this process.
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());

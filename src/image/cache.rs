@@ -402,7 +402,7 @@ mod tests {
         (dir, cache)
     }
 
-    /// What another test forks has our locks for a moment, until it is a program of its own.
+    /// Waits: a process that another test forks has this test's locks briefly, until its exec.
     fn until_seen(look: impl Fn() -> Result<Vec<Abandoned>, Error>) -> Vec<Abandoned> {
         loop {
             let found = look().unwrap();

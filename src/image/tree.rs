@@ -90,8 +90,8 @@ pub(super) fn find(image: &Path) -> Option<Tree> {
     root.is_dir().then_some(Tree { root, about: manifest.about })
 }
 
-/// Unpacks the base and adds the agent, and the file for copies where there is to be one. The caller holds the image's
-/// build lock.
+/// Unpacks the base and adds the agent, and the `[cow]` file if the scenario has one. Call it with the image's build
+/// lock held.
 pub(super) async fn make(
     job: &Job<'_>,
     image: &Path,

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::agent;
 
-/// Creates the tree in `root`, which it creates too.
+/// Creates `root` with the tree.
 ///
 /// # Errors
 /// When a directory or file can't be written.

@@ -220,7 +220,7 @@ impl Spot {
 /// Whether the page at `offset` is in the page cache. Mapping it does not read it.
 fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     let mut cached = 0_u8;
-    // SAFETY: the mapping is ours alone and is never touched; `cached` has a byte for its one page.
+    // SAFETY: the mapping is private to this function and never accessed; `cached` has a byte for its one page.
     let told = unsafe {
         let null = std::ptr::null_mut();
         let page = libc::mmap(null, PAGE, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), offset as i64);

@@ -10,7 +10,7 @@ use crate::sample::{self, KvmDegree};
 /// A guest's loop that is slower than this fraction of the host's own speed is emulated.
 ///
 /// On hardware, nested or not, the same loop runs on the same processor and never leaves the guest: the ratio is near
-/// 1. An emulator takes hundreds of instructions for each one: 1/100 at best. It is a ratio, since a processor that
+/// one. An emulator takes hundreds of instructions for each one: 1/100 at best. It is a ratio, since a processor that
 /// is itself emulated slows both down.
 const AS_ON_THE_HOST: f64 = 0.1;
 /// How often the probe is tried on a host that is too busy.

@@ -111,7 +111,7 @@ impl Events {
             std::mem::transmute::<LifecycleCallback, unsafe extern "C" fn(_, _, _)>(heard_of_domain)
         };
         let ours = opaque(&shared);
-        // SAFETY: the connection is open, and `ours` is a reference of its own that `forget` gives back.
+        // SAFETY: the connection is open, and `ours` is a separate reference, which `forget` drops.
         let callback = unsafe {
             let id = sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int;
             let (connection, any) = (connection.as_ptr(), std::ptr::null_mut());
@@ -166,7 +166,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        // SAFETY: the connection is ours; what is not registered, or no more, is an error without harm.
+        // SAFETY: the connection is open; deregistering a callback that is not registered is a harmless error.
         unsafe {
             sys::virConnectUnregisterCloseCallback(self.connection.as_ptr(), Some(heard_of_close));
             sys::virConnectDomainEventDeregisterAny(self.connection.as_ptr(), self.callback);

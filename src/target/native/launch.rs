@@ -139,7 +139,7 @@ impl Child {
         if pid < 0 {
             return Err(io::Error::from_raw_os_error(-pid));
         }
-        // SAFETY: the kernel has just made this descriptor for us.
+        // SAFETY: the kernel has just made this descriptor for this process.
         let handle = unsafe { OwnedFd::from_raw_fd(handle) };
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         match self.errno.get() {
@@ -276,8 +276,8 @@ mod tests {
         assert!(no_child_is_left());
     }
 
-    /// Asks the kernel: a cgroup's number in a type that can't hold it moved nobody anywhere. In the guest of
-    /// `in_guest` it asks version 2 alone.
+    /// Checks with the kernel: with CLONE_INTO_CGROUP in too small a type, the child was in no cgroup of its own. In
+    /// the guest of `in_guest` it checks only version 2.
     #[test]
     #[ignore = "needs root (cgroups, chroot): scripts/test runs it"]
     fn a_bare_process_is_in_its_cgroups_which_have_its_limit() {
