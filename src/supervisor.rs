@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_program_that_ends_takes_with_it_what_it_has_left_running() {
-        // An orphan in a session of its own, which has the shell's standard output.
+        // An orphan in its own session, with the shell's standard output.
         let mut command = shell("exec 9>&1; said=$(setsid sh -c 'sleep 1000 >&9 & echo begun'); echo $said");
         let _lifeline = supervise(&mut command, None).unwrap();
         let mut child = command.spawn().unwrap();

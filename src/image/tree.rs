@@ -74,7 +74,7 @@ impl Tree {
 }
 
 /// The image's digest: what is in the root file system, which agent and by which unit a systemd starts it, and the
-/// size of the file for copies where it has one, whose content follows from that.
+/// size of its `[cow]` file, which decides that file's content.
 pub(super) fn digest(base_sha256: &str, agent_digest: &str, cow_bytes: Option<u64>) -> String {
     let copy = cow_bytes.map(|bytes| format!("\ncopy {bytes}")).unwrap_or_default();
     sha256(format!("bootrace image 2\n{base_sha256}\n{agent_digest}\n{}{copy}", bootable::unit()))

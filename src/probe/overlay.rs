@@ -141,7 +141,7 @@ mod tests {
             work: dir.path().join("work"),
             lower: vec![lower],
         };
-        // What an overlay's root is to its upper layer, a directory is to itself.
+        // A directory has its own inode number, as an overlay's root has its upper layer's.
         let root = dir.path().join("upper");
         let found = here(named("upper", dir.path().join("link")), &root).unwrap();
         assert_eq!(found.lower, [fs::canonicalize(dir.path()).unwrap().join("lower")]);

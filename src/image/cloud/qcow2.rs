@@ -85,7 +85,7 @@ mod tests {
         super::check(head, FILE)
     }
 
-    /// A disk of 3 GiB, of whose file the table ends at 256 KiB.
+    /// The head of a file with a disk of 3 GiB and a table that ends at 256 KiB.
     fn head(version: u32) -> Vec<u8> {
         let mut head = vec![0; HEAD];
         head[..4].copy_from_slice(&MAGIC);

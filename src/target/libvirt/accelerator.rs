@@ -53,7 +53,7 @@ fn decide(asked: Accel, verdict: &KvmVerdict) -> Result<Choice, Error> {
             );
             chosen(Accelerator::Kvm, reason, Some(warning))
         }
-        // Emulated VMs would give results, and nobody would know that KVM was available.
+        // Emulated VMs would give results, and nobody would know that KVM may have been available.
         (_, KvmVerdict::Untold { .. }) => Err(Error::new("choosing between KVM and emulation", verdict)),
         _ => chosen(Accelerator::Tcg, verdict.to_string(), None),
     }
