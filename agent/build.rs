@@ -1,6 +1,6 @@
-//! Gives the agent, and the harness that embeds it, one digest of the agent's sources.
+//! Computes the digest of the agent's sources, for the agent and for the harness that embeds it.
 //!
-//! It is taken at build time, so that the first frame of an agent can carry it for nothing.
+//! As a build-time constant it costs an agent's first frame nothing.
 
 use std::{
     env, fs, io,

@@ -22,6 +22,7 @@ use bootrace::{
     cli::{
         Failure,
         claims::FailOn,
+        options::{Rounds, Session},
         run::{Finished, Options, run, verdict},
     },
     probe::kvm,
@@ -69,10 +70,12 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
     }
     let finished = run(&Options {
         scenarios: vec![name],
-        targets: chosen,
-        samples: samples().map_err(Failure::Usage)?,
-        out: Path::new(env!("CARGO_MANIFEST_DIR")).join("reports"),
-        tune: env::var("BOOTRACE_TUNE").is_ok_and(|v| v == "1"),
+        rounds: Rounds { targets: chosen, samples: samples().map_err(Failure::Usage)?, ..Rounds::default() },
+        session: Session {
+            out: Path::new(env!("CARGO_MANIFEST_DIR")).join("reports"),
+            tune: env::var("BOOTRACE_TUNE").is_ok_and(|v| v == "1"),
+            ..Session::default()
+        },
         ..Options::default()
     })?;
 

@@ -180,7 +180,7 @@ impl Bench {
         let docker_image = image.docker.context("no Docker image")?;
         let vm = image.vm.context("no VM files")?;
         let spec =
-            |kind| scenario.targets.iter().find(|t| t.kind == kind).context("quickstart has every target");
+            |kind| scenario.targets.iter().find(|t| t.kind() == kind).context("quickstart has every target");
         let resources = &scenario.resources;
         let native = Native::new(spec(Kind::Native)?, resources, false, tree.clone())?;
         let docker = Docker::connect(

@@ -196,19 +196,19 @@ impl Engines {
         let accelerator = match &self.verdict {
             KvmVerdict::Runs { .. } => "KVM",
             KvmVerdict::Untold { .. } => "unknown",
-            _ => "TCG (emulated)",
+            KvmVerdict::Missing { .. } | KvmVerdict::Broken { .. } | KvmVerdict::Emulated { .. } => {
+                "TCG (emulated)"
+            }
         };
-        let found = [
-            (Kind::Native, Some("root, with cgroups".to_owned())),
-            (Kind::Docker, docker.map(|version| format!("Docker {version}"))),
-            (Kind::Libvirt, Some(format!("{versions}; accelerator {accelerator}: {}", self.verdict))),
-            (Kind::Podman, Some(self.podman.0.found.clone())),
-            (Kind::Lxc, Some(self.lxc.0.found.clone())),
-        ];
-        Seen {
-            found: found.into_iter().filter_map(|(kind, found)| Some((kind, found?))).collect(),
-            on: accelerator::how(&self.verdict),
-        }
+        let found = |kind| match kind {
+            Kind::Native => "root, with cgroups".to_owned(),
+            Kind::Docker => docker.map_or("it answers".into(), |version| format!("Docker {version}")),
+            Kind::Libvirt => format!("{versions}; accelerator {accelerator}: {}", self.verdict),
+            Kind::Podman => self.podman.0.found.clone(),
+            Kind::Lxc => self.lxc.0.found.clone(),
+        };
+        let found = Kind::ALL.into_iter().map(|kind| (kind, found(kind))).collect();
+        Seen { found, on: accelerator::how(&self.verdict) }
     }
 }
 

@@ -21,6 +21,7 @@ pub use bootrace_report as report;
 
 pub mod agent;
 pub mod calibration;
+pub mod cause;
 pub mod cli;
 pub mod control;
 pub mod doctor;

@@ -152,7 +152,7 @@ fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
     assert_eq!(
         err(&output),
         format!(
-            "error: {path}:5:1: workload.redy: there is no such key here (did you mean ready?): known are command, env, ready, work, network\n\
+            "error: {path}:5:1: workload.redy: unknown key (did you mean ready?): expected one of command, env, ready, work, network\n\
              error: {path}:7:10: sampling.settle: \"2 sec\" is not a time: write a whole number and ms, s or m, as in \"2s\"\n"
         )
     );
@@ -242,7 +242,7 @@ fn an_unknown_scenario_exits_with_2_and_lists_the_known_ones() {
     assert_eq!(output.status.code(), Some(2));
     let known = SHIPPED.map(|(name, _)| name).join(", ");
     let says = format!(
-        "error: no scenario is called \"rediss\" (did you mean redis?): known are {known}; a file is given by its path, \
+        "error: there is no scenario \"rediss\" (did you mean redis?): expected one of {known}, or the path of a file, \
          as in ./my.toml\n"
     );
     assert_eq!(err(&output), says);
@@ -257,7 +257,7 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     assert!(
         text.contains(
             "\n  docker   can't run: connecting to Docker at unix:///no/such.sock: Socket not found: "
-        ) && text.contains("is Docker installed and running? scripts/setup installs and starts it"),
+        ) && text.contains("; fix: start what DOCKER_HOST names, or unset DOCKER_HOST"),
         "{text}"
     );
 }
@@ -353,4 +353,74 @@ fn a_full_disk_is_an_error() {
 fn the_log_goes_to_standard_error_and_does_not_mix_with_output() {
     let output = run(&["-vv", "list", "--json"]);
     assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok());
+}
+
+/// The reference of the command line, as clap has it.
+fn reference() -> String {
+    use std::fmt::Write;
+
+    use clap::CommandFactory;
+
+    fn command_of(out: &mut String, path: &str, command: &clap::Command) {
+        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+        let _ = writeln!(out, "\n## {path}\n\n{about}");
+        let shown = || command.get_arguments().filter(|arg| !arg.is_hide_set() && arg.get_id() != "verbose");
+        if shown().next().is_some() {
+            let _ = writeln!(out, "\n| argument | what it does |\n|---|---|");
+        }
+        for arg in shown() {
+            let value = arg
+                .get_value_names()
+                .map(|names| names.iter().map(|n| n.to_string()).collect::<Vec<_>>().join(" "));
+            let value = value.filter(|_| arg.get_action().takes_values()).unwrap_or_default();
+            let name = match (arg.get_long(), arg.get_short()) {
+                (None, _) => value,
+                (Some(long), None) => format!("--{long} {value}").trim_end().to_owned(),
+                (Some(long), Some(short)) => format!("-{short}, --{long} {value}").trim_end().to_owned(),
+            };
+            let default: Vec<_> = arg.get_default_values().iter().map(|v| v.to_string_lossy()).collect();
+            let default = match default.is_empty() || !arg.get_action().takes_values() {
+                true => String::new(),
+                false => format!(" Default: `{}`.", default.join(",")),
+            };
+            let values: Vec<_> =
+                arg.get_possible_values().iter().map(|v| format!("`{}`", v.get_name())).collect();
+            let values = match values.is_empty() || !arg.get_action().takes_values() {
+                true => String::new(),
+                false => format!(" One of {}.", values.join(", ")),
+            };
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            let help = format!("{}.{values}{default}", help.trim_end_matches('.')).replace('|', "\\|");
+            let _ = writeln!(out, "| `{}` | {} |", name.replace('|', "\\|"), help.trim_start_matches(". "));
+        }
+        for each in command.get_subcommands().filter(|each| each.get_name() != "help") {
+            command_of(out, &format!("{path} {}", each.get_name()), each);
+        }
+    }
+
+    let mut out = String::from(
+        "# Command line\n\nGenerated from the program's own description of its arguments. Every command has `--help` with examples, and \
+         `-v` for more\non standard error.\n",
+    );
+    for each in bootrace::cli::Cli::command().get_subcommands() {
+        command_of(&mut out, &format!("bootrace {}", each.get_name()), each);
+    }
+    let _ = writeln!(out, "\n## Exit codes\n\n| code | meaning |\n|---|---|");
+    for (code, meaning) in bootrace::cli::exit::rows() {
+        let _ = writeln!(out, "| {code} | {meaning} |");
+    }
+    out
+}
+
+#[test]
+fn the_reference_of_the_command_line_is_that_of_the_program() {
+    let (path, reference) = ("docs/cli.md", reference());
+    if std::env::var_os("BOOTRACE_GENERATE").is_some() {
+        fs::write(path, &reference).unwrap();
+    }
+    let committed = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        committed == reference,
+        "{path} is not what the program says; fix: BOOTRACE_GENERATE=1 cargo test --test cli"
+    );
 }

@@ -443,7 +443,7 @@ fn several_figures_that_gate_are_harder_to_regress_together() {
     let output = runs.compare(&base, &new, &["--fail-on", "inconclusive"]);
     assert_eq!(code(&output), 4, "{}", out(&output));
     assert!(out(&output).contains("it takes 10 where 3 figures gate"), "{}", out(&output));
-    assert!(err(&output).contains("Holm's procedure ends at the one with p = 0.00391"), "{}", err(&output));
+    assert!(err(&output).contains("Holm's procedure stops at p = 0.00391"), "{}", err(&output));
 }
 
 /// A record of A/A sessions whose medians differ by `percent` from one to the next, of docker as the sample run has it.

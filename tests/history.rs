@@ -214,7 +214,7 @@ fn sides_of_an_ab_are_no_points_unless_that_is_asked_for() {
     let output = history(&[path, "--out", out.path().to_str().unwrap()]);
     let page = fs::read_to_string(out.path().join("index.html")).unwrap();
     for shown in [&text(&output.stdout), &page] {
-        assert!(shown.contains("3 sides of A/Bs are left out: --with-ab takes them"), "{shown}");
+        assert!(shown.contains("3 sides of A/Bs are left out: --with-ab includes them"), "{shown}");
     }
     assert!(text(&output.stdout).contains("history of 9 runs"), "{}", text(&output.stdout));
     let without = json(&[path]);
@@ -227,7 +227,7 @@ fn sides_of_an_ab_are_no_points_unless_that_is_asked_for() {
     fs::copy(file_of(dir.path(), 3), only.path().join("results.json")).unwrap();
     let output = history(&[only.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("--with-ab takes them"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("--with-ab includes them"), "{}", text(&output.stderr));
 }
 
 #[test]

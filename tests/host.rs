@@ -75,9 +75,12 @@ fn a_program_that_spins_beside_a_run_marks_its_samples() {
     ran.good();
     assert_interference(&results, InterferenceKind::BusyHost);
     let caveats = analyse(&results).caveats;
-    assert!(caveats.iter().any(|d| d.contains("were taken while others used the CPUs")), "{caveats:#?}");
+    assert!(
+        caveats.iter().any(|d| d.contains("were taken while other processes used the CPUs")),
+        "{caveats:#?}"
+    );
     let chart = fs::read_to_string(bench.latest().join("charts/startup.svg")).unwrap();
-    assert!(chart.contains("interference while it was taken"));
+    assert!(chart.contains("sample with interference"));
 }
 
 #[test]

@@ -30,7 +30,7 @@ use bootrace::{
     probe::kvm::{KvmVerdict, use_program},
     runner::{make_instance_id, trial},
     sample::{self, Outcome, Sample},
-    scenario::{Accel, Kind, Scenario},
+    scenario::{Accel, Scenario, TargetOptions},
     target::{Error, Instance, InstanceId, Target, libvirt::Libvirt},
 };
 use common::{Bench, Ran, left_over, probe_kvm};
@@ -125,8 +125,9 @@ fn trial_of(
     };
 
     let scenario = Scenario::parse(SCENARIO, "kvm.rs").unwrap();
-    let spec = bootrace::scenario::ScenarioTarget { accel: Some(accel), ..scenario.targets[0].clone() };
-    assert_eq!(spec.kind, Kind::Libvirt);
+    let mut spec = scenario.targets[0].clone();
+    let TargetOptions::Libvirt(options) = &mut spec.options else { panic!("{spec:?}") };
+    options.accel = Some(accel);
     let cache = Cache::open(None).unwrap();
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let run = format!("kvm-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));

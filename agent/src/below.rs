@@ -1,5 +1,5 @@
 //! The processes below the agent: all that the workload has started, orphans included, since the
-//! agent adopts them. Found by their parents in /proc, the same way on every target.
+//! agent adopts them. It finds them by their parents in /proc, the same way on every target.
 
 use std::{collections::HashMap, fs, io, time::Duration};
 
@@ -7,7 +7,7 @@ use bootrace_agent::protocol::Readings;
 
 use crate::sys;
 
-/// What `/proc/PID/stat` says of one process.
+/// A process's fields of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     parent: u32,
@@ -56,6 +56,9 @@ fn below(root: u32, all: &HashMap<u32, Stat>) -> Vec<u32> {
 }
 
 /// Memory and CPU of everything below the agent.
+///
+/// # Errors
+/// When /proc can't be read.
 pub fn readings() -> io::Result<Readings> {
     let all = all()?;
     let pids = below(std::process::id(), &all);
@@ -70,7 +73,7 @@ pub fn readings() -> io::Result<Readings> {
     })
 }
 
-/// Cached files and block devices in bytes, of what `/proc/meminfo` says. Its Cached has shared memory in it.
+/// Cached files and block devices in bytes, from `/proc/meminfo`. Its `Cached` includes shared memory.
 fn page_cache(meminfo: &str) -> Option<u64> {
     let find = |key: &str| {
         let value = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
@@ -79,14 +82,14 @@ fn page_cache(meminfo: &str) -> Option<u64> {
     Some((find("Cached")? + find("Buffers")?).saturating_sub(find("Shmem")?) * 1024)
 }
 
-/// Kills everything below the agent and returns when nothing of it is left. `groups` are the
-/// process groups of its children: they are hit at once, before /proc is walked.
+/// Kills all processes below the agent and returns when none is left. `groups` are the process groups of its children:
+/// it kills them first, before it walks /proc.
 pub fn kill_all(groups: &[u32]) {
     for &group in groups {
         sys::kill(-(group as i32));
     }
-    // Each turn kills all that there is and waits until one of our children is gone; children of
-    // a killed process become ours.
+    // Each turn kills all processes and waits for the end of one child; the children of a killed process become
+    // the agent's.
     loop {
         let pids = all().map(|all| below(std::process::id(), &all)).unwrap_or_default();
         for &pid in &pids {

@@ -1,4 +1,4 @@
-//! How the boot that we are in divides, by its own kernel and its systemd. Asked for after all that is measured: it
+//! The parts of the present boot, by its own kernel and systemd. The harness asks after all measuring, since this
 //! spawns systemctl and reads the kernel's log.
 
 use std::{
@@ -15,35 +15,35 @@ use bootrace_agent::protocol::{BootTimes, UNIT};
 use crate::sys;
 
 const SYSTEMCTL: &str = "/usr/bin/systemctl";
-/// Under emulation it takes a second or two.
+/// Longest wait for systemctl, which takes a second or two under emulation.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A handful of numbers is asked for, in bytes.
+/// Most bytes of its output, which is a handful of numbers.
 const MAX_OUTPUT: usize = 16 * 1024;
-/// Records of the kernel's log: more than any buffer of it holds at this age.
+/// Most records of the kernel's log to read: more than its buffer holds at this age.
 const MAX_RECORDS: usize = 100_000;
 
 /// How the agent came to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Began {
-    /// By none of these: no boot is ours to divide.
+    /// In a system that was already running: there is no boot to divide.
     Elsewhere,
-    /// As the initrd's first program, so long after the kernel's start.
+    /// As the initrd's first program, this long after the kernel's start.
     AsInit(Duration),
-    /// As a unit of systemd's.
+    /// As a unit of systemd.
     AsService,
 }
 
-/// Moments by CLOCK_MONOTONIC of this kernel, of those that are known.
+/// Times by this kernel's CLOCK_MONOTONIC; `None` where unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Moments {
-    /// The initrd's first program was executed; only where the kernel is ours.
+    /// The exec of the initrd's first program; `None` in a container.
     initrd: Option<Duration>,
     systemd: Option<Duration>,
     unit: Option<Duration>,
     finished: Option<Duration>,
 }
 
-/// Divides the time until hello, when the kernel had been up for `uptime_ns`.
+/// The parts of the time until hello, when the kernel's uptime was `uptime_ns`.
 pub fn read(began: Began, uptime_ns: u64) -> BootTimes {
     let uptime = Duration::from_nanos(uptime_ns);
     match began {
@@ -54,7 +54,7 @@ pub fn read(began: Began, uptime_ns: u64) -> BootTimes {
             ..BootTimes::default()
         },
         Began::AsService => {
-            // systemd's clock stands still in suspend.
+            // systemd's clock stops during suspend.
             let asleep = match (sys::uptime(), sys::monotonic()) {
                 (Ok(uptime), Ok(monotonic)) => uptime.saturating_sub(monotonic),
                 _ => Duration::ZERO,
@@ -72,7 +72,7 @@ pub fn read(began: Began, uptime_ns: u64) -> BootTimes {
     }
 }
 
-/// PID 1's environment is where a container's engine says that it is one.
+/// A container's engine sets `container` in PID 1's environment.
 fn in_container() -> bool {
     let mut environment = Vec::new();
     let read = File::open("/proc/1/environ")
@@ -84,7 +84,7 @@ fn ns(time: Duration) -> u64 {
     time.as_nanos() as u64
 }
 
-/// A part lasts from one known moment to the next known one; one whose start isn't known is in the part before.
+/// A part lasts from one known time to the next known one; the part before includes a part of unknown start.
 fn divide(hello: Duration, moments: Moments, own_kernel: bool) -> BootTimes {
     let Moments { initrd, systemd, unit, finished } = moments;
     let part = |from: Option<Duration>, to: [Option<Duration>; 3]| {
@@ -121,13 +121,13 @@ fn of_systemd() -> Result<Moments, String> {
     })
 }
 
-/// `NAME=MICROSECONDS`; 0 is a moment that has not come.
+/// The value of `NAME=MICROSECONDS`; 0 is an event that has not happened.
 fn stamp(output: &str, name: &str) -> Option<Duration> {
     let value = output.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
     value.trim().parse().ok().filter(|&us| us > 0).map(Duration::from_micros)
 }
 
-/// What `systemctl show` says of these properties, of a unit or else of the manager.
+/// The output of `systemctl show` for these properties of a unit, or else of the manager.
 fn show(properties: &[&str], unit: Option<&str>) -> Result<String, String> {
     let failed = |why: String| format!("run {SYSTEMCTL} show: {why}");
     let mut child = Command::new(SYSTEMCTL)
@@ -146,7 +146,7 @@ fn show(properties: &[&str], unit: Option<&str>) -> Result<String, String> {
         None => Err("it has no output".into()),
     };
     if output.is_err() {
-        // Gone already is as good.
+        // It may have ended already.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|e| failed(e.to_string()))?;
@@ -177,14 +177,14 @@ fn read_all(stream: &mut (impl Read + AsRawFd)) -> Result<String, String> {
     }
 }
 
-/// When the kernel says that it executed the initrd's first program: an initrd without a systemd of its own tells
-/// nobody. Its log has a clock of its own, which is compared with ours by a line that we write.
+/// The time at which the kernel executed the initrd's first program, by the kernel's log: an initrd without systemd
+/// reports it nowhere else. The log has its own clock; a line that the agent writes relates it to CLOCK_MONOTONIC.
 fn of_kernel_log() -> Option<Duration> {
     let path = "/dev/kmsg";
     let mut log = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
-    let mark = format!("bootrace-agent: {} looks when it was started", std::process::id());
+    let mark = format!("bootrace-agent: {} reads the time of its start", std::process::id());
     let now = sys::monotonic().ok()?;
-    // Its level keeps it from every console.
+    // At this level no console prints it.
     OpenOptions::new().write(true).open(path).ok()?.write_all(format!("<7>{mark}\n").as_bytes()).ok()?;
     let (mut executed, mut marked) = (None, None);
     let mut buffer = [0; 8192];
@@ -192,7 +192,7 @@ fn of_kernel_log() -> Option<Duration> {
         let record = match log.read(&mut buffer) {
             Ok(0) => break,
             Ok(n) => String::from_utf8_lossy(&buffer[..n]),
-            // Older ones were overwritten meanwhile; reading goes on after them.
+            // The kernel has overwritten older records; the next read continues after them.
             Err(e) if e.raw_os_error() == Some(libc::EPIPE) => continue,
             Err(_) => break,
         };
@@ -204,7 +204,7 @@ fn of_kernel_log() -> Option<Duration> {
             marked = Some(at);
         }
     }
-    // By the log's clock it was so long before our line.
+    // The difference by the log's clock.
     now.checked_sub(marked?.checked_sub(executed?)?)
 }
 

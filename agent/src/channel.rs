@@ -1,4 +1,4 @@
-//! The control stream as the agent holds it.
+//! The agent's end of the control stream.
 
 use std::{
     fs::File,
@@ -11,7 +11,7 @@ use std::{
 
 use bootrace_agent::protocol::{self, FrameError, FromAgent, ToAgent};
 
-/// Largest error text sent, in bytes: a hostile argv must not make the frame that reports it too large.
+/// Largest error text to send, in bytes: a hostile argv must not make its error's frame too large.
 const MAX_ERROR: usize = 4096;
 
 /// The stream to the harness: one reader, and writers in several threads.
@@ -19,7 +19,7 @@ const MAX_ERROR: usize = 4096;
 pub struct Channel {
     reader: File,
     writer: Writer,
-    /// What says that the instance is requested; `None`: it was before we were started.
+    /// Gives a byte when the instance is requested; `None`: that was before the agent's start.
     go: Option<File>,
 }
 
@@ -29,6 +29,9 @@ pub struct Writer(Arc<Mutex<File>>);
 
 impl Channel {
     /// A stream that is open for both directions.
+    ///
+    /// # Errors
+    /// When the descriptor can't be duplicated.
     pub fn new(stream: OwnedFd) -> io::Result<Self> {
         let reader = File::from(stream);
         let writer = Writer(Arc::new(Mutex::new(reader.try_clone()?)));
@@ -36,12 +39,18 @@ impl Channel {
     }
 
     /// Connects to the harness's socket.
+    ///
+    /// # Errors
+    /// When the socket does not accept.
     pub fn connect(socket: &Path) -> io::Result<Self> {
         Channel::new(OwnedFd::from(UnixStream::connect(socket)?))
     }
 
-    /// The stream that whoever started us has connected already, and what to wait for on standard output. No program
-    /// that we start gets them: each has streams of its own.
+    /// Standard input as the connected stream, and standard output for the signal to wait for. Programs that the agent
+    /// starts get neither: each has its own streams.
+    ///
+    /// # Errors
+    /// When a descriptor can't be duplicated.
     pub fn on_stdin() -> io::Result<Self> {
         let mut channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?)?;
         channel.go = Some(File::from(io::stdout().as_fd().try_clone_to_owned()?));
@@ -51,7 +60,7 @@ impl Channel {
     /// Returns when the instance is requested.
     ///
     /// # Errors
-    /// When it never will be: the harness is gone.
+    /// When the harness is gone.
     pub fn wait(&mut self) -> io::Result<()> {
         self.go.take().map_or(Ok(()), |mut go| go.read_exact(&mut [0]))
     }
@@ -66,17 +75,27 @@ impl Channel {
 
     /// Reads one whole frame; `None` at the end of the stream. Blocks within a frame, since the
     /// harness writes each at once.
+    ///
+    /// # Errors
+    /// When the stream fails, and for a frame that is not a request.
     pub fn receive(&mut self) -> Result<Option<ToAgent>, FrameError> {
         protocol::read_frame(&mut self.reader)
     }
 }
 
 impl Writer {
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// When the stream fails or the message is too large.
     pub fn send(&self, message: &FromAgent) -> Result<(), FrameError> {
         protocol::write_frame(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), message)
     }
 
     /// Sends `Failed`, cut to a bounded length.
+    ///
+    /// # Errors
+    /// When the stream fails.
     pub fn fail(&self, error: impl ToString) -> Result<(), FrameError> {
         let mut error = error.to_string();
         if error.len() > MAX_ERROR {

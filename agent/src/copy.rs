@@ -1,4 +1,4 @@
-//! What copy-on-write costs: writes to a file that is part of the image.
+//! The cost of copy-on-write: writes to a file of the image.
 
 use std::{
     fs::{File, OpenOptions},
@@ -14,7 +14,10 @@ use crate::sys;
 
 const PAGE: usize = 4096;
 
-/// Opens the image's file for copies, overwrites the page at `at`, and returns once that is on the disk.
+/// Opens [`COW_PATH`], overwrites the page at `at`, and returns once it is on the disk.
+///
+/// # Errors
+/// When the image lacks the file, the file is too short, or the write fails.
 pub fn write(at: u64) -> Result<Written, String> {
     write_page(Path::new(COW_PATH), at).map_err(|e| {
         format!(
@@ -23,10 +26,10 @@ pub fn write(at: u64) -> Result<Written, String> {
     })
 }
 
-/// The clock runs from before the open: on overlayfs it is the open that copies.
+/// The time includes the open, since on overlayfs the open copies the file.
 fn write_page(path: &Path, at: u64) -> io::Result<Written> {
     let begun = Instant::now();
-    // Read and write, not to write alone: as a database opens its file. Never made.
+    // For reading and writing, as a database opens its file; never creates it.
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let page = [0x5a; PAGE];
     if at.saturating_add(PAGE as u64) > file.metadata()?.len() {
@@ -37,7 +40,10 @@ fn write_page(path: &Path, at: u64) -> io::Result<Written> {
     Ok(Written { wall_ns: begun.elapsed().as_nanos() as u64 })
 }
 
-/// Writes out what this kernel holds back for the root file system.
+/// Writes the root file system's dirty pages out.
+///
+/// # Errors
+/// When the kernel reports an error of the disk.
 pub fn sync() -> Result<(), String> {
     File::open("/").and_then(|root| sys::sync_file_system(&root)).map_err(|e| format!("sync /: {e}"))
 }

@@ -1,4 +1,4 @@
-//! Who runs where, as seen from inside.
+//! The programs that run and their kernel, as seen inside the instance.
 
 use std::{
     fs::{self, File},
@@ -14,12 +14,15 @@ use sha2::{Digest, Sha256};
 use crate::{program::Process, sys};
 
 const BOOT_ID_PATH: &str = "/proc/sys/kernel/random/boot_id";
-/// The workload's argv comes from its kernel, where it may rewrite it: bounded, in bytes.
+/// Most bytes of the workload's argv, which the workload can rewrite.
 const MAX_ARGV: u64 = 32 * 1024;
-/// A digest line is 64 characters; another file in its place may be anything.
+/// Most bytes of the digest's file: a digest has 64, another file in its place may have any number.
 const MAX_DIGEST_FILE: u64 = 256;
 
-/// The first frame. On the measured path: it costs two system calls and one small file.
+/// The first message. It is on the measured path and costs two system calls and one small file.
+///
+/// # Errors
+/// Without /proc, and when a system call fails.
 pub fn hello() -> Result<Hello, String> {
     let boot_id = fs::read_to_string(BOOT_ID_PATH)
         .map_err(|e| format!("read {BOOT_ID_PATH}: {e}; is /proc mounted in the root file system?"))?;
@@ -32,8 +35,8 @@ pub fn hello() -> Result<Hello, String> {
     })
 }
 
-/// What an identity is collected from. The workload's executable is opened when it is asked for,
-/// and read later: hashing takes seconds under emulation, and may do so in another thread.
+/// The sources of an identity. This opens the workload's executable at once and reads it later: hashing takes seconds
+/// under emulation, so another thread does it.
 #[derive(Debug)]
 pub struct Evidence {
     executable: Option<File>,
@@ -53,7 +56,7 @@ impl Evidence {
         }
     }
 
-    /// Reads and hashes. What can't be read is null.
+    /// Reads and hashes. A file that can't be read gives null.
     pub fn identity(self) -> Identity {
         Identity {
             image_digest: image_digest(),
@@ -66,7 +69,7 @@ impl Evidence {
     }
 }
 
-/// `None` when it has ended: a zombie's command line is empty.
+/// `None` after the process's end: a zombie's command line is empty.
 fn argv_of(pid: u32) -> Option<Vec<String>> {
     let mut line = Vec::new();
     File::open(format!("/proc/{pid}/cmdline")).ok()?.take(MAX_ARGV).read_to_end(&mut line).ok()?;

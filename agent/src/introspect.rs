@@ -1,4 +1,4 @@
-//! Collects what can be seen from inside. Read once, after ready; what can't be read is left out.
+//! Collects the view from inside, once, after ready. A value that can't be read is left out.
 
 use std::{
     fs::{self, File},
@@ -13,11 +13,11 @@ use bootrace_agent::{
 
 use crate::sys;
 
-/// Files of /proc and /sys that are read here are far smaller; a guest's own may be anything.
+/// Most bytes to read of a file: those of /proc and /sys are far smaller, but a guest can put any file there.
 const MOST: u64 = 256 * 1024;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// `workload`: its pid as long as it lives.
+/// Collects all. `workload`: its pid as long as it runs.
 pub fn introspect(wanted: &Introspect, workload: Option<u32>) -> Isolation {
     let pid = workload.unwrap_or_else(std::process::id);
     let cgroups = read(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -101,8 +101,8 @@ fn names(dir: &str) -> Names {
     Names { count, names }
 }
 
-/// The limits of the process's cgroup in files that it can see: its own directory where the hierarchy is
-/// mounted whole, the mount's root where a container was given its part of it alone.
+/// The text of a file of the process's cgroup: from its own directory where the whole hierarchy is mounted, from the
+/// mount's root where a container sees its own subtree alone.
 fn first_of(controllers: &[&str], path: &str, file: &str) -> Option<String> {
     let roots = controllers.iter().map(|controller| format!("{CGROUPS}/{controller}"));
     let dirs = roots.flat_map(|root| [format!("{root}{path}"), root]);
@@ -159,14 +159,14 @@ fn label(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| bounded(text))
 }
 
-/// The fields of a line of mountinfo that are used here: where it is mounted, with which options, and what.
+/// Three fields of a line of mountinfo: mount point, options, and file system type.
 fn mount(line: &str) -> Option<(&str, &str, &str)> {
     let (own, rest) = line.split_once(" - ")?;
     let mut own = own.split(' ').skip(4);
     Some((own.next()?, own.next()?, rest.split(' ').next()?))
 }
 
-/// The last one mounted there is the one in sight.
+/// The last mount on `/` is the visible one.
 fn root_type(mounts: &str) -> Option<&str> {
     mounts.lines().filter_map(mount).rfind(|(at, ..)| *at == "/").map(|(.., kind)| kind)
 }

@@ -1,9 +1,9 @@
-//! What harness and agent share: the [`protocol`] with what an instance says of its [`isolation`], the [`known`]
-//! workloads, and the build that both must be of.
+//! The code that bootrace (the harness) and the agent share: the [`protocol`], an instance's report of its
+//! [`isolation`], the [`reference`] workloads, and the [`BUILD`] that both must have.
 
 pub mod isolation;
 pub mod protocol;
 pub mod reference;
 
-/// sha256 of the agent's sources, lower-case hex; what `Hello.build` of an agent of this very build says.
+/// sha256 of the agent's sources, lower-case hex: the value of `Hello.build` of an agent of this build.
 pub const BUILD: &str = env!("BOOTRACE_AGENT_BUILD");

@@ -1,14 +1,14 @@
 //! The agent: PID 1 in container and VM, parent of the workload everywhere.
 //!
-//! As `/init` of an initramfs it first makes a VM's root ([`vm`]); as a unit of the image's own systemd
-//! it finds out who wants it ([`service`]); else it runs in its root file system already and connects
-//! to the harness's socket (its first argument, if it has one), or has the stream as its standard input. Then
-//! it says hello and serves until the stream ends, and takes everything below it along.
+//! As `/init` of an initramfs it first sets up a VM's root ([`vm`]). As a unit of the image's own systemd it finds out
+//! whether it runs in a container or a VM ([`service`]). Else it already runs in its root file system, and connects to
+//! the harness's socket (its first argument, if it has one) or uses its standard input as the stream. Then it says
+//! hello, serves until the stream ends, and kills all processes below it.
 //!
-//! With `--reference` it is no agent but a reference workload, whose cost is known: see [`run_reference`].
+//! With `--reference` it runs a reference workload instead: see [`run_reference`].
 
-// Without the standard library's own start: it reads /proc and sets up what nothing here needs, a tenth of what
-// starting a bare process takes.
+// Without the standard library's own start-up code: it reads /proc and sets up handlers that nothing here needs, which
+// takes a tenth of the time to start a bare process.
 #![cfg_attr(not(test), no_main)]
 
 use std::{env, path::PathBuf, process};
@@ -34,7 +34,7 @@ mod service;
 mod sys;
 mod vm;
 
-/// What the C library calls; the standard library has the arguments from it, too.
+/// The C library's entry point; the standard library gets the arguments from the C library too.
 #[cfg(not(test))]
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: i32, _arguments: *const *const std::ffi::c_char) -> i32 {
@@ -42,7 +42,7 @@ extern "C" fn main(_count: i32, _arguments: *const *const std::ffi::c_char) -> i
     i32::from(!run())
 }
 
-/// True when it ended well.
+/// True on success.
 #[cfg_attr(test, allow(dead_code))]
 fn run() -> bool {
     if process::id() == 1 && env::args_os().next().is_some_and(|name| name == "/init") {
@@ -58,7 +58,7 @@ fn run() -> bool {
         return true;
     }
     let ended = match reference_workload() {
-        Some(known) => known.and_then(run_reference::run),
+        Some(workload) => workload.and_then(run_reference::run),
         None => connect().and_then(|channel| serve(channel, Began::Elsewhere)),
     };
     if let Err(error) = &ended {
@@ -67,8 +67,8 @@ fn run() -> bool {
     ended.is_ok()
 }
 
-/// As a unit of the image's systemd: serves whoever there is, and then takes the system along. Where nobody is, it only
-/// ends: the image may run elsewhere.
+/// As a unit of the image's systemd: serves the harness, and then ends the system. Without a harness it ends alone:
+/// the image may run outside bootrace.
 fn service(own_network: bool) {
     let Some(place) = service::place() else { return };
     sys::shed_inheritance();
@@ -84,13 +84,13 @@ fn service(own_network: bool) {
     }
 }
 
-/// The workload that the command line asks for; `None`: it wants the agent.
+/// The reference workload of the command line; `None`: run as the agent.
 fn reference_workload() -> Option<Result<ReferenceWorkload, String>> {
     let mut words = env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     words.next().filter(|first| first == reference::FLAG)?;
     let (word, amount) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let known = ReferenceWorkload::parse(&word, &amount);
-    Some(known.ok_or_else(|| format!("there is no reference workload {word:?} of {amount:?}")))
+    let workload = ReferenceWorkload::parse(&word, &amount);
+    Some(workload.ok_or_else(|| format!("there is no reference workload {word:?} of {amount:?}")))
 }
 
 fn connect() -> Result<Channel, String> {
@@ -106,21 +106,21 @@ fn connect() -> Result<Channel, String> {
     Channel::connect(&socket).map_err(|e| format!("connect to the harness at {socket:?}: {e}"))
 }
 
-/// Serves over an open stream until it ends; an error is told to the harness if it still listens.
+/// Serves over an open stream until it ends; sends an error to the harness if it still listens.
 fn serve(channel: Channel, began: Began) -> Result<(), String> {
     sys::same_start();
     let writer = channel.writer().clone();
     let result = identity::hello().and_then(|hello| {
         let mut agent = Agent::new(channel, hello, began).map_err(|e| e.to_string())?;
         let result = agent.serve().map_err(|e| e.to_string());
-        // The kernel kills all others in our namespace when we are PID 1.
+        // If the agent is PID 1, the kernel kills all other processes of its namespace.
         if process::id() != 1 {
             below::kill_all(&agent.groups());
         }
         result
     });
     if let Err(error) = &result {
-        // If this fails the stream has ended, and nobody is there to be told.
+        // If this fails the stream has ended, and no one receives the error.
         let _ = writer.fail(error);
     }
     result

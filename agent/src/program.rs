@@ -1,4 +1,4 @@
-//! A program that the agent runs: found, executed, its output drained for ever.
+//! A program that the agent runs: finds it, executes it, and drains its output until it ends.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use bootrace_agent::protocol::{Exit, OUTPUT_TAIL, PATH};
 
 use crate::sys::{self, Ended};
 
-/// Why a program does not run.
+/// Why a program did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     #[error("run a program: the command is empty")]
@@ -27,14 +27,14 @@ pub enum SpawnError {
     Exec { program: String, path: PathBuf, error: io::Error },
 }
 
-/// A child and what it says.
+/// A child and its output.
 #[derive(Debug)]
 pub struct Process {
     pub pid: u32,
     pub argv: Vec<String>,
     /// The file that was executed.
     pub path: PathBuf,
-    /// When the exec had succeeded.
+    /// The time at which exec had succeeded.
     pub started: Instant,
     /// Standard output and standard error, until they end.
     streams: [Option<File>; 2],
@@ -43,6 +43,9 @@ pub struct Process {
 
 impl Process {
     /// Executes a program in a process group of its own, with `PATH` and `env` as its whole environment.
+    ///
+    /// # Errors
+    /// When there is no such executable, or the kernel refuses to execute it.
     pub fn spawn(argv: &[String], env: &[(String, String)]) -> Result<Self, SpawnError> {
         let (program, arguments) = argv.split_first().ok_or(SpawnError::Empty)?;
         let path = find(program)?;
@@ -68,7 +71,7 @@ impl Process {
         for stream in streams.iter().flatten() {
             sys::set_nonblocking(stream).map_err(failed)?;
         }
-        // `child` is dropped without a wait: whatever ends is reaped in one place, `sys::reap`.
+        // `child` is dropped without a wait: `sys::reap` reaps all children.
         Ok(Process { pid: child.id(), argv: argv.to_vec(), path, started, streams, tail: Tail::default() })
     }
 
@@ -77,10 +80,10 @@ impl Process {
         self.streams.iter().flatten().map(AsRawFd::as_raw_fd)
     }
 
-    /// Takes what has been written, up to a bound, and hands each piece on with its stream's
+    /// Reads the output so far, up to a bound, and passes each piece on with its stream's
     /// index; `None` is that stream's end.
     pub fn drain(&mut self, mut piece: impl FnMut(usize, Option<&[u8]>)) {
-        // A pipe holds 64 KiB; who writes faster than we read must not keep us here.
+        // A pipe holds 64 KiB; a program that writes faster than this reads must not keep the agent here.
         const ROUNDS: usize = 16;
         let mut buffer = [0; 16 * 1024];
         for (index, slot) in self.streams.iter_mut().enumerate() {
@@ -102,13 +105,13 @@ impl Process {
         }
     }
 
-    /// How it ended, with the end of what it wrote.
+    /// The way it ended, with the tail of its output.
     pub fn exit(&self, ended: &Ended) -> Exit {
         Exit { code: ended.code, signal: ended.signal, output: self.tail.text() }
     }
 }
 
-/// Where a program lies: as given when it has a slash, else the first executable in `PATH`.
+/// The path of a program: as given when it has a slash, else the first executable in `PATH`.
 fn find(program: &str) -> Result<PathBuf, SpawnError> {
     if program.is_empty() {
         return Err(SpawnError::Empty);

@@ -18,60 +18,59 @@ use crate::isolation::{Introspect, Isolation};
 pub const VERSION: u16 = 3;
 /// Largest payload of a frame in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
-/// How much of a program's output the agent keeps and sends, in bytes (the end of it).
+/// Bytes at the end of a program's output that the agent keeps and sends.
 pub const OUTPUT_TAIL: usize = 4 * 1024;
 /// Name of the virtio-serial port in a VM (`/sys/class/virtio-ports/*/name`).
 pub const PORT_NAME: &str = "org.bootrace.control.0";
 /// Where the agent connects in a container, seen from inside the root file system.
 pub const SOCKET_PATH: &str = "/run/bootrace/control.sock";
-/// Tells the agent of a bare process that its standard input is the stream, connected already, and that a byte on its
-/// standard output will say when to say hello.
+/// For the agent of a bare process: its standard input is the connected stream, and a byte from its standard output is
+/// the signal to say hello.
 pub const ON_STDIN_FLAG: &str = "--on-stdin";
-/// Said on a VM's kernel command line if it has QEMU's user network. A word of this form, without a dot, is in
+/// A word of the kernel command line of a VM with QEMU's user network. A word of this form, without a dot, is in
 /// the environment of the kernel's first process.
 pub const NETWORK_VARIABLE: &str = "BOOTRACE_NETWORK";
 /// Where the agent lies in every image.
 pub const AGENT_PATH: &str = "/usr/lib/bootrace/agent";
-/// Where an image says its own digest: one line of lower-case hex.
+/// The file with an image's own digest: one line of lower-case hex.
 pub const IMAGE_DIGEST_PATH: &str = "/usr/lib/bootrace/image-digest";
 /// The unit by which the image's own systemd starts the agent.
 pub const UNIT: &str = "bootrace-agent.service";
-/// What that unit tells the agent: to find by itself who wants it.
+/// That unit's argument for the agent: find out whether this is a container or a VM.
 pub const SERVICE_FLAG: &str = "--service";
-/// What the unit tells it besides where the system joins its network by itself, as a stock image's does.
+/// A further argument of that unit, for a system that joins its network by itself, as a stock image does.
 pub const OWN_NETWORK_FLAG: &str = "--own-network";
 
-/// The file that an image has for measuring copies, where its scenario has `[cow]`.
+/// The file of an image for measuring copy-on-write, where its scenario has `[cow]`.
 pub const COW_PATH: &str = "/usr/lib/bootrace/copy-file";
 
-/// What the harness asks of an agent.
+/// A request of the harness.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ToAgent {
     /// Start the workload. Answered by `Ready` (or `Exited`, or `Failed`).
     Start(Workload),
-    /// Say who you are, from inside. Answered by `Identity`.
+    /// Report image, agent, workload and kernel. Answered by `Identity`.
     Identify,
-    /// Say how the boot divided by your kernel and your systemd. Answered by `BootTimes`; takes what spawning
-    /// systemctl takes.
+    /// Report the parts of the boot, by the own kernel and systemd. Answered by `BootTimes`, after a run of systemctl.
     BootTimes,
-    /// Say what the workload uses as seen beside it. Answered by `Readings`.
+    /// Report memory and CPU of the workload. Answered by `Readings`.
     Read,
-    /// Run a piece of work to its end. Answered by `WorkStarted`, then `WorkDone`.
+    /// Run a work command to its end. Answered by `WorkStarted`, then `WorkDone`.
     Work(Work),
-    /// Look again whether the workload is ready, for an instance that was paused or saved. Answered by `Awake` at
-    /// once, then by `Ready` (or `Failed`).
+    /// Check again whether the workload is ready, after a pause or a restore. Answered by `Awake` at once, then by
+    /// `Ready` (or `Failed`).
     Check,
-    /// Write out what the kernel holds back for the root file system. Answered by `Synced`.
+    /// Write the root file system's dirty pages out. Answered by `Synced`.
     Sync,
     /// Overwrite a page of [`COW_PATH`] at this offset, through to the disk. Answered by `WriteStarted`, then
     /// `Written`.
     Write { at: u64 },
-    /// Say what can be seen from inside. Answered by `Isolation`.
+    /// Report the view from inside. Answered by `Isolation`.
     Introspect(Introspect),
-    /// Say whether [`IMAGE_DIGEST_PATH`] is in the page cache, without reading it. Answered by `Cached`.
+    /// Report whether [`IMAGE_DIGEST_PATH`] is in the page cache, without reading it. Answered by `Cached`.
     IsCached,
-    /// Answered by `Pong` with the same token.
+    /// Check the stream. Answered by `Pong` with the same token.
     Ping { token: u64 },
     /// Kill the workload and end (in a VM: power off). Not answered: the stream ends.
     Stop,
@@ -105,15 +104,17 @@ pub enum Ready {
     File(String),
 }
 
-/// A piece of work to be timed.
+/// A work command to time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Work {
+    /// Program and arguments, as those of a [`Workload`].
     pub argv: Vec<String>,
+    /// The whole environment besides `PATH`.
     pub env: Vec<(String, String)>,
 }
 
-/// What an agent says.
+/// A message of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromAgent {
@@ -133,14 +134,14 @@ pub enum FromAgent {
     WriteStarted,
     Written(Written),
     Isolation(Box<Isolation>),
-    /// Null where the kernel would not say.
+    /// Answers `IsCached`; null where the kernel gives no answer.
     Cached(Option<bool>),
     Pong {
         token: u64,
     },
-    /// It runs again.
+    /// The instance runs again; answers `Check`.
     Awake,
-    /// What was asked could not be done; the text says what was tried and why it failed.
+    /// A request failed; the text says what failed, on what, and why.
     Failed {
         error: String,
     },
@@ -150,23 +151,22 @@ pub enum FromAgent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     pub version: u16,
-    /// Digest of the sources that this agent was built from, known at build time: costs nothing
-    /// on the measured path, and shows a foreign agent at once. The executable's own digest is
-    /// taken after ready, in [`Identity`].
+    /// Digest of the sources that this agent was built from. It is a build-time constant: it costs nothing on the
+    /// measured path, and identifies a foreign agent at once. [`Identity`] has the executable's own digest, taken
+    /// after ready.
     pub build: String,
     pub kernel_release: String,
     /// `/proc/sys/kernel/random/boot_id`: which boot of which kernel this is.
     pub boot_id: String,
-    /// How long the kernel had been up by its own CLOCK_BOOTTIME: a duration. In a VM, what of its boot was not before
-    /// the kernel.
+    /// Uptime of the kernel by its own CLOCK_BOOTTIME: in a VM, the part of the boot since the kernel's start.
     pub uptime_ns: u64,
 }
 
-/// What went by from the kernel's start until hello, divided, by the clock of that kernel. Null where there was no such
-/// part, or nothing tells. In a VM those that are there add up to the uptime at hello.
+/// The parts of the time from the kernel's start until hello, by that kernel's clock. Null where the instance has no
+/// such part, or its start is unknown. In a VM the parts that are not null add up to the uptime at hello.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BootTimes {
-    /// Kernel start -> the first program of the initrd; -> systemd where nothing tells when that program began.
+    /// Kernel start -> the first program of the initrd; -> systemd where that program's start is unknown.
     pub kernel_ns: Option<u64>,
     /// -> systemd in the root file system; where the agent is the initrd's first program: -> hello.
     pub initrd_ns: Option<u64>,
@@ -174,9 +174,9 @@ pub struct BootTimes {
     pub userspace_ns: Option<u64>,
     /// -> hello.
     pub unit_ns: Option<u64>,
-    /// From the kernel's start (in a container, from systemd's) until systemd says that it had finished; null before.
+    /// From the kernel's start (in a container, from systemd's) until systemd's start-up is finished; null before.
     pub finished_ns: Option<u64>,
-    /// Why systemd's parts are missing though there is a systemd.
+    /// Why systemd's parts are missing although systemd runs.
     pub error: Option<String>,
 }
 
@@ -186,14 +186,14 @@ pub struct Exit {
     /// Exit code; null when a signal ended it.
     pub code: Option<i32>,
     pub signal: Option<i32>,
-    /// The end of what it wrote, at most [`OUTPUT_TAIL`] bytes, invalid UTF-8 replaced.
+    /// The end of its output, at most [`OUTPUT_TAIL`] bytes, invalid UTF-8 replaced.
     pub output: String,
 }
 
-/// Who runs where, as seen from inside the instance; collected after ready.
+/// The programs that run and their kernel, as seen inside the instance; collected after ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// As the image says of itself ([`IMAGE_DIGEST_PATH`]).
+    /// The image's own digest, from [`IMAGE_DIGEST_PATH`].
     pub image_digest: Option<String>,
     /// sha256 of the running agent's executable, lower-case hex.
     pub agent_digest: Option<String>,
@@ -205,19 +205,18 @@ pub struct Identity {
     pub boot_id: String,
 }
 
-/// What the workload (all processes below the agent) uses, as seen beside it.
+/// Use of memory and CPU by the workload (all processes below the agent), read inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readings {
     /// Sum of resident set sizes in bytes; null when it has ended.
     pub workload_rss: Option<u64>,
     /// User and system CPU time of those processes in ns, ended children included.
     pub workload_cpu_ns: Option<u64>,
-    /// Page cache of the kernel that it runs on, in bytes, shared memory not counted: in a VM the guest's, else the
-    /// host's.
+    /// Page cache of the instance's kernel in bytes, without shared memory: in a VM the guest's, else the host's.
     pub page_cache: Option<u64>,
 }
 
-/// A piece of work is done.
+/// The end of a work command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkDone {
     /// Wall time by the guest's clock.
@@ -227,7 +226,7 @@ pub struct WorkDone {
     pub exit: Exit,
 }
 
-/// A page was written.
+/// The duration of a written page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Written {
     /// Wall time by the guest's clock, from before the open to after the sync.
@@ -248,6 +247,9 @@ pub enum FrameError {
 }
 
 /// Writes one frame with a single `write_all`, so that frames of one writer never interleave.
+///
+/// # Errors
+/// When the stream fails, or the message is over [`MAX_FRAME`] bytes.
 pub fn write_frame<T: Serialize>(stream: &mut impl Write, message: &T) -> Result<(), FrameError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
@@ -261,6 +263,9 @@ pub fn write_frame<T: Serialize>(stream: &mut impl Write, message: &T) -> Result
 }
 
 /// Reads one frame; `None` when the stream ends between frames.
+///
+/// # Errors
+/// When the stream fails or ends within a frame, or the frame is over [`MAX_FRAME`] bytes or no such message.
 pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<T>, FrameError> {
     let mut header = [0; 4];
     match read_full(stream, &mut header)? {
@@ -279,7 +284,7 @@ pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> Result<Option<
     Ok(Some(serde_json::from_slice(&payload)?))
 }
 
-/// Like `read_exact`, but says how much came before the end.
+/// Like `read_exact`, but returns the number of bytes before the end.
 fn read_full(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

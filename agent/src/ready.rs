@@ -1,9 +1,8 @@
-//! The event that makes a workload ready, watched for beside it.
+//! Watches for the event that makes a workload ready.
 //!
-//! `exit`, `line` and `file` are events of the kernel and seen at once. There is none for a port
-//! that begins to listen, so `tcp` tries to connect: every millisecond, or after twenty times what a try
-//! took where that is more, so that trying takes at most a twentieth of the workload's CPU. That is its
-//! resolution.
+//! The kernel reports `exit`, `line` and `file` at once. It reports nothing when a port begins to listen, so `tcp`
+//! tries to connect: every millisecond, or after twenty times the duration of the last try where that is longer. So
+//! the tries take at most a twentieth of the workload's CPU, and their interval is the resolution.
 
 use std::{
     fs::File,
@@ -21,17 +20,17 @@ use crate::sys;
 
 /// Shortest time between two tries to connect.
 const TCP_INTERVAL: Duration = Duration::from_millis(1);
-/// Time between two tries in units of what the last one took.
+/// Time between two tries, in durations of the last one.
 const TCP_COST: u32 = 20;
-/// Loopback answers at once; only a full backlog keeps a try waiting, and it may not keep us.
+/// Longest try. Loopback answers at once; only a full backlog delays an answer.
 const TCP_TIMEOUT: Duration = Duration::from_millis(20);
-/// Of the one try before the workload starts, after which a port without an answer counts as taken. A busy host is
-/// late with the answer of a free one, too.
+/// Longest try before the workload starts; a port without an answer then counts as taken. On a busy host, a free
+/// port's answer may be late.
 const TCP_FIRST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How much of a line is looked at, in bytes.
+/// Most bytes of a line to match.
 const MAX_LINE: usize = 64 * 1024;
 
-/// Why a readiness event can't be watched for; found before the workload starts.
+/// Why the agent can't watch for a readiness event; detected before the workload starts.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     #[error("watch for a line: {pattern:?} is not a regular expression: {error}")]
@@ -50,7 +49,7 @@ pub enum WatchError {
     File { path: PathBuf, tried: &'static str, error: io::Error },
 }
 
-/// A watch for one event; each question is answered with true once it has happened.
+/// A watch for one event; its methods return true once the event has happened.
 #[derive(Debug)]
 pub enum Watch {
     Exit(i32),
@@ -60,7 +59,10 @@ pub enum Watch {
 }
 
 impl Watch {
-    /// Gets ready to watch, and makes sure that the event hasn't happened already.
+    /// Prepares the watch.
+    ///
+    /// # Errors
+    /// When the event has already happened, or can't be watched for.
     pub fn new(ready: &Ready) -> Result<Self, WatchError> {
         match ready {
             Ready::Exit(code) => Ok(Watch::Exit(*code)),
@@ -84,13 +86,13 @@ impl Watch {
         }
     }
 
-    /// Of a port that accepted connections before, and may have to be waited for once more.
+    /// A watch for a port that accepted connections before a pause.
     pub fn again(port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Watch::Tcp(Port { address, due: Instant::now() })
     }
 
-    /// Something was written on standard output (0) or standard error (1); `None`: that has ended.
+    /// Takes bytes of standard output (0) or standard error (1); `None` is the stream's end.
     pub fn output(&mut self, stream: usize, bytes: Option<&[u8]>) -> bool {
         match self {
             Watch::Line(lines) => lines.push(stream, bytes),
@@ -114,7 +116,7 @@ impl Watch {
         }
     }
 
-    /// Looks whether the event has happened.
+    /// Whether the event has happened.
     pub fn check(&mut self) -> bool {
         match self {
             Watch::Exit(_) | Watch::Line(_) => false,
@@ -123,18 +125,18 @@ impl Watch {
         }
     }
 
-    /// The workload ended with this code, all of its output seen.
+    /// Takes the workload's exit code, after all of its output.
     pub fn exited(&mut self, code: Option<i32>) -> bool {
         match self {
             Watch::Exit(wanted) => code == Some(*wanted),
-            // A program that goes to the background exits in its first process when it is ready.
+            // The first process of a program that goes to the background exits when the program is ready.
             Watch::Tcp(port) => port.accepts(),
             _ => self.check(),
         }
     }
 }
 
-/// A port of the loopback interface, and when it is tried next.
+/// A port of the loopback interface, and the time of the next try.
 #[derive(Debug)]
 pub struct Port {
     address: SocketAddr,
@@ -151,11 +153,11 @@ impl Port {
     }
 }
 
-/// Lines of two streams, and what they must match.
+/// The lines of two streams, and the pattern.
 #[derive(Debug)]
 pub struct Lines {
     regex: Regex,
-    /// The beginning of the line that isn't whole yet, per stream.
+    /// The incomplete last line of each stream.
     partial: [Vec<u8>; 2],
 }
 
@@ -163,7 +165,7 @@ impl Lines {
     fn push(&mut self, stream: usize, bytes: Option<&[u8]>) -> bool {
         let partial = &mut self.partial[stream];
         let Some(bytes) = bytes else {
-            // The end of a stream makes its last line whole.
+            // The end of a stream completes its last line.
             return !partial.is_empty() && line_matches(&self.regex, partial);
         };
         for piece in bytes.split_inclusive(|&b| b == b'\n') {
@@ -188,7 +190,7 @@ fn line_matches(regex: &Regex, line: &[u8]) -> bool {
     regex.is_match(&String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)))
 }
 
-/// A path that is to appear. What is watched is the deepest directory on the way that exists.
+/// A path that does not exist yet. It watches the deepest existing directory above it.
 #[derive(Debug)]
 pub struct FileWatch {
     path: PathBuf,
@@ -209,18 +211,18 @@ impl FileWatch {
     }
 
     fn check(&mut self) -> bool {
-        // What happened doesn't matter: the path is looked at itself.
+        // The events' content doesn't matter: the path itself is checked.
         let mut events = [0; 4096];
         while matches!(self.inotify.read(&mut events), Ok(n) if n > 0) {}
-        // Where the watch can't follow (the directories are being taken away), the workload is
-        // never ready, and the harness's time-out says so.
+        // Where the watch can't follow (the directories disappear), the workload is never ready,
+        // and the harness reports its time-out.
         let _ = self.follow();
         self.path.symlink_metadata().is_ok()
     }
 
-    /// Watches the deepest directory that exists. Looks again after each new watch, since the next
-    /// directory may have come between looking and watching. A directory that was removed and
-    /// made again has a new watch.
+    /// Watches the deepest existing directory. It checks again after each new watch, since the next
+    /// directory may have appeared in between. A directory that was removed and made again gets
+    /// a new watch.
     fn follow(&mut self) -> io::Result<()> {
         loop {
             let deepest = self.path.ancestors().skip(1).find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));

@@ -1,27 +1,27 @@
-//! Workloads whose cost is known beforehand, which `bootrace calibrate` measures: what the harness says of
-//! them is its error. The agent's own executable runs them, since it is in every image.
+//! Workloads of known cost for `bootrace calibrate`: the difference between its figures and that cost is bootrace's
+//! error. The agent's own executable runs them, since it is in every image.
 
 /// First argument of the agent's executable that makes it run a reference workload.
 pub const FLAG: &str = "--reference";
 
-/// A workload, and what it costs.
+/// A workload, and its cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReferenceWorkload {
     /// Prints `ready` this long after its start, then does nothing.
     Delay { ns: u64 },
-    /// Writes to every page of so many bytes of anonymous memory, prints `ready`, keeps them.
+    /// Writes to every page of this many bytes of anonymous memory, prints `ready`, keeps them.
     Anonymous { bytes: u64 },
-    /// Reads so many bytes of a file that nobody else has read, prints `ready`, keeps the file open.
+    /// Reads this many bytes of a file that no other process has read, prints `ready`, keeps the file open.
     File { bytes: u64 },
-    /// Ends with code 0 when the process has used so much CPU time since it was made.
+    /// Exits with code 0 once the process has used this much CPU time.
     Burn { ns: u64 },
 }
 
-/// The line that says that a workload which goes on is ready.
+/// The line that a workload prints when it is ready; `Burn` exits instead.
 pub const READY: &str = "ready";
 
 impl ReferenceWorkload {
-    /// What follows the executable's name.
+    /// The arguments after the executable's name.
     pub fn arguments(self) -> [String; 3] {
         let (word, amount) = match self {
             ReferenceWorkload::Delay { ns } => ("delay", ns),
@@ -32,7 +32,7 @@ impl ReferenceWorkload {
         [FLAG.into(), word.into(), amount.to_string()]
     }
 
-    /// `None` for words that [`ReferenceWorkload::arguments`] does not write.
+    /// The workload of these arguments; `None` for words that [`ReferenceWorkload::arguments`] does not write.
     pub fn parse(word: &str, amount: &str) -> Option<Self> {
         let amount = amount.parse().ok()?;
         match word {
@@ -51,14 +51,14 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        for known in [
+        for workload in [
             ReferenceWorkload::Delay { ns: 5 },
             ReferenceWorkload::Anonymous { bytes: 0 },
             ReferenceWorkload::File { bytes: 1 << 40 },
             ReferenceWorkload::Burn { ns: 7 },
         ] {
-            let [flag, word, amount] = known.arguments();
-            assert_eq!((flag.as_str(), ReferenceWorkload::parse(&word, &amount)), (FLAG, Some(known)));
+            let [flag, word, amount] = workload.arguments();
+            assert_eq!((flag.as_str(), ReferenceWorkload::parse(&word, &amount)), (FLAG, Some(workload)));
         }
         assert_eq!(ReferenceWorkload::parse("burn", "-1"), None);
         assert_eq!(ReferenceWorkload::parse("sleep", "1"), None);

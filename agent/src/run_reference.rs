@@ -14,15 +14,15 @@ use bootrace_agent::reference::{READY, ReferenceWorkload};
 use crate::sys;
 
 const CHUNK: usize = 1 << 20;
-/// Made on the instance's own root file system; gone with its name at once.
+/// On the instance's own root file system; its name is removed at once.
 const FILE: &str = "/bootrace-reference";
 
-/// Does not return for a workload that goes on.
+/// Runs the workload. Returns for `Burn` alone.
 ///
 /// # Errors
-/// What was tried, and why it failed.
-pub fn run(known: ReferenceWorkload) -> Result<(), String> {
-    match known {
+/// With the step that failed, and why.
+pub fn run(workload: ReferenceWorkload) -> Result<(), String> {
+    match workload {
         ReferenceWorkload::Delay { ns } => {
             thread::sleep(Duration::from_nanos(ns));
             stay(())
@@ -35,7 +35,7 @@ pub fn run(known: ReferenceWorkload) -> Result<(), String> {
     }
 }
 
-/// Says that it is ready and keeps what it holds.
+/// Prints the ready line and keeps `held` for ever.
 fn stay<T>(held: T) -> Result<(), String> {
     println!("{READY}");
     loop {
@@ -44,7 +44,7 @@ fn stay<T>(held: T) -> Result<(), String> {
     }
 }
 
-/// Memory that is zero is not there before it is written to.
+/// The kernel gives out a page of zeros only when the process writes to it.
 fn touch(bytes: u64) -> Result<Vec<u8>, String> {
     let length = usize::try_from(bytes).map_err(|e| e.to_string())?;
     let mut memory = vec![0_u8; length];
@@ -54,7 +54,7 @@ fn touch(bytes: u64) -> Result<Vec<u8>, String> {
     Ok(black_box(memory))
 }
 
-/// The file is written first; then its pages are dropped, so that what is in the page cache was read.
+/// Writes the file, drops its pages, then reads it: the page cache then has the pages of that read alone.
 fn read_file(path: &Path, bytes: u64) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     fs::remove_file(path)?;

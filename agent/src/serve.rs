@@ -1,7 +1,7 @@
-//! Serving the harness: one thread, one loop that waits for all that can happen.
+//! Serves the harness: one thread, one loop that waits for all events.
 //!
-//! A single loop has no races between a child that ends, a line that comes and a request: they
-//! are dealt with in a fixed order. Only what takes long has a thread of its own: hashing, and writes to the disk.
+//! A single loop has no races between the end of a child, a line of output and a request: it handles them in a fixed
+//! order. Only long operations have their own thread: hashing, and writes to the disk.
 
 use std::{
     fs::File,
@@ -25,7 +25,7 @@ use crate::{
     sys::{self, Ended},
 };
 
-/// Why serving can't go on.
+/// Why the agent can't serve any longer.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error(transparent)]
@@ -41,6 +41,7 @@ struct Child {
     alive: bool,
 }
 
+/// The state of the agent: its stream, its children and the watch for readiness.
 pub struct Agent {
     channel: Channel,
     hello: Hello,
@@ -48,7 +49,7 @@ pub struct Agent {
     child_events: File,
     /// Started at most once.
     workload: Option<Child>,
-    /// Of the workload that was started.
+    /// The readiness event of the workload that was started.
     condition: Option<Ready>,
     /// Until the event has happened, or can't happen any more.
     watch: Option<Watch>,
@@ -56,7 +57,10 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Says hello: the end of the boot phase.
+    /// Says hello, which ends the boot phase.
+    ///
+    /// # Errors
+    /// When the harness is gone, or SIGCHLD can't be watched.
     pub fn new(mut channel: Channel, hello: Hello, began: Began) -> Result<Self, ServeError> {
         let child_events = sys::child_events()
             .map_err(|error| ServeError::System { tried: "watch for children that end", error })?;
@@ -75,6 +79,9 @@ impl Agent {
     }
 
     /// Serves until the harness says stop or the stream ends.
+    ///
+    /// # Errors
+    /// When the stream fails or has a frame that is not a request.
     pub fn serve(&mut self) -> Result<(), ServeError> {
         loop {
             let mut fds = self.descriptors();
@@ -96,7 +103,7 @@ impl Agent {
         }
     }
 
-    /// Process groups of the children that have not been reaped, so that no other can have their numbers.
+    /// Process groups of the children that are not yet reaped, whose numbers the kernel can't have reused.
     pub fn groups(&self) -> Vec<u32> {
         let workload = self.workload.iter().filter(|w| w.alive).map(|w| w.process.pid);
         workload.chain(self.work.iter().map(|w| w.pid)).collect()
@@ -124,7 +131,7 @@ impl Agent {
             ToAgent::Start(workload) => self.start(workload),
             ToAgent::Work(work) => self.work(work),
             ToAgent::Identify => self.identify(),
-            // The workload waits if it writes more than a pipe holds meanwhile; it has been measured by then.
+            // Meanwhile the workload waits if it writes more than a pipe holds; all measuring is over by then.
             ToAgent::BootTimes => {
                 self.send(&FromAgent::BootTimes(boot_times::read(self.began, self.hello.uptime_ns)))
             }
@@ -150,7 +157,7 @@ impl Agent {
             }
             ToAgent::IsCached => self.send(&FromAgent::Cached(introspect::is_cached())),
             ToAgent::Ping { token } => self.send(&FromAgent::Pong { token }),
-            // Dealt with in `serve`.
+            // `serve` handles it.
             ToAgent::Stop => Ok(()),
         }
     }
@@ -165,7 +172,7 @@ impl Agent {
         };
         match Process::spawn(&workload.argv, &workload.env) {
             Ok(process) => {
-                // Nothing is said of it: the workload may share our CPU, and each frame wakes the harness.
+                // No answer: the workload may share the agent's CPU, and each frame wakes the harness.
                 self.workload = Some(Child { process, alive: true });
                 self.watch = Some(watch);
                 self.condition = Some(workload.ready);
@@ -175,18 +182,18 @@ impl Agent {
         }
     }
 
-    /// A line that was printed stays printed; a port has to accept connections again.
+    /// Checks readiness again: a port must accept connections again, an earlier line remains valid.
     fn check(&mut self) -> Result<(), ServeError> {
         self.send(&FromAgent::Awake)?;
         let alive = self.workload.as_ref().is_some_and(|workload| workload.alive);
         match self.condition.as_ref().filter(|_| alive) {
-            None => self.fail("look again whether the workload is ready: it does not run"),
+            None => self.fail("check again whether the workload is ready: it does not run"),
             Some(Ready::Tcp(port)) => {
                 self.watch = Some(Watch::again(*port));
                 Ok(())
             }
             Some(Ready::File(path)) if !Path::new("/").join(path).exists() => {
-                self.fail(format!("look again whether the workload is ready: {path:?} is gone"))
+                self.fail(format!("check again whether the workload is ready: {path:?} is gone"))
             }
             Some(Ready::File(_) | Ready::Line(_) | Ready::Exit(_)) => self.ready(),
         }
@@ -194,7 +201,7 @@ impl Agent {
 
     fn work(&mut self, work: Work) -> Result<(), ServeError> {
         if self.work.is_some() {
-            return self.fail("run a piece of work: another one is still running");
+            return self.fail("run a work command: another one is still running");
         }
         match Process::spawn(&work.argv, &work.env) {
             Ok(process) => {
@@ -212,7 +219,7 @@ impl Agent {
         self.aside("hashes executables", move |writer| writer.send(&FromAgent::Identity(evidence.identity())))
     }
 
-    /// Does what takes long in a thread of its own.
+    /// Runs a long operation in a thread of its own.
     fn aside(
         &self,
         what: &str,
@@ -220,7 +227,7 @@ impl Agent {
     ) -> Result<(), ServeError> {
         let writer = self.channel.writer().clone();
         let work = move || {
-            // If the stream has ended the loop sees it, too.
+            // If the stream has ended, the loop sees it too.
             let _ = work(&writer);
         };
         match thread::Builder::new().spawn(work) {
@@ -229,7 +236,7 @@ impl Agent {
         }
     }
 
-    /// Takes what the children wrote; a line may make the workload ready.
+    /// Reads the children's output; a line may make the workload ready.
     fn drain(&mut self) -> Result<(), ServeError> {
         let mut ready = false;
         if let Some(workload) = &mut self.workload {
@@ -251,12 +258,12 @@ impl Agent {
         self.send(&FromAgent::Ready { after_ns })
     }
 
-    /// Reaps every child that has ended: the workload, work, and orphans that became ours.
+    /// Reaps every child that has ended: the workload, the work command, and adopted orphans.
     fn reap(&mut self) -> Result<(), ServeError> {
         let mut count = [0; 8];
         let _ = self.child_events.read(&mut count);
         while let Some(ended) = sys::reap(false) {
-            // What it wrote before it ended is still in its pipes.
+            // The last output is still in its pipes.
             self.drain()?;
             if self.workload.as_ref().is_some_and(|w| w.alive && w.process.pid == ended.pid) {
                 self.workload_ended(&ended)?;

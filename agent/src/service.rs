@@ -1,5 +1,5 @@
-//! The agent as a service of a systemd that is the image's own: in a VM that boots the image's whole system, or in a
-//! container whose PID 1 is systemd. Nobody tells it which: a container has the socket, a VM the port.
+//! The agent as a service of the image's own systemd: in a VM that boots the image's whole system, or in a container
+//! with systemd as PID 1. It finds out which by itself: a container has the socket, a VM the port.
 
 use std::{
     fs,
@@ -12,31 +12,33 @@ use bootrace_agent::protocol::SOCKET_PATH;
 
 use crate::{channel::Channel, sys, vm};
 
-/// Where the kernel lists what is on the PCI bus, from before the first program runs: who looks here need not wait for
-/// a driver to find that there is nothing to wait for.
+/// The kernel's list of devices on the PCI bus. It is complete before the first program runs, so it shows without a
+/// wait for a driver whether there is a device to wait for.
 const PCI: &str = "/sys/bus/pci/devices";
-/// virtio's vendor number; its devices' numbers as of before and since version 1.
+/// virtio's vendor number, and its devices' numbers before and since version 1.
 const VIRTIO: &str = "0x1af4";
 const SERIAL: [&str; 2] = ["0x1003", "0x1043"];
 const NETWORK_CARD: [&str; 2] = ["0x1000", "0x1041"];
-/// How long udev may take to load the driver of the control port.
+/// Longest wait for udev to load the driver of the control port.
 const DRIVEN: Duration = Duration::from_secs(60);
-/// How long it may take to name the network interface.
+/// Longest wait for udev to name the network interface.
 const NAMED: Duration = Duration::from_secs(30);
 
-/// What the kernel routes.
+/// The kernel's routes.
 const ROUTES: &str = "/proc/net/route";
-/// How long a system may take to join its network by itself.
+/// Longest wait for a system that joins its network by itself.
 const ROUTED: Duration = Duration::from_secs(120);
 
-/// Where the agent is wanted.
+/// The kind of instance that the agent runs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
+    /// A container, with the harness's socket.
     Container,
+    /// A VM, with the control port; `network`: with a network card.
     Vm { network: bool },
 }
 
-/// Where we are; `None` where nobody waits for an agent.
+/// The kind of this instance; `None` where no harness waits for an agent.
 pub fn place() -> Option<Place> {
     let pci = Path::new(PCI);
     place_by(Path::new(SOCKET_PATH).exists(), has(pci, &SERIAL), has(pci, &NETWORK_CARD))
@@ -50,8 +52,11 @@ fn place_by(socket: bool, serial: bool, network: bool) -> Option<Place> {
     }
 }
 
-/// Opens the stream to the harness; in a VM that has a network joins that first, as a container has one from its start.
-/// `own_network`: the system does that by itself, and is waited for.
+/// Opens the stream to the harness. In a VM with a network it then joins the network, as a container has one from its
+/// start. `own_network`: the system does that by itself, and the agent waits for it.
+///
+/// # Errors
+/// When the stream can't be opened, or the network is not there in time.
 pub fn open(place: Place, own_network: bool) -> Result<Channel, String> {
     match place {
         Place::Container => Channel::connect(Path::new(SOCKET_PATH))
@@ -61,7 +66,7 @@ pub fn open(place: Place, own_network: bool) -> Result<Channel, String> {
             let channel = vm::open_port(&events, DRIVEN).map_err(|e| e.to_string())?;
             let joined = || if own_network { joined_by_the_system() } else { join() };
             if network && let Err(error) = joined() {
-                // The log has it, too.
+                // The log gets the error too.
                 let _ = channel.writer().fail(&error);
                 return Err(error);
             }
@@ -91,7 +96,7 @@ fn joined_by_the_system() -> Result<(), String> {
                 "wait for the network: the system has no default route after {ROUTED:?}; does its cloud-init set up DHCP?"
             ));
         }
-        // Whoever sets it up tells nobody that it is done.
+        // No event reports that the system has set it up.
         thread::sleep(Duration::from_millis(5));
     }
 }
@@ -112,13 +117,13 @@ fn join() -> Result<(), String> {
                 "find the network interface: udev has named none after {NAMED:?}; has the image's kernel virtio_net?"
             ));
         }
-        // No event of the kernel's tells that udev is through with a device.
+        // No event of the kernel reports that udev has finished with a device.
         thread::sleep(Duration::from_millis(1));
     };
     vm::join_network(&interface).map_err(|e| e.to_string())
 }
 
-/// The one with a device behind it, once udev has renamed it: it writes what it knows of it after that.
+/// The interface with a device, once udev has renamed it: udev writes its data file after that.
 fn interface(net: &Path, udev: &Path) -> Option<String> {
     fs::read_dir(net).ok()?.flatten().find_map(|entry| {
         let dir = entry.path();

@@ -1,4 +1,4 @@
-//! The system calls that the standard library has no safe name for; all `unsafe` of the agent is here.
+//! The system calls that the standard library has no safe function for; all `unsafe` code of the agent is here.
 
 use std::{
     ffi::{CStr, CString},
@@ -35,7 +35,7 @@ fn duration(time: libc::timeval) -> Duration {
     Duration::new(time.tv_sec.max(0) as u64, time.tv_usec.clamp(0, 999_999) as u32 * 1000)
 }
 
-/// Reaps one child that has ended; `None` when none has. `block`: waits for one.
+/// Reaps one child that has ended; `None` when none has. `block`: waits for one, and `None` means no child is left.
 pub fn reap(block: bool) -> Option<Ended> {
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
@@ -56,6 +56,9 @@ pub fn reap(block: bool) -> Option<Ended> {
 }
 
 /// User and system time of all children reaped so far.
+///
+/// # Errors
+/// When getrusage fails.
 pub fn reaped_cpu() -> io::Result<Duration> {
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     // SAFETY: the pointer is to live, writable memory; all-zero is a valid rusage.
@@ -78,20 +81,20 @@ pub fn ask_init_to_end() {
     unsafe { libc::kill(1, libc::SIGRTMIN() + 14) };
 }
 
-/// Makes a write to a stream that nobody reads an error, and not the end of this process.
+/// Makes a write to a stream without a reader an error; by default it ends the process.
 #[cfg_attr(test, allow(dead_code, reason = "only the program's own start needs it"))]
 pub fn ignore_broken_pipes() {
     // SAFETY: no handler is installed.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
-/// Sheds what a bare process gets from who started it and a container doesn't: open files, ignored
-/// and blocked signals (nohup's, say), the session with its terminal and Ctrl-C.
+/// Sheds what a bare process inherits and a container does not: open files, ignored and blocked signals (nohup's,
+/// say), the session with its terminal and Ctrl-C.
 pub fn shed_inheritance() {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
-    // SAFETY: nothing above standard error is ours yet. The set is initialised before it is used;
-    // the signals that the Rust runtime has handlers for are left alone. What fails was not there
-    // to be shed: setsid of a session leader, close_range of a kernel before 5.9.
+    // SAFETY: the agent has opened nothing above standard error yet. The set is initialised before it is used;
+    // signals with handlers of the Rust runtime keep them. Failures are harmless: setsid of a session leader,
+    // close_range of a kernel before 5.9.
     unsafe {
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
         libc::setsid();
@@ -104,11 +107,11 @@ pub fn shed_inheritance() {
     }
 }
 
-/// Gives what the workload inherits one value on every target, whatever the harness, an engine or a
-/// kernel started us with: file mode mask, niceness, and how many files may be open.
+/// Sets the inherited attributes of the workload to one value on every target, whatever the agent itself inherited:
+/// file mode mask, niceness, and the limit of open files.
 pub fn same_start() {
     let files = libc::rlimit { rlim_cur: 1024, rlim_max: 16 * 1024 };
-    // SAFETY: the limit is live. Without the right to raise a limit the lower one stays.
+    // SAFETY: the limit is live. Without the right to raise a limit, the lower one stays.
     unsafe {
         libc::umask(0o022);
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
@@ -116,8 +119,11 @@ pub fn same_start() {
     }
 }
 
-/// Makes orphans of the workload children of this process, as they are of a PID 1: so they are
-/// seen, reaped and killed.
+/// Makes orphans of the workload children of this process, as PID 1 adopts them, so that the agent sees, reaps and
+/// kills them.
+///
+/// # Errors
+/// When the kernel refuses.
 pub fn adopt_orphans() -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
@@ -127,7 +133,7 @@ static CHILD_EVENT: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn on_child(_: libc::c_int) {
     // SAFETY: errno's location is valid in this thread; write is async-signal-safe, and 1 is 8
-    // bytes of live memory. errno is put back for the code that was interrupted.
+    // bytes of live memory. errno is restored for the interrupted code.
     unsafe {
         let errno = libc::__errno_location();
         let saved = *errno;
@@ -139,8 +145,11 @@ extern "C" fn on_child(_: libc::c_int) {
 
 /// An eventfd that becomes readable whenever a child ends. A handler and not a signalfd: that
 /// needs SIGCHLD blocked, and the workload would inherit the mask. Called once.
+///
+/// # Errors
+/// When the kernel refuses an eventfd or a handler.
 pub fn child_events() -> io::Result<File> {
-    // SAFETY: the descriptor is new and owned by nobody else; the action is fully initialised.
+    // SAFETY: the descriptor is new and has no other owner; the action is fully initialised.
     unsafe {
         let fd = check(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
         let event = File::from_raw_fd(fd);
@@ -153,12 +162,15 @@ pub fn child_events() -> io::Result<File> {
     }
 }
 
-/// One descriptor to be waited for, and whether something happened on it.
+/// One descriptor to wait for, and its events.
 pub fn readable(fd: RawFd) -> libc::pollfd {
     libc::pollfd { fd, events: libc::POLLIN, revents: 0 }
 }
 
-/// Waits until something happens; `None` waits for ever. A signal counts as nothing having happened.
+/// Waits for an event; a time-out of `None` waits for ever. After a signal it returns without an event.
+///
+/// # Errors
+/// When poll fails, signals aside.
 pub fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<()> {
     let millis = timeout.map_or(-1, |t| i32::try_from(t.as_millis()).unwrap_or(i32::MAX));
     // SAFETY: pointer and length are of one live slice.
@@ -172,7 +184,10 @@ pub fn poll(fds: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<(
     }
 }
 
-/// Our end of a pipe only: the other end is another open file, and stays blocking.
+/// Makes this end of a pipe non-blocking; the other end is another open file, and stays blocking.
+///
+/// # Errors
+/// When fcntl fails.
 pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
     let fd = fd.as_raw_fd();
     // SAFETY: no memory is involved.
@@ -183,12 +198,19 @@ pub fn set_nonblocking(fd: &impl AsRawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// A new non-blocking inotify instance.
+///
+/// # Errors
+/// When the user has too many of them.
 pub fn inotify() -> io::Result<File> {
-    // SAFETY: the descriptor is new and owned by nobody else.
+    // SAFETY: the descriptor is new and has no other owner.
     unsafe { Ok(File::from_raw_fd(check(libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK))?)) }
 }
 
 /// Watches for names that appear in a directory, and for the directory's own end. Returns the watch.
+///
+/// # Errors
+/// When there is no such directory, or the user has too many watches.
 pub fn watch_directory(inotify: &File, dir: &Path) -> io::Result<i32> {
     let events =
         libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_ONLYDIR;
@@ -197,12 +219,16 @@ pub fn watch_directory(inotify: &File, dir: &Path) -> io::Result<i32> {
     check(unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), dir.as_ptr(), events) })
 }
 
+/// Removes a watch.
 pub fn unwatch(inotify: &File, watch: i32) {
     // SAFETY: no memory is involved. The watch may have gone with its directory.
     unsafe { libc::inotify_rm_watch(inotify.as_raw_fd(), watch) };
 }
 
 /// `uname -r`.
+///
+/// # Errors
+/// When uname fails.
 pub fn kernel_release() -> io::Result<String> {
     let mut name = MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: all-zero is a valid utsname, and the kernel terminates each field.
@@ -213,17 +239,24 @@ pub fn kernel_release() -> io::Result<String> {
     }
 }
 
+/// Bytes of a page.
 pub fn page_size() -> u64 {
     // SAFETY: no memory is involved.
     unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.max(1) as u64
 }
 
-/// CPU time of this process since it was made, ended threads included.
+/// CPU time of this process since its creation, ended threads included.
+///
+/// # Errors
+/// When the clock can't be read.
 pub fn process_cpu() -> io::Result<Duration> {
     clock(libc::CLOCK_PROCESS_CPUTIME_ID)
 }
 
 /// Takes a file's clean pages out of the page cache.
+///
+/// # Errors
+/// When the kernel refuses.
 pub fn drop_page_cache(file: &File) -> io::Result<()> {
     // SAFETY: no memory is passed.
     match unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) } {
@@ -232,41 +265,53 @@ pub fn drop_page_cache(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether the kernel has a file's first page in its page cache; mapping it reads nothing.
+/// Whether the kernel has a file's first page in its page cache; the mapping reads nothing.
+///
+/// # Errors
+/// When the file can't be mapped, or mincore fails.
 pub fn first_page_is_cached(file: &File) -> io::Result<bool> {
     let (size, mut cached) = (page_size() as usize, 0_u8);
-    // SAFETY: the mapping is ours alone and is never touched; `cached` has a byte for its one page.
+    // SAFETY: only this function has the mapping, and never touches it; `cached` has a byte for its one page.
     unsafe {
         let null = std::ptr::null_mut();
         let page = libc::mmap(null, size, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let told = check(libc::mincore(page, size, &raw mut cached));
+        let result = check(libc::mincore(page, size, &raw mut cached));
         libc::munmap(page, size);
-        told?;
+        result?;
     }
     Ok(cached & 1 == 1)
 }
 
-/// Writes out all that the kernel holds back for the file system that a file is on.
+/// Writes the dirty pages of a file's file system out.
+///
+/// # Errors
+/// When the disk reports an error.
 pub fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
 }
 
-/// Whether neither permissions nor a read-only mount forbid this process to write there.
+/// Whether permissions and mount let this process write there.
 pub fn may_write(path: &Path) -> bool {
     // SAFETY: the path is a live, NUL-terminated string.
     c_path(path).is_ok_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
 }
 
-/// Since the kernel's start, time in suspend included.
+/// Time since the kernel's start, suspend included.
+///
+/// # Errors
+/// When the clock can't be read.
 pub fn uptime() -> io::Result<Duration> {
     clock(libc::CLOCK_BOOTTIME)
 }
 
-/// By the clock that systemd's time stamps are of.
+/// CLOCK_MONOTONIC, the clock of systemd's time stamps.
+///
+/// # Errors
+/// When the clock can't be read.
 pub fn monotonic() -> io::Result<Duration> {
     clock(libc::CLOCK_MONOTONIC)
 }
@@ -278,13 +323,16 @@ fn clock(id: libc::clockid_t) -> io::Result<Duration> {
     Ok(Duration::new(time.tv_sec.max(0) as u64, time.tv_nsec.clamp(0, 999_999_999) as u32))
 }
 
-/// How many ticks of `/proc/PID/stat` make a second.
+/// Clock ticks of `/proc/PID/stat` in a second.
 pub fn ticks_per_second() -> u64 {
     // SAFETY: no memory is involved.
     unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64
 }
 
-/// `mount(2)`; `data` as mount(8)'s `-o`.
+/// Calls `mount(2)`; `data` is mount(8)'s `-o`.
+///
+/// # Errors
+/// When a text has a NUL byte, or the kernel refuses.
 pub fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data: &str) -> io::Result<()> {
     let c = |text: &str| c_path(Path::new(text));
     let (source, target, kind, data) = (c(source)?, c(target)?, c(kind)?, c(data)?);
@@ -295,27 +343,38 @@ pub fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, data:
     Ok(())
 }
 
+/// Loads a kernel module from a file.
+///
+/// # Errors
+/// When the kernel refuses: EEXIST for a loaded module.
 pub fn load_module(file: &File) -> io::Result<()> {
     // SAFETY: the parameters are a live, empty, NUL-terminated string.
     let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
     check(result as libc::c_int).map(drop)
 }
 
+/// Sets the hostname of this UTS namespace.
+///
+/// # Errors
+/// When the kernel refuses.
 pub fn set_hostname(name: &str) -> io::Result<()> {
     // SAFETY: pointer and length are of one live string.
     check(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) }).map(drop)
 }
 
-/// A network interface, as ifconfig sees it.
+/// A network interface, addressed by its name.
 pub struct Interface {
     socket: OwnedFd,
     request: libc::ifreq,
 }
 
 impl Interface {
-    /// Whether there is one of this name (shorter than 16 bytes) is seen when something is asked of it.
+    /// An interface by name, shorter than 16 bytes; a missing one fails in the other methods.
+    ///
+    /// # Errors
+    /// When there is no socket for it.
     pub fn new(name: &str) -> io::Result<Self> {
-        // SAFETY: the socket is new and owned by nobody else; all-zero is a valid request.
+        // SAFETY: the socket is new and has no other owner; all-zero is a valid request.
         let (socket, mut request) = unsafe {
             let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
             let socket = OwnedFd::from_raw_fd(check(libc::socket(libc::AF_INET, kind, 0))?);
@@ -328,13 +387,16 @@ impl Interface {
         Ok(Interface { socket, request })
     }
 
-    /// Asks the kernel for something, or tells it something, by an `ifreq`.
+    /// Gets or sets an attribute by an `ifreq`.
     fn ask(&self, what: libc::c_ulong, request: &mut libc::ifreq) -> io::Result<()> {
         // SAFETY: `what` is one of SIOC[GS]IF*, which read and write nothing but the live request.
         check(unsafe { libc::ioctl(self.socket.as_raw_fd(), what as _, &raw mut *request) }).map(drop)
     }
 
-    /// Brings it up; the loopback interface gets 127.0.0.1 from the kernel by that.
+    /// Brings it up; the kernel then gives the loopback interface 127.0.0.1.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
     pub fn up(&self) -> io::Result<()> {
         let mut request = self.request;
         self.ask(libc::SIOCGIFFLAGS as _, &mut request)?;
@@ -343,6 +405,10 @@ impl Interface {
         self.ask(libc::SIOCSIFFLAGS as _, &mut request)
     }
 
+    /// Sets its address and netmask.
+    ///
+    /// # Errors
+    /// When there is no such interface, or the kernel refuses.
     pub fn set_address(&self, address: Ipv4Addr, netmask: Ipv4Addr) -> io::Result<()> {
         let mut request = self.request;
         request.ifr_ifru.ifru_addr = socket_address(address);
@@ -352,6 +418,9 @@ impl Interface {
     }
 
     /// Makes a neighbour on its network the default gateway.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
     pub fn route_by(&self, gateway: Ipv4Addr) -> io::Result<()> {
         // SAFETY: all-zero is a valid route; the kernel only reads it.
         unsafe {
@@ -374,9 +443,12 @@ fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
     libc::sockaddr { sa_family: libc::AF_INET as libc::sa_family_t, sa_data: data }
 }
 
-/// A netlink socket on which the kernel tells of devices as they come.
+/// A netlink socket on which the kernel reports new devices.
+///
+/// # Errors
+/// When the kernel refuses the socket.
 pub fn device_events() -> io::Result<OwnedFd> {
-    // SAFETY: the socket is new and owned by nobody else; the address is fully initialised.
+    // SAFETY: the socket is new and has no other owner; the address is fully initialised.
     unsafe {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         let fd = check(libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_KOBJECT_UEVENT))?;
@@ -390,7 +462,10 @@ pub fn device_events() -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether the other side of a virtio-serial port is connected: the kernel says POLLHUP until it is.
+/// Whether the other side of a virtio-serial port is not yet connected: the kernel reports POLLHUP until it is.
+///
+/// # Errors
+/// When poll fails.
 pub fn hung_up(port: &File) -> io::Result<bool> {
     let mut fds = [readable(port.as_raw_fd())];
     poll(&mut fds, Some(Duration::ZERO))?;

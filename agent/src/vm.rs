@@ -1,7 +1,7 @@
-//! The agent as `/init` of a VM: from an initramfs to the image's root file system, with what a
-//! container gets mounted, and at the end power off.
+//! The agent as `/init` of a VM: from an initramfs to the image's root file system, with the same mounts as a
+//! container's, and power-off at the end.
 //!
-//! All of it is on the measured path and is what the VM's boot costs beyond its kernel.
+//! All of it is on the measured path: the cost of the VM's boot beyond its kernel.
 
 use std::{
     env,
@@ -19,25 +19,26 @@ use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 
 use crate::{channel::Channel, sys};
 
-/// How long the control port may take to appear and to be connected, once its driver is loaded.
+/// Longest wait for the control port to appear and to be connected, once its driver is loaded.
 const PORT_TIMEOUT: Duration = Duration::from_secs(60);
 const DISK: &str = "/dev/vda";
 const NEW_ROOT: &str = "/root";
 const HOSTNAME: &str = "bootrace";
 
-/// Drivers of the network, which only a VM that has one loads.
+/// Drivers of the network; only a VM with a network loads them.
 const NETWORK_MODULES: &str = "/modules-network";
 const INTERFACE: &str = "eth0";
-/// What QEMU's user network gives its first guest by DHCP. They are its defaults, which nobody changes here.
+/// The address that QEMU's user network gives its first guest by DHCP. These are QEMU's defaults, which bootrace
+/// keeps.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 const NETMASK: Ipv4Addr = Ipv4Addr::new(255, 255, 255, 0);
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const NAMESERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 const RESOLVER: &str = "/etc/resolv.conf";
-/// How long the interface may take to have a carrier, once it is up.
+/// Longest wait for the interface's carrier, once it is up.
 const CARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A step on the way that failed.
+/// A failed step of the VM's start.
 #[derive(Debug, thiserror::Error)]
 #[error("start the VM: {tried}: {why}")]
 pub struct VmError {
@@ -56,12 +57,15 @@ impl<T> Tried<T> for io::Result<T> {
     }
 }
 
-/// Loads drivers, opens the control port and makes the disk the root. When a step after the port
-/// fails, the port is told.
+/// Loads drivers, opens the control port and makes the disk the root. Sends the error over the port when a step after
+/// it fails.
+///
+/// # Errors
+/// With the step that failed, and why.
 pub fn boot() -> Result<Channel, VmError> {
     let events = begin()?;
-    // A disk that fails is told over the port, so the port is opened in any case; and while the
-    // disk is being mounted, the host's messages that make the port come in.
+    // The port carries the error of a disk that fails, so it is opened in any case. While the kernel mounts the
+    // disk, the host's messages arrive that make the port.
     let network = env::var_os(NETWORK_VARIABLE).is_some();
     let prepared =
         mount_disk().and_then(|()| if network { load_modules(Path::new(NETWORK_MODULES)) } else { Ok(()) });
@@ -70,7 +74,7 @@ pub fn boot() -> Result<Channel, VmError> {
     match entered.and_then(|()| if network { join_network(INTERFACE) } else { Ok(()) }) {
         Ok(()) => Ok(channel),
         Err(error) => {
-            // The kernel log has it, too.
+            // The kernel log gets the error too.
             let _ = channel.writer().fail(&error);
             Err(error)
         }
@@ -80,7 +84,7 @@ pub fn boot() -> Result<Channel, VmError> {
 /// Writes to the kernel log, which the VM's console shows if it has one.
 pub fn log(error: impl std::fmt::Display) {
     if let Ok(mut log) = OpenOptions::new().write(true).open("/dev/kmsg") {
-        // One write is one record. There is nowhere else to say that this failed.
+        // One write is one record. If it fails, there is no other place to report.
         let _ = log.write_all(format!("<3>bootrace-agent: {error}\n").as_bytes());
     }
 }
@@ -88,7 +92,7 @@ pub fn log(error: impl std::fmt::Display) {
 /// Kills everything else and ends the machine.
 pub fn power_off() -> ! {
     sys::kill(-1);
-    // What is started again from its disk should not begin by fixing it. What was killed may hold files for a moment.
+    // Read-only, so that a restart from this disk needs no repair. Killed processes may keep files open for some time.
     for _ in 0..100 {
         if sys::mount("", "/", "", libc::MS_REMOUNT | libc::MS_RDONLY, "").is_ok() {
             break;
@@ -109,7 +113,7 @@ fn begin() -> Result<OwnedFd, VmError> {
 
 const SAFE: libc::c_ulong = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
 
-/// Mounts, making the mount point if it isn't there.
+/// Mounts; makes the mount point where it is missing.
 fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, options: &str) -> Result<(), VmError> {
     match sys::mount(source, target, kind, flags, options) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -121,8 +125,8 @@ fn mount(source: &str, target: &str, kind: &str, flags: libc::c_ulong, options: 
     .tried(|| format!("mount {kind} on {target}"))
 }
 
-/// Loads every file of a directory, in the order of their names. Their probes are synchronous: a
-/// disk whose driver and bus are loaded is there when this returns.
+/// Loads every file of a directory, in the order of their names. Drivers probe synchronously: with its driver and bus
+/// loaded, a disk exists when this returns.
 fn load_modules(dir: &Path) -> Result<(), VmError> {
     let Ok(entries) = fs::read_dir(dir) else { return Ok(()) };
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
@@ -130,7 +134,7 @@ fn load_modules(dir: &Path) -> Result<(), VmError> {
     for path in files {
         match File::open(&path).and_then(|file| sys::load_module(&file)) {
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
-            // The kernel's words for these two would mislead.
+            // The kernel's texts for these two would mislead.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
                 let why = "it needs a symbol of a module that is not loaded yet; \
                            name the files in the order of modules.dep";
@@ -155,14 +159,17 @@ fn mount_disk() -> Result<(), VmError> {
     })
 }
 
-/// Opens the control port when the kernel has it and the host is connected to it.
+/// Opens the control port once the kernel has it and the host is connected to it.
+///
+/// # Errors
+/// When that takes longer than `patience`, and when the port can't be opened.
 pub fn open_port(events: &OwnedFd, patience: Duration) -> Result<Channel, VmError> {
     let deadline = Instant::now() + patience;
     let path = loop {
         if let Some(path) = find_port() {
             break path;
         }
-        // The host names its ports in messages to the driver; the kernel tells of each by a device event.
+        // The host names its ports in messages to the driver; the kernel sends a device event for each.
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             let why = format!("there is none after {patience:?}; is virtio_console loaded?");
@@ -173,11 +180,11 @@ pub fn open_port(events: &OwnedFd, patience: Duration) -> Result<Channel, VmErro
         discard(events);
     };
     let port = OpenOptions::new().read(true).write(true).open(&path).tried(|| format!("open {path:?}"))?;
-    // Until the host's side is connected, reads say end of file. QEMU says that it is in the message after
-    // the one with the name, so this is a matter of microseconds, and no event of the kernel tells of it.
+    // Until the host's side is connected, reads return end of file. QEMU's next message after the name reports the
+    // connection, so this takes microseconds, and no event of the kernel reports it.
     while sys::hung_up(&port).tried(|| format!("poll {path:?}"))? {
         if Instant::now() > deadline {
-            let why = format!("nobody is connected to it on the host after {patience:?}");
+            let why = format!("the host has not connected to it after {patience:?}");
             return Err(VmError { tried: format!("use the virtio-serial port {PORT_NAME}"), why });
         }
         thread::sleep(Duration::from_micros(100));
@@ -193,7 +200,7 @@ fn find_port() -> Option<PathBuf> {
     })
 }
 
-/// Events only wake us: what they say is looked up in /sys.
+/// Discards events: they only wake the agent, which then reads /sys.
 fn discard(events: &OwnedFd) {
     if let Ok(copy) = events.try_clone() {
         let mut file = File::from(copy);
@@ -202,14 +209,14 @@ fn discard(events: &OwnedFd) {
     }
 }
 
-/// Makes the disk the root and mounts what a container gets: /run and /tmp are the image's own there, too.
+/// Makes the disk the root, with the same mounts as a container's; /run and /tmp are the image's own in both.
 fn enter_root() -> Result<(), VmError> {
     for dir in ["/dev", "/sys"] {
         let target = format!("{NEW_ROOT}{dir}");
         mount(dir, &target, "", libc::MS_MOVE, "")?;
     }
-    // The initramfs is memory; it is given back before the workload comes. Our own file stays
-    // readable through /proc/self/exe.
+    // The initramfs is memory, which this frees before the workload starts. The agent's own file
+    // stays readable through /proc/self/exe.
     let old = fs::metadata("/").map(|m| m.dev()).tried(|| "look at /".into())?;
     clear(Path::new("/"), old);
     std::env::set_current_dir(NEW_ROOT).tried(|| format!("enter {NEW_ROOT}"))?;
@@ -221,7 +228,7 @@ fn enter_root() -> Result<(), VmError> {
     let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
     mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
-    // The kernel makes the devices; these are links that udev or a container engine adds.
+    // The kernel makes the devices; udev or a container engine adds these links.
     for (name, rest) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
         let link = Path::new("/dev").join(name);
         symlink(format!("/proc/self/fd{rest}"), &link).tried(|| format!("make {}", link.display()))?;
@@ -232,7 +239,10 @@ fn enter_root() -> Result<(), VmError> {
     sys::set_hostname(HOSTNAME).tried(|| "set the hostname".into())
 }
 
-/// Sets the network up, as a container's is before its first process.
+/// Sets the network up, as an engine does for a container before its first process.
+///
+/// # Errors
+/// With the step that failed, and why.
 pub fn join_network(name: &str) -> Result<(), VmError> {
     let interface = sys::Interface::new(name).tried(|| "open a socket for the network".into())?;
     interface.set_address(ADDRESS, NETMASK).tried(|| {
@@ -241,8 +251,8 @@ pub fn join_network(name: &str) -> Result<(), VmError> {
         )
     })?;
     interface.up().tried(|| format!("bring {name} up"))?;
-    // The driver looks for the carrier some time later, and until then packets are thrown away: a workload's
-    // first connection would take a second. IFF_RUNNING would tell of it only after up to a second, too.
+    // The driver detects the carrier some time later, and the kernel drops packets until then: a workload's first
+    // connection would take a second. IFF_RUNNING would report the carrier up to a second late.
     let carrier = format!("/sys/class/net/{name}/carrier");
     let deadline = Instant::now() + CARRIER_TIMEOUT;
     while fs::read(&carrier).tried(|| format!("read {carrier}"))? != b"1\n" {
@@ -253,7 +263,7 @@ pub fn join_network(name: &str) -> Result<(), VmError> {
         thread::sleep(Duration::from_micros(100));
     }
     interface.route_by(GATEWAY).tried(|| format!("route by {GATEWAY}"))?;
-    // The image's may be a link to what only a running system makes.
+    // The image's file may be a link to one that only a running system makes.
     match fs::remove_file(RESOLVER) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
@@ -262,7 +272,7 @@ pub fn join_network(name: &str) -> Result<(), VmError> {
     .tried(|| format!("write {RESOLVER}"))
 }
 
-/// Deletes what is on this one file system. What can't be deleted only stays in memory.
+/// Deletes everything on this file system. A file that can't be deleted only stays in memory.
 fn clear(dir: &Path, device: u64) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {

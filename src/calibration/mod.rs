@@ -24,24 +24,26 @@ pub fn see_what_is_left(calibration: &mut Calibration, found: Found) {
 
 /// Whether an unread place counts. An absent engine has no left-overs, unless this calibration measured it.
 fn matters(unseen: &Unseen, measured: &BTreeSet<Kind>) -> bool {
-    !unseen.error.absent || unseen.kind.is_none_or(|kind| measured.contains(&kind))
+    !unseen.error.is_unreachable() || unseen.kind.is_none_or(|kind| measured.contains(&kind))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Error;
+    use crate::{cause::Cause, target::Error};
 
     #[test]
     fn an_engine_that_was_measured_and_is_gone_in_the_end_is_no_proof_that_nothing_is_left() {
         let measured = BTreeSet::from([Kind::Docker]);
-        let matters = |kind, absent| {
-            let error = Error { absent, ..Error::new("connecting", "nobody listens") };
+        let matters = |kind, cause| {
+            let error = Error::new("connecting", "nobody listens").by(cause);
             matters(&Unseen { kind, error }, &measured)
         };
         assert!(
-            matters(Some(Kind::Docker), true) && matters(None, true) && matters(Some(Kind::Libvirt), false)
+            matters(Some(Kind::Docker), Cause::Unreachable)
+                && matters(None, Cause::Unreachable)
+                && matters(Some(Kind::Libvirt), Cause::TimedOut)
         );
-        assert!(!matters(Some(Kind::Libvirt), true), "it was not measured");
+        assert!(!matters(Some(Kind::Libvirt), Cause::Unreachable), "it was not measured");
     }
 }

@@ -1,11 +1,8 @@
 //! `bootrace ab`: two sides on one host, their samples taken in turn.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{ffi::OsString, path::Path};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
 use self::{
     coordinator::{Job, SideProcess},
@@ -14,6 +11,7 @@ use self::{
 };
 use super::{
     Failure, compare,
+    options::{Rounds, Session},
     paced::SideConfig,
     prepare::must_be_root,
     print,
@@ -56,52 +54,30 @@ same path there, and runs the command of its [build] in the top folder, as the c
   program = \"target/release/bootrace\"     it makes a bootrace, which measures the revision; built once a commit
 The checkouts are removed when the A/B has ended. Changes that you have not committed are in no revision.
 
-The two samples of a pair are taken right after each other, so what drifts on the host meets both sides.
-Written to reports/ab-TIME-SEED: index.html, summary.md and comparison.json, and base and new, each a run with its
-report; reports/latest is the newest. How it is judged: bootrace compare --help.
-
-Exit codes: 0 done, 1 more of NEW's samples failed, a target has no good one, a side was lost, or a build failed,
-2 wrong command line or scenario, or a revision without it, 3 regressed, 4 inconclusive (only with --fail-on
-inconclusive), 130 ended by Ctrl-C (what was measured is kept).";
+The two samples of a pair follow each other directly, so that drift of the host affects both sides.
+The result is in reports/ab-TIME-SEED: index.html, summary.md and comparison.json, and base and new, each a run with its
+report; reports/latest is the newest. bootrace compare --help explains the verdicts.";
 
 /// As given on the command line; `None` and empty: as the scenario says.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// What is there already: a scenario, an executable of bootrace, or a git revision of your clone.
+    /// Present state: a scenario, an executable of bootrace, or a git revision of your clone.
     #[arg(long, value_name = "SCENARIO|BINARY|REV")]
     pub base: String,
-    /// What may replace it, one of the same three.
+    /// Its replacement, in the same forms.
     #[arg(long, value_name = "SCENARIO|BINARY|REV")]
     pub new: String,
-    /// The scenario of sides that are an executable or a revision: of a revision a file of the clone. None: the other
-    /// side's scenario; else quickstart for executables, and an error for revisions.
+    /// Scenario of sides that are an executable or a revision; for a revision, a file of the clone [default: the other
+    /// side's; else quickstart for executables, and an error for revisions].
     #[arg(value_name = "SCENARIO")]
     pub scenario: Option<String>,
-    /// Only these targets of the scenarios, by name.
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    pub targets: Vec<String>,
-    /// Measured rounds of each side.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::SAMPLES.start())..=i64::from(*scenario::SAMPLES.end())))]
-    pub samples: Option<u32>,
-    /// Warm-up rounds: recorded, excluded from all statistics.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
-    pub warmup: Option<u32>,
-    /// Seed of the random order, of targets and of sides; none: a fresh one, recorded in the results.
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Where it is written.
-    #[arg(long, default_value = "reports", value_name = "DIR")]
-    pub out: PathBuf,
-    /// Set the CPU governor, turbo, KSM and swappiness for both sides, drop the page cache once, and put back what
-    /// was found.
-    #[arg(long)]
-    pub tune: bool,
+    #[command(flatten)]
+    pub rounds: Rounds,
+    #[command(flatten)]
+    pub session: Session,
     #[command(flatten)]
     pub gate: compare::Gate,
-    /// No progress bar, no table.
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// Print comparison.json in place of the table.
+    /// Print comparison.json instead of the table.
     #[arg(long)]
     pub json: bool,
 }
@@ -112,6 +88,9 @@ pub struct Options {
 /// A usage error before anything runs; [`Failure::Run`] when a build failed, a side was lost or a sample failed; what was
 /// measured is kept.
 pub fn run(options: &Options) -> Result<(), Failure> {
+    if options.rounds.samples == Some(0) {
+        return Err(Failure::Usage(anyhow!("an A/B compares rounds: --samples takes 1 or more")));
+    }
     let sides =
         sides::both(&options.base, &options.new, options.scenario.as_deref()).map_err(Failure::Usage)?;
     prepare::check(&sides, options)?;
@@ -125,21 +104,21 @@ async fn coordinate(
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<(), Failure> {
-    let progress = Progress::new(options.quiet || options.json);
+    let progress = Progress::new(options.session.quiet || options.json);
     // The checkouts are there until the sides have ended.
     let (_checkouts, runs) = prepare::prepare(&sides, options, &progress, signals).await?;
-    let seed = options.seed.unwrap_or_else(run::fresh_seed);
+    let seed = options.session.seed.unwrap_or_else(run::fresh_seed);
     let mut tuned = None;
-    if options.tune {
+    if options.session.tune {
         tuned = Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?);
     }
-    let id = coordinator::make_dir(&options.out, seed).await.map_err(Failure::Run)?;
+    let id = coordinator::make_dir(&options.session.out, seed).await.map_err(Failure::Run)?;
     let common = Common { id: &id, seed, options, tuned: &tuned };
     let [base, new] = &sides;
     let [base, new] = [side_process(base, &runs[0], &common), side_process(new, &runs[1], &common)];
     let job = Job {
         id,
-        out: options.out.clone(),
+        out: options.session.out.clone(),
         seed,
         sides: [base.map_err(Failure::Run)?, new.map_err(Failure::Run)?],
     };
@@ -147,7 +126,7 @@ async fn coordinate(
     tuning.changed().iter().for_each(|line| progress.say(line));
     let (base, new) = (job.dir_of(Side::Base), job.dir_of(Side::New));
     let sides = [load(&base)?, load(&new)?];
-    let judged = judge(&sides, &options.out.join(&job.id), options);
+    let judged = judge(&sides, &options.session.out.join(&job.id), options);
     let finished: Vec<Finished> =
         sides.into_iter().zip([base, new]).map(|(results, dir)| Finished { results, dir }).collect();
     judged.map_err(|failure| with_cause(failure, &finished))?;
@@ -195,7 +174,7 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
         side,
         run: run(side),
         partner: run(side.other()),
-        dir: options.out.join(id).join(side.name()),
+        dir: options.session.out.join(id).join(side.name()),
         tuned: tuned.clone(),
         source: source_of(&of.spec),
     };
@@ -205,9 +184,9 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
     let mut option = |name: &str, value: Option<String>| {
         arguments.extend(value.into_iter().flat_map(|value| [name.into(), value.into()]));
     };
-    option("--targets", (!options.targets.is_empty()).then(|| options.targets.join(",")));
-    option("--samples", options.samples.map(|n| n.to_string()));
-    option("--warmup", options.warmup.map(|n| n.to_string()));
+    option("--targets", (!options.rounds.targets.is_empty()).then(|| options.rounds.targets.join(",")));
+    option("--samples", options.rounds.samples.map(|n| n.to_string()));
+    option("--warmup", options.rounds.warmup.map(|n| n.to_string()));
     arguments.extend(["--".into(), how.scenario.clone()]);
     let program = match &how.program {
         Some(program) => program.clone(),
@@ -240,7 +219,7 @@ fn judge([base, new]: &[Results; 2], dir: &Path, options: &Options) -> Result<()
     comparison::write(&comparison, &pairs, dir).map_err(|e| Failure::Run(e.into()))?;
     if options.json {
         print(&comparison::json(&comparison).map_err(|e| Failure::Run(e.into()))?)?;
-    } else if !options.quiet {
+    } else if !options.session.quiet {
         print(&comparison::table(&comparison, false))?;
         print(&format!("report: {}\n", dir.join("index.html").display()))?;
     }

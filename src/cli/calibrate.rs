@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 
 use super::{
     Failure,
+    options::Session,
     prepare::{Prepared, Wanted, must_be_root, prepare},
     print,
     progress::Progress,
@@ -38,53 +39,41 @@ pub const EXAMPLES: &str = "\
 Examples:
   bootrace calibrate                                  every check on every target that can run here
   bootrace calibrate --targets docker --checks delay,memory
-  bootrace calibrate --break page-cache               a broken reader: it has to fail
+  bootrace calibrate --break page-cache               break a reader: the calibration must fail
   bootrace calibrate --aa                             each target against itself: this host's noise floor
   bootrace calibrate --json > calibration.json
 
 It writes reports/calibration-.../index.html and calibration.json. With --aa it writes a run for each session,
-and adds it to what is known of this host, in /var/lib/bootrace/noise (BOOTRACE_STATE names another directory).
-Exit codes: 0 everything is within its bound, 1 something is not or could not be measured,
-2 wrong command line, 130 ended by Ctrl-C (what was taken is kept).";
+and adds it to the noise record of this host in /var/lib/bootrace/noise (BOOTRACE_STATE names another directory).";
 
 /// How often each known amount is run, unless another number is asked for.
 const SAMPLES: u32 = 5;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Only these kinds of target; each must be able to run. None: those of native, docker and libvirt that can run
-    /// here.
+    /// Calibrate only these kinds of target, each of which must run here; default: native, docker and libvirt, as far
+    /// as they run here.
     #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::name)))]
     pub targets: Vec<String>,
-    /// Only these checks.
+    /// Run only these checks.
     #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(Check::ALL.map(Check::name)))]
     pub checks: Vec<String>,
-    /// How often each known amount is run (5; half as often where nothing is noisy); with --aa, samples of each side
-    /// in each session (10).
+    /// Run each known amount so often (default 5; half as often where nothing is noisy); with --aa, samples of each side
+    /// in each session (default 10).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub samples: Option<u32>,
-    /// Run each target against itself, for the noise floor that a gate's margin has to be above.
+    /// Run each target against itself and record the noise floor, which sets the margin of a gate.
     #[arg(long, conflicts_with_all = ["checks", "broken"])]
     pub aa: bool,
-    /// Sessions of --aa.
+    /// Number of A/A sessions.
     #[arg(long, value_name = "N", default_value_t = 3, requires = "aa", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub sessions: u32,
-    /// Set the host up to be steady meanwhile, and put it back: as bootrace run --tune.
-    #[arg(long)]
-    pub tune: bool,
-    /// Seed of the random order; none: a fresh one, recorded in the results.
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Where the calibration is written.
-    #[arg(long, default_value = "reports", value_name = "DIR")]
-    pub out: PathBuf,
-    /// No progress bar, no table.
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// Print calibration.json (of --aa: the record and its floors) to standard output in place of the table.
+    #[command(flatten)]
+    pub session: Session,
+    /// Print calibration.json (with --aa: the noise record and its floors) instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// Break a reader on purpose: a calibration that doesn't fail then is worth nothing.
+    /// Break a reader on purpose, to see the calibration fail.
     #[arg(long = "break", value_name = "READER", value_parser = PossibleValuesParser::new(Break::ALL.map(Break::name)))]
     pub broken: Option<String>,
 }
@@ -112,13 +101,14 @@ async fn calibrate(
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<(), Failure> {
-    let progress = Progress::new(options.quiet || options.json);
+    let progress = Progress::new(options.session.quiet || options.json);
     say_left_out(&left_out, &progress);
-    let wanted = Wanted { scenario: &scenario, folder: Path::new("."), tune: options.tune, part: None };
+    let wanted =
+        Wanted { scenario: &scenario, folder: Path::new("."), tune: options.session.tune, part: None };
     let Prepared { targets, image, host, warnings, instances } =
         prepare(&wanted, &progress, signals, tuning).await?;
     let calibration = header(options, &targets, left_out, image, host, warnings);
-    let dir = options.out.join(&calibration.id);
+    let dir = options.session.out.join(&calibration.id);
     let lock = runner::Lock::take(&calibration.id).map_err(Failure::Run)?;
     let vms: Vec<bool> =
         targets.iter().map(|target| target.info().accelerator != Accelerator::None).collect();
@@ -181,9 +171,9 @@ async fn runnable(
     let mut isolated = isolated;
     let mut left_out = LeftOut::new();
     for target in scenario.targets.clone() {
-        let answer = match target.kind.family() {
+        let answer = match target.kind().family() {
             Family::Process => std::mem::replace(&mut isolated, Ok(())),
-            Family::Container | Family::Vm => engine::of(target.kind).reach(&target).await,
+            Family::Container | Family::Vm => engine::of(target.kind()).reach(&target).await,
         };
         match answer {
             Ok(()) => {}
@@ -210,7 +200,7 @@ fn header(
     host: sample::Host,
     warnings: Vec<String>,
 ) -> Calibration {
-    let seed = options.seed.unwrap_or_else(run::fresh_seed);
+    let seed = options.session.seed.unwrap_or_else(run::fresh_seed);
     let now = jiff::Timestamp::now();
     Calibration {
         schema: SCHEMA.into(),
@@ -238,7 +228,7 @@ fn show(calibration: &Calibration, dir: &Path, options: &Options) -> Result<(), 
         let json = serde_json::to_string_pretty(calibration).context("writing the calibration as JSON");
         return print(&(json.map_err(Failure::Run)? + "\n"));
     }
-    if options.quiet {
+    if options.session.quiet {
         return Ok(());
     }
     print(&(report::table(calibration) + "\n"))?;

@@ -18,10 +18,10 @@ const AFTERMATH: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Also what belongs to runs that still go on.
+    /// Remove also what belongs to running runs.
     #[arg(long)]
     pub all: bool,
-    /// Only say what would be removed.
+    /// Print what would be removed, and remove nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -51,7 +51,7 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     let found = left_over::find(&cache.instances_dir(), &whose).await;
     let mut failed = false;
     for Unseen { error, .. } in &found.unseen {
-        if error.absent {
+        if error.is_unreachable() {
             anstream::eprintln!("not looked at, since nothing answers there: {error}");
         } else {
             failed = true;

@@ -25,40 +25,37 @@ Examples:
   bootrace compare reports/before reports/after      two runs, or directories of runs (the newest of each scenario)
   bootrace compare a b --metric startup --metric memory.footprint --margin 10
   bootrace compare a b --markdown >> \"$GITHUB_STEP_SUMMARY\"
-  bootrace compare a b --fail-on inconclusive        4 where it is not settled
+  bootrace compare a b --fail-on inconclusive        exit with 4 if it is inconclusive
 
 REGRESSED: the whole 99 % interval of the ratio NEW / BASE lies beyond the margin; UNCHANGED: within it; IMPROVED: below
 it; INCONCLUSIVE: neither, with how many samples would settle it. The margin is 5 %, or more where this host's noise
-between runs is larger (bootrace calibrate --aa measures that). A gate compares on one host, best in one job: the sides of
-bootrace ab are held against each other round by round, where an interval above 1 and a ratio beyond the margin are enough.
-
-Exit codes: 0 done, 1 NEW's samples failed, 2 wrong use, a file that can't be read, or runs that are not alike,
-3 regressed, 4 inconclusive (only with --fail-on inconclusive).";
+between runs is larger (bootrace calibrate --aa measures that). A gate compares on one host, best in one job: bootrace ab
+pairs its sides round by round, where an interval above 1 and a ratio beyond the margin suffice.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The run that NEW is held against: its directory, its results.json, or a directory of runs.
+    /// Baseline: a run's directory, its results.json, or a directory of runs.
     pub base: PathBuf,
-    /// The run that is judged, given in the same way.
+    /// The run to judge, in the same forms.
     pub new: PathBuf,
     #[command(flatten)]
     pub gate: Gate,
-    /// Only warn where host, accelerator, image or scenario differ. Between hosts or accelerators nothing gates then.
+    /// Warn, and do not fail, where host, accelerator, image or scenario differ; other hosts or accelerators then gate nothing.
     #[arg(long)]
     pub across_hosts: bool,
-    /// Show all figures, those that don't gate too.
+    /// Show all figures, not only those that gate.
     #[arg(long)]
     pub all: bool,
-    /// Write comparison.json, summary.md, index.html and charts here.
+    /// Write comparison.json, summary.md, index.html and charts into this directory.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Print Markdown in place of the table.
+    /// Print Markdown instead of the table.
     #[arg(long, conflicts_with = "json")]
     pub markdown: bool,
-    /// Print comparison.json in place of the table.
+    /// Print comparison.json instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// Print nothing: the exit code tells.
+    /// Print nothing; only the exit code reports the verdict.
     #[arg(long, short, conflicts_with_all = ["json", "markdown"])]
     pub quiet: bool,
 }
@@ -66,25 +63,25 @@ pub struct Options {
 /// How two sides are judged, for every command that does.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Gate {
-    /// Metrics that decide, as startup or memory.footprint; the others are shown [default: the scenario's, else startup].
+    /// Gate on these metrics, as in memory.footprint, and only show the others [default: the scenario's, else startup].
     #[arg(long = "metric", value_name = "METRIC", value_delimiter = ',', value_parser = super::metric)]
     pub metrics: Vec<Metric>,
-    /// What is not taken for a change, in percent [default: the scenario's, else 5 or what this host's noise asks for].
+    /// Ignore changes within this many percent [default: the scenario's, else 5 or what this host's noise requires].
     #[arg(long, value_name = "PCT", value_parser = percent)]
     pub margin: Option<f64>,
-    /// What ends with another exit code than 0: 3 for regressed, 4 for inconclusive.
+    /// Fail on this verdict: exit code 3 for regressed, 4 for inconclusive.
     #[arg(long, value_enum, value_name = "VERDICT", default_value_t = FailOn::Regressed)]
     pub fail_on: FailOn,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum FailOn {
-    /// A gating figure that is regressed.
+    /// A gating metric that has regressed.
     #[default]
     Regressed,
-    /// One that is regressed, and one that is not settled.
+    /// A gating metric that has regressed or is inconclusive.
     Inconclusive,
-    /// Neither: only samples that failed.
+    /// Failed samples only.
     Never,
 }
 

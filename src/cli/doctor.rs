@@ -5,38 +5,31 @@ use std::fmt::Write;
 use anstyle::Style;
 use anyhow::Context;
 
-use super::{BAD, Failure, GOOD, HEADING, WARNING, print};
+use super::{BAD, Failure, GOOD, HEADING, WARNING, options::Asking, print};
 use crate::{
     doctor::{self, Ability, Check, Report, Status},
     report::clean,
-    scenario::Span,
     target::native,
 };
 
 pub const AFTER_HELP: &str = "\
-Each thing is checked by using it: engines are asked and start something, a root is mounted, a probe
-guest runs on KVM, files are opened as QEMU's user. Nothing is changed, and what is made is removed.
-Takes some seconds.
+Each check uses what it checks: it asks engines and starts an instance on each, mounts a root, runs a probe
+guest on KVM, and opens files as QEMU's user. It changes no setting and removes what it makes.
+It takes some seconds.
 
 Examples:
   bootrace doctor
   bootrace doctor --json | jq '.checks[] | select(.status == \"failed\")'
 
-podman and libvirt's LXC driver are wanted only by scenarios that name them: without them the exit code is the same.
-
-Exit codes: 0 native, docker and libvirt can run, 1 one of them can't.";
+Only scenarios that name them need podman and libvirt's LXC driver: the exit code does not depend on them.";
 
 /// As much of a finding as anybody reads, in characters.
 const LONGEST_FINDING: usize = 1000;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Wait this long for each engine to answer.
-    #[arg(long, value_name = "TIME", default_value = doctor::PATIENCE)]
-    pub patience: Span,
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// Looks at everything and prints it.
@@ -48,10 +41,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let isolated = native::isolate_mounts().map_err(|error| error.to_string());
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
-    let report = runtime.block_on(doctor::examine(isolated, options.patience.0));
+    let report = runtime.block_on(doctor::examine(isolated, options.asking.patience.0));
     // Without waiting for a call that hangs.
     runtime.shutdown_background();
-    print(&if options.json { json(&report) } else { text(&report) })?;
+    print(&if options.asking.json { json(&report) } else { text(&report) })?;
     if report.all_can_run() { Ok(()) } else { Err(Failure::Unfit) }
 }
 

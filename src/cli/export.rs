@@ -23,20 +23,17 @@ Examples:
   bootrace export reports/latest --format prometheus --to /var/lib/node_exporter/bootrace.prom
 
 Figures are medians with their intervals, or what the form asks for; csv has every sample. Emulated VMs are
-called TCG (emulated). What is where in each form: docs/exports.md.
-
-Exit codes: 0 done, 1 a target has no good sample (what there is was exported) or nothing could be
-written, 2 wrong command line, or no results of bootrace.";
+called TCG (emulated). What is where in each form: docs/exports.md.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Directory of a run, with its results.json.
     #[arg(value_name = "RUN_DIR")]
     pub run: PathBuf,
-    /// What to export to.
+    /// Format to export to.
     #[arg(long, short, value_parser = formats())]
     pub format: Format,
-    /// File to write to, else standard output; formats of several files need a directory.
+    /// Write to this file instead of standard output; formats of several files need a directory.
     #[arg(long, value_name = "PATH")]
     pub to: Option<PathBuf>,
 }

@@ -23,44 +23,41 @@ as `latest` are not followed. Sides of A/Bs are counted and left out, unless --w
 scenario, target, accelerator and host is a series of its own: a trend between hosts is no change. A change
 is a step that a permutation test finds with p < 0.01. The test is seeded: the same runs give the same answer.
 
-A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA) or git.
-
-Exit codes: 0 done, 1 with --strict where a file could not be read or the report could not be written,
-2 no run below the directories, or none that is asked for.";
+A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA) or git.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Directories with runs in or below them.
+    /// Directories that contain runs, at any depth.
     #[arg(value_name = "DIR", required = true)]
     pub dirs: Vec<PathBuf>,
-    /// What to look at, as in claims; may be given again.
+    /// Show this metric; repeatable.
     #[arg(long = "metric", value_name = "M", default_value = "startup", value_parser = super::metric)]
     pub metrics: Vec<Metric>,
-    /// Only this target; may be given again.
+    /// Show only this target; repeatable.
     #[arg(long = "target", value_name = "T")]
     pub targets: Vec<String>,
-    /// Only this scenario; may be given again.
+    /// Show only this scenario; repeatable.
     #[arg(long = "scenario", value_name = "NAME")]
     pub scenarios: Vec<String>,
-    /// Tell hosts by processor and number of CPUs alone: for CI whose hosts have a new name each time.
+    /// Identify hosts by processor and number of CPUs alone, for CI whose hosts change their names.
     #[arg(long)]
     pub any_host_name: bool,
-    /// Take the sides of A/Bs for runs as any other; without it they are counted and left out.
+    /// Include the sides of A/Bs; by default they are only counted.
     #[arg(long)]
     pub with_ab: bool,
     /// Write index.html, history.json and charts into this directory.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Print history.json to standard output in place of the table.
+    /// Print history.json instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// A file that can't be read is an error.
+    /// Exit with 1 if a file is unreadable.
     #[arg(long)]
     pub strict: bool,
     /// Seed of the permutation tests.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// Threads that read files; none: one for each CPU. The answer is the same.
+    /// Read files with this many threads [default: one for each CPU].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 }

@@ -18,27 +18,27 @@ pub struct Options {
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Action {
-    /// Make what scenarios need, so that a run finds it: the root file system, and of it a Docker image and a VM's files.
+    /// Build the image of scenarios in advance, in every form that their targets need.
     Build {
         /// Scenario files, or names of shipped scenarios.
         #[arg(value_name = "SCENARIO|NAME", default_value = "quickstart")]
         scenarios: Vec<String>,
-        /// Ask again the archives that did not answer within the last day, whose fallback is used since.
+        /// Try again the archives that did not answer within the last day, in place of their fallback.
         #[arg(long)]
         refresh: bool,
     },
-    /// List what is there.
+    /// List the images in the cache.
     List {
-        /// Read every file and compare it with its sha256 sum.
+        /// Read every file and compare its sha256.
         #[arg(long)]
         verify: bool,
     },
-    /// Remove images that this version of bootrace can't use; never one that a run uses.
+    /// Remove images that this version of bootrace cannot use; images in use stay.
     Prune {
-        /// Remove all images, the root file systems that they are made of, and what was built of revisions.
+        /// Remove all images, the root file systems below them, and the builds of revisions.
         #[arg(long)]
         all: bool,
-        /// Remove also what wasn't used for so long, as in 12h or 30d.
+        /// Remove also images that were unused for this long, as in 12h or 30d.
         #[arg(long, value_name = "AGE", value_parser = age, conflicts_with = "all")]
         unused: Option<SignedDuration>,
     },
@@ -111,11 +111,8 @@ async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
     for name in &pruned.in_use {
         anstream::println!("kept {name}: it is in use");
     }
-    if let Some(why) = &pruned.without_docker {
-        anstream::eprintln!("Docker's images were left alone: {why}");
-    }
-    if let Some(why) = &pruned.without_podman {
-        anstream::eprintln!("podman's images were left alone: {why}");
+    for (engine, why) in &pruned.unasked {
+        anstream::eprintln!("kept the images of {}: {why}", engine.name());
     }
     anstream::println!("{} freed", size(pruned.freed_bytes));
     Ok(())

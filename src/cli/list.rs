@@ -5,20 +5,16 @@ use std::{fmt::Write, path::Path};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{BAD, Failure, HEADING, doctor::abilities, print};
+use super::{BAD, Failure, HEADING, doctor::abilities, options::Asking, print};
 use crate::{
     doctor::{self, Ability},
-    scenario::{self, Span},
+    scenario,
 };
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// Wait this long for each engine to answer.
-    #[arg(long, value_name = "TIME", default_value = doctor::PATIENCE)]
-    pub patience: Span,
+    #[command(flatten)]
+    pub asking: Asking,
 }
 
 /// Prints scenarios and targets. A target that can't run is no failure.
@@ -27,11 +23,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let listing = Listing {
         scenarios: scenario::names().into_iter().map(Entry::new).collect(),
-        targets: runtime.block_on(doctor::glance(options.patience.0)).targets,
+        targets: runtime.block_on(doctor::glance(options.asking.patience.0)).targets,
     };
     // Without waiting for a call that hangs.
     runtime.shutdown_background();
-    print(&if options.json { listing.json() } else { listing.text() })
+    print(&if options.asking.json { listing.json() } else { listing.text() })
 }
 
 #[derive(Debug, Serialize)]

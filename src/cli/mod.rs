@@ -6,11 +6,9 @@ use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand, builder::Styles};
 
 use crate::{
-    metric::Metric,
-    {
-        metric,
-        {report::clean_lines, scenario},
-    },
+    metric::{self, Metric},
+    report::clean_lines,
+    scenario,
 };
 
 pub mod ab;
@@ -23,11 +21,13 @@ pub mod compare;
 pub mod completions;
 mod density;
 pub mod doctor;
+pub mod exit;
 pub mod export;
 mod git;
 pub mod history;
 pub mod image;
 pub mod list;
+pub mod options;
 mod paced;
 mod prepare;
 mod progress;
@@ -36,6 +36,8 @@ pub mod run;
 mod signals;
 mod source;
 mod sudo_user;
+
+use exit::Exit;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -49,35 +51,25 @@ const HEADING: Style = Style::new().bold();
 
 const ABOUT: &str = "\
 What does it cost to run the same thing in a container and in a virtual machine?
-Runs the same workload from the same root file system as a bare process, as a Docker
-container and as a libvirt VM, and compares their start-up, memory and CPU.";
+Runs one workload from one root file system as a process, in containers and in VMs,
+and reports the difference with confidence intervals.";
 
 const AFTER_HELP: &str = "\
 Examples:
   bootrace run                                    the quickstart scenario on every target
   bootrace run redis --targets native,docker      a shipped scenario, without the VM
   bootrace run ./my.toml --samples 40 --seed 7    a scenario of your own
-  bootrace ab --base old.toml --new new.toml      two sides, measured in turn on this host
-  bootrace check ./my.toml                        is it right? needs no engine
-  bootrace list                                   what is there, and what can run on this host
+  bootrace ab --base old.toml --new new.toml      two sides, interleaved on this host
+  bootrace check ./my.toml                        validate a scenario offline
+  bootrace list                                   scenarios, and the targets that can run here
   bootrace export reports/latest --format csv     every sample, for other programs; other formats too
-  bootrace calibrate                              known quantities: what is the error of the figures here?
-  bootrace compare BASE NEW                       is the new run worse? 3 if it is
-  bootrace doctor                                 what works here, what doesn't, and the fix
-  bootrace history reports                        the trend over all runs, and where it changed
+  bootrace calibrate                              reference workloads: the error of the figures here
+  bootrace compare BASE NEW                       two runs; exit code 3 if NEW has regressed
+  bootrace doctor                                 what a run needs here, with fixes
+  bootrace history reports                        the trend over all runs, and its change points
 
 A run writes reports/RUN/index.html, results.json, summary.md and charts;
 reports/latest is the newest.
-
-Exit codes:
-  0    done
-  1    a run failed, or more of NEW's instances did than of BASE's; of ab: a side was lost; of doctor:
-       a target can't run; of calibrate: a figure is beyond its bound; of export: a target has no good
-       sample; of history --strict: a file can't be read
-  2    the command line or a scenario is wrong
-  3    regressed, or refuted: a claim does not hold
-  4    not settled, where --fail-on asks for that to be told
-  130  ended by Ctrl-C (143 by SIGTERM): what was measured is kept, what was started is removed
 
 Environment:
   NO_COLOR        no colours, as when the output is no terminal
@@ -90,28 +82,23 @@ Examples:
   bootrace run                                    the quickstart scenario on every target
   bootrace run redis nginx --samples 40           two shipped scenarios, one after the other
   bootrace run ./my.toml --targets native,docker  a scenario of your own, without the VM
-  bootrace run --seed 7 --json > results.json     in a known order, for programs
-  bootrace run density --targets docker           how many fit at once, and what each more costs
+  bootrace run --seed 7 --json > results.json     in the order of seed 7, for programs
+  bootrace run density --targets docker           how many fit at once, and the cost of one more
   bootrace run bench/startup.toml --build         what your clone builds, by the scenario's [build]
-  bootrace run --tune                             governor, turbo, KSM and caches set, and put back
-  bootrace run ./my.toml --fail-on undecided      every claim must be decided, and hold
-
-Exit codes: 0 done, 1 a run failed (of a density: a failure ended it, not a limit), 2 wrong command
-line or scenario, 3 a claim refuted (not with
---fail-on never), 4 a claim undecided (only with --fail-on undecided), 130 ended by Ctrl-C (what was
-measured is kept).";
+  bootrace run --tune                             set governor, turbo, KSM and caches; restore them
+  bootrace run ./my.toml --fail-on undecided      exit with 4 if a claim is undecided";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
   bootrace check ./my.toml
-  bootrace check scenarios/*.toml && echo all of them are right
+  bootrace check scenarios/*.toml && echo valid
 
-Reads the files alone and needs no engine. What is wrong is said with file, line,
-column and key. Whether this host has what they name (CPUs, runtimes, networks, CPU models) is for run to say. Exit codes: 0 all are right, 2 one is not.";
+Reads the files alone. Each error has its file, line, column, key and a fix. The run itself checks that this
+host has the CPUs, runtimes, networks and CPU models that a scenario names.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "bootrace", version, about = ABOUT, styles = STYLES, after_help = AFTER_HELP)]
+#[command(name = "bootrace", version, about = ABOUT, styles = STYLES, after_help = exit::help(AFTER_HELP))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -122,37 +109,37 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run scenarios on their targets, and write results and report.
-    #[command(after_help = RUN_EXAMPLES)]
+    /// Run scenarios on their targets; write results and a report.
+    #[command(after_help = exit::help(RUN_EXAMPLES))]
     Run(run::Options),
-    /// Measure two sides in turn on this host: what is there, and what may replace it.
-    #[command(after_help = ab::EXAMPLES)]
+    /// Compare two sides on this host, interleaved: the present state and its replacement.
+    #[command(after_help = exit::help(ab::EXAMPLES))]
     Ab(ab::Options),
-    /// Write a run's report again, from its results.
+    /// Regenerate a run's report from its results.json.
     Report(report::Options),
-    /// Say whether a run is worse than another one, and end with 3 if it is.
-    #[command(after_help = compare::EXAMPLES)]
+    /// Compare two runs; exit with 3 if the new one has regressed.
+    #[command(after_help = exit::help(compare::EXAMPLES))]
     Compare(compare::Options),
-    /// Write a run's figures in a form that other programs read.
-    #[command(after_help = export::EXAMPLES)]
+    /// Export a run for other programs.
+    #[command(after_help = exit::help(export::EXAMPLES))]
     Export(export::Options),
-    /// Show how figures went over many runs, and where they changed.
-    #[command(after_help = history::EXAMPLES)]
+    /// Show the trend over many runs, and its change points.
+    #[command(after_help = exit::help(history::EXAMPLES))]
     History(history::Options),
-    /// Say whether scenarios are right, and what running them takes.
-    #[command(after_help = CHECK_EXAMPLES)]
+    /// Validate scenarios offline; each error has its line and a fix.
+    #[command(after_help = exit::help(CHECK_EXAMPLES))]
     Check(check::Options),
-    /// Measure what is known, and tell the error of the figures on this host.
-    #[command(after_help = calibrate::EXAMPLES)]
+    /// Run reference workloads and report the error of the figures on this host.
+    #[command(after_help = exit::help(calibrate::EXAMPLES))]
     Calibrate(calibrate::Options),
-    /// Say what of this host a run needs works, what doesn't, and what fixes it.
-    #[command(after_help = doctor::AFTER_HELP)]
+    /// Check what a run needs on this host; each failure has its fix.
+    #[command(after_help = exit::help(doctor::AFTER_HELP))]
     Doctor(doctor::Options),
-    /// List scenarios, and targets and whether they can run on this host.
+    /// List scenarios, and the targets that can run on this host.
     List(list::Options),
     /// Build, list and prune images.
     Image(image::Options),
-    /// Remove what runs left behind that did not end well, and put back what they tuned.
+    /// Remove the left-overs of runs that ended badly, and restore the settings that they tuned.
     Clean(clean::Options),
     /// Print a completion script for a shell.
     #[command(after_help = completions::AFTER_HELP)]
@@ -183,43 +170,49 @@ impl Command {
 /// What ends the program with another code than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// 1: a run failed.
+    /// A run failed.
     #[error("{0:#}")]
     Run(anyhow::Error),
-    /// 1: not every target can run, as was said on standard output.
+    /// Not every target can run, as was said on standard output.
     #[error("not every target can run")]
     Unfit,
-    /// 2: usage or scenario error.
+    /// Usage or scenario error.
     #[error("{0:#}")]
     Usage(anyhow::Error),
-    /// 3: regressed, or a claim refuted.
+    /// Regressed, or a claim refuted.
     #[error("{0}")]
     Refuted(String),
-    /// 4: neither regressed nor not, and the caller wants it settled.
+    /// Neither regressed nor not, and the caller wants it settled.
     #[error("{0}")]
     Undecided(String),
-    /// 128 + signal: ended by Ctrl-C or SIGTERM, everything taken kept.
+    /// Ended by Ctrl-C or SIGTERM, everything taken kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
-    /// 128 + signal: a side of an A/B that was ended, whose other end says what there is to say.
+    /// A side of an A/B that was ended, whose other end says what there is to say.
     #[error("interrupted")]
     Unpaced { signal: u8 },
-    /// 128 + signal: ended before anything was measured.
+    /// Ended before anything was measured.
     #[error("interrupted before anything was measured")]
     Stopped { signal: u8 },
 }
 
 impl Failure {
-    pub fn code(&self) -> u8 {
+    /// How the program ends with it.
+    pub fn exit(&self) -> Exit {
         match self {
-            Failure::Run(_) | Failure::Unfit => 1,
-            Failure::Usage(_) => 2,
-            Failure::Refuted(_) => 3,
-            Failure::Undecided(_) => 4,
+            Failure::Run(_) | Failure::Unfit => Exit::Failed,
+            Failure::Usage(_) => Exit::Usage,
+            Failure::Refuted(_) => Exit::Refuted,
+            Failure::Undecided(_) => Exit::Undecided,
             Failure::Interrupted { signal, .. }
             | Failure::Unpaced { signal }
-            | Failure::Stopped { signal } => 128 + signal,
+            | Failure::Stopped { signal } => Exit::Signal(*signal),
         }
+    }
+
+    /// The process's exit code.
+    pub fn code(&self) -> u8 {
+        self.exit().code()
     }
 
     /// Writes it to standard error, its causes below it.

@@ -94,7 +94,7 @@ fn warnings(targets: &[Box<dyn Target>], tune: bool, partner: Option<&str>) -> V
 /// Asks every engine that the scenario needs, before an image is built for it.
 async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
     for spec in &scenario.targets {
-        engine::of(spec.kind).reach(spec).await?;
+        engine::of(spec.kind()).reach(spec).await?;
     }
     must_be_root()
 }
@@ -111,7 +111,7 @@ pub fn must_be_root() -> anyhow::Result<()> {
 async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
     Cpus::choose(&scenario.resources.cpus)?;
     for spec in &scenario.targets {
-        engine::of(spec.kind).validate(spec, &scenario.resources).await?;
+        engine::of(spec.kind()).validate(spec, &scenario.resources).await?;
     }
     if scenario.sampling.page_cache_state() == Some(PageCache::Cold) {
         runner::drop_caches().await?;
@@ -128,7 +128,7 @@ async fn connect(scenario: &Scenario, image: &Image) -> anyhow::Result<Vec<Box<d
             network: scenario.workload.network,
             stock: scenario.image.cloud.is_some(),
         };
-        targets.push(engine::of(spec.kind).connect(&request, image).await?);
+        targets.push(engine::of(spec.kind()).connect(&request, image).await?);
     }
     Ok(targets)
 }

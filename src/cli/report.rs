@@ -19,10 +19,10 @@ pub struct Options {
     /// Directories of runs, each with its results.json, of A/Bs, or of calibrations.
     #[arg(value_name = "RUN_DIR", required = true)]
     pub runs: Vec<PathBuf>,
-    /// Which claims make the exit code, judged anew: refuted ones 3, undecided ones 4.
+    /// Fail on claims, judged again: exit code 3 for a refuted one, 4 for an undecided one.
     #[arg(long, value_enum, default_value_t = FailOn::Never, value_name = "WHEN")]
     pub fail_on: FailOn,
-    /// Write the files, print no table.
+    /// Write the files and print no table.
     #[arg(long, short)]
     pub quiet: bool,
 }

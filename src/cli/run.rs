@@ -12,6 +12,7 @@ use super::{
     Failure, build,
     claims::{self, FailOn},
     density,
+    options::{Rounds, Session},
     paced::{Event, Pacer, SideConfig},
     prepare::{Prepared, Wanted, prepare},
     print,
@@ -33,39 +34,20 @@ pub struct Options {
     /// Scenario files, or names of shipped scenarios.
     #[arg(value_name = "SCENARIO|NAME", default_value = "quickstart")]
     pub scenarios: Vec<String>,
-    /// Only these targets of the scenario, by name.
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    pub targets: Vec<String>,
-    /// Measured rounds; 0 for a density alone.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(*scenario::SAMPLES.end())))]
-    pub samples: Option<u32>,
-    /// Warm-up rounds: recorded, excluded from all statistics.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
-    pub warmup: Option<u32>,
-    /// Seed of the random order; none: a fresh one, recorded in the results.
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Where runs are written.
-    #[arg(long, default_value = "reports", value_name = "DIR")]
-    pub out: PathBuf,
-    /// Set the CPU governor, turbo, KSM and swappiness for steady figures, drop the page cache once, and put
-    /// back what was found.
-    #[arg(long)]
-    pub tune: bool,
-    /// Which claims of a scenario make the exit code: refuted ones 3, undecided ones 4.
+    #[command(flatten)]
+    pub rounds: Rounds,
+    #[command(flatten)]
+    pub session: Session,
+    /// Fail on claims: exit code 3 for a refuted one, 4 for an undecided one.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
     pub fail_on: FailOn,
-    /// Run the [build] command of each scenario first, in the top folder of its git clone. Without this a run measures
-    /// what is there.
+    /// Run the [build] command of each scenario first, in the top folder of its git clone; by default a run builds nothing.
     #[arg(long)]
     pub build: bool,
-    /// The commit that is measured, for `bootrace history`; none: as CI's variables say, else git.
+    /// Commit to record for `bootrace history` [default: from CI's variables, else from git].
     #[arg(long, value_name = "SHA", value_parser = super::source::commit)]
     pub commit: Option<String>,
-    /// No progress bar, no table.
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// Print results.json to standard output in place of the table.
+    /// Print results.json instead of the table.
     #[arg(long)]
     pub json: bool,
     /// For `bootrace ab`, which starts its sides with this.
@@ -95,13 +77,13 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     }
     let scenarios =
         options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
-    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind == Kind::Native)) {
+    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind() == Kind::Native)) {
         native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
     }
     let ran = signals::watched(async |signals, tuning| {
         let mut finished = Vec::new();
         if options.build {
-            let progress = Progress::new(options.quiet || options.json);
+            let progress = Progress::new(options.session.quiet || options.json);
             for (scenario, folder) in &scenarios {
                 build::in_clone(scenario, folder, &progress, signals).await?;
             }
@@ -137,11 +119,11 @@ pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
 pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
     let usage = |e: scenario::Error| Failure::Usage(e.into());
     let (mut scenario, folder) = scenario::find(name).map_err(usage)?;
-    scenario.select_targets(&options.targets).map_err(usage)?;
-    if let Some(samples) = options.samples {
+    scenario.select_targets(&options.rounds.targets).map_err(usage)?;
+    if let Some(samples) = options.rounds.samples {
         scenario.set_samples(samples).map_err(usage)?;
     }
-    if let Some(warmup) = options.warmup {
+    if let Some(warmup) = options.rounds.warmup {
         scenario.set_warmup(warmup).map_err(usage)?;
     }
     if options.paced.is_some() {
@@ -158,7 +140,7 @@ async fn run_one(
     tuning: &Tuning,
     pacer: Option<&mut Pacer>,
 ) -> Result<Finished, Failure> {
-    let progress = Progress::new(options.quiet || options.json || pacer.is_some());
+    let progress = Progress::new(options.session.quiet || options.json || pacer.is_some());
     let finished = measure(scenario, folder, options, &progress, signals, tuning, pacer).await?;
     let Finished { results, dir } = &finished;
     show(results, dir, options)?;
@@ -182,7 +164,7 @@ pub(super) async fn measure(
         pacer.listen(&signals.stop);
     }
     let part = options.paced.as_ref();
-    let wanted = Wanted { scenario: &scenario, folder, tune: options.tune, part };
+    let wanted = Wanted { scenario: &scenario, folder, tune: options.session.tune, part };
     let prepared = prepare(&wanted, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
     let mut results = header(&scenario, &targets, image, host, warnings, options);
@@ -192,11 +174,11 @@ pub(super) async fn measure(
     };
     let dir = match part {
         Some(part) => part.dir.clone(),
-        None => options.out.join(&results.run.id),
+        None => options.session.out.join(&results.run.id),
     };
     make_dir(&dir).map_err(Failure::Run)?;
     if part.is_none() {
-        make_latest(&options.out, &results.run.id).map_err(Failure::Run)?;
+        make_latest(&options.session.out, &results.run.id).map_err(Failure::Run)?;
     }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances };
@@ -232,7 +214,7 @@ fn header(
     warnings: Vec<String>,
     options: &Options,
 ) -> Results {
-    let seed = options.seed.unwrap_or_else(fresh_seed);
+    let seed = options.session.seed.unwrap_or_else(fresh_seed);
     let now = jiff::Timestamp::now();
     let id = match &options.paced {
         Some(part) => part.run.clone(),
@@ -289,7 +271,7 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
         let json = serde_json::to_string_pretty(results).context("writing results as JSON");
         return print(&(json.map_err(Failure::Run)? + "\n"));
     }
-    if options.quiet || options.paced.is_some() {
+    if options.session.quiet || options.paced.is_some() {
         return Ok(());
     }
     print(&(report::table(results, &analysis::analyse(results), true) + "\n"))?;

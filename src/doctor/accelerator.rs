@@ -4,6 +4,7 @@ use std::{fs::File, io, path::Path};
 
 use super::{Check, account::Account, engine, host};
 use crate::{
+    cause::Cause,
     probe::kvm::{self, KvmVerdict},
     sample::KvmDegree,
     scenario::Kind,
@@ -46,11 +47,11 @@ pub fn kvm(verdict: &KvmVerdict) -> Check {
             Check::warning(id, title, verdict.to_string()).fix("bootrace doctor, when this host is less busy")
         }
         // A run, which is root's, will find out.
-        KvmVerdict::Missing { why, .. } if why.contains("ermission denied") && !host::is_root() => {
+        KvmVerdict::Missing { cause: Cause::Denied, .. } if !host::is_root() => {
             Check::not_checked(id, title, verdict.to_string())
         }
         // It is there, and not for us.
-        KvmVerdict::Missing { why, .. } if why.contains("ermission denied") => {
+        KvmVerdict::Missing { cause: Cause::Denied, .. } => {
             Check::warning(id, title, format!("KVM can't be used: {emulated} ({verdict})"))
                 .fix("in a container, give it the device (--device /dev/kvm)")
         }
@@ -122,7 +123,7 @@ mod tests {
         assert!(check.found.starts_with("KVM is here but cannot run Linux: VMs will be emulated (TCG)"));
         assert!(check.found.contains("exit: Shutdown"));
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
-        let check = kvm(&KvmVerdict::Missing { absent: true, why: "no /dev/kvm".into() });
+        let check = kvm(&KvmVerdict::Missing { cause: Cause::Unreachable, why: "no /dev/kvm".into() });
         assert!(check.found.starts_with("KVM is not here: VMs will be emulated (TCG)"), "{}", check.found);
     }
 

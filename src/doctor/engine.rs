@@ -4,11 +4,12 @@ use std::{path::Path, time::Duration};
 
 use super::{Check, no_answer};
 use crate::{
+    cause::Cause,
     image::ContainerEngine,
     probe::kvm::closed_to_qemu,
     scenario::Kind,
     target::{
-        Error, NEEDS_ROOT,
+        Error,
         docker::inspect::{self as docker, Engine, OLDEST_API},
         libvirt::{
             self,
@@ -31,15 +32,23 @@ pub(super) struct Daemon {
     pub unit: &'static str,
     /// Names another engine than the local one, if it is set.
     pub variable: &'static str,
+    /// Its members may ask it; `None`: root alone may.
+    pub group: Option<&'static str>,
 }
 
-const DOCKER: Daemon =
-    Daemon { name: "Docker", program: "dockerd", unit: "docker.service", variable: "DOCKER_HOST" };
+const DOCKER: Daemon = Daemon {
+    name: "Docker",
+    program: "dockerd",
+    unit: "docker.service",
+    variable: "DOCKER_HOST",
+    group: Some("docker"),
+};
 pub(super) const LIBVIRT: Daemon = Daemon {
     name: "libvirt",
     program: "libvirtd",
     unit: "libvirtd.service",
     variable: "LIBVIRT_DEFAULT_URI",
+    group: Some("libvirt"),
 };
 
 /// Where a daemon is, on which its fixes depend.
@@ -77,25 +86,23 @@ impl Daemon {
     }
 
     pub fn fix(&self, error: &Error, place: Place) -> String {
-        if let Some((_, fix)) = error.why.split_once("fix: ") {
-            return fix.into();
-        }
-        let denied = ["ermission denied", NEEDS_ROOT].iter().any(|sign| error.why.contains(sign));
-        if denied {
-            let alone = match self.name.to_lowercase().as_str() {
-                // Nobody but root may ask it.
-                "podman" => String::new(),
-                group => format!(
-                    ". To use {} alone, without bootrace: sudo usermod -aG {group} $USER, then log in again",
-                    self.name
-                ),
-            };
-            return format!("sudo bootrace doctor, and sudo bootrace run{alone}");
-        }
-        match place {
-            Place::Elsewhere => format!("start what {} names, or unset {0}", self.variable),
-            Place::Unit if error.absent => format!("sudo systemctl start {}", self.unit),
-            Place::Unit | Place::Here => "scripts/setup".into(),
+        match (place, error.cause, &error.hint) {
+            (_, Cause::Denied, _) => {
+                let alone = self.group.map(|group| {
+                    format!(
+                        ". To use {} alone, without bootrace: sudo usermod -aG {group} $USER, then log in again",
+                        self.name
+                    )
+                });
+                format!("sudo bootrace doctor, and sudo bootrace run{}", alone.unwrap_or_default())
+            }
+            (Place::Elsewhere, Cause::Unreachable, _) => {
+                format!("start what {} names, or unset {0}", self.variable)
+            }
+            (Place::Unit, Cause::Unreachable, _) => format!("sudo systemctl start {}", self.unit),
+            (_, _, Some(hint)) => hint.clone(),
+            (Place::Elsewhere, _, None) => format!("start what {} names, or unset {0}", self.variable),
+            (Place::Unit | Place::Here, _, None) => "scripts/setup".into(),
         }
     }
 
@@ -122,7 +129,7 @@ impl Daemon {
     ) -> Result<T, (String, String)> {
         match self.ask_as_is(patience, asking).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err((error.to_string(), self.fix(&error, self.place()))),
+            Ok(Err(error)) => Err((error.without_hint(), self.fix(&error, self.place()))),
             Err(found) => Err((found, self.fix_of_no_answer(self.place()))),
         }
     }
@@ -279,8 +286,8 @@ mod tests {
 
     #[test]
     fn a_daemon_that_is_stopped_is_started_by_who_has_it() {
-        let stopped = Error { absent: true, ..Error::new("connecting", "No such file or directory") };
-        let confused = Error { absent: false, ..Error::new("connecting", "no reply") };
+        let stopped = Error::new("connecting", "No such file or directory").by(Cause::Unreachable);
+        let confused = Error::new("connecting", "no reply");
         let fix = |error: &Error, elsewhere, systemd, installed| {
             DOCKER.fix(error, Place::of(elsewhere, systemd, installed))
         };
@@ -288,13 +295,13 @@ mod tests {
             for error in [&stopped, &confused] {
                 let there = fix(error, true, systemd, installed);
                 assert_eq!(there, "start what DOCKER_HOST names, or unset DOCKER_HOST");
-                let unit = systemd && installed && error.absent;
+                let unit = systemd && installed && error.is_unreachable();
                 let here = if unit { "sudo systemctl start docker.service" } else { "scripts/setup" };
                 assert_eq!(fix(error, false, systemd, installed), here, "{error:?} {systemd} {installed}");
             }
         }
         assert_eq!(LIBVIRT.fix(&stopped, Place::Unit), "sudo systemctl start libvirtd.service");
-        let denied = Error::new("connecting", "Permission denied");
+        let denied = Error::new("connecting", "Permission denied").by(Cause::Denied);
         for place in [Place::Elsewhere, Place::Unit, Place::Here] {
             let fix = LIBVIRT.fix(&denied, place);
             for part in ["sudo bootrace run", "sudo usermod -aG libvirt $USER, then log in again"] {
@@ -332,7 +339,7 @@ mod tests {
 
     #[test]
     fn an_error_that_has_its_fix_is_given_no_other() {
-        let error = Error::new("measuring", "it is rootless; fix: set DOCKER_HOST=unix:///x");
+        let error = Error::new("measuring", "it is rootless").with_hint(Some("set DOCKER_HOST=unix:///x"));
         for place in [Place::Elsewhere, Place::Unit, Place::Here] {
             assert_eq!(DOCKER.fix(&error, place), "set DOCKER_HOST=unix:///x");
         }

@@ -26,7 +26,7 @@ pub async fn check(cache: &Cache, patience: Duration) -> Check {
 fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option<String>) -> Check {
     let (id, title) = ("left_over", "left-overs of earlier runs");
     // Of an engine that is not there enough is said elsewhere.
-    let unseen = found.unseen.iter().map(|Unseen { error, .. }| match error.absent {
+    let unseen = found.unseen.iter().map(|Unseen { error, .. }| match error.is_unreachable() {
         true => format!("{}: nothing answers there", error.tried),
         false => error.to_string(),
     });

@@ -17,8 +17,13 @@ use crate::{
     },
 };
 
-pub(super) const PODMAN: Daemon =
-    Daemon { name: "podman", program: "podman", unit: "podman.socket", variable: "CONTAINER_HOST" };
+pub(super) const PODMAN: Daemon = Daemon {
+    name: "podman",
+    program: "podman",
+    unit: "podman.socket",
+    variable: "CONTAINER_HOST",
+    group: None,
+};
 
 /// Whether podman's service answers, and what it says.
 pub async fn podman(patience: Duration) -> (Check, Option<Engine>) {
@@ -55,13 +60,13 @@ pub async fn lxc(patience: Duration) -> (Check, bool) {
             let version = version.as_deref().unwrap_or("of unknown version");
             (Check::ok(id, title, format!("libvirt {version} at {}", lxc::uri())), true)
         }
-        Ok(Err(error)) if lxc::is_missing(&error) || error.absent => {
+        Ok(Err(error)) if lxc::is_missing(&error) || error.is_unreachable() => {
             let found = format!("{}: only targets with kind = \"lxc\" need it", error.why);
             (Check::absent(id, title, found, &[Kind::Lxc]).fix("scripts/setup"), false)
         }
         Ok(Err(error)) => {
             let fix = LIBVIRT.fix(&error, LIBVIRT.place_here());
-            (Check::failed(id, title, error.to_string(), &[Kind::Lxc]).fix(fix), false)
+            (Check::failed(id, title, error.without_hint(), &[Kind::Lxc]).fix(fix), false)
         }
         Err(found) => {
             let fix = LIBVIRT.fix_of_no_answer(LIBVIRT.place_here());

@@ -161,7 +161,9 @@ impl Bench {
 
     fn target(&self, kind: Kind) -> &scenario::ScenarioTarget {
         let mut targets = self.scenario.targets.iter();
-        targets.find(|target| target.kind == kind).expect("the trials' scenario has every kind that is tried")
+        targets
+            .find(|target| target.kind() == kind)
+            .expect("the trials' scenario has every kind that is tried")
     }
 
     async fn container(&self, engine: ContainerEngine, id: &'static str, title: &'static str) -> Check {
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn the_trials_scenario_is_one() {
         let scenario = scenario();
-        let kinds: Vec<Kind> = scenario.targets.iter().map(|target| target.kind).collect();
+        let kinds: Vec<Kind> = scenario.targets.iter().map(|target| target.kind()).collect();
         assert_eq!(kinds, [Kind::Native, Kind::Docker, Kind::Podman, Kind::Lxc]);
     }
 }

@@ -12,7 +12,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::{sample, scenario};
+use crate::{
+    kind::ImageForm,
+    {sample, scenario},
+};
 
 mod base;
 mod boot_disk;
@@ -164,12 +167,12 @@ impl Forms {
     }
 
     pub fn of(targets: &[scenario::ScenarioTarget]) -> Self {
-        let any = |kind| targets.iter().any(|t| t.kind == kind);
+        let any = |form| targets.iter().any(|target| target.kind().row().image == form);
         Forms {
-            tree: any(scenario::Kind::Native) || any(scenario::Kind::Lxc),
-            docker: any(scenario::Kind::Docker),
-            podman: any(scenario::Kind::Podman),
-            vm: any(scenario::Kind::Libvirt),
+            tree: any(ImageForm::Tree),
+            docker: any(ImageForm::Docker),
+            podman: any(ImageForm::Podman),
+            vm: any(ImageForm::Vm),
             systemd: targets.iter().any(scenario::ScenarioTarget::runs_systemd),
             initrd: targets.iter().any(scenario::ScenarioTarget::boots_system),
             bios: targets.iter().any(|t| t.firmware() == Some(scenario::Firmware::Bios)),

@@ -35,10 +35,9 @@ pub struct Pruned {
     pub freed_bytes: u64,
     /// What was kept because it is in use.
     pub in_use: Vec<String>,
-    /// Why Docker did not answer: its images are still there.
-    pub without_docker: Option<String>,
-    /// The same for podman; `None` also if podman is not installed.
-    pub without_podman: Option<String>,
+    /// Engines that did not answer, with the reason: their images are still there. Without engines that were never
+    /// installed.
+    pub unasked: Vec<(ContainerEngine, String)>,
 }
 
 /// Removes the images that `what` selects, and what interrupted builds left behind.
@@ -50,14 +49,13 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
     cache.sweep()?;
     let mut pruner = Pruner { cache, engines: Vec::new(), pruned: Pruned::default() };
     for engine in ContainerEngine::ALL {
-        match (Client::connect(engine).await, engine) {
-            (Ok(client), _) => {
+        match Client::connect(engine).await {
+            Ok(client) => {
                 let images = docker::of_cache(&client, cache).await?;
                 pruner.engines.push(Own { client, images });
             }
-            (Err(error), ContainerEngine::Docker) => pruner.pruned.without_docker = Some(error.to_string()),
-            (Err(_), ContainerEngine::Podman) if !engine.may_be_here() => {}
-            (Err(error), ContainerEngine::Podman) => pruner.pruned.without_podman = Some(error.to_string()),
+            Err(_) if !engine.kind().is_standard() && !engine.may_be_here() => {}
+            Err(error) => pruner.pruned.unasked.push((engine, error.to_string())),
         }
     }
     let mut kept = Vec::new();

@@ -11,10 +11,11 @@ use super::ContainerEngine;
 
 /// The refusal of a rootless engine: the action, and the reason with the fix.
 #[derive(Debug, thiserror::Error)]
-#[error("{tried}: {why}")]
+#[error("{tried}: {why}; fix: {hint}")]
 pub struct Rootless {
     pub tried: String,
     pub why: String,
+    pub hint: String,
 }
 
 /// Checks that the engine is not rootless.
@@ -46,12 +47,11 @@ fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Rootles
     let whose = user.map_or("a user other than root".into(), |uid| format!("user {uid}"));
     let why = format!(
         "it is rootless: it runs as {whose}, and its containers have cgroups, mounts and user namespaces of that \
-         user's, in which bootrace can't start and measure the same thing as elsewhere; fix: {}",
-        fix(engine)
+         user's, in which bootrace can't start and measure the same thing as elsewhere"
     );
     let named = std::env::var_os(variable).is_some_and(|named| !named.is_empty());
     let by = if named { format!(" ({variable})") } else { String::new() };
-    Rootless { tried: format!("using containers of {name} at {address}{by}"), why }
+    Rootless { tried: format!("using containers of {name} at {address}{by}"), why, hint: fix(engine) }
 }
 
 fn fix(engine: ContainerEngine) -> String {

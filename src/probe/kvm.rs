@@ -5,7 +5,10 @@ use std::{env, fmt, io, path::PathBuf, process::ExitCode, sync::OnceLock, time::
 
 use rustix::process::Pid;
 
-use crate::sample::{self, KvmDegree};
+use crate::{
+    cause::Cause,
+    sample::{self, KvmDegree},
+};
 
 /// A guest's loop that is slower than this fraction of the host's own speed is emulated.
 ///
@@ -25,8 +28,8 @@ pub enum KvmVerdict {
     Emulated { found: Findings, failed: Vec<Fault> },
     /// KVM is there but does not run a guest correctly.
     Broken { why: String },
-    /// KVM can't be used; `absent`: its device is missing.
-    Missing { absent: bool, why: String },
+    /// KVM can't be used; `Cause::Unreachable`: its device is missing.
+    Missing { cause: Cause, why: String },
     /// Undecided: this host is too busy, or KVM hangs.
     Untold { why: String },
 }
@@ -231,7 +234,7 @@ mod guest {
 
     pub fn probe() -> KvmVerdict {
         let why = format!("the probe guest is for x86-64, this is {ARCH}");
-        KvmVerdict::Missing { absent: false, why }
+        KvmVerdict::Missing { cause: Cause::Unsupported, why }
     }
 
     /// The sandboxed child on an architecture without a probe guest.

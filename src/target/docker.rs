@@ -21,6 +21,7 @@ use futures_util::StreamExt;
 use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
 pub use crate::image::ContainerEngine;
 use crate::{
+    cause::Cause,
     image::rootless,
     kind::Program,
     probe::{Scope, disk::Place, process},
@@ -51,11 +52,13 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
     let (host, name) = (engine.address(), engine.name());
     let tried = format!("connecting to {name} at {host}");
     let failed = |e: ClientError| {
-        let why = explain(engine, &e);
-        let absent = ["Socket not found", "Connection refused"].iter().any(|sign| why.contains(sign));
-        let hint = rootless::hint(engine).filter(|_| absent && host == engine.usual_address());
-        let why = hint.map_or(why.clone(), |hint| format!("{why} ({hint})"));
-        Error { absent, ..Error::new(&tried, why) }
+        let error = failed(engine, &tried, &e);
+        let rootless =
+            rootless::hint(engine).filter(|_| error.is_unreachable() && host == engine.usual_address());
+        match rootless {
+            Some(rootless) => Error { why: format!("{} ({rootless})", error.why), ..error },
+            None => error,
+        }
     };
     podman::is_local(engine, &host).map_err(|why| Error::new(&tried, why))?;
     let client = engine.client().map_err(failed)?;
@@ -70,37 +73,42 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
 /// When it doesn't answer, or is rootless.
 pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
     let client = connect_to(engine).await?;
-    let failed = |e| Error::new(format!("asking {} what it is", engine.name()), explain(engine, &e));
+    let failed = |e| failed(engine, format!("asking {} what it is", engine.name()), &e);
     Ok(rootless::refuse(engine, &client.info().await.map_err(failed)?).await?)
 }
 
-/// A client error with its causes, the operating system's last, and the fix.
-fn explain(engine: ContainerEngine, error: &ClientError) -> String {
+/// An engine's error: what failed, the cause, and the fix.
+fn failed(engine: ContainerEngine, tried: impl Into<String>, error: &ClientError) -> Error {
+    let (text, cause) = (explain(error), cause(error));
+    let hint = crate::cause::hint(engine.kind(), cause).or_else(|| runtime::hint(&text));
+    Error::new(tried, text).by(cause).with_hint(hint)
+}
+
+/// A client error with its sources, the operating system's last.
+fn explain(error: &ClientError) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        let message = e.to_string();
+    for source in sources(error) {
+        let message = source.to_string();
         if !text.contains(&message) {
             text = format!("{text}: {message}");
         }
-        cause = e.source();
     }
-    let fix: &[(&str, &str)] = match engine {
-        ContainerEngine::Docker => &[
-            ("Permission denied", super::NEEDS_ROOT),
-            ("Socket not found", "is Docker installed and running? scripts/setup installs and starts it"),
-            ("Connection refused", "is dockerd running? scripts/setup starts it"),
-            (
-                "unknown version specified",
-                "the runtime is older than this Docker, whose containers it can't read: install a newer one, \
-                 or leave \"runtime\" out",
-            ),
-        ],
-        ContainerEngine::Podman => podman::FIXES,
-    };
-    match fix.iter().find(|(sign, _)| text.contains(sign)) {
-        Some((_, fix)) => format!("{text}. {fix}"),
-        None => text,
+    text
+}
+
+fn sources(error: &ClientError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |error| error.source())
+}
+
+fn cause(error: &ClientError) -> Cause {
+    match error {
+        ClientError::SocketNotFoundError(_) => Cause::Unreachable,
+        ClientError::RequestTimeoutError => Cause::TimedOut,
+        ClientError::DockerResponseServerError { status_code: 403, .. } => Cause::Denied,
+        ClientError::DockerResponseServerError { status_code: 404, .. } => Cause::NotFound,
+        _ => sources(error)
+            .find_map(|source| source.downcast_ref::<std::io::Error>())
+            .map_or(Cause::Other, Cause::of_reaching),
     }
 }
 
@@ -149,9 +157,7 @@ impl Docker {
         image: String,
     ) -> Result<Self, Error> {
         let client = connect_to(engine).await?;
-        let failed = |e: ClientError| {
-            Error::new(format!("asking {} for its version", engine.name()), explain(engine, &e))
-        };
+        let failed = |e: ClientError| failed(engine, format!("asking {} for its version", engine.name()), &e);
         let version = client.version().await.map_err(failed)?;
         let info = client.info().await.map_err(failed)?;
         let component = |name: &str| inspect::component(&version, name);
@@ -169,9 +175,9 @@ impl Docker {
             image,
             resources: resources.clone(),
             options,
-            begins: spec.start.unwrap_or_default(),
+            begins: spec.start,
             cpus: Cpus::choose(&resources.cpus)?,
-            systemd: match spec.init {
+            systemd: match spec.docker().and_then(|docker| docker.init) {
                 Some(Init::Systemd) => Some(system::Cgroups::of_this_host()?),
                 Some(Init::Agent) | None => None,
             },
@@ -327,9 +333,8 @@ struct Container {
 #[async_trait]
 impl Instance for Container {
     async fn start(&mut self) -> Result<(), Error> {
-        let failed = |what: &str, e: &ClientError| {
-            Error::new(format!("{what} container {}", self.name), explain(self.engine, e))
-        };
+        let failed =
+            |what: &str, e: &ClientError| failed(self.engine, format!("{what} container {}", self.name), e);
         if self.rested {
             return match self.begins {
                 Start::Unpause => {
@@ -353,9 +358,8 @@ impl Instance for Container {
     }
 
     async fn rest(&mut self) -> Result<Rest, Error> {
-        let failed = |what: &str, e: &ClientError| {
-            Error::new(format!("{what} container {}", self.name), explain(self.engine, e))
-        };
+        let failed =
+            |what: &str, e: &ClientError| failed(self.engine, format!("{what} container {}", self.name), e);
         let rest = match self.begins {
             Start::Unpause => {
                 self.client.pause_container(&self.name).await.map_err(|e| failed("pausing", &e))?;
@@ -390,7 +394,7 @@ impl Instance for Container {
         let container = match self.client.inspect_container(&self.name, None).await {
             Ok(container) => container,
             Err(e) => {
-                tracing::debug!("showing container {}: {}", self.name, explain(self.engine, &e));
+                tracing::debug!("showing container {}: {}", self.name, explain(&e));
                 return None;
             }
         };
@@ -427,7 +431,7 @@ impl Instance for Container {
 
 /// Kills and removes a container, and returns when it is gone. Succeeds if it is gone already.
 async fn remove(engine: ContainerEngine, client: &Client, name: &str) -> Result<(), Error> {
-    let failed = |e: &ClientError| Error::new(format!("removing container {name}"), explain(engine, e));
+    let failed = |e: &ClientError| failed(engine, format!("removing container {name}"), e);
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     match client.remove_container(name, Some(options)).await {
         Ok(()) => Ok(()),

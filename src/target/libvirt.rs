@@ -10,12 +10,13 @@ use virt::connect::Connect;
 
 use super::{Cpus, Error, Instance, InstanceId, Target};
 use crate::{
+    cause,
     control::Greeting,
     image::{StockFiles, VmFiles},
-    kind::{Family, Program},
+    kind::{Family, Kind, Program},
     probe::{kvm, process},
     sample,
-    scenario::{self, DiskCache, Kind, Resources},
+    scenario::{self, DiskCache, Resources},
 };
 
 mod accelerator;
@@ -50,13 +51,13 @@ pub fn uri() -> String {
 /// # Errors
 /// When VMs can't be measured there, with the reason.
 pub fn uri_of(spec: &scenario::ScenarioTarget) -> Result<String, Error> {
-    let (uri, named) = match (&spec.uri, spec.kind.family()) {
-        (Some(uri), _) => (uri.clone(), "uri"),
+    let (uri, named) = match (spec.uri(), spec.kind().family()) {
+        (Some(uri), _) => (uri.to_owned(), "uri"),
         (None, Family::Vm) => (uri(), "LIBVIRT_DEFAULT_URI"),
         (None, Family::Container | Family::Process) => (lxc::uri(), "LIBVIRT_DEFAULT_URI"),
     };
     let tried = || format!("using the libvirt {uri:?} ({named}) for target {}", spec.name);
-    scenario::uri::fits(spec.kind, &uri).map_err(|why| Error::new(tried(), why))?;
+    scenario::uri::fits(spec.kind(), &uri).map_err(|why| Error::new(tried(), why))?;
     Ok(uri)
 }
 
@@ -77,7 +78,7 @@ async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, virt::error::Error> + Send + 'static,
 ) -> Result<T, Error> {
     match spawn_blocking(call).await {
-        Ok(result) => result.map_err(|e| Error::new(tried, fix::explain(&e))),
+        Ok(result) => result.map_err(|e| fix::failed(tried, &e)),
         Err(e) => Err(Error::new(tried, e)),
     }
 }
@@ -97,19 +98,16 @@ pub async fn connect() -> Result<Connect, Error> {
 pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
-    let connected = blocking(format!("connecting to libvirt at {uri}"), move || {
+    let kind = if uri.starts_with("lxc") { Kind::Lxc } else { Kind::Libvirt };
+    let tried = format!("connecting to libvirt at {uri}");
+    let connected = spawn_blocking(move || {
         // Otherwise libvirt prints every error to standard error itself.
         virt::error::clear_error_callback();
-        Connect::open(Some(&uri))
+        Connect::open(Some(&uri)).map_err(|e| (fix::cause_of_connecting(&e), e))
     })
-    .await;
-    connected.map_err(|e| {
-        // An unprivileged user's error may also name missing files.
-        let refused = e.why.contains(super::NEEDS_ROOT);
-        let gone = ["No such file", "Connection refused"].iter().any(|sign| e.why.contains(sign));
-        let absent = gone && !refused;
-        Error { absent, ..e }
-    })
+    .await
+    .map_err(|e| Error::new(&tried, e))?;
+    connected.map_err(|(cause, e)| fix::failed(tried, &e).by(cause).with_hint(cause::hint(kind, cause)))
 }
 
 /// A connection and its events.
@@ -189,7 +187,7 @@ impl Libvirt {
     ) -> Result<Self, Error> {
         let uri = uri_of(spec)?;
         let link = Link::open(uri.clone()).await?;
-        let choice = accelerator::choose(spec.accel.unwrap_or_default()).await?;
+        let choice = accelerator::choose(spec.vm().and_then(|vm| vm.accel).unwrap_or_default()).await?;
         let vm_options = VmOptions::resolve(&link.connection, spec, resources, &choice).await?;
         let asked = link.connection.clone();
         let versions = blocking("asking libvirt for its version".into(), move || {
@@ -205,7 +203,7 @@ impl Libvirt {
             network,
             choice,
             vm_options,
-            begins: spec.start.unwrap_or_default(),
+            begins: spec.start,
             cpus: Cpus::choose(&resources.cpus)?,
             versions,
         })

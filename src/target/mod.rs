@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::{
+    cause::Cause,
     control::Greeting,
     image::rootless::Rootless,
     probe::{Scope, disk},
@@ -231,30 +232,49 @@ fn count_containers(host: &mut sample::Host, running: Option<u32>) {
     }
 }
 
-/// The fix for every missing permission.
-pub const NEEDS_ROOT: &str = "a run needs root, whatever its targets: sudo bootrace run";
-
 /// An engine failed to do something.
 #[derive(Debug, thiserror::Error)]
-#[error("{tried}: {why}")]
+#[error("{tried}: {why}{}", .hint.as_ref().map_or(String::new(), |hint| format!("; fix: {hint}")))]
 pub struct Error {
     /// What bootrace tried, on what.
     pub tried: String,
-    /// Why it failed, with the fix if it is known.
+    /// The engine's reason.
     pub why: String,
-    /// True if the engine is absent: no socket, or no process that listens at it.
-    pub absent: bool,
+    /// The kind of failure, on which the program decides.
+    pub cause: Cause,
+    /// The fix, if it is known.
+    pub hint: Option<String>,
 }
 
 impl Error {
     pub fn new(tried: impl Into<String>, why: impl ToString) -> Self {
-        Error { tried: tried.into(), why: why.to_string(), absent: false }
+        Error { tried: tried.into(), why: why.to_string(), cause: Cause::Other, hint: None }
+    }
+
+    /// Sets the cause.
+    pub fn by(self, cause: Cause) -> Self {
+        Error { cause, ..self }
+    }
+
+    /// Sets the fix, if there is one.
+    pub fn with_hint(self, hint: Option<impl Into<String>>) -> Self {
+        Error { hint: hint.map(Into::into).or(self.hint), ..self }
+    }
+
+    /// The error's text without the fix, for output that shows the fix separately.
+    pub fn without_hint(&self) -> String {
+        format!("{}: {}", self.tried, self.why)
+    }
+
+    /// Whether the engine is absent: no socket, or no process that listens at it.
+    pub fn is_unreachable(&self) -> bool {
+        self.cause == Cause::Unreachable
     }
 }
 
 impl From<Rootless> for Error {
     fn from(refused: Rootless) -> Self {
-        Error::new(refused.tried, refused.why)
+        Error::new(refused.tried, refused.why).with_hint(Some(refused.hint))
     }
 }
 

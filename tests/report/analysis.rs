@@ -139,11 +139,11 @@ fn each_thing_that_is_wrong_raises_its_caveat() {
         (|r| r.run.interrupted = true, "cut short"),
         (|r| r.samples.truncate(30), "only 30 of 33 planned samples"),
         (|r| r.samples.truncate(24), "native: 7 good samples can't give a 99 % interval"),
-        (|r| r.samples.truncate(15), "docker: 4 good samples give no interval"),
+        (|r| r.samples.truncate(15), "docker: 4 good samples are too few for any interval"),
         (|r| r.samples[5].outcome = Outcome::TimedOut, "1 timed out of 10 samples"),
         (
             |r| r.samples[5].identity.as_mut().unwrap().agent_digest = Some("ee".into()),
-            "agent digest is not the same",
+            "agent digest differs",
         ),
         (|r| r.samples[5].identity = None, "have no identity"),
         (
@@ -178,7 +178,7 @@ fn each_thing_that_is_wrong_raises_its_caveat() {
         (|r| r.host.numa_nodes = Some(2), "2 NUMA nodes"),
         (|r| r.host.clock_source = Some("hpet".into()), "clock source is hpet"),
         (|r| r.host.frequencies.push(Frequency::default()), "2 different ranges of clock rate"),
-        (|r| r.host.mitigations[0].state = "Vulnerable".into(), "weaknesses are off (meltdown)"),
+        (|r| r.host.mitigations[0].state = "Vulnerable".into(), "vulnerabilities are off (meltdown)"),
         (
             |r| (r.host.other_containers, r.host.other_vms) = (Some(1), Some(3)),
             "1 other container and 3 other VMs",
@@ -202,9 +202,12 @@ fn each_thing_that_is_wrong_raises_its_caveat() {
                     noise.others_cpu_ns = Some(noise.window_ns);
                 }
             },
-            "were taken while others used the CPUs, up to 1.0 of 2: stop what else runs",
+            "were taken while other processes used the CPUs, up to 1.0 of 2: stop other processes",
         ),
-        (|r| r.samples[5].interference = None, "could not be read: what others used during samples"),
+        (
+            |r| r.samples[5].interference = None,
+            "could not be read: CPU time of other processes during samples",
+        ),
         (
             |r| {
                 for s in r.samples.iter_mut().filter(|s| s.target == "docker") {

@@ -19,7 +19,7 @@ use crate::{
 const MIB: u64 = 1 << 20;
 
 /// So many instances of so many MiB, one more than the other by a little.
-fn density(target: &str, count: u32, mib: u64, startup_ms: u64) -> Density {
+pub fn density(target: &str, count: u32, mib: u64, startup_ms: u64) -> Density {
     let host = |sum: u64| HostMemory {
         available_bytes: Some((20 << 30) - sum),
         swap_used_bytes: Some(0),
@@ -132,10 +132,7 @@ fn what_one_more_costs_is_in_every_form_with_its_interval() {
         assert!(svg.starts_with("<svg") && svg.contains("docker"), "{chart}");
         assert!(page.contains(&format!("id=\"chart-{chart}\"")), "{chart}");
     }
-    assert!(
-        page.contains("docker, of 4 requested at once")
-            && !page.contains("None: every instance became ready")
-    );
+    assert!(page.contains("docker, in a burst of 4") && !page.contains("None: every instance became ready"));
     assert!(!page.contains(HOSTILE) && page.contains("&lt;img src=x"), "what an engine said is escaped");
     for line in table.lines() {
         assert!(line.chars().count() <= 100, "{line}");
@@ -156,7 +153,7 @@ fn a_density_alone_shows_nothing_of_single_samples() {
     let caveats = analyse(&results).caveats;
     assert!(!caveats.iter().any(|caveat| caveat.contains("good samples")), "{caveats:?}");
     assert!(
-        caveats.iter().any(|caveat| caveat.contains("1 of 4 that were requested at once failed")),
+        caveats.iter().any(|caveat| caveat.contains("1 of 4 instances of a burst failed")),
         "{caveats:?}"
     );
 }

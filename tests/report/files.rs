@@ -269,7 +269,7 @@ fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
     let file = |files: &[(String, String)], name: &str| {
         files.iter().find(|(file, _)| file == name).map(|(_, text)| text.clone()).unwrap()
     };
-    for (chart, legend) in [("startup", "interference while it was taken"), ("order", "interference")] {
+    for (chart, legend) in [("startup", "sample with interference"), ("order", "interference")] {
         let squares = |files| file(files, &format!("charts/{chart}.svg")).matches("<polyline").count();
         assert_eq!(squares(&marked) - squares(&quiet), 2, "one around the sample, one in {chart}'s legend");
         let drawn =
@@ -279,7 +279,7 @@ fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
     let page = file(&marked, "index.html");
     assert!(page.contains("ok, stolen") && !file(&quiet, "index.html").contains("ok, stolen"));
     assert!(page.contains("1 of 10 samples of docker were taken while a hypervisor took CPU time away"));
-    assert!(page.contains("What else went on during samples"));
+    assert!(page.contains("Other activity during samples"));
     let noise = |results: &mut Results| {
         for noise in results.samples.iter_mut().filter_map(|s| s.interference.as_mut()) {
             (noise.quota_throttled_ns, noise.major_faults) = (Some(noise.window_ns / 8), Some(4321));
@@ -287,13 +287,13 @@ fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
     };
     noise(&mut results);
     let page = read(written("held-back", &results).join("index.html"));
-    for (what, value) in [("held back by a quota", "12.5 %"), ("major faults", "4321")] {
+    for (what, value) in [("throttled by a quota", "12.5 %"), ("major faults", "4321")] {
         let row = page.split_once(&format!(">{what}</th>")).expect(what).1.split_once("</tr>").unwrap().0;
         assert!(row.contains(value), "{what}: {row}");
     }
     results.samples.iter_mut().for_each(|s| s.interference = None);
     let page = read(written("no-noise", &results).join("index.html"));
-    assert!(!page.contains("What else went on during samples"), "nothing is known of it");
+    assert!(!page.contains("Other activity during samples"), "nothing is known of it");
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn the_page_tells_how_to_do_the_same_run_again_and_its_scenario_is_one() {
 
 #[test]
 fn the_method_tells_of_polling_and_of_bound_cpus_only_where_there_were_any() {
-    let told = ["resolution 1 ms", "Bound to CPU 0-1 of the host"];
+    let told = ["resolution is 1 ms", "bound to the same CPU 0-1 of the host"];
     let plain = read(written("unbound", &example::clean()).join("index.html"));
     let mut results = example::clean();
     results.run.scenario["workload"]["ready"] = serde_json::json!({ "tcp": 6379 });
@@ -443,7 +443,10 @@ fn results_that_cannot_be_read_are_a_usage_error_that_says_what_is_wrong() {
     let mut wrong = serde_json::from_str::<Value>(&good).unwrap();
     wrong["samples"][3]["round"] = "three".into();
     let cases = [
-        (good[..good.len() / 2].to_owned(), "is damaged or no results of bootrace: EOF while parsing"),
+        (
+            good[..good.len() / 2].to_owned(),
+            "is damaged or not a results file of bootrace: EOF while parsing",
+        ),
         ("{\"results\": []}".to_owned(), "it has no \"schema\""),
         ("[1, 2]".to_owned(), "it has no \"schema\""),
         (String::new(), "EOF while parsing"),

@@ -7,5 +7,6 @@ mod density;
 mod example;
 mod files;
 mod inside;
+mod metrics;
 mod schema;
 mod table;

@@ -43,7 +43,10 @@ fn a_side_of_an_ab_says_so_and_any_other_run_says_nothing_of_it() {
     assert_eq!(json["run"]["ab"], serde_json::json!({ "id": "ab-20260102T030405Z-7", "side": "new" }));
     assert_eq!(report::load(&dir).unwrap(), results);
     let page = read(dir.join("index.html"));
-    assert!(page.contains("This is the new side of the A/B <code>ab-20260102T030405Z-7</code>"), "{page}");
+    assert!(
+        page.contains("This is the new side of the interleaved A/B <code>ab-20260102T030405Z-7</code>"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! What is the error of our own figures? Workloads whose cost is known are measured by the very code that
-//! measures all others, on every target, and what it says is held to the truth.
+//! Determines the errors of bootrace's own figures: the code of ordinary runs measures reference workloads of known
+//! cost on every target, and the calibration compares its figures with the truth.
 //!
 //! ```text
 //! reference workloads -> trials -> Taken -> rows: truth, measured, error, bound, verdict
 //! ```
-//! [`plan`] is what is run, [`judge`] makes rows of what was taken.
-//! [`noise`](crate::noise) is the other half: the same target against itself, whose difference is known to be none.
+//! [`plan`] lists the instances to run, [`judge`] turns their measurements into rows.
+//! [`noise`](crate::noise) complements it: an A/A test compares a target with itself, where the true difference is 0.
 
 use std::collections::BTreeMap;
 
@@ -21,121 +21,141 @@ pub use plan::{Check, Plan};
 /// The schema that this version writes.
 pub const SCHEMA: &str = "bootrace.calibration/1";
 
-/// All that one calibration took and says.
+/// Measurements and verdicts of one calibration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
+    /// [`SCHEMA`].
     pub schema: String,
-    /// `calibration-<UTC time>-<seed>`: also the name of its directory.
+    /// `calibration-<UTC time>-<seed>`, also the name of its directory.
     pub id: String,
     /// RFC 3339, UTC.
     pub started_at: String,
+    /// Seed of the order of instances.
     pub seed: u64,
+    /// Version that ran the calibration.
     pub bootrace_version: String,
-    /// What was broken on purpose, to see it found.
+    /// The reader that this calibration breaks on purpose, to test its own checks; null in ordinary ones.
     pub broken: Option<Break>,
-    /// True when it was cut short: what is missing was not judged.
+    /// Whether it was cut short; rows without a measurement are then left out.
     pub interrupted: bool,
+    /// Duration of the whole calibration in ns; null before its end.
     pub wall_ns: Option<u64>,
+    /// Host that it ran on.
     pub host: sample::Host,
+    /// Root file system of all instances.
     pub image: sample::Image,
+    /// Targets that ran, without the ones in `left_out`.
     pub targets: Vec<sample::TargetRecord>,
-    /// Targets that can't run on this host, and why.
+    /// Targets that can't run on this host, with the reason.
     pub left_out: BTreeMap<String, String>,
-    /// Its caveats, as a run has them.
+    /// Caveats, as of a run.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// Made of all that follows, by [`judge::rows`].
+    /// Derived from the fields below by [`judge::rows`].
     pub rows: Vec<Row>,
-    /// In the order in which they were taken.
+    /// Every instance, in the order in which they ran.
     pub taken: Vec<Taken>,
-    /// What was still there of this calibration's instances when it was over; null before that.
+    /// Leftovers of its instances after the end; null before that.
     pub left_over: Option<Vec<String>>,
-    /// What went wrong beside samples.
+    /// Errors outside of samples.
     pub errors: Vec<String>,
 }
 
 /// One instance of a reference workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Taken {
+    /// Check that the instance belongs to.
     pub check: Check,
-    /// What is known of it: ns or bytes, as its check says.
+    /// Known amount, in ns or bytes by its check.
     pub amount: u64,
-    /// CPU time that its work burns, in ns; null without work.
+    /// CPU time that its work uses, in ns; null without work.
     pub work_ns: Option<u64>,
-    /// How long the target's start call took, by a stopwatch of the calibration's own.
+    /// Duration of the target's start call, by the calibration's own stopwatch.
     pub start_call_ns: Option<u64>,
-    /// The same for its removal.
+    /// Duration of its removal, by the same stopwatch.
     pub remove_call_ns: Option<u64>,
-    /// Anonymous and shared PSS of all processes that came with the instance, found without asking its target where
-    /// they are.
+    /// Anonymous and shared PSS of all processes that came with the instance; the search for them does not use the
+    /// target's code.
     pub new_processes_bytes: Option<u64>,
-    /// How many of those processes were still there a second after its removal.
+    /// Number of those processes that still run a second after its removal.
     pub processes_left: u64,
-    /// From host to agent and back in ns, in the order in which they were taken; empty but for the channel's check.
+    /// Round trips from host to agent and back, in order; empty except in the channel's check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub round_trips_ns: Vec<u64>,
+    /// Measurement by the code of ordinary runs.
     pub sample: sample::Sample,
 }
 
-/// What a row's numbers are.
+/// Quantity and unit of a row's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
-    /// How much the figure grows per unit of what is known: 1 or 0.
+    /// Growth of the figure per unit of the known amount; the truth is 1 or 0.
     Slope,
-    /// ns.
+    /// In ns.
     Time,
-    /// Bytes.
+    /// In bytes.
     Size,
-    /// Of one core.
+    /// Share of one core.
     Share,
+    /// A number of objects.
     Count,
 }
 
+/// Verdict on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckVerdict {
+    /// The error is within its bound.
     Pass,
+    /// The error is beyond its bound, an instance failed, or the figure is missing.
     Fail,
-    /// Beyond its bound, and no further from the truth than the noise of these instances reaches: not shown to be
-    /// wrong, and not shown to be right.
+    /// Beyond its bound, but within the noise of these instances: neither right nor wrong is shown.
     Noise,
-    /// There is no truth to hold it to: it is told.
+    /// Informative: the truth is unknown.
     Stated,
 }
 
-/// One thing that is known, and what was measured of it on one target.
+/// Comparison of one figure with the truth on one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
+    /// Check that the row belongs to.
     pub check: Check,
+    /// Name of the target; `all` for leftovers.
     pub target: String,
-    /// The metric by its published name, or what else was measured.
+    /// Published name of the metric, or a description of the figure.
     pub metric: String,
-    /// What is held to what, in words.
+    /// What the row compares, as a clause.
     pub says: String,
+    /// Decides the unit of `truth`, `measured` and `interval`.
     pub quantity: Quantity,
+    /// Null where it is unknown.
     pub truth: Option<f64>,
+    /// Null where no instance gave the figure.
     pub measured: Option<f64>,
-    /// Of `measured`, at `level`.
+    /// Interval of `measured` at `level`; null where the row has none.
     pub interval: Option<[f64; 2]>,
+    /// Confidence level of `interval`, 0 to 1.
     pub level: Option<f64>,
     /// `measured` less `truth`, in the quantity's unit; as a share of `truth` where `relative`.
     pub error: Option<f64>,
+    /// Whether `error` and `bound` are shares of `truth`.
     pub relative: bool,
-    /// The error may be so large in either direction.
+    /// Largest permitted absolute error; null for informative rows.
     pub bound: Option<f64>,
+    /// Fail where `measured` is null.
     pub verdict: CheckVerdict,
-    /// What else has to be known.
+    /// Remarks on the row.
     pub note: Option<String>,
-    /// How many instances it was made of.
+    /// Number of instances with the figure.
     pub n: usize,
-    /// What is known and what was measured, one pair an instance; empty where it is no fit.
+    /// Known amount and measured figure of each instance; empty where the row is not a fit.
     pub points: Vec<[f64; 2]>,
 }
 
 impl Calibration {
-    /// Everything within its bound, and nothing missing. What was broken on purpose never passes: it is found, or that
-    /// it isn't is the failure.
+    /// Whether no row failed and nothing is missing. A calibration with a broken reader never passes: either a check
+    /// detects it, or the missing detection is the failure.
     pub fn passed(&self) -> bool {
         !self.interrupted
             && self.broken.is_none()
@@ -143,48 +163,51 @@ impl Calibration {
             && self.rows.iter().all(|row| row.verdict != CheckVerdict::Fail)
     }
 
-    /// Takes note of what was left of its instances when it was over, and of what could not be looked at; judges anew.
+    /// Records leftovers of its instances and errors of the search for them, then judges again.
     pub fn see_what_is_left(&mut self, left_over: Vec<String>, unseen: impl IntoIterator<Item = String>) {
-        self.errors.extend(unseen.into_iter().map(|error| format!("looking for what is left: {error}")));
+        self.errors.extend(unseen.into_iter().map(|error| format!("searching for leftovers: {error}")));
         self.left_over = Some(left_over);
         self.judge();
     }
 
-    /// Makes the rows anew of what was taken.
+    /// Derives the rows again from the measurements.
     pub fn judge(&mut self) {
         self.rows = judge::rows(self);
     }
 
-    /// That a reader was broken on purpose and nothing failed, in words.
+    /// Explains that no check detected the broken reader; `None` where one did and without one.
     pub fn not_found(&self) -> Option<String> {
         let broken = self.broken.filter(|_| self.failed_rows().next().is_none())?;
         Some(format!(
-            "the broken reader ({}) was not found by these checks on these targets: it takes {}",
+            "these checks on these targets did not detect the broken reader ({}): run {}",
             broken.name(),
             broken.found_by()
         ))
     }
 
+    /// The rows with the verdict fail.
     pub fn failed_rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.verdict == CheckVerdict::Fail)
     }
 }
 
-/// A reader that is broken on purpose: a calibration that does not fail then is worth nothing.
+/// A reader to break on purpose: a useful calibration must then fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Break {
-    /// Page cache counts as memory of the instance.
+    /// Counts page cache as memory of the instance.
     PageCache,
-    /// The engine's own processes (the container's shim) are not seen.
+    /// Misses the engine's own processes (the container's shim).
     Engine,
-    /// The clock starts when the start call has returned.
+    /// Starts the clock after the start call returned.
     Clock,
 }
 
 impl Break {
+    /// Every breakable reader.
     pub const ALL: [Break; 3] = [Break::PageCache, Break::Engine, Break::Clock];
 
+    /// As on the command line and in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Break::PageCache => "page-cache",
@@ -193,7 +216,7 @@ impl Break {
         }
     }
 
-    /// Which check finds it, in words.
+    /// The check that detects it, as the object of "run".
     pub fn found_by(self) -> &'static str {
         match self {
             Break::PageCache => "the check file on a bare process or a container",

@@ -10,12 +10,12 @@ mod boots;
 mod density;
 mod host;
 
-/// PSI `some avg10` above which others were waiting for this, in percent.
+/// PSI `some avg10` with a caveat, in percent.
 const PRESSURE: f64 = 10.0;
-/// Share of a run's wall time that a hypervisor may steal before it is told.
+/// Stolen share of the CPU time of a run with a caveat.
 const STEAL: f64 = 0.01;
 
-/// The runner's warnings and what can be seen in the results themselves, most serious first.
+/// The runner's warnings and the caveats that follow from the results, most serious first.
 pub(super) fn all(
     results: &Results,
     targets: &[TargetAnalysis],
@@ -44,7 +44,7 @@ pub(super) fn all(
 
 fn disagreement(what: &str) -> String {
     format!(
-        "identity: {what}; compare nothing of this run, and run again with the image made anew (bootrace image prune --all)"
+        "identity: {what}; don't compare figures of this run: rebuild the image (bootrace image prune --all) and run again"
     )
 }
 
@@ -53,9 +53,12 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
     let mut found = Vec::new();
     let taken = results.samples.len();
     if run.interrupted {
-        found.push(format!("the run was cut short: {taken} of {} planned samples were taken; let one go on to its end to have them all", run.planned));
+        found.push(format!(
+            "the run was cut short after {taken} of {} planned samples; let a run finish to get all of them",
+            run.planned
+        ));
     } else if taken < run.planned as usize {
-        found.push(format!("only {taken} of {} planned samples are in the results: the others were left out, or the run was killed; fix what failed and run again", run.planned));
+        found.push(format!("the results have only {taken} of {} planned samples: the run left out the others or was killed; fix the failure and run again", run.planned));
     }
     for target in targets {
         let counts = target.counts;
@@ -66,22 +69,22 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
             let of: Vec<String> =
                 of.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
             found.push(format!(
-                "{name}: {} of {all} samples; its figures are of the {} good ones: fix what those samples' errors say{}, and run again",
+                "{name}: {} of {all} samples; figures use the {} good ones: fix the errors of those samples{}, and run again",
                 of.join(" and "),
                 counts.ok,
                 if counts.timed_out > 0 { " (or raise sampling.timeout)" } else { "" }
             ));
         }
         if results.run.scenario.pointer("/sampling/samples").is_some_and(|n| *n == 0) {
-            // A density alone: nobody asked for any.
+            // A run of density alone has no such samples.
         } else if counts.ok < median::FEWEST {
             found.push(format!(
-                "{name}: {} good samples give no interval at all: need >= 6; take more (sampling.samples)",
+                "{name}: {} good samples are too few for any interval: need >= 6; raise sampling.samples",
                 counts.ok
             ));
         } else if counts.ok < 8 {
             found.push(format!(
-                "{name}: {} good samples can't give a 99 % interval: need >= 8, and the range is shown with the coverage that it has; take more (sampling.samples)",
+                "{name}: {} good samples can't give a 99 % interval: need >= 8; reports show the whole range with its actual coverage; raise sampling.samples",
                 counts.ok
             ));
         }
@@ -90,7 +93,7 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
     let strange = results.samples.iter().filter(|s| !known(&s.target)).count();
     if strange > 0 {
         found.push(format!(
-            "{strange} samples are of targets that the results don't list; they are in no figure; report from the results.json that the run itself wrote"
+            "{strange} samples belong to targets that the results don't list, and no figure includes them; use the results.json that the run wrote"
         ));
     }
     found
@@ -99,11 +102,11 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
 fn emulated(results: &Results, target: &crate::sample::TargetRecord) -> String {
     let mut in_scenario = results.run.scenario["target"].as_array().into_iter().flatten();
     let asked = in_scenario.any(|t| t["name"] == target.name.as_str() && t["accel"] == "tcg");
-    let asking = if asked { "take accel = \"auto\" and " } else { "" };
-    // The reason last: it may be longer than what is shown.
+    let asking = if asked { "set accel = \"auto\" and " } else { "" };
+    // The reason comes last, because reports may cut it off.
     let why = target.accelerator_reason.as_deref().map(|r| format!(". Why: {r}")).unwrap_or_default();
     format!(
-        "{} ran under TCG (emulated): its start-up, CPU and memory figures say what emulation costs, not what a VM with hardware virtualisation costs; for that, {asking}run on a host whose KVM works (bootrace doctor tells){why}",
+        "{} ran under TCG (emulated): its start-up, CPU and memory figures show the cost of emulation, not of hardware virtualisation; for the latter, {asking}run on a host with working KVM (check with bootrace doctor){why}",
         target.name
     )
 }
@@ -113,7 +116,7 @@ fn fallback(results: &Results) -> Option<String> {
     let why = image.fallback_reason.as_deref().unwrap_or("no reason was recorded");
     image.fallback.then(|| {
         format!(
-            "the image is a fallback, {} {}: fix what kept the first choice from being had and ask again (bootrace image build --refresh), or make the fallback the scenario's suite. Why: {why}",
+            "the image is a fallback, {} {}: fix the reason and build the first choice (bootrace image build --refresh), or set the fallback as the scenario's suite. Why: {why}",
             image.distribution, image.suite
         )
     })
@@ -123,7 +126,7 @@ fn baseline_caveat(results: &Results, baseline: Option<&str>) -> Option<String> 
     let target = results.targets.iter().find(|t| Some(t.name.as_str()) == baseline)?;
     (target.kind != Kind::Native)
         .then(|| format!(
-            "there is no native target: ratios and overheads are against {}; add one (kind = \"native\") to have them against a bare process",
+            "there is no native target: ratios and overheads refer to {}; add one (kind = \"native\") to compare with a bare process",
             target.name
         ))
 }
@@ -132,19 +135,19 @@ fn drifted(target: &TargetAnalysis) -> Option<String> {
     let drift = target.drift.filter(|d| d.matters())?;
     let way = if drift.share > 0.0 { "rose" } else { "fell" };
     Some(format!(
-        "{}: start-up {way} by {:.0} % over the run (Mann-Kendall p = {:.4}): the host was not steady; take more warm-up rounds (sampling.warmup) or a quieter host",
+        "{}: start-up {way} by {:.0} % over the run (Mann-Kendall p = {:.4}): the host was not steady; raise sampling.warmup or use a quieter host",
         target.name,
         drift.share.abs() * 100.0,
         drift.p
     ))
 }
 
-/// What is unknown is not fine: without this, silence would read as "steady and idle". One for each fix.
+/// Caveats about missing readings, one for each fix: without them, a missing reading would look like a quiet host.
 fn unread(results: &Results) -> Vec<String> {
     const BELOW: &str =
-        "a VM or container may hide it: look at the machine below it and its firmware, or run there";
+        "a VM or container may hide it: check the machine below it and its firmware, or run there";
     const PSI: &str = "boot Linux 4.20 or later with psi=1";
-    const AGAIN: &str = "run again, on the host itself and to the end";
+    const AGAIN: &str = "run again to the end, on the host itself";
     let host = &results.host;
     let noise = |reading: fn(&Noise) -> bool| {
         reading(&host.noise_before) && host.noise_after.as_ref().is_none_or(reading)
@@ -162,7 +165,7 @@ fn unread(results: &Results) -> Vec<String> {
         ("memory pressure", PSI, noise(|n| n.psi_memory_some_avg10.is_some())),
         ("load and pressure after the run", AGAIN, host.noise_after.is_some()),
         (
-            "what others used during samples",
+            "CPU time of other processes during samples",
             AGAIN,
             results.samples.iter().filter(|s| is_measured(s)).all(read),
         ),
@@ -179,11 +182,11 @@ fn noise(results: &Results) -> Vec<String> {
     let host = &results.host;
     let mut found = moment(&host.noise_before, host.cpus, "before");
     let Some(after) = &host.noise_after else { return found };
-    // The run itself loads the CPUs, so what they say right after it is no news of others.
+    // The run itself loads the CPUs, so load and CPU pressure right after it say nothing about other processes.
     let after_run = Noise { load_1m: None, psi_cpu_some_avg10: None, ..*after };
     found.extend(moment(&after_run, host.cpus, "right after"));
     let stolen = after.steal_ns.zip(host.noise_before.steal_ns).and_then(|(a, b)| a.checked_sub(b));
-    // What was stolen while targets were filled is in it too.
+    // It includes the time stolen while targets were filled.
     let filling = results.density.iter().filter_map(|density| density.wall_ns).sum::<u64>();
     let wall = results.run.wall_ns.unwrap_or(0) + filling;
     if let Some((stolen, wall)) = stolen.zip(Some(wall).filter(|w| *w > 0)) {
@@ -201,12 +204,12 @@ fn noise(results: &Results) -> Vec<String> {
 fn moment(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(load) = noise.load_1m.filter(|l| *l > f64::from(cpus)) {
-        found.push(format!("the load was {load:.1} on {cpus} CPUs {when} the run: others were computing; stop what else runs (top shows it), wait, and run again"));
+        found.push(format!("the load was {load:.1} on {cpus} CPUs {when} the run: other processes used the CPUs; stop them (top shows them), wait, and run again"));
     }
     let pressures = [
-        ("CPU", noise.psi_cpu_some_avg10, "stop what else runs (top shows it)"),
-        ("disk", noise.psi_io_some_avg10, "let what uses it end first (iotop shows it)"),
-        ("memory", noise.psi_memory_some_avg10, "free some, or give the scenario less (resources.memory)"),
+        ("CPU", noise.psi_cpu_some_avg10, "stop other processes (top shows them)"),
+        ("disk", noise.psi_io_some_avg10, "wait until other processes stop using it (iotop shows them)"),
+        ("memory", noise.psi_memory_some_avg10, "free some, or lower the scenario's resources.memory"),
     ];
     for (what, value, fix) in pressures {
         if let Some(value) = value.filter(|v| *v > PRESSURE) {

@@ -1,6 +1,7 @@
-//! Claims judged by the interval of the median, of the paired ratio of two targets, or of what one more instance costs:
-//! a claim is supported only
-//! when the whole interval is on its side of the bound, refuted only when the whole interval is beyond it.
+//! Judges claims by the interval of a median, of the paired ratio of two targets, or of the cost of one more instance.
+//!
+//! A claim is supported only when the whole interval lies within the bound, and refuted only when the whole interval
+//! lies beyond it.
 
 use super::{Interval, Metric, RelativeTo, TargetAnalysis, Unit, facts};
 use crate::{
@@ -13,17 +14,22 @@ mod each;
 pub use each::Figured;
 pub(super) use each::Filled;
 
-/// An undecided claim that would take more samples than these is as good as undecidable.
+/// A claim that needs more samples than these is practically undecidable.
 const HOPELESS: f64 = 10_000.0;
 
+/// Verdict on a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimVerdict {
+    /// The whole interval lies within the bound.
     Supported,
+    /// The whole interval lies beyond the bound.
     Refuted,
+    /// The interval straddles the bound, or the run has no interval.
     Undecided,
 }
 
 impl ClaimVerdict {
+    /// In lower case, as reports show it.
     pub fn word(self) -> &'static str {
         match self {
             ClaimVerdict::Supported => "supported",
@@ -33,33 +39,39 @@ impl ClaimVerdict {
     }
 }
 
-/// A claim of the scenario and what this run says to it.
+/// A claim of the scenario and this run's verdict on it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Judged {
+    /// The claim in the scenario's words.
     pub says: String,
+    /// Published name of the metric, or name of a fact.
     pub metric: String,
+    /// Name of the target that the claim is about.
     pub target: String,
-    /// The target that the ratio is taken to.
+    /// Denominator of a ratio; `None` for a claim about an absolute value.
     pub relative_to: Option<String>,
     /// As written, for example "at most 2s".
     pub bound: String,
     /// `None` where the run has no such figure.
     pub measured: Option<Measured>,
+    /// Undecided where `measured` is `None`.
     pub verdict: ClaimVerdict,
+    /// Reason for the verdict, as a clause without a full stop.
     pub why: String,
 }
 
-/// What a claim is about, as it was measured.
+/// The measured value that a claim is about.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Measured {
-    /// The median, or how many times the other target's it is.
+    /// In the unit's base (ns, bytes, share), or a ratio.
     pub value: f64,
-    /// Of `value`; `None` for a ratio.
+    /// Unit of `value`; `None` for a ratio.
     pub unit: Option<Unit>,
     /// `None`: need >= 6.
     pub interval: Option<Interval>,
-    /// Good samples, rounds that have both, or instances.
+    /// Number of good samples, of rounds with both targets, or of instances.
     pub n: usize,
+    /// Kind of estimate that `value` is.
     pub of: Figured,
 }
 
@@ -138,7 +150,7 @@ fn measure(
             Ok(Measured { value, unit: None, interval, n, of: Figured::Ratio })
         }
         RelativeTo::None(why) => Err(format!("there is no ratio of {}: {why}", claim.metric)),
-        RelativeTo::Baseline => Err("a target's ratio to itself says nothing".into()),
+        RelativeTo::Baseline => Err("a target's ratio to itself is always 1".into()),
     }
 }
 
@@ -164,7 +176,7 @@ fn decide(claim: &Claim, measured: &Measured) -> Result<(ClaimVerdict, String), 
     }
     let enough = in_words(enough(measured, &interval, least, most));
     Err(format!(
-        "{sure} straddles the bound: it would take {enough} {samples} to decide, if the {figure} stays where it is"
+        "{sure} straddles the bound: deciding it takes {enough} {samples}, if the {figure} stays the same"
     ))
 }
 
@@ -175,13 +187,13 @@ fn in_unit(bound: Bound, unit: Option<Unit>) -> Result<f64, String> {
         (Bound::Size(bytes), Some(Unit::Size)) => Ok(bytes.0 as f64),
         (Bound::Share(share), Some(Unit::Share)) => Ok(share.0),
         (Bound::Times(times), None) => Ok(times),
-        (_, Some(_)) => Err(format!("the bound {bound} has not the metric's unit")),
-        (_, None) => Err(format!("the bound {bound} is no number of times")),
+        (_, Some(_)) => Err(format!("the bound {bound} does not have the metric's unit")),
+        (_, None) => Err(format!("the bound {bound} is not a ratio")),
     }
 }
 
-/// How many samples would narrow an interval that straddles a bound so far that it doesn't: its sides shrink with
-/// the square root of their number, a ratio's on the scale of its logarithm.
+/// Number of samples that narrows a straddling interval enough: its sides shrink with the square root of the number of
+/// samples, for a ratio on the scale of its logarithm.
 fn enough(measured: &Measured, interval: &Interval, least: f64, most: f64) -> f64 {
     let scale = |v: f64| if measured.unit.is_none() { v.max(0.0).ln() } else { v };
     let value = scale(measured.value);
@@ -242,7 +254,7 @@ mod tests {
         }
     }
 
-    /// Nothing was filled.
+    /// No target was filled.
     const NONE: Filled = Filled { one: Vec::new(), both: Vec::new() };
 
     fn no_ratio(_: &str, _: &str, _: Metric) -> RelativeTo {
@@ -261,7 +273,7 @@ mod tests {
         (judged.verdict, judged.why)
     }
 
-    /// Of docker to podman, each of 20 rounds.
+    /// A ratio of docker to podman over 20 rounds.
     fn times(bound: serde_json::Value, against: RelativeTo) -> Judged {
         let mut podman = docker(None);
         podman.name = "podman".into();
@@ -312,7 +324,10 @@ mod tests {
     #[test]
     fn what_cannot_be_judged_is_undecided_and_says_why() {
         let (v, why) = verdict(json!({"at_most": "2MiB"}), 1.0, 2.0);
-        assert_eq!((v, why.as_str()), (ClaimVerdict::Undecided, "the bound 2MiB has not the metric's unit"));
+        assert_eq!(
+            (v, why.as_str()),
+            (ClaimVerdict::Undecided, "the bound 2MiB does not have the metric's unit")
+        );
         let (v, why) = verdict(json!({"at_most": "soon"}), 1.0, 2.0);
         assert!(v == ClaimVerdict::Undecided && why.contains("can't read the claim"), "{why}");
         assert_eq!(verdict(json!({}), 1.0, 2.0).1, "the claim has no bound");
@@ -352,7 +367,7 @@ mod tests {
         );
         let few = RelativeTo::Ratio(Ratio { estimate: 3.0, interval: None, pairs: 5 });
         assert_eq!(why("4x", few), "5 rounds with both are too few for an interval: need >= 6");
-        assert_eq!(why("2s", ratio(2.9, 3.1, 3.4)), "the bound 2s is no number of times");
+        assert_eq!(why("2s", ratio(2.9, 3.1, 3.4)), "the bound 2s is not a ratio");
         let other = claim(json!({"relative_to": "podman", "at_most": "4x"}));
         assert_eq!(
             judge_one(&other, &[docker(None)], &NONE, &mut no_ratio).why,
@@ -361,7 +376,7 @@ mod tests {
         let times = claim(json!({"at_most": "4x"}));
         assert_eq!(
             judge_one(&times, &[docker(None)], &NONE, &mut no_ratio).why,
-            "the bound 4x has not the metric's unit"
+            "the bound 4x does not have the metric's unit"
         );
     }
 
@@ -370,9 +385,9 @@ mod tests {
         let needed = |bound: serde_json::Value, low: f64, high: f64| {
             let (verdict, why) = verdict(bound, low, high);
             assert_eq!(verdict, ClaimVerdict::Undecided, "{why}");
-            let (_, rest) = why.split_once("it would take ").unwrap();
+            let (_, rest) = why.split_once("deciding it takes ").unwrap();
             let (needed, rest) = rest.split_once(" good samples").unwrap();
-            assert_eq!(rest, " to decide, if the median stays where it is");
+            assert_eq!(rest, ", if the median stays the same");
             needed.to_string()
         };
         // The median is 2 s, of 10 samples. Half of the width: four times the samples.
@@ -394,9 +409,7 @@ mod tests {
     fn for_a_ratio_they_are_counted_on_the_scale_of_its_logarithm() {
         let why = times(json!({"at_most": "2x"}), ratio(0.25, 1.0, 4.0)).why;
         assert!(
-            why.ends_with(
-                "it would take about 80 rounds with both to decide, if the ratio stays where it is"
-            ),
+            why.ends_with("deciding it takes about 80 rounds with both, if the ratio stays the same"),
             "{why}"
         );
         let why = times(json!({"at_least": "0.5x"}), ratio(0.25, 1.0, 4.0)).why;

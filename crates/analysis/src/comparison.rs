@@ -1,4 +1,4 @@
-//! Two runs of one scenario, BASE and NEW, figure by figure: what the gate is made of.
+//! Compares two runs of one scenario, BASE and NEW, figure by figure: the input of the gate.
 
 use std::collections::BTreeMap;
 
@@ -19,63 +19,79 @@ pub use differences::{Difference, Subject, differences};
 /// The schema that this version writes.
 pub const SCHEMA: &str = "bootrace.comparison/2";
 
-/// Everything that one gate looks at.
+/// Everything that one gate judges.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
+    /// [`SCHEMA`].
     pub schema: String,
     /// Level of every interval.
     pub level: f64,
-    /// By scenario's name.
+    /// Sorted by the scenarios' names.
     pub pairs: Vec<Pair>,
-    /// Of the whole gate: the worst of the rows that gate.
+    /// Verdict of the whole gate: the worst of its gating rows; null between hosts.
     pub verdict: Option<GateVerdict>,
 }
 
 /// BASE and NEW of one scenario.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
+    /// Name of the scenario.
     pub scenario: String,
+    /// Run to compare with.
     pub base: Run,
+    /// Run to judge.
     pub new: Run,
-    /// True where rounds pair: both runs are the sides of one `bootrace ab`.
+    /// Whether both runs are the sides of one `bootrace ab`, so that their rounds pair.
     pub paired: bool,
-    /// False between hosts: then no row gates.
+    /// Whether both ran on one host; no row gates otherwise.
     pub one_host: bool,
-    /// What differs besides the figures.
+    /// Differences other than the figures.
     pub differences: Vec<Difference>,
-    /// Its caveats.
+    /// Caveats of the comparison; one of a single run starts with its side.
     pub caveats: Vec<String>,
-    /// Those that both sides have alike: they concern the figures, and hardly the ratio.
+    /// The caveats that both sides share: they affect the figures, but hardly the ratio.
     #[serde(default)]
     pub caveats_of_both: Vec<String>,
-    /// Target by target; those that gate first.
+    /// Gating rows first, each group by target.
     pub rows: Vec<Row>,
 }
 
-/// What has to be known of a run.
+/// Identification of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
+    /// As in its `results.json`.
     pub id: String,
+    /// RFC 3339, UTC.
     pub started_at: String,
+    /// Seed of the order of trials.
     pub seed: u64,
+    /// Version that took the samples.
     pub bootrace_version: String,
 }
 
 /// One metric of one target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
+    /// Name of the target.
     pub target: String,
+    /// BASE's accelerator.
     pub accelerator: Accelerator,
-    /// NEW's, where it is another one: then nothing gates.
+    /// NEW's accelerator where it differs from BASE's; the row then does not gate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_accelerator: Option<Accelerator>,
+    /// Published name.
     pub metric: String,
-    /// Whether it decides; the others are told.
+    /// Whether the row counts for the verdict; the other rows are informative.
     pub gates: bool,
+    /// Figures of BASE.
     pub base: Side,
+    /// Figures of NEW.
     pub new: Side,
+    /// Ratio and tests; null when a side has no value.
     pub shift: Option<Shift>,
+    /// Margin that the ratio is judged by.
     pub margin: Margin,
+    /// Verdict, its reason and a forecast; in JSON, part of the row.
     #[serde(flatten)]
     pub judged: Judged,
 }
@@ -83,35 +99,37 @@ pub struct Row {
 /// One side of a row, in the metric's unit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Side {
+    /// Number of samples with a value.
     pub n: usize,
-    /// Measured instances that went well, with a value or without.
+    /// Number of good measured instances, with a value or without.
     #[serde(default)]
     pub ok: usize,
-    /// Those that failed or timed out.
+    /// Number of measured instances that failed or timed out.
     pub failed: usize,
+    /// Null without a value.
     pub median: Option<f64>,
-    /// Of the median; null below six samples.
+    /// Interval of the median; null below six samples.
     pub interval: Option<Interval>,
 }
 
-/// What is not taken for a change.
+/// Smallest change that the gate counts, as a ratio less 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Margin {
-    /// 0.05: five per cent.
+    /// As a share: 0.05 is 5 %.
     pub share: f64,
-    /// Where it comes from.
+    /// Source of the margin, as a clause.
     pub from: String,
 }
 
-/// What to compare, and how it is judged.
+/// Rules of a comparison.
 pub struct Rules<'a> {
-    /// Those that gate, of NEW's results.
+    /// Metrics that gate, by NEW's results.
     pub metrics: &'a dyn Fn(&Results) -> Vec<Metric>,
-    /// Of NEW's results, a target's metric, and whether rounds pair.
+    /// Margin by NEW's results, target, metric, and whether rounds pair.
     pub margin: &'a dyn Fn(&Results, &TargetRecord, Metric, bool) -> Margin,
 }
 
-/// Compares the runs of each scenario, and judges all of them as one gate. The order of `runs` does not matter.
+/// Compares the (BASE, NEW) runs of each scenario and judges all of them as one gate, in any order of `runs`.
 pub fn compare(runs: &[(&Results, &Results)], rules: &Rules<'_>) -> Comparison {
     let mut pairs: Vec<Pair> = runs.iter().map(|(base, new)| pair(base, new, rules)).collect();
     pairs.sort_by(|a, b| (&a.scenario, &a.base.id, &a.new.id).cmp(&(&b.scenario, &b.base.id, &b.new.id)));
@@ -128,7 +146,7 @@ pub fn compare(runs: &[(&Results, &Results)], rules: &Rules<'_>) -> Comparison {
     Comparison { schema: SCHEMA.into(), level: LEVEL, pairs, verdict }
 }
 
-/// Says so where not even pairs that all say the same could be called REGRESSED.
+/// Adds a caveat where even unanimous pairs are too few for REGRESSED.
 fn pairs_are_enough(pairs: &mut [Pair]) {
     let figures = pairs.iter().flat_map(|pair| &pair.rows).filter(|row| row.gates).count();
     let fewest = gate::fewest_pairs(figures, LEVEL);
@@ -137,14 +155,14 @@ fn pairs_are_enough(pairs: &mut [Pair]) {
         if let Some(row) = pair.rows.iter().find(short) {
             let n = row.shift.map_or(0, |shift| shift.n);
             pair.caveats.push(format!(
-                "{n} pairs can show no regression, whatever they are: it takes {fewest} where {figures} figures gate; take \
-                 more samples, or let fewer targets and metrics gate"
+                "{n} pairs are too few to show a regression: need >= {fewest} where {figures} figures gate; take more \
+                 samples, or let fewer targets and metrics gate"
             ));
         }
     }
 }
 
-/// One figure that is worse is enough, and one that is not known keeps the whole from being known.
+/// One worse figure makes the whole worse; without one, an undecided figure makes the whole undecided.
 fn overall(verdicts: impl Iterator<Item = GateVerdict> + Clone) -> Option<GateVerdict> {
     let has = |verdict| verdicts.clone().any(|v| v == verdict);
     let first = [GateVerdict::Failed, GateVerdict::Regressed, GateVerdict::Inconclusive];
@@ -152,7 +170,7 @@ fn overall(verdicts: impl Iterator<Item = GateVerdict> + Clone) -> Option<GateVe
     first.or_else(|| [GateVerdict::Improved, GateVerdict::Unchanged].into_iter().find(|v| has(*v)))
 }
 
-/// The scenario's name as its results have it.
+/// Name of the scenario in the results; `run` where it has none.
 pub fn scenario(results: &Results) -> &str {
     results.run.scenario.get("name").and_then(|name| name.as_str()).unwrap_or("run")
 }
@@ -191,7 +209,7 @@ fn pair(base: &Results, new: &Results, rules: &Rules<'_>) -> Pair {
     }
 }
 
-/// BASE's, then those that only NEW has.
+/// BASE's targets, then the ones that only NEW has.
 fn targets<'a>(base: &'a Results, new: &'a Results) -> impl Iterator<Item = &'a TargetRecord> {
     let only_new = |target: &&TargetRecord| !base.targets.iter().any(|t| t.name == target.name);
     base.targets.iter().chain(new.targets.iter().filter(only_new))
@@ -202,12 +220,12 @@ struct Sides<'a> {
     base: &'a Results,
     new: &'a Results,
     paired: bool,
-    /// Targets that overheads are taken against.
+    /// Baselines of BASE and NEW, which overheads refer to.
     baselines: [Option<String>; 2],
 }
 
 impl Sides<'_> {
-    /// `None` for a metric that isn't `wanted` and that a side has no value of.
+    /// `None` for a metric that isn't `wanted` and that lacks a value on a side.
     fn row(&self, target: &TargetRecord, metric: Metric, wanted: bool, rules: &Rules<'_>) -> Option<Row> {
         let of_base = series(self.base, &target.name, metric, self.baselines[0].as_deref());
         let of_new = series(self.new, &target.name, metric, self.baselines[1].as_deref());
@@ -241,14 +259,14 @@ impl Sides<'_> {
         })
     }
 
-    /// What BASE has and NEW has lost is worse than any figure.
+    /// A target that works in BASE and not in NEW is worse than any figure.
     fn missing(&self, target: &TargetRecord, base: &Side, new: &Side) -> Option<Judged> {
         let of = |results: &Results, side: &Side, who: &str| {
             let known = results.targets.iter().any(|t| t.name == target.name);
             match (known, side.ok, side.n) {
                 (false, ..) => Some(format!("{who} has no target {}", target.name)),
                 (true, 0, _) => Some(format!("{who} has no good sample of {}", target.name)),
-                (true, _, 0) => Some(format!("no sample of {} in {who} has it", target.name)),
+                (true, _, 0) => Some(format!("no sample of {} in {who} has this metric", target.name)),
                 _ => None,
             }
         };
@@ -282,8 +300,8 @@ fn side(results: &Results, target: &TargetRecord, series: &Series) -> Side {
     }
 }
 
-/// Where more of NEW's instances fail than of BASE's, those that didn't are a choice, and their figures alone can't speak
-/// for NEW: it has failed where chance is no reason for it, and else is not settled unless it is regressed anyway.
+/// Where more of NEW's instances fail than of BASE's, the remaining ones are a biased selection. The row has FAILED
+/// where Fisher's test rules chance out, and is otherwise INCONCLUSIVE unless it has REGRESSED.
 fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
     let all = |side: &Side| side.failed + side.ok;
     if new.failed * all(base) <= base.failed * all(new) {
@@ -291,7 +309,7 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
     }
     let p = gate::more_failures(base.failed, all(base), new.failed, all(new));
     let why = format!(
-        "{} of {} instances failed, of BASE's {} of {} (Fisher's p {})",
+        "{} of {} instances failed in NEW, {} of {} in BASE (Fisher's p {})",
         new.failed,
         all(new),
         base.failed,
@@ -305,14 +323,14 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
         true => Judged { verdict: GateVerdict::Failed, why, samples_needed: None },
         false if undecided(judged.verdict) => Judged {
             verdict: GateVerdict::Inconclusive,
-            why: format!("{why}, which chance may be the reason for; of the others {}", judged.why),
+            why: format!("{why}, which may be chance; for the others, {}", judged.why),
             ..judged
         },
         false => Judged { why: format!("{}; {why}", judged.why), ..judged },
     }
 }
 
-/// All of them, those of both sides once; and these.
+/// All caveats, shared ones once; and the shared ones alone.
 fn caveats(base: &Results, new: &Results) -> (Vec<String>, Vec<String>) {
     let of = |results: &Results| super::analyse(results).caveats;
     let (of_base, of_new) = (of(base), of(new));

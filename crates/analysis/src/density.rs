@@ -1,24 +1,25 @@
-//! What one more instance costs a host that has others: of memory, of CPU time, and of the next one's start-up.
+//! Cost of one more instance on a host with others: memory, CPU time, and start-up of the next one.
 //!
 //! # Memory
-//! Readings accumulate: the n-th is the sum of n instances' cost, each of which stays as it came out, and of what the
-//! reading itself is off by. So successive readings depend on each other, and a line fitted through them as if they did
-//! not is far surer of itself than it may be (Granger and Newbold 1974, *Spurious regressions in econometrics*; the test
-//! below shows it). What is independent is how much each instance added. The estimate is the mean of these increments,
-//! (M_n - M_0) / n, which is the best there is for a random walk with drift (Harvey 1989, *Forecasting, Structural Time
-//! Series Models and the Kalman Filter*), and its interval is Student's of the increments. Errors of reading come into
-//! two neighbouring increments with opposite signs and fall out of the mean all but for the ends; they widen the
-//! interval nonetheless, so that it errs towards covering too much, as for MemAvailable, which moves with all of the host.
+//! Readings accumulate: the n-th is the sum of the costs of n instances and of a reading error. Successive readings
+//! therefore depend on each other, and the interval of a line fitted through them is far too narrow (Granger and
+//! Newbold 1974, *Spurious regressions in econometrics*; a test below shows it). The increments of single instances
+//! are independent. The estimate is their mean, (M_n - M_0) / n, the best estimate for a random walk with drift
+//! (Harvey 1989, *Forecasting, Structural Time Series Models and the Kalman Filter*), with Student's interval of the
+//! increments. A reading error enters two neighbouring increments with opposite signs and cancels in the mean except
+//! at the ends. It still widens the interval, which then covers more than its level; this applies most to
+//! MemAvailable, which varies with the whole host.
 //!
-//! Instances may share pages, and engines keep things for each: whether the second half cost what the first did is told
-//! beside it, by Welch's interval of the difference.
+//! Instances may share pages, and engines keep memory for each instance. Welch's interval of the difference shows
+//! whether the second half of the instances cost as much as the first.
 //!
 //! # CPU time
-//! Each window is a reading of its own of all n instances, so nothing accumulates: the sum over all windows of the share
-//! of a core, over the sum of n, with the ratio estimator's interval (Cochran 1977, *Sampling Techniques*, chapter 6).
+//! Each window is an independent reading of all n instances, so nothing accumulates. The estimate is the sum of the
+//! shares of a core over all windows, divided by the sum of n, with the ratio estimator's interval (Cochran 1977,
+//! *Sampling Techniques*, chapter 6).
 //!
 //! # Start-up
-//! Theil and Sen's slope of the n-th's start-up over n ([`slope`]).
+//! Theil and Sen's slope of the start-up of the n-th instance over n ([`slope`]).
 
 use super::{Interval, Metric, median::FEWEST, slope, student};
 use crate::{
@@ -29,86 +30,99 @@ use crate::{
     },
 };
 
-/// One target that was filled.
+/// Figures of one target that the run filled with instances.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Density {
+    /// Name of the target.
     pub target: String,
+    /// How a VM executed its code; `Accelerator::None` for processes and containers.
     pub accelerator: Accelerator,
-    /// How many were there at once, all of them ready.
+    /// Largest number of ready instances at the same time.
     pub reached: u32,
+    /// What ended the filling; `None` when it was cut off.
     pub limit: Option<Limit>,
-    /// By the instances' footprints.
+    /// Memory of one more instance in bytes, by the instances' footprints.
     pub memory: Option<Each>,
-    /// By what the host had left (MemAvailable), which memory that no footprint has is in, and all that others did; page
-    /// cache that can be dropped is not.
+    /// The same by the host's MemAvailable, which includes memory outside of all footprints and the activity of other
+    /// processes, but no page cache that the kernel can drop.
     pub available: Option<Each>,
-    /// By how much the engine's daemons grew; in no footprint.
+    /// Growth of the engine's daemons per instance in bytes; no footprint includes it.
     pub daemons: Option<Each>,
-    /// First and second half of the instances.
+    /// Memory of the first and the second half of the instances.
     pub halves: Option<Halves>,
     /// Share of a core per idle instance.
     pub cpu: Option<Each>,
+    /// Start-up of the instances; `None` when none was ready.
     pub startup: Option<Startup>,
+    /// Instances requested at the same time, by burst.
     pub bursts: Vec<BurstFigures>,
-    /// Memory that would be there for instances: what was available before the first, less what is to be left.
+    /// Memory for instances in bytes: MemAvailable before the first one, less `density.memory_left`.
     pub room: Option<f64>,
-    /// Whether same-page merging (KSM) was on, where that is known.
+    /// Whether same-page merging (KSM) was on; `None` where it could not be read.
     pub ksm: Option<bool>,
-    /// Pages that KSM saved, first and last, where it was on.
+    /// Pages that KSM saved, before the first and after the last instance; `None` where it was off.
     pub ksm_pages: Option<(u64, u64)>,
-    /// By how much swapped-out memory grew, in bytes: it is in no footprint.
+    /// Growth of swapped-out memory in bytes; no footprint includes it.
     pub swapped: Option<u64>,
 }
 
-/// What one more instance costs, in the metric's unit.
+/// Cost of one more instance, in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Each {
+    /// Point estimate.
     pub value: f64,
     /// `None` below [`FEWEST`] instances.
     pub interval: Option<Interval>,
+    /// Number of instances or windows.
     pub n: usize,
 }
 
-/// Whether later instances cost what earlier ones did.
+/// Cost of earlier and later instances, in bytes each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Halves {
+    /// Mean of the first half.
     pub first: f64,
+    /// Mean of the second half.
     pub second: f64,
-    /// Of the second less the first; `None` where a half has fewer than [`FEWEST`].
+    /// Interval of second less first; `None` where a half has fewer than [`FEWEST`] instances.
     pub difference: Option<Interval>,
 }
 
 impl Halves {
-    /// The whole interval lies on one side of zero.
+    /// Whether the halves differ: the whole interval lies on one side of zero.
     pub fn bends(&self) -> bool {
         self.difference.is_some_and(|d| d.low > 0.0 || d.high < 0.0)
     }
 }
 
-/// In ns.
+/// Start-up while the target fills, in ns.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Startup {
+    /// Start-up of the first ready instance.
     pub first: f64,
-    /// Of the last that was ready, and which that was.
+    /// Number of the last ready instance, and its start-up.
     pub last: (u32, f64),
-    /// By how much it grows with each instance that is there already.
+    /// Growth with each instance that is already there.
     pub slope: Option<Each>,
-    /// Of the line.
+    /// Intercept of the line with that slope.
     pub intercept: Option<f64>,
 }
 
-/// Start-up in ns of those of a burst that were ready, from their own requests.
+/// Start-up in ns of the ready instances of a burst, each from its own request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BurstFigures {
+    /// Size of the burst.
     pub n: u32,
+    /// Number of instances that failed or timed out.
     pub failed: u32,
-    /// Least, median, nine tenths (the smallest that at least so many don't exceed), most.
+    /// Smallest, median, 90th percentile (nearest rank) and largest; `None` when none was ready.
     pub quantiles: Option<[f64; 4]>,
+    /// From the first request until the last ready instance; `None` when none was ready.
     pub all_ready: Option<f64>,
 }
 
 impl Density {
-    /// How many of them the host's memory would hold if each cost this much: an extrapolation.
+    /// Extrapolated number of instances that fit into the host's memory at this cost, and its interval.
     pub fn fits(&self, each: &Each) -> Option<(f64, Option<(f64, f64)>)> {
         let room = self.room.filter(|room| *room > 0.0)?;
         let holds = |cost: f64| (room / cost).floor();
@@ -117,7 +131,7 @@ impl Density {
         Some((value, interval))
     }
 
-    /// What a metric of density is here; `None` for a metric of single instances.
+    /// Value of a density metric; `None` without a reading and for metrics of single instances.
     pub fn figure(&self, metric: Metric) -> Option<Each> {
         match metric.row().source {
             Source::Density(DensityFigure::Memory) => self.memory,
@@ -128,8 +142,11 @@ impl Density {
     }
 }
 
-/// How many times `of` is what `to` is. Each of the two intervals must have 1 - (1 - level) / 2, so that both hold with
-/// `level` (Bonferroni): the ratio then lies between that of their ends.
+/// The ratio of `of` to `to`, between the ratios of the intervals' ends. Each of the two intervals needs the level
+/// 1 - (1 - level) / 2, so that both hold jointly with `level` (Bonferroni).
+///
+/// # Errors
+/// When a value or the lower end of an interval is zero or below.
 pub fn ratio(of: &Each, to: &Each) -> Result<Each, &'static str> {
     if of.value <= 0.0 || to.value <= 0.0 {
         return Err("a value is zero or below");
@@ -146,7 +163,7 @@ pub fn ratio(of: &Each, to: &Each) -> Result<Each, &'static str> {
     Ok(Each { value: of.value / to.value, interval, n: of.n.min(to.n) })
 }
 
-/// Of every target that was filled, in the order of the results.
+/// Density of every target that the run filled, in the order of the results.
 pub fn densities(results: &Results, level: f64) -> Vec<Density> {
     let accelerator = |name: &str| results.targets.iter().find(|t| t.name == name).map(|t| t.accelerator);
     let of = |density: &density::Density| {
@@ -158,7 +175,7 @@ pub fn densities(results: &Results, level: f64) -> Vec<Density> {
 fn one(density: &density::Density, accelerator: Accelerator, level: f64) -> Density {
     let good: Vec<&Step> =
         density.steps.iter().filter(|s| s.outcome == Outcome::Ok && s.error.is_none()).collect();
-    // A sum of readings that lacks one would make two increments wrong: only what leads up to it counts.
+    // A missing reading would make two increments wrong: only the readings before it count.
     let series =
         |read: &dyn Fn(&Step) -> Option<f64>| -> Vec<f64> { good.iter().map_while(|s| read(s)).collect() };
     let from = |zero: Option<f64>, read: &dyn Fn(&Step) -> Option<f64>| {
@@ -194,7 +211,7 @@ fn one(density: &density::Density, accelerator: Accelerator, level: f64) -> Dens
     }
 }
 
-/// Mean, and the square of its standard error; `None` of fewer than two.
+/// Mean, and the square of its standard error; `None` below two values.
 fn moments(values: &[f64]) -> Option<(f64, f64)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -206,7 +223,7 @@ fn around(value: f64, far: f64, level: f64) -> Interval {
     Interval { low: value - far, high: value + far, coverage: level }
 }
 
-/// The mean of increments with Student's interval; `None` of none.
+/// Mean of increments with Student's interval; `None` without increments.
 fn mean(increments: &[f64], level: f64) -> Option<Each> {
     let n = increments.len();
     let value = increments.iter().sum::<f64>() / n as f64;
@@ -223,7 +240,7 @@ fn halves(increments: &[f64], level: f64) -> Option<Halves> {
     let square = a.1 + b.1;
     let share = |square: f64, n: usize| square.powi(2) / (n as f64 - 1.0);
     let freedom = square.powi(2) / (share(a.1, first.len()) + share(b.1, second.len()));
-    // Where nothing varies there is nothing to be unsure of.
+    // Without variation there are no degrees of freedom to compute.
     let freedom = if freedom.is_finite() { (freedom as usize).max(1) } else { 1 };
     let far = if square > 0.0 { square.sqrt() * student::quantile(level, freedom) } else { 0.0 };
     Some(Halves { first: a.0, second: b.0, difference: enough.then(|| around(b.0 - a.0, far, level)) })

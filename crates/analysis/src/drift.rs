@@ -6,7 +6,7 @@
 
 use super::{median, unpaired::erfc};
 
-/// Up to so many values p is exact; the exact distribution takes O(n^3).
+/// Largest number of values with an exact p; the exact distribution takes O(n^3).
 pub const EXACT: usize = 200;
 
 /// How values moved from the first sample to the last.
@@ -19,13 +19,13 @@ pub struct Drift {
 }
 
 impl Drift {
-    /// Strong and sure enough to be told: over 5 % and p < 0.01.
+    /// Whether it is strong and significant enough for a caveat: above 5 % with p < 0.01.
     pub fn matters(&self) -> bool {
         self.share.abs() > 0.05 && self.p < 0.01
     }
 }
 
-/// Of values in the order in which they were taken; `None` below [`median::FEWEST`] or when the median is not
+/// Drift of values given in the order taken; `None` below [`median::FEWEST`] values or when the median is not
 /// above zero.
 pub fn drift(values: &[f64]) -> Option<Drift> {
     let n = values.len();
@@ -48,7 +48,8 @@ fn kendall_p(n: usize, s: u64) -> f64 {
     if n <= EXACT { exact_p(n, s) } else { normal_p(n, s) }
 }
 
-/// As [`kendall_p`], S taken as normal: mean 0, variance n (n - 1) (2n + 5) / 18. S moves in steps of two.
+/// Like [`kendall_p`], with the normal approximation of S: mean 0, variance n (n - 1) (2n + 5) / 18. S moves in steps
+/// of two.
 fn normal_p(n: usize, s: u64) -> f64 {
     let (n, s) = (n as f64, s as f64);
     let deviation = (n * (n - 1.0) * (2.0 * n + 5.0) / 18.0).sqrt();

@@ -1,5 +1,5 @@
-//! Facts of isolation: each true or false of a sample, by what was seen from inside and on the host. A claim about one is
-//! supported when every good sample that tells says so, and refuted when one says otherwise.
+//! Facts of isolation: each is true or false for a sample, by observations from inside the instance and on the host. A
+//! claim about a fact is supported when every good sample with an observation agrees, and refuted when one disagrees.
 
 use super::{ClaimVerdict, Judged, is_measured};
 use crate::{
@@ -7,18 +7,19 @@ use crate::{
     scenario::{Claim, FACTS},
 };
 
-/// What a claim may be about that is no figure.
+/// A fact that a claim can be about instead of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
     /// The boot id inside is the host's.
     KernelShared,
-    /// A certain process of the host is in sight.
+    /// The instance sees a given process of the host.
     ProcessesVisible,
-    /// A page that the host reads is cached inside by that.
+    /// A page that the host reads becomes cached in the instance.
     PageCacheShared,
 }
 
 impl Fact {
+    /// Every fact, in the order of the scenario's documentation.
     pub const ALL: [Fact; 3] = [Fact::KernelShared, Fact::ProcessesVisible, Fact::PageCacheShared];
 
     /// Its name in claims.
@@ -30,7 +31,7 @@ impl Fact {
         Fact::ALL.into_iter().find(|fact| fact.name() == name)
     }
 
-    /// `None` where the sample doesn't tell.
+    /// Whether the fact holds for a sample; `None` without an observation.
     pub fn of(self, sample: &Sample, results: &Results) -> Option<bool> {
         let isolation = sample.isolation.as_ref();
         match self {
@@ -69,7 +70,7 @@ pub(super) fn judge(json: &serde_json::Value, results: &Results) -> Option<Judge
 fn decide(claim: &Claim, results: &Results) -> Result<(ClaimVerdict, String), String> {
     let name = claim.fact.as_deref().unwrap_or_default();
     let fact = Fact::from_name(name).ok_or_else(|| format!("this version has no fact {name:?}"))?;
-    let is = claim.is.ok_or("the claim does not say which way it is")?;
+    let is = claim.is.ok_or("the claim has no \"is\"")?;
     if !results.targets.iter().any(|target| target.name == claim.target) {
         return Err(format!("the run has no target {:?}", claim.target));
     }
@@ -79,12 +80,12 @@ fn decide(claim: &Claim, results: &Results) -> Result<(ClaimVerdict, String), St
     let agree = told.iter().filter(|told| **told == is).count();
     let silent = match good.len() - told.len() {
         0 => String::new(),
-        n => format!(", {n} more could not tell"),
+        n => format!(", {n} more without an observation"),
     };
     match told.len() {
-        0 => Err(format!("none of {} good samples could tell", good.len())),
-        n if agree == n => Ok((ClaimVerdict::Supported, format!("{n} of {n} good samples say so{silent}"))),
-        n => Ok((ClaimVerdict::Refuted, format!("{} of {n} good samples say otherwise{silent}", n - agree))),
+        0 => Err(format!("none of {} good samples has an observation", good.len())),
+        n if agree == n => Ok((ClaimVerdict::Supported, format!("{n} of {n} good samples agree{silent}"))),
+        n => Ok((ClaimVerdict::Refuted, format!("{} of {n} good samples disagree{silent}", n - agree))),
     }
 }
 
@@ -94,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// Of a docker target with a good sample for each answer, whose boot id is the host's where it says so.
+    /// Results of a docker target with a good sample for each answer: whether its boot id is the host's.
     fn results(answers: &[Option<bool>]) -> Results {
         let sample = |answer: &Option<bool>| {
             let isolation = json!({
@@ -141,11 +142,11 @@ mod tests {
             let all = [Some(true), Some(true)];
             assert_eq!(
                 judged(fact, true, &all),
-                (ClaimVerdict::Supported, "2 of 2 good samples say so".into())
+                (ClaimVerdict::Supported, "2 of 2 good samples agree".into())
             );
             assert_eq!(judged(fact, false, &all).0, ClaimVerdict::Refuted);
             let one = [Some(true), Some(false), None];
-            let why = "1 of 2 good samples say otherwise, 1 more could not tell";
+            let why = "1 of 2 good samples disagree, 1 more without an observation";
             assert_eq!(judged(fact, true, &one), (ClaimVerdict::Refuted, why.into()));
             assert_eq!(judged(fact, false, &[Some(false)]).0, ClaimVerdict::Supported);
         }
@@ -154,7 +155,7 @@ mod tests {
     #[test]
     fn where_no_sample_tells_a_fact_is_undecided() {
         let none = judged("pagecache.shared", true, &[None, None]);
-        assert_eq!(none, (ClaimVerdict::Undecided, "none of 2 good samples could tell".into()));
+        assert_eq!(none, (ClaimVerdict::Undecided, "none of 2 good samples has an observation".into()));
         assert_eq!(judged("kernel.shared", true, &[]).0, ClaimVerdict::Undecided);
         assert_eq!(judged("kernel.own", true, &[Some(true)]).1, "this version has no fact \"kernel.own\"");
         let mut results = results(&[Some(true)]);

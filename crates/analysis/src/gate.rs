@@ -1,29 +1,30 @@
 //! The gate: is a figure of NEW worse than that of BASE?
 //!
-//! The ratio NEW / BASE is Hodges and Lehmann's. How sure a verdict has to be depends on what its noise can be:
+//! The ratio NEW / BASE is Hodges and Lehmann's. The evidence that a verdict needs depends on the noise:
 //!
-//! - **Runs apart** ([`unpaired`]) differ although nothing was changed, and no number of samples of one run tells by how
-//!   much. So the whole interval must lie beyond the margin, which is wider than what A/A runs of this host differ by.
-//! - **Sides of one job** (`bootrace ab`, [`paired`]) were taken in turn, and a coin for each pair said which goes first.
-//!   If nothing was changed, base and new of a pair may be swapped, so that Wilcoxon's test is exact whatever the
-//!   distribution and however sessions differ: the interval alone rules chance out, and lying wholly above 1 is enough, if
-//!   the ratio itself is beyond the margin. A false alarm then has the chance (1 - level) / 2 at most. That is said of no
-//!   change at all: one just within the margin is real, and may be called REGRESSED. To ask for the whole interval beyond
-//!   the margin here too would have found 19 of 41 real slowdowns of 10 % at 40 samples, of which this
-//!   found all (`examples/gate_figures`).
+//! - **Separate runs** ([`unpaired`]) differ even without a change, by an amount that the samples of one run can't
+//!   show. So the whole interval must lie beyond the margin, which is wider than the differences of this host's A/A
+//!   runs.
+//! - **Interleaved A/B** (`bootrace ab`, [`paired`]) alternates BASE and NEW in the random order of a coin for each
+//!   pair. Without a change, the two values of a pair are exchangeable, so Wilcoxon's test is exact for every
+//!   distribution and for every difference between sessions. An interval wholly above 1 rules chance out; the ratio
+//!   itself must also be beyond the margin. The false-positive rate is at most (1 - level) / 2. It refers to no
+//!   change at all: a real change just within the margin may be REGRESSED. A rule that requires the whole interval
+//!   beyond the margin finds 19 of 41 real slowdowns of 10 % at 40 samples; this rule finds all of them
+//!   (`examples/gate_figures`).
 //!
-//! | verdict | sides of one job | runs apart |
+//! | verdict | interleaved A/B | separate runs |
 //! |---|---|---|
 //! | REGRESSED | ratio >= 1 + margin, interval wholly above 1 | interval wholly above 1 + margin |
 //! | IMPROVED | ratio <= 1 / (1 + margin), interval wholly below 1 | interval wholly below 1 / (1 + margin) |
 //! | UNCHANGED | interval wholly within the margins | the same |
-//! | INCONCLUSIVE | all else | all else |
+//! | INCONCLUSIVE | otherwise | otherwise |
 //!
-//! That "significant" alone is never enough is on purpose: given enough samples every difference is.
+//! Significance alone never decides: with enough samples, every difference is significant.
 //!
-//! Where several figures gate, Holm's procedure (Holm 1979, *Scand. J. Statist.* 6:65) keeps the chance of any false
-//! REGRESSED among them at that of one: the p of what REGRESSED has to rule out, which is the interval's own test turned
-//! round, must pass (1 - level) / 2 divided by the number of figures that are still to be judged, the smallest p first.
+//! Where several figures gate, Holm's procedure (Holm 1979, *Scand. J. Statist.* 6:65) keeps the probability of any
+//! false REGRESSED at that of a single figure. It takes the figures by increasing p, where p tests the hypothesis
+//! that REGRESSED has to rule out; each p must be at most (1 - level) / 2 divided by the number of figures left.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,55 +33,66 @@ use super::{
     paired, unpaired,
 };
 
-/// No margin is smaller, unless one is asked for: what users and schedulers can't tell from none.
+/// Smallest default margin: users and schedulers don't notice a smaller change.
 pub const LEAST_MARGIN: f64 = 0.05;
-/// One-sided p of more failures at which chance is no reason for them. Failures are told in any case and mean more than
-/// figures do, so it is not the gate's level; where they are rare, as they are, so many by chance are far rarer than it.
+/// One-sided Fisher p at or below which an excess of failures fails the gate. It is larger than the gate's level
+/// because failures matter more than figures; where failures are rare, an excess by chance is far rarer than this.
 pub const FAILURES_BY_CHANCE: f64 = 0.05;
-/// More samples than these are not worth a forecast.
+/// Largest number of samples that a forecast names.
 pub const MOST: u32 = 10_000;
 
-/// What is to be compared, above zero or not.
+/// Values of BASE and NEW, of any sign.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Values {
-    /// (base, new) of one round each.
+    /// One (base, new) pair for each round with both.
     Paired(Vec<(f64, f64)>),
+    /// Values of two separate runs.
     Unpaired {
+        /// Values of BASE, in the order taken.
         base: Vec<f64>,
+        /// Values of NEW, in the order taken.
         new: Vec<f64>,
     },
 }
 
-/// How NEW lies to BASE.
+/// NEW relative to BASE.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Shift {
     /// NEW / BASE; null where a value is not above zero.
     pub ratio: Option<f64>,
-    /// Of the ratio; null with too few samples.
+    /// Interval of the ratio; null with too few samples.
     pub interval: Option<Interval>,
     /// Two-sided p that there is no shift: Mann and Whitney's, or Wilcoxon's signed-rank for pairs.
     pub p: f64,
-    /// P(NEW > BASE): the chance that a value of NEW (of a round) is above one of BASE (of that round); ties are half.
+    /// P(NEW > BASE): probability that a value of NEW exceeds one of BASE, of the same round for pairs; a tie counts
+    /// half.
     pub superiority: f64,
-    /// One-sided p of what REGRESSED has to rule out: that the ratio is 1 or less (pairs), 1 + margin or less (else).
+    /// One-sided p of the hypothesis that REGRESSED rules out: a ratio of at most 1 (pairs) or 1 + margin (otherwise).
     pub p_no_worse: Option<f64>,
-    /// Pairs, or values of the smaller side.
+    /// Number of pairs, or of values of the smaller side.
     pub n: usize,
+    /// Whether rounds pair, as in `bootrace ab`.
     pub paired: bool,
 }
 
+/// Verdict on one figure or on a whole gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GateVerdict {
-    /// NEW's instances fail more often: no figure of those that didn't can speak for it.
+    /// NEW's instances fail more often; figures of the remaining ones can't outweigh that.
     Failed,
+    /// Worse: the ratio is beyond 1 + margin.
     Regressed,
+    /// Better: the ratio is beyond 1 / (1 + margin).
     Improved,
+    /// The whole interval lies within the margins.
     Unchanged,
+    /// Too few samples or too much noise for another verdict.
     Inconclusive,
 }
 
 impl GateVerdict {
+    /// In upper case, as reports show it.
     pub fn word(self) -> &'static str {
         match self {
             GateVerdict::Failed => "FAILED",
@@ -95,13 +107,15 @@ impl GateVerdict {
 /// A verdict and its reason.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
+    /// Verdict after Holm's procedure, where that ran.
     pub verdict: GateVerdict,
+    /// Reason for the verdict, as a clause without a full stop.
     pub why: String,
-    /// How many samples a side would settle it, if they are like these; null where it is settled or there is no telling.
+    /// Samples a side that would decide it if the ratio stays; null where it is decided and where no number is known.
     pub samples_needed: Option<u32>,
 }
 
-/// `None` without any value on a side.
+/// Compares both sides; `None` when a side has no value. `margin` is a share: 0.05 is 5 %.
 pub fn shift(values: &Values, level: f64, margin: f64) -> Option<Shift> {
     match values {
         Values::Paired(pairs) => paired_shift(pairs, level),
@@ -138,7 +152,7 @@ fn paired_shift(pairs: &[(f64, f64)], level: f64) -> Option<Shift> {
             let swapped: Vec<(f64, f64)> = pairs.iter().map(|(base, new)| (*new, *base)).collect();
             (2.0 * above.min(paired::p_not_above(&swapped, 0.0))).min(1.0)
         }
-        // There are no logarithms.
+        // Values of zero or below have no logarithm.
         None => {
             let (base, new): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
             unpaired::compare(&base, &new, level)?.p
@@ -155,7 +169,7 @@ fn paired_shift(pairs: &[(f64, f64)], level: f64) -> Option<Shift> {
     })
 }
 
-/// P(so many of all failures, or more, are among NEW's): Fisher's exact test, one-sided.
+/// Probability that at least `new_failed` of all failures are NEW's by chance: Fisher's exact test, one-sided.
 pub fn more_failures(base_failed: usize, base: usize, new_failed: usize, new: usize) -> f64 {
     let ln_choose =
         |n: usize, k: usize| -> f64 { (1..=k).map(|i| ((n - k + i) as f64 / i as f64).ln()).sum() };
@@ -167,7 +181,7 @@ pub fn more_failures(base_failed: usize, base: usize, new_failed: usize, new: us
     (new_failed..=failed.min(new)).map(chance).sum::<f64>().min(1.0)
 }
 
-/// One figure's verdict, as if it were alone; [`holm`] has the last word where several gate.
+/// Verdict on one figure alone; [`holm`] corrects it where several figures gate.
 pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     let inconclusive =
         |why: String, samples_needed| Judged { verdict: GateVerdict::Inconclusive, why, samples_needed };
@@ -188,7 +202,7 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
         samples_needed: None,
     };
     if interval.coverage < level {
-        let why = format!("{} {sides} can't give {}: need >= {}", shift.n, percent(level), fewest(level));
+        let why = format!("{} {sides} can't reach {}: need >= {}", shift.n, percent(level), fewest(level));
         return inconclusive(why, Some(fewest(level)));
     }
     let band = Band::new(margin, shift.paired);
@@ -205,17 +219,17 @@ pub fn judge(shift: Option<&Shift>, level: f64, margin: f64) -> Judged {
     }
     let needed = needed(ratio, interval, shift.n, margin, &band);
     let forecast = match needed {
-        Some(n) => format!("some {n} {sides} would settle it, if the ratio stays about there"),
-        None => format!("its middle lies so near the margin that {MOST} {sides} would not settle it"),
+        Some(n) => format!("about {n} {sides} decide it, if the ratio stays the same"),
+        None => format!("its middle is so close to the margin that even {MOST} {sides} would not decide it"),
     };
     let straddles = match shift.paired && ratio.ln().abs() >= band.ratio {
-        true => format!("{sure} reaches across 1"),
+        true => format!("{sure} includes 1"),
         false => format!("{sure} straddles the margin of {}", percent(margin)),
     };
     inconclusive(format!("{straddles}: {forecast}"), needed)
 }
 
-/// What a change must be beyond, as logarithms: its ratio, and its whole interval.
+/// Bounds that a change must exceed, as logarithms: for its ratio and for its whole interval.
 struct Band {
     ratio: f64,
     interval: f64,
@@ -228,7 +242,7 @@ impl Band {
     }
 }
 
-/// What of it is held to the margin.
+/// Which of interval and ratio the margin applies to.
 fn beyond(paired: bool) -> &'static str {
     if paired { "and the ratio beyond" } else { "beyond" }
 }
@@ -239,7 +253,7 @@ fn trimmed(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// How many times as many samples settle it most of the time as would just touch.
+/// Factor on the number of samples that just reaches the bound, so that the forecast decides most of the time.
 const TO_BE_SURE: f64 = 1.7;
 
 /// The fewest pairs whose range covers with `level`: 1 - 2^(1 - n).
@@ -247,13 +261,13 @@ fn fewest(level: f64) -> u32 {
     (1.0 - (1.0 - level).log2()).ceil() as u32
 }
 
-/// The fewest pairs of which the surest p, 2^-n, is sure enough where so many figures gate.
+/// Fewest pairs whose smallest possible p, 2^-n, passes Holm's first step for this number of figures.
 pub fn fewest_pairs(figures: usize, level: f64) -> u32 {
     let alpha = (1.0 - level) / 2.0;
     ((figures.max(1) as f64 / alpha).log2().ceil() as u32).max(fewest(level))
 }
 
-/// The interval's halves shrink with the root of n: at which n do they settle it, the ratio staying where it is?
+/// Number of samples that decides at the present ratio: each half of the interval shrinks with the root of n.
 fn needed(ratio: f64, interval: Interval, n: usize, margin: f64, band: &Band) -> Option<u32> {
     let (middle, edge) = (ratio.ln(), margin.ln_1p());
     let (below, above) = (middle - interval.low.ln(), interval.high.ln() - middle);
@@ -264,13 +278,13 @@ fn needed(ratio: f64, interval: Interval, n: usize, margin: f64, band: &Band) ->
     } else {
         (below / (middle + edge)).max(above / (edge - middle))
     };
-    // What just touches settles it every other time.
+    // An interval that just reaches the bound decides half of the time.
     let needed = (n as f64 * times * times * TO_BE_SURE).ceil();
     (needed.is_finite() && needed <= f64::from(MOST)).then(|| (needed as u32).max(n as u32 + 1))
 }
 
-/// Takes back REGRESSED of figures that several together can't bear out; the others stay. Each comes with the p of its
-/// ratio being within the margin.
+/// Changes REGRESSED to INCONCLUSIVE for figures that fail Holm's procedure. Each figure comes with its
+/// [`Shift::p_no_worse`].
 pub fn holm(gated: &mut [(Option<f64>, &mut Judged)], level: f64) {
     let alpha = (1.0 - level) / 2.0;
     let all = gated.len();
@@ -280,15 +294,15 @@ pub fn holm(gated: &mut [(Option<f64>, &mut Judged)], level: f64) {
     let mut stopped = None;
     for (place, (p, judged)) in ordered.into_iter().enumerate() {
         let asked = alpha / (all - place) as f64;
-        // What an interval was made of may be a rounding away from its own p.
+        // The interval and its own p may differ by a rounding error.
         if stopped.is_none() && p > asked * (1.0 + 1e-9) {
             stopped = Some((p, asked));
         }
         if let (GateVerdict::Regressed, Some((p, asked))) = (judged.verdict, stopped) {
             judged.verdict = GateVerdict::Inconclusive;
             judged.why = format!(
-                "{}, and would be REGRESSED alone; {all} figures gate, and Holm's procedure ends at the one with p = {}, of which \
-                 it asks for {}: more samples decide it",
+                "{}, which alone would be REGRESSED; but {all} figures gate, and Holm's procedure stops at p = {}, where it \
+                 requires {}: more samples decide it",
                 judged.why,
                 trimmed_p(p),
                 trimmed_p(asked),

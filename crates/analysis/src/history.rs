@@ -1,8 +1,8 @@
-//! Many runs in the order of time: the series that may be compared, and where each of them changed.
+//! Many runs in the order of time: series of comparable figures, and their changes.
 //!
-//! A series has one scenario, target, accelerator, host and metric; what else changed from a run to the next (scenario,
-//! image, versions) is a note at the later one. Figures that are all above zero are looked at on a logarithmic scale, so
-//! that changes are ratios. A run without a good sample is counted and has no point.
+//! A series has one scenario, target, accelerator, host and metric; a note at a run records any other change since the
+//! previous one (scenario, image, versions). Series whose figures are all above zero use a logarithmic scale, so that
+//! changes are ratios. A run without a good sample is counted and has no point.
 
 use std::collections::BTreeMap;
 
@@ -18,83 +18,100 @@ mod run;
 
 pub use run::{Figure, HostName, Measured, Run, Timeless};
 
-/// Deviations below this share of a value are not believed: a series that hardly moves has no change of 0.01 %.
+/// Smallest deviation as a share of a value: a series that hardly moves has no change of 0.01 %.
 const FLOOR: f64 = 1e-4;
 
-/// Which series there are of some runs, and how they went.
+/// Runs and their series with changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
-    /// By time, then id.
+    /// Sorted by time, then id.
     pub runs: Vec<Run>,
+    /// Metrics of each run's figures, in their order.
     pub metrics: Vec<Metric>,
-    /// By scenario, metric, target, accelerator and host.
+    /// Sorted by scenario, metric, target, accelerator and host.
     pub series: Vec<Series>,
 }
 
-/// What a series has in common.
+/// Properties that all points of a series share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Key {
+    /// Name of the scenario.
     pub scenario: String,
+    /// Determines the unit of all values.
     pub metric: Metric,
+    /// Name of the target.
     pub target: String,
+    /// Engine of the target.
     pub kind: crate::kind::Kind,
+    /// How a VM executed its code.
     pub accelerator: Accelerator,
+    /// Host that all runs of the series ran on.
     pub host: HostName,
 }
 
+/// Figures of one metric of one target on one host over time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
+    /// Properties that all points share.
     pub key: Key,
-    /// Only what has a value, in the order of the runs.
+    /// Runs with a value, in the order of time.
     pub points: Vec<Point>,
-    /// Runs that have the target and no good sample of it, by index.
+    /// Indices of the runs with the target and without a good sample of it.
     pub empty: Vec<usize>,
     /// True where changes are ratios.
     pub log: bool,
-    /// Of the points; its values are logarithms where `log` is true.
+    /// Levels and changes of the points; logarithms where `log` is true.
     pub fit: Fit,
+    /// Other conditions that changed, in the order of the points.
     pub notes: Vec<Note>,
+    /// Comparison of the newest point with its segment.
     pub latest: Latest,
 }
 
+/// One run of a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     /// Index into the history's runs.
     pub run: usize,
+    /// Median and interval of the run.
     pub figure: Figure,
+    /// Number of measured samples that failed or timed out.
     pub failed: usize,
 }
 
-/// What was no longer the same at a point as at the one before it.
+/// A condition that differs between a point and the previous one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Note {
     /// Index into the series' points.
     pub point: usize,
+    /// Name of the condition, for example `kernel`.
     pub what: &'static str,
+    /// Value at the previous point.
     pub from: String,
+    /// Value at this point.
     pub to: String,
 }
 
-/// The newest point beside the others of its segment.
+/// The newest point relative to the others of its segment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latest {
-    /// How many others.
+    /// Number of the other points.
     pub others: usize,
-    /// Where one more of them is expected with 99 %; `None` with fewer than three.
+    /// 99 % prediction interval of one more point; `None` with fewer than three others.
     pub expected: Option<Interval>,
-    /// The others' level; of a drift, where it is now.
+    /// Level of the others, at its present end for a drift; in the metric's unit.
     pub level: f64,
 }
 
 impl Latest {
-    /// Whether `value` is where it is expected; `None` where nothing is.
+    /// Whether `value` lies within the prediction interval; `None` without one.
     pub fn holds(&self, value: f64) -> Option<bool> {
         self.expected.map(|expected| expected.low <= value && value <= expected.high)
     }
 }
 
 impl Series {
-    /// A value of the fit as it is shown.
+    /// Converts a value of the fit into the metric's unit.
     pub fn plain(&self, value: f64) -> f64 {
         if self.log { value.exp() } else { value }
     }
@@ -104,7 +121,7 @@ impl Series {
         self.points.last().expect("a series without a point is not made")
     }
 
-    /// What a change went from and to.
+    /// Levels before and after a change, given by its index, in the metric's unit.
     pub fn levels(&self, change: usize) -> (f64, f64) {
         let change = &self.fit.changes[change];
         let of = |point: usize| self.fit.segments.iter().find(|s| s.range.contains(&point));
@@ -121,8 +138,8 @@ impl Series {
     }
 }
 
-/// Orders runs, takes copies of one run together, and gives how many copies there were. The order of `runs` is none
-/// of its business: what has one time and id, and differs, is ordered by what is in it.
+/// Sorts runs, removes copies of a run, and returns the number of copies. The result does not depend on the order of
+/// `runs`: different runs with one time and id are sorted by their contents.
 pub fn ordered(mut runs: Vec<Run>) -> (Vec<Run>, usize) {
     runs.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
     for same in runs.chunk_by_mut(|a, b| a.time == b.time && a.id == b.id) {
@@ -136,7 +153,7 @@ pub fn ordered(mut runs: Vec<Run>) -> (Vec<Run>, usize) {
     (runs, copies)
 }
 
-/// The points of every series, by key. `keep` chooses targets by scenario and name.
+/// Collects the points of every series, by key. `keep` selects targets by scenario and name.
 pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> bool) -> Vec<Unfitted> {
     let mut all: BTreeMap<_, Unfitted> = BTreeMap::new();
     for (index, run) in runs.iter().enumerate() {
@@ -167,27 +184,27 @@ pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> boo
             }
         }
     }
-    // A metric that no run of the series has, as a VM's memory of a bare process, is no series.
+    // A metric without a value in any run, such as a VM's memory for a bare process, has no series.
     all.into_values().filter(|series| !series.points.is_empty()).collect()
 }
 
-/// A series whose changes nobody has looked for yet.
+/// A series before the search for changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unfitted {
     key: Key,
     points: Vec<Point>,
     empty: Vec<usize>,
-    /// Which of its run's targets each point is.
+    /// Index into its run's targets, for each point.
     places: Vec<usize>,
 }
 
 impl Unfitted {
-    /// Looks for changes. The same seed gives the same.
+    /// Finds the changes; the same seed gives the same ones.
     pub fn fit(&self, runs: &[Run], seed: u64) -> Series {
         let figures: Vec<Figure> = self.points.iter().map(|p| p.figure).collect();
         let log = figures.iter().all(|f| f.median > 0.0);
         let size = median(&figures.iter().map(|f| f.median.abs()).collect::<Vec<_>>()).unwrap_or(0.0);
-        // Nothing that is measured here is finer than a millionth of its unit.
+        // No measured value is finer than a millionth of its unit.
         let floor = if log { FLOOR } else { (FLOOR * size).max(1e-6) };
         let values = values(&figures, log);
         let fit = steps::fit(&values, floor, seed).expect("a series has a point");
@@ -217,8 +234,8 @@ impl Unfitted {
     }
 }
 
-/// On the scale of the fit. A run that has too few samples for an interval is taken to be as exact as the others'
-/// samples would make it.
+/// Values on the scale of the fit. A run with too few samples for an interval gets the other runs' deviation per
+/// sample.
 fn values(figures: &[Figure], log: bool) -> Vec<Value> {
     let scale = |v: f64| if log { v.ln() } else { v };
     // Few numbers of samples, so few coverages, occur in thousands of runs.
@@ -229,7 +246,7 @@ fn values(figures: &[Figure], log: bool) -> Vec<Value> {
     let deviation = |figure: &Figure| {
         let interval = figure.interval?;
         let (low, high, at) = (interval.low, interval.high, figure.median);
-        // A bound at zero or below tells nothing on a logarithmic scale; the other side then does.
+        // A bound at zero or below has no logarithm; then the other bound gives the width.
         let width = if log && low <= 0.0 { 2.0 * (high / at).ln() } else { scale(high) - scale(low) };
         Some(width / (2.0 * quantiles[&interval.coverage.to_bits()]))
     };

@@ -1,4 +1,4 @@
-//! Did every instance really run the same thing, and on which kernel?
+//! Checks that every instance ran the same image, agent and workload, and whose kernel it ran on.
 
 use std::collections::BTreeSet;
 
@@ -7,38 +7,48 @@ use crate::{
     sample::{Identity, Outcome, Results},
 };
 
-/// Whose kernel a target's instances ran on.
+/// Owner of the kernel that a target's instances ran on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kernel {
     /// Its boot id is the host's.
     SharedWithHost,
-    /// Its boot id is another.
+    /// Its boot id differs from the host's.
     Own,
-    /// Instances of one target disagree, or there is nothing to go by.
+    /// Instances of one target disagree, or none reported a boot id.
     Unclear,
 }
 
-/// What the instances of one target said of themselves, all different values of each.
+/// Identity that the instances of one target reported: every distinct value of each field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
+    /// Name of the target.
     pub target: String,
-    /// Good samples, warm-ups too, and how many of them have an identity.
+    /// Number of good samples, warm-ups included.
     pub samples: usize,
+    /// Number of those samples with an identity.
     pub with_identity: usize,
+    /// Digests of the root file system, sha256 in hex.
     pub image_digests: BTreeSet<String>,
+    /// Digests of the agent's executable, sha256 in hex.
     pub agent_digests: BTreeSet<String>,
+    /// Digests of the workload's executable, sha256 in hex.
     pub workload_digests: BTreeSet<String>,
+    /// Command lines of the workload.
     pub argv: BTreeSet<Vec<String>>,
+    /// Kernel releases, as `uname -r` prints them.
     pub kernel_releases: BTreeSet<String>,
+    /// Contents of `/proc/sys/kernel/random/boot_id`.
     pub boot_ids: BTreeSet<String>,
+    /// Derived from the boot ids.
     pub kernel: Kernel,
 }
 
-/// The proof that targets can be compared at all.
+/// Evidence that the targets are comparable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identities {
+    /// In the order of the results' targets.
     pub targets: Vec<Seen>,
-    /// What disagrees between instances or is missing, in words; empty: all is the same everywhere.
+    /// Sentences about each mismatch or missing identity; empty when all instances agree.
     pub disagreements: Vec<String>,
 }
 
@@ -97,19 +107,21 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
                     format!("{} {}", s.target, short.join(" and "))
                 })
                 .collect();
-            found.push(format!("the {what} digest is not the same everywhere: {}", each.join(", ")));
+            found.push(format!("the {what} digest differs between instances: {}", each.join(", ")));
         }
         let without = targets.iter().filter(|s| s.with_identity > 0 && of(s).is_empty());
-        found.extend(without.map(|s| format!("{} did not tell its {what} digest", s.target)));
+        found.extend(without.map(|s| format!("{} did not report its {what} digest", s.target)));
     }
     if targets.iter().flat_map(|s| &s.argv).collect::<BTreeSet<_>>().len() > 1 {
-        found.push("the workload's arguments are not the same everywhere".into());
+        found.push("the workload's arguments differ between instances".into());
     }
     let image = &results.image.digest;
     let other = |s: &&Seen| !s.image_digests.is_empty() && !s.image_digests.contains(image);
-    found.extend(targets.iter().filter(other).map(|s| {
-        format!("{} saw another image inside than the one that was built ({})", s.target, short(image))
-    }));
+    found.extend(
+        targets.iter().filter(other).map(|s| {
+            format!("{} ran another image than the one that was built ({})", s.target, short(image))
+        }),
+    );
     let missing = targets.iter().filter(|s| s.with_identity < s.samples);
     found.extend(missing.map(|s| {
         format!(
@@ -123,11 +135,11 @@ fn disagreements(results: &Results, targets: &[Seen]) -> Vec<String> {
     found
 }
 
-/// A container or process must share the host's kernel, a VM must not.
+/// A disagreement where a container or process has its own kernel, or a VM the host's.
 fn kernel_caveat(target: &crate::sample::TargetRecord, seen: &Seen) -> Option<String> {
     let runtime = target.options.get("runtime").and_then(|runtime| runtime.as_str());
     let expected = match target.kind.row().kernel {
-        // Others, as kata and gVisor, put a kernel of their own below the container.
+        // Other runtimes, such as kata and gVisor, put a kernel of their own below the container.
         crate::kind::Kernel::ByRuntime
             if !runtime.is_none_or(|name| HOST_KERNEL_RUNTIMES.contains(&name)) =>
         {
@@ -141,11 +153,11 @@ fn kernel_caveat(target: &crate::sample::TargetRecord, seen: &Seen) -> Option<St
     }
     Some(match expected {
         Kernel::Own => format!("{} is a VM, but its kernel's boot id is the host's", seen.target),
-        _ => format!("{} should share the host's kernel, but saw another boot id", seen.target),
+        _ => format!("{} should share the host's kernel, but has another boot id", seen.target),
     })
 }
 
-/// Enough of a digest to tell it from others.
+/// The first 12 characters of a digest.
 pub fn short(digest: &str) -> &str {
     digest.char_indices().nth(12).map_or(digest, |(end, _)| &digest[..end])
 }

@@ -1,17 +1,17 @@
-//! Which samples had interference, and of which kind. It flags a sample and drops nothing.
+//! Flags samples with interference, by kind; every sample stays in the figures.
 //!
-//! Thresholds are set where interference is clear of what a quiet host does by itself, and of what an
-//! instance does to itself; each says why it is there. All are shares of the sample's window
-//! ([`Interference::window_ns`]), and none is shorter than what its counter can tell.
+//! Thresholds lie above the activity of a quiet host and above an instance's effect on itself; a comment
+//! gives the reason for each. All are shares of the sample's window ([`Interference::window_ns`]), and
+//! none is shorter than the resolution of its counter.
 
 use crate::sample::{Interference, Results, Sample};
 
 use super::is_measured;
 
-/// What the host did beside a sample.
+/// Activity of the host that can distort a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InterferenceKind {
-    /// Others used the CPUs.
+    /// Other processes used the CPUs.
     BusyHost,
     /// A hypervisor took CPU time away.
     Stolen,
@@ -25,23 +25,23 @@ pub enum InterferenceKind {
     Swapping,
 }
 
-/// Others' CPU time, in CPUs: half of one, or a tenth of a host that has fewer than five. Desktops and daemons
-/// at rest stay below a twentieth of one; a compiler or a hog takes one or more.
+/// CPU time of other processes, in CPUs: half a CPU, or a tenth of a host with fewer than five. Idle desktops and
+/// daemons use less than a twentieth of a CPU; a compiler uses one or more.
 const OTHERS_CPUS: f64 = 0.5;
 const OTHERS_SHARE: f64 = 0.1;
-/// Others' CPU time is told in clock ticks for each CPU: below this it may be rounding alone.
+/// The kernel counts CPU time in clock ticks per CPU: below this, it may be rounding alone.
 const OTHERS_LEAST_NS: u64 = 50_000_000;
-/// Of all CPUs' time, and in CPUs: an instance may be bound to the very one that is stolen from. What is stolen comes in
-/// slices of milliseconds, right out of what is measured.
+/// Share of all CPUs' time, and in CPUs: the hypervisor may steal from the one CPU that an instance is bound to. It
+/// steals in slices of milliseconds, which lengthen the measured time directly.
 const STEAL_SHARE: f64 = 0.01;
 const STEAL_CPUS: f64 = 0.05;
 /// Two ticks: one may be rounding.
 const STEAL_LEAST_NS: u64 = 20_000_000;
 /// A quota's period is usually 100 ms; one hit costs tens of them.
 const QUOTA_SHARE: f64 = 0.01;
-/// An instance that reads its image waits for the disk too, but for a small part of its window.
+/// An instance that reads its image also waits for the disk, but for a small share of its window.
 const DISK_SHARE: f64 = 0.2;
-/// Waiting for memory is never part of a start that fits.
+/// A start with enough memory never waits for it.
 const MEMORY_SHARE: f64 = 0.05;
 /// An instance whose window is a few ms may wait for its own first page through all of it.
 const PRESSURE_LEAST_NS: u64 = 20_000_000;
@@ -49,6 +49,7 @@ const PRESSURE_LEAST_NS: u64 = 20_000_000;
 const SWAPPED_PAGES: u64 = 256;
 
 impl InterferenceKind {
+    /// Every kind, in the order of tables.
     pub const ALL: [InterferenceKind; 6] = [
         InterferenceKind::BusyHost,
         InterferenceKind::Stolen,
@@ -70,14 +71,14 @@ impl InterferenceKind {
         }
     }
 
-    /// Goes on from "samples were taken".
+    /// Completes "samples were taken".
     fn while_what(self) -> &'static str {
         match self {
-            InterferenceKind::BusyHost => "while others used the CPUs",
+            InterferenceKind::BusyHost => "while other processes used the CPUs",
             InterferenceKind::Stolen => "while a hypervisor took CPU time away (steal)",
             InterferenceKind::Throttled => "while heat or a CPU quota slowed the CPUs down",
             InterferenceKind::DiskPressure => {
-                "while tasks waited for the disk, those of the instance among them (PSI some)"
+                "while tasks, the instance's included, waited for the disk (PSI some)"
             }
             InterferenceKind::MemoryPressure => "while tasks waited for memory (PSI some)",
             InterferenceKind::Swapping => "while the host swapped",
@@ -87,7 +88,7 @@ impl InterferenceKind {
     fn fix(self) -> &'static str {
         match self {
             InterferenceKind::BusyHost => {
-                "stop what else runs (top shows it) and run again; CSV exports name the samples"
+                "stop other processes (top shows them) and run again; CSV exports name the samples"
             }
             InterferenceKind::Stolen => {
                 "use a host with CPUs of its own, or run again when its neighbours are quiet"
@@ -96,10 +97,10 @@ impl InterferenceKind {
                 "cool the host or run with --tune, which turns turbo off; lift a quota on bootrace's own cgroup"
             }
             InterferenceKind::DiskPressure => {
-                "stop what else uses the disk (iotop shows it); if it is the workload itself, this is its nature"
+                "stop other users of the disk (iotop shows them); a workload that uses the disk itself causes this too"
             }
             InterferenceKind::MemoryPressure | InterferenceKind::Swapping => {
-                "free memory, or give the scenario less of it (resources.memory)"
+                "free memory, or lower the scenario's resources.memory"
             }
         }
     }
@@ -132,7 +133,7 @@ impl InterferenceKind {
     }
 }
 
-/// The interference with one sample taken on a host of so many CPUs; none where nothing is known of its noise.
+/// Kinds of interference with one sample on a host with `cpus` CPUs; empty where the sample has no readings.
 pub fn interference(sample: &Sample, cpus: u32) -> Vec<InterferenceKind> {
     sample.interference.as_ref().map_or_else(Vec::new, |noise| of(noise, cpus))
 }
@@ -141,7 +142,7 @@ fn of(noise: &Interference, cpus: u32) -> Vec<InterferenceKind> {
     InterferenceKind::ALL.into_iter().filter(|kind| kind.holds(noise, cpus)).collect()
 }
 
-/// Others' CPU time of a sample in CPUs: how many of them they kept busy.
+/// Average number of CPUs that other processes kept busy during a sample; `None` without a reading.
 pub fn others_cpus(sample: &Sample) -> Option<f64> {
     let noise = sample.interference.as_ref().filter(|noise| noise.window_ns > 0)?;
     Some(noise.others_cpu_ns? as f64 / noise.window_ns as f64)

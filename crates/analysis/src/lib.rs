@@ -1,9 +1,10 @@
-//! Pure statistics over the records of a run: what the samples say, and how sure it is.
+//! Pure statistics over the records of a run: figures, their intervals, verdicts and caveats.
 //!
-//! Warm-ups and failed samples are counted and left out of every figure; outliers are flagged and
-//! left in. Medians have exact order-statistic intervals ([`median`]); ratios to the baseline are
-//! Hodges-Lehmann estimates over pairs of one round ([`paired`]); sets that don't pair, as of two
-//! runs, are compared by [`unpaired`]. Many runs are a [`history`]; only its tests draw random numbers, from a seed.
+//! Figures exclude warm-ups and failed samples, which are counted, and include outliers, which are
+//! flagged. Medians have exact order-statistic intervals ([`median`]); ratios to the baseline are
+//! Hodges-Lehmann estimates over the pairs of each round ([`paired`]); [`unpaired`] compares samples
+//! without common rounds, such as those of two runs. [`history`] finds changes across many runs; its permutation
+//! tests draw their random numbers from a seed.
 
 use std::collections::BTreeMap;
 
@@ -43,79 +44,98 @@ pub use interference::{InterferenceKind, interference, others_cpus};
 pub use median::Interval;
 pub use paired::Ratio;
 
-/// Level of every interval unless another is asked for.
+/// Default confidence level of every interval.
 pub const LEVEL: f64 = 0.99;
 
-/// What a run's samples say.
+/// Figures, verdicts and caveats of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
-    /// The level that intervals were made for; each carries the coverage that it really has.
+    /// Requested confidence level, 0 to 1; each interval carries its actual coverage.
     pub level: f64,
-    /// Name of the target that ratios and overheads are taken against.
+    /// Name of the target that ratios and overheads refer to; `None` when the run has one target, not native.
     pub baseline: Option<String>,
     /// In the order of the results' targets.
     pub targets: Vec<TargetAnalysis>,
+    /// Verdicts on the scenario's claims, in their order.
     pub claims: Vec<Judged>,
-    /// Of the targets that were filled with instances.
+    /// One entry for each target that the run filled with instances.
     pub density: Vec<density::Density>,
+    /// Evidence that all instances ran the same image, agent and workload.
     pub identities: Identities,
     /// Caveats of the comparison and the runner's own warnings, most serious first.
     pub caveats: Vec<String>,
 }
 
+/// Figures of one target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TargetAnalysis {
+    /// As in the scenario; unique in the run.
     pub name: String,
+    /// Engine that ran the instances.
     pub kind: Kind,
+    /// How a VM executed its code; `Accelerator::None` for processes and containers.
     pub accelerator: Accelerator,
-    /// Of what degree the host's KVM is; none where that was not asked, or could not be told.
+    /// Degree of the host's KVM; `None` where the run did not determine it.
     pub kvm: Option<KvmDegree>,
+    /// Whether the other targets' ratios refer to this one.
     pub baseline: bool,
+    /// Number of samples by outcome.
     pub counts: Counts,
-    /// Those with at least one value, in [`Metric::ALL`]'s order.
+    /// Metrics with at least one value, in [`Metric::ALL`]'s order.
     pub figures: Vec<Figure>,
-    /// Of start-up over the run.
+    /// Drift of start-up over the run.
     pub drift: Option<Drift>,
 }
 
 /// How the samples of one target ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
+    /// Measured samples that became ready and finished; figures come from these.
     pub ok: usize,
+    /// Measured samples with an error.
     pub failed: usize,
+    /// Measured samples that were not ready within `sampling.timeout`.
     pub timed_out: usize,
-    /// Warm-ups, which are in none of the above, however they ended.
+    /// Warm-ups, whatever their outcome; the fields above exclude them.
     pub warmup: usize,
+    /// Warm-ups that failed or timed out.
     pub warmup_failed: usize,
 }
 
 /// One metric of one target.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
+    /// Determines the unit of the values below.
     pub metric: Metric,
+    /// Number of samples with a value.
     pub n: usize,
+    /// In the metric's unit: ns, bytes or a share.
     pub median: f64,
     /// `None`: need >= 6 samples.
     pub interval: Option<Interval>,
+    /// Smallest value, outliers included.
     pub min: f64,
+    /// Largest value, outliers included.
     pub max: f64,
     /// Indices into the results' samples.
     pub outliers: Vec<usize>,
+    /// Comparison with the baseline.
     pub against: RelativeTo,
 }
 
-/// A figure beside the baseline's.
+/// A figure relative to the baseline's.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RelativeTo {
     /// This is the baseline.
     Baseline,
-    /// How many times the baseline's.
+    /// Ratio to the baseline's values.
     Ratio(Ratio),
     /// There is no ratio, for this reason.
     None(&'static str),
 }
 
 impl RelativeTo {
+    /// The ratio; `None` for the baseline and where a ratio does not exist.
     pub fn ratio(&self) -> Option<&Ratio> {
         match self {
             RelativeTo::Ratio(ratio) => Some(ratio),
@@ -125,6 +145,7 @@ impl RelativeTo {
 }
 
 impl Analysis {
+    /// Finds a target by name.
     pub fn target(&self, name: &str) -> Option<&TargetAnalysis> {
         self.targets.iter().find(|t| t.name == name)
     }
@@ -136,17 +157,18 @@ impl TargetAnalysis {
         self.figures.iter().find(|f| f.metric == metric)
     }
 
+    /// The median in the metric's unit; `None` when no sample has a value.
     pub fn median(&self, metric: Metric) -> Option<f64> {
         self.figure(metric).map(|f| f.median)
     }
 }
 
-/// Everything at the default level of 99 %.
+/// Analyses a run at the default level of 99 %.
 pub fn analyse(results: &Results) -> Analysis {
     analyse_at(results, LEVEL)
 }
 
-/// Everything at a level of one's own, 0 < level < 1.
+/// Analyses a run at the given level, 0 < level < 1.
 pub fn analyse_at(results: &Results, level: f64) -> Analysis {
     let baseline = baseline(results);
     let mut ranks = paired::Ranks::default();
@@ -193,7 +215,7 @@ fn series(results: &Results, target: &str, metric: Metric, baseline: Option<&str
     of(target).into_iter().filter_map(over).collect()
 }
 
-/// The values of one metric of one target in the order taken, in the metric's unit: of samples that count.
+/// Values of one metric from the measured samples of a target, in the order taken and in the metric's unit.
 pub fn values(results: &Results, target: &str, metric: Metric) -> Vec<f64> {
     series(results, target, metric, baseline(results).as_deref()).into_iter().map(|(_, _, v)| v).collect()
 }
@@ -246,13 +268,13 @@ fn figure(metric: Metric, series: &Series, level: f64) -> Option<Figure> {
     })
 }
 
-/// Pairs by round, so that what hits a whole round (load, heat) falls out of the ratio.
+/// Pairs samples by round, so that influences on a whole round (load, heat) cancel in the ratio.
 fn against(values: &Series, baseline: &Series, level: f64, ranks: &mut paired::Ranks) -> RelativeTo {
     let base: BTreeMap<u32, f64> = baseline.iter().map(|(_, round, v)| (*round, *v)).collect();
     let pairs: Vec<(f64, f64)> =
         values.iter().filter_map(|(_, round, v)| Some((*base.get(round)?, *v))).collect();
     if pairs.is_empty() {
-        return RelativeTo::None("no round has both");
+        return RelativeTo::None("no round has both targets");
     }
     match ranks.ratio(&pairs, level) {
         Some(ratio) => RelativeTo::Ratio(ratio),

@@ -7,17 +7,19 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Two bounds and how sure they are.
+/// A confidence interval, in the unit of the value that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
+    /// Lower bound.
     pub low: f64,
+    /// Upper bound.
     pub high: f64,
-    /// The probability with which such an interval holds the true value, from the exact
-    /// distribution; at least the level asked for unless n was too small for it.
+    /// Exact probability that such an interval contains the true value; at least the requested level
+    /// unless n was too small for it.
     pub coverage: f64,
 }
 
-/// Below this no interval is given: with 5 samples even the whole range covers only 93.75 %.
+/// Fewest samples with an interval: with 5, even the whole range covers only 93.75 %.
 pub const FEWEST: usize = 6;
 
 /// The middle of sorted values, or the mean of the two in the middle; `None` when there are none.
@@ -35,6 +37,7 @@ pub fn median(values: &[f64]) -> Option<f64> {
     of_sorted(&sorted(values))
 }
 
+/// A sorted copy of the values.
 pub fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);

@@ -1,17 +1,16 @@
-//! A target against itself: how far apart are two sides that are the same?
+//! A/A tests: how much do two identical sides of a target differ?
 //!
 //! A session is a run in which a kind of target has two sides, a and b, interleaved like any two targets. With
 //! a and b the medians of one metric in session s:
 //!
-//! - within: d_s = ln(b / a) has the variance 2 w^2 if w is the deviation of a side's own log median, and the
-//!   mean 0, which is known: w^2 = mean(d_s^2) / 2;
-//! - between: the deviation, over three sessions or more, of ln(sqrt(a b)): what sessions differ by although
-//!   nothing was changed.
+//! - within: d_s = ln(b / a) has mean 0 and variance 2 w^2, where w is the deviation of one side's log median, so
+//!   w^2 = mean(d_s^2) / 2;
+//! - between: the deviation of ln(sqrt(a b)) over three sessions or more, which differ although nothing changed.
 //!
-//! The noise floor is the larger of the two, as a ratio less 1. A gate's margin is max(5 %, 3 sqrt(2) times it): two
-//! sides have sqrt(2) times the deviation of one, and three deviations are beyond chance (more, while fewer than ten
-//! sessions are known). One host's sessions are
-//! kept in one file, so that the floor is that of days and not of minutes.
+//! The noise floor is the larger of the two, as a ratio less 1. A gate's margin is max(5 %, 3 sqrt(2) times the floor):
+//! the difference of two sides has sqrt(2) times the deviation of one, and three deviations exclude chance (with fewer
+//! than ten sessions, it takes more). One file keeps all sessions of a host, so that the floor covers days rather than
+//! minutes.
 
 use std::collections::BTreeMap;
 
@@ -28,19 +27,23 @@ use crate::{
 
 /// The schema that this version writes.
 pub const SCHEMA: &str = "bootrace.noise/1";
-/// Sessions that are kept of each kind of target, the newest.
+/// Number of newest sessions to keep for each kind of target.
 const KEPT: usize = 200;
-/// Sessions that a deviation between them takes.
+/// Fewest sessions with a deviation between them.
 pub const FEWEST: usize = 3;
 
-/// All that is known of one host's noise.
+/// Every recorded session of one host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// [`SCHEMA`].
     pub schema: String,
-    /// What tells the host from others: [`key`].
+    /// Identifies the host: [`key`].
     pub host: String,
+    /// Null where it is unknown.
     pub cpu_model: Option<String>,
+    /// Number of logical CPUs.
     pub cpus: u32,
+    /// As `uname -r` prints it.
     pub kernel_release: String,
     /// Oldest first.
     pub sessions: Vec<Session>,
@@ -49,46 +52,55 @@ pub struct Record {
 /// One kind of target in one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Session {
+    /// Id of the run.
     pub run: String,
     /// RFC 3339, UTC.
     pub at: String,
+    /// Version that took the samples.
     pub bootrace_version: String,
-    /// Kind of target.
+    /// Name of the kind of target.
     pub target: String,
+    /// How a VM executed its code.
     pub accelerator: Accelerator,
-    /// What else must be the same for sessions to be of one noise, as [`conditions`] has it.
+    /// Conditions of the session, from [`conditions`]; only sessions with equal conditions are combined.
     pub conditions: String,
-    /// Good samples of the side that has fewer.
+    /// Number of good samples of the smaller side.
     pub samples: usize,
-    /// By metric: the medians of both sides, above zero.
+    /// Medians of both sides by metric, in its unit and above zero.
     pub medians: BTreeMap<String, [f64; 2]>,
 }
 
-/// What two sides that are the same differ by, as ratios less 1.
+/// Noise floor of one metric: differences of two identical sides, as ratios less 1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Floor {
+    /// Name of the kind of target.
     pub target: String,
+    /// How a VM executed its code.
     pub accelerator: Accelerator,
+    /// Published name.
     pub metric: String,
+    /// Conditions that all its sessions share.
     pub conditions: String,
+    /// Number of sessions.
     pub sessions: usize,
+    /// Deviation of one side within a session.
     pub within: f64,
     /// Null with fewer than three sessions.
     pub between: Option<f64>,
     /// The larger of the two.
     pub floor: f64,
-    /// What a gate may not take for a change.
+    /// Smallest change that a gate may count, as a ratio less 1.
     pub margin: f64,
-    /// Per session, what b was of a, less 1.
+    /// b / a less 1, for each session.
     pub differences: Vec<f64>,
 }
 
-/// The two sides of a kind of target.
+/// Names of the two sides of a kind of target.
 pub fn sides(kind: Kind) -> [String; 2] {
     [format!("{kind}-a"), format!("{kind}-b")]
 }
 
-/// The sessions of one run, one for each kind of target that has two sides in it.
+/// The sessions of one run: one for each kind of target with two sides.
 pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
     let mut sessions = Vec::new();
     for target in &results.targets {
@@ -97,7 +109,7 @@ pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
             continue;
         }
         let [Some(a), Some(b)] = names.map(|name| analysis.target(&name)) else { continue };
-        // What is a difference or a share has no ratio.
+        // Differences and shares have no ratio.
         let has_ratio = |metric: &Metric| metric.unit() != Unit::Share && !metric.row().signed;
         let medians = Metric::of_instances().filter(has_ratio).filter_map(|metric| {
             let pair = [a.median(metric)?, b.median(metric)?];
@@ -117,8 +129,8 @@ pub fn sessions(results: &Results, analysis: &Analysis) -> Vec<Session> {
     sessions
 }
 
-/// What changes a target's figures and is no noise: bootrace, engine, image, options, how many samples a side has, and
-/// whether the host was tuned. Sessions that differ in it are never taken together.
+/// Conditions that affect figures apart from noise: bootrace, engine, image, options, samples a side and tuning.
+/// Sessions with different conditions are never combined.
 fn conditions(results: &Results, target: &crate::sample::TargetRecord) -> String {
     let samples =
         results.run.scenario.get("sampling").and_then(|s| s.get("samples")).map(ToString::to_string);
@@ -134,7 +146,7 @@ fn conditions(results: &Results, target: &crate::sample::TargetRecord) -> String
     facts.join(", ")
 }
 
-/// Those conditions that a run of any scenario has in common with A/A sessions.
+/// The conditions that runs of any scenario share with A/A sessions.
 fn of_the_host(results: &Results, target: &crate::sample::TargetRecord) -> [String; 3] {
     let host = &results.host;
     let programs = target.kind.row().programs.iter();
@@ -147,8 +159,8 @@ fn of_the_host(results: &Results, target: &crate::sample::TargetRecord) -> [Stri
     ]
 }
 
-/// The floor that tells most of the noise between such runs: of the same kind, accelerator, bootrace, engine and tuning,
-/// that of the most sessions.
+/// The floor to use for a comparison of runs: of the floors with the same kind, accelerator, bootrace, engine and
+/// tuning, the one with the most sessions; `None` below three sessions.
 pub fn of_runs<'a>(
     floors: &'a [Floor],
     results: &Results,
@@ -170,6 +182,7 @@ pub fn of_runs<'a>(
 }
 
 impl Record {
+    /// An empty record of a host with this [`key`].
     pub fn new(key: String, host: &Host) -> Self {
         Record {
             schema: SCHEMA.into(),
@@ -181,7 +194,7 @@ impl Record {
         }
     }
 
-    /// Adds sessions, and lets go of each kind's oldest beyond 200.
+    /// Adds sessions and keeps the newest 200 of each kind of target.
     pub fn add(&mut self, sessions: Vec<Session>) {
         self.sessions.extend(sessions);
         let mut kept: BTreeMap<String, usize> = BTreeMap::new();
@@ -194,8 +207,8 @@ impl Record {
         self.sessions = newest.into_iter().rev().collect();
     }
 
-    /// The noise floor of each metric of each kind of target that has sessions, for each set of conditions; in the
-    /// order of these.
+    /// The noise floor of each metric, for each kind of target and each set of conditions; sorted by kind, accelerator,
+    /// metric and conditions.
     pub fn floors(&self) -> Vec<Floor> {
         let mut of: BTreeMap<_, Vec<&Session>> = BTreeMap::new();
         for session in &self.sessions {
@@ -227,14 +240,14 @@ fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
     })
 }
 
-/// The margin that sessions ask for: each is the medians of both its sides, above zero.
+/// Margin for a gate, as a share, from the medians of both sides of each session (above zero).
 pub fn margin(sessions: &[[f64; 2]]) -> f64 {
     let (within, between) = deviations(sessions);
     LEAST_MARGIN.max(deviations_asked(sessions.len()) * std::f64::consts::SQRT_2 * larger(within, between))
 }
 
-/// Three, once ten sessions or more know the deviation; of fewer as many as Student's t, with a degree of freedom less
-/// than sessions, asks for the same chance (0.135 %): a deviation of few may be much too small.
+/// Number of deviations in a margin: three from ten sessions on. Fewer sessions may underestimate the deviation, so
+/// they take Student's t with the same tail probability (0.135 %) and one degree of freedom less than sessions.
 fn deviations_asked(sessions: usize) -> f64 {
     const T: [f64; 7] = [19.207, 9.219, 6.620, 5.507, 4.904, 4.530, 4.277];
     T.get(sessions.saturating_sub(FEWEST)).copied().unwrap_or(3.0)
@@ -244,7 +257,7 @@ fn larger(within: f64, between: Option<f64>) -> f64 {
     within.max(between.unwrap_or(0.0)).exp_m1()
 }
 
-/// Of log medians: within sessions, and between them where there are enough.
+/// Deviations of log medians within sessions, and between them where there are enough.
 fn deviations(sessions: &[[f64; 2]]) -> (f64, Option<f64>) {
     let n = sessions.len() as f64;
     let within = (sessions.iter().map(|[a, b]| (b / a).ln().powi(2)).sum::<f64>() / n / 2.0).sqrt();
@@ -256,8 +269,7 @@ fn deviations(sessions: &[[f64; 2]]) -> (f64, Option<f64>) {
     (within, between)
 }
 
-/// What tells a host, as far as its noise goes, from others: machine id (empty where it has none), processor and
-/// kernel. 16 hex digits.
+/// Key of a host's noise, 16 hex digits: a hash of machine id (or host name without one), processor and kernel.
 pub fn key(machine_id: &str, host: &Host) -> String {
     let machine = machine_id;
     let facts = [

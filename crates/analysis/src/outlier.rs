@@ -1,4 +1,4 @@
-//! Outliers are flagged, never dropped: every figure is taken with them.
+//! Flags outliers; every figure includes them.
 //!
 //! A value is flagged when its modified z-score, 0.6745 (x - median) / MAD, is beyond 3.5: Iglewicz
 //! and Hoaglin, *How to Detect and Handle Outliers*, ASQC 1993.
@@ -9,8 +9,8 @@ use super::median;
 const TO_SIGMA: f64 = 0.6745;
 const BEYOND: f64 = 3.5;
 
-/// Which of the values are outliers, by index. None when the MAD is 0 (over half of the values are
-/// equal) or there are fewer than [`median::FEWEST`].
+/// Indices of the outliers. Empty when the MAD is 0 (over half of the values are
+/// equal) or there are fewer than [`median::FEWEST`] values.
 pub fn flagged(values: &[f64]) -> Vec<usize> {
     let Some(centre) = median::median(values).filter(|_| values.len() >= median::FEWEST) else {
         return Vec::new();

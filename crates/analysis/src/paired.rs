@@ -5,7 +5,7 @@
 //! exact null distribution of Wilcoxon's signed-rank statistic: Hodges and Lehmann 1963;
 //! Hollander, Wolfe and Chicken, *Nonparametric Statistical Methods*, 3rd ed. 2014, sections 3.2
 //! and 3.3; beyond [`EXACT`] pairs, by its normal approximation with a correction for continuity
-//! (sections 3.1 and 3.3, large samples). It assumes that log ratios are symmetric about their centre, no more.
+//! (sections 3.1 and 3.3, large samples). Its only assumption: log ratios are symmetric about their centre.
 
 use std::collections::BTreeMap;
 
@@ -14,25 +14,27 @@ use super::{
     unpaired::erfc,
 };
 
-/// Up to so many pairs the interval's ranks are exact; the exact distribution takes O(n^3).
+/// Largest number of pairs with exact ranks; the exact distribution takes O(n^3).
 pub const EXACT: usize = 200;
 
-/// How many times as much, with its interval.
+/// A ratio with its interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
+    /// Hodges-Lehmann estimate of b / a.
     pub estimate: f64,
     /// `None` below [`FEWEST`] pairs.
     pub interval: Option<Interval>,
+    /// Number of pairs.
     pub pairs: usize,
 }
 
-/// Remembers the critical ranks, which cost O(n^3) each and are asked for again with every metric.
+/// Caches the critical ranks, which cost O(n^3) each and recur with every metric.
 #[derive(Debug, Default)]
 pub struct Ranks(BTreeMap<usize, (usize, f64)>);
 
 impl Ranks {
-    /// Of b to a. `None` when there are no pairs or a value is not above zero: then there is no
-    /// ratio, and leaving such pairs out would bend it.
+    /// Ratio of b to a for pairs (a, b). `None` without pairs or when a value is not above zero: a
+    /// ratio of the remaining pairs would be biased.
     pub fn ratio(&mut self, pairs: &[(f64, f64)], level: f64) -> Option<Ratio> {
         if pairs.is_empty() || pairs.iter().any(|&(a, b)| a <= 0.0 || b <= 0.0) {
             return None;
@@ -51,8 +53,8 @@ impl Ranks {
 }
 
 /// One-sided p of Wilcoxon's signed-rank test that the centre of ln(b / a) is `shift` or less: P(W <= w), w being how
-/// many Walsh averages are not above `shift`. So it is the very test that the ratio's interval is made of: the interval
-/// of a level lies above `shift` just where this is (1 - level) / 2 or less. With ties it errs towards 1.
+/// many Walsh averages are not above `shift`. The ratio's interval inverts this test: the interval of a level lies
+/// above `shift` exactly where p is (1 - level) / 2 or less. Ties increase p.
 pub fn p_not_above(pairs: &[(f64, f64)], shift: f64) -> f64 {
     let logs: Vec<f64> = pairs.iter().map(|&(a, b)| (b / a).ln()).collect();
     let not_above = walsh_averages(&logs).iter().filter(|average| **average <= shift).count();
@@ -74,8 +76,8 @@ fn moments(n: usize) -> (f64, f64) {
     (n * (n + 1.0) / 4.0, (n * (n + 1.0) * (2.0 * n + 1.0) / 24.0).sqrt())
 }
 
-/// All averages of two values, each with itself too. They are not sorted: there are two million of 2,000 values,
-/// and no more than four are wanted.
+/// All averages of two values, each with itself too. They stay unsorted: 2,000 values have two million averages,
+/// of which the estimate needs four.
 fn walsh_averages(values: &[f64]) -> Vec<f64> {
     let mut averages = Vec::with_capacity(values.len() * (values.len() + 1) / 2);
     for (i, a) in values.iter().enumerate() {
@@ -105,7 +107,7 @@ fn rank(n: usize, level: f64) -> (usize, f64) {
     if n <= EXACT { exact_rank(n, level) } else { normal_rank(n, level) }
 }
 
-/// As [`rank`], W taken as normal.
+/// Like [`rank`], with the normal approximation of W.
 fn normal_rank(n: usize, level: f64) -> (usize, f64) {
     let (mean, deviation) = moments(n);
     // P(W <= k - 1) with half a step for continuity.

@@ -1,4 +1,4 @@
-//! How much one quantity grows with another: Theil and Sen's slope, which a few outliers don't bend.
+//! How much one quantity grows with another: Theil and Sen's slope, which is robust against a few outliers.
 //!
 //! The slope is the median of the slopes of all pairs of points that differ in x; its interval are two order
 //! statistics of those, by the normal approximation of Kendall's S with the correction for ties in x: Sen 1968,
@@ -6,17 +6,21 @@
 
 use super::{median, unpaired::erfc};
 
+/// A fitted line with the interval of its slope.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fit {
+    /// Change of y per unit of x.
     pub slope: f64,
     /// Median of y - slope * x.
     pub intercept: f64,
-    /// Of the slope.
+    /// Lower bound of the slope.
     pub low: f64,
+    /// Upper bound of the slope.
     pub high: f64,
 }
 
-/// Of (x, y) points; `None` below [`median::FEWEST`] of them, or when all have one x. `level` is that of the interval.
+/// Fits (x, y) points; `None` below [`median::FEWEST`] points or when all have the same x. `level` is the
+/// interval's.
 pub fn fit(points: &[(f64, f64)], level: f64) -> Option<Fit> {
     if points.len() < median::FEWEST {
         return None;

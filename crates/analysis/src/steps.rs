@@ -1,13 +1,14 @@
-//! Where the level of a series changed: a step fit, weighted by how well each value is known.
+//! Finds changes of a series' level: a step fit, weighted by the precision of each value.
 //!
-//! A value's variance is its own, from its interval, and the one between runs, which no interval of one run shows
-//! (samples of one run are no independent replicates); the latter is estimated from the differences of neighbours,
-//! which a step leaves alone (Rice 1984), robustly. The places of the steps are the optimal ones under a penalty of
-//! 4 ln n for each (3 ln n would do for normal noise: Zhang and Siegmund 2007), found by PELT (Killick, Fearnhead and Eckley 2012), with at least
-//! [`SHORTEST`] values between. Then every step has to pass a permutation test of its own: the largest gain of any
-//! step in the two segments beside it, against that of their values in random order. The least sure is taken away
-//! until all that are left have p < [`ALPHA`]. Single values far from their neighbours are no step: they are pulled in
-//! and weigh less (found by Hampel's identifier). What a straight line explains at least as well as steps is called a drift.
+//! A value's variance is the sum of its own, from its interval, and of the variance between runs, which the interval
+//! of one run can't show (samples of one run are not independent replicates). A robust estimate of the latter comes
+//! from the differences of neighbours, which hardly depend on steps (Rice 1984). PELT (Killick, Fearnhead and Eckley
+//! 2012) finds the optimal places of steps under a penalty of 4 ln n for each (3 ln n suffices for normal noise:
+//! Zhang and Siegmund 2007), with at least [`SHORTEST`] values between steps. Then every step has to pass a
+//! permutation test, which compares the largest gain of a step in its two adjacent segments with the gain for their
+//! values in random order. The least significant step is removed until all have p < [`ALPHA`]. Hampel's identifier
+//! finds single values far from their neighbours, which are not steps: they move closer and get less weight. A drift
+//! is a part that a straight line explains at least as well as steps.
 
 use std::ops::Range;
 
@@ -18,18 +19,18 @@ use super::{median, slope::quantile};
 
 mod search;
 
-/// Fewest values between two changes: fewer can't be told from outliers.
+/// Fewest values between two changes: fewer could be outliers.
 pub const SHORTEST: usize = 3;
-/// A step is one with a p below this.
+/// A step has a p below this.
 pub const ALPHA: f64 = 0.01;
-/// So many orders are tried in a permutation test, so that no p is below 0.001.
+/// Number of random orders in a permutation test; the smallest p is 0.001.
 const ORDERS: usize = 999;
-/// A permutation test ends early when so many orders were as good: p is then far above [`ALPHA`] (Besag and Clifford
-/// 1991).
+/// A permutation test ends early after this number of orders with at least the same gain: p is then far above [`ALPHA`]
+/// (Besag and Clifford 1991).
 const ENOUGH: usize = 20;
 /// Makes the median of absolute normal deviates estimate their standard deviation.
 const TO_SIGMA: f64 = 1.4826;
-/// A value so many deviations from the median of its neighbourhood is pulled in.
+/// Outliers are more than this number of deviations from the median of their neighbourhood.
 const FAR: f64 = 3.0;
 /// How far the likelihood of a place may be below the best one's to be in its 99 % set: twice the logarithm, from
 /// (1 - exp(-x / 2))^2 = 0.99 (Siegmund 1988).
@@ -38,60 +39,72 @@ const PLACE: f64 = 10.6;
 /// One value of a series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Value {
-    /// On the scale on which steps add up, so the logarithm of what has a ratio.
+    /// On the scale on which steps add up: a logarithm where changes are ratios.
     pub at: f64,
-    /// As its own run tells, 0 where it doesn't; on the same scale.
+    /// Variance from its own run, on the same scale; 0 where it is unknown.
     pub variance: f64,
 }
 
-/// What a series is made of.
+/// Levels and changes of a series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fit {
-    /// Standard deviation between runs, without what one run's samples show.
+    /// Standard deviation between runs, in addition to the variance within runs.
     pub between: f64,
-    /// Values that are far from their neighbours, by index.
+    /// Indices of values far from their neighbours.
     pub outliers: Vec<usize>,
-    /// In order and without gaps. Between two there is a step, unless one is a drift that begins or ends without.
+    /// In order and without gaps. A step separates two of them, except where a drift joins its neighbour without one.
     pub segments: Vec<Segment>,
+    /// In order.
     pub changes: Vec<Change>,
 }
 
-/// Values of one level, or that drift from one to another.
+/// Values of one level, or a drift between two levels.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
+    /// Indices of its values.
     pub range: Range<usize>,
+    /// Level at its first value.
     pub start: f64,
+    /// Level at its last value; equal to `start` unless it drifts.
     pub end: f64,
-    /// Standard deviation of either end as an estimate.
+    /// Standard error of either end.
     pub error: f64,
 }
 
+/// Kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// From one value to the next.
     Step,
-    /// Bit by bit: a line explains it at least as well.
+    /// Gradual change: a line explains it at least as well as steps.
     Drift,
 }
 
+/// A change of the level. Indices refer to the values of the series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
+    /// Step or drift.
     pub kind: Kind,
-    /// Index of the last value before it, and of the first after; the ends of a drift.
+    /// Index of the last value before a step; the first value of a drift.
     pub before: usize,
+    /// Index of the first value after a step; the last value of a drift.
     pub after: usize,
-    /// `after` lies within these with 99 %.
+    /// Earliest index of `after`, with 99 % confidence.
     pub earliest: usize,
+    /// Latest index of `after`, with 99 % confidence.
     pub latest: usize,
-    /// What it changed, with its 99 % interval.
+    /// Change of the level, on the scale of the values.
     pub difference: f64,
+    /// Lower bound of `difference`, with 99 % confidence.
     pub low: f64,
+    /// Upper bound of `difference`, with 99 % confidence.
     pub high: f64,
-    /// Of the permutation test; a drift has that of its least sure step.
+    /// p of the permutation test; for a drift, the largest p of the steps that it replaces.
     pub p: f64,
 }
 
-/// Fits a series in its order. Deviations below `floor` are taken for `floor`: no figure is as exact as that.
-/// `None` when there are no values. The same seed gives the same fit.
+/// Fits a series in its order. `floor` is the smallest deviation between runs. `None` without values. The same
+/// seed gives the same fit.
 pub fn fit(values: &[Value], floor: f64, seed: u64) -> Option<Fit> {
     if values.is_empty() {
         return None;
@@ -109,8 +122,8 @@ fn penalty(n: usize) -> f64 {
     4.0 * (n as f64).ln()
 }
 
-/// Standard deviation between runs: half the variance of differences of neighbours, less what their own runs explain.
-/// First by the median of their sizes, then by the mean square of those within three deviations of that.
+/// Standard deviation between runs: half the variance of the neighbours' differences, less the variance within runs.
+/// The median of their sizes gives a rough deviation; the mean square of those within three of it gives the result.
 fn between(values: &[Value], floor: f64) -> f64 {
     let sizes: Vec<f64> = values.windows(2).map(|pair| (pair[1].at - pair[0].at).abs()).collect();
     let rough = median::median(&sizes).unwrap_or(0.0) * TO_SIGMA;
@@ -122,8 +135,8 @@ fn between(values: &[Value], floor: f64) -> f64 {
     (square / 2.0 - own).max(0.0).sqrt().max(floor)
 }
 
-/// Values no farther than [`FAR`] deviations from the median of the five around them, and which were; those weigh the
-/// less the farther they were.
+/// Moves values to within [`FAR`] deviations of the median of the five around them, and returns the indices of the
+/// moved ones; their weight decreases with the distance.
 fn pulled_in(values: &[Value], between: f64) -> (Vec<Value>, Vec<usize>) {
     let mut outliers = Vec::new();
     let pull = |(i, value): (usize, &Value)| {
@@ -150,7 +163,7 @@ struct Step {
     p: f64,
 }
 
-/// Takes the least sure step away and tests its neighbours again, until all are sure.
+/// Removes the least significant step and tests its neighbours again, until all steps are significant.
 fn tested(weighted: &search::Weighted, places: Vec<usize>, seed: u64) -> Vec<Step> {
     let n = weighted.len();
     let mut steps: Vec<Step> = places.into_iter().map(|at| Step { at, p: f64::NAN }).collect();
@@ -173,7 +186,7 @@ fn tested(weighted: &search::Weighted, places: Vec<usize>, seed: u64) -> Vec<Ste
     }
 }
 
-/// The best step of a range, and how often the values in random order allow of one that gains as much.
+/// The best step of a range, and the share of random orders with a step of at least the same gain.
 fn test(weighted: &search::Weighted, range: &Range<usize>, seed: u64) -> Step {
     let (at, gain) = weighted.best_step(range);
     let mut pairs = weighted.pairs(range);
@@ -182,7 +195,7 @@ fn test(weighted: &search::Weighted, range: &Range<usize>, seed: u64) -> Step {
     let mut as_good = 0;
     for tried in 1..=ORDERS {
         pairs.shuffle(&mut random);
-        // As good in spite of rounding: many orders of equal values give the same gain.
+        // With a tolerance for rounding: many orders of equal values give the same gain.
         as_good += usize::from(search::best_gain_of(&pairs) >= gain * (1.0 - 1e-9));
         if as_good == ENOUGH {
             return Step { at, p: ENOUGH as f64 / tried as f64 };
@@ -212,7 +225,7 @@ fn described(weighted: &search::Weighted, steps: &[Step]) -> (Vec<Segment>, Vec<
         };
         if let Some(before) = segments.last() {
             let step = stepped(weighted, before, &segment, steps[i - 1]);
-            // Where a drift begins or ends without a step there is none.
+            // A drift may begin or end without a step.
             let bends = before.start != before.end || line.is_some();
             if !bends || step.low * step.high > 0.0 {
                 changes.push(step);
@@ -230,8 +243,8 @@ fn described(weighted: &search::Weighted, steps: &[Step]) -> (Vec<Segment>, Vec<
     }
 }
 
-/// How many steps from segment `i` on, all in one direction, a line explains as well; the most there are. A line has
-/// the price of one step.
+/// Largest number of steps from segment `i` on, all in one direction, that a line explains as well. A line costs as
+/// much as one step.
 fn drifting(weighted: &search::Weighted, bounds: &[usize], i: usize) -> usize {
     let level = |j: usize| weighted.level(&(bounds[j]..bounds[j + 1])).0;
     let last = bounds.len() - 2;

@@ -1,9 +1,10 @@
 //! Student's t for any level and any whole number of degrees of freedom.
 //!
-//! The probability of |T| <= t is a finite sum: Abramowitz and Stegun, *Handbook of Mathematical Functions*, 1964, 26.7.3
-//! and 26.7.4. Its inverse is found by halving.
+//! The probability of |T| <= t is a finite sum: Abramowitz and Stegun, *Handbook of Mathematical Functions*, 1964,
+//! 26.7.3 and 26.7.4. Its inverse is found by halving.
 
-/// t for which Student's variable with so many degrees of freedom (1 or more) lies within -t and t with this probability.
+/// t for which Student's variable with so many degrees of freedom (1 or more) lies within -t and t with this
+/// probability.
 pub fn quantile(level: f64, freedom: usize) -> f64 {
     let (mut low, mut high) = (0.0_f64, 1.0_f64);
     while within(high, freedom) < level && high < 1e12 {

@@ -1,4 +1,4 @@
-//! Two sets of samples that don't pair, as of two runs: ratio, Mann-Whitney p and P(B > A).
+//! Two sets of unpaired samples, such as those of two runs: ratio, Mann-Whitney p and P(B > A).
 //!
 //! The ratio is Hodges and Lehmann's: exp of the median of all differences of logarithms between
 //! the sets; its interval are two order statistics of them, chosen by the exact null distribution
@@ -9,29 +9,30 @@
 
 use super::median::{self, FEWEST, Interval};
 
-/// Up to so many values in both sets together p is exact.
+/// Largest number of values, both sets together, with an exact p.
 pub const EXACT: usize = 120;
 
-/// Up to so many differences between the sets the interval's ranks are exact; the exact distribution takes
-/// O(m^2 n).
+/// Largest number of differences between the sets with exact ranks; the exact distribution takes O(m^2 n).
 const EXACT_PAIRS: usize = 40_000;
 
-/// B against A.
+/// B compared with A.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Unpaired {
-    /// How many times A's values B's are; `None` when a value is not above zero.
+    /// Ratio of B's values to A's; `None` when a value is not above zero.
     pub ratio: Option<f64>,
-    /// Of the ratio; `None` without one, and below [`FEWEST`] values in either set.
+    /// Interval of the ratio; `None` without a ratio and below [`FEWEST`] values in either set.
     pub interval: Option<Interval>,
     /// Two-sided p of Mann-Whitney's test that neither set tends to larger values.
     pub p: f64,
     /// The chance that a value of B is above one of A.
     pub superiority: f64,
+    /// Number of values in A.
     pub n_a: usize,
+    /// Number of values in B.
     pub n_b: usize,
 }
 
-/// `None` when either set is empty.
+/// Compares two sets; `None` when either is empty.
 pub fn compare(a: &[f64], b: &[f64], level: f64) -> Option<Unpaired> {
     if a.is_empty() || b.is_empty() {
         return None;
@@ -50,8 +51,8 @@ pub fn compare(a: &[f64], b: &[f64], level: f64) -> Option<Unpaired> {
 }
 
 /// One-sided p of Mann and Whitney's test that ln(B / A) is `shift` or less: P(U <= u), u being how many of all
-/// differences of logarithms are not above `shift`. It is the test that the ratio's interval is made of: the interval of
-/// a level lies above `shift` just where this is (1 - level) / 2 or less. With ties it errs towards 1.
+/// differences of logarithms are not above `shift`. The ratio's interval inverts this test: the interval of a level
+/// lies above `shift` exactly where p is (1 - level) / 2 or less. Ties increase p.
 pub fn p_not_above(a: &[f64], b: &[f64], shift: f64) -> f64 {
     let not_above = b.iter().map(|b| a.iter().filter(|a| (b / **a).ln() <= shift).count()).sum::<usize>();
     let (m, n) = (a.len(), b.len());
@@ -98,7 +99,7 @@ fn rank(m: usize, n: usize, level: f64) -> (usize, f64) {
     if m * n > EXACT_PAIRS { normal_rank(m, n, level) } else { exact_rank(m, n, level) }
 }
 
-/// As [`rank`], U taken as normal, with half a step for continuity.
+/// Like [`rank`], with the normal approximation of U and half a step for continuity.
 fn normal_rank(m: usize, n: usize, level: f64) -> (usize, f64) {
     let (mean, deviation) = moments(m, n);
     let coverage = |k: usize| 1.0 - erfc((mean - (k as f64 - 0.5)) / deviation / std::f64::consts::SQRT_2);

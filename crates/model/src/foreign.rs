@@ -1,4 +1,5 @@
-//! Text from outside, fit to be shown: quoted, cut, and without what drives a terminal; and names that are near to others.
+//! Foreign text made safe to print: quoted, cut, and without characters that control a terminal. And the nearest name
+//! to a mistyped one.
 
 /// Longest piece of foreign text that a message repeats, in characters.
 pub const LONGEST_QUOTE: usize = 60;
@@ -19,18 +20,18 @@ pub fn cut(source: &str) -> String {
     }
 }
 
-/// Without characters that could drive the terminal.
+/// The text with every character that could control the terminal escaped.
 pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if is_active(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// Whether a character does something to a terminal besides being shown: control characters, and those
-/// that turn the direction of the text around them.
+/// Whether a character controls a terminal: control characters, and those that change the direction of the text around
+/// them.
 pub fn is_active(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// `, did you mean NAME?`-like, where a known name is near enough to be meant.
+/// ` (did you mean NAME?)` where a known name is near; else an empty string.
 pub fn did_you_mean(name: &str, known: &[&str]) -> String {
     match nearest(name, known) {
         Some(near) => format!(" (did you mean {near}?)"),
@@ -38,9 +39,9 @@ pub fn did_you_mean(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The known name that differs least, if it differs by few letters.
+/// The known name with the least edit distance, if that is small.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Longer than any name of ours by far, and the distance takes time that is the product of lengths.
+    // Far longer than any known name, and the distance takes time in proportion to the product of the lengths.
     if name.len() > 64 {
         return None;
     }

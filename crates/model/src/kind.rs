@@ -1,7 +1,7 @@
-//! The kinds of target: one table of what each is, from which all the rest takes it.
+//! The kinds of target: one table, which describes each kind for all the rest.
 //!
-//! A new kind is a variant of [`Kind`], a row of [`TABLE`], and an entry of `target`'s engines; the compiler names
-//! every other place.
+//! A new kind is a variant of [`Kind`] and a row of [`TABLE`]; the compiler then demands its engine, its doctor's checks
+//! and what else names kinds, and a test that the table has it. docs/contribute/add-a-target.md has the steps.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,26 +10,31 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
+    /// A bare process on the host, in a cgroup of its own.
     Native,
+    /// A container of Docker Engine.
     Docker,
-    /// A VM.
+    /// A QEMU VM, defined by libvirt.
     Libvirt,
-    /// A container of podman's.
+    /// A container of podman.
     Podman,
-    /// A container of libvirt's.
+    /// A container of libvirt's LXC driver.
     Lxc,
 }
 
-/// What kinds have in common.
+/// The family of a kind: how far its instances are separated from the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
+    /// A process directly on the host, bound by a cgroup.
     Process,
+    /// Processes in namespaces and a cgroup.
     Container,
+    /// A virtual machine with a kernel of its own.
     Vm,
 }
 
 impl Family {
-    /// As a sentence has it: "a container".
+    /// With its article, for a sentence: "a container".
     pub fn noun(self) -> &'static str {
         match self {
             Family::Process => "a bare process",
@@ -44,22 +49,23 @@ impl Family {
 pub enum Kernel {
     /// The host's.
     Host,
-    /// The host's with the runtimes of [`HOST_KERNEL_RUNTIMES`]; others may put one of their own below the container.
+    /// The host's with the runtimes of [`HOST_KERNEL_RUNTIMES`]; other runtimes may bring a kernel of their own.
     ByRuntime,
+    /// A kernel of its own, from the image.
     Own,
 }
 
 /// OCI runtimes whose containers run on the host's kernel.
 pub const HOST_KERNEL_RUNTIMES: [&str; 3] = ["runc", "crun", "youki"];
 
-/// The network that an instance is in where the scenario asks for one.
+/// The network that an instance gets where the scenario asks for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Network {
     /// The host's, in any case.
     Host,
-    /// The host's with `workload.network`, else loopback of its own.
+    /// The host's with `workload.network`, else a loopback interface of its own.
     HostOnRequest,
-    /// Of its own, unless its option `network` is `host`.
+    /// A network of its own, unless its option `network` is `host`.
     Own,
 }
 
@@ -79,16 +85,24 @@ pub enum ImageForm {
 /// A program whose version a kind's figures depend on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
+    /// The Docker Engine.
     Docker,
+    /// The container manager below Docker.
     Containerd,
+    /// An OCI runtime, written in Go.
     Runc,
+    /// The libvirt daemon that manages the VM or LXC container.
     Libvirt,
+    /// The emulator that runs a VM, with or without KVM.
     Qemu,
+    /// The podman service.
     Podman,
+    /// An OCI runtime, written in C.
     Crun,
 }
 
 impl Program {
+    /// Every program.
     pub const ALL: [Program; 7] = [
         Program::Docker,
         Program::Containerd,
@@ -112,7 +126,7 @@ impl Program {
         }
     }
 
-    /// As its users call it.
+    /// The name that its users know it by.
     pub fn title(self) -> &'static str {
         match self {
             Program::Docker => "Docker Engine",
@@ -122,25 +136,27 @@ impl Program {
     }
 }
 
-/// How an instance is started: from nothing, or from what is left of an initial start.
+/// How an instance is started: created, or from the state that an initial start left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// It is made.
+    /// The engine creates it from the image.
     #[default]
     Create,
-    /// It ran until it was ready, and was stopped: its disk is there, its memory is not.
+    /// It ran until ready and was stopped: it starts again with its disk and without its memory.
     Restart,
-    /// A container that ran until it was ready and was frozen with its memory is resumed.
+    /// A container that ran until ready and was frozen with its memory resumes.
     Unpause,
-    /// A VM that ran until it was ready and was saved to a file is restored with its memory.
+    /// A VM that ran until ready and was saved to a file is restored with its memory.
     Restore,
 }
 
 impl Start {
+    /// Every way to start.
     pub const ALL: [Start; 4] = [Start::Create, Start::Restart, Start::Unpause, Start::Restore];
 
-    /// As scenarios have it.
+    /// The value of `start` in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Start::Create => "create",
@@ -158,7 +174,7 @@ impl Start {
         }
     }
 
-    /// Whether it comes after an initial start.
+    /// Whether it needs an initial start before it.
     pub fn is_second(self) -> bool {
         self != Start::Create
     }
@@ -170,113 +186,122 @@ impl std::fmt::Display for Start {
     }
 }
 
-/// All that a kind is.
+/// The description of one kind.
 #[derive(Debug)]
 pub struct Row {
+    /// The kind that this row describes.
     pub kind: Kind,
-    /// As scenarios and results have it.
+    /// The value of `kind` in scenarios and results.
     pub name: &'static str,
+    /// Process, container or VM.
     pub family: Family,
-    /// Whether a scenario that names no target has it.
+    /// Whether a scenario without `[[target]]` includes it.
     pub standard: bool,
+    /// The kernel that its instances run on.
     pub kernel: Kernel,
+    /// The network that its instances get.
     pub network: Network,
+    /// The form of the image that its instances start from.
     pub image: ImageForm,
-    /// Keys of a `[[target]]` that are for it, besides `name`, `kind` and `start`.
+    /// Keys of a `[[target]]` that it accepts, besides `name`, `kind` and `start`.
     pub options: &'static [&'static str],
-    /// How its instances can be started, and what each second start is, for a sentence.
+    /// The ways to start its instances, each with the resulting instance as words for a sentence.
     pub starts: &'static [(Start, &'static str)],
-    /// Least `resources.memory` in bytes, and why.
+    /// Least `resources.memory` in bytes, and the reason.
     pub least_memory: (u64, &'static str),
-    /// The programs whose versions its results need.
+    /// The programs whose versions its results record.
     pub programs: &'static [Program],
 }
 
 const CREATE: (Start, &str) = (Start::Create, "an instance made from the image");
-/// Docker refuses limits below 6 MiB, and every target has the same.
+/// Docker refuses limits below 6 MiB, and every target gets the same limit.
 const MEMORY_PROCESS: (u64, &str) = (6 << 20, "Docker refuses lower limits");
 /// Debian's stock kernel boots in 80 MB; with 64 MB it runs out of memory before init.
 const MEMORY_VM: (u64, &str) = (80 << 20, "a VM's kernel does not boot with less");
 
-/// A row for each kind, in the order in which outputs show them.
-pub static TABLE: [Row; 5] = [
-    Row {
-        kind: Kind::Native,
-        name: "native",
-        family: Family::Process,
-        standard: true,
-        kernel: Kernel::Host,
-        network: Network::Host,
-        image: ImageForm::Tree,
-        options: &[],
-        starts: &[CREATE],
-        least_memory: MEMORY_PROCESS,
-        programs: &[],
-    },
-    Row {
-        kind: Kind::Docker,
-        name: "docker",
-        family: Family::Container,
-        standard: true,
-        kernel: Kernel::ByRuntime,
-        network: Network::Own,
-        image: ImageForm::Docker,
-        options: &["network", "log_driver", "runtime", "init"],
-        starts: &[
-            CREATE,
-            (
-                Start::Restart,
-                "a container that ran until ready and ended, started again with its own file system",
-            ),
-            (Start::Unpause, "a container that ran until ready and was frozen with its memory, resumed"),
-        ],
-        least_memory: MEMORY_PROCESS,
-        programs: &[Program::Docker, Program::Containerd, Program::Runc, Program::Crun],
-    },
-    Row {
-        kind: Kind::Libvirt,
-        name: "libvirt",
-        family: Family::Vm,
-        standard: true,
-        kernel: Kernel::Own,
-        network: Network::Own,
-        image: ImageForm::Vm,
-        options: &["boot", "firmware", "accel", "cpu_model", "hugepages", "disk_cache", "uri"],
-        starts: &[
-            CREATE,
-            (Start::Restart, "a VM that ran until ready and was powered off, booted again from its own disk"),
-            (Start::Restore, "a VM that ran until ready and was saved to a file, restored with its memory"),
-        ],
-        least_memory: MEMORY_VM,
-        programs: &[Program::Libvirt, Program::Qemu],
-    },
-    Row {
-        kind: Kind::Podman,
-        name: "podman",
-        family: Family::Container,
-        standard: false,
-        kernel: Kernel::ByRuntime,
-        network: Network::Own,
-        image: ImageForm::Podman,
-        options: &["network", "log_driver"],
-        starts: &[CREATE],
-        least_memory: MEMORY_PROCESS,
-        programs: &[Program::Podman, Program::Crun, Program::Runc],
-    },
-    Row {
-        kind: Kind::Lxc,
-        name: "lxc",
-        family: Family::Container,
-        standard: false,
-        kernel: Kernel::Host,
-        network: Network::HostOnRequest,
-        image: ImageForm::Tree,
-        options: &["uri"],
-        starts: &[CREATE],
-        least_memory: MEMORY_PROCESS,
-        programs: &[Program::Libvirt],
-    },
-];
+static NATIVE: Row = Row {
+    kind: Kind::Native,
+    name: "native",
+    family: Family::Process,
+    standard: true,
+    kernel: Kernel::Host,
+    network: Network::Host,
+    image: ImageForm::Tree,
+    options: &[],
+    starts: &[CREATE],
+    least_memory: MEMORY_PROCESS,
+    programs: &[],
+};
+
+static DOCKER: Row = Row {
+    kind: Kind::Docker,
+    name: "docker",
+    family: Family::Container,
+    standard: true,
+    kernel: Kernel::ByRuntime,
+    network: Network::Own,
+    image: ImageForm::Docker,
+    options: &["network", "log_driver", "runtime", "init"],
+    starts: &[
+        CREATE,
+        (
+            Start::Restart,
+            "a container that ran until ready and ended, started again with its own file system",
+        ),
+        (Start::Unpause, "a container that ran until ready and was frozen with its memory, resumed"),
+    ],
+    least_memory: MEMORY_PROCESS,
+    programs: &[Program::Docker, Program::Containerd, Program::Runc, Program::Crun],
+};
+
+static LIBVIRT: Row = Row {
+    kind: Kind::Libvirt,
+    name: "libvirt",
+    family: Family::Vm,
+    standard: true,
+    kernel: Kernel::Own,
+    network: Network::Own,
+    image: ImageForm::Vm,
+    options: &["boot", "firmware", "accel", "cpu_model", "hugepages", "disk_cache", "uri"],
+    starts: &[
+        CREATE,
+        (Start::Restart, "a VM that ran until ready and was powered off, booted again from its own disk"),
+        (Start::Restore, "a VM that ran until ready and was saved to a file, restored with its memory"),
+    ],
+    least_memory: MEMORY_VM,
+    programs: &[Program::Libvirt, Program::Qemu],
+};
+
+static PODMAN: Row = Row {
+    kind: Kind::Podman,
+    name: "podman",
+    family: Family::Container,
+    standard: false,
+    kernel: Kernel::ByRuntime,
+    network: Network::Own,
+    image: ImageForm::Podman,
+    options: &["network", "log_driver"],
+    starts: &[CREATE],
+    least_memory: MEMORY_PROCESS,
+    programs: &[Program::Podman, Program::Crun, Program::Runc],
+};
+
+static LXC: Row = Row {
+    kind: Kind::Lxc,
+    name: "lxc",
+    family: Family::Container,
+    standard: false,
+    kernel: Kernel::Host,
+    network: Network::HostOnRequest,
+    image: ImageForm::Tree,
+    options: &["uri"],
+    starts: &[CREATE],
+    least_memory: MEMORY_PROCESS,
+    programs: &[Program::Libvirt],
+};
+
+/// The row of each kind, in the order in which outputs show them.
+pub static TABLE: [&Row; 5] = [&NATIVE, &DOCKER, &LIBVIRT, &PODMAN, &LXC];
 
 impl Kind {
     /// Every kind, in the table's order.
@@ -290,38 +315,48 @@ impl Kind {
         all
     };
 
+    /// Its row of [`TABLE`].
     pub fn row(self) -> &'static Row {
-        TABLE.iter().find(|row| row.kind == self).expect("every kind has a row: a test tries each")
+        match self {
+            Kind::Native => &NATIVE,
+            Kind::Docker => &DOCKER,
+            Kind::Libvirt => &LIBVIRT,
+            Kind::Podman => &PODMAN,
+            Kind::Lxc => &LXC,
+        }
     }
 
-    /// As scenarios and results have it.
+    /// The value of `kind` in scenarios and results.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
+    /// Process, container or VM.
     pub fn family(self) -> Family {
         self.row().family
     }
 
+    /// Whether its family is [`Family::Vm`].
     pub fn is_vm(self) -> bool {
         self.family() == Family::Vm
     }
 
-    /// Those of a scenario that names no target, which every host is expected to have.
+    /// The kinds of a scenario without `[[target]]`; bootrace expects their engines on every host.
     pub fn standard() -> impl Iterator<Item = Kind> {
         Kind::ALL.into_iter().filter(|kind| kind.row().standard)
     }
 
+    /// Whether a scenario without `[[target]]` includes it.
     pub fn is_standard(self) -> bool {
         self.row().standard
     }
 
-    /// The kinds that have this option.
+    /// The kinds that accept this key of a `[[target]]`.
     pub fn with_option(key: &str) -> impl Iterator<Item = Kind> {
         Kind::ALL.into_iter().filter(move |kind| kind.row().options.contains(&key))
     }
 
-    /// What an instance is that is started so; `None` where it can't be.
+    /// An instance that is started this way, in words for a sentence; `None` where the kind has no such start.
     pub fn started(self, start: Start) -> Option<&'static str> {
         self.row().starts.iter().find(|(other, _)| *other == start).map(|(_, words)| *words)
     }
@@ -338,11 +373,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_has_a_row_and_is_called_as_in_files() {
-        for kind in [Kind::Native, Kind::Docker, Kind::Libvirt, Kind::Podman, Kind::Lxc] {
+    fn every_kind_is_in_the_table_and_is_called_as_in_files() {
+        for kind in Kind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.row().name);
+            assert_eq!(kind.row().kind, kind);
             assert!(kind.started(Start::Create).is_some());
         }
+        // The schema has every variant, also one that the table lacks.
+        let schema = schemars::schema_for!(Kind).to_value().to_string();
+        assert_eq!(variants_of(&schema), Kind::ALL.len(), "a kind is not in the table: {schema}");
+    }
+
+    /// Each variant is a `const` where it has a description, else an element of an `enum`.
+    fn variants_of(schema: &str) -> usize {
+        let value: serde_json::Value = serde_json::from_str(schema).unwrap();
+        let one_of = value["oneOf"].as_array().into_iter().flatten();
+        let listed = |value: &serde_json::Value| value["enum"].as_array().map_or(0, Vec::len);
+        let consts = one_of.clone().filter(|one| one.get("const").is_some()).count();
+        consts + one_of.map(listed).sum::<usize>() + listed(&value)
     }
 
     #[test]

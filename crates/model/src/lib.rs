@@ -1,7 +1,7 @@
-//! What a run of bootrace is about and what it leaves behind: a [`scenario`] of [`kind`]s of target, the [`plan`] of its
-//! trials, the records of its [`sample`]s, and the [`metric`]s that are read from them.
+//! The data model of bootrace: a [`scenario`] with its [`kind`]s of target, the [`plan`] of its trials, the records of
+//! its [`sample`]s, and the [`metric`]s that read them.
 //!
-//! It reads scenario files and knows no engine.
+//! This crate reads scenario files and depends on no engine.
 
 pub mod foreign;
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! The metrics: one table, from which every table, page, chart, export, claim and gate takes what it needs.
+//! The metrics: one table, which describes each metric for every output, claim and gate.
 //!
-//! A new metric is a variant of [`Metric`], a row of [`TABLE`], and a field of the sample that the row reads. Its row
-//! decides where it is shown; tests fail where an output misses it.
+//! A new metric is one entry below, and a field of the sample that it reads. The entry decides which outputs show the
+//! metric; `tests/report/metrics.rs` fails where an output misses it.
 
 use crate::sample::{Outcome, Sample};
 
-/// What a number of a metric counts.
+/// The unit of a metric's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// ns.
+    /// Nanoseconds.
     Time,
     /// Bytes.
     Size,
-    /// Of one core: 0.01 is 1 %.
+    /// Share of one core: 0.01 is 1 %.
     Share,
 }
 
 impl Unit {
-    /// The unit that names of columns and fields end with.
+    /// The suffix of column and field names.
     pub fn suffix(self) -> &'static str {
         match self {
             Unit::Time => "ns",
@@ -27,57 +27,26 @@ impl Unit {
     }
 }
 
-/// One figure of an instance, or of a target that is filled with instances (density).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Metric {
-    Startup,
-    Engine,
-    Boot,
-    Firmware,
-    Kernel,
-    Initrd,
-    Userspace,
-    AgentUnit,
-    App,
-    Teardown,
-    Footprint,
-    Overhead,
-    Workload,
-    EngineMemory,
-    PageCache,
-    GuestCache,
-    Swap,
-    Daemons,
-    CpuStartup,
-    CpuIdle,
-    WorkTime,
-    WorkCpu,
-    WorkCpuGuest,
-    DiskImage,
-    DiskInstance,
-    DiskProvision,
-    CowFirstWrite,
-    CowRewrite,
-    CowBytes,
-    DensityMemory,
-    DensityCpu,
-    DensityStartup,
-}
-
-/// The subject that a metric belongs to: tables and charts show a group together.
+/// Groups of metrics; tables and charts show a group together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Group {
+    /// Start-up, its phases, and teardown.
     Time,
+    /// Memory of one instance.
     Memory,
+    /// CPU time, and the work command.
     Cpu,
+    /// Disk space and copy-on-write.
     Disk,
+    /// One more instance among many.
     Density,
 }
 
 impl Group {
+    /// Every group, in the order of outputs.
     pub const ALL: [Group; 5] = [Group::Time, Group::Memory, Group::Cpu, Group::Disk, Group::Density];
 
-    /// Its heading.
+    /// Its heading in outputs.
     pub fn title(self) -> &'static str {
         match self {
             Group::Time => "Time",
@@ -89,93 +58,105 @@ impl Group {
     }
 }
 
-/// What a scenario must have for a metric to be measured.
+/// The part of a scenario that a metric needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
+    /// Every scenario measures it.
     Nothing,
-    /// `workload.work`.
+    /// A work command: `workload.work`.
     Work,
-    /// `[cow]`.
+    /// A file for copy-on-write: `[cow]`.
     Cow,
     /// An idle window: `sampling.idle` above zero.
     Idle,
-    /// A target of kind native.
+    /// A target of kind `native`.
     Native,
-    /// `[density]`.
+    /// A density run: `[density]`.
     Density,
     /// `[density]` and an idle window.
     DensityIdle,
 }
 
-/// Where the ratio to the baseline is shown.
+/// The outputs that show a metric's ratio to the baseline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ratio {
-    /// Nowhere: the target's value has no counterpart in another target's.
+    /// None: the value has no counterpart in another target.
     Nowhere,
-    /// In the page's table of all figures.
+    /// The page's table of all figures.
     Page,
-    /// There, in the terminal's table and in Markdown.
+    /// The page, the terminal's table and Markdown.
     Everywhere,
 }
 
 /// How the terminal's table shows a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terminal {
+    /// Not at all.
     Hidden,
-    /// The median alone, indented by so many steps.
+    /// The median alone, indented by this many steps.
     Median(usize),
-    /// The median with its interval.
+    /// The median with its confidence interval, indented by this many steps.
     Interval(usize),
 }
 
-/// Where a metric's value comes from.
+/// The source of a metric's value.
 #[derive(Debug, Clone, Copy)]
 pub enum Source {
-    /// A sample has it, in the metric's unit; `None` where the target can't give it.
+    /// A function of the sample, in the metric's unit; `None` where the target can't give it.
     Sample(fn(&Sample) -> Option<f64>),
     /// The sample's footprint less that of the baseline's sample of the same round.
     PairedFootprint,
-    /// The readings of a target that is filled with instances.
+    /// The readings of a target that the run fills with instances.
     Density(DensityFigure),
 }
 
-/// What one more instance costs.
+/// Which cost of one more instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DensityFigure {
+    /// Memory footprint, in bytes.
     Memory,
+    /// Idle CPU, as a share of one core.
     Cpu,
+    /// Growth of start-up, in ns.
     Startup,
 }
 
-/// All that a metric is.
+/// The description of one metric.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
+    /// The metric that this row describes.
     pub metric: Metric,
-    /// Its published name: in claims, gates, results and exports.
+    /// Its id in claims, gates, results and exports.
     pub name: &'static str,
-    /// Its name in tables, charts and pages.
+    /// Its name in tables, charts and pages, the same everywhere.
     pub label: &'static str,
+    /// Unit of its values.
     pub unit: Unit,
+    /// Group that outputs show it in.
     pub group: Group,
-    /// What it is, for the page and the reference.
+    /// Its definition, for the page and the reference: sentences.
     pub meaning: &'static str,
+    /// Part of a scenario without which it has no value.
     pub needs: Needs,
-    /// It is a difference: shown with its sign, and no ratio of two of them is taken.
+    /// Whether it is a difference: outputs show its sign, and no ratio of two of them.
     pub signed: bool,
+    /// Outputs that show its ratio to the baseline.
     pub ratio: Ratio,
     /// Whether QEMU's emulation of a processor (TCG) changes it.
     pub emulation_changes_it: bool,
+    /// How the terminal's table shows it.
     pub terminal: Terminal,
-    /// Whether the page's table of raw samples has a column of it.
+    /// Whether the page's table of raw samples has a column for it.
     pub in_raw_table: bool,
-    /// The line below its title in the chart of its group; `None`: no panel.
+    /// The line below its title in its group's chart; `None`: the chart has no panel for it.
     pub panel: Option<&'static str>,
-    /// What one after another is called, where `cargo bench` takes it as a benchmark: its reciprocal is a rate.
+    /// Title and unit of its reciprocal, a rate; exports for benchmark tools include the metrics that have one.
     pub rate: Option<(&'static str, &'static str)>,
+    /// Where its value comes from.
     pub source: Source,
 }
 
-/// What most rows have.
+/// The values that most rows share.
 const ROW: Row = Row {
     metric: Metric::Startup,
     name: "",
@@ -198,10 +179,25 @@ fn whole(value: Option<u64>) -> Option<f64> {
     value.map(|value| value as f64)
 }
 
-/// A row for each metric, in the order in which outputs show them.
-pub const TABLE: [Row; 32] = [
-    Row {
-        metric: Metric::Startup,
+/// Declares [`Metric`] and [`TABLE`] together: an entry is a variant and its row, and what it leaves out is as in [`ROW`].
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $variant:ident { $($field:tt)* })*) => {
+        /// One figure of an instance, or of a target that a run fills with instances (density). [`Row::meaning`] defines each.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Metric {
+            $($(#[$doc])* $variant,)*
+        }
+
+        const COUNT: usize = [$(Metric::$variant),*].len();
+
+        /// A row for each metric, in the order in which outputs show them.
+        pub const TABLE: [Row; COUNT] = [$(Row { metric: Metric::$variant, $($field)* ..ROW }),*];
+    };
+}
+
+metrics! {
+    /// `startup`: requested until ready.
+    Startup {
         name: "startup",
         label: "start-up",
         meaning: "From just before the engine is asked to make the instance until the workload is ready. native: from before \
@@ -212,10 +208,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         rate: Some(("start-ups one after another", "start-ups/s")),
         source: Source::Sample(|s| whole(s.timeline_ns.startup())),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Engine,
+    }
+    /// `startup.engine`: the engine's phase of start-up.
+    Engine {
         name: "startup.engine",
         label: "engine",
         meaning: "The part of start-up until the engine's start call returns, or until the agent's hello if that is earlier.",
@@ -223,10 +218,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.engine))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Boot,
+    }
+    /// `startup.boot`: from the engine's phase to the agent's hello.
+    Boot {
         name: "startup.boot",
         label: "boot",
         meaning: "From there until the agent's hello. In a VM: firmware, kernel and initramfs. native: the new process's exec, \
@@ -236,10 +230,9 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.boot))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Firmware,
+    }
+    /// `startup.firmware`: the part of a VM's boot before its kernel.
+    Firmware {
         name: "startup.firmware",
         label: "firmware",
         meaning: "The boot phase of a VM less the guest's uptime at the agent's hello: QEMU, firmware, boot loader, and the \
@@ -247,20 +240,18 @@ pub const TABLE: [Row; 32] = [
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.firmware)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Kernel,
+    }
+    /// `startup.kernel`: kernel start to the first program.
+    Kernel {
         name: "startup.kernel",
         label: "kernel",
         meaning: "From the kernel's start until the initrd's first program, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.kernel)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Initrd,
+    }
+    /// `startup.initrd`: the initrd's part of the boot.
+    Initrd {
         name: "startup.initrd",
         label: "initrd",
         meaning: "From there until systemd starts in the root file system, or until the agent's hello where the agent is that \
@@ -268,10 +259,9 @@ pub const TABLE: [Row; 32] = [
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.initrd)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Userspace,
+    }
+    /// `startup.userspace`: systemd until the agent's unit.
+    Userspace {
         name: "startup.userspace",
         label: "userspace",
         meaning: "From systemd's start until it starts the agent's unit, by the guest's clock. A container with systemd \
@@ -279,20 +269,18 @@ pub const TABLE: [Row; 32] = [
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.userspace)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::AgentUnit,
+    }
+    /// `startup.agent_unit`: the agent's unit until its hello.
+    AgentUnit {
         name: "startup.agent_unit",
         label: "agent unit",
         meaning: "From the start of the agent's systemd unit until the agent's hello, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
         source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.agent_unit)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::App,
+    }
+    /// `startup.app`: hello until ready.
+    App {
         name: "startup.app",
         label: "app",
         meaning: "From the agent's hello until ready: the workload itself. Engine, boot and app add up to start-up exactly, \
@@ -301,20 +289,18 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.app))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Teardown,
+    }
+    /// `teardown`: the request to stop until nothing is left.
+    Teardown {
         name: "teardown",
         label: "teardown",
         meaning: "From the request to stop the instance until nothing of it is left.",
         terminal: Terminal::Interval(0),
         in_raw_table: true,
         source: Source::Sample(|s| whole(s.timeline_ns.teardown())),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Footprint,
+    }
+    /// `memory.footprint`: memory that the host gets back with the instance.
+    Footprint {
         name: "memory.footprint",
         label: "memory footprint",
         unit: Unit::Size,
@@ -323,12 +309,11 @@ pub const TABLE: [Row; 32] = [
                   every process that exists because of it, shim and QEMU included, and its cgroup's kernel memory.",
         terminal: Terminal::Interval(0),
         in_raw_table: true,
-        panel: Some("what the host would get back, no page cache"),
+        panel: Some("what the host gets back, without page cache"),
         source: Source::Sample(|s| whole(s.memory_bytes.footprint)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Overhead,
+    }
+    /// `memory.overhead`: footprint less the baseline's.
+    Overhead {
         name: "memory.overhead",
         label: "memory overhead",
         unit: Unit::Size,
@@ -338,10 +323,9 @@ pub const TABLE: [Row; 32] = [
         signed: true,
         terminal: Terminal::Interval(0),
         source: Source::PairedFootprint,
-        ..ROW
-    },
-    Row {
-        metric: Metric::EngineMemory,
+    }
+    /// `memory.engine`: PSS of shim or QEMU.
+    EngineMemory {
         name: "memory.engine",
         label: "engine processes",
         unit: Unit::Size,
@@ -351,23 +335,21 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("shim or QEMU, with their mapped files (PSS)"),
         source: Source::Sample(|s| whole(s.memory_bytes.engine_pss)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Workload,
+    }
+    /// `memory.workload`: resident set of the workload.
+    Workload {
         name: "memory.workload",
         label: "workload RSS",
         unit: Unit::Size,
         group: Group::Memory,
-        meaning: "Resident set of the workload as seen beside it; in a VM, by the guest's kernel.",
+        meaning: "Resident set of the workload, as the agent reads it inside; in a VM, the guest kernel's figure.",
         terminal: Terminal::Median(0),
         in_raw_table: true,
-        panel: Some("seen beside it, in a VM by the guest"),
+        panel: Some("read inside: in a VM, the guest's figure"),
         source: Source::Sample(|s| whole(s.memory_bytes.workload_rss)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::PageCache,
+    }
+    /// `memory.cache`: page cache charged to the cgroup.
+    PageCache {
         name: "memory.cache",
         label: "page cache",
         unit: Unit::Size,
@@ -377,10 +359,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("charged to it, not in the footprint"),
         source: Source::Sample(|s| whole(s.memory_bytes.cgroup_file)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::GuestCache,
+    }
+    /// `memory.guest_cache`: page cache inside a VM.
+    GuestCache {
         name: "memory.guest_cache",
         label: "guest page cache",
         unit: Unit::Size,
@@ -389,22 +370,20 @@ pub const TABLE: [Row; 32] = [
                   memory and gets it back with the VM, so it is in the footprint.",
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| whole(s.memory_bytes.guest_cache)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Swap,
+    }
+    /// `memory.swap`: memory swapped out.
+    Swap {
         name: "memory.swap",
         label: "in swap",
         unit: Unit::Size,
         group: Group::Memory,
-        meaning: "What of the instance and its engine's processes is swapped out. The host does not get memory back for it, so it \
-                  is in no other figure; above 0, the footprint is smaller than what the instance needs.",
+        meaning: "Memory of the instance and its engine's processes that is swapped out. The host gets no memory back for it, so it \
+                  is in no other figure; above 0, the instance needs more than its footprint.",
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| whole(s.memory_bytes.swap)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::Daemons,
+    }
+    /// `memory.daemons`: growth of the engine's daemons.
+    Daemons {
         name: "memory.daemons",
         label: "daemon growth",
         unit: Unit::Size,
@@ -414,10 +393,9 @@ pub const TABLE: [Row; 32] = [
         signed: true,
         ratio: Ratio::Nowhere,
         source: Source::Sample(|s| s.memory_bytes.daemons.map(|v| v as f64)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CpuStartup,
+    }
+    /// `cpu.startup`: host CPU time of start-up.
+    CpuStartup {
         name: "cpu.startup",
         label: "CPU to start",
         group: Group::Cpu,
@@ -427,10 +405,9 @@ pub const TABLE: [Row; 32] = [
         in_raw_table: true,
         panel: Some("host CPU, engine's daemons included"),
         source: Source::Sample(|s| whole(s.cpu_ns.startup)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CpuIdle,
+    }
+    /// `cpu.idle`: host CPU share of the idle instance.
+    CpuIdle {
         name: "cpu.idle",
         label: "idle CPU",
         unit: Unit::Share,
@@ -445,10 +422,9 @@ pub const TABLE: [Row; 32] = [
             let window = s.cpu_ns.idle_window.filter(|w| *w > 0)?;
             Some(s.cpu_ns.idle? as f64 / window as f64)
         }),
-        ..ROW
-    },
-    Row {
-        metric: Metric::WorkTime,
+    }
+    /// `work.time`: wall time of the work command.
+    WorkTime {
         name: "work.time",
         label: "work time",
         group: Group::Cpu,
@@ -460,10 +436,9 @@ pub const TABLE: [Row; 32] = [
         panel: Some("wall time, by the host's clock"),
         rate: Some(("works one after another", "works/s")),
         source: Source::Sample(|s| whole(s.work_ns.wall)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::WorkCpu,
+    }
+    /// `work.cpu`: host CPU time of the work command.
+    WorkCpu {
         name: "work.cpu",
         label: "work CPU",
         group: Group::Cpu,
@@ -471,10 +446,9 @@ pub const TABLE: [Row; 32] = [
         needs: Needs::Work,
         panel: Some("host CPU time that the work takes"),
         source: Source::Sample(|s| whole(s.work_ns.cpu)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::WorkCpuGuest,
+    }
+    /// `work.cpu_guest`: the same as the command's own kernel accounts for it.
+    WorkCpuGuest {
         name: "work.cpu_guest",
         label: "work CPU, inside",
         group: Group::Cpu,
@@ -482,10 +456,9 @@ pub const TABLE: [Row; 32] = [
                   of virtualisation.",
         needs: Needs::Work,
         source: Source::Sample(|s| whole(s.work_ns.cpu_guest)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DiskImage,
+    }
+    /// `disk.image`: blocks of the shared image.
+    DiskImage {
         name: "disk.image",
         label: "image on disk",
         unit: Unit::Size,
@@ -496,61 +469,56 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(0),
         panel: Some("allocated blocks, shared by all instances"),
         source: Source::Sample(|s| whole(s.disk.as_ref()?.image_bytes)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DiskInstance,
+    }
+    /// `disk.instance`: blocks of one instance alone.
+    DiskInstance {
         name: "disk.instance",
         label: "instance on disk",
         unit: Unit::Size,
         group: Group::Disk,
         meaning: "Allocated blocks that exist for the instance alone, once settled: the upper and work directory of its \
-                  overlay, with Docker's init layer; for a VM its qcow2 overlay, after its kernel has written out what it \
-                  held back.",
+                  overlay, with Docker's init layer; for a VM its qcow2 overlay, after its kernel has written its dirty \
+                  pages out.",
         emulation_changes_it: false,
         terminal: Terminal::Median(0),
         panel: Some("allocated blocks that exist for it alone"),
         source: Source::Sample(|s| whole(s.disk.as_ref()?.instance_bytes)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DiskProvision,
+    }
+    /// `disk.provision`: time to make the instance's disk.
+    DiskProvision {
         name: "disk.provision",
         label: "disk provisioning",
         group: Group::Disk,
-        meaning: "Wall time of making the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; \
+        meaning: "Wall time to make the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; \
                   both are part of start-up. native: the overlay's mount, before start-up.",
         emulation_changes_it: false,
         source: Source::Sample(|s| whole(s.disk.as_ref()?.provision_ns)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CowFirstWrite,
+    }
+    /// `cow.first_write`: first write to a file of the image.
+    CowFirstWrite {
         name: "cow.first_write",
         label: "first write",
         group: Group::Disk,
         meaning: "Wall time by the host's clock of the first write of one page to a file of the image ([cow]), from before the \
-                  open until it is synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether the \
-                  file is read from the disk for that depends on the page cache: warm where warm-up rounds did the same before.",
+                  open until it is synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether \
+                  this reads the file from the disk depends on the page cache, which warm-up rounds fill.",
         needs: Needs::Cow,
         terminal: Terminal::Median(0),
         panel: Some("one page of the image's file, to the disk"),
         source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.first_write_ns))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CowRewrite,
+    }
+    /// `cow.rewrite`: second write to that file.
+    CowRewrite {
         name: "cow.rewrite",
         label: "second write",
         group: Group::Disk,
-        meaning: "The same of a second write, to another page of that file.",
+        meaning: "The same for a second write, to another page of that file.",
         needs: Needs::Cow,
         terminal: Terminal::Median(1),
         source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.rewrite_ns))),
-        ..ROW
-    },
-    Row {
-        metric: Metric::CowBytes,
+    }
+    /// `cow.bytes`: growth by the first write.
+    CowBytes {
         name: "cow.bytes",
         label: "bytes copied",
         unit: Unit::Size,
@@ -561,43 +529,39 @@ pub const TABLE: [Row; 32] = [
         terminal: Terminal::Median(1),
         panel: Some("growth of the instance by the first write"),
         source: Source::Sample(|s| s.disk.as_ref()?.cow.as_ref()?.grown_bytes.map(|v| v as f64)),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DensityMemory,
+    }
+    /// `density.memory`: footprint of one more instance.
+    DensityMemory {
         name: "density.memory",
         label: "memory, one more",
         unit: Unit::Size,
         group: Group::Density,
-        meaning: "Memory footprint that one more instance adds to those that are there: the mean, with Student's interval.",
+        meaning: "Memory footprint that one more instance adds to those that run: the mean, with Student's interval.",
         needs: Needs::Density,
         source: Source::Density(DensityFigure::Memory),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DensityCpu,
+    }
+    /// `density.cpu`: idle CPU share of one more instance.
+    DensityCpu {
         name: "density.cpu",
         label: "idle CPU, one more",
         unit: Unit::Share,
         group: Group::Density,
-        meaning: "CPU time per idle instance among those that are there, as a share of one core.",
+        meaning: "CPU time per idle instance among those that run, as a share of one core.",
         needs: Needs::DensityIdle,
         source: Source::Density(DensityFigure::Cpu),
-        ..ROW
-    },
-    Row {
-        metric: Metric::DensityStartup,
+    }
+    /// `density.startup`: growth of start-up with each instance.
+    DensityStartup {
         name: "density.startup",
         label: "start-up growth",
         group: Group::Density,
-        meaning: "By how much the next instance's start-up grows with each instance that is there (Theil and Sen's slope).",
+        meaning: "Growth of the next instance's start-up with each instance that runs (Theil and Sen's slope).",
         needs: Needs::Density,
         source: Source::Density(DensityFigure::Startup),
-        ..ROW
-    },
-];
+    }
+}
 
-/// Names of earlier versions, for messages that say the new one.
+/// Names of earlier versions; an error for one of them gives the new name.
 const OLD_NAMES: [(&str, Metric); 9] = [
     ("cpu.work", Metric::WorkTime),
     ("cpu.work_host", Metric::WorkCpu),
@@ -622,35 +586,40 @@ impl Metric {
         all
     };
 
-    /// Those of single instances.
+    /// The metrics of single instances: all except density's.
     pub fn of_instances() -> impl Iterator<Item = Metric> {
         Metric::ALL.into_iter().filter(|metric| !metric.is_of_density())
     }
 
+    /// Its row of [`TABLE`].
     pub fn row(self) -> &'static Row {
-        // The table holds its metrics in another order than the enum.
-        TABLE.iter().find(|row| row.metric == self).expect("every metric has a row: a test tries each")
+        // A static, so that the row outlives the constant.
+        static ROWS: [Row; COUNT] = TABLE;
+        &ROWS[self as usize]
     }
 
+    /// Its id in claims, gates, results and exports.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
+    /// The metric with this id.
     pub fn from_name(name: &str) -> Option<Metric> {
         TABLE.iter().find(|row| row.name == name).map(|row| row.metric)
     }
 
+    /// Unit of its values.
     pub fn unit(self) -> Unit {
         self.row().unit
     }
 
-    /// Whether it is of a target that is filled with instances, not of one instance.
+    /// Whether it describes a target that the run fills with instances, and not one instance.
     pub fn is_of_density(self) -> bool {
         matches!(self.row().source, Source::Density(_))
     }
 
-    /// The sample's own value in the metric's unit; `None` where the target can't give it, and for what no single
-    /// sample has: overhead and density.
+    /// The sample's own value in the metric's unit; `None` where the target can't give it, and for overhead and
+    /// density, which no single sample has.
     pub fn of(self, sample: &Sample) -> Option<f64> {
         match self.row().source {
             Source::Sample(read) => read(sample),
@@ -659,7 +628,8 @@ impl Metric {
     }
 }
 
-/// What is wrong with a name that no metric has, with the nearest one, or the new name of an old one.
+/// The error for a name that no metric has: with the nearest name, or the new name of an old one. `known` are the
+/// metrics that may stand in its place.
 pub fn unknown(name: &str, known: impl Iterator<Item = Metric>) -> String {
     let shown = crate::foreign::quoted(name);
     if let Some((_, metric)) = OLD_NAMES.iter().find(|(old, _)| *old == name) {
@@ -667,13 +637,13 @@ pub fn unknown(name: &str, known: impl Iterator<Item = Metric>) -> String {
     }
     let known: Vec<&str> = known.map(Metric::name).collect();
     format!(
-        "there is no metric {shown}{}: known are {}",
+        "there is no metric {shown}{}: expected one of {}",
         crate::foreign::did_you_mean(name, &known),
         known.join(", ")
     )
 }
 
-/// True for a sample that figures are taken from: it succeeded and was no warm-up.
+/// Whether statistics use this sample: it succeeded and is no warm-up.
 pub fn is_measured(sample: &Sample) -> bool {
     !sample.warmup && sample.outcome == Outcome::Ok
 }

@@ -1,5 +1,4 @@
-//! From a scenario and a seed to the ordered trials: rounds, each with every target once, in a
-//! random order that the seed alone decides. Pure.
+//! The plan of a run: rounds, each with every target once, in a random order that the seed alone decides. Pure.
 
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +7,7 @@ use crate::scenario::Sampling;
 
 pub mod turns;
 
-/// One instance to be started.
+/// One instance to start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Trial {
     /// Index into the scenario's targets.
@@ -17,11 +16,12 @@ pub struct Trial {
     pub round: u32,
     /// Place within the round, from 0.
     pub position: u32,
+    /// Whether its round is a warm-up round.
     pub warmup: bool,
 }
 
 /// Every trial in order. ChaCha8 is specified and portable: the same seed gives the same order on
-/// every host and in every version.
+/// every host and in every version of bootrace.
 pub fn plan(targets: usize, sampling: &Sampling, seed: u64) -> Vec<Trial> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<usize> = (0..targets).collect();

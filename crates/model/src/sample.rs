@@ -1,6 +1,6 @@
-//! What a run leaves behind: the records of `results.json`, schema `bootrace.results/2`.
+//! The records of `results.json`, schema `bootrace.results/2`.
 //!
-//! These types know nothing of how they came about. A value that a target can't give is `None`
+//! These types depend on no engine. A value that a target can't give is `None`
 //! (null in the file), never 0. All times are nanoseconds, all sizes bytes; field and type names
 //! carry the unit. `reports/results.schema.json` is the published form.
 
@@ -37,34 +37,42 @@ pub const SCHEMA: &str = "bootrace.results/2";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Results {
+    /// Name and version of this format; a reader refuses any other.
     pub schema: String,
+    /// How the run went.
     pub run: Run,
+    /// The host, and its load before and after the run.
     pub host: Host,
+    /// The image that every target started from.
     pub image: Image,
+    /// In the scenario's order; samples name them.
     pub targets: Vec<TargetRecord>,
-    /// In the order in which they were taken.
+    /// In the order in which the run took them, warm-up and failures included.
     pub samples: Vec<Sample>,
-    /// One for each target that was filled with instances; empty where the scenario asks for no density.
+    /// One for each target that the run filled with instances; empty where the scenario asks for no density.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub density: Vec<density::Density>,
 }
 
+/// Identity, extent and caveats of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
-    /// `<scenario>-<UTC time>-<seed>`: also the name of the run's directory. Of a side of an A/B: the A/B's id and
-    /// the side.
+    /// `<scenario>-<UTC time>-<seed>`: also the name of the run's directory. One side of an A/B has the A/B's
+    /// id and the side.
     pub id: String,
     /// RFC 3339, UTC.
     #[cfg_attr(test, schemars(regex(pattern = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$")))]
     pub started_at: String,
+    /// Decides the order of the trials: the same seed and scenario give the same order.
     pub seed: u64,
+    /// Version of the program that measured, as in `0.1.0`.
     pub bootrace_version: String,
-    /// The scenario with every default filled in, as its TOML would read.
+    /// The scenario with every default filled in, keys as in its TOML.
     pub scenario: serde_json::Value,
     /// How many samples the plan has, warm-up included; fewer in `samples` means the run was cut short.
     pub planned: u32,
-    /// True when the run was interrupted (Ctrl-C, SIGTERM) or stopped by an error.
+    /// True when a signal (Ctrl-C, SIGTERM) or an error ended the run early.
     pub interrupted: bool,
     /// Wall time from the first trial to the end of the last, without image building.
     pub wall_ns: Option<u64>,
@@ -74,10 +82,10 @@ pub struct Run {
     pub cache_drop_ns: Option<u64>,
     /// Caveats of this run's figures, as sentences.
     pub warnings: Vec<String>,
-    /// What was measured, where version control or CI tells.
+    /// The state of the sources; null where neither version control nor CI gives it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// Where this run is one side of an A/B: its samples pair with the other side's by target and round.
+    /// Set where this run is one side of an A/B: its samples pair with the other side's by target and round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ab: Option<Ab>,
 }
@@ -89,14 +97,17 @@ pub struct Image {
     /// sha256 over root file system and agent, lower-case hex.
     #[cfg_attr(test, schemars(regex(pattern = r"^[0-9a-f]{64}$")))]
     pub digest: String,
+    /// `debian`, `ubuntu`, or the `ID` of the image's os-release.
     pub distribution: String,
+    /// The suite, as in `noble`, or the release that the image's os-release names.
     pub suite: String,
     /// `mmdebstrap`, `tarball`, `registry` or `cloud image` (with its file's sha256), and from where.
     pub source: String,
-    /// True when the scenario's first choice could not be had.
+    /// True when the scenario's first choice failed and its fallback was used.
     pub fallback: bool,
-    /// What was asked for and why it could not be had; null without fallback.
+    /// The first choice and why it failed; null without fallback.
     pub fallback_reason: Option<String>,
+    /// Packages that the scenario adds.
     pub packages: Vec<String>,
     /// The kernel that a direct-boot VM of this image runs; null when the image has none.
     pub kernel: Option<String>,
@@ -106,84 +117,100 @@ pub struct Image {
     pub disk_bytes: Option<u64>,
 }
 
-/// What speeds a VM up.
+/// The accelerator of a VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Accelerator {
     /// Not a VM.
     None,
-    /// Linux's KVM; [`TargetRecord::kvm`] says of which degree.
+    /// Linux's KVM; `kvm` of the target has its degree.
     Kvm,
     /// Emulated by QEMU.
     Tcg,
 }
 
+/// One target as the run used it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TargetRecord {
+    /// The scenario's name for it, unique within the run.
     pub name: String,
+    /// How it runs the workload.
     pub kind: Kind,
+    /// KVM or emulation; `none` except for a VM.
     pub accelerator: Accelerator,
-    /// Why this accelerator, in words; null for what is no VM.
+    /// Why this accelerator, in words; null except for a VM.
     pub accelerator_reason: Option<String>,
-    /// What KVM is on this host; null where nobody asked and where there is none.
+    /// What the probe found about this host's KVM; null without a probe and without KVM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kvm: Option<Kvm>,
+    /// The effective options, given or default: CPUs, start, network, storage and others of the kind.
     pub options: serde_json::Value,
 }
 
 impl TargetRecord {
-    /// How its instances are started; created where its options don't say.
+    /// How its instances start; `Create` where its options name no start.
     pub fn start(&self) -> Start {
         let named = self.options.get("start").and_then(|start| start.as_str());
         Start::ALL.into_iter().find(|start| Some(start.name()) == named).unwrap_or_default()
     }
 }
 
+/// How a sample or a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
+    /// The instance became ready, and all requested work succeeded.
     Ok,
+    /// A step failed; `error` says which.
     Failed,
+    /// The instance or its work took longer than the scenario's time-out.
     TimedOut,
 }
 
-/// What one instance gave.
+/// The measurements of one instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Sample {
     /// Name of the target.
     pub target: String,
-    /// Counted from 0; warm-up rounds come first and are counted too.
+    /// From 0; warm-up rounds come first and count too.
     pub round: u32,
     /// Place within the round, from 0.
     pub position: u32,
+    /// True for a warm-up sample: recorded, excluded from all statistics.
     pub warmup: bool,
+    /// Statistics use `ok` samples alone.
     pub outcome: Outcome,
-    /// What was tried, on what, why it failed; null when `ok`.
+    /// What failed, on what, and why; null when `ok`.
     pub error: Option<String>,
+    /// When each event of the instance's life came.
     pub timeline_ns: Timeline,
-    /// How the boot phase divides, of a VM and of a container that systemd runs in; absent elsewhere.
+    /// The parts of the boot phase, for a VM and for a container that runs systemd; absent elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_ns: Option<Boot>,
+    /// Read once, after the settle time.
     pub memory_bytes: Memory,
+    /// CPU time of start-up and of the idle window.
     pub cpu_ns: Cpu,
+    /// Cost of the scenario's work command.
     pub work_ns: Work,
+    /// Which image, agent and workload ran, on which kernel; null where the agent did not report it.
     pub identity: Option<Identity>,
-    /// Null where the instance could not be staged.
+    /// What else the host did meanwhile; null where the instance could not be prepared.
     pub interference: Option<Interference>,
-    /// Absent where the target can't say where its disk is.
+    /// Disk use; absent where the target's storage can't be located.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
-    /// Absent where the instance was not asked.
+    /// What the instance shares with the host; absent where bootrace did not ask it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
 }
 
 impl Sample {
-    /// One of this target's that says nothing yet.
+    /// A sample of this target and trial without any measurement.
     pub fn blank(target: &str, trial: &Trial) -> Self {
         Sample {
             target: target.into(),
@@ -209,19 +236,20 @@ impl Sample {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Memory {
-    /// What the host would get back if the instance were gone, without page cache: anonymous and
+    /// What the host gets back when the instance is gone, without page cache: anonymous and
     /// shared PSS of its processes (engine processes such as shim and QEMU included) and its
     /// cgroup's kernel memory.
     pub footprint: Option<u64>,
-    /// Resident set of the workload as seen beside it (in a VM: by the guest).
+    /// Resident set of the workload, as the agent reads it inside (in a VM: the guest kernel's figure).
     pub workload_rss: Option<u64>,
     /// Anonymous and shared memory (tmpfs, memfd) charged to the instance's cgroup.
     pub cgroup_anon: Option<u64>,
     /// Page cache charged to the instance's cgroup.
     pub cgroup_file: Option<u64>,
+    /// Kernel memory charged to the instance's cgroup; part of the footprint.
     pub cgroup_kernel: Option<u64>,
-    /// Page cache of a VM's own kernel, as the guest has it; null for what is no VM. The host can't tell it from other
-    /// memory of the guest and gets it back with the VM, so it is in the footprint.
+    /// Page cache of a VM's own kernel, as the guest reports it; null except for a VM. The host can't tell it from the
+    /// guest's other memory and gets it back with the VM, so it is in the footprint.
     pub guest_cache: Option<u64>,
     /// PSS of the engine's processes that exist for this instance alone (shim, QEMU); null for native.
     pub engine_pss: Option<u64>,
@@ -229,14 +257,14 @@ pub struct Memory {
     pub pss: Option<u64>,
     /// How much of `pss` is mapped files: page cache, not in the footprint.
     pub pss_file: Option<u64>,
-    /// What of the instance and its engine's processes is in swap, or compressed in zswap: in none of the above.
+    /// Memory of the instance and its engine's processes in swap, or compressed in zswap; in none of the above.
     pub swap: Option<u64>,
     /// Growth of the engine's daemons' anonymous and shared PSS since before the instance (may shrink); null for
     /// native. Not in the footprint: a daemon doesn't give it back when the instance is gone.
     pub daemons: Option<i64>,
 }
 
-/// CPU time of one instance in ns of one core, except the window.
+/// CPU time of one instance, in ns of one core; `idle_window` is wall time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cpu {
@@ -260,14 +288,20 @@ pub struct Work {
     pub cpu_guest: Option<u64>,
 }
 
-/// Who ran where, as seen from inside.
+/// Which programs ran, on which kernel, as seen from inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Identity {
+    /// The digest that the image carries, to compare with `image.digest` of the run.
     pub image_digest: Option<String>,
+    /// sha256 of the running agent's executable, lower-case hex.
     pub agent_digest: Option<String>,
+    /// sha256 of the workload's executable, lower-case hex.
     pub workload_digest: Option<String>,
+    /// The workload's arguments as its kernel has them.
     pub argv: Vec<String>,
+    /// As `uname -r` prints it inside.
     pub kernel_release: String,
+    /// The kernel's random boot id: equal to the host's where both share one kernel.
     pub boot_id: String,
 }

@@ -1,7 +1,7 @@
 //! A scenario file: image + workload + readiness + resources + targets + sampling + claims + gate + density.
 //!
 //! Strict TOML: unknown keys, wrong units and impossible values are errors that name file, line,
-//! key and the fix. These are the settings as resolved, every default filled in.
+//! key and the fix. These types are the resolved settings, every default filled in.
 
 use std::{
     collections::BTreeMap,
@@ -25,8 +25,11 @@ mod fix;
 mod gate;
 mod needs;
 mod options;
+#[cfg(test)]
+mod reference;
 mod rules;
 mod shipped;
+mod target;
 mod text;
 mod units;
 pub mod uri;
@@ -45,76 +48,123 @@ pub use gate::Gate;
 pub use options::{DiskCache, PageCache};
 pub use rules::{SAMPLES, WARMUP};
 pub use shipped::{FOLDER, SHIPPED, find, names};
+pub use target::{
+    ContainerOptions, DockerOptions, LibvirtOptions, LxcOptions, ScenarioTarget, TargetOptions,
+};
 pub use units::{Bound, Bytes, Share, Span};
 
-/// The quickstart scenario, also for where no scenario file is at hand.
+/// The TOML of the quickstart scenario, which is in the binary.
 pub const QUICKSTART: &str = include_str!("../../../scenarios/quickstart.toml");
 
-/// No scenario is longer; what is, is another kind of file.
+/// Largest scenario file, in bytes; a larger one is no scenario.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// A scenario can't be had.
+/// Why there is no usable scenario.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// In the order of the lines; never empty.
+    /// The file breaks rules: its problems, in the order of their lines, never empty.
     #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Problem>),
+    /// The file can't be read or is no text.
     #[error("reading the scenario {}: {why}", .path.display())]
-    Unreadable { path: PathBuf, why: String },
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The cause, and the fix where there is one.
+        why: String,
+    },
+    /// No scenario has this name.
     #[error(
-        "no scenario is called {name}{nearest}: known are {known}; a file is given by its path, as in ./my.toml"
+        "there is no scenario {name}{nearest}: expected one of {known}, or the path of a file, as in ./my.toml"
     )]
-    Unknown { name: String, nearest: String, known: String },
+    Unknown {
+        /// The name, quoted.
+        name: String,
+        /// ` (did you mean NAME?)`, or empty.
+        nearest: String,
+        /// Every name, separated by commas.
+        known: String,
+    },
+    /// The scenario has no target of this name.
     #[error("scenario {scenario} has no target {target}{nearest}: its targets are {known}")]
-    UnknownTarget { scenario: String, target: String, nearest: String, known: String },
+    UnknownTarget {
+        /// The scenario's name.
+        scenario: String,
+        /// The name that no target has, quoted.
+        target: String,
+        /// ` (did you mean NAME?)`, or empty.
+        nearest: String,
+        /// The names of the scenario's targets, separated by commas.
+        known: String,
+    },
+    /// The scenario asks for a warm page cache, but has no warm-up rounds.
     #[error(
-        "scenario {scenario} has page_cache = \"warm\", and nothing warms the page cache without a warm-up round: let it have one, or take page_cache out of its [sampling]"
+        "scenario {scenario} has page_cache = \"warm\", but no warm-up round fills the page cache: take at least one, or remove page_cache from its [sampling]"
     )]
-    NeverWarm { scenario: String },
+    NeverWarm {
+        /// The scenario's name.
+        scenario: String,
+    },
+    /// The scenario has neither rounds nor a density run left.
     #[error(
-        "scenario {scenario} has nothing to do: without rounds (samples = 0) it takes a [density] with a target that is left"
+        "scenario {scenario} has nothing to measure: it has no rounds (samples = 0), and no [density] with a selected target"
     )]
-    NothingToDo { scenario: String },
+    NothingToDo {
+        /// The scenario's name.
+        scenario: String,
+    },
 }
 
+/// A scenario, keys as in its TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`; part of the run's id.
     pub name: String,
+    /// One line for listings and reports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Builds what is measured; `bootrace run` ignores it without `--build`.
+    /// The command that builds the program under test; `bootrace run` ignores it without `--build`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Build>,
+    /// The root file system of every target.
     #[serde(default)]
     pub image: Image,
+    /// The program to run, and the event that makes it ready.
     pub workload: Workload,
+    /// CPUs and memory of every instance.
     #[serde(default)]
     pub resources: Resources,
+    /// Number of rounds, waits and limits.
     #[serde(default)]
     pub sampling: Sampling,
-    /// None given: copy-on-write is not measured.
+    /// Measures copy-on-write on a file of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cow: Option<CowFile>,
-    /// None given: native, docker and libvirt direct.
+    /// Ways to run the workload; none given: native, docker, and libvirt with `boot = "direct"`.
     #[serde(default = "default_targets", rename = "target")]
     pub targets: Vec<ScenarioTarget>,
+    /// Sentences that the run judges.
     #[serde(default, rename = "claim", skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<Claim>,
+    /// Metrics and margin for comparisons with another run.
     #[serde(default)]
     pub gate: Gate,
+    /// Fills the host with instances, for the cost of one more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub density: Option<Density>,
 }
 
 /// Where the root file system comes from: exactly one of `suite`, `tarball`, `registry` and `cloud`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// `ubuntu/noble`, `debian/bookworm`, ...: built by mmdebstrap.
+    /// `ubuntu/noble`, `debian/bookworm`, ...: mmdebstrap builds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suite: Option<String>,
-    /// Another suite, used only if the first can't be had.
+    /// Another suite, used only if the first one fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
     /// A root file system as a tar archive on this host, relative to the scenario file.
@@ -126,150 +176,132 @@ pub struct Image {
     /// A stock cloud image, a qcow2: a file on this host, relative to the scenario file, or a http(s) URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<String>,
-    /// Of `cloud`, lower-case hex; a URL must have it.
+    /// sha256 of the `cloud` file, lower-case hex; a URL must have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// Mirror for `suite`; none: mmdebstrap's own choice for the suite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
-    /// Keyring that the mirror's release file is checked against; none: the distribution's.
+    /// Keyring that verifies the mirror's release file; none: the distribution's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<PathBuf>,
+    /// Components of the archive, as in `main`; none: a default for the distribution.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub components: Vec<String>,
+    /// Packages to install, besides those of the base system.
     #[serde(default)]
     pub packages: Vec<String>,
-    /// [`Scenario::cow`]: the image has that file, so it is part of what the image is.
+    /// [`Scenario::cow`]: the image contains that file, so it is part of the image's definition.
     #[serde(skip)]
     pub cow: Option<CowFile>,
 }
 
+/// The program to run, the same on every target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
     /// Program and arguments; never passed to a shell.
     pub command: Vec<String>,
+    /// Environment variables; the workload gets these and a fixed `PATH`, nothing else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// The event that ends start-up.
     pub ready: Ready,
-    /// Timed once ready.
+    /// A command to run and time after ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
-    /// Gives the instance a network and a resolver: a container Docker's bridge, a VM QEMU's user network, in
-    /// which the host is 10.0.2.2; else they have loopback alone. A bare process has the host's network in any
-    /// case, and by this its resolver configuration.
+    /// Gives the instance a network and a resolver: a container its engine's bridge (lxc: the host's network), a VM
+    /// QEMU's user network, in which the host is 10.0.2.2. Without it they have loopback alone. A bare process always
+    /// has the host's network; this gives it the host's resolver configuration.
     #[serde(default)]
     pub network: bool,
 }
 
+/// The event that makes a workload ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Ready {
+    /// The workload exits with this code.
     Exit(i32),
+    /// A line of its standard output or standard error matches this regular expression.
     Line(String),
+    /// It accepts connections on this port of 127.0.0.1.
     Tcp(u16),
+    /// This absolute path exists, as the workload sees it.
     File(String),
 }
 
+/// A command that the instance runs once, after ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Work {
+    /// Program and arguments; never passed to a shell.
     pub command: Vec<String>,
 }
 
+/// CPUs and memory of an instance, the same on every target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
     /// Whole CPUs of the host, the same ones for every target; a VM has as many vCPUs.
     pub cpus: CpuChoice,
-    /// RAM of a VM, cgroup limit of a container or bare process.
+    /// RAM of a VM; cgroup limit of a container or bare process.
     pub memory: Bytes,
 }
 
+/// Rounds, waits and limits of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Sampling {
-    /// Measured rounds; 0 only beside a density.
+    /// Measured rounds; 0 only beside a `[density]`.
     pub samples: u32,
     /// Warm-up rounds before them: recorded, excluded from all statistics.
     pub warmup: u32,
-    /// From ready to the memory reading.
+    /// Wait between ready and the memory reading.
     pub settle: Span,
-    /// Window over which idle CPU is read, after the settle time; "0s": not read.
+    /// Length of the window for idle CPU, after the settle time; "0s": no such reading.
     pub idle: Span,
     /// Longest time from requested to ready, and for the work command.
     pub timeout: Span,
-    /// As written; [`Sampling::page_cache_state`] is what holds.
+    /// The page cache before each sample: `cold` drops it, `warm` leaves what warm-up rounds read. None given: `warm` with
+    /// warm-up rounds, else as found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub page_cache: Option<PageCache>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ScenarioTarget {
-    /// Defaults to the kind; must be unique.
-    #[serde(default)]
-    pub name: String,
-    pub kind: Kind,
-    /// How its instances are started; none given: created.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start: Option<Start>,
-    /// libvirt only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<Boot>,
-    /// libvirt with `boot = "firmware"` only; none given: `bios`, where machines have one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firmware: Option<Firmware>,
-    /// libvirt only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub accel: Option<Accel>,
-    /// libvirt only: `host-passthrough`, `host-model`, or a model of QEMU's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cpu_model: Option<String>,
-    /// libvirt only: the VM's memory is of the host's pool of huge pages.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hugepages: Option<bool>,
-    /// libvirt only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub disk_cache: Option<DiskCache>,
-    /// libvirt and lxc only: a libvirt on this host; none given: the one that LIBVIRT_DEFAULT_URI names, else the
-    /// system's of the kind's driver.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uri: Option<String>,
-    /// docker and podman only: `none`, `bridge`, `host`, or a network that the engine has; none given: as
-    /// `workload.network` says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub network: Option<String>,
-    /// docker and podman only; none given: `none`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub log_driver: Option<String>,
-    /// docker only; none given: the Engine's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub runtime: Option<String>,
-    /// docker only: the container's PID 1; none given: the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init: Option<Init>,
-}
-
+/// The choice of a VM's accelerator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
     /// KVM where a probe guest ran at hardware speed, else TCG.
     #[default]
     Auto,
+    /// KVM; a host without it fails.
     Kvm,
+    /// QEMU's emulation.
     Tcg,
 }
 
 impl Scenario {
-    /// Reads and checks a file of at most 1 MiB; paths in it are not looked at.
+    /// Reads and checks a file of at most 1 MiB. Paths in it are not opened.
+    ///
+    /// # Errors
+    /// When the file can't be read, is larger than 1 MiB or not UTF-8, and as [`Scenario::parse`].
     pub fn load(path: &Path) -> Result<Self, Error> {
         let unreadable = |why: String| Error::Unreadable { path: path.into(), why };
         let file = std::fs::File::open(path).map_err(|e| unreadable(e.to_string()))?;
         let mut bytes = Vec::new();
         file.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(|e| unreadable(e.to_string()))?;
         if bytes.len() as u64 > LARGEST_FILE {
-            return Err(unreadable("it is over 1 MiB, which no scenario is: name the TOML file".into()));
+            return Err(unreadable(
+                "it is larger than 1 MiB, the limit for a scenario: name the TOML file".into(),
+            ));
         }
         let text = String::from_utf8(bytes).map_err(|_| {
             unreadable("it is not UTF-8 text: name the TOML file, or save it as UTF-8".into())
@@ -277,8 +309,10 @@ impl Scenario {
         Self::parse(&text, &path.display().to_string())
     }
 
-    /// Reads and checks TOML; `origin` stands for the file in messages. All that is wrong with it is
-    /// reported at once, where one error doesn't hide others.
+    /// Reads and checks TOML; `origin` stands for the file in messages.
+    ///
+    /// # Errors
+    /// With every problem of the text at once, except those that another one hides.
     pub fn parse(text: &str, origin: &str) -> Result<Self, Error> {
         let mut document = document::Document::parse(text, origin).map_err(Error::Invalid)?;
         let scenario = document.read().map(|scenario| scenario.resolved(&document));
@@ -296,7 +330,7 @@ impl Scenario {
     fn resolved(mut self, document: &document::Document<'_>) -> Self {
         for (index, target) in self.targets.iter_mut().enumerate() {
             if !document.has(document::at!["target", index, "name"]) {
-                target.name = target.kind.to_string();
+                target.name = target.kind().to_string();
             }
         }
         let image = &mut self.image;
@@ -310,8 +344,11 @@ impl Scenario {
         self
     }
 
-    /// Keeps the targets with these names, in the scenario's order, and the claims about them; none
-    /// given keeps all. Fails for a name that no target has.
+    /// Keeps the targets with these names, in the scenario's order, and the claims about them; no names
+    /// keep all.
+    ///
+    /// # Errors
+    /// For a name that no target has, and where the rest has nothing to measure.
     pub fn select_targets(&mut self, names: &[String]) -> Result<(), Error> {
         for name in names {
             let known: Vec<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
@@ -334,7 +371,10 @@ impl Scenario {
         self.has_work()
     }
 
-    /// So many measured rounds in place of the scenario's. Fails where nothing would be left to be done.
+    /// Replaces the number of measured rounds.
+    ///
+    /// # Errors
+    /// Where `rounds` is 0 and the scenario has no density.
     pub fn set_samples(&mut self, rounds: u32) -> Result<(), Error> {
         self.sampling.samples = rounds;
         self.has_work()
@@ -347,7 +387,10 @@ impl Scenario {
         }
     }
 
-    /// So many warm-up rounds in place of the scenario's. Fails where its page cache would never get warm.
+    /// Replaces the number of warm-up rounds.
+    ///
+    /// # Errors
+    /// Where `rounds` is 0 and the scenario asks for a warm page cache.
     pub fn set_warmup(&mut self, rounds: u32) -> Result<(), Error> {
         self.sampling.warmup = rounds;
         match self.sampling.page_cache {
@@ -356,14 +399,14 @@ impl Scenario {
         }
     }
 
-    /// As resolved, for the results.
+    /// The resolved scenario, for the results.
     pub fn to_json(&self) -> serde_json::Value {
         let mut resolved = self.clone();
         resolved.sampling.page_cache = self.sampling.page_cache_state();
         serde_json::to_value(resolved).expect("all keys are strings and no value can fail to serialise")
     }
 
-    /// The names of its targets, as in `native, docker`.
+    /// The names of its targets, separated by commas: `native, docker`.
     pub fn target_names(&self) -> String {
         self.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
     }

@@ -1,4 +1,4 @@
-//! All that is shown of a calibration: the table in the terminal, `calibration.json`, the page.
+//! Presents a calibration: the table in the terminal, `calibration.json`, the page.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -12,16 +12,22 @@ use crate::analysis::{
     noise::{self, Floor, Record},
 };
 
-/// The file that everything else can be made from.
+/// Name of the file that all other files are generated from.
 pub const FILE: &str = "calibration.json";
 
-/// Writes `calibration.json`, then all that is made from it, into `dir`, which is made if it isn't there.
+/// Writes `calibration.json` and everything generated from it into `dir`, which it creates if necessary.
+///
+/// # Errors
+/// When a file can't be written or the chart can't be drawn.
 pub fn write(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
     save(calibration, dir)?;
     render(calibration, dir)
 }
 
 /// Writes `charts/fits.svg` and `index.html`.
+///
+/// # Errors
+/// When a file can't be written or the chart can't be drawn.
 pub fn render(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
     let chart = chart::fits::chart(calibration)?;
     if let Some(chart) = &chart {
@@ -33,7 +39,7 @@ pub fn render(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
 /// Reads a calibration: `path` is its directory or the file itself.
 ///
 /// # Errors
-/// When it can't be read, or is none of this version.
+/// When the file can't be read, is damaged, or has the schema of another version.
 pub fn load(path: &Path) -> Result<Calibration, Error> {
     let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
     let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
@@ -45,7 +51,10 @@ pub fn load(path: &Path) -> Result<Calibration, Error> {
     }
 }
 
-/// Writes `calibration.json` alone: whole or not at all.
+/// Writes `calibration.json` alone, atomically.
+///
+/// # Errors
+/// When the file can't be written.
 pub fn save(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
     let mut json = serde_json::to_vec_pretty(calibration)
         .map_err(|e| Error::Write { path: dir.join(FILE), why: std::io::Error::other(e) })?;
@@ -53,7 +62,10 @@ pub fn save(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
     put(&dir.join(FILE), &json)
 }
 
-/// Writes what is known of a host's noise: whole or not at all.
+/// Writes the sessions of a host's noise, atomically.
+///
+/// # Errors
+/// When the file can't be written.
 pub fn save_noise(record: &Record, path: &Path) -> Result<(), Error> {
     let failed = |e| Error::Write { path: path.to_owned(), why: std::io::Error::other(e) };
     let json = serde_json::to_vec_pretty(record).map_err(failed)?;
@@ -81,15 +93,15 @@ pub fn floors(record: &Record, floors: &[Floor]) -> String {
         if group[0].between.is_none() {
             let _ = writeln!(
                 out,
-                "{} sessions are a first guess: what sessions differ by is not known yet",
+                "{} sessions give a first estimate only: the difference between sessions is unknown",
                 group[0].sessions
             );
         }
     }
     out.push_str(
-        "\nwithin: what two sides that are the same differ by in one session; between: what sessions differ by; floor:\n\
-         the larger; margin: what a gate may not take for a change, max(5 %, 3 √2 × floor),\n\
-         and more than that of fewer than ten sessions.",
+        "\nwithin: difference of two identical sides in one session; between: difference of sessions; floor: the\n\
+         larger of both; margin: smallest change that a gate counts, max(5 %, 3 √2 × floor), larger with\n\
+         fewer than ten sessions.",
     );
     out
 }
@@ -115,7 +127,7 @@ fn floors_of_one(floors: &[&Floor]) -> Table {
     table
 }
 
-/// Truth, measured, error and bound of each row, then what has to be said beside them.
+/// The table: truth, measured, error and bound of each row, then the verdict and notes.
 pub fn table(calibration: &Calibration) -> String {
     let mut out = String::new();
     let cpu = text::clip(&calibration.host.processor().unwrap_or_else(|| "unknown CPU".into()), 100);
@@ -157,12 +169,12 @@ pub fn table(calibration: &Calibration) -> String {
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 
-/// How the rows came out.
+/// Number of rows by verdict.
 pub(super) struct Counts {
-    /// That have a truth to be held to and could be.
+    /// Rows with the verdict pass or fail.
     pub judged: usize,
     pub failed: usize,
-    /// That noise keeps from being told.
+    /// Rows that noise leaves undecided.
     pub noise: usize,
 }
 
@@ -174,23 +186,23 @@ impl Counts {
     }
 }
 
-/// The verdict on the whole, and why rows failed.
+/// The verdict on the whole, and the reasons for failed rows.
 fn summary(calibration: &Calibration) -> String {
     let Counts { judged, failed, noise } = Counts::of(calibration);
     let noisy = match noise {
         0 => String::new(),
-        n => format!(", but for {n} that noise keeps from being told"),
+        n => format!("; noise leaves {n} more undecided"),
     };
     let mut out = match calibration.passed() {
         true => format!(
-            "{GOOD}pass{GOOD:#}: all {judged} figures that have a truth to be held to are within their bounds{noisy}\n"
+            "{GOOD}pass{GOOD:#}: all {judged} figures with a known truth are within their bounds{noisy}\n"
         ),
         false if calibration.interrupted => {
             format!("{BAD}cut short{BAD:#}: {failed} of {judged} figures so far failed\n")
         }
         false if failed == 0 => match calibration.not_found() {
             Some(why) => format!("{BAD}FAIL{BAD:#}: {why}\n"),
-            None => format!("{BAD}FAIL{BAD:#}: something went wrong beside the figures\n"),
+            None => format!("{BAD}FAIL{BAD:#}: errors occurred outside of the figures\n"),
         },
         false => format!(
             "{BAD}FAIL{BAD:#}: {failed} of {judged} figures are beyond their bounds or could not be measured{noisy}\n"
@@ -220,7 +232,7 @@ fn summary(calibration: &Calibration) -> String {
     out
 }
 
-/// A row's verdict in a word.
+/// A row's verdict as tables show it.
 pub fn word(verdict: CheckVerdict) -> &'static str {
     match verdict {
         CheckVerdict::Pass => "pass",
@@ -257,7 +269,7 @@ pub(super) fn bound(row: &Row) -> String {
     }
 }
 
-/// "[0.9990, 1.0011]"; none where there is no interval.
+/// "[0.9990, 1.0011]"; `None` without an interval.
 pub(super) fn interval(row: &Row) -> Option<String> {
     let [low, high] = row.interval?;
     let level = row.level.map_or(String::new(), |level| format!(", {:.1} %", level * 100.0));

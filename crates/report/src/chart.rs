@@ -1,9 +1,9 @@
-//! Charts as SVG through plotters: the only file that knows plotters.
+//! Charts as SVG through plotters; only this file uses plotters.
 //!
-//! Each chart is laid out as a list of shapes ([`Canvas`]) at three widths: wide and narrow for the
-//! page, which shows the one that fits, and one that stands alone with its title. Plotters writes
-//! literal colours, whole pixels and no titles; so every role has a marker colour that becomes a CSS
-//! class, shapes are drawn [`FINE`] times as large, and title and description are added around it.
+//! The layout of each chart is a list of shapes ([`Canvas`]) at three widths: wide and narrow for the
+//! page, which shows the one that fits, and one with a title for a file of its own. Plotters writes
+//! literal colours, whole pixels and no titles. Therefore every role has a marker colour that becomes a
+//! CSS class, shapes are [`FINE`] times as large, and the document adds title and description.
 
 use plotters::{
     backend::SVGBackend,
@@ -51,7 +51,7 @@ impl Room {
     }
 }
 
-/// What a shape stands for; decides its colour in light and dark.
+/// Meaning of a shape, which decides its colour in light and dark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Paper,
@@ -59,12 +59,12 @@ pub(super) enum Role {
     Muted,
     Grid,
     Bad,
-    /// A target's own colour, by its place in the results.
+    /// A target's colour, by its index in the results.
     Target(usize),
 }
 
-/// Light and dark. The targets' colours are told apart with every kind of colour vision (after
-/// Okabe and Ito 2008), reach 3:1 against the paper, and repeat after the sixth; every row is labelled too.
+/// Light and dark colours. The targets' colours are distinct for every kind of colour vision (after
+/// Okabe and Ito 2008), reach a contrast of 3:1, and repeat after the sixth; every row has a label too.
 const PALETTE: [(&str, &str); 11] = [
     ("#FFFFFF", "#15181C"),
     ("#1B1F24", "#E8EAED"),
@@ -91,13 +91,13 @@ impl Role {
         }
     }
 
-    /// Found again in plotters' output; no role's real colour is like it.
+    /// A unique colour in plotters' output, unlike any role's real colour.
     fn marker(self) -> RGBColor {
         RGBColor(0xFA, 0x01, self.index() as u8)
     }
 }
 
-/// Shapes are drawn this many times as large, since plotters knows whole pixels only.
+/// Scale of the shapes in plotters, which uses whole pixels only.
 const FINE: f64 = 4.0;
 
 #[derive(Debug, Clone, Copy)]
@@ -121,7 +121,7 @@ enum Shape {
 pub(super) struct Canvas {
     pub room: Room,
     shapes: Vec<Shape>,
-    /// Where the next thing below goes.
+    /// Top of the next element.
     pub y: f64,
 }
 
@@ -150,7 +150,7 @@ impl Canvas {
         self.shapes.push(Shape::Text { x, y, text: text.into(), size, role, anchor, bold: true });
     }
 
-    /// A target's name in bold, made smaller and then cut where `room` is short.
+    /// A target's name in bold, smaller and then cut to fit `room`.
     pub fn name(&mut self, x: f64, y: f64, name: &str, room: f64) {
         const BOLD: f64 = 1.13;
         let fits = |size: f64, name: &str| text_width(name, size) * BOLD <= room;
@@ -186,7 +186,7 @@ impl Canvas {
         self.line(&corners.map(|(dx, dy)| (x + dx, y + dy)), role, 1.25, 1.0);
     }
 
-    /// Lines of text from `self.y` on, which moves below them.
+    /// Lines of text at `self.y`, which moves below them.
     pub fn paragraph(&mut self, text: &str, role: Role) {
         let fit = (self.width() / text_width("x", SMALL)) as usize;
         for line in super::table::wrap(text, fit.max(20)) {
@@ -211,7 +211,7 @@ impl Canvas {
     }
 }
 
-/// Roughly how wide text will be: a wide sans-serif's average, so it is rather too much than too little.
+/// Approximate width of text, by the average of a wide sans-serif font.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     text.chars().count() as f64 * size * 0.58
 }
@@ -277,7 +277,7 @@ pub fn target_colors(place: usize) -> (&'static str, &'static str) {
     PALETTE[Role::Target(place).index()]
 }
 
-/// What every chart is drawn from.
+/// Input of every chart.
 pub(super) struct Source<'a> {
     pub results: &'a Results,
     pub analysis: &'a Analysis,
@@ -293,7 +293,7 @@ impl<'a> Source<'a> {
         !interference(sample, self.results.host.cpus).is_empty()
     }
 
-    /// What must be said on every chart, one line each.
+    /// Notes below every chart, one line each.
     fn notes(&self) -> Vec<String> {
         let emulated = self.analysis.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg);
         let mut notes: Vec<String> =
@@ -318,12 +318,12 @@ impl<'a> Source<'a> {
     }
 }
 
-/// For every chart with figures that were taken on an emulated processor.
+/// Note below every chart with figures from an emulated processor.
 fn processor_note(words: String) -> String {
     format!("Taken on an {words}: no figure is a speed.")
 }
 
-/// A chart's words and how it is laid out from `canvas.y` on.
+/// A chart's texts, and its layout from `canvas.y` on.
 struct Plan<'a> {
     name: &'static str,
     title: &'static str,
@@ -337,7 +337,7 @@ fn make(source: &Source<'_>, plan: Plan<'_>) -> Result<Chart, Error> {
     make_with(&source.notes(), &source.about(), Plan { description, ..plan })
 }
 
-/// `notes` go below the chart, `about` beside the title where it stands alone.
+/// `notes` go below the chart; `about` goes beside the title in the file of its own.
 fn make_with(notes: &[String], about: &str, plan: Plan<'_>) -> Result<Chart, Error> {
     let drawing = |room, titled| {
         let mut canvas = Canvas::new(room);
@@ -363,7 +363,10 @@ fn make_with(notes: &[String], about: &str, plan: Plan<'_>) -> Result<Chart, Err
     })
 }
 
-/// All charts of a run, in the order in which they are shown.
+/// All charts of a run, in the order of the page.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn all(results: &Results, analysis: &Analysis) -> Result<Vec<Chart>, Error> {
     let source = Source { results, analysis };
     let mut charts = Vec::new();

@@ -1,4 +1,4 @@
-//! Claims in words, the same ones in every output.
+//! Claims in words, the same in every output.
 
 use super::text;
 use crate::{
@@ -15,14 +15,15 @@ pub fn about(claim: &Judged, analysis: &Analysis) -> String {
     };
     let mut about = format!("{} of {}", text::clip(&claim.metric, 40), named(&claim.target));
     if let Some(other) = &claim.relative_to {
-        // Set off where something was said in between.
+        // After an accelerator in between, a comma separates it.
         let comma = if about.contains(',') { "," } else { "" };
         about.push_str(&format!("{comma} relative to {}", named(other)));
     }
     format!("{about}, {}", text::clip(&claim.bound, 80))
 }
 
-/// "290 ms [281, 312]; the 99.6 % interval of the median lies within the bound"; of what emulation changes, that it does.
+/// "290 ms [281, 312]; the 99.6 % interval of the median lies within the bound", with a caveat for metrics that
+/// emulation changes.
 pub fn finding(claim: &Judged, analysis: &Analysis) -> String {
     let figure = claim.measured.map(|m| match m.unit {
         Some(unit) => {
@@ -33,10 +34,10 @@ pub fn finding(claim: &Judged, analysis: &Analysis) -> String {
     });
     let names = [Some(&claim.target), claim.relative_to.as_ref()].into_iter().flatten();
     let emulated = names.filter_map(|name| analysis.target(name)).any(|t| t.accelerator == Accelerator::Tcg);
-    // A fact, such as which kernel a target has, does not depend on how instructions are run.
+    // A fact, such as which kernel a target has, does not depend on emulation.
     let changes = Metric::from_name(&claim.metric).is_some_and(|metric| metric.row().emulation_changes_it);
     let caveat = match emulated && changes {
-        true => "; that is of emulation, and a VM on KVM may be judged otherwise",
+        true => "; this is the cost of emulation: a VM with KVM may get another verdict",
         false => "",
     };
     figure.unwrap_or_default() + &text::clean(&claim.why, 300) + caveat

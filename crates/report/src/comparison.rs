@@ -1,4 +1,4 @@
-//! All that is shown of a comparison: the table in the terminal, `comparison.json`, `summary.md`, the page.
+//! Presents a comparison: the table in the terminal, `comparison.json`, `summary.md`, the page.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -20,13 +20,13 @@ use crate::{
     sample::Results,
 };
 
-/// The file that a comparison is kept in, for programs.
+/// Name of the file with a comparison, for programs.
 pub const FILE: &str = "comparison.json";
-/// Longest text of a stranger's in a sentence, in characters.
+/// Longest untrusted text in a sentence, in characters.
 const SENTENCE: usize = 1200;
 
-/// Writes `comparison.json`, and all that [`render`] does, into `dir`, which is made if it isn't there. `runs` are those
-/// that were compared.
+/// Writes `comparison.json` and the files of [`render`] into `dir`, which it creates if necessary. `runs` are the
+/// (BASE, NEW) results that were compared.
 ///
 /// # Errors
 /// When a file can't be written or a chart can't be drawn.
@@ -38,7 +38,7 @@ pub fn write(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path)
 /// Writes `summary.md`, charts and `index.html`.
 ///
 /// # Errors
-/// As [`write()`].
+/// When a file can't be written or the chart can't be drawn.
 pub fn render(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path) -> Result<(), Error> {
     put(&dir.join("summary.md"), markdown(comparison).as_bytes())?;
     let chart = chart::sides::chart(comparison, runs)?;
@@ -56,12 +56,12 @@ struct Head {
 /// Reads the comparison in the directory `dir`.
 ///
 /// # Errors
-/// When it can't be read, or is none of this version.
+/// When the file can't be read, is damaged, or has the schema of another version.
 pub fn load(dir: &Path) -> Result<Comparison, Error> {
     let path = dir.join(FILE);
     let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
     let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
-    // Of another version the fields are others.
+    // The schema first: another version has other fields.
     let Head { schema } = serde_json::from_slice(&json).map_err(damaged)?;
     if schema != SCHEMA {
         return Err(Error::Foreign { found: text::clip(&schema, 80), path });
@@ -72,15 +72,15 @@ pub fn load(dir: &Path) -> Result<Comparison, Error> {
 /// `comparison.json`.
 ///
 /// # Errors
-/// None that can be helped: the types have a JSON form.
+/// When serialisation fails, which these types rule out.
 pub fn json(comparison: &Comparison) -> Result<String, Error> {
     let json = serde_json::to_string_pretty(comparison)
         .map_err(|e| Error::Write { path: FILE.into(), why: std::io::Error::other(e) })?;
     Ok(json + "\n")
 }
 
-/// The table in the terminal, coloured; whoever prints it takes the colours out where none are wanted. Figures that don't
-/// gate are in it where `all` is true; else only those that moved are told below it.
+/// The table in the terminal, with ANSI colours, which the printing code strips where necessary. With `all` it includes
+/// the figures that don't gate; otherwise a line below names only those that changed.
 pub fn table(comparison: &Comparison, all: bool) -> String {
     let mut out = String::new();
     for pair in &comparison.pairs {
@@ -105,7 +105,7 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
             paragraph(
                 &mut out,
                 &format!(
-                    "{} caveat{} that both sides have (--all shows them).",
+                    "{} caveat{} of both sides (--all shows them).",
                     of_both.len(),
                     if of_both.len() == 1 { "" } else { "s" }
                 ),
@@ -120,9 +120,11 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
     out
 }
 
-/// The verdict, and of which figures it is.
+/// The verdict, and the figures that it comes from.
 fn answer(comparison: &Comparison) -> String {
-    let Some(verdict) = comparison.verdict else { return "no gate: this is between hosts, a trend".into() };
+    let Some(verdict) = comparison.verdict else {
+        return "no gate: the runs are from different hosts, which only gives a trend".into();
+    };
     let style = style(verdict);
     let gating = || comparison.pairs.iter().flat_map(|pair| &pair.rows).filter(|row| row.gates);
     let of = |verdict| gating().filter(move |row| row.judged.verdict == verdict);
@@ -160,11 +162,11 @@ fn moved(pair: &Pair) -> String {
         .filter(|row| matches!(row.judged.verdict, GateVerdict::Regressed | GateVerdict::Improved))
         .map(|row| format!("{} on {} {} {}", row.metric, text::clip(&row.target, 24), word(row), ratio(row)))
         .collect();
-    let told = if moved.is_empty() { "none moved".to_owned() } else { moved.join("; ") };
+    let told = if moved.is_empty() { "none changed".to_owned() } else { moved.join("; ") };
     format!("Of {} figures that don't gate (--all shows them): {told}.", rest().count())
 }
 
-/// Where the margins of what gates come from, each once.
+/// Sources of the gating rows' margins, each once.
 pub(super) fn margins(pair: &Pair) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
     for row in pair.rows.iter().filter(|row| row.gates) {
@@ -201,7 +203,7 @@ fn rows(rows: &[&Row]) -> Table {
     table
 }
 
-/// The verdicts at the lines' ends in colour, without a width of their own.
+/// Colours the verdicts at the ends of lines; the colours must not count as width.
 fn colored(table: &str, rows: &[&Row]) -> String {
     let verdicts: Vec<GateVerdict> = rows.iter().map(|row| row.judged.verdict).collect();
     let paint = |line: &str| {
@@ -218,10 +220,10 @@ fn colored(table: &str, rows: &[&Row]) -> String {
     table.lines().map(paint).collect::<Vec<_>>().join("\n")
 }
 
-/// In GitHub's Markdown, fit for a comment or a step's summary: the answer first, all else folded away.
+/// GitHub's Markdown for a comment or a step's summary: the answer first, details folded.
 pub fn markdown(comparison: &Comparison) -> String {
     let mut out = String::new();
-    let word = comparison.verdict.map_or("no gate: between hosts this is a trend", GateVerdict::word);
+    let word = comparison.verdict.map_or("no gate: the runs are from different hosts", GateVerdict::word);
     let _ = writeln!(out, "### bootrace: {word}\n");
     for pair in &comparison.pairs {
         let name = escape(&text::clip(&pair.scenario, 64));
@@ -255,8 +257,9 @@ pub fn markdown(comparison: &Comparison) -> String {
     }
     let _ = writeln!(
         out,
-        "Medians with their exact interval; NEW / BASE is Hodges and Lehmann's ratio with its {:.0} % interval. REGRESSED: of sides \
-         of one job, a ratio beyond the margin with all of its interval above 1; of runs apart, all of it beyond the margin.",
+        "Medians with their exact interval; NEW / BASE is Hodges and Lehmann's ratio with its {:.0} % interval. REGRESSED: for \
+         an interleaved A/B, a ratio beyond the margin with its whole interval above 1; for separate runs, the whole interval \
+         beyond the margin.",
         comparison.level * 100.0
     );
     out
@@ -285,7 +288,7 @@ fn lines(out: &mut String, rows: &[&Row]) {
     }
 }
 
-/// What a VM's accelerator is, of both sides where they differ.
+/// Accelerator of a VM, of both sides where they differ.
 pub(super) fn accelerator(row: &Row) -> Option<String> {
     let name = |accelerator| text::accelerator(accelerator).unwrap_or("no VM");
     match row.new_accelerator {
@@ -294,23 +297,23 @@ pub(super) fn accelerator(row: &Row) -> Option<String> {
     }
 }
 
-/// "docker", below it what a VM's accelerator is.
+/// "docker", with a VM's accelerator in a second line.
 fn target(row: &Row) -> String {
     let name = text::clip(&row.target, 24);
     accelerator(row).map_or(name.clone(), |accelerator| format!("{name}\n{accelerator}"))
 }
 
-/// Rows that don't gate have a verdict that decides nothing: in lower case.
+/// The verdict, in lower case for rows that don't gate.
 pub(super) fn word(row: &Row) -> String {
     let word = row.judged.verdict.word();
     if row.gates { word.to_owned() } else { word.to_lowercase() }
 }
 
-/// How rounds are held against each other.
+/// Whether the comparison pairs rounds.
 pub(super) fn how(pair: &Pair) -> String {
     match pair.paired {
-        true => "paired by round: both sides in one job".into(),
-        false => "two runs, not paired".into(),
+        true => "interleaved A/B, paired by round".into(),
+        false => "separate runs, not paired".into(),
     }
 }
 
@@ -375,11 +378,11 @@ pub(super) fn superiority(row: &Row) -> String {
     row.shift.map_or(text::NOTHING.into(), |shift| format!("{:.2}", shift.superiority))
 }
 
-/// What differs, and the caveats of the comparison.
+/// Differences of the runs, and the caveats of the comparison.
 pub(super) fn remarks(pair: &Pair) -> Vec<String> {
     let differences = pair.differences.iter().map(|d| {
         let [what, base, new] = [&d.what, &d.base, &d.new].map(|text| text::clean(text, 160));
-        format!("{what} differs: {base} of BASE, {new} of NEW")
+        format!("{what} differs: {base} in BASE, {new} in NEW")
     });
     differences.chain(pair.caveats.iter().map(|caveat| text::clean(caveat, SENTENCE))).collect()
 }

@@ -1,4 +1,4 @@
-//! Density in words, the same ones in every output, and its tables in the terminal and in Markdown.
+//! Density in words, the same in every output, and its tables in the terminal and in Markdown.
 
 use std::fmt::Write;
 
@@ -17,20 +17,20 @@ use crate::{
     sample::density::Limit,
 };
 
-/// In the terminal, in columns; with one space on either side.
+/// Widths in the terminal, in columns, with one space on either side.
 const LABEL: u16 = 18;
 const COLUMN: u16 = 25;
 
-/// A row of figures: what it is called, and what each target has of it.
+/// A row of figures, with a cell for each target.
 pub struct Row {
     pub label: String,
     pub cells: Vec<String>,
 }
 
-/// What each more costs of memory, in every output.
+/// Label of the memory of one more instance, in every output.
 pub const EACH: &str = "memory of one more";
 
-/// Of all targets that were filled; rows of which nobody has anything are left out.
+/// The rows of all filled targets, without empty ones.
 pub fn rows(all: &[Density]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     let mut row = |label: &str, cell: &dyn Fn(&Density) -> Option<String>| {
@@ -44,7 +44,7 @@ pub fn rows(all: &[Density]) -> Vec<Row> {
     row(EACH, &|d| Some(each(Unit::Size, &d.memory?)));
     row("  1st, 2nd half", &|d| {
         let halves = d.halves?;
-        let bends = if halves.bends() { ", not the same" } else { "" };
+        let bends = if halves.bends() { ", different" } else { "" };
         Some(format!(
             "{}, {}{bends}",
             text::value(Unit::Size, halves.first),
@@ -76,15 +76,15 @@ pub fn rows(all: &[Density]) -> Vec<Row> {
     rows
 }
 
-/// Why no more were started, in a word or two.
+/// What ended the filling, in a few words.
 pub fn limit(limit: Option<Limit>) -> &'static str {
     match limit {
-        Some(Limit::Count) => "the count asked for",
+        Some(Limit::Count) => "the requested count",
         Some(Limit::Memory) => "the host's memory",
         Some(Limit::Startup) => "start-up over the bound",
         Some(Limit::Failure) => "a failure",
         Some(Limit::Stopped) => "the user",
-        None => "nothing: cut off",
+        None => "an interruption",
     }
 }
 
@@ -102,14 +102,14 @@ fn fits(density: &Density, each: &Each) -> Option<String> {
     Some(format!("{} {interval}", count(value)))
 }
 
-/// Of whole things, rounded to three digits.
+/// A whole number, rounded to three digits.
 fn count(value: f64) -> String {
     let step = 10_f64.powf((value.max(1.0).log10().floor() - 2.0).max(0.0));
     let rounded = (value / step).round() * step;
     if rounded < 100.0 { format!("{rounded:.0}") } else { text::digits(rounded) }
 }
 
-/// Least, median and most of the start-ups.
+/// Shortest, median and longest start-up.
 fn burst(burst: &BurstFigures) -> String {
     let failed = if burst.failed > 0 { format!(", {} failed", burst.failed) } else { String::new() };
     match burst.quantiles {
@@ -122,25 +122,25 @@ fn burst(burst: &BurstFigures) -> String {
     }
 }
 
-/// What has to be known of the figures, a sentence each.
+/// Notes on the figures, as paragraphs.
 pub fn notes(all: &[Density]) -> Vec<String> {
     let mut notes = vec![
-        "Instances were added one at a time, all staying. Memory of one more: mean of what each added to the sum of all \
-         footprints [Student's interval, 99 %]; MemAvailable is the host's own estimate, in which daemons and \
-         all that others did are, and no page cache that can be dropped. How many fit is \
-         extrapolated from that and the memory that was available: it was not tried, and CPU time, process numbers or an engine may give out first."
+        "The run added one instance at a time, and all of them stayed. Memory of one more: mean increase of the sum of all \
+         footprints per instance [Student's interval, 99 %]. MemAvailable is the host's own estimate: it includes daemons \
+         and other processes, and no page cache that the kernel can drop. The number that fits is extrapolated from these \
+         and the available memory, not tried: CPU time, process numbers or an engine may be the limit before memory."
             .into(),
     ];
     if all.iter().any(|d| !d.bursts.is_empty()) {
         notes
-            .push("Burst: so many requested at once; least, median and longest start-up, each from its own request.".into());
+            .push("Burst: instances requested together; shortest, median and longest start-up, each from its own request.".into());
     }
     notes.push(ksm(all));
     let swapped = all.iter().filter_map(|d| Some((d, d.swapped.filter(|bytes| *bytes > 0)?)));
     notes.extend(swapped.map(|(d, bytes)| {
         format!(
-            "{}: {} went to swap meanwhile, which no footprint has: look at fewer instances, or leave the host more \
-             memory (density.memory_left).",
+            "{}: {} went to swap while it was filled, and no footprint includes it: use fewer instances, or raise \
+             density.memory_left.",
             text::clip(&d.target, 40),
             text::value(Unit::Size, bytes as f64)
         )
@@ -148,7 +148,7 @@ pub fn notes(all: &[Density]) -> Vec<String> {
     notes
 }
 
-/// Whether pages were merged, which makes one more cost less.
+/// Whether KSM merged pages, which reduces the cost of one more instance.
 fn ksm(all: &[Density]) -> String {
     let on: Vec<String> = all
         .iter()
@@ -164,15 +164,15 @@ fn ksm(all: &[Density]) -> String {
     }
 }
 
-/// What is said of each column beside its target's name.
+/// Head of a column: the target's name and accelerator.
 fn head(density: &Density, longest: usize) -> (String, Option<&'static str>) {
     (text::clip(&density.target, longest), text::accelerator(density.accelerator))
 }
 
-/// For the terminal, within so many columns.
+/// For a terminal with `width` columns.
 pub fn table(all: &[Density], width: usize) -> String {
     let abreast = (width.saturating_sub(usize::from(LABEL) + 4) / usize::from(COLUMN + 1)).max(1);
-    let mut out = String::from("density: one more at a time, all staying\n");
+    let mut out = String::from("density: one more instance at a time, all of them stay\n");
     for some in all.chunks(abreast) {
         let mut table = Table::new();
         table.load_style(RULES);

@@ -1,5 +1,5 @@
-//! A run in the forms that other programs read, one file of code per form; pure: results in, bytes out.
-//! `docs/exports.md` says for each form what is where and what is left out.
+//! Exports a run to the formats of other programs, one module per format; pure: results in, bytes out.
+//! `docs/exports.md` describes the contents and omissions of each format.
 
 use std::{
     collections::BTreeSet,
@@ -23,38 +23,45 @@ mod junit;
 mod prometheus;
 mod statistics;
 
-/// Longest name of a scenario or target: scenarios allow no more.
+/// Longest name of a scenario or target, as in scenarios.
 const LONGEST_NAME: usize = 64;
 
-/// What a run can be exported to.
+/// Format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// Bencher Metric Format.
     Bmf,
+    /// Two files for github-action-benchmark.
     Gab,
+    /// JSON of `hyperfine --export-json`.
     Hyperfine,
+    /// Directories of criterion.
     Criterion,
+    /// Prometheus text format 0.0.4.
     Prometheus,
+    /// A row for each sample.
     Csv,
+    /// JUnit XML with a test case for each claim and each gating figure.
     Junit,
 }
 
 /// Files by their paths within a directory.
 type Paths = Vec<(PathBuf, Vec<u8>)>;
 
-/// How a format's files are made.
+/// Function that generates a format's files.
 #[derive(Clone, Copy)]
 enum Make {
     One(fn(&Run<'_>) -> Vec<u8>),
-    /// Into a directory; notes say what the format has no place for.
+    /// Files in a directory; notes name what the format can't represent.
     Several(fn(&Run<'_>, &mut Vec<String>) -> Paths),
 }
 
-/// All that a format is.
+/// Properties of a format.
 struct Row {
     format: Format,
     name: &'static str,
     about: &'static str,
-    /// What its file is commonly called, or an example of a directory.
+    /// Common name of its file, or an example of a directory.
     usual: &'static str,
     make: Make,
 }
@@ -122,6 +129,7 @@ impl Format {
         TABLE.iter().find(|row| row.format == self).expect("every format has a row: a test tries each")
     }
 
+    /// As on the command line.
     pub fn name(self) -> &'static str {
         self.row().name
     }
@@ -136,34 +144,38 @@ impl Format {
         self.row().usual
     }
 
+    /// The format with this name.
     pub fn from_name(name: &str) -> Option<Format> {
         TABLE.iter().find(|row| row.name == name).map(|row| row.format)
     }
 
-    /// Whether it needs a directory.
+    /// Whether the export consists of files in a directory.
     pub fn has_several_files(self) -> bool {
         matches!(self.row().make, Make::Several(_))
     }
 }
 
-/// What a run is in another form.
+/// An exported run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
+    /// Contents of the export.
     pub files: Files,
-    /// Targets of which no figure could be exported, since no sample of theirs is good.
+    /// Targets without a good sample, so without an exported figure.
     pub without_samples: Vec<String>,
-    /// What else whoever exports must know: what the form has no place for.
+    /// Notes for the user about what the format can't represent.
     pub notes: Vec<String>,
 }
 
+/// Contents of one or several files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Files {
+    /// The bytes of the only file.
     One(Vec<u8>),
-    /// By their paths within a directory, each of plain names alone.
+    /// Files by their paths within a directory, which consist of plain names only.
     Several(Vec<(PathBuf, Vec<u8>)>),
 }
 
-/// The same results give the same bytes.
+/// Exports a run; the same results give the same bytes.
 pub fn export(results: &Results, format: Format) -> Export {
     let analysis = analysis::analyse(results);
     let run = Run::new(results, &analysis);
@@ -177,8 +189,11 @@ pub fn export(results: &Results, format: Format) -> Export {
     Export { files, without_samples, notes }
 }
 
-/// Writes one file: beside, then renamed, so that nobody reads half of it. A link stays one, and a device or
-/// pipe is written to: as root, /dev/stdout could be replaced.
+/// Writes one file atomically, through a temporary file. It follows a link, and writes to a device or pipe directly: a
+/// rename as root would replace /dev/stdout.
+///
+/// # Errors
+/// When the file can't be written, or `path` is a loop of links.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let failed = |why| Error::Write { path: path.to_owned(), why };
     match fs::metadata(path) {
@@ -192,10 +207,10 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Where the links lead that `path` may be, though nothing is there yet.
+/// Destination of `path` through links, even if it does not exist yet.
 fn end_of(path: &Path) -> std::io::Result<PathBuf> {
     let mut end = path.to_owned();
-    // As many as Linux follows.
+    // Linux follows as many links.
     for _ in 0..40 {
         match fs::read_link(&end) {
             Ok(to) => end = end.parent().unwrap_or(Path::new("")).join(to),
@@ -205,7 +220,10 @@ fn end_of(path: &Path) -> std::io::Result<PathBuf> {
     Err(rustix::io::Errno::LOOP.into())
 }
 
-/// Writes files below `dir`, each whole or not at all. What else is there stays.
+/// Writes files below `dir`, each atomically; other files stay.
+///
+/// # Errors
+/// When a file can't be written, or its path leads out of `dir`.
 pub fn write_files(dir: &Path, files: &[(PathBuf, Vec<u8>)]) -> Result<(), Error> {
     for (path, bytes) in files {
         stays_within(dir, path)?;
@@ -214,7 +232,7 @@ pub fn write_files(dir: &Path, files: &[(PathBuf, Vec<u8>)]) -> Result<(), Error
     Ok(())
 }
 
-/// Refuses a path that leads out of `dir`, by what it says or by a symbolic link on its way.
+/// Refuses a path that leads out of `dir`, by its components or by a symbolic link.
 fn stays_within(dir: &Path, path: &Path) -> Result<(), Error> {
     let refused = |path: &Path, why: &str| Error::Write {
         path: path.to_owned(),
@@ -233,7 +251,7 @@ fn stays_within(dir: &Path, path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A run under names that are harmless in every form.
+/// A run under names that are harmless in every format.
 struct Run<'a> {
     results: &'a Results,
     analysis: &'a Analysis,
@@ -242,15 +260,15 @@ struct Run<'a> {
 }
 
 struct Target<'a> {
-    /// Unique in its run.
+    /// Unique within the run.
     name: String,
-    /// `<scenario>/<target>`, and what must be said beside the name: emulation of the VM or of the host's processor, a fallback.
+    /// `<scenario>/<target>`, then emulation of the VM or of the host's processor, and a fallback image.
     label: String,
-    /// "TCG (emulated)" or "KVM", with its degree where that is not hardware; `None` for what is no VM.
+    /// "TCG (emulated)" or "KVM", with its degree where that is not hardware; `None` unless it is a VM.
     accelerator: Option<&'static str>,
     record: &'a sample::TargetRecord,
     analysed: &'a analysis::TargetAnalysis,
-    /// Samples that figures are taken from, in the order taken.
+    /// Measured samples, in the order taken.
     good: Vec<&'a Sample>,
 }
 
@@ -283,7 +301,7 @@ impl<'a> Run<'a> {
         Run { results, analysis, targets: targets.collect(), scenario }
     }
 
-    /// Those that the scenario's gate goes by.
+    /// Metrics of the scenario's gate.
     fn gate_metrics(&self) -> Vec<Metric> {
         let named = self.results.run.scenario.get("gate").and_then(|gate| gate.get("metrics"));
         match named.and_then(|names| names.as_array()) {
@@ -294,15 +312,15 @@ impl<'a> Run<'a> {
 }
 
 impl Target<'_> {
-    /// Of the good samples that have it, in the order taken, in the metric's unit.
+    /// Values of the good samples, in the order taken and in the metric's unit.
     fn values(&self, metric: Metric) -> Vec<f64> {
         self.good.iter().filter_map(|s| metric.of(s)).collect()
     }
 }
 
-/// A name as scenarios allow them stays as it is. Files can be made by hand: of any other, what is no letter,
-/// digit, '.', '_' or '-' becomes '_', and so does a first character that is no letter or digit. What comes out
-/// is no path, option, formula, markup or quote.
+/// A valid name of a scenario or target is unchanged. In other names, from files edited by hand, '_' replaces all
+/// characters but letters, digits, '.', '_' and '-', and a first character other than a letter or digit. The result
+/// can't act as a path, option, formula, markup or quote.
 fn plain_name(name: &str, longest: usize) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' };
     let mut out: String = name.chars().take(longest).map(plain).collect();
@@ -312,7 +330,7 @@ fn plain_name(name: &str, longest: usize) -> String {
     out
 }
 
-/// Plain names, a number after those that are there already.
+/// Plain names, made unique by a number.
 fn unique_names<'n>(names: impl Iterator<Item = &'n str>) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let unique = |name: &str| {
@@ -329,7 +347,7 @@ fn unique_names<'n>(names: impl Iterator<Item = &'n str>) -> Vec<String> {
     names.map(unique).collect()
 }
 
-/// As people read it too; ends with a line break.
+/// Indented JSON with a line break at its end.
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
     let mut json = serde_json::to_vec_pretty(value).expect("names and numbers are always JSON");
     json.push(b'\n');

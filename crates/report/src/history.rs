@@ -1,5 +1,5 @@
-//! All that is shown of a history: the table in the terminal, `history.json`, the page with its charts.
-//! The same runs give the same bytes, whatever the order of their files.
+//! Presents a history: the table in the terminal, `history.json`, the page with its charts.
+//! The same runs give the same bytes, in any order of their files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,70 +25,76 @@ pub use json::json;
 pub use load::{LeftOut, Loaded, load};
 pub use table::{left_out, table};
 
-/// The file that programs read.
+/// Name of the file for programs.
 pub const FILE: &str = "history.json";
-/// So many of the files that were left out are named.
+/// Number of left-out files that are named.
 pub const NAMED: usize = 5;
 
-/// What of the runs is looked at.
+/// Selection of runs and figures for a history.
 #[derive(Debug, Clone)]
 pub struct Wanted {
+    /// Metrics to show, in this order.
     pub metrics: Vec<Metric>,
-    /// Empty: all.
+    /// Names of targets; empty for all.
     pub targets: Vec<String>,
-    /// Empty: all.
+    /// Names of scenarios; empty for all.
     pub scenarios: Vec<String>,
-    /// Hosts are told by their hardware alone: where each job of a CI has a host with a name of its own.
+    /// Identify hosts by their hardware alone, for a CI whose jobs run on hosts with changing names.
     pub any_host_name: bool,
-    /// Sides of A/Bs are runs as any other.
+    /// Include sides of A/Bs like other runs.
     pub with_ab: bool,
+    /// Seed of the permutation tests.
     pub seed: u64,
+    /// Number of threads that read files and find changes.
     pub threads: usize,
 }
 
-/// A history, and what it did not take in.
+/// A history, and the runs that it leaves out.
 #[derive(Debug)]
 pub struct Shown {
-    /// Of the runs that have something of what was asked for.
+    /// Runs with a requested scenario and target, and their series.
     pub history: History,
+    /// Files that could not be read, with the reasons.
     pub left_out: Vec<LeftOut>,
-    /// Runs that were found more than once.
+    /// Number of duplicate runs.
     pub copies: usize,
-    /// Sides of A/Bs, which are no points of a trend unless that is asked for: a side may be anything.
+    /// Number of left-out sides of A/Bs, which need not belong to the trend.
     pub of_an_ab: usize,
-    /// How many other runs there are, with none of the scenarios and targets that were asked for.
+    /// Number of runs without a requested scenario and target.
     pub others: usize,
     /// The scenarios and targets of all runs, as `scenario/target`, sorted.
     pub known: Vec<String>,
+    /// Seed of the permutation tests.
     pub seed: u64,
 }
 
-/// What is shown together: a chart, a table.
+/// Series of one chart and table.
 #[derive(Debug)]
 pub(super) struct Group<'a> {
-    /// One scenario and metric; of the hosts that have the most runs. Never empty.
+    /// Series of one scenario and metric, of the hosts with the most runs; never empty.
     pub series: Vec<&'a Series>,
-    /// How many more series there are: of other hosts, or more than anybody looks at.
+    /// Number of further series, which only the JSON has.
     pub more: usize,
 }
 
-/// Hosts whose series are shown: those with the most runs. A CI may have a new one for each run.
+/// Number of hosts with shown series, the ones with the most runs: a CI may have a new host for each run.
 const HOSTS: usize = 8;
-/// Series of a group that are shown, and groups.
+/// Largest number of shown series in a group.
 const SERIES: usize = 100;
+/// Largest number of shown groups.
 const GROUPS: usize = 100;
 
 impl Group<'_> {
-    /// What is said of the rest; `None` where there is none.
+    /// A sentence about further series; `None` without any.
     pub fn rest(&self) -> Option<String> {
-        let (more, is) = (self.more, if self.more == 1 { "is" } else { "are" });
+        let more = self.more;
         (more > 0).then(|| {
-            format!("{more} more series, of hosts with fewer runs, {is} in {FILE} alone: --any-host-name takes hosts of one kind together")
+            format!("{FILE} has {more} more series, of hosts with fewer runs: --any-host-name combines hosts with the same hardware")
         })
     }
 }
 
-/// What is shown, in order, and how many groups are not.
+/// The shown groups in order, and the number of further ones.
 pub(super) fn groups(history: &History) -> (Vec<Group<'_>>, usize) {
     let same = |a: &Series, b: &Series| a.key.scenario == b.key.scenario && a.key.metric == b.key.metric;
     let mut groups = history.series.chunk_by(same);
@@ -108,7 +114,7 @@ pub(super) fn groups(history: &History) -> (Vec<Group<'_>>, usize) {
     (shown, groups.count())
 }
 
-/// Reads the runs below `dirs` and looks for changes.
+/// Reads the runs below `dirs` and finds changes.
 ///
 /// # Errors
 /// When one of `dirs` can't be read.
@@ -140,23 +146,26 @@ fn known(runs: &[Run]) -> Vec<String> {
     names.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
-/// What is said of the sides of A/Bs and of runs that were not asked for, a sentence each.
+/// Sentences about left-out sides of A/Bs and other runs.
 pub(super) fn not_taken(shown: &Shown) -> Vec<String> {
     let are =
         |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
     let mut said = Vec::new();
     if shown.of_an_ab > 0 {
         let sides = are(shown.of_an_ab, "side of an A/B is", "sides of A/Bs are");
-        said.push(format!("{sides} left out: --with-ab takes them for runs as any other."));
+        said.push(format!("{sides} left out: --with-ab includes them."));
     }
     if shown.others > 0 {
         let runs = are(shown.others, "other run has", "other runs have");
-        said.push(format!("{runs} none of the scenarios and targets that were asked for."));
+        said.push(format!("{runs} none of the requested scenarios and targets."));
     }
     said
 }
 
-/// Writes `history.json`, `charts/*.svg` and `index.html` into `dir`, which is made if it isn't there.
+/// Writes `history.json`, `charts/*.svg` and `index.html` into `dir`, which it creates if necessary.
+///
+/// # Errors
+/// When a file can't be written or a chart can't be drawn.
 pub fn write(shown: &Shown, dir: &Path) -> Result<(), Error> {
     let groups = groups(&shown.history);
     let charts = chart::trend::all(&shown.history, &groups.0)?;
@@ -169,7 +178,7 @@ pub fn write(shown: &Shown, dir: &Path) -> Result<(), Error> {
     put(&dir.join("index.html"), html::history::page(shown, &groups, &charts).as_bytes())
 }
 
-/// The page of a commit; `None` where the run does not say where its sources can be read on the web.
+/// URL of a commit; `None` where the run has no valid web address of its sources.
 pub(super) fn commit_page(source: &Source) -> Option<String> {
     let url = source.url.as_deref()?.trim_end_matches('/');
     let sound = |c: char| c.is_ascii_alphanumeric() || "-._~/%:+[]".contains(c);
@@ -180,7 +189,7 @@ pub(super) fn commit_page(source: &Source) -> Option<String> {
     sound.then(|| format!("{url}/commit/{}", source.commit))
 }
 
-/// As people write commits: the first ten digits; what is no hash is shown as what it is.
+/// The first ten digits of a commit's hash, with "+" for uncommitted changes; other names in full.
 pub(super) fn commit_name(source: &Source) -> String {
     let changed = if source.dirty == Some(true) { "+" } else { "" };
     let commit = text::clip(&source.commit, 40);
@@ -199,7 +208,7 @@ pub(super) fn host_name(host: &HostName) -> String {
     if host.name.is_empty() { hardware } else { format!("{}, {hardware}", text::clip(&host.name, 32)) }
 }
 
-/// A change's ratio, or its difference where there is none.
+/// A change's ratio, or its difference without one.
 pub(super) fn size(series: &Series, change: &Change) -> String {
     if series.log {
         let interval = Interval { low: change.low.exp(), high: change.high.exp(), coverage: LEVEL };
@@ -208,7 +217,7 @@ pub(super) fn size(series: &Series, change: &Change) -> String {
     text::signed(series.key.metric.unit(), change.difference)
 }
 
-/// What else was no longer the same, in words: "image, kernel"; empty for nothing.
+/// Other conditions that changed: "image, kernel"; empty without any.
 pub(super) fn also_changed(series: &Series, change: usize) -> String {
     let mut what: Vec<&str> = series.notes_at(change).map(|note| note.what).collect();
     what.sort_unstable();
@@ -216,18 +225,18 @@ pub(super) fn also_changed(series: &Series, change: usize) -> String {
     what.join(", ")
 }
 
-/// How the newest run is beside the others of its segment.
+/// The newest run relative to the others of its segment.
 pub(super) fn newest(series: &Series) -> String {
     let (value, latest) = (series.newest().figure.median, &series.latest);
     let beside = if series.log {
-        format!("{} of", text::times(value / latest.level))
+        format!("{} the level of", text::times(value / latest.level))
     } else {
-        format!("{} beside", text::signed(series.key.metric.unit(), value - latest.level))
+        format!("{} from the level of", text::signed(series.key.metric.unit(), value - latest.level))
     };
     let (others, s) = (latest.others, if latest.others == 1 { "" } else { "s" });
     match latest.holds(value) {
-        Some(true) => format!("{beside} the {others} before, as expected"),
-        Some(false) => format!("{beside} the {others} before: more than runs differ by"),
-        None => format!("{others} other run{s} of its level, need >= {}", steps::SHORTEST),
+        Some(true) => format!("{beside} the {others} runs before, as expected"),
+        Some(false) => format!("{beside} the {others} runs before: beyond the noise between runs"),
+        None => format!("{others} other run{s} at its level: need >= {}", steps::SHORTEST),
     }
 }

@@ -1,4 +1,4 @@
-//! The instances' isolation from their host, as rows of a table: what was seen, and no verdict. The same rows in every
+//! The instances' isolation from their host, as rows of a table: observations without a verdict, the same in every
 //! output.
 
 use super::text::{self, NOTHING};
@@ -10,17 +10,17 @@ use crate::{
 /// A row: a cell for each of the results' targets.
 pub struct Row {
     pub label: &'static str,
-    /// What it is, and what it says.
+    /// Explanation of the row.
     pub about: &'static str,
     pub cells: Vec<String>,
 }
 
 /// Longest cell, in characters.
 const CELL: usize = 160;
-/// A memory limit above this is none: version 1 of cgroups writes the largest number of pages that there is.
+/// A memory limit above this means none: version 1 of cgroups writes the largest number of pages.
 const UNLIMITED: u64 = 1 << 60;
 
-/// Empty where no target's samples tell anything.
+/// The rows with an observation; empty without any.
 pub fn rows(results: &Results) -> Vec<Row> {
     let seen: Vec<Option<&Sample>> =
         results.targets.iter().map(|target| first(results, &target.name)).collect();
@@ -43,7 +43,7 @@ pub fn rows(results: &Results) -> Vec<Row> {
     rows
 }
 
-/// The first good sample of a target that was asked.
+/// The first good sample of a target with observations.
 fn first<'a>(results: &'a Results, target: &str) -> Option<&'a Sample> {
     results.samples.iter().find(|s| s.target == target && is_measured(s) && s.isolation.is_some())
 }
@@ -53,7 +53,7 @@ type Cell = fn(&Sample, &Isolation, &Results) -> Option<String>;
 const ROWS: [(&str, &str, Cell); 17] = [
     (
         "kernel",
-        "By the boot id inside, held against the host's. What shares the kernel is parted by it alone.",
+        "By comparison of the boot id inside with the host's. A shared kernel is the only isolation of its instances.",
         |sample, _, results| {
             let shared = Fact::KernelShared.of(sample, results)?;
             let release = &sample.identity.as_ref()?.kernel_release;
@@ -62,11 +62,11 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ),
     (
         "processes in sight",
-        "Numbers in /proc inside, of those on the host; and whether bootrace's own process on the host is found there by pid and time of start.",
+        "Number in /proc inside and on the host, and whether bootrace's own host process is visible inside, by pid and start time.",
         |_, seen, _| {
             let all = seen.host_processes.map(|n| format!(" (host: {n})")).unwrap_or_default();
             let host = match seen.sees_host_process {
-                Some(true) => ", the host's among them",
+                Some(true) => ", including the host's",
                 Some(false) => ", none of the host's",
                 None => "",
             };
@@ -75,19 +75,19 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ),
     (
         "namespaces of its own",
-        "Kinds of /proc/PID/ns whose number is another than that of the host's first process. A kernel of its own has all to itself; a bare process \
-         has the mounts that bootrace made for it.",
+        "Kinds in /proc/PID/ns with another number than those of the host's first process. An instance with its own kernel has \
+         all kinds; a bare process has the mounts that bootrace makes for it.",
         |_, seen, _| kinds(seen, false),
     ),
-    ("namespaces shared with the host", "The others: what is in them is the host's.", |_, seen, _| {
+    ("namespaces shared with the host", "The other kinds, whose resources are the host's.", |_, seen, _| {
         kinds(seen, true)
     }),
     (
         "page cache",
-        "Tried: the host drops a page of the image and reads it again. Is it in the instance's cache by that? What is shared is in memory \
-         once for all instances, and tells each what others have read.",
+        "By a test: the host drops a page of the image and reads it again, then the agent checks whether the instance has it \
+         cached. A shared cache has one copy for all instances, and shows each what others have read.",
         |sample, _, results| {
-            // A page won't always be forgotten: the first sample in which it was tells.
+            // The kernel does not always drop the page: the first sample in which it did decides.
             let of_target = results.samples.iter().filter(|s| s.target == sample.target && is_measured(s));
             let shared = of_target.filter_map(|s| s.isolation.as_ref()?.page_cache_shared).next()?;
             Some(if shared { "the host's, shared" } else { "its own" }.into())
@@ -95,7 +95,7 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ),
     (
         "memory limit, seen inside",
-        "What its cgroup's file says, where that is visible inside. Absent is not unlimited: a VM's limit is its memory.",
+        "From its cgroup's file, where that is visible inside. Absent does not mean unlimited: a VM's limit is its memory.",
         |_, seen, _| {
             let limit = seen.memory_limit.as_ref()?;
             Some(match limit.parse::<u64>() {
@@ -108,10 +108,10 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ("CPU quota, seen inside", "Quota and period in µs, as cpu.max has it.", |_, seen, _| {
         seen.cpu_limit.clone()
     }),
-    ("CPUs that it may use", "As its own kernel numbers them.", |_, seen, _| {
+    ("CPUs that it may use", "Numbered by its own kernel.", |_, seen, _| {
         seen.cpus_allowed.as_ref().map(|list| format!("CPU {list}"))
     }),
-    ("devices", "Names in /dev, and the first of them.", |sample, seen, results| {
+    ("devices", "Number of names in /dev, and the first of them.", |sample, seen, results| {
         list(seen.devices, latest(sample, results, |i| &i.device_names))
     }),
     (
@@ -121,7 +121,7 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ),
     (
         "capabilities",
-        "Effective ones of the workload's process, a bit each: what root may do there; and those that it could ever get.",
+        "Effective capabilities of the workload's process, as a bit set, and how many it could ever get.",
         |_, seen, _| {
             let bounding = seen.capabilities_bounding.map(|set| format!(", of at most {}", set.count_ones()));
             let set = seen.capabilities?;
@@ -130,7 +130,7 @@ const ROWS: [(&str, &str, Cell); 17] = [
     ),
     (
         "system calls filtered",
-        "Seccomp mode of the workload's process. A filter makes the shared kernel smaller to attack.",
+        "Seccomp mode of the workload's process. A filter reduces the attack surface of the shared kernel.",
         |_, seen, _| {
             Some(match seen.seccomp? {
                 0 => "no".into(),
@@ -140,15 +140,15 @@ const ROWS: [(&str, &str, Cell); 17] = [
             })
         },
     ),
-    ("no new privileges", "Whether set-user-ID programs are without effect for it.", |_, seen, _| {
+    ("no new privileges", "Whether set-user-ID programs have no effect for it.", |_, seen, _| {
         Some(yes(seen.no_new_privileges?))
     }),
-    ("security label", "Of AppArmor, SELinux or another such module.", |_, seen, _| {
+    ("security label", "From AppArmor, SELinux or another security module.", |_, seen, _| {
         seen.security_label.clone()
     }),
     (
         "user",
-        "Effective user id, in its own user namespace. 0 in the host's own is root there.",
+        "Effective user id in its own user namespace. 0 in the host's user namespace is root on the host.",
         |_, seen, _| {
             Some(format!(
                 "{}{}",
@@ -161,7 +161,7 @@ const ROWS: [(&str, &str, Cell); 17] = [
         let kind = seen.root_type.as_deref().unwrap_or("unknown");
         Some(format!("{kind}, {}", if seen.root_writable { "writable" } else { "read-only" }))
     }),
-    ("/sys writable", "Where it is, root inside may set what the kernel offers there.", |_, seen, _| {
+    ("/sys writable", "If so, root inside can change the kernel's settings there.", |_, seen, _| {
         Some(yes(seen.sys_writable))
     }),
 ];
@@ -170,7 +170,7 @@ fn yes(is: bool) -> String {
     if is { "yes" } else { "no" }.into()
 }
 
-/// The names of the namespaces that are shared or not; "none" where that is known of some and of these none.
+/// Names of the namespaces that are shared or not; "none" where it is known for some and true for none.
 fn kinds(seen: &Isolation, shared: bool) -> Option<String> {
     let known = || seen.namespaces.iter().filter(|n| n.shared.is_some());
     known().next()?;
@@ -178,7 +178,7 @@ fn kinds(seen: &Isolation, shared: bool) -> Option<String> {
     Some(if kinds.is_empty() { "none".into() } else { kinds.join(" ") })
 }
 
-/// Names as the sample has them, or where it leaves them out the latest earlier one of its target.
+/// Names from the sample, or from the latest earlier one of its target where it leaves them out.
 fn latest<'a>(
     sample: &'a Sample,
     results: &'a Results,

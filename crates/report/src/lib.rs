@@ -1,5 +1,6 @@
-//! All that is shown of a run: the table in the terminal, `summary.md`, charts and `index.html`, and exports.
-//! Everything here can be made again from `results.json`, and the same results give the same bytes.
+//! Presents runs: the table in the terminal, `summary.md`, charts, `index.html` and exports; likewise for calibrations,
+//! comparisons and histories. `results.json` is the only input of a run's files, and the same results give the same
+//! bytes.
 
 use std::{
     fs,
@@ -33,37 +34,73 @@ mod text;
 pub use table::{WIDTH, table, table_within};
 pub use text::{clean, clean_lines};
 
-/// The raw samples' file in a run's directory.
+/// Name of the file with the raw samples in a run's directory.
 pub const RESULTS: &str = "results.json";
 
-/// A report could not be written, or a run's results could not be read.
+/// A failure to write a report or to read results.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A file could not be written.
     #[error("writing {}: {why}", .path.display())]
-    Write { path: PathBuf, why: std::io::Error },
+    Write {
+        /// File to write.
+        path: PathBuf,
+        /// Error of the operating system.
+        why: std::io::Error,
+    },
+    /// A chart could not be drawn.
     #[error("drawing the chart {chart}: {why}")]
-    Chart { chart: &'static str, why: String },
+    Chart {
+        /// Name of the chart.
+        chart: &'static str,
+        /// Error of the drawing library.
+        why: String,
+    },
+    /// A file could not be read.
     #[error("reading {}: {why}", .path.display())]
-    Read { path: PathBuf, why: std::io::Error },
+    Read {
+        /// File to read.
+        path: PathBuf,
+        /// Error of the operating system.
+        why: std::io::Error,
+    },
+    /// A file is not valid JSON of its schema.
     #[error(
-        "{} is damaged or no results of bootrace: {why}; a run writes it whole, so take it from the run again",
+        "{} is damaged or not a results file of bootrace: {why}; fix: copy it from the run again",
         .path.display()
     )]
-    Damaged { path: PathBuf, why: String },
+    Damaged {
+        /// File that was read.
+        path: PathBuf,
+        /// The first error in it.
+        why: String,
+    },
+    /// A file has the schema of another version.
     #[error(
-        "{} has the schema {found:?}, this version reads {SCHEMA:?}: use the bootrace that wrote it",
+        "{} has the schema {found:?}, this version reads {SCHEMA:?}; fix: use the bootrace that wrote it",
         .path.display()
     )]
-    Foreign { path: PathBuf, found: String },
+    Foreign {
+        /// File that was read.
+        path: PathBuf,
+        /// Its schema, at most 80 characters.
+        found: String,
+    },
 }
 
-/// Writes `results.json`, then all that is made from it, into `dir`, which is made if it isn't there.
+/// Writes `results.json` and everything generated from it into `dir`, which it creates if necessary.
+///
+/// # Errors
+/// When a file can't be written or a chart can't be drawn.
 pub fn write(results: &Results, dir: &Path) -> Result<(), Error> {
     save_results(results, dir)?;
     render(results, dir)
 }
 
-/// Writes `results.json` alone: whole or not at all, and on the disk when this returns.
+/// Writes `results.json` alone: atomically, and synchronised to the disk.
+///
+/// # Errors
+/// When the file can't be written.
 pub fn save_results(results: &Results, dir: &Path) -> Result<(), Error> {
     let mut json = serde_json::to_vec_pretty(results)
         .map_err(|e| Error::Write { path: dir.join(RESULTS), why: std::io::Error::other(e) })?;
@@ -71,7 +108,10 @@ pub fn save_results(results: &Results, dir: &Path) -> Result<(), Error> {
     put(&dir.join(RESULTS), &json)
 }
 
-/// Writes `summary.md`, `charts/*.svg` and `index.html`; `results.json` is left as it is.
+/// Writes `summary.md`, `charts/*.svg` and `index.html`, and leaves `results.json` alone.
+///
+/// # Errors
+/// When a file can't be written or a chart can't be drawn.
 pub fn render(results: &Results, dir: &Path) -> Result<(), Error> {
     let analysis = analyse(results);
     let charts = chart::all(results, &analysis)?;
@@ -83,11 +123,14 @@ pub fn render(results: &Results, dir: &Path) -> Result<(), Error> {
 }
 
 /// Reads a run's results: `path` is its directory or the file itself.
+///
+/// # Errors
+/// When the file can't be read, is damaged, or has the schema of another version.
 pub fn load(path: &Path) -> Result<Results, Error> {
     let path = if path.is_dir() { path.join(RESULTS) } else { path.to_owned() };
     let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
     let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
-    // The schema first: a foreign file would only be said to miss some field.
+    // The schema first: the error for a foreign file would otherwise name a missing field.
     let value: serde_json::Value = serde_json::from_slice(&json).map_err(damaged)?;
     match value.get("schema").and_then(|s| s.as_str()) {
         Some(SCHEMA) => serde_json::from_slice(&json).map_err(damaged),
@@ -96,7 +139,7 @@ pub fn load(path: &Path) -> Result<Results, Error> {
     }
 }
 
-/// Written beside and renamed, so that a reader or a crash never sees half a file.
+/// Writes a temporary file and renames it, so that a reader or a crash never sees half a file.
 fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let failed = |why| Error::Write { path: path.to_owned(), why };
     let dir = path.parent().unwrap_or(Path::new("."));

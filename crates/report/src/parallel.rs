@@ -1,4 +1,4 @@
-//! The same for each of many things, on several threads.
+//! Applies a function to many items on several threads.
 
 use std::{
     num::NonZeroUsize,
@@ -6,15 +6,15 @@ use std::{
     thread,
 };
 
-/// More threads than these wait for the disk.
+/// More threads than this would wait for the disk.
 const MOST: usize = 16;
 
-/// As many threads as there are CPUs, 16 at most.
+/// Number of threads to use: that of the CPUs, 16 at most.
 pub fn threads() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST)
 }
 
-/// What `work` makes of each, in their order, whatever the number of threads. Each thread has a `tool` of its own.
+/// The results of `work` in the order of `items`, for any number of threads. Each thread has its own `tool`.
 pub fn each<T: Sync, R: Send, S>(
     items: &[T],
     threads: usize,

@@ -1,9 +1,9 @@
-//! Second starts: what each target's is, and which of the others it compares with.
+//! Restarts and resumes: how each target starts, and which other targets it is comparable with.
 
 use super::text;
 use crate::sample::{Results, TargetRecord};
 
-/// A sentence for each target whose instances are started a second time; none where all are created.
+/// A sentence for each target whose instances restart or resume; empty where all are created.
 pub fn sentences(results: &Results) -> Vec<String> {
     let second = results.targets.iter().filter(|target| target.start().is_second());
     second.map(|target| sentence(target, &results.targets)).collect()
@@ -11,16 +11,16 @@ pub fn sentences(results: &Results) -> Vec<String> {
 
 fn sentence(target: &TargetRecord, all: &[TargetRecord]) -> String {
     let (name, start) = (|target: &TargetRecord| text::clip(&target.name, 40), target.start());
-    let what = target.kind.started(start).unwrap_or("a second start that this kind of target does not have");
+    let what = target.kind.started(start).unwrap_or("a start that this kind of target does not support");
     let pairs = all.iter().filter(|other| other.start() == start && other.kind != target.kind);
     let pairs: Vec<String> = pairs.map(name).collect();
     let with = match pairs.as_slice() {
-        [] => "nothing in this run: every other kind of target here starts in another way".into(),
+        [] => "no other target in this run: the others start in another way".into(),
         some => some.join(", "),
     };
     let once_more =
-        if start.keeps_memory() { "; ready is when its workload is found ready again" } else { "" };
-    format!("{}: {what}{once_more}. It compares with {with}.", name(target))
+        if start.keeps_memory() { "; ready means that the agent finds the workload ready again" } else { "" };
+    format!("{}: {what}{once_more}. It is comparable with {with}.", name(target))
 }
 
 #[cfg(test)]
@@ -56,8 +56,8 @@ mod tests {
         assert_eq!(all[0].start(), Start::Create);
         let again = sentence(&all[1], &all);
         assert!(again.starts_with("again: a container that ran until ready and ended"), "{again}");
-        assert!(again.ends_with("It compares with reboot."), "{again}");
+        assert!(again.ends_with("It is comparable with reboot."), "{again}");
         let thawed = sentence(&all[2], &all);
-        assert!(thawed.contains("compares with nothing in this run"), "{thawed}");
+        assert!(thawed.contains("comparable with no other target in this run"), "{thawed}");
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     sample::Results,
 };
 
-/// What a run says, in GitHub's Markdown.
+/// The report of a run in GitHub's Markdown.
 pub fn summary(results: &Results, analysis: &Analysis) -> String {
     let mut out = String::new();
     let run = &results.run;
@@ -29,15 +29,15 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
         figures(&mut out, analysis);
         let _ = writeln!(
             out,
-            "\nMedians with their exact order-statistic interval in brackets ({:.0} % asked for). Ratios are \
-         Hodges-Lehmann estimates over pairs of one round. Warm-ups and failed samples are in no figure; \
-         outliers are in all. {}",
+            "\nMedians with their exact order-statistic interval in brackets ({:.0} % requested). Ratios are \
+         Hodges-Lehmann estimates over the pairs of each round. Figures exclude warm-ups and failed samples \
+         and include outliers. {}",
             analysis.level * 100.0,
             text::PageCache::of(results).sentence(),
         );
     }
     for sentence in second::sentences(results) {
-        let _ = writeln!(out, "\nSecond start. {}", escape(&sentence));
+        let _ = writeln!(out, "\nRestart or resume. {}", escape(&sentence));
     }
     if !analysis.density.is_empty() {
         density::markdown(&mut out, &analysis.density);
@@ -145,7 +145,7 @@ fn about(out: &mut String, results: &Results) {
     let _ = writeln!(out, "\n{}", escape(&text::clean(&line, 600)));
 }
 
-/// Text that Markdown shows as it is: no markup, no HTML, no mention of anybody, no link.
+/// Escapes text for Markdown: no markup, no HTML, no mention of a user, no link.
 pub(super) fn escape(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -161,6 +161,6 @@ pub(super) fn escape(text: &str) -> String {
             _ => out.push(c),
         }
     }
-    // GitHub makes links of these by itself.
+    // GitHub turns these into links.
     out.replace("://", "&#58;//").replace("www.", "www&#46;")
 }

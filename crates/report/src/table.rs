@@ -1,5 +1,5 @@
 //! The table in the terminal: a column per target, a row per figure, at most 100 columns wide; targets
-//! that a narrower terminal has no room for go into further tables below.
+//! that don't fit into a narrower terminal go into further tables below.
 
 use std::fmt::Write;
 
@@ -15,9 +15,9 @@ use crate::{
     sample::Results,
 };
 
-/// Widest line of the table and of what is said below it, in columns.
+/// Widest line of the table and of the text below it, in columns.
 pub const WIDTH: usize = 100;
-/// Narrower than one target needs makes no sense.
+/// Width that one target needs.
 const NARROWEST: usize = 48;
 const LABEL: u16 = 18;
 /// Width with one space on either side.
@@ -27,16 +27,16 @@ const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
 pub(super) const RULES: TableStyle =
     TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
-/// What a run says, as wide as the terminal on standard output has room for, 100 columns at most;
-/// colours are ANSI sequences, none when `color` is false.
+/// The report of a run, as wide as the terminal on standard output, 100 columns at most. Colours are
+/// ANSI sequences; `color` turns them on.
 pub fn table(results: &Results, analysis: &Analysis, color: bool) -> String {
     table_within(results, analysis, color, terminal_width().unwrap_or(WIDTH))
 }
 
-/// [`table()`] within so many columns, of which it takes 48 to 100.
+/// [`table()`] for a terminal with `width` columns, of which it uses 48 to 100.
 pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: usize) -> String {
     let width = width.clamp(NARROWEST, WIDTH);
-    // Each column has one more that parts it from the next.
+    // A separator follows each column.
     let abreast = (width - usize::from(LABEL) - 4) / usize::from(COLUMN + 1);
     let paint = Paint(color);
     let mut out = String::new();
@@ -78,12 +78,12 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
     out
 }
 
-/// Columns of the terminal on standard output; none when it is no terminal.
+/// Columns of the terminal on standard output; `None` when it is not a terminal.
 fn terminal_width() -> Option<usize> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the call writes a winsize and nothing else.
     let failed = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) } != 0;
-    // A terminal that doesn't know says 0.
+    // A terminal without a known size reports 0.
     (!failed && size.ws_col > 0).then(|| usize::from(size.ws_col))
 }
 

@@ -1,20 +1,20 @@
-//! Numbers and strangers' words as they are shown: three digits, a unit, nothing that can act.
+//! Formats numbers (three digits and a unit), and makes untrusted text inert.
 
 use crate::{
     analysis::{self, Interval, Metric, Unit},
     sample::{Accelerator, Host, Image, KvmDegree, Results},
 };
 
-/// The words that go wherever a figure of an emulated VM is shown.
+/// Label of every figure of an emulated VM.
 pub const EMULATED: &str = "TCG (emulated)";
 /// Stands where there is no value.
 pub const NOTHING: &str = "–";
 /// Stands where there are too few samples for an interval.
 pub const TOO_FEW: &str = "need >= 6";
 
-/// Text of a scenario, guest or engine made inert for people's eyes: line breaks become spaces, control
-/// characters, invisible ones and those that turn the reading direction go, and what is beyond
-/// `longest` characters is cut off and said so. Escaping for HTML or Markdown comes on top.
+/// Makes text of a scenario, guest or engine inert for readers: line breaks become spaces; control
+/// characters, invisible ones and those that change the reading direction are removed; text beyond
+/// `longest` characters is replaced by its length. Callers escape the result for HTML or Markdown.
 pub fn clean(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     let mut left = 0;
@@ -35,7 +35,7 @@ pub fn clean(text: &str, longest: usize) -> String {
     shown
 }
 
-/// As [`clean`], with the lines kept.
+/// Like [`clean`], with the line breaks kept.
 pub fn clean_lines(text: &str, longest: usize) -> String {
     let whole: Vec<String> = text.chars().take(longest).collect::<String>().lines().map(line).collect();
     let more = text.chars().count().saturating_sub(longest);
@@ -50,7 +50,7 @@ fn line(text: &str) -> String {
     text.chars().filter(|c| !acts(*c)).map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
 }
 
-/// Control characters (ESC among them) but white space, and formatting characters that hide or turn text.
+/// Control characters except white space, and formatting characters that hide or reorder text.
 fn acts(c: char) -> bool {
     let invisible = matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
@@ -58,7 +58,7 @@ fn acts(c: char) -> bool {
     invisible || (c.is_control() && !c.is_whitespace())
 }
 
-/// At most `longest` characters, the last an ellipsis when cut. For names in charts and tables.
+/// Shortens a name for charts and tables to `longest` characters, the last one an ellipsis.
 pub fn clip(text: &str, longest: usize) -> String {
     let text = clean(text, 4 * longest);
     if text.chars().count() <= longest {
@@ -67,10 +67,10 @@ pub fn clip(text: &str, longest: usize) -> String {
     text.chars().take(longest - 1).chain(['…']).collect()
 }
 
-/// Three significant digits or all those before the point, thousands apart, no exponent.
+/// Three significant digits or all digits before the point, with thousands separators and without an exponent.
 pub fn digits(value: f64) -> String {
     let size = value.abs();
-    // What rounds up to the next power of ten has a digit more before the point.
+    // A value that rounds up to the next power of ten has one more digit before the point.
     let places = match size {
         s if s < 0.9995 => 2,
         s if s < 9.995 => 2,
@@ -94,7 +94,7 @@ fn thousands(text: &str) -> String {
     out
 }
 
-/// The unit that shows `value` (ns, bytes or a share) best, and how many of the metric's units one of it is.
+/// The best unit to show `value` (ns, bytes or a share), and its size in the metric's unit.
 pub fn scale(unit: Unit, value: f64) -> (&'static str, f64) {
     let size = value.abs();
     match unit {
@@ -115,12 +115,12 @@ pub fn value(unit: Unit, value: f64) -> String {
     format!("{} {name}", digits(value / one))
 }
 
-/// "+12.9 MiB": for what is added to something.
+/// "+12.9 MiB": for differences.
 pub fn signed(unit: Unit, v: f64) -> String {
     if v > 0.0 { format!("+{}", value(unit, v)) } else { value(unit, v) }
 }
 
-/// "[280, 312]", in the unit that `beside` is shown in.
+/// "[280, 312]", in the unit of `beside`.
 pub fn interval(unit: Unit, beside: f64, interval: Option<&Interval>) -> String {
     let (_, one) = scale(unit, beside);
     match interval {
@@ -134,7 +134,7 @@ pub fn times(ratio: f64) -> String {
     format!("{}×", digits(ratio))
 }
 
-/// "[190, 231]" of a ratio.
+/// "[190, 231]": the interval of a ratio.
 pub fn times_interval(interval: Option<&Interval>) -> String {
     match interval {
         Some(i) => format!("[{}, {}]", digits(i.low), digits(i.high)),
@@ -148,17 +148,17 @@ pub fn coverage(coverage: f64) -> String {
     format!("{:.1} %", (coverage * 1000.0).floor() / 10.0)
 }
 
-/// The words that go wherever a figure stands that was taken on an emulated processor; `None` on others.
+/// Label of every figure from an emulated processor; `None` for a real one.
 pub fn emulated_processor(host: &Host) -> Option<String> {
     host.emulated_processor().map(|words| clip(&words, 60))
 }
 
-/// What must be said beside a target's name; `None` for what is no VM.
+/// Label of a target's accelerator; `None` unless it is a VM.
 pub fn accelerator_of(target: &analysis::TargetAnalysis) -> Option<&'static str> {
     on(target.accelerator, target.kvm)
 }
 
-/// The same, of an accelerator and of the degree that KVM is of.
+/// Label of an accelerator with the degree of KVM.
 pub fn on(accelerator: Accelerator, kvm: Option<KvmDegree>) -> Option<&'static str> {
     match (accelerator, kvm) {
         (Accelerator::Kvm, Some(KvmDegree::Nested)) => Some("KVM (nested)"),
@@ -169,7 +169,7 @@ pub fn on(accelerator: Accelerator, kvm: Option<KvmDegree>) -> Option<&'static s
     }
 }
 
-/// The same, where no more is known than its name.
+/// Label of an accelerator without KVM's degree.
 pub fn accelerator(accelerator: Accelerator) -> Option<&'static str> {
     match accelerator {
         Accelerator::None => None,
@@ -178,7 +178,7 @@ pub fn accelerator(accelerator: Accelerator) -> Option<&'static str> {
     }
 }
 
-/// What of the image the host had in its page cache when instances were asked for.
+/// State of the host's page cache for the image before each sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageCache {
     Cold,
@@ -188,7 +188,7 @@ pub enum PageCache {
 }
 
 impl PageCache {
-    /// As the scenario says, else by its warm-up rounds.
+    /// From the scenario, else from its warm-up rounds.
     pub fn of(results: &Results) -> Self {
         let said =
             results.run.scenario.get("sampling").and_then(|s| s.get("page_cache")).and_then(|c| c.as_str());
@@ -209,7 +209,7 @@ impl PageCache {
         }
     }
 
-    /// For where it stands alone, as on every chart.
+    /// A sentence, for every chart.
     pub fn sentence(self) -> &'static str {
         match self {
             PageCache::Cold => "Page cache: cold, dropped before each sample.",
@@ -219,24 +219,24 @@ impl PageCache {
     }
 }
 
-/// A metric's value as it is shown: with its sign where it is a difference.
+/// A metric's value, with a sign where it is a difference.
 pub fn of(metric: Metric, value: f64) -> String {
     let row = metric.row();
     if row.signed { signed(row.unit, value) } else { self::value(row.unit, value) }
 }
 
-/// With a capital at its beginning.
+/// Capitalises the first letter.
 pub fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-/// Whether a run had no measured rounds and was about density alone: then there is nothing to show of single samples.
+/// Whether a run measured density alone, so that no single samples exist.
 pub fn is_density_alone(results: &Results) -> bool {
     !results.density.is_empty() && results.samples.iter().all(|s| s.warmup)
 }
 
-/// "debian bookworm", with "(fallback)" where it is one.
+/// "debian bookworm", with "(fallback)" for a fallback.
 pub fn image(image: &Image) -> String {
     let fallback = if image.fallback { " (fallback)" } else { "" };
     format!("{} {}{fallback}", clip(&image.distribution, 40), clip(&image.suite, 40))

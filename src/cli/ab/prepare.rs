@@ -45,12 +45,7 @@ fn alike(rounds: &[(u32, u32)]) -> Result<(), Failure> {
 }
 
 fn as_of_run(options: &Options) -> run::Options {
-    run::Options {
-        targets: options.targets.clone(),
-        samples: options.samples,
-        warmup: options.warmup,
-        ..run::Options::default()
-    }
+    run::Options { rounds: options.rounds.clone(), ..run::Options::default() }
 }
 
 /// With the revision whose scenario is wrong.

@@ -30,20 +30,21 @@ pub async fn run(
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<(), Failure> {
-    let progress = Progress::new(options.quiet || options.json);
+    let progress = Progress::new(options.session.quiet || options.json);
     say_left_out(left_out, &progress);
-    let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind).collect();
+    let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind()).collect();
     let scenario =
         scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
-    let first_seed = options.seed.unwrap_or_else(run::fresh_seed);
+    let first_seed = options.session.seed.unwrap_or_else(run::fresh_seed);
     // What is there and can't be read is to be said before anything is measured.
     let mut record = keep(&host::facts(), Vec::new())?;
     for number in 0..options.sessions {
         progress.say(&format!("session {} of {}", number + 1, options.sessions));
         let session = run::Options {
-            seed: Some(first_seed.wrapping_add(u64::from(number))),
-            out: options.out.clone(),
-            tune: options.tune,
+            session: super::Session {
+                seed: Some(first_seed.wrapping_add(u64::from(number))),
+                ..options.session.clone()
+            },
             ..run::Options::default()
         };
         let folder = Path::new(".");
@@ -99,7 +100,7 @@ fn show(record: &Record, options: &Options) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(&json).context("writing the noise floors as JSON");
         return print(&(json.map_err(Failure::Run)? + "\n"));
     }
-    if options.quiet {
+    if options.session.quiet {
         return Ok(());
     }
     print(&(shown::floors(record, &floors) + "\n"))?;

@@ -29,6 +29,8 @@ mod machine;
 
 use machine::{Extent, Guest, Memory, ONE, TWO};
 
+use crate::cause::Cause;
+
 /// A hundred times the CPU time that the probe takes if each instruction is emulated, also on a processor that is
 /// itself emulated, and enough wall time to get it on a busy host.
 const PATIENCE: Patience = Patience { cpu: Duration::from_secs(2), wall: Duration::from_secs(15) };
@@ -451,8 +453,8 @@ fn missing(error: &io::Error) -> KvmVerdict {
         }
         _ => "see whether another hypervisor holds the processor",
     };
-    let absent = error.raw_os_error() == Some(libc::ENOENT);
-    KvmVerdict::Missing { absent, why: format!("cannot open /dev/kvm: {error}: {fix}") }
+    let cause = Cause::of_reaching(error);
+    KvmVerdict::Missing { cause, why: format!("cannot open /dev/kvm: {error}: {fix}") }
 }
 
 #[cfg(test)]

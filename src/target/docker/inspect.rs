@@ -8,7 +8,7 @@ use bollard::{
 };
 use tokio::net::UnixStream;
 
-use super::{Error, connect_to, explain, runtime};
+use super::{Error, connect_to, failed, runtime};
 use crate::{
     image::{ContainerEngine, has_containerd_store, rootless},
     probe::process,
@@ -39,8 +39,7 @@ pub struct Engine {
 /// When it does not answer, or is rootless.
 pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     let client = connect_to(engine).await?;
-    let failed =
-        |e: ClientError| Error::new(format!("asking {} about itself", engine.name()), explain(engine, &e));
+    let failed = |e: ClientError| failed(engine, format!("asking {} about itself", engine.name()), &e);
     let agreed = client.client_version();
     let info = client.info().await.map_err(failed)?;
     rootless::refuse(engine, &info).await?;

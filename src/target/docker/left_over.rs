@@ -9,7 +9,7 @@ use bollard::{
     },
 };
 
-use super::{Error, LABEL, TRIAL_IMAGE, connect_to, explain, remove, status};
+use super::{Error, LABEL, TRIAL_IMAGE, connect_to, failed, remove, status};
 use crate::{
     image::ContainerEngine,
     target::{LeftOver, ResourceKind},
@@ -28,7 +28,7 @@ pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Res
     };
     let client = connect_to(engine).await?;
     let filters = HashMap::from([("label", vec![LABEL])]);
-    let failed = |e: ClientError| Error::new("listing containers and images", explain(engine, &e));
+    let failed = |e: ClientError| failed(engine, "listing containers and images", &e);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let mut found = Vec::new();
     for listed in client.list_containers(Some(options)).await.map_err(failed)? {
@@ -67,9 +67,7 @@ pub async fn remove_image(engine: ContainerEngine, name: &str) -> Result<(), Err
     let client = connect_to(engine).await?;
     let options: RemoveImageOptions = RemoveImageOptionsBuilder::new().build();
     match client.remove_image(name, Some(options), None).await {
-        Err(e) if status(&e) != Some(404) => {
-            Err(Error::new(format!("removing image {name}"), explain(engine, &e)))
-        }
+        Err(e) if status(&e) != Some(404) => Err(failed(engine, format!("removing image {name}"), &e)),
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use bollard::{Docker as Client, models::SystemInfo};
 
-use super::{ContainerEngine, connect_to, explain};
+use super::{ContainerEngine, connect_to, failed};
 use crate::{scenario, target::Error};
 
 /// A target's resolved options.
@@ -22,7 +22,7 @@ pub(super) struct Resolved {
 /// When it does not answer or lacks one of them, with a list of what it has.
 pub async fn check(engine: ContainerEngine, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
     let client = connect_to(engine).await?;
-    let failed = |e| Error::new(format!("asking {} what it has", engine.name()), explain(engine, &e));
+    let failed = |e| failed(engine, format!("asking {} what it has", engine.name()), &e);
     let info = client.info().await.map_err(failed)?;
     resolve(engine, &client, &info, spec, false).await.map(drop)
 }
@@ -36,22 +36,24 @@ pub(super) async fn resolve(
     network: bool,
 ) -> Result<Resolved, Error> {
     let (its, program) = (engine.name(), engine.key());
-    if let Some(name) = &spec.network {
-        let failed = |e| Error::new(format!("asking {its} for its networks"), explain(engine, &e));
+    let container = spec.container().cloned().unwrap_or_default();
+    let runtime = spec.docker().and_then(|docker| docker.runtime.clone());
+    if let Some(name) = &container.network {
+        let failed = |e| failed(engine, format!("asking {its} for its networks"), &e);
         let networks = client.list_networks(None).await.map_err(failed)?;
         let known = networks.into_iter().filter_map(|network| network.name).collect();
         has(name, known, &format!("{program} network create {name} makes one")).map_err(|why| {
             Error::new(format!("using {its}'s network {name} for target {}", spec.name), why)
         })?;
     }
-    if let Some(name) = spec.log_driver.as_deref().filter(|name| *name != "none") {
+    if let Some(name) = container.log_driver.as_deref().filter(|name| *name != "none") {
         let known = info.plugins.as_ref().and_then(|plugins| plugins.log.clone()).unwrap_or_default();
         has(name, known.into_iter().chain(["none".into()]).collect(), "docker plugin install adds others")
             .map_err(|why| {
                 Error::new(format!("using {its}'s log driver {name} for target {}", spec.name), why)
             })?;
     }
-    if let Some(name) = &spec.runtime {
+    if let Some(name) = &runtime {
         let known = info.runtimes.iter().flatten().map(|(name, _)| name.clone()).collect();
         let listed = has(name, known, "the Engine's configuration (daemon.json, \"runtimes\") names others");
         if !(takes_any_shim(client) && name.starts_with("io.containerd.")) {
@@ -62,9 +64,9 @@ pub(super) async fn resolve(
     }
     let default_network = if network { "bridge" } else { "none" };
     Ok(Resolved {
-        network: spec.network.clone().unwrap_or_else(|| default_network.into()),
-        log_driver: spec.log_driver.clone().unwrap_or_else(|| "none".into()),
-        runtime: spec.runtime.clone().or_else(|| info.default_runtime.clone()),
+        network: container.network.unwrap_or_else(|| default_network.into()),
+        log_driver: container.log_driver.unwrap_or_else(|| "none".into()),
+        runtime: runtime.or_else(|| info.default_runtime.clone()),
     })
 }
 

@@ -14,15 +14,7 @@ use super::{explain, status};
 use crate::{
     image::ContainerEngine,
     probe::{limits, process},
-    target::NEEDS_ROOT,
 };
-
-/// Texts of errors, and their fixes.
-pub(super) const FIXES: &[(&str, &str)] = &[
-    ("Permission denied", NEEDS_ROOT),
-    ("Socket not found", "is podman's service running? scripts/setup installs podman and starts it"),
-    ("Connection refused", "is podman's service running? scripts/setup starts it"),
-];
 
 /// How long to wait until podman notices a container's end, when that only adds to an error's text.
 const NOTICE: Duration = Duration::from_secs(2);
@@ -95,7 +87,7 @@ pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
                 return Some("podman says that the container has ended and was removed".into());
             }
             // While it removes a container, its answers vary and differ from Docker's.
-            Err(e) if Instant::now() >= deadline => Some(explain(ContainerEngine::Podman, &e)),
+            Err(e) if Instant::now() >= deadline => Some(explain(&e)),
             Err(_) => None,
         };
         if let Some(said) = said {

@@ -13,6 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The longest version that is kept, in characters.
 const LONGEST: usize = 60;
 
+/// The fix for a runtime's message that the engine passes on, if one is known. Runtimes have no error codes.
+pub(super) fn hint(message: &str) -> Option<&'static str> {
+    message.contains("unknown version specified").then_some(
+        "install a newer runtime, or leave \"runtime\" out: this one is older than this Docker, whose containers it can't \
+         read",
+    )
+}
+
 /// A runtime's name and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {

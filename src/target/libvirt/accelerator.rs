@@ -4,6 +4,7 @@ use tokio::task::spawn_blocking;
 
 use super::Error;
 use crate::{
+    cause::Cause,
     probe::kvm::{self, KvmVerdict},
     sample::{Accelerator, Kvm, KvmDegree},
     scenario::Accel,
@@ -36,7 +37,7 @@ fn decide(asked: Accel, verdict: &KvmVerdict) -> Result<Choice, Error> {
     let chosen =
         |accelerator, reason, warning| Ok(Choice { accelerator, reason, warning, kvm: verdict.record() });
     match (asked, verdict) {
-        (Accel::Kvm, KvmVerdict::Missing { absent: true, .. }) => Err(Error::new(
+        (Accel::Kvm, KvmVerdict::Missing { cause: Cause::Unreachable, .. }) => Err(Error::new(
             "using KVM as the scenario asks",
             format!("{verdict}. accel = \"auto\" would emulate"),
         )),
@@ -91,7 +92,7 @@ mod tests {
         let why = || "cannot open /dev/kvm: modprobe kvm_intel".to_owned();
         let emulated = KvmVerdict::Emulated { found: found(2e6), failed: Vec::new() };
         let broken = KvmVerdict::Broken { why: "a loop: triple fault".into() };
-        let closed = KvmVerdict::Missing { absent: false, why: why() };
+        let closed = KvmVerdict::Missing { cause: Cause::Denied, why: why() };
         for verdict in [&emulated, &broken, &closed] {
             let choice = decide(Accel::Kvm, verdict).unwrap();
             assert_eq!(choice.accelerator, Accelerator::Kvm);
@@ -101,7 +102,7 @@ mod tests {
             assert_eq!((choice.accelerator, choice.reason), (Accelerator::Tcg, verdict.to_string()));
             assert_eq!((choice.warning, choice.kvm), (None, verdict.record()));
         }
-        let missing = KvmVerdict::Missing { absent: true, why: why() };
+        let missing = KvmVerdict::Missing { cause: Cause::Unreachable, why: why() };
         let error = decide(Accel::Kvm, &missing).unwrap_err().to_string();
         assert!(error.contains("modprobe kvm_intel") && error.contains("accel = \"auto\""), "{error}");
         assert_eq!(decide(Accel::Auto, &missing).unwrap().accelerator, Accelerator::Tcg);

@@ -1,15 +1,18 @@
 //! Fixes for errors of libvirt and QEMU.
 
-use crate::target::NEEDS_ROOT;
+use std::io;
+
+use virt::error::ErrorNumber;
+
+use crate::{
+    cause::{Cause, NEEDS_ROOT},
+    target::Error,
+};
 
 const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
 
 /// Texts in their errors, and the fix. The first match counts.
-const SIGNS: [(&str, &str); 14] = [
-    // The more specific text: libvirtd runs.
-    ("sock': Permission denied", NEEDS_ROOT),
-    ("Failed to connect socket", "is libvirtd running? scripts/setup starts it"),
-    ("authentication", NEEDS_ROOT),
+const SIGNS: [(&str, &str); 10] = [
     // libvirt asks polkit through it; root needs no permission.
     ("Unable to get system bus connection", NEEDS_ROOT),
     // Before the next one, whose text it contains.
@@ -24,11 +27,6 @@ const SIGNS: [(&str, &str); 14] = [
     // Texts of older and newer versions.
     ("Unable to find any firmware", OVMF),
     ("firmware that is compatible", OVMF),
-    (
-        "no connection driver available for lxc",
-        "libvirt's LXC driver is not installed (libvirt-daemon-driver-lxc), or libvirtd was not restarted since: \
-         scripts/setup does both",
-    ),
     (
         "/sys/fs/cgroup/unified",
         "This host has cgroups of both versions, and a controller that is in neither's use, hugetlb say: mount it as \
@@ -61,10 +59,40 @@ pub fn of(text: &str) -> Option<&'static str> {
     SIGNS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, fix)| *fix)
 }
 
-/// A libvirt error with its fix.
+/// libvirt's error: what failed, the cause, and the fix.
+pub fn failed(tried: impl Into<String>, error: &virt::error::Error) -> Error {
+    let text = error.message().trim();
+    Error::new(tried, text).by(cause(error)).with_hint(of(text))
+}
+
+/// The text of a libvirt error with its fix.
 pub fn explain(error: &virt::error::Error) -> String {
     let text = error.message().trim();
-    of(text).map_or_else(|| text.to_owned(), |fix| format!("{text}. {fix}"))
+    of(text).map_or_else(|| text.to_owned(), |fix| format!("{text}; fix: {fix}"))
+}
+
+fn cause(error: &virt::error::Error) -> Cause {
+    use ErrorNumber::*;
+    let code = error.code();
+    let is = |known: &[ErrorNumber]| known.iter().any(|known| code == (*known).into());
+    match () {
+        () if is(&[NoConnect, NoSupport, OperationUnsupported, ConfigUnsupported]) => Cause::Unsupported,
+        () if is(&[AuthFailed, AuthCancelled, AuthUnavailable, AccessDenied]) => Cause::Denied,
+        () if is(&[NoDomain]) => Cause::NotFound,
+        () if is(&[OperationTimeout]) => Cause::TimedOut,
+        () => Cause::Other,
+    }
+}
+
+/// The cause of a failed connection. Call it on the thread of the failed call, before any other libvirt call: only
+/// libvirt's per-thread record has the operating system's error.
+pub fn cause_of_connecting(error: &virt::error::Error) -> Cause {
+    if error.code() != ErrorNumber::SystemError.into() {
+        return cause(error);
+    }
+    // SAFETY: libvirt keeps the thread's last error until its next call on this thread.
+    let errno = unsafe { virt_sys::virGetLastError().as_ref() }.map(|error| error.int1);
+    errno.map_or(Cause::Other, |errno| Cause::of_reaching(&io::Error::from_raw_os_error(errno)))
 }
 
 #[cfg(test)]
@@ -83,8 +111,5 @@ mod tests {
         let svm = "the CPU is incompatible with host CPU: Host CPU does not provide required features: svm";
         assert!(of(svm).unwrap().contains("CPU model"));
         assert_eq!(of("no such thing"), None);
-        let socket = "Failed to connect socket to '/var/run/libvirt/libvirt-sock'";
-        assert_eq!(of(&format!("{socket}: Permission denied")), Some(NEEDS_ROOT));
-        assert!(of(&format!("{socket}: No such file or directory")).unwrap().contains("is libvirtd running"));
     }
 }

@@ -35,7 +35,9 @@ async fn connect_of(driver: Driver) -> Result<Connect, Error> {
 /// When libvirt does not answer.
 pub async fn find(driver: Driver, wanted: Wanted) -> Result<Vec<LeftOver>, Error> {
     let connection = match connect_of(driver).await {
-        Err(e) if driver == Driver::Lxc && (e.absent || lxc::is_missing(&e)) => return Ok(Vec::new()),
+        Err(e) if driver == Driver::Lxc && (e.is_unreachable() || lxc::is_missing(&e)) => {
+            return Ok(Vec::new());
+        }
         connection => connection?,
     };
     let engine = match driver {

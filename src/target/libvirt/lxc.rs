@@ -19,6 +19,7 @@ use super::{
     Driver, Link, blocking, connect_to, events::Watch, fix, left_over::destroy_by_name, log, uri_of, version,
 };
 use crate::{
+    cause::Cause,
     kind::{Kind, Program},
     probe::{
         Scope, cgroup,
@@ -43,7 +44,7 @@ pub fn uri() -> String {
 
 /// Whether libvirt is there without this driver.
 pub fn is_missing(error: &Error) -> bool {
-    error.why.contains("no connection driver available")
+    error.cause == Cause::Unsupported
 }
 
 /// Checks that libvirt answers.
@@ -283,7 +284,9 @@ mod tests {
     #[test]
     fn what_is_said_of_domains_is_said_of_containers() {
         assert_eq!(of_container("the domain stopped: QEMU died"), "the container stopped: libvirt_lxc died");
-        assert!(is_missing(&Error::new("connecting", "no connection driver available for lxc:///")));
+        assert!(is_missing(
+            &Error::new("connecting", "no connection driver available").by(Cause::Unsupported)
+        ));
         assert!(!is_missing(&Error::new("connecting", "Permission denied")));
     }
 }

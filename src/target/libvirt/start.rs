@@ -46,7 +46,7 @@ impl Start {
     /// # Errors
     /// When the image lacks what this start needs.
     pub fn of(spec: &scenario::ScenarioTarget, files: &VmFiles, network: bool) -> Result<Self, Error> {
-        let boot = spec.boot.unwrap_or_default();
+        let boot = spec.boot().unwrap_or_default();
         let missing = |what: &str| {
             let tried = format!("booting a VM for target {} with boot = \"{}\"", spec.name, boot.name());
             Error::new(tried, format!("the image was made without {what}: this is a bug"))
@@ -189,7 +189,7 @@ impl Start {
 }
 
 fn firmware(spec: &scenario::ScenarioTarget) -> Result<Firmware, Error> {
-    let firmware = spec.firmware.unwrap_or_else(Firmware::usual);
+    let firmware = spec.firmware().unwrap_or_else(Firmware::usual);
     if firmware == Firmware::Bios && cfg!(not(target_arch = "x86_64")) {
         let why = "machines of this architecture have none: write firmware = \"uefi\"";
         return Err(Error::new(format!("booting target {} by a BIOS", spec.name), why));
@@ -200,7 +200,7 @@ fn firmware(spec: &scenario::ScenarioTarget) -> Result<Firmware, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::Kind;
+    use crate::scenario::{Kind, LibvirtOptions, TargetOptions};
 
     fn files(system: bool) -> VmFiles {
         let system = system.then(|| SystemFiles {
@@ -218,12 +218,14 @@ mod tests {
         }
     }
 
+    fn vm(boot: Boot, firmware: Option<Firmware>) -> scenario::ScenarioTarget {
+        let options = LibvirtOptions { boot: Some(boot), firmware, ..LibvirtOptions::default() };
+        let target = scenario::ScenarioTarget::new(Kind::Libvirt);
+        scenario::ScenarioTarget { options: TargetOptions::Libvirt(options), ..target }
+    }
+
     fn start(boot: Boot, firmware: Option<Firmware>, files: &VmFiles) -> Result<Start, String> {
-        let spec = scenario::ScenarioTarget {
-            boot: Some(boot),
-            firmware,
-            ..scenario::ScenarioTarget::new(Kind::Libvirt)
-        };
+        let spec = vm(boot, firmware);
         Start::of(&spec, files, false).map_err(|e| e.to_string())
     }
 
@@ -264,10 +266,7 @@ mod tests {
 
     #[test]
     fn a_cloud_image_starts_from_its_own_disk_with_the_seed_beside_it_and_nothing_passed_in() {
-        let spec = scenario::ScenarioTarget {
-            boot: Some(Boot::Firmware),
-            ..scenario::ScenarioTarget::new(Kind::Libvirt)
-        };
+        let spec = vm(Boot::Firmware, None);
         let files =
             StockFiles { overlay: "/stock/overlay".into(), seed: "/stock/a'&<seed>".into(), disk_bytes: 1 };
         let stock = Start::stock(&spec, &files).unwrap();

@@ -32,11 +32,12 @@ pub struct VmOptions {
 /// # Errors
 /// When it does not, with the fix, or libvirt does not answer.
 pub async fn check(uri: &str, spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
-    if spec.hugepages == Some(true) {
+    let wanted = spec.vm().cloned().unwrap_or_default();
+    if wanted.hugepages == Some(true) {
         enough_huge_pages(spec, resources)?;
     }
-    if spec.cpu_model.is_some() {
-        let choice = accelerator::choose(spec.accel.unwrap_or_default()).await?;
+    if wanted.cpu_model.is_some() {
+        let choice = accelerator::choose(wanted.accel.unwrap_or_default()).await?;
         VmOptions::resolve(&connect_to(uri.into()).await?, spec, resources, &choice).await?;
     }
     Ok(())
@@ -62,8 +63,10 @@ impl VmOptions {
         choice: &accelerator::Choice,
     ) -> Result<Self, Error> {
         let accelerator = choice.accelerator;
-        let mut vm_options = VmOptions { disk_cache: spec.disk_cache, ..VmOptions::default_for(accelerator) };
-        if let Some(model) = &spec.cpu_model {
+        let wanted = spec.vm().cloned().unwrap_or_default();
+        let mut vm_options =
+            VmOptions { disk_cache: wanted.disk_cache, ..VmOptions::default_for(accelerator) };
+        if let Some(model) = &wanted.cpu_model {
             let tried = format!("giving the VM of target {} the CPU model {model}", spec.name);
             if model == "host-passthrough" && accelerator != Accelerator::Kvm {
                 return Err(Error::new(
@@ -80,7 +83,7 @@ impl VmOptions {
             vm_options.cpu_model.clone_from(model);
             vm_options.host_model = models.host.filter(|_| model == "host-model");
         }
-        if spec.hugepages == Some(true) {
+        if wanted.hugepages == Some(true) {
             vm_options.hugepages = Some(enough_huge_pages(spec, resources)?);
         }
         Ok(vm_options)

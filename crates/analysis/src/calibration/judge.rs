@@ -1,4 +1,4 @@
-//! From what was taken to rows: truth, measured, error, bound, verdict. Pure.
+//! Derives rows from measurements: truth, measured, error, bound, verdict. Pure.
 
 use super::{Calibration, Check, CheckVerdict, Quantity, Row, Taken};
 use crate::median::median;
@@ -7,21 +7,23 @@ mod subject;
 
 use subject::{Figure, LEVEL, Subject, add};
 
-/// Of slopes of times that must follow a known time.
+/// Bound on slopes of times that must follow a known time.
 const SLOPE_OF_TIME: f64 = 0.01;
-/// Of the phases before a known time, on a VM that is emulated: its boots scatter by a tenth, so that 25 of them can't
-/// tell a slope of 1 % from none.
+/// Bound for the phases before a known time on an emulated VM: its boots scatter by a tenth, so 25 of them can't
+/// distinguish a slope of 1 % from 0.
 const SLOPE_OF_EMULATED_BOOT: f64 = 0.05;
-/// Of slopes of memory and CPU time that must follow what is known, or must not.
+/// Bound on slopes of memory and CPU time that must be 1 or 0.
 const SLOPE_OF_AMOUNT: f64 = 0.02;
-/// A guest's kernel needs some memory of its own to keep a file in its page cache, and the host can't tell that either:
-/// Ubuntu's 4 % of the file under TCG. Huge pages scatter it by as much (33 instances: 0.7 to 8.3 %).
+/// Bound on the growth of a VM's footprint beyond the guest's page cache. A guest's kernel needs memory to manage
+/// cached files, 4 % of the file with Ubuntu under TCG. Huge pages scatter it by as much (33 instances:
+/// 0.7 to 8.3 %).
 const SLOPE_OF_GUEST_REST: f64 = 0.1;
-/// Of CPU time and memory, as shares of what is known.
+/// Bound on errors of CPU time and memory, as shares of the known amount.
 const SHARE: f64 = 0.02;
-/// CPU that an idle instance may seem to use, of one core.
+/// Largest apparent CPU use of an idle instance, as a share of one core.
 const IDLE: f64 = 0.005;
-/// What everything that was taken says, check by check and target by target.
+
+/// The rows of all measurements, by check and target.
 pub fn rows(calibration: &Calibration) -> Vec<Row> {
     let mut rows = Vec::new();
     for check in Check::ALL {
@@ -39,12 +41,12 @@ pub fn rows(calibration: &Calibration) -> Vec<Row> {
         }
     }
     rows.extend(left_over(calibration));
-    // What was cut short has not failed: it is not known.
+    // A figure that is missing because of an interruption has not failed.
     rows.retain(|row| !calibration.interrupted || row.measured.is_some());
     rows
 }
 
-/// What is left of all instances; nothing can be said of none.
+/// The row about leftovers of all instances; `None` without instances.
 fn left_over(calibration: &Calibration) -> Option<Row> {
     let left = calibration.left_over.as_ref().filter(|_| !calibration.taken.is_empty())?;
     let processes: u64 = calibration.taken.iter().map(|taken| taken.processes_left).sum();
@@ -73,6 +75,10 @@ fn left_over(calibration: &Calibration) -> Option<Row> {
     })
 }
 
+/// Note on a VM's CPU time.
+const HOST_PER_GUEST: &str =
+    "host CPU time for each second of guest CPU time: the cost of virtualisation, not an error";
+
 fn app(taken: &Taken) -> Option<f64> {
     Some(taken.sample.timeline_ns.phases()?.app as f64)
 }
@@ -90,26 +96,24 @@ impl Subject<'_> {
         if self.is_empty() {
             return;
         }
-        rows.push(self.follows("startup.app", "ready a known delay after its start", app, SLOPE_OF_TIME));
+        rows.push(self.follows("startup.app", "is ready a known delay after its start", app, SLOPE_OF_TIME));
         let beyond: Vec<f64> = self.good.iter().filter_map(|t| Some(app(t)? - t.amount as f64)).collect();
         let row = Row {
             measured: median(&beyond),
             n: beyond.len(),
-            ..self.row(
-                "app less the delay",
-                "the part of the app phase beside the known delay",
-                Quantity::Time,
-            )
+            ..self.row("app less the delay", "the app phase without the known delay", Quantity::Time)
         };
-        rows.push(self.stated(row, "executing the workload, and the event's way to the host's clock"));
+        rows.push(
+            self.stated(row, "time to execute the workload and to deliver the event to the host's clock"),
+        );
         let engine: Figure = |t| Some(t.sample.timeline_ns.phases()?.engine as f64);
         let boot: Figure = |t| Some(t.sample.timeline_ns.phases()?.boot as f64);
         let bound = if self.is_emulated() { SLOPE_OF_EMULATED_BOOT } else { SLOPE_OF_TIME };
-        rows.push(self.stays("startup.engine", "does not move with that delay", engine, bound));
-        rows.push(self.stays("startup.boot", "does not move with that delay", boot, bound));
+        rows.push(self.stays("startup.engine", "does not depend on that delay", engine, bound));
+        rows.push(self.stays("startup.boot", "does not depend on that delay", boot, bound));
         rows.push(self.stopwatch(
             "started",
-            "the start call against a second stopwatch",
+            "the start call, compared with a second stopwatch",
             |t| Some(t.sample.timeline_ns.started? as f64),
             |t| Some(t.start_call_ns? as f64),
         ));
@@ -119,22 +123,19 @@ impl Subject<'_> {
         if self.is_vm() {
             let row = self.share(
                 "work.cpu",
-                "what its work of a known CPU time costs the host",
+                "the host's CPU time for work of a known CPU time",
                 host,
                 known,
                 SHARE,
             );
             let bound = None;
-            rows.push(self.stated(
-                Row { bound, ..row },
-                "what the host pays for each second of the guest's: virtualisation's cost, not an error",
-            ));
+            rows.push(self.stated(Row { bound, ..row }, HOST_PER_GUEST));
         } else {
-            rows.push(self.share("work.cpu", "burns a known CPU time as its work", host, known, SHARE));
+            rows.push(self.share("work.cpu", "uses a known CPU time for its work", host, known, SHARE));
         }
         rows.push(self.share(
             "work.cpu_guest",
-            "the same, as its own kernel accounts for it",
+            "the same, by the accounting of its own kernel",
             guest,
             known,
             SHARE,
@@ -152,12 +153,7 @@ impl Subject<'_> {
             SLOPE_OF_AMOUNT,
         ));
         let rss: Figure = |t| Some(t.sample.memory_bytes.workload_rss? as f64);
-        rows.push(self.follows(
-            "memory.workload",
-            "the same, as seen beside the workload",
-            rss,
-            SLOPE_OF_AMOUNT,
-        ));
+        rows.push(self.follows("memory.workload", "the same, by the workload's RSS", rss, SLOPE_OF_AMOUNT));
         rows.push(self.stays("memory.cache", "page cache does not grow with it", cache, SLOPE_OF_AMOUNT));
     }
 
@@ -165,22 +161,22 @@ impl Subject<'_> {
         if self.is_empty() {
             return;
         }
-        let says = "reads a known amount of file data, which is no footprint";
+        let says = "reads a known amount of file data, which the footprint excludes";
         if self.is_vm() {
             let row = self.slope("memory.footprint", says, footprint, LEVEL);
-            let note = "a guest's page cache is the guest's memory: the host gets it back with the VM, so it is in the footprint";
+            let note = "a guest's page cache is guest memory, which the host gets back only with the VM: the footprint includes it";
             rows.push(self.stated(row, note));
             let guest: Figure = |t| Some(t.sample.memory_bytes.guest_cache? as f64);
             rows.push(self.follows(
                 "guest's page cache",
-                "and shows as page cache of the guest",
+                "the file data appears in the guest's page cache",
                 guest,
                 SLOPE_OF_AMOUNT,
             ));
             let rest: Figure = |t| Some(footprint(t)? - t.sample.memory_bytes.guest_cache? as f64);
             rows.push(self.stays(
                 "footprint less that",
-                "no footprint apart from that",
+                "the footprint without the guest's page cache does not grow",
                 rest,
                 SLOPE_OF_GUEST_REST,
             ));
@@ -189,7 +185,7 @@ impl Subject<'_> {
         }
         rows.push(self.follows(
             "memory.cache",
-            "and shows as page cache on the host",
+            "the file data appears in the host's page cache",
             cache,
             SLOPE_OF_AMOUNT,
         ));
@@ -200,13 +196,10 @@ impl Subject<'_> {
             return;
         }
         let startup: Figure = |t| Some(t.sample.cpu_ns.startup? as f64);
-        let says = "burns a known CPU time before it is ready";
+        let says = "uses a known CPU time before it is ready";
         if self.is_vm() {
             let row = self.slope("cpu.startup", says, startup, LEVEL);
-            rows.push(self.stated(
-                row,
-                "what the host pays for each second of the guest's: virtualisation's cost, not an error",
-            ));
+            rows.push(self.stated(row, HOST_PER_GUEST));
         } else {
             rows.push(self.follows("cpu.startup", says, startup, SLOPE_OF_AMOUNT));
         }
@@ -229,13 +222,13 @@ impl Subject<'_> {
             ..self.row("cpu.idle", "does nothing", Quantity::Share)
         };
         rows.push(if self.is_vm() {
-            self.stated(row, "an idle guest's own cost: timers, and QEMU's")
+            self.stated(row, "the cost of an idle guest: its timers, and QEMU")
         } else {
             self.judged(Row { truth: Some(0.0), error: row.measured, bound: Some(IDLE), ..row })
         });
         let mut row = self.share(
             "memory.footprint",
-            "has all processes that came with the instance",
+            "includes all processes that came with the instance",
             |t| Some(footprint(t)? - t.sample.memory_bytes.cgroup_kernel.unwrap_or(0) as f64),
             |t| Some(t.new_processes_bytes? as f64),
             SHARE,
@@ -243,7 +236,7 @@ impl Subject<'_> {
         row.quantity = Quantity::Size;
         add(
             &mut row.note,
-            "without kernel memory; its processes are found by what is new on the host, and read by the same reader",
+            "without kernel memory; the check counts the processes that are new on the host, with the same reader",
         );
         rows.push(row);
     }
@@ -263,7 +256,7 @@ impl Subject<'_> {
             rows.push(
                 self.stated(
                     Row { measured, n, ..row },
-                    "an event takes about half of it to the host's clock",
+                    "an event takes about half of this to the host's clock",
                 ),
             );
         }
@@ -275,7 +268,7 @@ impl Subject<'_> {
         }
         rows.push(self.stopwatch(
             "teardown",
-            "the removal against a second stopwatch",
+            "the removal, compared with a second stopwatch",
             |t| Some(t.sample.timeline_ns.teardown()? as f64),
             |t| Some(t.remove_call_ns? as f64),
         ));

@@ -1,4 +1,4 @@
-//! What is known, and how much of it is run. Pure.
+//! The checks, their reference workloads and the order of instances. Pure.
 
 use bootrace_agent::{
     protocol::AGENT_PATH,
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::scenario::{self, Scenario};
 
-/// Memory of every instance: the most that is touched, and what a VM's own kernel needs.
+/// Memory of every instance: the largest known amount, and the needs of a VM's own kernel.
 const MEMORY: &str = "768MiB";
 
-/// One kind of truth.
+/// A check compares one kind of figure with a known amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// Ready a known time after its start; CPU time of a known amount as its work.
+    /// Ready a known time after its start; its work uses a known CPU time.
     Delay,
     /// Touches a known amount of anonymous memory.
     Memory,
@@ -29,14 +29,16 @@ pub enum Check {
     Idle,
     /// Answers over the control channel.
     Channel,
-    /// Is gone when it is gone.
+    /// Is removed completely, in the reported time.
     Teardown,
 }
 
 impl Check {
+    /// Every check, in the order of the rows.
     pub const ALL: [Check; 7] =
         [Check::Delay, Check::Memory, Check::File, Check::Cpu, Check::Idle, Check::Channel, Check::Teardown];
 
+    /// As on the command line and in reports.
     pub fn name(self) -> &'static str {
         match self {
             Check::Delay => "delay",
@@ -55,8 +57,8 @@ impl Check {
         const MIB: u64 = 1 << 20;
         match self {
             Check::Delay => &[0, 500 * MS, 1000 * MS, 1500 * MS, 2000 * MS],
-            // Not from 0: a VM's kernel has freed some memory that its host still holds, which comes first; Ubuntu's
-            // some 20 MiB.
+            // Not from 0: a guest first reuses memory that its kernel freed and the host still holds, about 20 MiB
+            // with Ubuntu.
             Check::Memory => &[80 * MIB, 160 * MIB, 240 * MIB, 320 * MIB, 400 * MIB],
             Check::File => &[64 * MIB, 96 * MIB, 128 * MIB, 160 * MIB, 192 * MIB],
             Check::Cpu => &[0, 500 * MS, 1000 * MS, 1500 * MS, 2000 * MS],
@@ -64,18 +66,18 @@ impl Check {
         }
     }
 
-    /// How often an amount is run on a target where `samples` are asked for.
+    /// Number of instances with an amount on a target, for a given `--samples`.
     fn repeats(self, amount: u64, vm: bool, samples: u32) -> u32 {
         let some = samples.div_ceil(2).max(2);
         match self {
-            // What it decides is as small as the noise of a start-up, and that of an emulated boot is large.
+            // Its bound is close to the noise of a start-up, and an emulated boot has much noise.
             Check::Delay if vm && self.is_end(amount) => 2 * samples,
             Check::Delay => samples,
             Check::Channel => 1,
-            // A median of two is no median.
+            // A median needs three.
             Check::Idle => some.max(3),
-            // The host holds a VM's memory by huge pages, and a guest's kernel lies elsewhere in it at each boot: some 10 MiB
-            // that are held and free are used again, or are not. The ends decide a slope.
+            // The host backs a VM's memory with huge pages, and the guest kernel's place in it varies between boots:
+            // the guest reuses about 10 MiB of free, backed memory or not. The extreme amounts determine a slope.
             Check::Memory | Check::File if vm && self.is_end(amount) => 4 * some.max(3),
             Check::Memory | Check::File if vm => some.max(3),
             _ => some,
@@ -95,12 +97,15 @@ impl Check {
         }
     }
 
-    /// CPU time that its work burns once it is ready, in ns; `None`: it has no work.
+    /// CPU time that its work uses once it is ready, in ns; `None` for a check without work.
     pub fn work_ns(self) -> Option<u64> {
         (self == Check::Delay).then_some(500_000_000)
     }
 
     /// The scenario of an instance with this amount.
+    ///
+    /// # Errors
+    /// When the generated scenario is invalid, which a test rules out.
     pub fn scenario(self, amount: u64) -> Result<Scenario, scenario::Error> {
         let command = |known: ReferenceWorkload| {
             let words = std::iter::once(AGENT_PATH.to_owned()).chain(known.arguments());
@@ -130,10 +135,12 @@ impl Check {
     }
 }
 
-/// One instance to be started.
+/// One instance of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
+    /// Check that the instance belongs to.
     pub check: Check,
+    /// Known amount, in ns or bytes by the check.
     pub amount: u64,
     /// Index into the targets.
     pub target: usize,
@@ -146,9 +153,9 @@ pub struct Step {
 pub struct Plan(pub Vec<Step>);
 
 impl Plan {
-    /// Check by check; within one, each repetition has every amount on every target that it is still due on, in an
-    /// order that the seed decides: what the host does meanwhile then hits all amounts alike and no slope comes of it.
-    /// `vms` says of each target whether it is one.
+    /// Orders instances by check and repetition. Each repetition has every remaining amount on every target, in a
+    /// random order from the seed, so that disturbances by the host affect all amounts alike and don't bias a slope.
+    /// `vms` has an entry for each target: whether it is a VM.
     pub fn new(checks: &[Check], vms: &[bool], samples: u32, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut steps = Vec::new();

@@ -1,4 +1,4 @@
-//! Caveats of whole systems: one that is still starting is neither idle nor as large as it will be.
+//! Caveats of targets that boot a whole system: while it starts, it is neither idle nor at its final size.
 
 use std::time::Duration;
 
@@ -23,16 +23,16 @@ fn of(results: &Results, target: &TargetAnalysis, settle: u64) -> Vec<String> {
     let starting = boots().filter(|(sample, boot)| was_starting(sample, boot, settle)).count();
     if starting > 0 {
         found.push(format!(
-            "{}: in {starting} of {count} samples the system had not finished its start-up when its memory was read, so that \
-             memory, idle CPU, work, disk and copies are those of a system that starts: raise sampling.settle",
+            "{}: in {starting} of {count} samples the system had not finished its start-up when its memory was read, so \
+             memory, idle CPU, work and disk figures are those of a starting system: raise sampling.settle",
             target.name
         ));
     }
     let untold: Vec<&str> = boots().filter_map(|(_, boot)| boot.error.as_deref()).collect();
     if let Some(first) = untold.first() {
         found.push(format!(
-            "{}: in {} of {count} samples not all parts of the boot are known: fix what the agent says, and run again. \
-             It says: {first}",
+            "{}: in {} of {count} samples parts of the boot are missing: fix the agent's error and run again. \
+             Error: {first}",
             target.name,
             untold.len()
         ));
@@ -40,11 +40,11 @@ fn of(results: &Results, target: &TargetAnalysis, settle: u64) -> Vec<String> {
     found
 }
 
-/// By the guest's clock, hello and all parts before it; from there on by the host's.
+/// Measures hello and the parts before it by the guest's clock, and the time after it by the host's.
 fn was_starting(sample: &Sample, boot: &Boot, settle: u64) -> bool {
     let Some(userspace) = boot.userspace else { return false };
     let Some(finished) = boot.finished else { return boot.error.is_none() };
-    // Both since the kernel's start, in a container since systemd's.
+    // Both count from the start of the kernel, or of systemd in a container.
     let hello = [boot.kernel, boot.initrd, boot.agent_unit].into_iter().flatten().sum::<u64>() + userspace;
     let app = sample.timeline_ns.phases().map_or(0, |phases| phases.app);
     finished > hello + app + settle
@@ -93,6 +93,6 @@ mod tests {
     fn parts_that_are_missing_are_told_with_the_agents_reason() {
         let caveats = caveats(Boot { error: Some("run systemctl: it hangs".into()), ..boot(None) });
         assert_eq!(caveats.len(), 1);
-        assert!(caveats[0].ends_with("It says: run systemctl: it hangs"), "{caveats:?}");
+        assert!(caveats[0].ends_with("Error: run systemctl: it hangs"), "{caveats:?}");
     }
 }

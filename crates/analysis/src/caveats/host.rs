@@ -1,8 +1,8 @@
-//! Caveats that the host itself is the reason of, each with its fix.
+//! Caveats about the host, each with its fix.
 
 use crate::sample::{Accelerator, Host, KvmDegree, Results, Setting, TargetRecord};
 
-/// In the order of how much they usually matter.
+/// Checks in the order of their usual effect, largest first.
 pub(super) const FACTS: [fn(&Results) -> Option<String>; 16] = [
     |r| emulated(&r.host),
     |r| virtualised(&r.host),
@@ -29,20 +29,19 @@ pub(super) fn facts(results: &Results) -> Vec<String> {
 /// A VM on KVM on a host that is itself a guest.
 fn nesting(results: &Results) -> Option<String> {
     let hypervisor = results.host.virtualised.as_deref().filter(|v| *v != "none")?;
-    // Earlier versions did not ask for KVM's degree.
+    // Earlier versions did not record KVM's degree.
     let is_nested = |t: &&TargetRecord| t.kvm.is_none_or(|kvm| kvm.degree == KvmDegree::Nested);
     let on_kvm = results.targets.iter().filter(|t| t.accelerator == Accelerator::Kvm);
     let nested: Vec<&str> = on_kvm.filter(is_nested).map(|t| t.name.as_str()).collect();
     (!nested.is_empty()).then(|| {
         format!(
-            "{} ran nested, a VM within a VM of {hypervisor}: its exits cost a multiple of those on bare metal; use a bare-metal host for figures of VMs",
+            "{} ran nested, a VM within a VM of {hypervisor}: VM exits cost a multiple of those on bare metal; use a bare-metal host for figures of VMs",
             nested.join(" and ")
         )
     })
 }
 
-/// Of VMs that run on something else than a processor's virtualisation. Of KVM that emulates or is broken the run
-/// itself has warned.
+/// VMs on KVM without the processor's virtualisation. The run itself warns of KVM that emulates or is broken.
 fn without_hardware(results: &Results) -> Option<String> {
     let degree = KvmDegree::Paravirtual;
     let on_it = |t: &&TargetRecord| {
@@ -51,14 +50,14 @@ fn without_hardware(results: &Results) -> Option<String> {
     let names: Vec<&str> = results.targets.iter().filter(on_it).map(|t| t.name.as_str()).collect();
     (!names.is_empty()).then(|| {
         let (names, name, worth) = (names.join(" and "), degree.name(), degree.worth());
-        format!("{names} ran on KVM that is {name} (pvm): {worth}; use a host with VMX or SVM for those")
+        format!("{names} ran on KVM that is {name} (pvm): {worth}; use a host with VMX or SVM for that")
     })
 }
 
 fn emulated(host: &Host) -> Option<String> {
     let emulator = host.processor_emulator.as_deref()?;
     Some(format!(
-        "the host's processor is itself emulated ({emulator}): figures show what works and how targets compare in it, and no figure is a speed; run on a real processor for those"
+        "the host's processor is itself emulated ({emulator}): figures show that targets work and how they compare under it, and no figure is a speed; use a real processor for speeds"
     ))
 }
 
@@ -92,14 +91,14 @@ fn governor(host: &Host) -> Option<String> {
 }
 
 fn turbo(host: &Host) -> Option<String> {
-    // Under a hypervisor the clock rate is the hypervisor's host's matter.
+    // Under a hypervisor, its host sets the clock rate.
     let bare = host.virtualised.as_deref() == Some("none");
     (bare && host.turbo == Some(true)).then(|| {
-        "turbo is on: the clock rate varies with heat and with how many cores are busy; run with --tune, which turns it off meanwhile".into()
+        "turbo is on: the clock rate varies with heat and with how many cores are busy; run with --tune, which turns it off during the run".into()
     })
 }
 
-/// The scenario says itself which CPUs instances are bound to.
+/// Whether the scenario chooses the CPUs that instances are bound to.
 fn chosen_cpus(results: &Results) -> bool {
     results.run.scenario["resources"]["cpus"].is_string()
 }
@@ -108,21 +107,21 @@ fn frequencies(results: &Results) -> Option<String> {
     let ranges = results.host.frequencies.len();
     (ranges > 1 && !chosen_cpus(results)).then(|| {
         format!(
-            "the host's CPUs have {ranges} different ranges of clock rate, and instances are bound to the highest-numbered, which may be the slower ones: name those you mean in [resources], as in cpus = \"0-3\" (lscpu -e lists them)"
+            "the host's CPUs have {ranges} different ranges of clock rate, and instances are bound to the highest-numbered, which may be the slower ones: choose CPUs in [resources], for example cpus = \"0-3\" (lscpu -e lists them)"
         )
     })
 }
 
 fn smt(host: &Host) -> Option<String> {
     (host.smt == Some(true)).then(|| {
-        "SMT is on: what runs on a core's other thread slows an instance down unseen; echo off > /sys/devices/system/cpu/smt/control until the next boot".into()
+        "SMT is on: work on a core's other thread slows an instance down unnoticed; turn it off until the next boot: echo off > /sys/devices/system/cpu/smt/control".into()
     })
 }
 
 fn numa(results: &Results) -> Option<String> {
     let nodes = results.host.numa_nodes.filter(|n| *n > 1 && !chosen_cpus(results))?;
     Some(format!(
-        "the host has {nodes} NUMA nodes: memory of another node is slower, and instances may get either; name CPUs of one node in [resources], as in cpus = \"0-3\" (lscpu -e lists them)"
+        "the host has {nodes} NUMA nodes: memory of another node is slower, and instances may get either; choose CPUs of one node in [resources], for example cpus = \"0-3\" (lscpu -e lists them)"
     ))
 }
 
@@ -133,7 +132,7 @@ fn swap(host: &Host) -> Option<String> {
     let used = host.swap_used_bytes.filter(|used| *used > 0);
     let used = used.map(|used| format!(", {} of them in use", used.div_ceil(1 << 20))).unwrap_or_default();
     Some(format!(
-        "the host has {} MiB of swap{used}: what is swapped out is in no memory figure; swapoff -a meanwhile, or run with --tune, which makes the kernel avoid it",
+        "the host has {} MiB of swap{used}: no memory figure includes swapped-out pages; turn swap off for the run (swapoff -a), or run with --tune, which makes the kernel avoid it",
         host.swap_bytes.div_ceil(1 << 20)
     ))
 }
@@ -141,36 +140,36 @@ fn swap(host: &Host) -> Option<String> {
 fn ksm(host: &Host) -> Option<String> {
     if host.ksm == Some(true) {
         return Some(
-            "kernel same-page merging (KSM) is on: memory of VMs looks smaller than it is alone; run with --tune, or echo 0 > /sys/kernel/mm/ksm/run".into(),
+            "kernel same-page merging (KSM) is on: VMs share pages and seem smaller than they are; run with --tune, or echo 0 > /sys/kernel/mm/ksm/run".into(),
         );
     }
     let pages = host.ksm_pages.filter(|pages| *pages > 0)?;
     Some(format!(
-        "kernel same-page merging (KSM) is off, but {pages} pages are still merged from before: echo 2 > /sys/kernel/mm/ksm/run parts them"
+        "kernel same-page merging (KSM) is off, but {pages} pages are still merged from before; unmerge them: echo 2 > /sys/kernel/mm/ksm/run"
     ))
 }
 
 fn thp(host: &Host) -> Option<String> {
     (host.thp.as_deref() == Some("always")).then(|| {
-        "transparent huge pages are always on: memory grows in steps of 2 MiB whether it is used or not; echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into()
+        "transparent huge pages are always on: memory grows in steps of 2 MiB whether it is used or not; limit them to madvise: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into()
     })
 }
 
 fn clock(host: &Host) -> Option<String> {
     let clock = host.clock_source.as_deref().filter(|c| matches!(*c, "hpet" | "acpi_pm" | "jiffies"))?;
     Some(format!(
-        "the host's clock source is {clock}: reading the time is slow or coarse; if /sys/devices/system/clocksource/clocksource0/available_clocksource has tsc, write that to current_clocksource beside it"
+        "the host's clock source is {clock}: reading the time is slow or coarse; if /sys/devices/system/clocksource/clocksource0/available_clocksource has tsc, write that to current_clocksource in the same directory"
     ))
 }
 
-/// Told only where they were switched off: then the host is faster than most are, and starts of processes most of all.
+/// Only where the user switched them off: the host is then faster than most, especially at starting processes.
 fn mitigations(host: &Host) -> Option<String> {
     const COSTLY: [&str; 4] = ["meltdown", "spectre_v2", "mds", "l1tf"];
     let open = host.mitigations.iter().filter(|m| m.state.starts_with("Vulnerable"));
     let open: Vec<&str> = open.map(|m| m.name.as_str()).filter(|name| COSTLY.contains(name)).collect();
     (!open.is_empty()).then(|| {
         format!(
-            "mitigations of the processor's weaknesses are off ({}): system calls and VM exits are cheaper than on most hosts; compare with hosts alike only, or boot without mitigations=off",
+            "mitigations of processor vulnerabilities are off ({}): system calls and VM exits are cheaper than on most hosts; compare only with similar hosts, or boot without mitigations=off",
             open.join(", ")
         )
     })

@@ -9,11 +9,11 @@ fn results() -> Results {
     serde_json::from_str(include_str!("../../../../reports/sample/results.json")).unwrap()
 }
 
-/// Something that a caveat tells its reader to do: a clause of it begins with one of these.
+/// Whether a caveat has a fix: a clause that begins with one of these verbs.
 fn has_fix(caveat: &str) -> bool {
     const DO: [&str; 21] = [
-        "add", "boot", "compare", "cool", "echo", "free", "let", "look", "fix", "name", "report", "run",
-        "set", "stop", "swapoff", "take", "use", "write", "raise", "lift", "give",
+        "add", "boot", "build", "check", "choose", "compare", "cool", "echo", "fix", "free", "let", "raise",
+        "rebuild", "run", "set", "stop", "turn", "unmerge", "use", "wait", "write",
     ];
     let clauses = caveat.split([':', ';', ',', '.']).skip(1);
     clauses.filter_map(|clause| clause.split_whitespace().next()).any(|word| DO.contains(&word))
@@ -24,7 +24,7 @@ fn what_has_no_fix_is_told_from_what_has_one() {
     for without in [
         "could not be read: CPU governor, turbo",
         "--tune could not set turbo (there is no such file)",
-        "there is no native target: ratios and overheads are against docker",
+        "there is no native target: ratios and overheads refer to docker",
         "run 3 failed: its remaining trials were left out",
     ] {
         assert!(!has_fix(without), "{without}");
@@ -32,7 +32,7 @@ fn what_has_no_fix_is_told_from_what_has_one() {
     assert!(has_fix("turbo is on: the clock rate varies; run with --tune"));
 }
 
-/// All that can be wrong with a host at once; some are told of bare metal alone, some of guests.
+/// A host with every caveat; some apply to bare metal only, some to guests.
 fn worst(virtualised: &str) -> Results {
     let mut results = results();
     results.targets.iter_mut().for_each(|t| t.accelerator = Accelerator::Kvm);
@@ -87,12 +87,12 @@ fn every_other_caveat_says_what_to_do_too() {
     let cases: [(Change, &str); 22] = [
         (|r| r.samples.iter_mut().for_each(|s| s.identity = None), "identity: "),
         (|r| r.run.interrupted = true, "cut short"),
-        (|r| r.run.planned += 1, "planned samples are in the results"),
+        (|r| r.run.planned += 1, "the results have only"),
         (|r| r.samples.iter_mut().for_each(|s| s.outcome = Outcome::Failed), " failed of "),
         (|r| r.samples.iter_mut().for_each(|s| s.outcome = Outcome::TimedOut), " timed out of "),
-        (|r| r.samples.truncate(9), "no interval at all"),
+        (|r| r.samples.truncate(9), "are too few for any interval"),
         (|r| r.samples.truncate(3 * 8), "can't give a 99 % interval"),
-        (|r| r.samples[0].target = "x".into(), "are of targets that the results don't list"),
+        (|r| r.samples[0].target = "x".into(), "belong to targets that the results don't list"),
         (|r| r.targets[0].accelerator = Accelerator::Tcg, "under TCG (emulated)"),
         (|r| r.image.fallback = true, "the image is a fallback"),
         (|r| r.targets.retain(|t| t.kind != Kind::Native), "there is no native target"),
@@ -118,7 +118,10 @@ fn every_other_caveat_says_what_to_do_too() {
         (|r| r.host.turbo = None, "could not be read: CPU governor, turbo; "),
         (|r| r.host.noise_before = Noise::default(), "could not be read: CPU pressure (PSI), "),
         (|r| r.host.noise_after = None, "could not be read: load and pressure after the run"),
-        (|r| r.samples.iter_mut().for_each(|s| s.interference = None), "could not be read: what others used"),
+        (
+            |r| r.samples.iter_mut().for_each(|s| s.interference = None),
+            "could not be read: CPU time of other processes",
+        ),
         (interference, "were taken while"),
     ];
     for (change, words) in cases {
@@ -152,7 +155,7 @@ fn interference(results: &mut Results) {
 fn who_says_which_cpus_is_not_told_to() {
     let told = |results: &Results| {
         let caveats = host::facts(results);
-        caveats.iter().filter(|caveat| caveat.contains("in [resources], as in cpus = \"")).count()
+        caveats.iter().filter(|caveat| caveat.contains("in [resources], for example cpus = \"")).count()
     };
     let mut results = worst("none");
     assert_eq!(told(&results), 2, "clock rates and NUMA");
@@ -167,6 +170,6 @@ fn who_asked_for_emulation_is_told_to_ask_for_another() {
     let name = results.targets[0].name.clone();
     for (accel, told) in [("tcg", true), ("auto", false)] {
         results.run.scenario["target"] = serde_json::json!([{ "name": name, "accel": accel }]);
-        assert_eq!(emulated(&results, &results.targets[0]).contains("take accel = \"auto\""), told);
+        assert_eq!(emulated(&results, &results.targets[0]).contains("set accel = \"auto\""), told);
     }
 }

@@ -1,4 +1,4 @@
-//! What claims are about, and those about density: what one more instance costs on a target that was filled.
+//! Claims about density, judged by the cost of one more instance on a target that the run filled.
 
 use super::Measured;
 use crate::{
@@ -7,18 +7,19 @@ use crate::{
     scenario::Claim,
 };
 
-/// What the value is an estimate of.
+/// Kind of estimate that a claim is judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figured {
+    /// Median of the good samples.
     Median,
-    /// Of pairs of one round.
+    /// Ratio of two targets over the pairs of each round.
     Ratio,
-    /// What one more instance costs, or a ratio of two such.
+    /// Cost of one more instance, or the ratio of two such costs.
     Each,
 }
 
 impl Figured {
-    /// What it is called, and what it is made of.
+    /// Its name, and the observations that it is computed from.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         match self {
             Figured::Median => ("median", "good samples"),
@@ -28,12 +29,12 @@ impl Figured {
     }
 }
 
-/// What the targets that were filled give.
+/// Density figures at two levels.
 #[derive(Debug, Default)]
 pub struct Filled {
-    /// At the level asked for.
+    /// At the requested level.
     pub one: Vec<Density>,
-    /// So sure that two of them hold together with that level.
+    /// At the higher level at which two intervals jointly have the requested level.
     pub both: Vec<Density>,
 }
 
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(verdict("4MiB"), ClaimVerdict::Undecided);
         let why = judge(json!({ "at_most": "4500KiB" }), 20).why;
         assert!(
-            why.contains("would take about 130 instances at once to decide, if the estimate stays"),
+            why.contains("deciding it takes about 130 instances at once, if the estimate stays the same"),
             "{why}"
         );
     }

@@ -1,4 +1,4 @@
-//! What two runs differ in besides their figures: a gate compares like with like, or says what is not alike.
+//! Differences of two runs other than their figures: a gate compares like with like, or names the difference.
 
 use std::collections::BTreeSet;
 
@@ -12,39 +12,47 @@ use crate::{
     short,
 };
 
-/// One thing that BASE has otherwise than NEW.
+/// A property with different values in BASE and NEW.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
+    /// Decides whether figures stay comparable.
     pub subject: Subject,
-    /// For example `CPU model`, or a scenario's `workload.command`.
+    /// Name of the property, for example `CPU model` or a scenario's `workload.command`.
     pub what: String,
+    /// Value in BASE; `none` where it has none.
     pub base: String,
+    /// Value in NEW; `none` where it has none.
     pub new: String,
 }
 
+/// Area of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
+    /// Name, processor, CPUs, kernel or boot of the host.
     Host,
+    /// Accelerator of a target, or the degree of its KVM.
     Accelerator,
+    /// Digest of the root file system.
     Image,
+    /// A key of the resolved scenario.
     Scenario,
-    /// Versions and settings that may change on one host, bootrace's own among them: told, and nothing refused for it.
+    /// Versions and settings that may change on one host, bootrace's own among them; informative only.
     Software,
 }
 
 impl Difference {
-    /// Whether figures can't be held against each other for it, unless that is what is wanted.
+    /// Whether the difference makes figures incomparable, unless the user asks for the comparison.
     pub fn forbids(&self) -> bool {
         self.subject != Subject::Software
     }
 }
 
-/// The keys of a scenario that change no figure's meaning.
+/// Keys of a scenario without an effect on a figure's meaning.
 const MEANINGLESS: [&str; 7] =
     ["description", "build", "claim", "gate", "density", "sampling.samples", "sampling.warmup"];
 
-/// All that differs, hosts first.
+/// Every difference, hosts first.
 pub fn differences(base: &Results, new: &Results) -> Vec<Difference> {
     let mut found = Vec::new();
     if !one_host(&base.host, &new.host) {
@@ -52,7 +60,7 @@ pub fn differences(base: &Results, new: &Results) -> Vec<Difference> {
     }
     for target in &base.targets {
         let Some(other) = new.targets.iter().find(|t| t.name == target.name) else { continue };
-        // A nested KVM and one on hardware are two accelerators; earlier versions did not ask which it is.
+        // A nested KVM and one on hardware are two accelerators; earlier versions did not record the degree.
         let known = target.kvm.is_some() && other.kvm.is_some();
         let word = |target: &sample::TargetRecord| {
             let name = serde_json::to_value(target.accelerator).ok()?.as_str()?.to_owned();
@@ -80,7 +88,7 @@ pub fn differences(base: &Results, new: &Results) -> Vec<Difference> {
     found
 }
 
-/// By the boot id, which also a container with a name of its own can't hide; else by name, processor and kernel.
+/// Whether both hosts have the same boot id, which containers share too, or the same name, processor and kernel.
 pub fn one_host(base: &Host, new: &Host) -> bool {
     let facts =
         |host: &Host| (host.hostname.clone(), host.processor(), host.cpus, host.kernel_release.clone());
@@ -88,7 +96,7 @@ pub fn one_host(base: &Host, new: &Host) -> bool {
     one_boot || (base.hostname.is_some() && facts(base) == facts(new))
 }
 
-/// The sides of one `bootrace ab`, either way round: their rounds pair.
+/// Whether the runs are the two sides of one `bootrace ab`, in either order, so that their rounds pair.
 pub fn are_sides_of_one(base: &Results, new: &Results) -> bool {
     match (&base.run.ab, &new.run.ab) {
         (Some(base), Some(new)) => base.id == new.id && base.side != new.side,
@@ -120,7 +128,7 @@ fn hosts(base: &Host, new: &Host) -> Vec<Difference> {
     .flatten()
     .collect();
     match found.is_empty() {
-        // Neither says its name.
+        // Neither has a name.
         true => difference(Subject::Host, "boot", Some(base.boot_id.clone()), Some(new.boot_id.clone()))
             .into_iter()
             .collect(),
@@ -128,12 +136,12 @@ fn hosts(base: &Host, new: &Host) -> Vec<Difference> {
     }
 }
 
-/// With the defaults of keys that the version which wrote it did not have yet.
+/// Fills in the defaults of keys that are newer than the version that wrote the scenario.
 fn resolved(scenario: &Value) -> Value {
     serde_json::from_value::<Scenario>(scenario.clone()).map_or_else(|_| scenario.clone(), |s| s.to_json())
 }
 
-/// Key by key, as long as both have a table.
+/// Compares key by key where both values are tables.
 pub(super) fn scenarios(path: &str, base: &Value, new: &Value, found: &mut Vec<Difference>) {
     if base == new || MEANINGLESS.contains(&path) {
         return;

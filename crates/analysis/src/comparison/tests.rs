@@ -1,4 +1,4 @@
-//! What needs no file of results; the whole of it is in tests/compare.rs.
+//! Tests without a file of results; tests/compare.rs has the others.
 
 use super::*;
 use crate::sample::Host;

@@ -59,7 +59,7 @@ fn the_forecast_shrinks_the_interval_by_the_root_of_n() {
     // Of pairs it is 1 that the interval has to leave, by two thirds of its lower half: 2.25 times n.
     let told = judged((-edge).exp(), (5.0 * edge).exp(), true);
     assert!(matches!(told.samples_needed, Some(76 | 77)), "{told:?}");
-    assert!(told.why.contains("reaches across 1"), "{}", told.why);
+    assert!(told.why.contains("includes 1"), "{}", told.why);
     assert_eq!(judged(1.05 / 1.2, 1.05 * 1.2, false).samples_needed, None);
 }
 

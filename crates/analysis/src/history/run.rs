@@ -1,4 +1,4 @@
-//! What a history needs of one run.
+//! The extract of one run that a history needs.
 
 use sha2::{Digest, Sha256};
 
@@ -10,62 +10,78 @@ use crate::{
     series, short,
 };
 
-/// What is kept of one run.
+/// Extract of one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
+    /// Unique name of the run.
     pub id: String,
-    /// As the run says it.
+    /// As in the run's `results.json`.
     pub started_at: String,
+    /// `started_at`, parsed.
     pub time: jiff::Timestamp,
+    /// Commit that the run measured; `None` where it is unknown.
     pub source: Option<Source>,
+    /// Whether the run was cut short.
     pub interrupted: bool,
-    /// It is a side of an A/B.
+    /// Whether the run is a side of an A/B.
     pub of_an_ab: bool,
+    /// Name of the scenario.
     pub scenario: String,
+    /// Host of the run.
     pub host: HostName,
+    /// In the order of the results' targets.
     pub targets: Vec<Measured>,
 }
 
-/// What tells a host from others.
+/// Identification of a host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostName {
-    /// Empty where hosts are told by their hardware alone.
+    /// Host name; empty where the hardware alone identifies hosts.
     pub name: String,
+    /// Empty where it is unknown.
     pub cpu_model: String,
+    /// Number of logical CPUs.
     pub cpus: u32,
 }
 
 /// One target of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measured {
+    /// As in the scenario.
     pub name: String,
+    /// Engine of the target.
     pub kind: Kind,
+    /// How a VM executed its code.
     pub accelerator: Accelerator,
+    /// Number of measured samples that failed or timed out.
     pub failed: usize,
-    /// Of the metrics that were asked for, in their order; none where no sample has it.
+    /// Figures of the requested metrics, in their order; `None` where no sample has a value.
     pub figures: Vec<Option<Figure>>,
-    /// What changes figures, by name.
+    /// Conditions that affect figures: name and value.
     pub conditions: Vec<(&'static str, String)>,
 }
 
+/// Median of one metric in one run, in the metric's unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figure {
+    /// Number of samples with a value.
     pub n: usize,
+    /// Point estimate.
     pub median: f64,
     /// `None`: need >= 6 samples.
     pub interval: Option<Interval>,
 }
 
-/// Why a run can't be placed in a history.
+/// The start time of a run is invalid.
 #[derive(Debug, thiserror::Error)]
-#[error("its started_at, {0:?}, is no time")]
+#[error("its started_at, {0:?}, is not a time")]
 pub struct Timeless(String);
 
 impl Run {
-    /// What a history needs of a run: the figures of `metrics`.
+    /// Extracts the figures of `metrics` from a run.
     ///
     /// # Errors
-    /// When it does not say when it started.
+    /// When its `started_at` is not a time.
     pub fn of(results: &Results, metrics: &[Metric]) -> Result<Self, Timeless> {
         let run = &results.run;
         let time = run.started_at.parse().map_err(|_| Timeless(run.started_at.chars().take(40).collect()))?;
@@ -111,12 +127,12 @@ fn figure(results: &Results, target: &TargetRecord, metric: Metric) -> Option<Fi
     Some(Figure { n: sorted.len(), median: median::of_sorted(&sorted)?, interval })
 }
 
-/// What changes a target's figures besides its host.
+/// Conditions other than the host that affect a target's figures.
 fn conditions(results: &Results, target: &TargetRecord) -> Vec<(&'static str, String)> {
     let (run, host) = (&results.run, &results.host);
     let mut scenario = run.scenario.clone();
     if let Some(scenario) = scenario.as_object_mut() {
-        // Words, bounds and what is judged change no figure, and each target has its own options below.
+        // These keys affect no figure; each target's own options follow below.
         for key in ["description", "build", "claim", "gate", "density", "target"] {
             scenario.remove(key);
         }

@@ -1,4 +1,4 @@
-//! Sums over ranges of weighted values, and the best places for steps.
+//! Sums over ranges of weighted values, and the search for the best places of steps.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ pub struct Weighted {
     w: Vec<f64>,
     wx: Vec<f64>,
     wxx: Vec<f64>,
-    /// Taken off every value, so that sums of squares stay exact.
+    /// Subtracted from every value, so that sums of squares stay exact.
     centre: f64,
 }
 
@@ -22,13 +22,14 @@ pub struct Line {
     pub start: f64,
     pub end: f64,
     pub cost: f64,
-    /// Standard deviations as estimates: of the end, and of the slope per value.
+    /// Standard error of either end.
     pub error: f64,
+    /// Standard error of the slope per value.
     pub slope_error: f64,
 }
 
 impl Weighted {
-    /// Of (value, weight).
+    /// From (value, weight) pairs.
     pub fn new(pairs: impl Iterator<Item = (f64, f64)>) -> Self {
         let mut pairs: Vec<(f64, f64)> = pairs.collect();
         let centre = pairs.iter().map(|p| p.0).sum::<f64>() / pairs.len().max(1) as f64;
@@ -64,19 +65,19 @@ impl Weighted {
         (Self::sum(&self.wxx, range) - wx * wx / w).max(0.0)
     }
 
-    /// The weighted mean and its standard deviation, which is larger where values scatter more than their weights say.
+    /// The weighted mean and its standard error, which is larger where values scatter more than their weights imply.
     pub fn level(&self, range: &Range<usize>) -> (f64, f64) {
         let w = Self::sum(&self.w, range);
         let excess = (self.cost(range) / (range.len().max(2) - 1) as f64).max(1.0);
         (Self::sum(&self.wx, range) / w + self.centre, (excess / w).sqrt())
     }
 
-    /// What a step before `at` takes off the range's cost.
+    /// Reduction of the range's cost by a step before `at`.
     pub fn gain(&self, range: &Range<usize>, at: usize) -> f64 {
         self.cost(range) - self.cost(&(range.start..at)) - self.cost(&(at..range.end))
     }
 
-    /// The best place for a step in the range (its start where there is none), and what that gains.
+    /// The best place for a step in the range (its start where there is none), and its gain.
     pub fn best_step(&self, range: &Range<usize>) -> (usize, f64) {
         let places = range.start + SHORTEST..(range.end + 1).saturating_sub(SHORTEST);
         let gains = places.map(|at| (at, self.gain(range, at)));
@@ -104,7 +105,7 @@ impl Weighted {
     }
 }
 
-/// The gain of [`Weighted::best_step`] for values in an order that is looked at once.
+/// The gain of [`Weighted::best_step`] for values in an order of their own.
 pub fn best_gain_of(pairs: &[(f64, f64)]) -> f64 {
     let n = pairs.len();
     let (all_w, all_wx) = pairs.iter().fold((0.0, 0.0), |(w, wx), p| (w + p.1, wx + p.0 * p.1));
@@ -120,14 +121,14 @@ pub fn best_gain_of(pairs: &[(f64, f64)]) -> f64 {
     best
 }
 
-/// The places of steps (index of the first value after) with the least cost, each costing `penalty`: PELT. What was
-/// pruned is kept for [`SHORTEST`] more values, since the step that beats it can't be there earlier.
+/// The places of steps (index of the first value after) with the least cost, where each step costs `penalty`: PELT.
+/// Pruned candidates stay for [`SHORTEST`] more values, the shortest distance to the step that replaces them.
 pub fn best(weighted: &Weighted, penalty: f64) -> Vec<usize> {
     let n = weighted.len();
     let mut least = vec![f64::INFINITY; n + 1];
     least[0] = -penalty;
     let mut from = vec![0; n + 1];
-    // Each with the end from which on it is of no use.
+    // Each with the end from which on it is pruned.
     let mut candidates: Vec<(usize, usize)> = Vec::new();
     for end in SHORTEST..=n {
         let fresh = end - SHORTEST;

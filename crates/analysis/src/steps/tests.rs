@@ -151,7 +151,7 @@ fn the_same_seed_gives_the_same_and_another_hardly_another() {
     assert_eq!(places(&first.unwrap()), places(&other));
 }
 
-/// Shapes of noise without any change: how many series of each are said to have one.
+/// Shapes of noise without any change: how many series of each seem to have one.
 #[test]
 fn false_alarms_are_rare_whatever_the_shape_of_the_noise() {
     type Noise = fn(&mut ChaCha8Rng) -> f64;

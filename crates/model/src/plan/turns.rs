@@ -1,8 +1,8 @@
-//! A/B: whose turn it is, from the plans of both sides and the seed. Pure.
+//! The order of an interleaved A/B, from the plans of both sides and the seed. Pure.
 //!
-//! The two trials of a pair follow each other, so what drifts on the host meets both. Which goes first is drawn for each
-//! pair by a coin of its own: that is what makes the gate's test exact (a balanced order would not be: what the host
-//! does in turns could keep step with it).
+//! The two trials of a pair follow each other, so a drift of the host affects both. An independent coin toss decides
+//! for each pair which side goes first: this makes the gate's test exact. A balanced order would not: a periodic load
+//! of the host could keep step with it.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,33 +10,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::Side;
 
-/// A side's trial, as it tells of it.
+/// A trial of one side's plan, as that side's process reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
+    /// Name of the target.
     pub target: String,
     /// From 0, warm-up rounds included.
     pub round: u32,
+    /// Whether its round is a warm-up round.
     pub warmup: bool,
 }
 
-/// One trial of one side.
+/// One trial of one side, in the common order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
+    /// The side that runs it.
     pub side: Side,
-    /// Index into that side's plan; a side's turns have it in order.
+    /// Index into that side's plan; ascending over the side's turns.
     pub trial: usize,
-    /// Where it stands in its pair; `None` when the other side has none to go with it.
+    /// Its place in its pair; `None` where the other side has no trial to pair it with.
     pub paired: Option<Place>,
 }
 
+/// Place of a trial in its pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
+    /// The trial runs before its partner.
     First,
+    /// The trial runs right after its partner.
     Second,
 }
 
-/// Every trial of both plans, in order. Trials of one target in one round are a pair; where the sides' targets
-/// differ, as many as both plans have in the same order, and the rest have turns of their own.
+/// Every trial of both plans, in order. The trials of one target in one round are a pair. Where the sides' targets
+/// differ, the longest sequence that both plans have in the same order forms pairs; the other trials stay unpaired.
 pub fn turns(base: &[Planned], new: &[Planned], seed: u64) -> Vec<Turn> {
     let mut coin = Coin::new(seed);
     let mut turns = Vec::with_capacity(base.len() + new.len());
@@ -69,11 +75,11 @@ pub fn turns(base: &[Planned], new: &[Planned], seed: u64) -> Vec<Turn> {
     turns
 }
 
-/// Draws who goes first.
+/// Decides which side goes first.
 struct Coin(ChaCha8Rng);
 
 impl Coin {
-    /// The plans are shuffled by this seed's first stream.
+    /// Uses the seed's stream 1: stream 0 shuffles the plans.
     fn new(seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1);

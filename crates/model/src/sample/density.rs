@@ -1,122 +1,124 @@
 //! How many instances a host holds at once: the records of `density` in `results.json`.
 //!
-//! As all records: a value that can't be had is null, times are ns, sizes bytes, and names carry the unit.
+//! As in all records, a value that can't be read is null, times are ns, sizes are bytes, and names carry the unit.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, Outcome, Timeline};
 
-/// Instances of one target, started one at a time, all of them kept until the last was read.
+/// Instances of one target, started one at a time and kept until after the last reading.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Density {
     /// Name of the target.
     pub target: String,
-    /// At most so many at once.
+    /// Most instances at once.
     pub most: u32,
-    /// No more were to be started once the host's available memory would have fallen below this.
+    /// The run starts no more once the host's available memory would fall below this.
     pub memory_left_bytes: u64,
-    /// No more were to be started once one took longer than this to be ready.
+    /// The run starts no more once an instance takes longer than this to be ready.
     pub startup_limit_ns: u64,
-    /// From the last one's ready to the reading.
+    /// Wait between the newest instance's ready and the reading.
     pub settle_ns: u64,
-    /// Why no more were started; null while it went on, so also where the harness was killed.
+    /// Why the run started no more; null while it goes on, and where the harness was killed.
     pub limit: Option<Limit>,
-    /// The same in words, with what was seen.
+    /// The same in words, with the observed value.
     pub limit_why: Option<String>,
-    /// Before the first was requested.
+    /// The host's memory before the first instance.
     pub before: HostMemory,
-    /// In the order in which they were started.
+    /// One for each instance, in the order of their starts.
     pub steps: Vec<Step>,
-    /// How many ended by themselves while others were added.
+    /// Instances that ended by themselves while others were added.
     pub died: u32,
-    /// In the order of the scenario.
+    /// In the scenario's order.
     pub bursts: Vec<Burst>,
     /// From the first request to the last instance's end, bursts included.
     pub wall_ns: Option<u64>,
-    /// How long the removal of all that were added took, several at a time.
+    /// Time to remove all added instances, several at a time.
     pub removal_ns: Option<u64>,
 }
 
-/// Why no more instances were started.
+/// Why a density run started no more instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// As many as were asked for are there.
+    /// The requested number is running.
     Count,
     /// The host's available memory would have fallen below the bound.
     Memory,
-    /// One was not ready in time.
+    /// An instance was not ready in time.
     Startup,
-    /// One could not be started, or one ended by itself.
+    /// An instance failed to start, or ended by itself.
     Failure,
     /// The user stopped the run.
     Stopped,
 }
 
-/// One more instance, and what all of them together cost once it was ready.
+/// One more instance, and the cost of all of them together once it is ready.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Step {
-    /// How many there are with this one, from 1.
+    /// Number of instances with this one, from 1.
     pub n: u32,
-    /// Of the start of this one.
+    /// How the start of this instance ended.
     pub outcome: Outcome,
-    /// What was tried, on what, why it failed; also of one that was there before and ended by itself.
+    /// What failed, on what, and why; also where an earlier instance ended by itself.
     pub error: Option<String>,
-    /// Of this one; `stopping` and `gone` are of the removal of all, several at a time.
+    /// This instance's; `stopping` and `gone` belong to the removal of all, several at a time.
     pub timeline_ns: Timeline,
-    /// Host CPU time from requested to ready of this one and the engine's daemons.
+    /// Host CPU time from requested to ready, of this instance and the engine's daemons.
     pub cpu_startup_ns: Option<u64>,
-    /// Sum of the footprints of all that are there; null where one of them could not be read.
+    /// Sum of the footprints of all running instances; null where one could not be read.
     pub footprint_sum_bytes: Option<u64>,
-    /// This one's footprint, read with the others.
+    /// This instance's footprint, read with the others.
     pub footprint_bytes: Option<u64>,
-    /// Growth of the engine's daemons' anonymous and shared PSS since before the first; null where there are none.
+    /// Growth of the engine's daemons' anonymous and shared PSS since before the first instance; null without daemons.
     pub daemons_bytes: Option<i64>,
-    /// Sum of the host CPU time of all over the idle window, without the daemons.
+    /// Sum of the host CPU time of all instances over the idle window, without the daemons.
     pub idle_cpu_sum_ns: Option<u64>,
     /// Wall time of that window.
     pub idle_window_ns: Option<u64>,
     /// The host's memory after the settle time, read just before the footprints.
     pub host: HostMemory,
-    /// Of this one, as seen inside and asked for once nothing more was read; null where it was not asked.
+    /// This instance's, read after all measuring; null where the agent did not report it.
     pub identity: Option<Identity>,
 }
 
-/// What the kernel says of all of the host's memory at one moment.
+/// The host's memory at one time, as its kernel reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostMemory {
-    /// The kernel's estimate of what can be given out without swapping (MemAvailable).
+    /// The kernel's estimate of what programs can get without swapping (MemAvailable).
     pub available_bytes: Option<u64>,
+    /// Swap in use.
     pub swap_used_bytes: Option<u64>,
-    /// Kernel same-page merging is on.
+    /// Whether kernel same-page merging (KSM) is on.
     pub ksm: Option<bool>,
-    /// Pages that it saves.
+    /// Pages that KSM saves.
     pub ksm_pages: Option<u64>,
 }
 
-/// Instances that were requested at once.
+/// Instances requested at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Burst {
+    /// Number of instances requested.
     pub n: u32,
-    /// Start-up of each that was ready, from its own request, ascending.
+    /// Start-up of each instance that became ready, from its own request, ascending.
     pub ready_ns: Vec<u64>,
-    /// How many were not.
+    /// Instances that did not become ready.
     pub failed: u32,
-    /// Why, the first few.
+    /// Why, for the first few.
     pub errors: Vec<String>,
     /// From the first request to the last.
     pub request_spread_ns: Option<u64>,
-    /// From the first request until the last of those that were ready was.
+    /// From the first request until the last instance that became ready.
     pub all_ready_ns: Option<u64>,
 }
 
 impl Density {
-    /// How many were there at once, all of them ready and none ended.
+    /// The most instances that ran at once, all ready and none ended.
     pub fn reached(&self) -> u32 {
         let whole = self.steps.iter().filter(|step| step.outcome == Outcome::Ok && step.error.is_none());
         whole.map(|step| step.n).max().unwrap_or(0)

@@ -1,37 +1,38 @@
-//! What a host's KVM is worth.
+//! What a host's KVM is, and which conclusions it allows.
 
 use serde::{Deserialize, Serialize};
 
-/// How KVM runs guests on a host: what a probe guest found.
+/// How KVM runs guests on a host, as a probe guest found it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Kvm {
+    /// How KVM runs a guest's instructions.
     pub degree: KvmDegree,
     /// A loop's rate in a guest, as a multiple of the same loop's on the host: near 1 on hardware.
     pub loop_ratio: Option<f64>,
-    /// What it costs a guest to ask KVM for something (`cpuid`), and to go on.
+    /// Time of one exit from the guest to KVM and back (`cpuid`).
     pub exit_ns: Option<u64>,
 }
 
-/// Told apart by what they do.
+/// How KVM runs a guest's instructions, by the probe guest's behaviour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum KvmDegree {
-    /// On the processor's own virtualisation.
+    /// By the processor's own virtualisation.
     Hardware,
-    /// The same, of a host that is itself a guest.
+    /// The same, on a host that is itself a guest.
     Nested,
-    /// Without the processor's virtualisation, as by pvm.
+    /// Without the processor's virtualisation, as pvm does.
     Paravirtual,
     /// Each instruction is emulated.
     Emulated,
-    /// A guest does not do what it should.
+    /// A guest computes wrong results or dies.
     Broken,
 }
 
 impl KvmDegree {
-    /// As users call it.
+    /// As reports print it.
     pub fn name(self) -> &'static str {
         match self {
             KvmDegree::Hardware => "hardware",
@@ -42,7 +43,7 @@ impl KvmDegree {
         }
     }
 
-    /// What figures of VMs are worth that it runs.
+    /// What the figures of its VMs show, as the end of a sentence.
     pub fn worth(self) -> &'static str {
         match self {
             KvmDegree::Hardware => "its VMs' figures are those of hardware virtualisation",

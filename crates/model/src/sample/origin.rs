@@ -1,4 +1,4 @@
-//! What a run measured, and its part in an A/B.
+//! The sources that a run measured, and its side in an A/B.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,22 +6,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Source {
-    /// Lower-case hex, 7 to 64 digits.
+    /// Commit id: lower-case hex, 7 to 64 digits.
     #[cfg_attr(test, schemars(regex(pattern = r"^[0-9a-f]{7,64}$")))]
     pub commit: String,
+    /// The branch that was checked out; null on a detached head and where unknown.
     pub branch: Option<String>,
     /// Where the repository can be read: http or https, without credentials; `URL/commit/COMMIT` is the commit's page.
     pub url: Option<String>,
-    /// Whether tracked files were changed since the commit; null where nothing tells.
+    /// Whether tracked files differ from the commit; null where unknown.
     pub dirty: Option<bool>,
 }
 
-/// Which part a run had in which A/B.
+/// A run's side in an A/B.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ab {
     /// `ab-<UTC time>-<seed>`, the same on both sides.
     pub id: String,
+    /// The side that this run measured.
     pub side: Side,
 }
 
@@ -30,13 +32,14 @@ pub struct Ab {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
-    /// What is there already.
+    /// The present version.
     Base,
-    /// What may replace it.
+    /// The candidate that may replace it.
     New,
 }
 
 impl Side {
+    /// The opposite side.
     pub fn other(self) -> Side {
         match self {
             Side::Base => Side::New,
@@ -44,6 +47,7 @@ impl Side {
         }
     }
 
+    /// `base` or `new`, as in results and directory names.
     pub fn name(self) -> &'static str {
         match self {
             Side::Base => "base",

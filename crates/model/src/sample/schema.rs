@@ -1,4 +1,5 @@
-//! The published schema is generated from the types: `BOOTRACE_GENERATE=1 cargo test --lib published_schema` writes it.
+//! The published schema is generated from the types: `BOOTRACE_GENERATE=1 cargo test --lib published_schema` writes
+//! it.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ fn schema() -> Value {
          target can't give is null, never 0. Fields may be added within this version: readers must ignore what they don't know."
     );
     schema["properties"]["schema"] = json!({ "const": SCHEMA });
-    // A good sample has no error, which no type says.
+    // An `ok` sample has no error: a rule that no type expresses.
     schema["$defs"]["Sample"]["if"] = json!({ "properties": { "outcome": { "const": "ok" } } });
     schema["$defs"]["Sample"]["then"] = json!({ "properties": { "error": { "const": null } } });
     schema

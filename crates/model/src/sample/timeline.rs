@@ -1,4 +1,4 @@
-//! When what happened to one instance.
+//! The times of one instance's events.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,14 +8,19 @@ use serde::{Deserialize, Serialize};
 pub struct Timeline {
     /// Always 0.
     pub requested: u64,
+    /// The engine's start call returned; null where it failed.
     pub started: Option<u64>,
+    /// The agent's hello arrived.
     pub agent: Option<u64>,
+    /// The workload was ready.
     pub ready: Option<u64>,
+    /// The request to stop.
     pub stopping: Option<u64>,
+    /// Nothing of the instance is left.
     pub gone: Option<u64>,
 }
 
-/// Start-up cut into its phases, in ns; they add up to start-up exactly.
+/// The phases of start-up, in ns; they add up to start-up exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Phases {
     /// requested -> the earlier of started and agent.
@@ -27,18 +32,18 @@ pub struct Phases {
 }
 
 impl Timeline {
-    /// requested -> ready, in ns.
+    /// requested -> ready, in ns; `None` where the instance never was ready.
     pub fn startup(&self) -> Option<u64> {
         self.ready
     }
 
-    /// stopping -> gone, in ns.
+    /// stopping -> gone, in ns; `None` where either is missing.
     pub fn teardown(&self) -> Option<u64> {
         self.gone?.checked_sub(self.stopping?)
     }
 
-    /// An engine's start call may return after the agent's hello; the hello then ends the engine
-    /// phase and the boot phase is 0.
+    /// The phases; `None` where the instance never was ready. An engine's start call may return after the agent's
+    /// hello; the hello then ends the engine phase, and the boot phase is 0.
     pub fn phases(&self) -> Option<Phases> {
         let (agent, ready) = (self.agent?, self.ready?);
         let engine = self.started.map_or(agent, |started| started.min(agent));

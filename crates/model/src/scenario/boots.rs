@@ -1,24 +1,26 @@
-//! What comes up before the workload: the agent alone, or the image's whole system.
+//! The system that starts before the workload: the agent alone, or the image's whole system.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, Kind, Scenario, ScenarioTarget};
+use super::{Bytes, LibvirtOptions, Scenario, ScenarioTarget};
 
-/// What a VM boots.
+/// The system that a VM boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Boot {
-    /// The image's own kernel with an initramfs that holds only the agent.
+    /// The image's own kernel, with an initramfs that contains only the agent.
     #[default]
     Direct,
-    /// The image's own kernel and its own initrd, passed to QEMU; its systemd as PID 1.
+    /// The image's own kernel and initrd, passed to QEMU; the image's systemd is PID 1.
     Systemd,
-    /// A disk with a boot loader, by the machine's firmware; then as `systemd`.
+    /// A disk with a boot loader, started by the machine's firmware; then as `systemd`.
     Firmware,
 }
 
-/// What a VM with `boot = "firmware"` starts from.
+/// The firmware of a VM with `boot = "firmware"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Firmware {
     /// SeaBIOS; x86_64 only.
@@ -29,20 +31,22 @@ pub enum Firmware {
 
 /// A container's PID 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Init {
+    /// bootrace's agent alone.
     #[default]
     Agent,
-    /// The image's own; the agent is a unit of it.
+    /// The image's own systemd; the agent is one of its units.
     Systemd,
 }
 
-/// The kernel unpacks the initrd into memory before anything runs. Debian's (14 MB packed) came as far as the agent with
-/// 144 MiB; larger ones and a workload need more.
+/// The kernel unpacks the initrd into memory before anything runs. Debian's (14 MB packed) reaches the agent with 144
+/// MiB; larger ones and a workload need more.
 pub(super) const MEMORY_SYSTEM: Bytes = Bytes(256 << 20);
 
 impl Boot {
-    /// As scenarios have it.
+    /// The value of `boot` in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Boot::Direct => "direct",
@@ -53,12 +57,12 @@ impl Boot {
 }
 
 impl Firmware {
-    /// What machines of this architecture have by default.
+    /// The default firmware of this architecture's machines.
     pub fn usual() -> Self {
         if cfg!(target_arch = "x86_64") { Firmware::Bios } else { Firmware::Uefi }
     }
 
-    /// As scenarios have it.
+    /// The value of `firmware` in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Firmware::Bios => "bios",
@@ -68,7 +72,7 @@ impl Firmware {
 }
 
 impl Init {
-    /// As scenarios have it.
+    /// The value of `init` in scenarios.
     pub fn name(self) -> &'static str {
         match self {
             Init::Agent => "agent",
@@ -78,14 +82,15 @@ impl Init {
 }
 
 impl ScenarioTarget {
-    /// What it boots; `None` for what is no VM.
+    /// The system that it boots; `None` except for a VM.
     pub fn boot(&self) -> Option<Boot> {
-        self.kind.is_vm().then(|| self.boot.unwrap_or_default())
+        self.vm().map(|options| options.boot.unwrap_or_default())
     }
 
-    /// The firmware that it boots from, where it boots from one.
+    /// The firmware that it boots from; `None` without one.
     pub fn firmware(&self) -> Option<Firmware> {
-        (self.boot() == Some(Boot::Firmware)).then(|| self.firmware.unwrap_or_else(Firmware::usual))
+        let options = self.vm().filter(|_| self.boot() == Some(Boot::Firmware))?;
+        Some(options.firmware.unwrap_or_else(Firmware::usual))
     }
 
     /// Whether it is a VM that boots the image's whole system.
@@ -95,19 +100,19 @@ impl ScenarioTarget {
 
     /// Whether the image's systemd is its PID 1.
     pub fn runs_systemd(&self) -> bool {
-        self.boots_system() || (self.kind == Kind::Docker && self.init == Some(Init::Systemd))
+        self.boots_system() || self.docker().is_some_and(|options| options.init == Some(Init::Systemd))
     }
 }
 
-/// The first target, by its place, that needs more memory than any VM does.
+/// The first target that boots a whole system, and so needs more memory than other VMs.
 pub(super) fn boots_system(scenario: &Scenario) -> Option<&ScenarioTarget> {
     scenario.targets.iter().find(|target| target.boots_system())
 }
 
-/// `firmware` says which one, so there must be one.
-pub(super) fn firmware(target: &ScenarioTarget) -> Result<(), String> {
-    match target.firmware {
-        Some(_) if target.kind.is_vm() && target.boot != Some(Boot::Firmware) => {
+/// `firmware` chooses the firmware of a VM that boots from one.
+pub(super) fn firmware(options: &LibvirtOptions) -> Result<(), String> {
+    match options.firmware {
+        Some(_) if options.boot != Some(Boot::Firmware) => {
             Err("this goes with boot = \"firmware\": write that too, or leave this out".into())
         }
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! `[build]`: the command that builds what a scenario measures, in a checkout of the user's project.
+//! `[build]`: the command that builds the program under test, in a checkout of the user's project.
 
 use std::{
     io::Read,
@@ -15,23 +15,25 @@ use super::{
 };
 use crate::foreign::quoted;
 
-/// How `bootrace ab` builds a git revision, and `bootrace run --build` the clone that it measures.
+/// How `bootrace ab` builds a git revision, and `bootrace run --build` the user's clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Build {
     /// Program and arguments, run in the top folder of the checkout; never passed to a shell.
     pub command: Vec<String>,
-    /// The bootrace that the command makes, relative to that folder: it measures the revision. None: this bootrace does.
+    /// A bootrace executable that the command makes, relative to that folder; it then measures the revision. None:
+    /// this bootrace measures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// A folder that the next build of the same clone starts with, relative to the top folder: a compiler's cache.
+    /// A folder to keep for the next build of the same clone, relative to the top folder: a compiler's cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<String>,
 }
 
 impl Build {
-    /// The `[build]` of a file if it makes the bootrace that measures. That bootrace reads the rest of the file, which may
-    /// be for another version than this one; so this reads no other section.
+    /// The `[build]` of a file if it makes a bootrace that measures; `None` otherwise. The rest of the file may be
+    /// for that bootrace's version, so this reads no other section.
     pub fn of_program(path: &Path) -> Option<Build> {
         #[derive(Deserialize)]
         struct Only {

@@ -1,4 +1,4 @@
-//! `[[claim]]`: sentences with a bound, judged by a run.
+//! `[[claim]]`: sentences that a run judges.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,35 +15,41 @@ use crate::{
     metric::{Metric, Unit},
 };
 
-/// No ratio is bounded by more.
+/// Largest bound of a ratio.
 const TIMES_MOST: f64 = 1e6;
 
-/// A sentence with a bound: of a target's metric, or of how many times another target's it is. Or one about a fact of a
-/// target, which has no bound.
+/// A sentence with a bound on a target's metric, or on its ratio to another target's; or one about a fact of a target,
+/// without a bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
+    /// The sentence that reports print with the verdict.
     pub says: String,
-    /// Empty in a claim about a fact.
+    /// Id of the metric; empty in a claim about a fact.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub metric: String,
+    /// Name of the target that it is about.
     pub target: String,
-    /// The target that the ratio is taken to; then bounds are a number of times.
+    /// The target below the line of the ratio; bounds are then a number of times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relative_to: Option<String>,
+    /// Upper bound, inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<Bound>,
+    /// Lower bound, inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<Bound>,
-    /// One of [`FACTS`]; then `is` says which way, and there is no metric.
+    /// `kernel.shared`, `processes.visible` or `pagecache.shared`, in place of a metric; goes with `is`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fact: Option<String>,
+    /// The value of `fact` that the claim states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is: Option<bool>,
 }
 
 impl Claim {
-    /// The targets that it takes to judge it.
+    /// The targets whose samples judge it.
     pub fn targets(&self) -> impl Iterator<Item = &str> {
         [Some(&self.target), self.relative_to.as_ref()].into_iter().flatten().map(String::as_str)
     }
@@ -59,9 +65,7 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
             if scenario.sampling.samples == 0 {
                 wrong(
                     "fact",
-                    fail(
-                        "this is of single instances, which take rounds: write samples = 20, say, in [sampling]",
-                    ),
+                    fail("this needs rounds of single instances: write samples = 20, say, in [sampling]"),
                 );
             }
             continue;
@@ -84,7 +88,9 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
             if *other == claim.target {
                 wrong(
                     "relative_to",
-                    fail("every target is once itself: name another one, or leave this out"),
+                    fail(
+                        "the ratio of a target to itself is always 1: name another target, or leave this out",
+                    ),
                 );
             }
         }
@@ -98,19 +104,19 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
         match (claim.at_least, claim.at_most) {
             (None, None) => wrong("", fail("a claim needs a bound: write at_most, at_least or both")),
             (Some(low), Some(high)) if low.is_above(high) => {
-                wrong("at_least", fail("this is above at_most: nothing can be both"));
+                wrong("at_least", fail("this is above at_most: no value satisfies both"));
             }
             _ => {}
         }
     }
 }
 
-/// It is known, it is said which way it is, and nothing of a figure's is with it.
+/// Checks that the fact exists, that `is` is given, and that no key of a figure is.
 fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<(), String>)) {
     if !is_fact(name) {
         let known = FACTS.map(|(fact, _)| fact);
         let near = crate::foreign::did_you_mean(name, &known);
-        let text = format!("there is no fact {}{near}: known are {}", quoted(name), known.join(", "));
+        let text = format!("there is no fact {}{near}: expected one of {}", quoted(name), known.join(", "));
         wrong("fact", Err(text));
     }
     if claim.is.is_none() {
@@ -132,7 +138,7 @@ fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<()
     }
 }
 
-/// Of the whole claim where the key is empty.
+/// The path of a key; of the whole claim where the key is empty.
 fn of(index: usize, key: &str) -> Vec<Step> {
     let mut path = at!["claim", index].to_vec();
     path.extend((!key.is_empty()).then(|| Step::from(key)));
@@ -153,16 +159,14 @@ fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
         return density::claimed(scenario, claim.targets());
     }
     if scenario.sampling.samples == 0 {
-        return fail(
-            "this is of single instances, which take rounds: write samples = 20, say, in [sampling]",
-        );
+        return fail("this needs rounds of single instances: write samples = 20, say, in [sampling]");
     }
-    // As the analysis chooses what overhead is taken against.
-    let natives = || scenario.targets.iter().filter(|target| target.kind == Kind::Native);
+    // The analysis chooses the baseline of overhead in the same way.
+    let natives = || scenario.targets.iter().filter(|target| target.kind() == Kind::Native);
     let native = natives().find(|target| target.name == Kind::Native.name()).or_else(|| natives().next());
     match native {
         Some(native) if metric == Metric::Overhead && claim.targets().any(|t| t == native.name) => {
-            fail("overhead is taken against this claim's own target: make the claim about another one")
+            fail("overhead is the difference to this claim's own target: make the claim about another target")
         }
         _ => Ok(()),
     }
@@ -183,18 +187,18 @@ fn fits(claim: &Claim, unit: Unit, bound: Bound) -> Result<(), String> {
     let metric = &claim.metric;
     match (bound, unit) {
         (Bound::Times(_), _) if claim.relative_to.is_none() => Err(format!(
-            "{bound} is {is}, which takes another target: write relative_to = \"TARGET\" too, or {what}, as in \"{example}\""
+            "{bound} is {is}, which needs another target: write relative_to = \"TARGET\" too, or {what}, as in \"{example}\""
         )),
         (Bound::Times(times), _) if times <= 0.0 || times > TIMES_MOST => {
             Err(format!("{bound} is out of range: write more than 0 and up to {TIMES_MOST} times"))
         }
         (Bound::Times(_), _) => Ok(()),
         _ if claim.relative_to.is_some() => Err(format!(
-            "a claim with relative_to is about a ratio, and {bound} is {is}: write a number of times, as in \"1.5x\", or leave relative_to out"
+            "a claim with relative_to is about a ratio, but {bound} is {is}: write a number of times, as in \"1.5x\", or leave relative_to out"
         )),
         (Bound::Time(_), Unit::Time) | (Bound::Size(_), Unit::Size) | (Bound::Share(_), Unit::Share) => {
             Ok(())
         }
-        _ => Err(format!("{metric} is {what}, and {bound} {is}: write it as in \"{example}\"",)),
+        _ => Err(format!("{metric} is {what}, but {bound} is {is}: write {what}, as in \"{example}\"")),
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn check(image: &Image, wrong: &mut Wrong<'_>) {
     if let Some(cloud) = &image.cloud {
         wrong(at!["image", "cloud"], if cloud.contains("://") { url(cloud) } else { file_on_host(cloud) });
         if is_url(cloud) && image.sha256.is_none() {
-            let text = "what a URL gives may change: write its sha256 = \"...\" beside it, which the publisher has in SHA256SUMS";
+            let text = "the file at a URL may change: write its sha256 = \"...\" beside it, from the publisher's SHA256SUMS";
             wrong(at!["image", "cloud"], fail(text));
         }
         if !image.packages.is_empty() {
@@ -33,12 +33,12 @@ pub(super) fn check(image: &Image, wrong: &mut Wrong<'_>) {
     }
 }
 
-/// Whether `cloud` is fetched from elsewhere; else it is a file on this host.
+/// Whether `cloud` is a http(s) URL; else it is a file on this host.
 pub fn is_url(cloud: &str) -> bool {
     ["http://", "https://"].iter().any(|scheme| cloud.starts_with(scheme))
 }
 
-/// No user or password in it: it is shown and kept in the results.
+/// The URL may contain no user or password: outputs and results show it.
 fn url(text: &str) -> Result<(), String> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let plain = |c: char| c.is_ascii_alphanumeric() || "._~:/%+-".contains(c);

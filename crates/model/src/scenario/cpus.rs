@@ -1,4 +1,4 @@
-//! How many CPUs, or which: `resources.cpus`.
+//! `resources.cpus`: a number of CPUs, or a list of them.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::foreign::quoted;
 
-/// Above every CPU's number that an affinity mask of the usual size has room for.
+/// CPU numbers that an affinity mask of the usual size has room for.
 const NUMBERS: usize = 1024;
 
-/// What `resources.cpus` asks for; in the results as it was written.
+/// The value of `resources.cpus`; results have it as written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CpuChoice {
-    /// So many, whichever.
+    /// This many, bootrace chooses which.
     Count(u32),
     /// Exactly these.
     List(CpuList),
@@ -26,7 +26,7 @@ pub struct CpuList {
 }
 
 impl CpuChoice {
-    /// How many CPUs an instance has; a VM as many vCPUs.
+    /// Number of CPUs of an instance, and of vCPUs of a VM.
     pub fn count(&self) -> u32 {
         match self {
             CpuChoice::Count(count) => *count,
@@ -36,7 +36,7 @@ impl CpuChoice {
 }
 
 impl CpuList {
-    /// In ascending order, never empty.
+    /// The CPUs' numbers, ascending, never empty.
     pub fn cpus(&self) -> &BTreeSet<usize> {
         &self.cpus
     }

@@ -1,4 +1,4 @@
-//! `[density]`: how many instances a host holds at once, and what each more costs.
+//! `[density]`: how many instances a host holds at once, and the cost of each further one.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -12,40 +12,42 @@ use super::{
 };
 use crate::{foreign::quoted, kind::Network};
 
-/// Instances of a target at once. Each takes a thread and some ten open files of the harness.
+/// Allowed numbers of instances of a target at once. Each needs a thread and about ten open files of bootrace.
 pub const INSTANCES: RangeInclusive<u32> = 1..=1000;
-/// Of fewer there is no interval, as of samples.
+/// Fewer instances give no confidence interval, as for samples.
 const FEWEST: u32 = 6;
-/// A burst's instances have a task each.
+/// Each instance of a burst has a task.
 const BURST: RangeInclusive<u32> = 1..=256;
 const BURSTS: usize = 16;
 const LEFT_LEAST: Bytes = Bytes(64 << 20);
 const LEFT_MOST: Bytes = Bytes(16 << 40);
-/// What is left to the host where the scenario does not say: a tenth of its memory, and no less than this.
+/// Without `memory_left`, the host keeps a tenth of its memory, and at least this many bytes.
 const LEFT_BY_DEFAULT: u64 = 1 << 30;
 
-/// Each of its targets in turn gets instances one at a time, all staying, until a limit is reached.
+/// For each of its targets in turn, a run adds instances one at a time, and keeps them all, until it reaches a limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Density {
-    /// At most so many at once on a target.
+    /// Most instances of a target at once.
     pub instances: u32,
-    /// The same for VMs, which cost more.
+    /// The same for VMs, which cost more; none given: `instances`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vms: Option<u32>,
-    /// No more are started once the host's available memory would fall below this; see [`Density::memory_left`].
+    /// The run starts no more once the host's available memory would fall below this; none given: a tenth
+    /// of the host's memory, and no less than 1 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_left: Option<Bytes>,
-    /// No more are started once one is not ready within this; none given: `sampling.timeout`.
+    /// The run starts no more once an instance is not ready within this; none given: `sampling.timeout`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub startup: Option<Span>,
-    /// From the last one's ready to the reading.
+    /// Wait between the newest instance's ready and the reading.
     #[serde(default = "default_settle")]
     pub settle: Span,
-    /// So many requested at once, one burst after the other.
+    /// Sizes of bursts: instances requested at once, one burst after the other.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bursts: Vec<u32>,
-    /// By name; none given: all.
+    /// Names of its targets; none given: all targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
 }
@@ -55,22 +57,22 @@ fn default_settle() -> Span {
 }
 
 impl Density {
-    /// What must be left of a host with so many bytes of memory.
+    /// The memory that a host with `host` bytes of RAM keeps available.
     pub fn memory_left(&self, host: u64) -> Bytes {
         self.memory_left.unwrap_or(Bytes((host / 10).max(LEFT_BY_DEFAULT)))
     }
 
-    /// At most so many at once of VMs, or of anything else.
+    /// Most instances at once, for a VM target or any other.
     pub fn most(&self, vm: bool) -> u32 {
         self.vms.filter(|_| vm).unwrap_or(self.instances)
     }
 
-    /// Whether it has this target.
+    /// Whether the density run includes this target.
     pub fn has(&self, target: &str) -> bool {
         self.targets.is_empty() || self.targets.iter().any(|name| name == target)
     }
 
-    /// Keeps its targets that are among these; false where none of its own is left.
+    /// Keeps the targets among `names`; false where it named targets and none is left.
     pub(super) fn select(&mut self, names: &[String]) -> bool {
         let all = self.targets.is_empty();
         self.targets.retain(|target| names.contains(target));
@@ -85,15 +87,15 @@ pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
         wrong(at!["density", "vms"], within(vms, INSTANCES));
     }
     if let Some(left) = density.memory_left {
-        let why = "a host with less left is one that swaps or kills";
+        let why = "with less memory left, a host swaps or kills processes";
         wrong(at!["density", "memory_left"], between(left, LEFT_LEAST, LEFT_MOST, why));
     }
     if let Some(startup) = density.startup {
-        let why = "no instance is ready at once, and none is worth waiting for for more than a day";
+        let why = "start-up takes time, and a day is the longest wait";
         wrong(at!["density", "startup"], between(startup, TIMEOUT_LEAST, TIMEOUT_MOST, why));
     }
     let zero = Span(Duration::ZERO);
-    let settle = between(density.settle, zero, PAUSE_MOST, "waiting longer tells nothing new");
+    let settle = between(density.settle, zero, PAUSE_MOST, "a longer wait adds nothing");
     wrong(at!["density", "settle"], settle);
     bursts(density, wrong);
     targets(scenario, density, wrong);
@@ -136,40 +138,39 @@ fn targets(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
     }
 }
 
-/// Instances have to stay, beside others of their like.
+/// Instances must keep running, beside others of the same target.
 fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
     if scenario.sampling.page_cache == Some(PageCache::Cold) {
-        let text = "instances that are added one by one find what the others have read: leave out page_cache = \"cold\", or \
-                    this";
+        let text = "instances added one by one find the page cache that the others filled: leave out page_cache = \"cold\" or \
+                    [density]";
         wrong(at!["density"], fail(text));
     }
     let mut has = scenario.targets.iter().filter(|target| density.has(&target.name));
-    if let Some(target) = has.find(|target| target.start.unwrap_or_default().is_second()) {
-        let text = "has a second start, and each one more is made anew: write targets without it";
+    if let Some(target) = has.find(|target| target.start.is_second()) {
+        let text = "has another start than \"create\", but density creates each instance: list other targets";
         wrong(at!["density", "targets"], Err(format!("{} {text}", quoted(&target.name))));
     }
     match scenario.workload.ready {
         Ready::Exit(_) => wrong(
             at!["density"],
             fail(
-                "a workload that has ended (workload.ready is an exit code) is none to keep: let it stay and be ready by \
-                 a line, a file or a port",
+                "instances must keep running, but this workload ends (workload.ready is an exit code): use one that stays, \
+                 ready by a line, a file or a port",
             ),
         ),
         Ready::Tcp(port) => {
-            // They share the host's network: the second finds the port taken, and the first one's answers.
-            let shares = |target: &super::ScenarioTarget| match target.kind.row().network {
+            // With one network, the second instance finds the port taken, and the first instance's answers.
+            let shares = |target: &super::ScenarioTarget| match target.kind().row().network {
                 Network::Host => true,
                 Network::HostOnRequest => scenario.workload.network,
-                Network::Own => target.network.as_deref() == Some("host"),
+                Network::Own => target.container().and_then(|c| c.network.as_deref()) == Some("host"),
             };
             let mut sharing = scenario.targets.iter().filter(|target| density.has(&target.name));
             if let Some(target) = sharing.find(|target| shares(target)) {
                 wrong(
                     at!["density", "targets"],
                     Err(format!(
-                        "instances of {} share the host's network, so that only one can listen on port {port}: write \
-                         targets without it",
+                        "instances of {} share the host's network, and only one can listen on port {port}: list other targets",
                         quoted(&target.name)
                     )),
                 );
@@ -179,24 +180,24 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
     }
 }
 
-/// That a claim's metric of density is one that this scenario gives of these targets.
+/// Checks that this scenario measures density of a claim's targets.
 pub(super) fn claimed<'a>(scenario: &Scenario, targets: impl Iterator<Item = &'a str>) -> Result<(), String> {
     let Some(density) = &scenario.density else { return Ok(()) };
     let targets: Vec<&str> = targets.collect();
     let few = |name: &&str| {
-        let vm = scenario.targets.iter().any(|target| target.name == *name && target.kind.is_vm());
+        let vm = scenario.targets.iter().any(|target| target.name == *name && target.kind().is_vm());
         density.most(vm) < FEWEST
     };
     if let Some(few) = targets.iter().find(|name| few(name)) {
         return Err(format!(
-            "fewer than {FEWEST} of {} have no interval to judge by: raise density.instances (of VMs density.vms)",
+            "fewer than {FEWEST} instances of {} have no interval to judge by: raise density.instances (for VMs density.vms)",
             quoted(few)
         ));
     }
     let mut missing = targets.into_iter().filter(|target| !density.has(target));
     match missing.next() {
         Some(target) => Err(format!(
-            "density.targets has not {}: add it there, or make the claim about another target",
+            "density.targets lacks {}: add it there, or make the claim about another target",
             quoted(target)
         )),
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! A TOML text with its positions: turns it into a [`Scenario`] and says where what is wrong.
+//! A TOML text with its positions: reads a [`Scenario`] from it, and reports problems with line and column.
 
 use std::{fmt, ops::Range};
 
@@ -8,13 +8,13 @@ use toml::de::{DeTable, DeValue};
 use super::{Scenario, fix};
 use crate::foreign::{LONGEST_QUOTE, cut, did_you_mean, printable, quoted};
 
-/// More than these in one file are not shown: they would hide the first ones.
+/// Most problems to report of one file: more would hide the first ones.
 const MOST_PROBLEMS: usize = 20;
 
 /// Something wrong at one place of a scenario file, with the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file, or what stands for it.
+    /// The file, or words that stand for it.
     pub origin: String,
     /// From 1.
     pub line: usize,
@@ -22,7 +22,7 @@ pub struct Problem {
     pub column: usize,
     /// Path of the key, as in `target[1].name`; empty for the file as a whole.
     pub key: String,
-    /// What is wrong and what to write instead.
+    /// The problem and the fix.
     pub text: String,
 }
 
@@ -68,12 +68,12 @@ pub(super) struct Document<'a> {
     /// As written.
     table: DeTable<'a>,
     problems: Vec<Problem>,
-    /// What could not be used and was left out, so that the rest could still be looked at.
+    /// Paths of unusable values, left out so that the rest can still be checked.
     left_out: Vec<Vec<Step>>,
 }
 
 impl<'a> Document<'a> {
-    /// Fails with the one problem that makes it no TOML at all.
+    /// Fails with one problem where the text is not TOML.
     pub(super) fn parse(text: &'a str, origin: &'a str) -> Result<Self, Vec<Problem>> {
         let empty = DeTable::new();
         let mut document =
@@ -89,7 +89,7 @@ impl<'a> Document<'a> {
         Ok(document)
     }
 
-    /// Reads the scenario as written. What does not fit is noted and left out, as long as the rest makes
+    /// Reads the scenario as written. Notes and leaves out each value that does not fit, as long as the rest makes
     /// a scenario; `None` where it does not.
     pub(super) fn read(&mut self) -> Option<Scenario> {
         let mut rest = self.table.clone();
@@ -103,7 +103,7 @@ impl<'a> Document<'a> {
             let mut at = find(&self.table, &span);
             let missing = between(error.message(), "missing field `");
             at.extend(missing.map(Step::from));
-            // What was left out may be missed now; that it was no use has been said.
+            // serde may now miss a value that was left out; its problem is noted already.
             if !self.left_out.iter().any(|left| left.starts_with(&at)) {
                 let text = missing.map_or_else(|| self.explain(&error, &at), |_| fix::missing(&at));
                 self.report(span, &at, text);
@@ -131,7 +131,7 @@ impl<'a> Document<'a> {
         self.report(span, path, text);
     }
 
-    /// Whether something is written at a path.
+    /// Whether the text has a value at a path.
     pub(super) fn has(&self, path: &[Step]) -> bool {
         get(&self.table, path).is_some()
     }
@@ -154,7 +154,7 @@ impl<'a> Document<'a> {
         });
     }
 
-    /// serde's message in the words of someone who writes a scenario.
+    /// serde's message in a scenario author's words.
     fn explain(&self, error: &toml::de::Error, at: &[Step]) -> String {
         let message = error.message();
         if let Some(key) = between(message, "unknown field `") {
@@ -162,18 +162,14 @@ impl<'a> Document<'a> {
                 return format!("this key is called {new} now");
             }
             let known = listed(message);
-            return format!(
-                "there is no such key here{}: known are {}",
-                did_you_mean(key, &known),
-                known.join(", ")
-            );
+            return format!("unknown key{}: expected one of {}", did_you_mean(key, &known), known.join(", "));
         }
         let written = error.span().and_then(|span| self.text.get(span)).unwrap_or_default();
         if message.starts_with("unknown variant `") {
             if let Some(new) = between(message, "unknown variant `").and_then(fix::renamed) {
                 return format!("{} is called {new:?} now", cut(written));
             }
-            return match fix::of(at) {
+            return match fix::of(at).as_ref() {
                 "" => {
                     format!("{} is not known here: write one of {}", cut(written), listed(message).join(", "))
                 }
@@ -218,7 +214,7 @@ fn span_of(table: &DeTable<'_>, path: &[Step]) -> Option<Range<usize>> {
     }
 }
 
-/// The path of the innermost key or value that is written at a span; empty if there is none.
+/// The path of the innermost key or value at a span; empty if there is none.
 fn find(table: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
     fn in_table(table: &DeTable<'_>, span: &Range<usize>, path: &mut Vec<Step>) -> bool {
         table.iter().any(|(key, value)| {
@@ -264,7 +260,7 @@ fn remove_from(value: &mut DeValue<'_>, path: &[Step]) -> bool {
     }
 }
 
-/// What stands between `start` and the next backtick.
+/// The text between `start` and the next backtick.
 fn between<'m>(message: &'m str, start: &str) -> Option<&'m str> {
     message.strip_prefix(start)?.split('`').next()
 }

@@ -1,13 +1,10 @@
-//! What a claim may be about that is no figure: facts of isolation, each true or false of a sample.
+//! Facts for claims: properties of isolation, each true or false for a sample.
 
-/// Every fact and what it says where it is true.
+/// Every fact, and its meaning where it is true.
 pub const FACTS: [(&str, &str); 3] = [
     ("kernel.shared", "the instance runs on the host's own kernel: its boot id is the host's"),
     ("processes.visible", "the instance sees processes of the host"),
-    (
-        "pagecache.shared",
-        "a page of the image that the host has read is in the instance's page cache by that",
-    ),
+    ("pagecache.shared", "a page of the image that the host has read appears in the instance's page cache"),
 ];
 
 /// Whether there is a fact of this name.

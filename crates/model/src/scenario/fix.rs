@@ -1,9 +1,12 @@
-//! What to write instead: one sentence for each key of a scenario.
+//! The fix for each key of a scenario: one sentence.
+
+use std::borrow::Cow;
 
 use super::document::Step;
+use crate::kind::Kind;
 
-/// What belongs at a path.
-pub(super) fn of(path: &[Step]) -> &'static str {
+/// The fix for a value at a path.
+pub(super) fn of(path: &[Step]) -> Cow<'static, str> {
     let keys: Vec<&str> = path
         .iter()
         .filter_map(|step| match step {
@@ -11,7 +14,11 @@ pub(super) fn of(path: &[Step]) -> &'static str {
             Step::Index(_) => None,
         })
         .collect();
-    match keys.as_slice() {
+    if keys == ["target", "kind"] {
+        let kinds: Vec<String> = Kind::ALL.iter().map(|kind| format!("\"{kind}\"")).collect();
+        return format!("write one of {}", kinds.join(", ")).into();
+    }
+    let fix = match keys.as_slice() {
         ["build"] => "write a table, as in [build]",
         ["image"] => "write a table, as in [image]",
         ["workload"] => "write a table, as in [workload]",
@@ -63,34 +70,36 @@ pub(super) fn of(path: &[Step]) -> &'static str {
         ["claim", "at_most" | "at_least"] => {
             r#"write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#
         }
-        ["target", "kind"] => r#"write one of "native", "docker", "libvirt", "podman", "lxc""#,
         ["target", "boot"] => r#"write one of "direct", "systemd", "firmware""#,
         ["target", "firmware"] => r#"write "bios" or "uefi""#,
         ["target", "init"] => r#"write "agent" or "systemd""#,
         ["target", "start"] => r#"write one of "create", "restart", "unpause", "restore""#,
         ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
         ["target", "cpu_model"] => {
-            r#"write "host-passthrough", "host-model" or a model of QEMU's, as in "max""#
+            r#"write "host-passthrough", "host-model" or a CPU model of QEMU, as in "max""#
         }
         ["target", "hugepages"] => "write true or false",
         ["target", "disk_cache"] => {
             r#"write one of "none", "writeback", "writethrough", "directsync", "unsafe""#
         }
         ["target", "uri"] => r#"write a libvirt on this host, as in "qemu:///system" or "lxc:///""#,
-        ["target", "network"] => r#"write "none", "bridge", "host" or a network of Docker's, in quotes"#,
+        ["target", "network"] => {
+            r#"write "none", "bridge", "host" or the name of a network of the engine, in quotes"#
+        }
         _ => "write a string, in quotes",
-    }
+    };
+    fix.into()
 }
 
-/// Keys and values of earlier versions, and what each is called now.
+/// Keys and values of earlier versions, and their present names.
 const RENAMED: [(&str, &str); 3] = [("copy", "cow"), ("cache", "page_cache"), ("cold", "create")];
 
-/// What a key or value of earlier versions is called now.
+/// The present name of a key or value of an earlier version.
 pub(super) fn renamed(old: &str) -> Option<&'static str> {
     RENAMED.iter().find(|(name, _)| *name == old).map(|(_, new)| *new)
 }
 
-/// For a key that must be there and is not.
+/// The problem of a key that is missing.
 pub(super) fn missing(path: &[Step]) -> String {
     format!("this key is missing: {}", of(path))
 }

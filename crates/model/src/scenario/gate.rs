@@ -1,4 +1,4 @@
-//! `[gate]`: what two runs of a scenario are compared by when something depends on it.
+//! `[gate]`: the metrics that decide a comparison of two runs.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -11,14 +11,16 @@ use super::{
 };
 use crate::foreign::quoted;
 
-/// Which metrics gate, and by how much they may be worse.
+/// The metrics that decide, and the change that each may have.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Gate {
-    /// By their published names: at least one, none twice.
+    /// Ids of the metrics: at least one, none twice.
     pub metrics: Vec<String>,
-    /// A change within this is none: a share, above 0 and below 1, in TOML and results as `"5%"`. `None`: what the
-    /// noise of the host allows.
+    /// Changes within this margin count as no change: a share, above 0 and below 1, in TOML and results as `"5%"`.
+    /// `None`: the host's noise decides.
+    #[cfg_attr(test, schemars(with = "Option<super::Share>"))]
     #[serde(skip_serializing_if = "Option::is_none", with = "as_share")]
     pub margin: Option<f64>,
 }
@@ -44,7 +46,7 @@ mod as_share {
 pub(super) fn check(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     let gate = &scenario.gate;
     if gate.metrics.is_empty() {
-        let text = "a gate goes by a metric at least: write one, as in [\"startup\"], or leave this out";
+        let text = "a gate needs at least one metric: write one, as in [\"startup\"], or leave this out";
         wrong(at!["gate", "metrics"], fail(text));
     }
     for (index, metric) in gate.metrics.iter().enumerate() {

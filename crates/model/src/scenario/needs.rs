@@ -3,13 +3,13 @@
 use super::{Kind, Scenario, text::fail};
 use crate::metric::{self, Metric, Needs};
 
-/// The metric of this name, which this scenario measures, of density too.
+/// The metric of this id, density's included, if the scenario measures it.
 pub(super) fn claimed(scenario: &Scenario, name: &str) -> Result<Metric, String> {
     let metric = Metric::from_name(name).ok_or_else(|| metric::unknown(name, Metric::ALL.into_iter()))?;
     measured(scenario, metric).map(|()| metric)
 }
 
-/// The metric of this name of single instances, which this scenario measures.
+/// Checks that this id is a metric of single instances that the scenario measures.
 pub(super) fn gated(scenario: &Scenario, name: &str) -> Result<(), String> {
     let metric = Metric::from_name(name).filter(|metric| !metric.is_of_density());
     let metric = metric.ok_or_else(|| metric::unknown(name, Metric::of_instances()))?;
@@ -26,8 +26,8 @@ fn measured(scenario: &Scenario, metric: Metric) -> Result<(), String> {
         Needs::Cow if scenario.cow.is_none() => {
             fail("this scenario measures no copy-on-write: give it a [cow] with file = \"100MiB\"")
         }
-        Needs::Native if !scenario.targets.iter().any(|target| target.kind == Kind::Native) => {
-            fail("overhead is taken against a bare process: add a target with kind = \"native\"")
+        Needs::Native if !scenario.targets.iter().any(|target| target.kind() == Kind::Native) => {
+            fail("overhead is the difference to a bare process: add a target with kind = \"native\"")
         }
         Needs::Idle | Needs::DensityIdle if !idle => {
             fail("this scenario measures no idle CPU: give sampling.idle a time, as in \"1s\"")

@@ -1,39 +1,46 @@
-//! What a scenario may choose besides what runs: the state of the page cache, and how a VM's disk is opened.
+//! Options besides the workload: the state of the page cache, and the cache mode of a VM's disk.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Kind, Sampling, ScenarioTarget};
+use super::Sampling;
 
-/// What of the image is in the host's page cache when an instance is asked for.
+/// The state of the host's page cache, for the image's files, when an instance is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum PageCache {
-    /// Nothing: dropped before each sample.
+    /// Empty: bootrace drops it before each sample.
     Cold,
-    /// All that warm-up rounds read.
+    /// Filled by the reads of the warm-up rounds.
     Warm,
 }
 
 impl Sampling {
-    /// Warm where there are warm-up rounds, unless the scenario says otherwise; `None`: as it is found.
+    /// The effective state: the scenario's, else warm with warm-up rounds; `None`: whatever the host has.
     pub fn page_cache_state(&self) -> Option<PageCache> {
         self.page_cache.or((self.warmup > 0).then_some(PageCache::Warm))
     }
 }
 
-/// How QEMU opens a VM's disk: `none` and `directsync` go past the host's page cache.
+/// QEMU's cache mode for a VM's disk: `none` and `directsync` bypass the host's page cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum DiskCache {
+    /// No host page cache; flushes reach the disk.
     None,
+    /// Host page cache; flushes reach the disk.
     Writeback,
+    /// Host page cache; every write reaches the disk.
     Writethrough,
+    /// No host page cache; every write reaches the disk.
     Directsync,
+    /// Host page cache; flushes are ignored.
     Unsafe,
 }
 
 impl DiskCache {
-    /// As libvirt and QEMU call it.
+    /// The name in scenarios, libvirt and QEMU.
     pub fn name(self) -> &'static str {
         match self {
             DiskCache::None => "none",
@@ -41,28 +48,6 @@ impl DiskCache {
             DiskCache::Writethrough => "writethrough",
             DiskCache::Directsync => "directsync",
             DiskCache::Unsafe => "unsafe",
-        }
-    }
-}
-
-impl ScenarioTarget {
-    /// With every option left out.
-    pub fn new(kind: Kind) -> Self {
-        ScenarioTarget {
-            name: String::new(),
-            kind,
-            start: None,
-            boot: None,
-            firmware: None,
-            accel: None,
-            cpu_model: None,
-            hugepages: None,
-            disk_cache: None,
-            uri: None,
-            network: None,
-            log_driver: None,
-            runtime: None,
-            init: None,
         }
     }
 }

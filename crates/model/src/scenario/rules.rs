@@ -1,6 +1,6 @@
-//! What a scenario must hold to besides its form: bounds, and what goes together.
+//! The rules for a scenario's values besides their form: bounds, and values that exclude each other.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, ScenarioTarget, Span, Start,
@@ -11,23 +11,24 @@ use super::{
 };
 use crate::foreign::quoted;
 
-/// Measured rounds. The analysis takes all pairs of them: 2,000 take it seconds, ten times as many a hundred
-/// times as long.
+/// Allowed numbers of measured rounds. The analysis compares all pairs of rounds: it needs seconds for 2,000, and a
+/// hundred times as long for ten times as many.
 pub const SAMPLES: RangeInclusive<u32> = 1..=2000;
-/// Warm-up rounds.
+/// Allowed numbers of warm-up rounds.
 pub const WARMUP: RangeInclusive<u32> = 0..=1000;
 const CPUS: RangeInclusive<u32> = 1..=1024;
 const TARGETS: usize = 64;
 const MEMORY_MOST: Bytes = Bytes(16 << 40);
-/// A guest left alone longer than this tells nothing new.
+/// A longer wait for an idle guest adds nothing.
 pub(super) const PAUSE_MOST: Span = Span(Duration::from_secs(600));
-/// The kernel may account CPU time in ticks of 10 ms: less than ten of them is no reading.
+/// The kernel may account CPU time in ticks of 10 ms: fewer than ten of them give no reading.
 const IDLE_LEAST: Span = Span(Duration::from_millis(100));
 pub(super) const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
 pub(super) const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
 
-/// Holds a scenario, defaults filled in, to the rules; `document` says where things are written.
+/// Checks a scenario, defaults filled in, and reports each violation to `document`, which has the positions.
 pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
+    let foreign = foreign_options(scenario, document);
     let mut wrong = |path: &[Step], result: Result<(), String>| {
         if let Err(text) = result {
             document.wrong(path, text);
@@ -44,12 +45,13 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     sampling(scenario, &mut wrong);
     cow::check(scenario.cow.as_ref(), &mut wrong);
     let stock = scenario.image.cloud.is_some()
-        && scenario.targets.iter().any(|target| target.boot == Some(Boot::Firmware));
+        && scenario.targets.iter().any(|target| target.boot() == Some(Boot::Firmware));
     if scenario.cow.is_some() && stock {
-        let text = "a cloud image that firmware boots is taken as it is, without a file for copy-on-write: leave [cow] out, or such targets";
+        let text = "boot = \"firmware\" boots the cloud image unchanged, without a file for copy-on-write: leave out [cow] or such targets";
         wrong(at!["cow"], fail(text));
     }
     targets(&scenario.targets, &mut wrong);
+    foreign.into_iter().for_each(|(index, key, text)| wrong(at!["target", index, key], Err(text)));
     for (index, target) in scenario.targets.iter().enumerate() {
         options(index, target, &scenario.workload, &mut wrong);
     }
@@ -58,7 +60,7 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     density::check(scenario, &mut wrong);
 }
 
-/// Takes the path of a value and what was found about it.
+/// Takes the path of a value and the result of its check.
 pub(super) type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
 
 fn image(image: &Image, wrong: &mut Wrong<'_>) {
@@ -139,7 +141,7 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     let resources = &scenario.resources;
     wrong(at!["resources", "cpus"], within(resources.cpus.count(), CPUS));
     let memory = resources.memory;
-    let most_needed = scenario.targets.iter().map(|target| target.kind.row().least_memory).max();
+    let most_needed = scenario.targets.iter().map(|target| target.kind().row().least_memory).max();
     let (least, why) = match most_needed {
         _ if boots::boots_system(scenario).is_some() => {
             (boots::MEMORY_SYSTEM, "a VM that boots the whole system, by systemd or firmware, needs as much")
@@ -149,8 +151,9 @@ fn resources(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     };
     wrong(at!["resources", "memory"], between(memory, least, MEMORY_MOST, why));
     if !memory.0.is_multiple_of(1 << 20) {
-        let text =
-            format!("{memory} is not a whole number of MiB: every target must be able to give exactly this");
+        let text = format!(
+            "{memory} is not a whole number of MiB, which every target can limit exactly: write one, as in \"512MiB\""
+        );
         wrong(at!["resources", "memory"], Err(text));
     }
 }
@@ -162,16 +165,16 @@ fn sampling(scenario: &Scenario, wrong: &mut Wrong<'_>) {
     }
     wrong(at!["sampling", "warmup"], within(sampling.warmup, WARMUP));
     let zero = Span(Duration::ZERO);
-    let settle = between(sampling.settle, zero, PAUSE_MOST, "waiting longer tells nothing new");
+    let settle = between(sampling.settle, zero, PAUSE_MOST, "a longer wait adds nothing");
     wrong(at!["sampling", "settle"], settle);
     if sampling.idle != zero {
         let why = "kernels may count CPU time in steps of 10ms; \"0s\" leaves the reading out";
         wrong(at!["sampling", "idle"], between(sampling.idle, IDLE_LEAST, PAUSE_MOST, why));
     }
-    let why = "no instance is ready at once, and none is worth waiting for for more than a day";
+    let why = "start-up takes time, and a day is the longest wait";
     wrong(at!["sampling", "timeout"], between(sampling.timeout, TIMEOUT_LEAST, TIMEOUT_MOST, why));
     if sampling.page_cache == Some(PageCache::Warm) && sampling.warmup == 0 {
-        let text = "nothing warms the page cache without a warm-up round: write warmup = 1 or more, or leave this out";
+        let text = "no warm-up round fills the page cache: write warmup = 1 or more, or leave this out";
         wrong(at!["sampling", "page_cache"], fail(text));
     }
 }
@@ -198,67 +201,70 @@ fn targets(targets: &[ScenarioTarget], wrong: &mut Wrong<'_>) {
     }
 }
 
-/// Each option belongs to one kind, and is of safe characters: it goes into XML or a request to an engine.
+/// Each option belongs to some kinds, and has safe characters only: it goes into XML or a request to an engine.
 fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &mut Wrong<'_>) {
-    let given = [
-        ("boot", target.boot.is_some()),
-        ("firmware", target.firmware.is_some()),
-        ("accel", target.accel.is_some()),
-        ("cpu_model", target.cpu_model.is_some()),
-        ("hugepages", target.hugepages.is_some()),
-        ("disk_cache", target.disk_cache.is_some()),
-        ("uri", target.uri.is_some()),
-        ("network", target.network.is_some()),
-        ("log_driver", target.log_driver.is_some()),
-        ("runtime", target.runtime.is_some()),
-        ("init", target.init.is_some()),
-    ];
-    for (key, _) in given.iter().filter(|(key, given)| *given && !target.kind.row().options.contains(key)) {
-        let kinds: Vec<String> = Kind::with_option(key).map(|kind| format!("\"{kind}\"")).collect();
-        let text = format!("this is for kind = {} only: leave it out here", kinds.join(" or "));
-        wrong(at!["target", index, *key], Err(text));
-    }
-    wrong(at!["target", index, "firmware"], boots::firmware(target));
-    if let Some(model) = &target.cpu_model {
-        wrong(at!["target", index, "cpu_model"], cpu_model(model));
-        if model == "host-passthrough" && target.accel == Some(Accel::Tcg) {
-            let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all that it can, or accel = \"kvm\"";
-            wrong(at!["target", index, "cpu_model"], fail(text));
+    if let Some(vm) = target.vm() {
+        wrong(at!["target", index, "firmware"], boots::firmware(vm));
+        if let Some(model) = &vm.cpu_model {
+            wrong(at!["target", index, "cpu_model"], cpu_model(model));
+            if model == "host-passthrough" && vm.accel == Some(Accel::Tcg) {
+                let text = "emulation (accel = \"tcg\") has no host CPU to pass through: write \"max\" for all features that it has, or accel = \"kvm\"";
+                wrong(at!["target", index, "cpu_model"], fail(text));
+            }
         }
     }
     wrong(at!["target", index, "start"], second_start(target, workload));
-    if let Some(uri) = target.uri.as_ref().filter(|_| target.kind.row().options.contains(&"uri")) {
-        wrong(at!["target", index, "uri"], super::uri::fits(target.kind, uri));
+    if let Some(uri) = target.uri() {
+        wrong(at!["target", index, "uri"], super::uri::fits(target.kind(), uri));
     }
-    if let Some(network) = &target.network {
+    let container = target.container();
+    if let Some(network) = container.and_then(|container| container.network.as_ref()) {
         wrong(at!["target", index, "network"], engine_name(network, "._-", "a network", "bridge"));
         if network == "none" && workload.network {
-            let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of Docker's, or leave one of the two out";
+            let text = "this contradicts workload.network = true: write \"bridge\", \"host\" or a network of the engine, or leave one of the two out";
             wrong(at!["target", index, "network"], fail(text));
         }
     }
-    if let Some(driver) = &target.log_driver {
+    if let Some(driver) = container.and_then(|container| container.log_driver.as_ref()) {
         wrong(at!["target", index, "log_driver"], engine_name(driver, "._-/:", "a log driver", "json-file"));
     }
-    if let Some(runtime) = &target.runtime {
+    if let Some(runtime) = target.docker().and_then(|docker| docker.runtime.as_ref()) {
         wrong(at!["target", index, "runtime"], engine_name(runtime, "._-", "a runtime", "runc"));
     }
 }
 
-/// Each kind has its own ways to be started a second time, and not every workload is ready again then.
+/// Options that a target has of another kind, with what to do: the target itself has no place for them.
+fn foreign_options(scenario: &Scenario, document: &Document<'_>) -> Vec<(usize, &'static str, String)> {
+    let keys: BTreeSet<&str> = Kind::ALL.iter().flat_map(|kind| kind.row().options).copied().collect();
+    let mut found = Vec::new();
+    for (index, target) in scenario.targets.iter().enumerate() {
+        let own = target.kind().row().options;
+        for key in keys.iter().filter(|key| !own.contains(key)) {
+            if document.has(at!["target", index, *key]) {
+                let kinds: Vec<String> = Kind::with_option(key).map(|kind| format!("\"{kind}\"")).collect();
+                let text = format!("this is for kind = {} only: leave it out here", kinds.join(" or "));
+                found.push((index, *key, text));
+            }
+        }
+    }
+    found
+}
+
+/// Each kind has its own start modes, and not every workload becomes ready again after a second start.
 fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
-    let start = target.start.unwrap_or_default();
-    if target.kind.started(start).is_none() {
-        let starts: Vec<String> = target.kind.row().starts.iter().map(|(s, _)| format!("\"{s}\"")).collect();
+    let start = target.start;
+    if target.kind().started(start).is_none() {
+        let starts: Vec<String> =
+            target.kind().row().starts.iter().map(|(s, _)| format!("\"{s}\"")).collect();
         let this = match start {
-            Start::Restore if target.kind.started(Start::Unpause).is_some() => {
+            Start::Restore if target.kind().started(Start::Unpause).is_some() => {
                 "a container that is frozen and resumed is \"unpause\""
             }
-            Start::Unpause if target.kind.started(Start::Restore).is_some() => {
+            Start::Unpause if target.kind().started(Start::Restore).is_some() => {
                 "a VM that is saved and restored is \"restore\""
             }
             Start::Create | Start::Restart | Start::Unpause | Start::Restore => {
-                &format!("kind = \"{}\" has no start = \"{start}\"", target.kind)
+                &format!("kind = \"{}\" has no start = \"{start}\"", target.kind())
             }
         };
         return Err(format!("{this}: write {}, or leave this out", starts.join(" or ")));
@@ -268,7 +274,7 @@ fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), Stri
             "a workload that is ready when it ends has nothing to {start}: write \"restart\" or \"create\""
         )),
         Ready::File(_) if start == Start::Restart => fail(
-            "the file that makes it ready is there from its initial start: be ready by a line or a port, or write \"create\"",
+            "the file of workload.ready still exists from the initial start: make it ready by a line or a port, or write \"create\"",
         ),
         Ready::Exit(_) | Ready::Line(_) | Ready::Tcp(_) | Ready::File(_) => Ok(()),
     }

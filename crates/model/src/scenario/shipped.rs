@@ -1,11 +1,11 @@
-//! From a name or path to a scenario: a file, one of `./scenarios`, or one in the binary.
+//! Finds a scenario by name or path: a file, one in `./scenarios`, or one in the binary.
 
 use std::path::{Path, PathBuf};
 
 use super::{Error, Scenario, text};
 use crate::foreign::quoted;
 
-/// Where scenarios are looked for by name, below the working directory.
+/// The folder below the working directory that has scenarios by name.
 pub const FOLDER: &str = "scenarios";
 
 /// The scenarios in the binary: name and TOML.
@@ -21,10 +21,13 @@ pub const SHIPPED: [(&str, &str); 9] = [
     ("starts", include_str!("../../../../scenarios/starts.toml")),
 ];
 
-/// Finds a scenario by what a user calls it, and the folder that its relative paths start from.
+/// Finds a scenario by name or path, and the folder that its relative paths start from.
 ///
-/// With a slash or `.toml` at its end it is a file; else a name: `./scenarios/NAME.toml`, then
-/// [`SHIPPED`]. Fails as [`Scenario::load`] does, or for a name that nothing has.
+/// A text with a slash, or with `.toml` at its end, is a file. Any other is a name: of `./scenarios/NAME.toml`, else
+/// of one of [`SHIPPED`].
+///
+/// # Errors
+/// As [`Scenario::load`], and for a name that no scenario has.
 pub fn find(name_or_path: &str) -> Result<(Scenario, PathBuf), Error> {
     find_in(Path::new(FOLDER), name_or_path)
 }
@@ -53,7 +56,7 @@ fn find_in(folder: &Path, name_or_path: &str) -> Result<(Scenario, PathBuf), Err
     })
 }
 
-/// Every name that [`find`] knows here, sorted.
+/// Every name that [`find`] accepts in this working directory, sorted.
 pub fn names() -> Vec<String> {
     names_in(Path::new(FOLDER))
 }
@@ -103,12 +106,12 @@ mod tests {
         let mut known = SHIPPED.map(|(name, _)| name).to_vec();
         known.push("mine");
         known.sort_unstable();
-        let known = format!("known are {}; a file is given by its path, as in ./my.toml", known.join(", "));
+        let known = format!("expected one of {}, or the path of a file, as in ./my.toml", known.join(", "));
         assert_eq!(
             error("rediss"),
-            format!("no scenario is called \"rediss\" (did you mean redis?): {known}")
+            format!("there is no scenario \"rediss\" (did you mean redis?): {known}")
         );
-        assert_eq!(error("\u{1b}[2J"), format!("no scenario is called \"\\u{{1b}}[2J\": {known}"));
+        assert_eq!(error("\u{1b}[2J"), format!("there is no scenario \"\\u{{1b}}[2J\": {known}"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn parse(text: &str) -> Result<Scenario, String> {
     Scenario::parse(text, "x.toml").map_err(|e| e.to_string())
 }
 
-/// What is wrong with [`LEAST`] when it goes on like this, from line 5 on.
+/// The problems of [`LEAST`] continued with `more`, from line 5 on.
 fn wrong(more: &str) -> String {
     parse(&format!("{LEAST}{more}")).unwrap_err()
 }
@@ -30,7 +30,7 @@ fn wrong_or_none(more: &str) -> Option<String> {
     parse(&format!("{LEAST}{more}")).err()
 }
 
-/// What is wrong with a scenario of this `[workload]`.
+/// The problems of a scenario with this `[workload]`.
 fn wrong_workload(workload: &str) -> String {
     parse(&format!("name = \"x\"\n[workload]\n{workload}")).unwrap_err()
 }
@@ -87,7 +87,7 @@ samples = "ten"
     assert_eq!(
         parse(text).unwrap_err(),
         r#"x.toml:2:8: name: "Big" is not a name: write 1 to 64 of a-z, 0-9, '.', '_' and '-', with a letter or digit first
-x.toml:3:1: colour: there is no such key here: known are name, description, build, image, workload, resources, sampling, cow, target, claim, gate, density
+x.toml:3:1: colour: unknown key: expected one of name, description, build, image, workload, resources, sampling, cow, target, claim, gate, density
 x.toml:5:9: image.suite: "fedora/40" is not a suite: write debian/SUITE or ubuntu/SUITE, as in "ubuntu/noble" or "debian/bookworm"
 x.toml:10:10: sampling.settle: "2 sec" is not a time: write a whole number and ms, s or m, as in "2s"
 x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 to 2000"#
@@ -111,11 +111,11 @@ fn what_is_no_toml_is_said_with_its_place() {
 fn unknown_keys_get_the_known_ones_and_the_nearest() {
     assert_eq!(
         wrong("[sampling]\nsample = 5"),
-        "x.toml:6:1: sampling.sample: there is no such key here (did you mean samples?): known are samples, warmup, settle, idle, timeout, page_cache"
+        "x.toml:6:1: sampling.sample: unknown key (did you mean samples?): expected one of samples, warmup, settle, idle, timeout, page_cache"
     );
     assert_eq!(
         wrong("[[target]]\nkind = 'docker'\n[[target]]\nkind = 'libvirt'\nacel = 'kvm'"),
-        "x.toml:9:1: target[1].acel: there is no such key here (did you mean accel?): known are name, kind, start, boot, firmware, accel, cpu_model, hugepages, disk_cache, uri, network, log_driver, runtime, init"
+        "x.toml:9:1: target[1].acel: unknown key (did you mean accel?): expected one of name, kind, start, boot, firmware, accel, cpu_model, hugepages, disk_cache, uri, network, log_driver, runtime, init"
     );
 }
 
@@ -272,7 +272,7 @@ fn a_workload_is_something_that_can_be_executed_and_awaited() {
         ),
         (
             "command = ['a', \"\\u0000\"]\nready = { exit = 0 }",
-            "3:11: workload.command: an argument has a NUL byte in it, which no program can be given: leave it out",
+            "3:11: workload.command: an argument contains a NUL byte, which no program can receive: remove it",
         ),
         (
             "command = ['a']\nready = { exit = 256 }",
@@ -368,7 +368,7 @@ fn resources_are_what_every_target_can_give() {
         ),
         (
             "[resources]\nmemory = '99999999B'",
-            "6:10: resources.memory: 99999999B is not a whole number of MiB: every target must be able to give exactly this",
+            "6:10: resources.memory: 99999999B is not a whole number of MiB, which every target can limit exactly: write one, as in \"512MiB\"",
         ),
     ] {
         assert_eq!(wrong(more), format!("x.toml:{message}"));
@@ -383,7 +383,7 @@ fn sampling_is_bounded() {
         ("warmup = 1001", "10: sampling.warmup: 1001 is out of range: write a whole number from 0 to 1000"),
         (
             "settle = '11m'",
-            r#"10: sampling.settle: 11m is out of range: write "0s" to "10m" (waiting longer tells nothing new)"#,
+            r#"10: sampling.settle: 11m is out of range: write "0s" to "10m" (a longer wait adds nothing)"#,
         ),
         (
             "idle = '50ms'",
@@ -391,7 +391,7 @@ fn sampling_is_bounded() {
         ),
         (
             "timeout = '0s'",
-            r#"11: sampling.timeout: 0s is out of range: write "100ms" to "1440m" (no instance is ready at once, and none is worth waiting for for more than a day)"#,
+            r#"11: sampling.timeout: 0s is out of range: write "100ms" to "1440m" (start-up takes time, and a day is the longest wait)"#,
         ),
     ] {
         assert_eq!(wrong(&format!("[sampling]\n{line}")), format!("x.toml:6:{message}"));
@@ -460,7 +460,7 @@ fn targets_have_names_of_their_own_and_options_of_their_kind() {
         ),
         (
             "[[target]]\nkind = 'libvirt'\ncpu_model = 'host-passthrough'\naccel = 'tcg'",
-            r#"7:13: target[0].cpu_model: emulation (accel = "tcg") has no host CPU to pass through: write "max" for all that it can, or accel = "kvm""#,
+            r#"7:13: target[0].cpu_model: emulation (accel = "tcg") has no host CPU to pass through: write "max" for all features that it has, or accel = "kvm""#,
         ),
         (
             "[[target]]\nkind = 'docker'\nnetwork = 'container:x'",
@@ -500,10 +500,7 @@ fn packages_cannot_be_added_to_a_tarball() {
 #[test]
 fn text_of_a_scenario_is_escaped_and_cut_before_it_is_shown() {
     let message = wrong("\"\\u001b[2J\" = 1");
-    assert!(
-        message.starts_with(r#"x.toml:5:1: workload."\u{1b}[2J": there is no such key here"#),
-        "{message}"
-    );
+    assert!(message.starts_with(r#"x.toml:5:1: workload."\u{1b}[2J": unknown key"#), "{message}");
     let long = "y".repeat(100_000);
     for more in
         [format!("[image]\nsuite = '{long}'"), format!("{long} = 1"), format!("[resources]\ncpus = '{long}'")]
@@ -546,7 +543,7 @@ fn files_that_are_no_scenarios_are_refused_with_the_reason() {
     };
     assert_eq!(
         error("big", &vec![b'#'; 1 << 20 | 1]),
-        "reading the scenario DIR/big: it is over 1 MiB, which no scenario is: name the TOML file"
+        "reading the scenario DIR/big: it is larger than 1 MiB, the limit for a scenario: name the TOML file"
     );
     assert_eq!(
         error("latin1", b"name = \"\xe9\""),

@@ -1,11 +1,11 @@
-//! What a single value must hold to. Values become arguments of programs, file names and requests to
-//! engines, so each is bounded and of safe characters, and none looks like an option.
+//! The rules for a single value. Values become arguments of programs, file names and requests to
+//! engines: each is bounded, has safe characters only, and does not look like an option.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use crate::foreign::{is_active, quoted};
 
-/// Of a command, and of all variables, as JSON: two of them fit a control frame of 256 KiB.
+/// Most bytes of a command, and of all variables, as JSON: two of them fit into a control frame of 256 KiB.
 const COMMAND_MOST: usize = 64 << 10;
 const TEXT_MOST: usize = 200;
 const PATTERN_MOST: usize = 4096;
@@ -62,7 +62,7 @@ pub(super) fn component(text: &str) -> Result<(), String> {
     })
 }
 
-/// No user or password in it: it is shown and kept in the results.
+/// The URL may contain no user or password: outputs and results show it.
 pub(super) fn mirror(text: &str) -> Result<(), String> {
     let rest = ["http://", "https://", "file:///"].iter().find_map(|scheme| text.strip_prefix(scheme));
     let good = rest.is_some_and(|rest| starts_alphanumeric(rest) && only(rest, "._~:/%+-", true));
@@ -97,7 +97,7 @@ pub(super) fn cpu_model(text: &str) -> Result<(), String> {
     })
 }
 
-/// The name of something that an engine has; `others` may be in it beside letters and digits.
+/// The name of an engine's object, of letters, digits and `others`.
 pub(super) fn engine_name(text: &str, others: &str, what: &str, example: &str) -> Result<(), String> {
     let good = text.len() <= 128 && starts_alphanumeric(text) && only(text, others, true);
     ensure(good, || {
@@ -135,7 +135,7 @@ pub(super) fn command(argv: &[String]) -> Result<(), String> {
         return fail("there is no program to run: write it and its arguments, as in [\"sleep\", \"5\"]");
     }
     if argv.iter().any(|argument| argument.contains('\0')) {
-        return fail("an argument has a NUL byte in it, which no program can be given: leave it out");
+        return fail("an argument contains a NUL byte, which no program can receive: remove it");
     }
     ensure(json_len(argv) <= COMMAND_MOST, || {
         "the command is over 64 KiB: put long input into a file of the image".to_string()
@@ -158,7 +158,7 @@ pub(super) fn variable(key: &str, value: &str) -> Result<(), String> {
     ensure(!value.contains('\0'), || "a variable can't have a NUL byte in it: leave it out".to_string())
 }
 
-/// All together.
+/// Checks the size of all variables together.
 pub(super) fn variables(env: &BTreeMap<String, String>) -> Result<(), String> {
     ensure(json_len(env) <= COMMAND_MOST, || {
         "all variables together are over 64 KiB: use fewer or shorter ones".to_string()
@@ -210,7 +210,7 @@ fn only(text: &str, others: &str, upper: bool) -> bool {
     text.chars().all(good)
 }
 
-/// How many bytes of a control frame this takes.
+/// Bytes of this value in a control frame.
 fn json_len<T: serde::Serialize + ?Sized>(value: &T) -> usize {
     serde_json::to_string(value).map_or(usize::MAX, |json| json.len())
 }

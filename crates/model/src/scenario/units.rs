@@ -9,15 +9,18 @@ use crate::foreign::quoted;
 /// A bound with the unit of its metric, or of a ratio.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub enum Bound {
+    /// `"2s"`, for a metric of time.
     Time(Span),
+    /// `"512MiB"`, for a metric of size.
     Size(Bytes),
+    /// `"0.5%"`, for a metric that is a share of one core.
     Share(Share),
-    /// So many times another target's: `"100x"`, or the number alone.
+    /// A ratio to another target's value: `"100x"`, or the number alone.
     Times(f64),
 }
 
 impl Bound {
-    /// Both are of one unit, and this one is the larger.
+    /// Whether both have one unit and this one is larger.
     pub(super) fn is_above(self, other: Bound) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other) && self > other
     }
@@ -35,8 +38,8 @@ pub struct Span(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
-/// Digits of a percentage or ratio before and after the point: with no more it is shown as it was written, and
-/// read back as the same number.
+/// Most digits of a percentage or ratio, before and after the point: such a number prints as it was written, and
+/// parses back to the same number.
 const DIGITS: usize = 6;
 
 impl std::str::FromStr for Bytes {
@@ -176,7 +179,7 @@ impl std::fmt::Display for Bound {
 impl<'de> Deserialize<'de> for Bound {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
-        /// A number alone is one of times.
+        /// A number without a unit is a ratio.
         fn times<E: de::Error>(number: impl std::fmt::Display) -> Result<Bound, E> {
             let text = number.to_string();
             decimal(&text).map(Bound::Times).ok_or_else(|| {

@@ -1,54 +1,53 @@
-//! Which libvirt a target may be at: one on this host, of the driver that the target's kind is about.
+//! The libvirt URIs that a target may use: on this host, with the driver of the target's kind.
 
 use super::Kind;
 
-/// Longer than any that names a socket.
+/// Longest URI, in bytes; URIs with a socket's path are shorter.
 const LONGEST: usize = 256;
 
-/// Why instances of this kind can't be measured at a libvirt of this address; `Ok`: nothing is known against it.
-/// Pure: nobody is asked.
+/// Checks that bootrace can measure instances of this kind at this URI, by its text alone.
 ///
 /// # Errors
-/// With the reason and what to write.
+/// With the reason and the fix, where it can't.
 pub fn fits(kind: Kind, uri: &str) -> Result<(), String> {
     let (driver, write, known) = match kind {
         Kind::Lxc => ("lxc", "write \"lxc:///\"", ["", "/", "/system"].as_slice()),
         Kind::Libvirt => ("qemu", "write \"qemu:///system\"", ["/system", "/session"].as_slice()),
         Kind::Native | Kind::Docker | Kind::Podman => {
-            return Err(format!("kind = \"{kind}\" is at no libvirt: leave this out"));
+            return Err(format!("kind = \"{kind}\" uses no libvirt: leave this out"));
         }
     };
     if uri.is_empty() || uri.len() > LONGEST {
-        return Err(format!("this is no URI of libvirt's, which has 1 to {LONGEST} characters: {write}"));
+        return Err(format!("this is not a libvirt URI of 1 to {LONGEST} characters: {write}"));
     }
-    // It is shown, and handed to libvirt.
+    // Outputs show it, and libvirt gets it.
     let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\'' | '<' | '>' | '\\' | '`');
     if !uri.chars().all(plain) {
-        return Err(format!("this has a character that no URI of libvirt's has: {write}"));
+        return Err(format!("this has a character that a libvirt URI can't have: {write}"));
     }
     let Some((scheme, rest)) = uri.split_once("://") else {
-        return Err(format!("this is no URI of libvirt's, which have \"://\" in them: {write}"));
+        return Err(format!("this is not a libvirt URI, which contains \"://\": {write}"));
     };
     let (its_driver, transport) = scheme.split_once('+').unwrap_or((scheme, "unix"));
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (host, path) = rest.split_at(end);
     let path = path.split(['?', '#']).next().unwrap_or_default();
     if its_driver == "test" {
-        return Err(format!("libvirt's driver for tests runs nothing that could be measured: {write}"));
+        return Err(format!("libvirt's driver for tests runs no real instances: {write}"));
     }
     if !host.is_empty() || transport != "unix" {
         return Err(format!(
-            "this libvirt is reached over a network, and bootrace reads the instance's processes and cgroups and puts \
-             its files on the host that it runs on: run bootrace there, or {write}"
+            "this libvirt is reached over a network, but bootrace reads processes and cgroups and places files on its \
+             own host: run bootrace there, or {write}"
         ));
     }
     if its_driver != driver {
         return Err(format!(
-            "its driver is {its_driver}, and kind = \"{kind}\" is measured with libvirt's {driver} driver: {write}"
+            "its driver is {its_driver}, but kind = \"{kind}\" needs libvirt's {driver} driver: {write}"
         ));
     }
     if !known.contains(&path) {
-        return Err(format!("libvirt's {driver} driver has no {path:?} that a run could use: {write}"));
+        return Err(format!("bootrace can't use {path:?} of libvirt's {driver} driver: {write}"));
     }
     Ok(())
 }
@@ -92,10 +91,10 @@ mod tests {
             (Kind::Libvirt, "lxc:///", "its driver is lxc"),
             (Kind::Libvirt, "xen:///system", "its driver is xen"),
             (Kind::Lxc, "qemu:///system", "its driver is qemu"),
-            (Kind::Libvirt, "qemu:///embed?root=/tmp/x", "has no \"/embed\""),
-            (Kind::Libvirt, "qemu:///", "has no \"/\""),
-            (Kind::Libvirt, "system", "no URI"),
-            (Kind::Libvirt, "", "no URI"),
+            (Kind::Libvirt, "qemu:///embed?root=/tmp/x", "can't use \"/embed\""),
+            (Kind::Libvirt, "qemu:///", "can't use \"/\""),
+            (Kind::Libvirt, "system", "not a libvirt URI"),
+            (Kind::Libvirt, "", "not a libvirt URI"),
             (Kind::Libvirt, "qemu:///system'<x>", "a character"),
             (Kind::Libvirt, "qemu:///sys\u{1b}[2Jtem", "a character"),
         ] {

@@ -1,4 +1,4 @@
-//! From values to pixels, and where the labelled lines go.
+//! Converts values to pixels, and places the labelled lines.
 
 use crate::{analysis::Unit, text};
 
@@ -18,7 +18,7 @@ impl Axis {
         Axis { log: false, low: 0.0, high, pixels }
     }
 
-    /// Only what there is, from `low` to `high` and a little beyond: for values that lie close together.
+    /// From a little below `low` to a little above `high`, for values close together.
     pub fn within(low: f64, high: f64, pixels: (f64, f64)) -> Self {
         let beyond = if high > low { (high - low) * 0.06 } else { (high.abs() * 0.05).max(1e-3) };
         Axis { log: false, low: low - beyond, high: high + beyond, pixels }
@@ -32,8 +32,8 @@ impl Axis {
         Axis { log: true, low: low / 1.4, high: high * 1.4, pixels }
     }
 
-    /// As [`Axis::spanning`] where that is logarithmic; else from a little below `low`, for where changes count and not
-    /// sizes.
+    /// Like [`Axis::spanning`] where that is logarithmic; otherwise from a little below `low`, to show changes rather
+    /// than sizes.
     pub fn between(low: f64, high: f64, pixels: (f64, f64)) -> Self {
         if low > 0.0 && high / low >= 8.0 {
             return Axis::spanning(low, high, pixels);
@@ -64,7 +64,7 @@ impl Axis {
 
     fn log_ticks(&self, unit: Unit) -> Vec<(f64, Option<String>)> {
         let decades = (self.high / self.low).log10();
-        // Labels need some 70 pixels each.
+        // A label needs about 70 pixels.
         let room = ((self.pixels.1 - self.pixels.0) / 70.0).max(1.0);
         let every = (decades / room).ceil().max(1.0) as i32;
         let labelled = |step: i32, power: i32| match step {
@@ -85,14 +85,14 @@ impl Axis {
     }
 
     fn linear_ticks(&self, unit: Unit, about: usize) -> Vec<(f64, Option<String>)> {
-        // Round numbers of the unit that is shown, not of bytes.
+        // Round numbers of the shown unit, not of bytes.
         let (end, span) = (self.high.abs().max(self.low.abs()), self.high - self.low);
         let one = if unit == Unit::Size { text::scale(unit, end).1 } else { 1.0 };
         let rough = span / one / about.max(1) as f64;
         let power = 10_f64.powf(rough.log10().floor());
         let wide = |step: &f64| step * power >= rough;
         let mut step = [1.0, 2.0, 5.0, 10.0].into_iter().find(wide).unwrap_or(10.0) * power * one;
-        // One line beside zero's gives no feeling for the scale.
+        // A single line besides zero would not show the scale.
         if span / step < 2.0 {
             step /= 2.0;
         }

@@ -1,4 +1,4 @@
-//! Many at once: memory and start-up over the number of instances, and start-ups of those requested together.
+//! Density: memory and start-up over the number of instances, and start-ups of bursts.
 
 use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
 use crate::{
@@ -11,14 +11,17 @@ use crate::{
 
 const HEIGHT: f64 = 150.0;
 
-/// A target that was filled: its record, what that says, and its colour.
+/// A filled target: its record, its figures and its colour.
 struct Filled<'a> {
     record: &'a sample::density::Density,
     figures: &'a Density,
     role: Role,
 }
 
-/// None where no target was filled.
+/// The charts; empty where no target was filled.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn charts(source: &Source<'_>) -> Result<Vec<Chart>, Error> {
     let place = |name: &str| source.analysis.targets.iter().position(|t| t.name == name).unwrap_or(0);
     let both = source.results.density.iter().zip(&source.analysis.density);
@@ -40,7 +43,7 @@ fn good(step: &sample::density::Step) -> bool {
     step.outcome == Outcome::Ok && step.error.is_none()
 }
 
-/// Points of a panel, a line through them if there is one, and what is said at its head.
+/// A panel: points, a line through them if there is one, and the text of its head.
 struct Panel<'a> {
     filled: &'a Filled<'a>,
     points: Vec<(f64, f64)>,
@@ -71,9 +74,9 @@ fn memory(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
             name: "density-memory",
             title: "Memory of all instances at once",
             caption: format!(
-                "Each dot is the sum of the footprints of so many instances, read after the last was ready and settled. The \
-                 line has the slope that is said above it, {}: where dots leave it, later instances cost something else than \
-                 earlier ones. Each panel has a scale of its own.",
+                "Each dot is the sum of the footprints of that many instances, read after the last one was ready and settled. \
+                 The line has the slope above it, {}: dots off the line show that later instances cost more or less than \
+                 earlier ones. Each panel has its own scale.",
                 words::EACH
             ),
             description: describe(&panels),
@@ -95,7 +98,7 @@ fn startup_of<'a>(filled: &'a Filled<'a>) -> Panel<'a> {
                 let interval = text::interval(Unit::Time, each.value, each.interval.as_ref());
                 format!("{} {interval} with each", text::signed(Unit::Time, each.value))
             }
-            None => "too few for a slope".into(),
+            None => "too few instances for a slope".into(),
         },
     }
 }
@@ -107,9 +110,9 @@ fn startup(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
         Plan {
             name: "density-startup",
             title: "Start-up of the next instance",
-            caption: "Each dot is the start-up of one instance, requested when so many less one were there. The line is Theil \
-                      and Sen's; its slope is how much longer the next one takes with each that is there. Each panel has a \
-                      scale of its own."
+            caption: "Each dot is the start-up of the n-th instance, requested after the others were ready. The line is Theil \
+                      and Sen's; its slope is the growth of start-up with each instance that is already there. Each panel has \
+                      its own scale."
                 .into(),
             description: describe(&panels),
             layout: &|canvas| panels.iter().for_each(|p| plot(canvas, p, Unit::Time)),
@@ -125,7 +128,7 @@ fn describe(panels: &[Panel<'_>]) -> String {
     format!("{}.", each.collect::<Vec<_>>().join("; "))
 }
 
-/// A target's name at the left, what is said at the right or below it.
+/// A target's name at the left, the panel's text at the right or below it.
 fn heading(canvas: &mut Canvas, filled: &Filled<'_>, said: &str) {
     let y = canvas.y + 9.0;
     canvas.name(0.0, y, &filled.record.target, 150.0);
@@ -166,7 +169,7 @@ fn plot(canvas: &mut Canvas, panel: &Panel<'_>, unit: Unit) {
     canvas.y = bottom + 32.0;
 }
 
-/// Whole numbers for the axis below, as many as there is room for.
+/// Whole numbers for the axis below, as many as fit.
 fn numbers(most: f64, room: f64) -> Vec<f64> {
     let about = (room / 60.0).clamp(2.0, 10.0);
     let fits = |step: &f64| most / step <= about;
@@ -191,7 +194,7 @@ fn bursts(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
             name: "density-bursts",
             title: "Start-up of instances requested at once",
             caption: "Each dot is the start-up of one instance, from its own request until it was ready; the bar is their \
-                      median. A row has as many as were requested together. Each target has a scale of its own, from zero."
+                      median. A row shows the instances of one burst. Each target has its own scale, from zero."
                 .into(),
             description,
             layout: &|canvas| all.iter().for_each(|filled| rows(canvas, filled)),

@@ -1,4 +1,4 @@
-//! A drawn chart as an SVG document: with title, description and the colours of the dark.
+//! A drawn chart as an SVG document with title, description and dark colours.
 
 use std::{borrow::Cow, fmt::Write};
 
@@ -10,9 +10,9 @@ pub struct Chart {
     /// Its file's name without `.svg`.
     pub name: Cow<'static, str>,
     pub title: &'static str,
-    /// How to read it, in a sentence or two.
+    /// Explanation in a few sentences.
     pub caption: String,
-    /// Its figures in words, for who can't see it.
+    /// Its figures in words, for screen readers.
     pub description: String,
     pub(super) wide: Drawing,
     pub(super) narrow: Drawing,
@@ -27,7 +27,7 @@ pub(super) struct Drawing {
     pub body: String,
 }
 
-/// The classes of a chart's shapes in the dark; in the light the attributes do.
+/// CSS of a chart's shapes in dark mode; in light mode their attributes apply.
 pub fn dark_style() -> String {
     let mut css = String::from("@media screen and (prefers-color-scheme:dark){");
     for (i, (_, dark)) in PALETTE.iter().enumerate() {
@@ -40,7 +40,7 @@ pub fn dark_style() -> String {
 const FONTS: &str = "system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans','DejaVu Sans',sans-serif";
 
 impl Chart {
-    /// As a file of its own.
+    /// The SVG file with a title.
     pub fn alone(&self) -> String {
         let d = &self.alone;
         let pad = 24.0;
@@ -60,7 +60,7 @@ impl Chart {
         )
     }
 
-    /// For the page: two elements, of which its style shows one.
+    /// Two elements for the page, whose style shows one of them.
     pub fn inline(&self) -> String {
         [(&self.wide, "wide"), (&self.narrow, "narrow")]
             .map(|(d, class)| {

@@ -1,4 +1,4 @@
-//! What was measured against what is known: a small panel for each figure that must follow, with its line.
+//! Measured figures over known amounts: a small panel with a fitted line for each slope that must be 1.
 
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, axis::Axis, make_with, processor_note};
 use crate::{
@@ -11,7 +11,10 @@ use crate::{
 
 const HEIGHT: f64 = 150.0;
 
-/// `None` when no figure is a fit.
+/// The chart; `None` without a fitted figure.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(calibration: &Calibration) -> Result<Option<Chart>, Error> {
     let rows: Vec<(usize, &Row)> = calibration
         .rows
@@ -43,10 +46,10 @@ pub fn chart(calibration: &Calibration) -> Result<Option<Chart>, Error> {
         &about,
         Plan {
             name: "fits",
-            title: "Measured against known",
-            caption: "Each dot is an instance: what was known of it to the right, what was measured upwards, from zero. The \
-                      line is Theil and Sen's; its slope is what is judged, and where it starts is what an instance costs \
-                      beside what is known of it."
+            title: "Measured and known amounts",
+            caption: "Each dot is an instance: its known amount on the horizontal axis, its measured figure on the vertical \
+                      axis, both from zero. The line is Theil and Sen's; the verdict is about its slope, and its intercept is \
+                      the cost of an instance without the known amount."
                 .into(),
             description,
             layout: &|canvas| layout(canvas, &rows),

@@ -1,5 +1,5 @@
-//! Start-up in the order in which samples were taken, each beside its target's own median, so that
-//! drift can be seen.
+//! Start-up in the order in which samples were taken, as multiples of the target's own median, to show
+//! drift.
 
 use super::{Anchor, Canvas, Chart, Plan, Role, SMALL, Source, make, text_width};
 use crate::{
@@ -9,16 +9,20 @@ use crate::{
     text,
 };
 
+/// The chart of start-up in sample order.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     make(
         source,
         Plan {
             name: "order",
-            title: "Sample order: did the host hold still?",
-            caption: "Start-up of each sample as a multiple of its target's median, left to right in the order in \
-                      which the whole run took them. A slope or a step that all targets share is the host's doing. \
-                      All rows have one scale, logarithmic; what lies beyond it is at the edge with its multiple. \
-                      A square marks a sample with interference; the raw samples say of which kind."
+            title: "Sample order: was the host steady?",
+            caption: "Start-up of each sample as a multiple of its target's median, left to right in the order of the \
+                      whole run. The host causes a slope or step that all targets share. All rows have the same \
+                      logarithmic scale; values beyond it are at the edge, with their multiple. A square marks a \
+                      sample with interference; the raw samples name its kind."
                 .into(),
             description: describe(source),
             layout: &|canvas| layout(source, canvas),
@@ -36,8 +40,8 @@ fn describe(source: &Source<'_>) -> String {
     format!("Drift of start-up: {}.", each.collect::<Vec<_>>().join("; "))
 }
 
-/// The highest multiple on the scale, up and down, from the good samples: warm-ups are often far
-/// off and would flatten the rest.
+/// The largest multiple on the scale, up and down, from the good samples: warm-ups are often far
+/// off and would flatten the others.
 fn reach(source: &Source<'_>) -> f64 {
     let far = |t: &TargetAnalysis| {
         let f = t.figure(Metric::Startup).filter(|f| f.min > 0.0)?;
@@ -72,7 +76,7 @@ fn legend(canvas: &mut Canvas, interference: bool) {
         if next + room > canvas.width() + 20.0 {
             (next, y) = (6.0, y + 22.0);
         }
-        // Ring and square are wider than the other marks.
+        // Ring and square are wider than the other symbols.
         let x = if matches!(i, 2 | 4) { next + 4.0 } else { next };
         match i {
             0 => canvas.dot((x, y), 3.5, Role::Ink, 1.0),
@@ -133,7 +137,7 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &TargetAn
         let x = place(index);
         let height = multiple(sample).filter(|_| sample.outcome == Outcome::Ok).map_or(bottom - 8.0, y);
         if source.has_interference(sample) {
-            // Clear of an outlier's ring.
+            // Apart from an outlier's ring.
             canvas.square((x, height), 8.5, Role::Bad);
         }
         match multiple(sample).filter(|_| sample.outcome == Outcome::Ok) {
@@ -154,7 +158,7 @@ fn mark(canvas: &mut Canvas, at: (f64, f64), sample: &Sample, beyond: bool, mult
         canvas.dot(at, 3.5, role, 1.0);
     }
     if beyond {
-        // Clear of the scale's last line, which is just within.
+        // Apart from the scale's last line, which lies just inside.
         let y = if multiple > 1.0 { at.1 - 5.0 } else { at.1 + 5.0 };
         canvas.text(at.0 + 9.0, y, text::times(multiple), SMALL, Role::Muted, Anchor::Start);
     }

@@ -1,5 +1,5 @@
-//! Memory and CPU: a small panel of bars for each measure, since measures that are defined
-//! differently must not be added up or share a scale.
+//! Memory, CPU and disk: a small panel of bars for each metric, because metrics with different
+//! definitions must not be added up or share a scale.
 
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make};
 use crate::{
@@ -22,23 +22,31 @@ impl Panel {
     }
 }
 
-/// Those of a group, in the table's order.
+/// Panels of a group, in the table's order.
 fn panels(group: Group) -> Vec<Panel> {
     let rows = metric::TABLE.iter().filter(|row| row.group == group);
     rows.filter_map(|row| Some(Panel { metric: row.metric, about: row.panel? })).collect()
 }
 
+/// The chart of memory metrics.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn memory(source: &Source<'_>) -> Result<Chart, Error> {
     chart(
         source,
         "memory",
         "Memory, by part",
-        "Read after the settle time. The parts overlap and are never added up: the engine's processes are in the \
-         footprint, but for the files that they map.",
+        "Read after the settle time. The parts overlap and are never added up: the footprint includes the engine's \
+         processes, except the files that they map.",
         &panels(Group::Memory),
     )
 }
 
+/// The chart of CPU metrics.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn cpu(source: &Source<'_>) -> Result<Chart, Error> {
     chart(
         source,
@@ -49,7 +57,10 @@ pub fn cpu(source: &Source<'_>) -> Result<Chart, Error> {
     )
 }
 
-/// `None` where nothing of it was measured.
+/// The chart of disk metrics; `None` where the run measured none.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn disk(source: &Source<'_>) -> Result<Option<Chart>, Error> {
     let measured = |panel: &&Panel| source.targets().any(|(_, target)| target.figure(panel.metric).is_some());
     let panels: Vec<Panel> = panels(Group::Disk).into_iter().filter(|panel| measured(&panel)).collect();

@@ -1,5 +1,5 @@
-//! Start-up cut into its phases, and boot into its parts where a target has them: shares of each target's own start-up, since one linear scale can't
-//! show a millisecond beside seconds; then, below, just that one linear scale.
+//! Start-up divided into its phases, and boot into its parts where a target has them: first as shares of each target's
+//! own start-up, because one linear scale can't show a millisecond beside seconds; then on one linear scale.
 
 use super::{Anchor, Canvas, Chart, NORMAL, Plan, Role, SMALL, Source, axis::Axis, make, text_width};
 use crate::{
@@ -8,9 +8,9 @@ use crate::{
     text,
 };
 
-/// The opacity tells the phases apart in every colour, also in print.
+/// Phases and their opacity, which distinguishes them in every colour and in print.
 const PHASES: [(Metric, f64); 3] = [(Metric::Engine, 1.0), (Metric::Boot, 0.55), (Metric::App, 0.25)];
-/// What stands in for boot.
+/// Parts of boot.
 const PARTS: [(Metric, f64); 5] = [
     (Metric::Firmware, 0.7),
     (Metric::Kernel, 0.45),
@@ -22,16 +22,20 @@ const PARTS: [(Metric, f64); 5] = [
 /// A phase or a part of one: its metric, its median in ns, its opacity.
 type Phase = (Metric, f64, f64);
 
+/// The chart of phases.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     make(
         source,
         Plan {
             name: "phases",
             title: "Where start-up goes: engine, boot, app",
-            caption: "Above, each bar is one target's start-up as a whole, cut by the medians of its phases; lengths \
-                      are not comparable between targets. Below, the same bars to one linear scale. Engine: until the \
-                      engine's start call returned or the agent spoke; boot: until the agent spoke, and \
-                      in its place a VM's parts of it; app: until ready."
+            caption: "Above, each bar is one target's whole start-up, divided by the medians of its phases; lengths \
+                      are not comparable between targets. Below, the same bars on one linear scale. Engine: until the \
+                      engine's start call returned or the agent said hello; boot: until the agent said hello, shown by \
+                      its parts for a VM; app: until ready."
                 .into(),
             description: describe(source),
             layout: &|canvas| layout(source, canvas),
@@ -39,7 +43,7 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     )
 }
 
-/// In their order. Parts that are longer than boot, since they begin before it, do not take its place.
+/// The phases in order. Parts longer than boot, which begin before it, don't replace it.
 fn phases(target: &TargetAnalysis) -> Option<Vec<Phase>> {
     let median = |(metric, opacity)| Some((metric, target.median(metric)?, opacity));
     let [engine, boot, app] = PHASES.map(median);
@@ -75,12 +79,12 @@ fn layout(source: &Source<'_>, canvas: &mut Canvas) {
         return;
     }
     canvas.y += 6.0;
-    canvas.bold(0.0, canvas.y + 8.0, "The same to one linear scale", SMALL, Role::Muted, Anchor::Start);
+    canvas.bold(0.0, canvas.y + 8.0, "The same on one linear scale", SMALL, Role::Muted, Anchor::Start);
     canvas.y += 24.0;
     lengths(source, canvas, longest);
 }
 
-/// One target: its name and total, its bar of shares, its phases in words.
+/// One target: name and total, bar of shares, phases in words.
 fn shares(canvas: &mut Canvas, role: Role, target: &TargetAnalysis) {
     let (width, y) = (canvas.width(), canvas.y);
     let wide = !canvas.narrow();
@@ -129,7 +133,7 @@ fn shares(canvas: &mut Canvas, role: Role, target: &TargetAnalysis) {
 fn segment(canvas: &mut Canvas, (from, to): (f64, f64), y: (f64, f64), role: Role, opacity: f64) {
     let gap = if to - from > 3.0 { 1.0 } else { 0.0 };
     if to > from {
-        // The lines behind must not shine through.
+        // Opaque, to hide the lines behind.
         canvas.rect((from, to - gap), y, Role::Paper, 1.0);
         canvas.rect((from, to - gap), y, role, opacity);
     }
@@ -155,7 +159,7 @@ fn lengths(source: &Source<'_>, canvas: &mut Canvas, longest: f64) {
             segment(canvas, (axis.x(at), axis.x(at + value)), (y + 1.0, y + 17.0), role, opacity);
             at += value;
         }
-        // However short, it must be seen that there is a bar.
+        // Even the shortest bar must be visible.
         canvas.rect((left, (left + 1.5).max(axis.x(0.0))), (y + 1.0, y + 17.0), role, 1.0);
     }
     canvas.y = bottom + 30.0;

@@ -15,10 +15,10 @@ use crate::{
     text,
 };
 
-/// More are a wall, and each is in the table.
+/// Largest number of panels; the table has all figures.
 const MOST: usize = 24;
 const BAND: f64 = 46.0;
-/// By the order in which the sides are given.
+/// Colours of BASE and NEW.
 const ROLES: [Role; 2] = [Role::Target(0), Role::Target(1)];
 
 struct Panel<'a> {
@@ -28,7 +28,10 @@ struct Panel<'a> {
     values: [Vec<f64>; 2],
 }
 
-/// `None` when no figure gates.
+/// The chart; `None` when no figure gates.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(comparison: &Comparison, runs: &[(&Results, &Results)]) -> Result<Option<Chart>, Error> {
     let all = comparison.pairs.iter().flat_map(|pair| panels(pair, runs));
     let panels: Vec<Panel> = all.take(MOST).collect();
@@ -51,7 +54,7 @@ pub fn chart(comparison: &Comparison, runs: &[(&Results, &Results)]) -> Result<O
     let mut notes: Vec<String> = processors.into_iter().map(processor_note).chain(targets).collect();
     let gating = rows().filter(|row| row.gates).count();
     if gating > MOST {
-        notes.push(format!("{MOST} of {gating} figures that gate are shown here; all are in the table."));
+        notes.push(format!("This chart shows {MOST} of {gating} gating figures; the table has all."));
     }
     let each = panels.iter().map(|panel| {
         let row = panel.row;

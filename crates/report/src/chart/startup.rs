@@ -7,6 +7,10 @@ use crate::{
     text,
 };
 
+/// The chart of start-up.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
     let values: Vec<f64> = source
         .targets()
@@ -29,7 +33,7 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
             caption: format!(
                 "Every good sample is a dot, the first at the top of its row, the last at the bottom. The bar is the \
                  median, the band its interval; a ringed dot is an outlier, flagged and kept; a square \
-                 is around a sample with interference, kept too. {scale} Multiples are of \
+                 marks a sample with interference, kept too. {scale} Multiples refer to \
                  the baseline's start-up."
             ),
             description: describe(source),
@@ -56,13 +60,13 @@ fn shown(figure: &Figure) -> String {
     format!("{} {interval}", text::value(Unit::Time, figure.median))
 }
 
-/// Only where there is a square to be explained.
+/// The legend, where the chart has a square.
 fn legend(source: &Source<'_>, canvas: &mut Canvas) {
     if source.results.samples.iter().any(|s| is_measured(s) && source.has_interference(s)) {
         let at = (10.0, canvas.y + 11.0);
         canvas.dot(at, 3.0, Role::Ink, 1.0);
         canvas.square(at, 5.5, Role::Bad);
-        canvas.text(25.0, at.1, "interference while it was taken", SMALL, Role::Muted, Anchor::Start);
+        canvas.text(25.0, at.1, "sample with interference", SMALL, Role::Muted, Anchor::Start);
         canvas.y += 30.0;
     }
 }
@@ -108,7 +112,7 @@ fn label(canvas: &mut Canvas, target: &TargetAnalysis, y: f64, head: f64, body: 
         let named = (text_width(&name, NORMAL + 3.0) + 6.0).min(158.0);
         let left = canvas.width() - named - text_width(&value, SMALL);
         canvas.name(0.0, line, &name, 150.0);
-        // Where there is no room, the note below the chart says it.
+        // Without room, the note below the chart has it.
         if let Some(accelerator) = accelerator.filter(|a| text_width(a, SMALL) < left) {
             canvas.text(named, line, accelerator, SMALL, Role::Muted, Anchor::Start);
         }
@@ -148,7 +152,7 @@ fn dots(
     let Some(figure) = target.figure(Metric::Startup) else { return };
     let median = axis.x(figure.median);
     if let Some(interval) = figure.interval {
-        // A band that is narrower than its median's bar would not be seen.
+        // A band narrower than its median's bar would be invisible.
         let (low, high) = (axis.x(interval.low).min(median - 2.0), axis.x(interval.high).max(median + 2.0));
         canvas.rect((low, high), (top, bottom), role, 0.2);
     }
@@ -166,7 +170,7 @@ fn dots(
             canvas.ring(at, 6.5, Role::Ink, 1.5);
         }
         if source.has_interference(sample) {
-            // Small, since a row may have a hundred of them.
+            // Small, because a row may have a hundred of them.
             canvas.square(at, 5.5, Role::Bad);
         }
     }

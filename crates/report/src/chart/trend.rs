@@ -1,7 +1,7 @@
 //! One metric of one scenario over many runs: a panel for each target, hosts beside each other in it.
 //!
-//! Where runs are closer than they can be told, columns of [`COLUMN`] pixels show how far up and down they go; so
-//! thousands of runs make a chart no larger than some hundreds, and no extreme is lost.
+//! Where runs are too close to distinguish, columns of [`COLUMN`] pixels show their range; so a chart of thousands of
+//! runs is no larger than one of some hundreds, and shows every extreme.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,19 +19,22 @@ use crate::{
     text,
 };
 
-/// Points nearer to each other than this, in pixels, are drawn as columns.
+/// Smallest distance of single points, in pixels; closer ones become columns.
 const NEAREST: f64 = 4.0;
 /// Width of a column, in pixels.
 const COLUMN: f64 = 3.0;
 const HEIGHT: f64 = 150.0;
 
-/// A chart for each group. Changes are numbered from 1, in the order of the group's series.
+/// A chart for each group. Changes have numbers from 1, in the order of the group's series.
+///
+/// # Errors
+/// When the drawing library fails.
 pub fn all(history: &History, groups: &[Group<'_>]) -> Result<Vec<Chart>, Error> {
     let mut charts: Vec<Chart> = Vec::new();
     for group in groups {
         let key = &group.series[0].key;
         let mut chart = chart(history, &group.series)?;
-        // A stranger's name becomes part of a file's and of identifiers.
+        // An untrusted name becomes part of a file's name and of identifiers.
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
         let name = format!("trend-{}-{}", text::clip(&key.scenario, 64), key.metric.name());
         let mut name: String = name.chars().map(plain).collect();
@@ -44,11 +47,11 @@ pub fn all(history: &History, groups: &[Group<'_>]) -> Result<Vec<Chart>, Error>
     Ok(charts)
 }
 
-/// What all panels of a chart have in common.
+/// Context of all panels of a chart.
 struct Frame<'a> {
     history: &'a History,
     series: &'a [&'a Series],
-    /// Place from the left of each run that is in it.
+    /// Position from the left of each run, by index of the run.
     places: BTreeMap<usize, usize>,
     hosts: Vec<&'a HostName>,
 }
@@ -75,7 +78,7 @@ fn chart(history: &History, series: &[&Series]) -> Result<Chart, Error> {
         .map(|target| format!("{}: {}, no hardware virtualisation.", text::clip(target, 24), text::EMULATED))
         .collect();
     let across = if frame.hosts.len() > 1 {
-        " Hosts have a series each: what one is above another is a difference of hosts and no change."
+        " Each host has its own series: a distance between series is a difference of hosts, not a change."
     } else {
         ""
     };
@@ -86,10 +89,10 @@ fn chart(history: &History, series: &[&Series]) -> Result<Chart, Error> {
             name: "trend",
             title: key.metric.row().label,
             caption: format!(
-                "Each run is a dot, its median, with the interval of that; runs are in the order of time, equally far apart. \
-                 Where there are too many to be told, columns show how far they go up and down. Lines are the levels of the \
-                 step fit; numbers are the changes listed below. A cross is a run without a good sample. The scale needs no \
-                 zero: look at its labels.{across}"
+                "Each dot is the median of a run, with its interval; runs are in the order of time, at equal distances. Where \
+                 runs are too close to distinguish, columns show their range. Lines are the levels of the step fit; numbers \
+                 refer to the changes below. A cross is a run without a good sample. The scale need not start at \
+                 zero.{across}"
             ),
             description: describe(&frame),
             layout: &|canvas| layout(&frame, canvas),
@@ -140,7 +143,7 @@ fn pixels(canvas: &Canvas) -> (f64, f64) {
     (if canvas.narrow() { 58.0 } else { 78.0 }, canvas.width() - 8.0)
 }
 
-/// From a run's place to pixels.
+/// Converts a run's position to pixels.
 fn across(frame: &Frame<'_>, canvas: &Canvas) -> impl Fn(f64) -> f64 + use<> {
     let (left, right) = pixels(canvas);
     let (start, step) = match frame.places.len() {
@@ -244,7 +247,7 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
         }
     }
 
-    /// Of each column the intervals' middle as a faint band, medians from lowest to highest, and the middle one.
+    /// For each column: a faint band of the median interval, the range of the medians, and their median.
     fn columns(&self, canvas: &mut Canvas) {
         let column = |i: usize| (self.at(i) / COLUMN).floor();
         let mut start = 0;
@@ -271,7 +274,7 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
         }
     }
 
-    /// Runs without a value, at the bottom; those that would overlap are one.
+    /// Runs without a value, at the bottom; overlapping ones are merged.
     fn crosses(&self, canvas: &mut Canvas) {
         let mut last = f64::NEG_INFINITY;
         for run in &self.series.empty {
@@ -301,7 +304,7 @@ impl<X: Fn(f64) -> f64> Drawn<'_, X> {
     }
 }
 
-/// Days below the last panel; minutes where all runs are of one.
+/// Days below the last panel; minutes where all runs are of one day.
 fn dates(frame: &Frame<'_>, canvas: &mut Canvas) {
     let runs: Vec<usize> = frame.places.keys().copied().collect();
     let (Some(first), Some(last)) = (runs.first(), runs.last()) else { return };

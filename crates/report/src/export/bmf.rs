@@ -1,5 +1,6 @@
-//! Bencher Metric Format, as <https://bencher.dev/docs/reference/bencher-metric-format> has it: benchmarks with
-//! measures, times in ns and sizes in bytes. Its names are the only place for what must be said of a figure.
+//! Bencher Metric Format (<https://bencher.dev/docs/reference/bencher-metric-format>): benchmarks with measures,
+//! times in ns and sizes in bytes. The names carry remarks such as emulation, for which the format has no other
+//! place.
 
 use std::collections::BTreeMap;
 

@@ -2,8 +2,7 @@
 //! `<scenario>/<metric>/<target>/<run>/` with four files each. Benchmarks have the ids of `cargo bench`; the run is the
 //! baseline's name, so that many runs fit into one directory and none is written over another.
 //!
-//! Points are those that criterion computes of the same samples. So are intervals, but for what is drawn: the
-//! bootstrap's seed is the run's.
+//! Point estimates equal criterion's for the same samples. Intervals use the same bootstrap, with the run's seed.
 
 use std::path::PathBuf;
 
@@ -18,9 +17,9 @@ use crate::{
 /// criterion's own default.
 const LEVEL: f64 = 0.95;
 const DRAWS: usize = 10_000;
-/// Of values, over all draws: no file keeps anybody waiting for more than some seconds.
+/// Largest number of values over all draws, so that an export takes a few seconds at most.
 const MOST_DRAWN: usize = 20_000_000;
-/// Longer than any run's id.
+/// Longest run id; bootrace's own are shorter.
 const LONGEST_ID: usize = 128;
 /// Directories that criterion itself writes beside baselines.
 const RESERVED: [&str; 4] = ["new", "base", "change", "report"];
@@ -48,7 +47,7 @@ struct Estimates {
     mean: Estimate,
     median: Estimate,
     median_abs_dev: Estimate,
-    /// There is none without a number of iterations that varies.
+    /// Null: a slope needs a varying number of iterations.
     slope: Option<()>,
     std_dev: Estimate,
 }
@@ -67,7 +66,7 @@ struct ConfidenceInterval {
     upper_bound: f64,
 }
 
-/// Four files for each metric of each target that has two samples or more; what has fewer is noted.
+/// Four files for each metric and target with two samples or more, and notes about the others.
 pub fn files(run: &Run<'_>, notes: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> {
     let mut baseline = plain_name(&run.results.run.id, LONGEST_ID);
     if RESERVED.contains(&baseline.as_str()) {
@@ -76,11 +75,11 @@ pub fn files(run: &Run<'_>, notes: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> 
     let mut files = Vec::new();
     for target in &run.targets {
         for metric in metric::TABLE.iter().filter(|row| row.rate.is_some()).map(|row| row.metric) {
-            // criterion takes no time of 0, which no measurement gives.
+            // criterion rejects a time of 0, which no measurement gives.
             let times: Vec<f64> = target.values(metric).into_iter().filter(|ns| *ns > 0.0).collect();
             if times.len() == 1 {
                 notes.push(format!(
-                    "{} of {} has a single sample: it is left out, since criterion's form has a standard deviation",
+                    "{} of {} is left out: it has a single sample, and criterion's format needs a standard deviation",
                     metric.name(),
                     target.name
                 ));
@@ -89,7 +88,7 @@ pub fn files(run: &Run<'_>, notes: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> 
         }
         if target.accelerator == Some(text::EMULATED) {
             notes.push(format!(
-                "{} ran under {}: that is in its title, which criterion shows and critcmp does not",
+                "{} ran under {}: its title says so, which criterion shows and critcmp does not",
                 target.name,
                 text::EMULATED
             ));
@@ -98,7 +97,7 @@ pub fn files(run: &Run<'_>, notes: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> 
     files
 }
 
-/// None below two samples.
+/// Empty below two samples.
 fn benchmark(
     run: &Run<'_>,
     target: &Target<'_>,
@@ -154,7 +153,7 @@ fn estimates(times: &[f64], seed: u64) -> Option<Estimates> {
     })
 }
 
-/// Tukey's: 3 and 1.5 interquartile ranges below and above the quartiles.
+/// Tukey's fences: 3 and 1.5 interquartile ranges below and above the quartiles.
 fn fences(times: &[f64]) -> Option<[f64; 4]> {
     let sorted = median::sorted(times);
     let (q1, q3) = (statistics::percentile(&sorted, 0.25)?, statistics::percentile(&sorted, 0.75)?);

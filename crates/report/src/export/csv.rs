@@ -1,5 +1,5 @@
-//! Every sample as a row, in the order taken: warm-ups and failed ones too, with their interference. RFC 4180: CRLF, quotes
-//! where they are needed, one header. An empty cell is a value that there is not.
+//! Every sample as a row, in the order taken: warm-ups and failed ones too, with their interference. RFC 4180: CRLF,
+//! quotes where necessary, one header. A cell without a value is empty.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::{
     sample::{Interference, Outcome, Sample},
 };
 
-/// Of an error's text.
+/// Longest text of an error, in characters.
 const LONGEST_ERROR: usize = 1000;
 
-/// A sample and what a cell may need beside it.
+/// A sample and the context of its cells.
 struct Row<'a> {
     run: &'a Run<'a>,
     sample: &'a Sample,
-    /// `None` where a file made by hand has samples of a target that it has not.
+    /// `None` where a file edited by hand has samples of an unlisted target.
     target: Option<&'a Target<'a>>,
     outlier: &'a str,
     overhead: Option<f64>,
@@ -25,7 +25,7 @@ struct Row<'a> {
 
 type Column = (&'static str, fn(&Row<'_>) -> String);
 
-/// What a row says of its sample; the metrics come after these, each under its name and unit.
+/// Columns about the sample; the metrics follow, each under its name and unit.
 const ABOUT: [Column; 16] = [
     ("scenario", |r| r.run.scenario.clone()),
     ("run", |r| words(&r.run.results.run.id, 128)),
@@ -47,7 +47,7 @@ const ABOUT: [Column; 16] = [
     ("outlier_in", |r| r.outlier.to_owned()),
 ];
 
-/// What the metrics are made of, and the interference.
+/// Columns with the readings behind the metrics, and the interference.
 const PARTS: [Column; 23] = [
     ("started_ns", |r| cell(r.sample.timeline_ns.started)),
     ("agent_ns", |r| cell(r.sample.timeline_ns.agent)),
@@ -108,7 +108,7 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
     csv.into_inner().expect(in_memory)
 }
 
-/// By index into the samples: in which metrics each is an outlier.
+/// Metrics in which a sample is an outlier, by index of the sample.
 fn outliers(run: &Run<'_>) -> BTreeMap<usize, String> {
     let mut outliers: BTreeMap<usize, String> = BTreeMap::new();
     for figure in run.targets.iter().flat_map(|t| &t.analysed.figures) {
@@ -121,7 +121,7 @@ fn outliers(run: &Run<'_>) -> BTreeMap<usize, String> {
     outliers
 }
 
-/// By round.
+/// Footprints of the baseline by round.
 fn footprints_of_the_baseline(run: &Run<'_>) -> BTreeMap<u32, u64> {
     let baseline = run.targets.iter().find(|t| t.analysed.baseline);
     let samples = baseline.into_iter().flat_map(|t| &t.good);
@@ -157,8 +157,8 @@ fn cell(value: Option<impl std::fmt::Display>) -> String {
     value.map_or_else(String::new, |v| v.to_string())
 }
 
-/// Text from outside: on one line, and never a formula to a spreadsheet, which takes a cell for one by its first
-/// character (OWASP, *CSV Injection*). Numbers are left alone: a negative one computes nothing.
+/// Untrusted text on one line that no spreadsheet reads as a formula, which the first character of a cell decides
+/// (OWASP, *CSV Injection*). Numbers don't pass through here: a negative one is harmless.
 fn words(text: &str, longest: usize) -> String {
     let text = text::clean(text, longest);
     match text.starts_with(['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}']) {

@@ -1,6 +1,6 @@
-//! github-action-benchmark's `customSmallerIsBetter` and `customBiggerIsBetter`. The direction is a file's, so there
-//! are two. Its alerts go by the quotient of two commits' values under one name: an emulated VM has another name,
-//! and a figure that is not above zero, of which there is no quotient, is left out.
+//! github-action-benchmark's `customSmallerIsBetter` and `customBiggerIsBetter`: one file for each direction. Its
+//! alerts use the quotient of two commits' values under one name. Therefore an emulated VM has another name, and
+//! figures of zero or below are left out.
 
 use std::path::PathBuf;
 
@@ -17,13 +17,13 @@ struct Entry {
     name: String,
     unit: &'static str,
     value: f64,
-    /// "± x" and no more: the action takes what follows the sign for a number in `unit`.
+    /// Only "± x": the action parses the text after the sign as a number in `unit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     range: Option<String>,
     extra: String,
 }
 
-/// Both directions.
+/// The files of both directions.
 pub fn files(run: &Run<'_>, _: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> {
     let (mut smaller, mut bigger) = (Vec::new(), Vec::new());
     for target in &run.targets {
@@ -38,7 +38,7 @@ pub fn files(run: &Run<'_>, _: &mut Vec<String>) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 fn cost(run: &Run<'_>, target: &Target<'_>, figure: &Figure) -> Option<Entry> {
-    // The action knows how to compare ms and s of two commits, and no sizes: one unit for each kind.
+    // The action converts times between commits, but not sizes: one unit for each kind.
     let (unit, one) = match figure.metric.unit() {
         Unit::Time => ("ms", 1e6),
         Unit::Size => ("MiB", 1_048_576.0),
@@ -76,13 +76,13 @@ fn entry(
         name,
         unit,
         value,
-        // The form has one number for both sides: the longer one promises nothing.
+        // The format has one number for both sides: the longer one covers the interval.
         range: interval.map(|i| format!("± {}", (i.high - value).max(value - i.low))),
         extra: extra(run, target, figure, interval, unit),
     })
 }
 
-/// For people: the action shows it where one points at a value.
+/// Tooltip of a value.
 fn extra(
     run: &Run<'_>,
     target: &Target<'_>,

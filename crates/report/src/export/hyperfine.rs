@@ -1,6 +1,6 @@
-//! The JSON of hyperfine's `--export-json`, one result per target, its times the start-ups in seconds. What hyperfine
-//! has and a run has not is null: user and system time (a run has their sum, in another metric) and exit codes (a
-//! workload runs until it is stopped; hyperfine writes null for a command that a signal ended).
+//! The JSON of hyperfine's `--export-json`, one result per target; times are start-ups in seconds. User and system
+//! time are null (a run has their sum, in another metric), and so are exit codes: a workload runs until bootrace
+//! stops it, and hyperfine writes null for a command that a signal ended.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ struct Document {
 struct Summary {
     command: String,
     mean: f64,
-    /// Null of a single sample, as hyperfine has it.
+    /// Null for a single sample, as in hyperfine.
     stddev: Option<f64>,
     median: f64,
     user: Option<f64>,
@@ -26,14 +26,14 @@ struct Summary {
     min: f64,
     max: f64,
     times: Vec<f64>,
-    /// The footprints; left out where a sample has none, since the list goes with `times`.
+    /// Footprints, one for each of `times`; left out where a sample has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_usage_byte: Option<Vec<u64>>,
     exit_codes: Vec<Option<i32>>,
     parameters: BTreeMap<&'static str, String>,
 }
 
-/// Targets without a good sample are not in it: a result has to have a mean.
+/// A result for each target with a good sample: a result needs a mean.
 pub fn file(run: &Run<'_>) -> Vec<u8> {
     let results = run.targets.iter().filter_map(|target| summary(run, target)).collect();
     super::json(&Document { results })

@@ -1,8 +1,8 @@
-//! JUnit XML, as CI systems show test results: a suite for the run, a test case for each claim and for each figure of the
-//! scenario's gate.
+//! JUnit XML, as CI systems show test results: a suite for the run, a test case for each claim and for each figure of
+//! the scenario's gate.
 //!
-//! A refuted claim is a failure, an undecided one is skipped. A gate's figure fails where its target has no good sample; two
-//! runs are held against each other by `bootrace compare`. Times are in seconds, as the format has them.
+//! A refuted claim is a failure, an undecided one is skipped. A gate's figure fails where its target has no good
+//! sample; `bootrace compare` compares two runs. Times are in seconds, as the format requires.
 
 use std::io;
 
@@ -14,10 +14,10 @@ use crate::{
     claims,
 };
 
-/// Of one text.
+/// Longest text, in characters.
 const LONGEST: usize = 500;
 
-/// What a test case says.
+/// Outcome of a test case.
 enum Case {
     Passed,
     Failed(String),
@@ -41,7 +41,7 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
             let name = format!("gate: {} of {}", metric.name(), target.label);
             let (seconds, case, said) = match target.analysed.figure(metric) {
                 Some(figure) => (seconds(figure), Case::Passed, shown(figure, target)),
-                None => (None, Case::Failed("no good sample has it".into()), String::new()),
+                None => (None, Case::Failed("no good sample has this metric".into()), String::new()),
             };
             cases.push((name, seconds, case, said));
         }

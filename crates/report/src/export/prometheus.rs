@@ -1,20 +1,20 @@
-//! Prometheus' text format 0.0.4, for node_exporter's textfile collector: gauges in base units, without time stamps.
-//! Names keep to what `promtool check metrics` asks for.
+//! Prometheus' text format 0.0.4, for node_exporter's textfile collector: gauges in base units, without timestamps.
+//! Names follow the rules of `promtool check metrics`.
 
 use std::fmt::Write;
 
 use super::{Run, Target, text};
 use crate::analysis::{Figure, Metric, Unit};
 
-/// The parts of a figure: what comes after its name, what the help says, and the value.
+/// A part of a figure: suffix of the name, help text and value.
 type Part = (&'static str, &'static str, fn(&Figure) -> Option<f64>);
 
 const PARTS: [Part; 3] = [
     ("", "median of the good samples", |f| Some(f.median)),
-    ("_lower", "lower bound of the median, made for 99 %; fewer than 8 samples give less", |f| {
+    ("_lower", "lower bound of the median's 99 % interval; less coverage below 8 samples", |f| {
         f.interval.map(|i| i.low)
     }),
-    ("_upper", "upper bound of the median, made for 99 %; fewer than 8 samples give less", |f| {
+    ("_upper", "upper bound of the median's 99 % interval; less coverage below 8 samples", |f| {
         f.interval.map(|i| i.high)
     }),
 ];
@@ -45,7 +45,7 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
     out.into_bytes()
 }
 
-/// What the run was: which one, when, on what.
+/// Identification and start of the run.
 fn about(out: &mut String, run: &Run<'_>) {
     let (results, scenario) = (run.results, &run.scenario);
     let info = labelled(&[
@@ -56,8 +56,8 @@ fn about(out: &mut String, run: &Run<'_>) {
         ("page_cache", text::PageCache::of(results).words()),
         ("interrupted", if results.run.interrupted { "true" } else { "false" }),
     ]);
-    family(out, "bootrace_run_info", "The run that these figures are of.", &[(&info, 1.0)]);
-    // The start is no time stamp of a sample: what a collector reads is of now, and this says how old it is.
+    family(out, "bootrace_run_info", "The run that measured these figures.", &[(&info, 1.0)]);
+    // A collector needs present values, so samples have no timestamps; the start shows their age.
     if let Ok(start) = results.run.started_at.parse::<jiff::Timestamp>() {
         let labels = labelled(&[("scenario", scenario)]);
         let rows = [(labels.as_str(), start.as_second() as f64)];
@@ -76,7 +76,7 @@ fn samples(out: &mut String, run: &Run<'_>) {
         }
     }
     let rows: Vec<_> = rows.iter().map(|(labels, n)| (labels.as_str(), *n)).collect();
-    let help = "Samples by outcome; warm-ups apart, however they ended.";
+    let help = "Samples by outcome; warm-ups are separate, whatever their outcome.";
     family(out, "bootrace_samples", help, &rows);
 }
 
@@ -101,7 +101,7 @@ fn labelled(labels: &[(&str, &str)]) -> String {
     labels.iter().map(label).collect::<Vec<_>>().join(",")
 }
 
-/// Nothing at all where there is no value.
+/// Writes a metric; nothing without a value.
 fn family(out: &mut String, name: &str, help: &str, rows: &[(&str, f64)]) {
     if rows.is_empty() {
         return;

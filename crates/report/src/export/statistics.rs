@@ -1,25 +1,25 @@
-//! What other programs' forms ask for and our own reports don't use: means, deviations, percentiles and the
-//! bootstrap. Percentiles interpolate between order statistics (type 7 of Hyndman and Fan, *Sample Quantiles in
-//! Statistical Packages*, 1996), as criterion's do.
+//! Statistics that only other programs' formats need: means, deviations, percentiles and the bootstrap. Percentiles
+//! interpolate between order statistics (type 7 of Hyndman and Fan, *Sample Quantiles in Statistical Packages*,
+//! 1996), as criterion's do.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::analysis::median::{of_sorted, sorted};
 
-/// `None` of nothing.
+/// Arithmetic mean; `None` without values.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Of the population that the sample is of (n - 1); `None` below two values.
+/// Standard deviation of the population (n - 1); `None` below two values.
 pub fn std_dev(values: &[f64]) -> Option<f64> {
     let mean = mean(values).filter(|_| values.len() > 1)?;
     let squares: f64 = values.iter().map(|v| (v - mean).powi(2)).sum();
     Some((squares / (values.len() - 1) as f64).sqrt())
 }
 
-/// The value below which `share` (0 to 1) of sorted values lie; `None` of nothing.
+/// The value below which `share` (0 to 1) of sorted values lie; `None` without values.
 pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
     let rank = share.clamp(0.0, 1.0) * last as f64;
@@ -34,7 +34,7 @@ fn median_abs_dev(values: &[f64], median: f64) -> f64 {
     of_sorted(&sorted(&deviations)).unwrap_or(0.0) * 1.4826
 }
 
-/// What criterion estimates of a sample.
+/// Point estimates of criterion.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Points {
     pub mean: f64,
@@ -44,7 +44,7 @@ pub struct Points {
 }
 
 impl Points {
-    /// `None` below two values, which have no deviation.
+    /// Estimates of a sample; `None` below two values, which have no deviation.
     pub fn of(values: &[f64]) -> Option<Points> {
         let median = of_sorted(&sorted(values))?;
         Some(Points {
@@ -56,14 +56,14 @@ impl Points {
     }
 }
 
-/// The same of so many samples that are drawn, with replacement, from this one: Efron and Tibshirani, *An
-/// Introduction to the Bootstrap*, 1993. The seed alone decides what is drawn.
+/// Estimates of `draws` samples, drawn with replacement from the values: Efron and Tibshirani, *An Introduction to the
+/// Bootstrap*, 1993. The draws depend on the seed only.
 pub fn bootstrap(values: &[f64], draws: usize, seed: u64) -> Vec<Points> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut drawn = values.to_vec();
     let draw = |_| {
         for value in &mut drawn {
-            // As u32: what is drawn may not depend on the width of a usize.
+            // As u32: the draws must not depend on the width of usize.
             *value = values[rng.random_range(0..values.len() as u32) as usize];
         }
         Points::of(&drawn)

@@ -1,4 +1,5 @@
-//! `history.json`, schema `bootrace.history/2`: values in the metrics' units (ns, bytes, shares), null where there is none.
+//! `history.json`, schema `bootrace.history/2`: values in the metrics' units (ns, bytes, shares), null where there is
+//! none.
 
 use serde::Serialize;
 
@@ -19,13 +20,13 @@ struct Document<'a> {
     schema: &'static str,
     bootrace_version: &'static str,
     seed: u64,
-    /// Those with a scenario and target that were asked for, in the order of time; points name them by their place.
+    /// Runs with a requested scenario and target, in the order of time; points refer to them by index.
     runs: Vec<OneRun<'a>>,
-    /// Runs that were found more than once.
+    /// Number of duplicate runs.
     copies: usize,
-    /// Sides of A/Bs that were left out.
+    /// Number of left-out sides of A/Bs.
     sides_of_ab_left_out: usize,
-    /// Runs with none of the scenarios and targets that were asked for.
+    /// Number of runs without a requested scenario and target.
     other_runs: usize,
     left_out: Vec<LeftOut>,
     series: Vec<OneSeries<'a>>,
@@ -56,7 +57,7 @@ struct OneSeries<'a> {
     points: Vec<Point>,
     /// Runs with the target and without a good sample.
     runs_without_value: &'a [usize],
-    /// Deviation between runs beside what samples of one run show: a share where changes are ratios.
+    /// Deviation between runs in addition to the one within runs; a share where changes are ratios.
     between_runs: f64,
     changes: Vec<Change<'a>>,
     segments: Vec<Segment>,
@@ -83,13 +84,13 @@ struct Point {
     outlier: bool,
 }
 
-/// Runs are named by their place in `runs`.
+/// A change; indices refer to `runs`.
 #[derive(Serialize)]
 struct Change<'a> {
     kind: &'static str,
     last_before: usize,
     first_after: usize,
-    /// The first run after lies within these with 99 %; null of a drift, which has no place.
+    /// Earliest index of the first run after, with 99 % confidence; null for a drift, which has no place.
     earliest: Option<usize>,
     latest: Option<usize>,
     before: f64,
@@ -126,7 +127,7 @@ struct Note<'a> {
 struct Latest {
     run: usize,
     value: f64,
-    /// Of the other runs of its segment.
+    /// Level of the other runs of its segment.
     level: f64,
     others: usize,
     expected_low: Option<f64>,
@@ -135,6 +136,9 @@ struct Latest {
 }
 
 /// The whole document, with a line break at its end.
+///
+/// # Errors
+/// When serialisation fails, which these types rule out.
 pub fn json(shown: &Shown) -> serde_json::Result<String> {
     let history = &shown.history;
     let document = Document {

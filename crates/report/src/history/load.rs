@@ -1,4 +1,4 @@
-//! Finds the runs below directories and reads of each what a history needs; the rest is skipped unread.
+//! Finds the runs below directories and parses the fields that a history needs.
 
 use std::{
     borrow::Cow,
@@ -19,33 +19,36 @@ use crate::{
     text,
 };
 
-/// A run's file is some 2 KB a sample; what is larger than this is something else.
+/// Largest file of a run, which needs about 2 KB for a sample.
 const LARGEST_FILE: u64 = 256 << 20;
-/// A scenario has no more targets. Each takes a look at all samples for each figure.
+/// Largest number of targets in a scenario. Each figure of a target takes a pass over all samples.
 const MOST_TARGETS: usize = 64;
-/// No tree of runs is deeper.
+/// Largest depth of a tree of runs.
 const DEEPEST: usize = 32;
 
-/// What the directories hold.
+/// Runs of the directories.
 #[derive(Debug)]
 pub struct Loaded {
     /// In the order of their files' paths.
     pub runs: Vec<Run>,
-    /// Files that could not be read, are damaged or no results of this version, in the order of their paths.
+    /// Unreadable and damaged files and those of other versions, in the order of their paths.
     pub left_out: Vec<LeftOut>,
 }
 
+/// A file or directory that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
+    /// Path of the file or directory.
     pub path: PathBuf,
+    /// Reason, as a clause.
     pub why: String,
 }
 
-/// Reads every `results.json` in and below `dirs`, on so many threads. Symbolic links are followed only where they are
-/// given: `latest` would be its run once more.
+/// Reads every `results.json` in and below `dirs`, on `threads` threads. It follows symbolic links in `dirs` only: a
+/// link such as `latest` below them would duplicate its run.
 ///
 /// # Errors
-/// When one of `dirs` itself can't be read, with its path.
+/// When one of `dirs` itself can't be read; the error has its path.
 pub fn load(dirs: &[PathBuf], metrics: &[Metric], threads: usize) -> Result<Loaded, LeftOut> {
     let (mut files, mut left_out) = (Vec::new(), Vec::new());
     for dir in dirs {
@@ -70,7 +73,7 @@ pub fn load(dirs: &[PathBuf], metrics: &[Metric], threads: usize) -> Result<Load
     Ok(Loaded { runs, left_out })
 }
 
-/// Adds the files below `dir`; folders below it that can't be read are left out.
+/// Adds the files below `dir`, and unreadable folders below it to `left_out`.
 fn find(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, left_out: &mut Vec<LeftOut>) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
@@ -90,24 +93,24 @@ fn find(dir: &Path, depth: usize, files: &mut Vec<PathBuf>, left_out: &mut Vec<L
     Ok(())
 }
 
-/// `buffer` is used again from file to file.
+/// Reads one run; `buffer` is reused from file to file.
 fn read(path: &Path, buffer: &mut Vec<u8>, metrics: &[Metric]) -> Result<Run, String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let about = file.metadata().map_err(|e| e.to_string())?;
     if about.len() > LARGEST_FILE {
-        return Err(format!("it has {} MiB, no results of a run have more than 256", about.len() >> 20));
+        return Err(format!("it has {} MiB; results of a run have at most 256", about.len() >> 20));
     }
     buffer.clear();
     file.take(LARGEST_FILE).read_to_end(buffer).map_err(|e| e.to_string())?;
     let results = parse(buffer)?;
     if results.targets.len() > MOST_TARGETS {
         return Err(format!(
-            "damaged: it has {} targets, no run has more than {MOST_TARGETS}",
+            "damaged: it has {} targets; a run has at most {MOST_TARGETS}",
             results.targets.len()
         ));
     }
     let run = Run::of(&results, metrics).map_err(|e| format!("damaged: {e}"));
-    // One huge file must not keep its room on every thread.
+    // A huge file must not keep its memory on every thread.
     buffer.shrink_to(1 << 20);
     run
 }
@@ -118,8 +121,10 @@ fn parse(json: &[u8]) -> Result<Results, String> {
         Ok(lean) => Err(foreign(&lean.schema)),
         Err(why) => match serde_json::from_slice::<OnlySchema<'_>>(json) {
             Ok(OnlySchema { schema: Some(schema) }) if schema != SCHEMA => Err(foreign(&schema)),
-            Ok(OnlySchema { schema: None }) => Err("no results of bootrace: it has no \"schema\"".into()),
-            // Its text may hold parts of the file.
+            Ok(OnlySchema { schema: None }) => {
+                Err("not a results file of bootrace: it has no \"schema\"".into())
+            }
+            // The error may contain parts of the file.
             _ => Err(format!("damaged: {}", text::clean(&why.to_string(), 200))),
         },
     }
@@ -135,7 +140,7 @@ struct OnlySchema<'a> {
     schema: Option<Cow<'a, str>>,
 }
 
-/// [`Results`] without what no figure is made of: what samples say of identity, noise and errors.
+/// [`Results`] without the fields that no figure uses, such as identity, interference and errors.
 #[derive(Deserialize)]
 struct Lean<'a> {
     #[serde(borrow)]

@@ -15,12 +15,12 @@ use crate::{
     text,
 };
 
-/// Newest changes of a series that are shown; all are on the page and in the JSON.
+/// Number of shown changes of a series, the newest; the page and the JSON have all.
 const CHANGES: usize = 10;
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
-/// Rows of all series; colours are ANSI sequences.
+/// The table of all series; colours are ANSI sequences.
 pub fn table(shown: &Shown) -> String {
     let history = &shown.history;
     let mut out = String::new();
@@ -52,10 +52,11 @@ pub fn table(shown: &Shown) -> String {
         }
     }
     if more > 0 {
-        let _ = writeln!(out, "{more} more scenarios and metrics: --scenario chooses, --json has all");
+        let _ =
+            writeln!(out, "{more} more scenarios and metrics: choose with --scenario, or use --json for all");
     }
-    let note = "Now: the level since the last change. Change: p < 0.01 by a permutation test of a step fit in which runs \
-                weigh as much as they are known; ratio with its 99 % interval.";
+    let note = "Now: the level since the last change. Change: p < 0.01 by a permutation test of a step fit, weighted by the \
+                precision of each run; ratio with its 99 % interval.";
     for line in wrap(note, WIDTH) {
         let _ = writeln!(out, "{DIM}{line}{DIM:#}");
     }
@@ -117,7 +118,7 @@ fn changes(history: &History, series: &Series, out: &mut String) {
         let (before, after) = series.levels(i);
         let (how, and) = match change.kind {
             Kind::Step => ("between", "and"),
-            Kind::Drift => ("bit by bit from", "to"),
+            Kind::Drift => ("gradually from", "to"),
         };
         let also = also_changed(series, i);
         let also = if also.is_empty() { String::new() } else { format!("; also changed: {also}") };
@@ -138,7 +139,7 @@ fn changes(history: &History, series: &Series, out: &mut String) {
     }
 }
 
-/// What could not be taken in, a line each: their number, then the first with why.
+/// Lines about left-out files: their number, then the first ones with the reasons.
 pub fn left_out(shown: &Shown) -> Vec<String> {
     let mut lines = Vec::new();
     let all = shown.left_out.len();

@@ -1,4 +1,4 @@
-//! How many at once: a table of what one more costs, its charts, and what ended it.
+//! Density: a table with the cost of one more instance, charts, and what ended the filling.
 
 use maud::{Markup, html};
 
@@ -11,7 +11,7 @@ use crate::{
     text,
 };
 
-/// Nothing where no target was filled.
+/// The section; empty where no target was filled.
 pub fn section(results: &Results, analysis: &Analysis, charts: &[Chart]) -> Markup {
     if results.density.is_empty() {
         return html! {};
@@ -42,7 +42,7 @@ pub fn section(results: &Results, analysis: &Analysis, charts: &[Chart]) -> Mark
             }
             @for note in words::notes(&analysis.density) { p.note { (note) } }
             @if let Some(cpus) = super::method::bound(results) {
-                p.note { "All instances are bound to the same CPU " (cpus) " of the host (resources.cpus): those that start together share it." }
+                p.note { "All instances are bound to the same CPU " (cpus) " of the host (resources.cpus): instances that start together share it." }
             }
             ul { @for density in &results.density { li { (ended(density)) } } }
             @for chart in charts.iter().filter(|chart| chart.name.starts_with("density")) { (figure(chart)) }
@@ -50,34 +50,33 @@ pub fn section(results: &Results, analysis: &Analysis, charts: &[Chart]) -> Mark
     }
 }
 
-/// The class that has the target's colour.
+/// CSS class with the target's colour.
 fn place(analysis: &Analysis, target: &str) -> Option<String> {
     Some(format!("t{}", analysis.targets.iter().position(|t| t.name == target)?))
 }
 
-/// Why no more were started, how long all of it took, and what failed.
+/// What ended the filling, its duration, and failures.
 fn ended(density: &Density) -> Markup {
     let time = |ns: Option<u64>| ns.map(|ns| text::value(Unit::Time, ns as f64));
     let why = density.limit_why.as_deref().unwrap_or("it was cut off");
     html! {
         strong { (text::clip(&density.target, 40)) } ": " (text::clean(why, SENTENCE)) "."
         @if density.died > 0 { " " (density.died) " ended by themselves." }
-        @if let Some(wall) = time(density.wall_ns) { " All of it took " (wall) "." }
-        @if let Some(removal) = time(density.removal_ns) { " To remove what had been added, several at a time, took " (removal) "." }
+        @if let Some(wall) = time(density.wall_ns) { " The whole measurement took " (wall) "." }
+        @if let Some(removal) = time(density.removal_ns) { " Removing the instances, several at a time, took " (removal) "." }
     }
 }
 
-/// Each instance that failed among many, and why.
+/// Each failed density instance, and its error.
 pub fn failures(results: &Results) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     for density in &results.density {
         let target = text::clip(&density.target, 40);
         let steps = density.steps.iter().filter_map(|step| Some((step.n, step.error.as_deref()?)));
-        found.extend(steps.map(|(n, error)| (format!("{target}, when there were {n} at once"), error)));
+        found.extend(steps.map(|(n, error)| (format!("{target}, with {n} at once"), error)));
         let bursts =
             density.bursts.iter().flat_map(|burst| burst.errors.iter().map(move |error| (burst.n, error)));
-        found
-            .extend(bursts.map(|(n, error)| (format!("{target}, of {n} requested at once"), error.as_str())));
+        found.extend(bursts.map(|(n, error)| (format!("{target}, in a burst of {n}"), error.as_str())));
     }
     found
 }

@@ -14,8 +14,8 @@ pub fn table(analysis: &Analysis) -> Markup {
         section #figures {
             h2 { "All figures" }
             p.note {
-                "Medians with their exact interval; below them, the ratio to the baseline with its own. "
-                "Warm-ups and failures are in none of it, outliers in all of it."
+                "Medians with their exact interval; below them, the ratio to the baseline with its interval. "
+                "Figures exclude warm-ups and failures and include outliers."
             }
             div.scroll tabindex="0" role="region" aria-label="All figures" {
                 table.figures {
@@ -122,8 +122,8 @@ pub fn samples(results: &Results, analysis: &Analysis) -> Markup {
             details {
                 summary { "All " (results.samples.len()) " samples, in the order in which they were taken" }
                 p.note {
-                    "Others: how many CPUs all but the instance, its engine and bootrace kept busy, from request to stop. "
-                    "Interference (" (InterferenceKind::ALL.map(InterferenceKind::word).join(", ")) "): what the host did beside a sample; none is dropped."
+                    "Others: number of CPUs that processes other than the instance, its engine and bootrace kept busy, from request to stop. "
+                    "Interference (" (InterferenceKind::ALL.map(InterferenceKind::word).join(", ")) ") flags samples and drops none."
                 }
                 div.scroll tabindex="0" role="region" aria-label="Raw samples" {
                     table.raw {
@@ -174,7 +174,7 @@ fn raw(index: usize, sample: &Sample, outlier: bool, kinds: &[InterferenceKind])
     }
 }
 
-/// More digits than a median is shown with: the sample is what it is.
+/// A raw sample, with more digits than a median.
 fn exact(unit: Unit, value: f64) -> String {
     match unit {
         Unit::Time if value < 1e6 => format!("{:.1} µs", value / 1e3),

@@ -1,4 +1,4 @@
-//! What the host is, what else it did, and what `--tune` made of it.
+//! The host: its properties, its other activity, and the effect of `--tune`.
 
 use maud::{Markup, html};
 
@@ -19,7 +19,7 @@ pub fn section(results: &Results) -> Markup {
     }
 }
 
-/// What it is, how it was set up, and what else it was doing before and after.
+/// Properties, settings, and other activity before and after.
 pub fn about(host: &Host) -> Markup {
     html! {
         dl.facts.wide {
@@ -27,7 +27,7 @@ pub fn about(host: &Host) -> Markup {
         }
         (mitigations(host))
         (tuned(host))
-        h3 { "What else it was doing" }
+        h3 { "Other activity before and after" }
         div.scroll tabindex="0" role="region" aria-label="The host's noise" {
             table.plain {
                 thead { tr { th scope="col" { } th scope="col" { "before" } th scope="col" { "after" } } }
@@ -57,18 +57,18 @@ const NOISE: [Reading; 5] = [
     }),
 ];
 
-/// One column of the table of samples' windows: its head and what a sample has of it.
+/// A row of the table of samples' windows: label, reading of a sample, and format.
 type Column = (&'static str, fn(&Sample) -> Option<f64>, fn(f64) -> String);
 
-/// Of each sample's window; see [`Interference`].
+/// Readings of each sample's window; see [`Interference`].
 const DURING: [Column; 10] = [
-    ("CPUs that others kept busy", others_cpus, |v| format!("{v:.2}")),
+    ("CPUs that other processes kept busy", others_cpus, |v| format!("{v:.2}")),
     ("stolen, of one CPU", |s| share(s, |n| n.steal_ns), fraction),
     ("waiting for CPU (PSI some)", |s| share(s, |n| n.psi_cpu_ns), fraction),
     ("waiting for disk", |s| share(s, |n| n.psi_io_ns), fraction),
     ("waiting for memory", |s| share(s, |n| n.psi_memory_ns), fraction),
     ("throttled by heat, times", |s| Some(s.interference?.thermal_throttles? as f64), |v| format!("{v:.0}")),
-    ("held back by a quota", |s| share(s, |n| n.quota_throttled_ns), fraction),
+    ("throttled by a quota", |s| share(s, |n| n.quota_throttled_ns), fraction),
     (
         "swapped pages",
         |s| Some(s.interference?.swapped_in_pages? as f64 + s.interference?.swapped_out_pages? as f64),
@@ -87,7 +87,7 @@ fn fraction(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
 }
 
-/// What went on during samples, by target: the median and the range.
+/// Activity during samples, by target: the median and the range.
 fn during(results: &Results) -> Markup {
     let told = |target: &str, (_, of, shown): &Column| {
         let good = results.samples.iter().filter(|s| s.target == target && is_measured(s));
@@ -100,8 +100,8 @@ fn during(results: &Results) -> Markup {
         return html! {};
     }
     html! {
-        h3 { "What else went on during samples" }
-        p.note { "Median (lowest to highest), from request to stop. Waiting includes the instance's own." }
+        h3 { "Other activity during samples" }
+        p.note { "Median (lowest to highest), from request to stop. Waiting includes the instance itself." }
         div.scroll tabindex="0" role="region" aria-label="The host's noise during samples" {
             table.plain {
                 thead { tr {
@@ -182,12 +182,12 @@ fn swap(host: &Host) -> String {
     used.unwrap_or_default() + &host.swappiness.map(|s| format!(", swappiness {s}")).unwrap_or_default()
 }
 
-/// What `--tune` found and did.
+/// Settings that `--tune` found and changed.
 fn tuned(host: &Host) -> Markup {
     let Some(settings) = &host.tuned else { return html! {} };
     let word = |v: &Option<String>| v.as_deref().map_or(NOTHING.into(), |v| text::clean(v, 120));
     html! {
-        h3 { "Tuned for the run (--tune), and put back after it" }
+        h3 { "Tuned for the run (--tune), and restored afterwards" }
         div.scroll tabindex="0" role="region" aria-label="What was tuned" {
             table.plain {
                 thead { tr { @for head in ["setting", "found", "set", "why not"] { th scope="col" { (head) } } } }
@@ -212,7 +212,7 @@ fn mitigations(host: &Host) -> Markup {
     }
     html! {
         details {
-            summary { "The processor's weaknesses, and what the kernel does about them" }
+            summary { "Processor vulnerabilities and the kernel's mitigations" }
             dl.facts.wide {
                 @for m in host.mitigations.iter().take(64) {
                     div { dt { (text::clip(&m.name, 60)) } dd { (text::clean(&m.state, 200)) } }

@@ -14,8 +14,8 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
         section #isolation {
             h2 { "Isolation" }
             p.note {
-                "Evidence, no verdict: what the agent saw from inside the first good instance of each target, after ready, beside what "
-                "the host had at that time. A claim can be about a fact of it."
+                "Evidence without a verdict: observations of the agent inside the first good instance of each target, after ready, "
+                "compared with the host at that time. Claims can refer to kernel, processes and page cache."
             }
             div.scroll tabindex="0" role="region" aria-label="Isolation of each target" {
                 table.plain.isolation {

@@ -1,4 +1,4 @@
-//! Where the figures come from: what ran, on what, and what went wrong.
+//! Origin of the figures: identity, targets, failures and scenario.
 
 use std::collections::BTreeSet;
 
@@ -13,9 +13,9 @@ use crate::{
     sample::{Outcome, Results},
 };
 
-/// Longest scenario that is shown, in characters.
+/// Longest shown scenario, in characters.
 const SCENARIO: usize = 32 * 1024;
-/// How many failures are shown in full.
+/// Number of failures shown in full.
 const FAILURES: usize = 50;
 
 pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
@@ -23,12 +23,12 @@ pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
     let agree = identities.disagreements.is_empty() && identities.targets.iter().any(|t| t.with_identity > 0);
     html! {
         section #identity {
-            h2 { "Was it the same thing?" }
+            h2 { "Same image, agent and workload?" }
             @if agree {
                 p.agree {
-                    "Yes: image, agent and workload are the same in every instance, as seen from inside."
+                    "Yes: the agents in all instances report the same image, agent and workload."
                     @if !results.density.is_empty() {
-                        " Those of the density were asked, too, once nothing more was read; those of bursts were not."
+                        " Density instances report after the last reading; instances of bursts don't report."
                     }
                 }
             } @else {
@@ -64,7 +64,7 @@ pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
                 @if !results.image.packages.is_empty() {
                     div { dt { "packages" } dd { (text::clean(&results.image.packages.join(" "), SENTENCE)) } }
                 }
-                @if let Some(kernel) = &results.image.kernel { div { dt { "kernel in it" } dd { (text::clip(kernel, 80)) } } }
+                @if let Some(kernel) = &results.image.kernel { div { dt { "kernel in the image" } dd { (text::clip(kernel, 80)) } } }
                 @if let Some(tar) = results.image.tar_bytes { div { dt { "size as tar" } dd { (text::value(Unit::Size, tar as f64)) } } }
                 @if let Some(disk) = results.image.disk_bytes { div { dt { "size as VM disk" } dd { (text::value(Unit::Size, disk as f64)) } } }
             }
@@ -149,7 +149,7 @@ pub fn failures(results: &Results) -> Markup {
 
 pub fn scenario(results: &Results) -> Markup {
     let run = &results.run;
-    // A null has no form in TOML; then JSON is shown.
+    // TOML has no null: then the page shows JSON.
     let (form, shown) = match toml::to_string_pretty(&run.scenario) {
         Ok(toml) => ("TOML", toml),
         Err(_) => ("JSON", serde_json::to_string_pretty(&run.scenario).unwrap_or_default()),
@@ -158,10 +158,10 @@ pub fn scenario(results: &Results) -> Markup {
         run.scenario.get("name").and_then(|n| n.as_str()).filter(|n| harmless(n)).unwrap_or("scenario");
     html! {
         section #scenario {
-            h2 { "Do it again" }
-            p { "The same order of trials comes from the same seed. With a scenario that bootrace ships:" }
+            h2 { "Repeat the run" }
+            p { "The seed gives the same order of trials. For a scenario that bootrace ships:" }
             pre { "bootrace run " (name) " --seed " (run.seed) (options(results)) }
-            p { "With any other, save what is below as " code { (name) ".toml" } " and name that file:" }
+            p { "For any other scenario, save the text below as " code { (name) ".toml" } " and run that file:" }
             pre { "bootrace run " (name) ".toml --seed " (run.seed) }
             details {
                 summary { "The scenario with every default filled in, as " (form) }
@@ -171,7 +171,7 @@ pub fn scenario(results: &Results) -> Markup {
     }
 }
 
-/// What may have been asked for on the command line, as it was resolved; what is not fit for a shell is left out.
+/// Command-line options of the run, as resolved; names that are unsafe in a shell are left out.
 fn options(results: &Results) -> String {
     let sampling = results.run.scenario.get("sampling");
     let number = |key| sampling.and_then(|s| s.get(key)).and_then(|n| n.as_u64());
@@ -189,7 +189,7 @@ fn options(results: &Results) -> String {
     options
 }
 
-/// Fit to be pasted into a shell.
+/// Whether a name is safe to paste into a shell.
 fn harmless(name: &str) -> bool {
     let fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     name.len() <= 64 && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(fit)

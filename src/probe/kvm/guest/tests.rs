@@ -113,8 +113,8 @@ fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
         );
     }
     assert!(matches!(of(1, libc::EBUSY), KvmVerdict::Broken { .. }));
-    assert!(matches!(of(0, libc::ENOENT), KvmVerdict::Missing { absent: true, .. }));
-    assert!(matches!(of(0, libc::EACCES), KvmVerdict::Missing { absent: false, .. }));
+    assert!(matches!(of(0, libc::ENOENT), KvmVerdict::Missing { cause: Cause::Unreachable, .. }));
+    assert!(matches!(of(0, libc::EACCES), KvmVerdict::Missing { cause: Cause::Denied, .. }));
 }
 
 #[test]

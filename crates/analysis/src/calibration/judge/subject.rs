@@ -1,4 +1,4 @@
-//! One check on one target: its instances, and the kinds of rows that can be made of them.
+//! One check on one target: its instances, and the kinds of rows that they give.
 
 use std::collections::BTreeSet;
 
@@ -10,23 +10,23 @@ use crate::{
     slope,
 };
 
-/// A stopwatch is started a few calls after the clock; more than this is no such thing.
+/// Bound on the difference to the stopwatch, which starts a few calls after the clock.
 const STOPWATCH_NS: f64 = 500_000.0;
 const STOPWATCH_SHARE: f64 = 0.01;
-/// Level of the intervals of slopes.
+/// Level of the intervals of slopes that must be 1.
 pub const LEVEL: f64 = 0.99;
-/// Of those that must be zero. There are several in a calibration, each noisier than its bound on some hosts, and
-/// chance must not fail one in a hundred.
+/// Level of the intervals of slopes that must be 0. A calibration has several, each noisier than its bound on some
+/// hosts, and a failure by chance of one in a hundred would be too many.
 const LEVEL_OF_NONE: f64 = 0.999;
 
 /// One check on one target.
 pub struct Subject<'a> {
     check: Check,
     target: &'a TargetRecord,
-    /// Of the host.
+    /// Number of the host's CPUs.
     cpus: u32,
     pub good: Vec<&'a Taken>,
-    /// How many failed, and why the first did.
+    /// Number of failed instances, and the error of the first.
     bad: Option<(usize, &'a str)>,
 }
 
@@ -42,7 +42,8 @@ impl<'a> Subject<'a> {
         let mine: Vec<&Taken> = calibration.taken.iter().filter(of).collect();
         let (good, bad): (Vec<_>, Vec<_>) =
             mine.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
-        let first = bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason is known"));
+        let first =
+            bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason was recorded"));
         Subject { check, target, cpus: calibration.host.cpus, good, bad: first.map(|why| (bad.len(), why)) }
     }
 
@@ -58,7 +59,7 @@ impl<'a> Subject<'a> {
         self.good.is_empty() && self.bad.is_none()
     }
 
-    /// A row of which only the subject is known.
+    /// A row with the subject filled in.
     pub fn row(&self, metric: &str, says: impl Into<String>, quantity: Quantity) -> Row {
         Row {
             check: self.check,
@@ -89,18 +90,18 @@ impl<'a> Subject<'a> {
         self.complete(row)
     }
 
-    /// What fails in the instances fails the row, and so does what is missing. A row that fails says what may have
-    /// interfered with it.
+    /// Fails the row if an instance failed or the figure is missing. The note of a failed row names interference with
+    /// its instances.
     fn complete(&self, mut row: Row) -> Row {
         if row.measured.is_none() {
             row.verdict = CheckVerdict::Fail;
             let why = match row.n {
                 0 => "no instance gave this figure".into(),
-                n => format!("{n} instances are too few for it"),
+                n => format!("{n} instances are too few for this figure"),
             };
             add(&mut row.note, &why);
         }
-        // Round trips are many an instance.
+        // Each instance gives many round trips, so `n` may exceed the number of instances.
         if row.measured.is_some() && row.n < self.good.len() {
             row.verdict = CheckVerdict::Fail;
             add(&mut row.note, &format!("only {} of {} instances gave this figure", row.n, self.good.len()));
@@ -116,7 +117,7 @@ impl<'a> Subject<'a> {
         row
     }
 
-    /// How many instances had interference, and of which kinds.
+    /// Number of instances with interference, and its kinds.
     fn interference(&self) -> Option<String> {
         let kinds = self
             .good
@@ -157,24 +158,24 @@ impl<'a> Subject<'a> {
             && low <= 1.0
             && high >= 1.0
         {
-            // The host holds a VM's memory by huge pages: some 10 MiB more or less from boot to boot, which more boots only
-            // slowly average out.
+            // The host backs a VM's memory with huge pages: about 10 MiB more or less from boot to boot, which
+            // average out slowly.
             if self.is_vm() && self.bad.is_none() {
                 row.verdict = CheckVerdict::Noise;
                 row.note = Some(format!(
-                    "the noise of these boots can't tell it from 1: {low:.3} to {high:.3}; more --samples can"
+                    "the noise of these boots is too large to rule out 1: {low:.3} to {high:.3}; raise --samples"
                 ));
             } else {
                 add(
                     &mut row.note,
-                    "the host's noise may be all of it: again on a quieter host, or with more --samples",
+                    "noise of the host may explain it: repeat on a quieter host, or with more --samples",
                 );
             }
         }
         row
     }
 
-    /// A slope that must be none: beyond its bound it fails only where chance can't be the reason.
+    /// A slope that must be 0: beyond its bound, it fails only if its interval excludes 0.
     pub fn stays(&self, metric: &str, says: &str, figure: Figure, bound: f64) -> Row {
         let row = self.slope(metric, says, figure, LEVEL_OF_NONE);
         let mut row = self.judged(Row { truth: Some(0.0), error: row.measured, bound: Some(bound), ..row });
@@ -184,7 +185,7 @@ impl<'a> Subject<'a> {
         {
             row.verdict = CheckVerdict::Noise;
             row.note = Some(format!(
-                "the noise of start-ups here can't tell it from none: {:+.1} to {:+.1} %; more --samples can",
+                "the noise of start-ups is too large to rule out 0: {:+.1} to {:+.1} %; raise --samples",
                 low * 100.0,
                 high * 100.0
             ));
@@ -192,7 +193,7 @@ impl<'a> Subject<'a> {
         row
     }
 
-    /// The median share by which a figure misses what is known of it; the largest one is told.
+    /// The median relative error of a figure; the note has the largest one.
     pub fn share(&self, metric: &str, says: &str, figure: Figure, known: Figure, bound: f64) -> Row {
         let pairs: Vec<(f64, f64)> =
             self.good.iter().filter_map(|t| Some((known(t).filter(|k| *k > 0.0)?, figure(t)?))).collect();
@@ -204,12 +205,12 @@ impl<'a> Subject<'a> {
             relative: true,
             bound: Some(bound),
             n: pairs.len(),
-            note: Some(format!("median; the largest miss is {:+.1} %", worst(&misses) * 100.0)),
+            note: Some(format!("median; the largest error is {:+.1} %", worst(&misses) * 100.0)),
             ..self.row(metric, says, Quantity::Time)
         })
     }
 
-    /// The median difference to a stopwatch of our own: one that is interrupted between the two is no late clock.
+    /// The median difference to the second stopwatch: an interruption between the two affects single instances only.
     pub fn stopwatch(&self, metric: &str, says: &str, figure: Figure, stopwatch: Figure) -> Row {
         let pairs: Vec<(f64, f64)> =
             self.good.iter().filter_map(|t| Some((stopwatch(t)?, figure(t)?))).collect();
@@ -233,12 +234,12 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The one that is furthest from none.
+/// The value with the largest size.
 fn worst(values: &[f64]) -> f64 {
     values.iter().copied().fold(0.0, |a: f64, b| if b.abs() > a.abs() { b } else { a })
 }
 
-/// One more thing to be said beside a row.
+/// Appends a remark to a row's note.
 pub fn add(note: &mut Option<String>, text: &str) {
     *note = Some(match note.take() {
         Some(note) => format!("{note}; {text}"),

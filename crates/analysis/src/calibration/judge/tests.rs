@@ -76,7 +76,7 @@ fn taken(check: Check, target: &str, measure: impl Fn(u64, &mut Taken)) -> Vec<T
     [0, 1].into_iter().flat_map(|round| check.amounts().iter().map(move |a| (a, round))).map(one).collect()
 }
 
-/// As an instance would be measured without error, which costs something beside what is known of it.
+/// An error-free measurement of an instance with a cost of its own besides the known amount.
 fn perfect(sample: &mut Sample, check: Check, amount: u64) {
     let is = |one: Check| if check == one { amount } else { 0 };
     let time = &mut sample.timeline_ns;
@@ -273,7 +273,10 @@ fn what_a_calibration_that_was_cut_short_has_not_measured_is_no_failure() {
             .map(|row| (row.verdict, row.note))
     };
     let (verdict, note) = slope(&calibration).unwrap();
-    assert_eq!((verdict, note.as_deref()), (CheckVerdict::Fail, Some("3 instances are too few for it")));
+    assert_eq!(
+        (verdict, note.as_deref()),
+        (CheckVerdict::Fail, Some("3 instances are too few for this figure"))
+    );
     calibration.interrupted = true;
     assert_eq!(slope(&calibration), None);
     assert!(!calibration.passed());

@@ -16,7 +16,7 @@ fn a_build_has_a_command_and_its_paths_stay_in_the_checkout() {
         ("[build]\ncommand = []", "6:11: build.command: there is no program to run: "),
         (
             "[build]\ncommand = ['make']\nprogramme = 'x'",
-            "7:1: build.programme: there is no such key here (did you mean program?): known are command, program, keep",
+            "7:1: build.programme: unknown key (did you mean program?): expected one of command, program, keep",
         ),
         (
             "[build]\ncommand = ['make']\nprogram = '../bootrace'",

@@ -10,22 +10,22 @@ fn a_claim_is_about_a_target_and_a_metric_that_are_measured() {
     };
     let docker_only = "[[target]]\nkind = 'docker'\n";
     for (more, message) in [
-        (claim("start-up", "docker", "at_most = '2s'"), format!(r#"7:10: claim[0].metric: there is no metric "start-up" (did you mean startup?): known are {metrics}"#)),
+        (claim("start-up", "docker", "at_most = '2s'"), format!(r#"7:10: claim[0].metric: there is no metric "start-up" (did you mean startup?): expected one of {metrics}"#)),
         (claim("startup", "podman", "at_most = '2s'"), r#"8:10: claim[0].target: there is no target "podman": the targets are native, docker, libvirt"#.into()),
         (claim("startup", "docker", ""), "5:1: claim[0]: a claim needs a bound: write at_most, at_least or both".into()),
-        (claim("startup", "docker", "at_most = '2MiB'"), r#"9:11: claim[0].at_most: startup is a time, and 2MiB a size: write it as in "2s""#.into()),
-        (claim("memory.footprint", "docker", "at_least = '2s'"), r#"9:12: claim[0].at_least: memory.footprint is a size, and 2s a time: write it as in "64MiB""#.into()),
+        (claim("startup", "docker", "at_most = '2MiB'"), r#"9:11: claim[0].at_most: startup is a time, but 2MiB is a size: write a time, as in "2s""#.into()),
+        (claim("memory.footprint", "docker", "at_least = '2s'"), r#"9:12: claim[0].at_least: memory.footprint is a size, but 2s is a time: write a size, as in "64MiB""#.into()),
         (claim("startup", "docker", "at_most = 'soon'"), r#"9:11: claim[0].at_most: "soon" is not a bound: write a time, as in "2s", a size, as in "512MiB", a percentage, as in "0.5%", or, with relative_to, a number of times, as in "1.5x""#.into()),
         (claim("startup", "docker", "at_most = true"), r#"9:11: claim[0].at_most: true is a boolean: write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#.into()),
-        (claim("startup", "docker", "at_most = 2"), r#"9:11: claim[0].at_most: 2x is a number of times, which takes another target: write relative_to = "TARGET" too, or a time, as in "2s""#.into()),
-        (claim("startup", "docker", "at_most = '5%'"), r#"9:11: claim[0].at_most: startup is a time, and 5% a percentage: write it as in "2s""#.into()),
-        (claim("startup", "docker", "at_most = '1s'\nat_least = '2s'"), "10:12: claim[0].at_least: this is above at_most: nothing can be both".into()),
+        (claim("startup", "docker", "at_most = 2"), r#"9:11: claim[0].at_most: 2x is a number of times, which needs another target: write relative_to = "TARGET" too, or a time, as in "2s""#.into()),
+        (claim("startup", "docker", "at_most = '5%'"), r#"9:11: claim[0].at_most: startup is a time, but 5% is a percentage: write a time, as in "2s""#.into()),
+        (claim("startup", "docker", "at_most = '1s'\nat_least = '2s'"), "10:12: claim[0].at_least: this is above at_most: no value satisfies both".into()),
         (claim("work.time", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
         (claim("work.cpu", "docker", "at_most = '2s'"), "7:10: claim[0].metric: this scenario measures no work: give [workload] a work = { command = [...] }".into()),
-        (claim("cpu.idle", "docker", "at_most = '2s'"), r#"9:11: claim[0].at_most: cpu.idle is a share of a core, and 2s a time: write it as in "0.5%""#.into()),
+        (claim("cpu.idle", "docker", "at_most = '2s'"), r#"9:11: claim[0].at_most: cpu.idle is a share of a core, but 2s is a time: write a share of a core, as in "0.5%""#.into()),
         (claim("cpu.idle", "docker", "at_most = '0.5'"), r#"9:11: claim[0].at_most: "0.5" is not a bound: write a time, as in "2s", a size, as in "512MiB", a percentage, as in "0.5%", or, with relative_to, a number of times, as in "1.5x""#.into()),
-        (claim("memory.overhead", "native", "at_most = '2MiB'"), "7:10: claim[0].metric: overhead is taken against this claim's own target: make the claim about another one".into()),
-        (format!("{docker_only}{}", claim("memory.overhead", "docker", "at_most = '2MiB'")), r#"9:10: claim[0].metric: overhead is taken against a bare process: add a target with kind = "native""#.into()),
+        (claim("memory.overhead", "native", "at_most = '2MiB'"), "7:10: claim[0].metric: overhead is the difference to this claim's own target: make the claim about another target".into()),
+        (format!("{docker_only}{}", claim("memory.overhead", "docker", "at_most = '2MiB'")), r#"9:10: claim[0].metric: overhead is the difference to a bare process: add a target with kind = "native""#.into()),
         (claim("startup", "docker", "at_most = '2s'").replace("'x'", r#""\u001b[2J""#), r#"6:8: claim[0].says: "\u{1b}[2J" is not a sentence: write one line of up to 200 characters"#.into()),
     ] {
         assert_eq!(wrong(&more), format!("x.toml:{message}"));
@@ -50,15 +50,15 @@ fn a_claim_about_a_ratio_is_bounded_by_a_number_of_times_another_target() {
         ),
         (
             relative("docker", "at_most = 2"),
-            "9:15: claim[0].relative_to: every target is once itself: name another one, or leave this out",
+            "9:15: claim[0].relative_to: the ratio of a target to itself is always 1: name another target, or leave this out",
         ),
         (
             relative("native", "at_most = '2s'"),
-            r#"10:11: claim[0].at_most: a claim with relative_to is about a ratio, and 2s is a time: write a number of times, as in "1.5x", or leave relative_to out"#,
+            r#"10:11: claim[0].at_most: a claim with relative_to is about a ratio, but 2s is a time: write a number of times, as in "1.5x", or leave relative_to out"#,
         ),
         (
             relative("native", "at_most = '50%'"),
-            r#"10:11: claim[0].at_most: a claim with relative_to is about a ratio, and 50% is a percentage: write a number of times, as in "1.5x", or leave relative_to out"#,
+            r#"10:11: claim[0].at_most: a claim with relative_to is about a ratio, but 50% is a percentage: write a number of times, as in "1.5x", or leave relative_to out"#,
         ),
         (
             relative("native", "at_most = 0"),
@@ -78,12 +78,12 @@ fn a_claim_about_a_ratio_is_bounded_by_a_number_of_times_another_target() {
         ),
         (
             relative("native", "at_most = 1.5\nat_least = '2x'"),
-            "11:12: claim[0].at_least: this is above at_most: nothing can be both",
+            "11:12: claim[0].at_least: this is above at_most: no value satisfies both",
         ),
         (relative("native", ""), "5:1: claim[0]: a claim needs a bound: write at_most, at_least or both"),
         (
             relative("native", "at_most = 2").replace("startup", "memory.overhead"),
-            "7:10: claim[0].metric: overhead is taken against this claim's own target: make the claim about another one",
+            "7:10: claim[0].metric: overhead is the difference to this claim's own target: make the claim about another target",
         ),
     ] {
         assert_eq!(wrong(&more), format!("x.toml:{message}"));
@@ -134,7 +134,7 @@ fn a_claim_about_a_fact_says_which_way_it_is_and_has_no_figure() {
     for (more, message) in [
         (
             fact("fact = 'kernel.shred'\nis = true"),
-            r#"8:8: claim[0].fact: there is no fact "kernel.shred" (did you mean kernel.shared?): known are kernel.shared, processes.visible, pagecache.shared"#,
+            r#"8:8: claim[0].fact: there is no fact "kernel.shred" (did you mean kernel.shared?): expected one of kernel.shared, processes.visible, pagecache.shared"#,
         ),
         (
             fact("fact = 'kernel.shared'"),

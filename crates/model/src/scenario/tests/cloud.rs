@@ -27,7 +27,7 @@ fn what_is_wrong_with_a_cloud_image_is_said_with_its_fix() {
     for (lines, message) in [
         (
             "cloud = 'http://host/noble.img'".to_string(),
-            "6:9: image.cloud: what a URL gives may change: write its sha256 = \"...\" beside it, which the publisher has in SHA256SUMS",
+            "6:9: image.cloud: the file at a URL may change: write its sha256 = \"...\" beside it, from the publisher's SHA256SUMS",
         ),
         (
             format!("cloud = 'ftp://host/noble.img'\nsha256 = '{sum}'"),

@@ -12,11 +12,11 @@ fn the_file_has_a_size_in_mib_that_a_vms_disk_has_room_for() {
         ),
         (
             "[cow]\nfile = '100KiB'",
-            "6:8: cow.file: 100KiB is out of range: write \"1MiB\" to \"1GiB\" (a VM's disk has a gibibyte of room)",
+            "6:8: cow.file: 100KiB is out of range: write \"1MiB\" to \"1GiB\" (a VM's disk has 1 GiB of free space)",
         ),
         (
             "[cow]\nfile = '2GiB'",
-            "6:8: cow.file: 2GiB is out of range: write \"1MiB\" to \"1GiB\" (a VM's disk has a gibibyte of room)",
+            "6:8: cow.file: 2GiB is out of range: write \"1MiB\" to \"1GiB\" (a VM's disk has 1 GiB of free space)",
         ),
         (
             "[cow]\nfile = '1025KiB'",
@@ -24,7 +24,7 @@ fn the_file_has_a_size_in_mib_that_a_vms_disk_has_room_for() {
         ),
         (
             "[cow]\nfile = '1MiB'\nfiles = '1MiB'",
-            "7:1: cow.files: there is no such key here (did you mean file?): known are file",
+            "7:1: cow.files: unknown key (did you mean file?): expected one of file",
         ),
     ] {
         let said = wrong(more);

@@ -4,7 +4,7 @@ use super::*;
 
 const STAYS: &str = "name = \"x\"\n[workload]\ncommand = [\"x\"]\nready = { line = \"r\" }\n";
 
-/// What is wrong with a scenario that goes on like this, from line 5 on.
+/// The problems of [`STAYS`] continued with `more`, from line 5 on.
 fn wrong(more: &str) -> String {
     parse(&format!("{STAYS}{more}")).unwrap_err()
 }
@@ -66,7 +66,7 @@ fn every_value_is_bounded_and_of_its_unit() {
         ),
         (
             "instances = 5\nmemory_left = '1MiB'",
-            r#"7:15: density.memory_left: 1MiB is out of range: write "64MiB" to "16384GiB" (a host with less left is one that swaps or kills)"#,
+            r#"7:15: density.memory_left: 1MiB is out of range: write "64MiB" to "16384GiB" (with less memory left, a host swaps or kills processes)"#,
         ),
         (
             "instances = 5\nstartup = 60",
@@ -74,7 +74,7 @@ fn every_value_is_bounded_and_of_its_unit() {
         ),
         (
             "instances = 5\nsettle = '11m'",
-            r#"7:10: density.settle: 11m is out of range: write "0s" to "10m" (waiting longer tells nothing new)"#,
+            r#"7:10: density.settle: 11m is out of range: write "0s" to "10m" (a longer wait adds nothing)"#,
         ),
         (
             "instances = 5\nbursts = [1, 8]",
@@ -90,7 +90,7 @@ fn every_value_is_bounded_and_of_its_unit() {
         ),
         (
             "instances = 5\nmost = 7",
-            "7:1: density.most: there is no such key here: known are instances, vms, memory_left, startup, settle, bursts, targets",
+            "7:1: density.most: unknown key: expected one of instances, vms, memory_left, startup, settle, bursts, targets",
         ),
     ] {
         assert_eq!(wrong(&format!("[density]\n{lines}")), format!("x.toml:{message}"));
@@ -100,18 +100,15 @@ fn every_value_is_bounded_and_of_its_unit() {
 #[test]
 fn instances_must_be_able_to_stay_beside_each_other() {
     let ends = wrong_or_none("[density]\ninstances = 5").unwrap();
-    assert!(ends.starts_with("x.toml:5:1: density: a workload that has ended"), "{ends}");
+    assert!(ends.starts_with("x.toml:5:1: density: instances must keep running"), "{ends}");
     let tcp = STAYS.replace("{ line = \"r\" }", "{ tcp = 80 }");
     let of = |lines: &str| parse(&format!("{tcp}[density]\ninstances = 5\n{lines}"));
     let all = of("").unwrap_err();
-    assert!(
-        all.contains("\"native\" share the host's network, so that only one can listen on port 80"),
-        "{all}"
-    );
+    assert!(all.contains("\"native\" share the host's network, and only one can listen on port 80"), "{all}");
     assert!(of("targets = ['docker', 'libvirt']").is_ok());
     assert!(of("[[target]]\nkind = 'docker'\nnetwork = 'host'").is_err());
     let cold = wrong("[sampling]\npage_cache = 'cold'\n[density]\ninstances = 5");
-    assert!(cold.contains("density: instances that are added one by one"), "{cold}");
+    assert!(cold.contains("density: instances added one by one"), "{cold}");
 }
 
 #[test]
@@ -122,7 +119,7 @@ fn claims_may_be_about_it_where_it_is() {
         ))
     };
     let few = claim("[density]\ninstances = 5", "at_most = '5MiB'").unwrap_err();
-    assert!(few.contains("fewer than 6 of \"docker\" have no interval to judge by"), "{few}");
+    assert!(few.contains("fewer than 6 instances of \"docker\" have no interval to judge by"), "{few}");
     let with = "[density]\ninstances = 6";
     assert!(claim(with, "at_most = '5MiB'").is_ok());
     assert!(claim(with, "at_most = '2x'\nrelative_to = 'native'").is_ok());
@@ -132,7 +129,7 @@ fn claims_may_be_about_it_where_it_is() {
         "{none}"
     );
     let other = claim(&format!("{with}\ntargets = ['native']"), "at_most = '5MiB'").unwrap_err();
-    assert!(other.contains("density.targets has not \"docker\""), "{other}");
+    assert!(other.contains("density.targets lacks \"docker\""), "{other}");
     let unit = claim(with, "at_most = '5s'").unwrap_err();
     assert!(unit.contains("density.memory is a size"), "{unit}");
 }
@@ -148,7 +145,7 @@ fn selected_targets_are_the_densitys_too() {
     };
     assert_eq!(select(&["docker"]).unwrap().unwrap().targets, ["docker"]);
     let none = select(&["native"]).unwrap_err().to_string();
-    assert!(none.contains("nothing to do"), "{none}");
+    assert!(none.contains("nothing to measure"), "{none}");
     let mut rounds = parse(&text.replace("samples = 0", "samples = 2")).unwrap();
     rounds.select_targets(&["native".into()]).unwrap();
     assert_eq!(rounds.density, None);
@@ -159,6 +156,9 @@ fn selected_targets_are_the_densitys_too() {
 fn what_has_a_second_start_is_none_of_its_targets() {
     let second = "[[target]]\nkind = 'docker'\nstart = 'restart'\n[[target]]\nkind = 'native'\n";
     let message = wrong(&format!("{second}[density]\ninstances = 2"));
-    assert!(message.contains("\"docker\" has a second start, and each one more is made anew"), "{message}");
+    assert!(
+        message.contains("\"docker\" has another start than \"create\", but density creates each instance"),
+        "{message}"
+    );
     parse(&format!("{STAYS}{second}[density]\ninstances = 2\ntargets = ['native']")).unwrap();
 }

@@ -41,7 +41,7 @@ fn a_gate_needs_metrics_that_are_measured_and_a_margin_that_can_be_kept() {
     for (lines, message) in [
         (
             "metrics = []",
-            r#"11: gate.metrics: a gate goes by a metric at least: write one, as in ["startup"], or leave this out"#.into(),
+            r#"11: gate.metrics: a gate needs at least one metric: write one, as in ["startup"], or leave this out"#.into(),
         ),
         (
             "metrics = 'startup'",
@@ -53,7 +53,7 @@ fn a_gate_needs_metrics_that_are_measured_and_a_margin_that_can_be_kept() {
         ),
         (
             "metrics = ['teardwon']",
-            format!(r#"12: gate.metrics[0]: there is no metric "teardwon" (did you mean teardown?): known are {metrics}"#),
+            format!(r#"12: gate.metrics[0]: there is no metric "teardwon" (did you mean teardown?): expected one of {metrics}"#),
         ),
         (
             "metrics = ['startup', 'startup']",
@@ -73,12 +73,12 @@ fn a_gate_needs_metrics_that_are_measured_and_a_margin_that_can_be_kept() {
             "margin = 0.05",
             r#"10: gate.margin: 0.05 is a float: write a percentage as a string, as in "5%""#.into(),
         ),
-        ("metric = ['startup']", "1: gate.metric: there is no such key here (did you mean metrics?): known are metrics, margin".into()),
+        ("metric = ['startup']", "1: gate.metric: unknown key (did you mean metrics?): expected one of metrics, margin".into()),
     ] {
         assert_eq!(wrong(&format!("[gate]\n{lines}")), format!("x.toml:6:{message}"));
     }
     assert_eq!(
         wrong("[[target]]\nkind = 'docker'\n[gate]\nmetrics = ['memory.overhead']"),
-        r#"x.toml:8:12: gate.metrics[0]: overhead is taken against a bare process: add a target with kind = "native""#
+        r#"x.toml:8:12: gate.metrics[0]: overhead is the difference to a bare process: add a target with kind = "native""#
     );
 }

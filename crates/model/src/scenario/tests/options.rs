@@ -1,4 +1,4 @@
-//! The rules of what may be chosen of CPUs, page cache and engines.
+//! The rules for CPUs, page cache and options of engines.
 
 use super::*;
 
@@ -56,7 +56,7 @@ fn the_page_cache_is_warm_where_something_warms_it_unless_it_is_to_be_cold() {
         let resolved = &scenario.to_json()["sampling"]["page_cache"];
         assert_eq!(resolved, &cache.map_or(serde_json::Value::Null, |c| serde_json::to_value(c).unwrap()));
     }
-    let never = "nothing warms the page cache without a warm-up round";
+    let never = "no warm-up round fills the page cache";
     assert_eq!(
         wrong("[sampling]\nwarmup = 0\npage_cache = 'warm'"),
         format!("x.toml:7:14: sampling.page_cache: {never}: write warmup = 1 or more, or leave this out")
@@ -76,8 +76,13 @@ fn two_targets_of_a_kind_differ_by_name_and_keep_their_options() {
     let scenario = scenario.unwrap();
     assert_eq!(scenario.target_names(), "docker, logged, libvirt");
     let [docker, logged, libvirt] = scenario.targets.as_slice() else { panic!("{:?}", scenario.targets) };
-    assert_eq!((docker.network.as_deref(), docker.runtime.as_deref()), (Some("host"), Some("runc")));
-    assert_eq!((logged.network.as_deref(), logged.log_driver.as_deref()), (None, Some("json-file")));
+    let (docker, container) = (docker.docker().unwrap(), logged.container().unwrap());
+    assert_eq!(
+        (docker.container.network.as_deref(), docker.runtime.as_deref()),
+        (Some("host"), Some("runc"))
+    );
+    assert_eq!((container.network.as_deref(), container.log_driver.as_deref()), (None, Some("json-file")));
+    let libvirt = libvirt.vm().unwrap();
     assert_eq!(libvirt.cpu_model.as_deref(), Some("Skylake-Server"));
     assert_eq!((libvirt.hugepages, libvirt.disk_cache), (Some(true), Some(DiskCache::None)));
 }
@@ -89,7 +94,7 @@ fn a_container_without_a_network_contradicts_a_workload_that_needs_one() {
     };
     assert_eq!(
         with("none").unwrap(),
-        r#"x.toml:8:11: target[0].network: this contradicts workload.network = true: write "bridge", "host" or a network of Docker's, or leave one of the two out"#
+        r#"x.toml:8:11: target[0].network: this contradicts workload.network = true: write "bridge", "host" or a network of the engine, or leave one of the two out"#
     );
     for network in ["bridge", "host", "mine"] {
         assert_eq!(with(network), None, "{network}");

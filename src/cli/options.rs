@@ -1,0 +1,51 @@
+//! Options that several subcommands have: each is written once, and flattened into theirs.
+
+use std::path::PathBuf;
+
+use crate::{
+    doctor,
+    scenario::{self, Span},
+};
+
+/// What a scenario's rounds are, in place of what the scenario says. `None` and empty: as it says.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Rounds {
+    /// Run only these targets of the scenario, by name.
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    pub targets: Vec<String>,
+    /// Number of measured rounds, of each side in an A/B; 0 measures the density alone.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(*scenario::SAMPLES.end())))]
+    pub samples: Option<u32>,
+    /// Number of warm-up rounds: recorded, excluded from all statistics.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(i64::from(*scenario::WARMUP.start())..=i64::from(*scenario::WARMUP.end())))]
+    pub warmup: Option<u32>,
+}
+
+/// How a command that measures goes about it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Session {
+    /// Seed of the random order [default: a new one, recorded in the results].
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Write results and reports below this directory.
+    #[arg(long, default_value = "reports", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Set CPU governor, turbo, KSM and swappiness for steady figures, drop the page cache once, and restore the settings
+    /// afterwards.
+    #[arg(long)]
+    pub tune: bool,
+    /// Show no progress bar and no table.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How a command asks the engines, and prints what it found.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Asking {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Wait this long for each engine to answer.
+    #[arg(long, value_name = "TIME", default_value = doctor::PATIENCE)]
+    pub patience: Span,
+}
