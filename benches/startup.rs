@@ -4,7 +4,7 @@
 //! - `BOOTRACE_SCENARIO`: another scenario than `quickstart`, by name or file.
 //! - `BOOTRACE_SAMPLES`: measured rounds, in place of the scenario's.
 //! - `BOOTRACE_TUNE=1`: as `bootrace run --tune`.
-//! - criterion's own arguments work; with a filter, only the targets that it leaves are measured.
+//! - criterion's own arguments work. With a filter only the matching targets are measured.
 //! - `--list` and `--test` measure nothing.
 //!
 //! Exit codes are those of `bootrace run`, and 1 when a target has no good sample.
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     if let Some(code) = kvm::child() {
         return code;
     }
-    // First of all, so that wrong arguments and --help end here.
+    // First, so that wrong arguments and --help end here.
     let criterion = Criterion::default().configure_from_args();
     match bench(criterion) {
         Ok(complete) => ExitCode::from(u8::from(!complete)),
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// False when a target has no good sample.
+/// Runs the benchmark. Returns false when a target has no good sample.
 fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
     let name = env::var("BOOTRACE_SCENARIO").unwrap_or_else(|_| "quickstart".to_owned());
     let (scenario, _) = scenario::find(&name).map_err(|e| Failure::Usage(e.into()))?;
@@ -100,7 +100,7 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
     Ok(complete)
 }
 
-/// Goes through the scenario's benchmarks as criterion's `--list` and `--test` want it, measuring nothing.
+/// Lists or tests the scenario's benchmarks for criterion's `--list` and `--test`, without measuring.
 fn pretend(criterion: &mut Criterion, scenario: &str, metrics: &[Metric], targets: &[String]) {
     let mut group = criterion.benchmark_group(scenario);
     for metric in metrics {
@@ -112,8 +112,8 @@ fn pretend(criterion: &mut Criterion, scenario: &str, metrics: &[Metric], target
     group.finish();
 }
 
-/// Whether criterion was asked to measure: not with `--list` or `--test`, nor under `cargo test`,
-/// which has no `--bench`, nor where it only compares what it has saved.
+/// Whether criterion measures: not with `--list` or `--test`, under `cargo test` (which has no `--bench`), or when it
+/// only compares saved results.
 fn asked_to_measure() -> anyhow::Result<bool> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|a| a.split('=').next() == Some(name));
@@ -125,8 +125,8 @@ fn asked_to_measure() -> anyhow::Result<bool> {
     Ok(has("--bench") && !["--test", "--list", "--load-baseline"].into_iter().any(has))
 }
 
-/// The targets that criterion's filter leaves. criterion itself says which: it keeps its filter to
-/// itself, so it is asked with our own arguments and `--list`.
+/// The targets that match criterion's filter. criterion does not expose its filter, so this runs the program with the
+/// same arguments and `--list`.
 fn chosen(targets: &[String]) -> anyhow::Result<Vec<String>> {
     let program = env::current_exe().context("finding this program's own file")?;
     let listed = Command::new(program)
@@ -143,7 +143,7 @@ fn chosen(targets: &[String]) -> anyhow::Result<Vec<String>> {
     Ok(targets.iter().filter(|t| left.contains(t.as_str())).cloned().collect())
 }
 
-/// `BOOTRACE_SAMPLES`.
+/// The number of rounds in `BOOTRACE_SAMPLES`.
 fn samples() -> anyhow::Result<Option<u32>> {
     let Ok(text) = env::var("BOOTRACE_SAMPLES") else { return Ok(None) };
     match text.parse() {

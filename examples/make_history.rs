@@ -1,9 +1,9 @@
-//! Writes many run directories made from a real one, to see how `bootrace history` does with many:
+//! Writes many run directories made from a real one, to try `bootrace history` with a long history:
 //!
 //!     cargo run --release --example make_history -- DIR 10000
 //!
-//! Start-ups get seeded noise within a run and between runs; a fifth, a half and four fifths through the history the
-//! level changes. All else of a run is as in the real one, so its file is as large.
+//! Start-ups get seeded noise within a run and between runs. Their level changes after a fifth, a half and four fifths
+//! of the history. Everything else is the real run's, so each file is as large.
 
 use std::{fs, io, path::Path};
 
@@ -13,16 +13,16 @@ use rand_chacha::{
 };
 use serde_json::Value;
 
-/// What start-up becomes a multiple of, from this share of the runs on.
+/// The factor of start-up, from this share of the runs on.
 pub const LEVELS: [(f64, f64); 4] = [(0.0, 1.0), (0.2, 1.15), (0.5, 0.9), (0.8, 1.08)];
 
-/// A deviate of a mean of 0 and a deviation of 1: enough of a bell for noise.
+/// A roughly normal deviate with mean 0 and standard deviation 1.
 fn bell(random: &mut ChaCha8Rng) -> f64 {
     let uniform = |r: &mut ChaCha8Rng| f64::from(r.next_u32()) / f64::from(u32::MAX);
     (0..12).map(|_| uniform(random)).sum::<f64>() - 6.0
 }
 
-/// Writes `runs` directories below `dir`, an hour between each two of them.
+/// Writes `runs` directories below `dir`, one hour apart.
 pub fn make(template: &Value, dir: &Path, runs: usize, seed: u64) -> io::Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let start: jiff::Timestamp = "2025-01-01T00:00:00Z".parse().map_err(io::Error::other)?;

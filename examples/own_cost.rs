@@ -1,12 +1,12 @@
-//! What bootrace itself adds: its start-ups against the plainest way to do the same by hand,
-//! alternating in one run. `scripts/own-cost` runs it; the README quotes it.
+//! Measures bootrace's own cost: compares its start-ups with the simplest manual way, alternating in one run.
+//! `scripts/own-cost` runs it; the README quotes it.
 //!
-//! - native: the same command looked up in `PATH` and `posix_spawn`ed in the same root, to the first byte that it
-//!   prints; five times in a round, between the others
-//! - docker: `docker run` of the same image, limits and command, to the first byte that it prints
-//! - libvirt: `virsh create` of the very same domain XML, to the same readiness frame
-//! - QEMU alone: the same kernel, initramfs, disk, machine and accelerator without libvirt, to the
-//!   same frame; the ratio to it is libvirt's own cost
+//! - native: the same command, looked up in `PATH` and `posix_spawn`ed in the same root, until its first byte of
+//!   output; five times in a round, between the others
+//! - docker: `docker run` of the same image, limits and command, until its first byte of output
+//! - libvirt: `virsh create` of the same domain XML, until the same readiness frame
+//! - QEMU alone: the same kernel, initramfs, disk, machine and accelerator without libvirt, until the same frame;
+//!   the ratio to it is libvirt's own cost
 //!
 //! Usage: own_cost [ROUNDS [SEED [native|docker|libvirt]]]
 
@@ -41,11 +41,11 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rustix::thread::sched_setaffinity;
 use tokio_util::sync::CancellationToken;
 
-/// What is compared of each kind of target, and which ratios are of interest.
+/// The compared ways for a kind of target, and the reported ratios.
 struct Subject {
     kind: Kind,
     ways: &'static [&'static str],
-    /// How often in a round. What takes a millisecond is scattered by what ran right before it, and costs nothing.
+    /// Repeats per round. A start of a millisecond is cheap, and its duration depends on what ran just before it.
     repeats: usize,
     ratios: &'static [(&'static str, &'static str)],
 }
@@ -86,7 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let subjects: Vec<_> =
         SUBJECTS.iter().filter(|it| only.as_deref().is_none_or(|only| it.kind.name() == only)).collect();
     ensure!(!subjects.is_empty(), "the third argument is native, docker or libvirt");
-    // The roots of bare processes are seen by nobody else. Before there are threads.
+    // A private mount namespace for the roots of bare processes. Must come before the first thread.
     native::isolate_mounts()?;
     tokio::runtime::Runtime::new()?.block_on(async {
         tokio::select! {
@@ -148,7 +148,7 @@ fn ratio(ours: &[f64], plain: &[f64]) -> String {
     format!("{:.3} ({paired})", a / b)
 }
 
-/// Everything that the ways share.
+/// State that all ways share.
 struct Bench {
     scenario: Scenario,
     native: Native,
@@ -168,7 +168,7 @@ struct Bench {
 impl Bench {
     async fn new() -> anyhow::Result<Self> {
         let (mut scenario, folder) = scenario::find("quickstart")?;
-        // Start-up alone is compared.
+        // Only start-up is compared.
         scenario.sampling.settle = Span(Duration::ZERO);
         scenario.sampling.idle = Span(Duration::ZERO);
         scenario.workload.work = None;
@@ -215,7 +215,7 @@ impl Bench {
         format!("VM accelerator: {:?}", self.libvirt.info().accelerator)
     }
 
-    /// One start-up in ns; nothing of it is left.
+    /// Runs one start-up, removes everything of it, and returns its duration in ns.
     async fn once(&mut self, way: &str) -> anyhow::Result<u64> {
         let instance_id =
             runner::make_instance_id(&self.cache.instances_dir(), &self.run, self.number as usize)?;
@@ -229,7 +229,7 @@ impl Bench {
             "virsh create" => self.virsh_create(&instance_id).await,
             _ => self.qemu(&instance_id).await,
         };
-        // A trial of ours has removed its own.
+        // bootrace's own trial has removed it already.
         if instance_id.dir.exists() {
             fs::remove_dir_all(&instance_id.dir)?;
         }
@@ -245,7 +245,7 @@ impl Bench {
         sample.timeline_ns.startup().context("not ready")
     }
 
-    /// In a root as a bare process has it, seen by a thread that lives in it: `posix_spawn` has no root to set.
+    /// Spawns in the root of a bare process, from a thread with that root, since `posix_spawn` can't set one.
     fn spawn(&self, instance_id: &InstanceId) -> anyhow::Result<u64> {
         let mut root = native::Root::new(&instance_id.dir);
         root.mount(&self.tree)?;
@@ -334,8 +334,8 @@ impl Bench {
         Ok(ns)
     }
 
-    /// Runs a command that makes a VM and waits for the readiness frame. The VM's disk is made before, so that
-    /// it is not in the time here, as it is in ours. When the channel is dropped the VM powers itself off.
+    /// Runs a command that starts a VM and waits for the readiness frame. It makes the VM's disk before, so this time
+    /// does not include that, while bootrace's does. When the channel is dropped, the VM powers itself off.
     async fn until_ready(
         &self,
         instance_id: &InstanceId,
@@ -362,7 +362,7 @@ impl Bench {
     }
 }
 
-/// For the thread that calls it, which has another root from now on.
+/// Changes the root of its thread for good.
 fn spawn_in(root: &Path, command: &[String], cpus: &Cpus) -> anyhow::Result<u64> {
     sched_setaffinity(None, &cpus.set())?;
     // SAFETY: the root, working directory and umask of this thread alone stop being shared with the others.
@@ -370,10 +370,10 @@ fn spawn_in(root: &Path, command: &[String], cpus: &Cpus) -> anyhow::Result<u64>
     std::os::unix::fs::chroot(root)?;
     std::env::set_current_dir("/")?;
     let (program, arguments) = command.split_first().context("the workload's command is empty")?;
-    // To look a program up is a part of starting it, there as here.
+    // Looking up the program is a part of the start, as for bootrace.
     let begin = Timestamp::now();
     let found = PATH.split(':').map(|dir| Path::new(dir).join(program)).find(|path| path.exists());
-    // With a path, and nothing to do between clone and exec, the standard library uses posix_spawn.
+    // With a path, and nothing to do between fork and exec, the standard library uses posix_spawn.
     let mut command = Command::new(found.context("the image lacks the workload's program")?);
     command.args(arguments).env_clear().env("PATH", PATH).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn()?;

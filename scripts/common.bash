@@ -1,7 +1,7 @@
-# What setup, bench, test and .ci/run share. Sourced, never run.
+# Functions of setup, bench, test and .ci/run. Sourced, never run.
 # shellcheck shell=bash
 
-# Debian keeps it from users' PATH, and daemons are there.
+# Daemons are in directories that Debian leaves out of users' PATH.
 PATH=$PATH:/usr/sbin:/sbin
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -11,14 +11,14 @@ else
     green='' yellow='' red='' plain=''
 fi
 
-# say WORD TEXT: one line per thing.
+# say WORD TEXT: prints one line.
 say() {
     local colour=$green
     [[ $1 == note ]] && colour=$yellow
     printf '%s%-9s%s %s\n' "$colour" "$1" "$plain" "$2"
 }
 
-# die TEXT...: what went wrong and what to do, one line each.
+# die TEXT...: prints what failed and the fix, one line each, and exits.
 die() {
     printf '%s%-9s%s %s\n' "$red" failed "$plain" "$1" >&2
     shift
@@ -26,7 +26,7 @@ die() {
     exit 1
 }
 
-# Runs a command as root, whoever we are.
+# Runs a command as root, with sudo if necessary.
 as_root() {
     if ((EUID == 0)); then
         "$@"
@@ -37,8 +37,8 @@ as_root() {
     fi
 }
 
-# Puts a cargo on PATH that has a toolchain: where it is already, where rustup's own installer puts
-# it, or, for a rustup without proxies, the toolchain's. False when there is none.
+# Puts a cargo with a toolchain on PATH: the one on PATH, that of rustup's installer, or, for a rustup without proxies,
+# the toolchain's. Fails if there is none.
 find_cargo() {
     local cargo
     rust_runs && return
@@ -51,31 +51,31 @@ find_cargo() {
     return 1
 }
 
-# rustup's proxies exist without a toolchain too. From inside the clone, where an override would count.
+# rustup's proxies exist without a toolchain too. Checks inside the clone, where an override is in force.
 rust_runs() {
     (cd "$root" && cargo --version && rustc --version) >/dev/null 2>&1
 }
 
-# What programs that cargo built may be told by their caller. Named one by one: sudo-rs keeps no
-# environment as a whole.
+# Variables that sudo passes to programs that cargo built. Named one by one, since sudo-rs can't keep the whole
+# environment.
 kept_variables=(
     BOOTRACE_{SCENARIO,SAMPLES,TUNE,CACHE,STATE} DOCKER_HOST CONTAINER_HOST LIBVIRT_DEFAULT_URI
     RUST_{LOG,BACKTRACE,TEST_THREADS} NO_COLOR CARGO_TARGET_DIR CRITERION_HOME
     {http,https,no}_proxy {HTTP,HTTPS,NO}_PROXY
 )
 
-# Lets cargo build as the user and run what it built as root, which Docker, libvirt and cgroups need.
+# Makes cargo build as the user and run the programs as root, which Docker, libvirt and cgroups need.
 run_built_programs_as_root() {
     ((EUID == 0)) && return
     local triple
     triple=$(rustc -vV | sed -n 's/^host: //p')
     triple=${triple//-/_}
-    # Else criterion would ask cargo for it: as root, in the user's cargo home.
+    # Otherwise criterion asks cargo for it, as root in the user's cargo home.
     export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
     export "CARGO_TARGET_${triple^^}_RUNNER=sudo --preserve-env=$(IFS=, && echo "${kept_variables[*]}")"
 }
 
-# What ran as root wrote these; they are the user's.
+# Makes the files that programs wrote as root the user's.
 give_back_written_files() {
     ((EUID == 0)) && return
     local path target=${CARGO_TARGET_DIR:-$root/target}
@@ -84,7 +84,7 @@ give_back_written_files() {
     done
 }
 
-# As GitHub documents it for its runners. Only where CI says that the machine is its own: it is a rule for all users.
+# As GitHub documents it for its runners. Only on a CI's own machine, since the rule is for all users.
 enable_kvm() {
     [[ ${CI-} == true && -e /dev/kvm ]] || return 0
     command -v udevadm >/dev/null && [[ -d /run/udev ]] || return 0

@@ -1,10 +1,10 @@
-# The engines that only some scenarios name: crun as a runtime of Docker's, podman, libvirt's LXC driver, and what they
-# need of this host. None of them keeps setup from ending well. Sourced by setup, never run.
+# The engines of some scenarios: crun as a runtime of Docker, podman, libvirt's LXC driver, and their requirements.
+# setup succeeds without any of them. Sourced by setup, never run.
 # shellcheck shell=bash
 # shellcheck disable=SC2154  # scratch is setup's
 
-# On a host with both versions of cgroups (hybrid), crun, so podman too, and libvirt's LXC driver refuse to run where
-# version 2 has a controller: those that nobody has mounted are there. So they are mounted as version 1, too.
+# On a host with both versions of cgroups (hybrid), crun (so podman too) and libvirt's LXC driver refuse to run if
+# version 2 has a controller. It has all unmounted ones, so this mounts them as version 1.
 mount_controllers() {
     local fs=/sys/fs/cgroup controller
     [[ -e $fs/unified/cgroup.controllers ]] || return 0
@@ -12,7 +12,7 @@ mount_controllers() {
         as_root mkdir -p "$fs/$controller"
         if as_root mount -t cgroup -o "$controller" cgroup "$fs/$controller" 2>"$scratch/mount.log"; then
             say fixed "cgroup controller $controller: mounted at $fs/$controller (version 1), without which crun, podman and LXC refuse this host"
-            # It remembers which hierarchies there were.
+            # The daemon remembers the hierarchies of its start.
             restart_libvirt
         else
             as_root rmdir "$fs/$controller" 2>/dev/null || true
@@ -21,8 +21,8 @@ mount_controllers() {
     done
 }
 
-# Makes crun a runtime of Docker's beside its own, for targets with runtime = "crun". Other settings stay as they are,
-# and running containers too: dockerd reads its settings anew.
+# Adds crun as a runtime of Docker, for targets with runtime = "crun". Keeps other settings and running containers:
+# dockerd only reloads its settings.
 register_crun() {
     local settings=/etc/docker/daemon.json crun
     [[ -z ${DOCKER_HOST-} ]] || return 0
@@ -35,7 +35,7 @@ register_crun() {
         return
     fi
     if as_root test -s "$settings"; then
-        # A runtime that is called so already is somebody else's choice.
+        # Keeps an existing runtime of this name.
         # shellcheck disable=SC2016  # jq's variable
         if ! as_root cat "$settings" | jq --arg path "$crun" '.runtimes.crun //= {path: $path}' >"$scratch/daemon.json"; then
             say note "crun could not be added to $settings: add \"runtimes\": {\"crun\": {\"path\": \"$crun\"}} to it and reload dockerd"
@@ -49,7 +49,7 @@ register_crun() {
         return
     fi
     as_root mkdir -p "${settings%/*}"
-    # In one step: dockerd would not start with half of it.
+    # Atomically: dockerd would not start with half a file.
     as_root install -m 644 "$scratch/daemon.json" "$settings.new"
     as_root mv "$settings.new" "$settings"
     as_root kill -HUP "$pid"
@@ -71,7 +71,7 @@ lxc_version() {
     as_root timeout 10 virsh -c lxc:/// version 2>/dev/null | sed -n 's/^Using API: //p' | grep .
 }
 
-# A libvirtd that was started before the driver was installed doesn't know it.
+# A libvirtd that was started before the driver was installed lacks it.
 load_lxc() {
     local version
     if version=$(lxc_version); then
@@ -97,7 +97,7 @@ podman_version() {
     as_root timeout 10 podman --remote --url "unix://$podman_socket" version --format '{{.Server.Version}}' 2>/dev/null
 }
 
-# podman has no daemon of its own: a service answers at its socket, for as long as somebody keeps it.
+# podman has no daemon: a service answers at its socket while something keeps it running.
 start_podman() {
     local version
     if ! command -v podman >/dev/null; then
@@ -109,7 +109,7 @@ start_podman() {
         return
     fi
     if has_systemd; then
-        # Debian's ends when nothing was asked of it for 5 s, and starting it anew would be in a container's start.
+        # Debian's service ends after 5 idle seconds, and a container's start would then include its restart.
         as_root mkdir -p /etc/systemd/system/podman.service.d
         printf '[Service]\nExecStart=\nExecStart=/usr/bin/podman system service --time=0\n' |
             as_root tee /etc/systemd/system/podman.service.d/bootrace.conf >/dev/null
@@ -129,16 +129,16 @@ start_podman() {
     say note "podman's service does not answer, which only targets with kind = \"podman\" need; the end of its log: $(last_log podman podman.service | tail -n 3)"
 }
 
-# Where nobody keeps services. What this host lacks, podman is told in a file that only this service reads: nobody's
-# own podman changes by it.
+# For hosts without a service manager. A file that only this service reads adapts podman to this host: users' own podman
+# does not change.
 start_podman_service() {
     local settings=/var/lib/bootrace/podman.conf runtime=runc
     if command -v crun >/dev/null; then runtime=crun; fi
     as_root mkdir -p "${settings%/*}" "${podman_socket%/*}"
     as_root tee "$settings" >/dev/null <<TEXT
-# By bootrace's scripts/setup, for the service that it starts.
+# Written by bootrace's scripts/setup, for the service that it starts.
 [engine]
-# There is no systemd to be asked.
+# There is no systemd.
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "$runtime"

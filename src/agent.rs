@@ -1,4 +1,4 @@
-//! The agent's executable, as this build carries it into every image.
+//! The agent's executable, which this build puts into every image.
 
 use std::sync::OnceLock;
 
@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 /// The static agent for this host's architecture.
 pub const EXECUTABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
-/// What `Hello.build` says when the agent in an instance is the one that was embedded here.
+/// The value of `Hello.build` of an agent from this build.
 pub const BUILD: &str = bootrace_agent::BUILD;
 
-/// sha256 of [`EXECUTABLE`], lower-case hex: what `Identity.agent_digest` must be.
+/// sha256 of [`EXECUTABLE`] in lower-case hex: the expected `Identity.agent_digest`.
 pub fn digest() -> String {
     static DIGEST: OnceLock<String> = OnceLock::new();
     let hash = || Sha256::digest(EXECUTABLE).iter().map(|byte| format!("{byte:02x}")).collect();

@@ -1,27 +1,27 @@
-//! Why something failed, as far as a program can act on it, and what fixes it.
+//! The causes of failures that the program acts on, and their fixes.
 
 use std::io;
 
 use crate::kind::Kind;
 
-/// The cause of a failure. Decisions go by it, never by a message's text.
+/// The cause of a failure. The program decides by it, never by a message's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// Nothing answers: there is no socket or device, or nobody listens at it.
+    /// Nothing answers: there is no socket or device, or no process listens at it.
     Unreachable,
-    /// The caller may not do it.
+    /// This process lacks the permission.
     Denied,
     /// The object does not exist.
     NotFound,
     /// It did not answer in time.
     TimedOut,
-    /// It cannot do it.
+    /// It does not support the request.
     Unsupported,
     Other,
 }
 
 impl Cause {
-    /// Of reaching a socket or a device.
+    /// The cause of an error from opening a socket or a device.
     pub fn of_reaching(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Cause::Unreachable,
@@ -33,10 +33,10 @@ impl Cause {
     }
 }
 
-/// The fix where the caller may not do something of a run.
+/// The fix for a missing permission.
 pub const NEEDS_ROOT: &str = "sudo bootrace run: a run needs root, whatever its targets";
 
-/// What fixes a cause, by the kind of target whose engine failed.
+/// Fixes by kind of target and cause.
 const HINTS: [(Kind, Cause, &str); 9] = [
     (Kind::Docker, Cause::Denied, NEEDS_ROOT),
     (Kind::Docker, Cause::Unreachable, "scripts/setup installs and starts Docker"),
@@ -53,7 +53,7 @@ const HINTS: [(Kind, Cause, &str); 9] = [
     ),
 ];
 
-/// What fixes this cause for the engine of this kind of target, where one thing does.
+/// The fix for this cause and the engine of this kind of target, if there is a single one.
 pub fn hint(kind: Kind, cause: Cause) -> Option<&'static str> {
     HINTS.iter().find(|(of, by, _)| (*of, *by) == (kind, cause)).map(|(_, _, hint)| *hint)
 }

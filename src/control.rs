@@ -1,8 +1,8 @@
 //! The host's side of the control channel: one unix socket per instance, one clock for all.
 //!
-//! The harness listens before the instance is requested; whoever comes (the agent itself, or QEMU
-//! for the virtio-serial port of a VM) is the instance. A thread of its own blocks in `read` and
-//! stamps each frame the moment it is whole, so no event loop stands between an event and its time.
+//! The harness listens before it requests the instance. The first connection is the instance: the agent itself, or
+//! QEMU for the virtio-serial port of a VM. A dedicated thread blocks in `read` and stamps each frame as soon as it is
+//! complete, so that no event loop stands between an event and its timestamp.
 
 use std::{
     io::{self, ErrorKind},
@@ -22,7 +22,7 @@ use bootrace_agent::protocol::{FrameError, FromAgent, ToAgent, read_frame, write
 use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
 use tokio::sync::mpsc;
 
-/// A moment on the host's CLOCK_MONOTONIC.
+/// A timestamp of the host's CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
 
@@ -32,13 +32,13 @@ impl Timestamp {
         Timestamp(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
     }
 
-    /// Nanoseconds from `earlier` to this moment; 0 if it is not earlier.
+    /// Nanoseconds from `earlier` to this timestamp; 0 if it is not earlier.
     pub fn since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// What came over the channel, and when.
+/// An event of the channel with its timestamp.
 #[derive(Debug)]
 pub struct Event {
     pub at: Timestamp,
@@ -50,33 +50,32 @@ pub enum ChannelEvent {
     Said(FromAgent),
     /// The instance's end of the stream closed.
     Closed,
-    /// What came is not the protocol; nothing more will be read.
+    /// The data does not follow the protocol; the thread reads no more.
     Broken(FrameError),
 }
 
-/// Frames that wait for the runner; a guest that floods the channel blocks itself.
+/// The number of frames that may wait for the runner. A guest that floods the channel blocks itself.
 const BACKLOG: usize = 64;
 
-/// The channel to one instance. Dropping it ends the stream, at which the agent kills its workload
-/// and ends too.
+/// The channel to one instance. Dropping it ends the stream; the agent then kills its workload and ends too.
 #[derive(Debug)]
 pub struct Control {
     shared: Arc<Shared>,
     events: mpsc::Receiver<Event>,
 }
 
-/// What the receiving thread and the owner both hold.
+/// State of the receiving thread and the owner.
 #[derive(Debug)]
 struct Shared {
     listener: UnixListener,
-    /// The stream to who came, and its host pid.
+    /// The stream to the peer, and the peer's host pid.
     peer: OnceLock<(UnixStream, u32)>,
     dropped: AtomicBool,
 }
 
 impl Shared {
-    /// Ends the stream. Called when the owner is gone and, since that may be between `accept` and here, when
-    /// somebody has come; whoever is second sees the other's mark.
+    /// Ends the stream. The owner calls it when it is dropped. The thread calls it after `accept`, since the owner may
+    /// have been dropped just before. The second of the two calls ends the stream.
     fn hang_up(&self) {
         if let Some((stream, _)) = self.peer.get().filter(|_| self.dropped.load(Ordering::SeqCst)) {
             let _ = stream.shutdown(std::net::Shutdown::Both);
@@ -84,18 +83,18 @@ impl Shared {
     }
 }
 
-/// When an instance is sent its first message.
+/// When the host sends an instance its first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Greeting {
-    /// As soon as the stream is open, so that no round trip of ours lies on the measured path.
+    /// As soon as the stream is open, so that the measured path has no round trip of the harness.
     AtOnce,
-    /// Once the agent has said hello: something else may read what is sent before. UEFI's driver of virtio-serial
-    /// (`OvmfPkg/VirtioSerialDxe`, in OVMF since 2023) opens each port, takes what waits there and drops it.
+    /// After the agent's hello. UEFI's driver of virtio-serial (`OvmfPkg/VirtioSerialDxe`, in OVMF since 2023) opens
+    /// each port before, reads what waits there and drops it.
     AfterHello,
 }
 
 impl Control {
-    /// Listens at `socket`, and sends `first` to whoever comes.
+    /// Listens at `socket`, and sends `first` to the first peer that connects.
     ///
     /// # Errors
     /// When the socket can't be made at that path.
@@ -113,12 +112,12 @@ impl Control {
         Ok(Control { shared, events })
     }
 
-    /// Host pid of the process at the other end: the agent, or QEMU. Known once anything was received.
+    /// Host pid of the process at the other end: the agent, or QEMU. `None` until the first frame arrives.
     pub fn peer(&self) -> Option<u32> {
         self.shared.peer.get().map(|(_, pid)| *pid)
     }
 
-    /// The next event; events keep their order and their stamps however late they are asked for.
+    /// The next event. Events keep their order and their timestamps however late they are read.
     pub async fn next(&mut self) -> Event {
         let ended = || Event { at: Timestamp::now(), what: ChannelEvent::Closed };
         self.events.recv().await.unwrap_or_else(ended)
@@ -174,7 +173,7 @@ fn receive(
             return Ok(());
         }
         match refused {
-            // Of one that has gone the end is read next.
+            // If the peer has gone, the next read reports its end.
             Some(FrameError::Io(e))
                 if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
             Some(error) => return Err(error),

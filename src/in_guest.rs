@@ -1,7 +1,7 @@
-//! The tests of the probe and of bare processes once more, on control groups of version 2 under systemd: in an emulated VM that boots a
-//! Debian from one of our images with systemd as its PID 1. Hosts have one version or the other, and both are read.
+//! Runs the tests of the probe and of bare processes again on version 2 cgroups under systemd, in an emulated VM that
+//! boots Debian from a bootrace image with systemd as PID 1. A host has only one version, and bootrace reads both.
 //!
-//! What runs there is this very test program. So it needs the guest's C library to be as new as the host's.
+//! The VM runs this test program itself, so the guest's C library must be as new as the host's.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use crate::{
 
 /// An emulated systemd takes some 40 s to come up; the rest is for busy hosts.
 const PATIENCE: Duration = Duration::from_secs(240);
-/// Where the guest's tests write, on its disk.
+/// The file on the guest's disk that its tests write to.
 const RESULT: &str = "bootrace-tests.txt";
 
-/// Our initramfs's `/init` in the agent's place: load the same modules, mount the same disk, hand over.
+/// `/init` of the initramfs in the agent's place: loads the same modules, mounts the same disk and starts systemd.
 const INIT: &str = "#!/busybox sh
 /busybox mount -t devtmpfs dev /dev
 /busybox mount -t proc proc /proc
@@ -32,7 +32,7 @@ for module in /modules/*.ko; do /busybox insmod $module; done
 exec /busybox switch_root /newroot /sbin/init
 ";
 
-/// Only this is booted into. `probe::kvm` is about the host.
+/// The only unit that the guest starts. Tests of `probe::kvm` are skipped: they concern the host.
 const UNIT: &str = "[Service]
 Type=oneshot
 Environment=LOOPS=100000
@@ -58,7 +58,7 @@ async fn the_probe_reads_version_2_cgroups_under_systemd_as_it_reads_this_hosts(
     let console = boot(dir.path(), &files.kernel, &initramfs, &disk);
     let result = run("debugfs", &["-R", &format!("cat /{RESULT}"), disk.to_str().unwrap()]);
     let said = format!("{result}\n--- console:\n{console}");
-    // Else it would be no proof of anything.
+    // Otherwise the test would prove nothing.
     assert!(result.starts_with("systemd\ncgroup2fs\n0::/"), "{said}");
     for test in [
         "probe::cgroup::tests::on_version_2_all_controllers_are_in_one_place_if_the_kernel_has_them",
@@ -77,7 +77,7 @@ async fn systemd_image() -> image::Image {
     let spec = scenario::Image {
         suite: Some("debian/bookworm".into()),
         fallback: None,
-        // The library is what this program is linked with; the shell is for before there is a root.
+        // This program links to the library; the initramfs needs the shell.
         packages: ["busybox-static", "libvirt0", "systemd-sysv"].map(str::to_owned).into(),
         ..scenario::Image::default()
     };
@@ -104,7 +104,7 @@ fn disk(dir: &Path, files: &VmFiles) -> PathBuf {
     disk
 }
 
-/// The image's initramfs, and behind it an archive whose files take the place of those before.
+/// The image's initramfs with an appended archive that replaces some of its files.
 fn initramfs(dir: &Path, files: &VmFiles, tree: &Path) -> PathBuf {
     let mut archive = fs::read(&files.initramfs).unwrap();
     archive.resize(archive.len().next_multiple_of(4), 0);
@@ -128,7 +128,7 @@ fn entry(archive: &mut Vec<u8>, name: &str, mode: u32, content: &[u8]) {
     archive.resize(archive.len().next_multiple_of(4), 0);
 }
 
-/// A VM that does not outlive a test that fails.
+/// A VM that ends with its test, even a failed one.
 struct Vm(Child);
 
 impl Drop for Vm {
@@ -138,7 +138,7 @@ impl Drop for Vm {
     }
 }
 
-/// Boots and waits for the guest to power itself off; gives what it wrote to its console.
+/// Boots, waits for the guest to power itself off, and returns its console output.
 fn boot(dir: &Path, kernel: &Path, initramfs: &Path, disk: &Path) -> String {
     let console = dir.join("console");
     let features = if RANDOM_FEATURE.is_empty() { String::new() } else { format!(",+{RANDOM_FEATURE}") };

@@ -1,15 +1,19 @@
-//! bootrace: what does it cost to run the same thing in a container and in a virtual machine?
+//! bootrace runs one workload from one root file system as a process, in containers and in virtual machines, and
+//! measures the difference.
 //!
 //! ```text
 //! scenario -> plan -> run(targets) -> samples -> analysis -> report
 //! ```
 //!
-//! A [`scenario`] names an image, a workload and targets; [`plan`] orders the trials; [`runner`]
-//! drives them through [`target`]s, with the one clock and the one set of readers in [`probe`];
-//! [`sample`] is what is kept; [`analysis`] is pure statistics over it and [`report`] shows them.
-//! [`image`] makes the one root file system that every target uses. [`agent`] is the guest
-//! program that comes with it. [`calibration`] measures what is known, to tell the error of all that;
-//! [`doctor`] says what of it works on this host. [`cli`] ties it together.
+//! - A [`scenario`] names an image, a workload and targets.
+//! - [`plan`] orders the trials.
+//! - [`runner`] runs them on the [`target`]s, with the one clock and the one set of readers in [`probe`].
+//! - [`sample`] has the types of `results.json`.
+//! - [`analysis`] computes statistics from samples; [`report`] shows them. Both are pure.
+//! - [`image`] builds the one root file system that every target uses, with the [`agent`] in it.
+//! - [`calibration`] measures reference workloads, which shows bootrace's own error.
+//! - [`doctor`] checks what works on this host.
+//! - [`cli`] is the command line.
 
 pub use bootrace_analysis as analysis;
 pub use bootrace_model::{kind, metric, plan, sample, scenario};

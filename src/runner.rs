@@ -1,4 +1,4 @@
-//! Drives the plan: every trial in its order, each sample saved as it comes, everything removed.
+//! Runs the plan: each trial in its order. Hands over each sample at once, and removes every instance.
 
 use std::{
     fs,
@@ -34,56 +34,62 @@ pub use cold::drop_caches;
 pub use lock::Lock;
 pub use trial::{Step, trial, trial_with_pings, workload};
 
-/// A target that fails this often in a row, and never succeeded, is given up: its remaining trials
-/// would only cost time.
+/// The runner gives up a target that has never succeeded after so many failures in a row, and skips its remaining
+/// trials.
 const GIVE_UP: u32 = 3;
 
-/// What a run needs.
+/// The input of a run.
 pub struct Job {
     pub scenario: Scenario,
     /// In the order of the scenario's targets.
     pub targets: Vec<Box<dyn Target>>,
-    /// Everything but the samples.
+    /// The results' head; the run adds the samples.
     pub results: Results,
-    /// Where instances keep their files and control sockets.
+    /// The directory of the instances' files and control sockets.
     pub instances: PathBuf,
 }
 
-/// Who is told what the runner does.
+/// Follows a run and paces it. The runner calls these methods as it goes on.
 #[async_trait]
 pub trait Watch: Send {
-    /// Returns when the `done`-th trial may begin; who is never asked to wait has no need of it.
+    /// Waits until the `done`-th trial (from 0) may start. The default returns at once.
     async fn turn(&mut self, _done: usize) {}
 
-    /// The `done`-th trial is left out, since its target was given up.
+    /// The runner skips the `done`-th trial, because it has given up its target.
     fn left_out(&mut self, _done: usize) {}
 
-    /// The `done`-th trial (from 0) has come to this step.
+    /// The `done`-th trial (from 0) has reached this step.
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step);
 
-    /// A sample is there, the last of `results`. An error ends the run.
+    /// The last sample of `results` is new.
+    ///
+    /// # Errors
+    /// When the results can't be saved. The error ends the run.
     fn sampled(&mut self, results: &Results) -> anyhow::Result<()>;
 
-    /// A target is filled with instances: the `n`-th of at most `most` has come to this step, or so many at once.
+    /// Density fills a target: the `n`-th of at most `most` instances, or a burst of `n`, has reached this step.
     fn filling(&mut self, _target: &str, _n: u32, _most: u32, _step: Step) {}
 
-    /// The last of the results' densities has grown. An error ends the run.
+    /// The last density record of the results has a new entry.
+    ///
+    /// # Errors
+    /// When the results can't be saved. The error ends the run.
     fn filled(&mut self, _results: &Results) -> anyhow::Result<()> {
         Ok(())
     }
 }
 
-/// The part of an instance's name that all instances of a run share.
+/// The prefix that the names of all instances of a run share.
 pub fn tag(run: &str) -> String {
     let digest = Sha256::digest(run.as_bytes());
     format!("bootrace-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
 
-/// Runs all rounds, then fills the targets of the scenario's density. Failed trials are samples too; the run goes on.
+/// Runs all rounds, then the scenario's density phase. A failed trial is a sample too, and the run goes on.
 ///
 /// # Errors
-/// When a sample can't be saved, an instance's directory can't be made, or the page cache can't be dropped where the
-/// scenario asks for that: everything until then is kept, and nothing is left running.
+/// When a sample can't be saved, an instance's directory can't be made, or the scenario asks for a cold page cache and
+/// it can't be dropped. Earlier samples are kept, and no instance is left running.
 pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Results> {
     let Job { scenario, targets, mut results, instances } = job;
     let trials = plan(targets.len(), &scenario.sampling, results.run.seed);
@@ -108,7 +114,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         }
         let name = results.targets[trial.target].name.clone();
         if cold {
-            // Before staging, which may read what it mounts or copies.
+            // Before staging, which may read the image.
             watch.step(done, trial, &name, Step::Cooling);
             let from = Timestamp::now();
             drop_caches().await?;
@@ -131,7 +137,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         results.run.wall_ns = Some(Timestamp::now().since(begin));
         results.run.measuring_ns = Some(measuring);
         results.run.cache_drop_ns = cold.then_some(dropping);
-        // True until the last: a harness that is killed leaves a file that says so.
+        // True until the last trial, so that the file of a killed harness says that it is incomplete.
         results.run.interrupted = done + 1 < trials.len() || scenario.density.is_some();
         watch.sampled(&results).context("saving a sample")?;
     }
@@ -144,7 +150,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     Ok(results)
 }
 
-/// An id for the run's `number`-th instance, its directory made.
+/// Makes an id for the run's `number`-th instance, and its directory.
 ///
 /// # Errors
 /// When the directory can't be made.
@@ -153,13 +159,13 @@ pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::R
     let dir = instances.join(&instance);
     let open = fs::Permissions::from_mode(0o755);
     fs::create_dir_all(&dir)
-        // QEMU's user must be able to enter it, whatever our umask is.
+        // QEMU's user must be able to enter it, whatever the umask is.
         .and_then(|()| fs::set_permissions(&dir, open))
         .with_context(|| format!("making {}", dir.display()))?;
     Ok(InstanceId { run: run.into(), instance, dir })
 }
 
-/// Leaves out the names of devices where an earlier sample of the target has the same: they are long lists.
+/// Drops the names of devices when an earlier sample of the target has the same list: it is long.
 fn only_once(sample: &mut Sample, earlier: &[Sample]) {
     let Some(isolation) = &mut sample.isolation else { return };
     let before: Vec<_> =
@@ -175,7 +181,7 @@ fn only_once(sample: &mut Sample, earlier: &[Sample]) {
     }
 }
 
-/// How much of the run's wall time this sample spent being measured, in ns.
+/// The part of the run's wall time, in ns, in which this sample was measured.
 fn measured(sample: &Sample, scenario: &Scenario) -> u64 {
     let settled =
         if sample.outcome == Outcome::Ok { scenario.sampling.settle.0.as_nanos() as u64 } else { 0 };
@@ -186,7 +192,7 @@ fn measured(sample: &Sample, scenario: &Scenario) -> u64 {
         .sum()
 }
 
-/// Counts failures in a row while a target has never succeeded (`None` once it has).
+/// Counts failures in a row of a target that has never succeeded; `None` after its first success.
 fn count(failures: &mut Option<u32>, sample: &Sample, more: bool, results: &mut Results) {
     match (sample.outcome, failures.as_mut()) {
         (Outcome::Ok, _) => *failures = None,
@@ -194,7 +200,7 @@ fn count(failures: &mut Option<u32>, sample: &Sample, more: bool, results: &mut 
             *n += 1;
             if *n == GIVE_UP && more {
                 results.run.warnings.push(format!(
-                    "target {} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; fix what its samples' errors say, and run again",
+                    "target {} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; fix the errors of its samples, and run again",
                     sample.target
                 ));
             }

@@ -1,9 +1,9 @@
-//! Programs that end with us, and with all that they have started, however we end.
+//! Runs programs that end when this process ends, together with all processes that they have started.
 //!
-//! Between us and the program stands a supervisor: a fork of ours that does nothing but wait. It is the subreaper of
-//! all that the program starts, so that nobody leaves its sight, neither by a session of their own nor by an early
-//! death of their parent. It has one end of a pipe, we have the other, and the kernel closes ours when we die. Then, or
-//! when the program has ended, it ends what is there.
+//! A supervisor stands between this process and the program: a fork of this process that only waits. It is the
+//! subreaper of all processes that the program starts, so it finds each of them even in another session and after the
+//! death of its parent. It has one end of a pipe and this process the other, which the kernel closes when this process
+//! dies. Then, or when the program has ended, the supervisor ends all remaining processes.
 
 use std::{
     ffi::c_int,
@@ -16,22 +16,24 @@ use std::{
     time::Duration,
 };
 
-/// How long a program may take to clean up, once it is told to end, before it is killed.
+/// The time between SIGTERM and SIGKILL, in which a program cleans up.
 pub const GRACE: Duration = Duration::from_secs(20);
-/// How long the supervisor waits for what it has killed: what hangs in the kernel can't be waited for.
+/// How long the supervisor waits for killed processes: one that hangs in the kernel may never end.
 const AFTER_KILL: Duration = Duration::from_secs(10);
 
-/// While it is held, the program may run. Dropped, the program is told to end, and killed after [`GRACE`].
+/// Keeps the program running. When it is dropped, the supervisor sends SIGTERM to the program, and SIGKILL after
+/// [`GRACE`].
 #[derive(Debug)]
 pub struct Lifeline {
     _end: OwnedFd,
 }
 
-/// Lets `command` run under a supervisor, whose exit status is the program's, in a process group of their own. `held`
-/// stays open in the supervisor as well: a lock on an open file is held until nothing of the program is left.
+/// Makes `command` run under a supervisor in a process group of their own. The supervisor's exit status is the
+/// program's. `held` stays open in the supervisor too: it keeps a lock on an open file until all processes of the
+/// program have ended.
 ///
 /// # Errors
-/// When no pipe can be had.
+/// When no pipe can be created.
 pub fn supervise(command: &mut Command, held: Option<OwnedFd>) -> io::Result<Lifeline> {
     let (theirs, ours) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let held = held.map(|fd| (fd.as_raw_fd(), fd));
@@ -56,7 +58,7 @@ fn become_program(pipe: RawFd, held: Option<RawFd>) -> io::Result<()> {
         if program != 0 {
             supervisor(pipe, held, program);
         }
-        // Should the supervisor be killed, which nobody has a reason to do.
+        // In case somebody kills the supervisor.
         check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
         check(libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()))?;
     }
@@ -70,7 +72,7 @@ unsafe fn supervisor(pipe: RawFd, held: Option<RawFd>, program: libc::pid_t) -> 
     unsafe {
         libc::prctl(libc::PR_SET_NAME, c"bootrace-super".as_ptr());
         libc::chdir(c"/".as_ptr());
-        // The program's own ends of pipes, its input, and the locks of ours that are none of its business.
+        // Closes the program's ends of pipes, its input, and this process's locks.
         close_all_but(pipe, held);
         let mut child_ended = std::mem::zeroed();
         libc::sigemptyset(&mut child_ended);
@@ -90,17 +92,17 @@ unsafe fn supervisor(pipe: RawFd, held: Option<RawFd>, program: libc::pid_t) -> 
     }
 }
 
-/// The program and what it has left to the supervisor.
+/// The program and the orphans that the supervisor has adopted.
 struct Family {
     program: libc::pid_t,
-    /// As `waitpid` has it, once the program has ended.
+    /// The program's status from `waitpid`; `None` until it has ended.
     status: Option<c_int>,
     /// Becomes readable when a child ends.
     signals: RawFd,
 }
 
 impl Family {
-    /// Until the program ends: true. Else until `pipe` is closed, or for `patience`: false.
+    /// Waits until the program ends (true), or until `pipe` is closed or `patience` has passed (false).
     unsafe fn wait(&mut self, pipe: Option<RawFd>, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| now() + patience);
         loop {
@@ -121,7 +123,7 @@ impl Family {
         }
     }
 
-    /// Kills all that is left, generation by generation: orphans become the supervisor's own children.
+    /// Kills all remaining processes, generation by generation: orphans become the supervisor's own children.
     unsafe fn kill(&mut self) {
         let deadline = now() + AFTER_KILL;
         // SAFETY: as in `supervisor`.
@@ -134,7 +136,7 @@ impl Family {
         }
     }
 
-    /// Whether there are children still.
+    /// Reaps children that have ended. Returns whether any are left.
     unsafe fn reap(&mut self) -> bool {
         loop {
             let mut status = 0;
@@ -151,10 +153,10 @@ impl Family {
         }
     }
 
-    /// Until a child ends or `most` has passed; true when the other end of `pipe` is closed.
+    /// Waits until a child ends or `most` has passed. Returns true when the other end of `pipe` is closed.
     unsafe fn pause(&self, pipe: Option<RawFd>, most: Option<Duration>) -> bool {
         let entry = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // A negative descriptor is left out.
+        // `poll` ignores a negative descriptor.
         let mut polled = [entry(self.signals), entry(pipe.unwrap_or(-1))];
         let most = most.map_or(-1, |most| most.as_millis().max(1) as c_int);
         // SAFETY: the array and the buffer are valid for the calls.
@@ -167,7 +169,8 @@ impl Family {
     }
 }
 
-/// Those that the kernel lists, as many as fit; those of the group where it keeps no list, and so this process as well.
+/// Kills the children that the kernel lists, as many as fit. Without such a list it kills the whole group, this process
+/// included.
 unsafe fn kill_children() {
     let mut list = [0_u8; 4096];
     // SAFETY: the buffer is valid for the call, the path is a C string.
@@ -182,7 +185,7 @@ unsafe fn kill_children() {
         unsafe { libc::kill(0, libc::SIGKILL) };
     }
     let mut pid: libc::pid_t = 0;
-    // A number that is cut off at the end has no space after it.
+    // A number that is cut off at the end has no space after it, and is skipped.
     for byte in &list[..usize::try_from(read).unwrap_or(0)] {
         match byte {
             b'0'..=b'9' => pid = pid.saturating_mul(10).saturating_add((byte - b'0').into()),
@@ -211,7 +214,7 @@ unsafe fn close_all_but(pipe: RawFd, held: Option<RawFd>) {
     unsafe { libc::syscall(libc::SYS_close_range, from, c_int::MAX, 0) };
 }
 
-/// Ends this process as the program has ended, without a core of its own.
+/// Ends this process with the signal that ended the program, without a core dump.
 unsafe fn die_of(signal: c_int) -> ! {
     // SAFETY: plain system calls on valid arguments.
     unsafe {
@@ -226,7 +229,7 @@ unsafe fn die_of(signal: c_int) -> ! {
     }
 }
 
-/// Of the monotonic clock.
+/// The monotonic clock.
 fn now() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
@@ -242,14 +245,14 @@ mod tests {
 
     use super::*;
 
-    /// A shell whose standard output is ours.
+    /// A shell with its standard output in a pipe to this process.
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped());
         command
     }
 
-    /// Where a process is the only one that has the writing end, reading ends when it does.
+    /// Reads until all processes that have the writing end have ended.
     fn until_all_are_gone(mut file: impl Read) -> String {
         let mut text = String::new();
         file.read_to_string(&mut text).unwrap();
@@ -274,11 +277,11 @@ mod tests {
 
     #[test]
     fn a_program_that_ends_takes_with_it_what_it_has_left_running() {
-        // An orphan in a session of its own, which has the shell's standard output.
+        // An orphan in its own session, with the shell's standard output.
         let mut command = shell("exec 9>&1; said=$(setsid sh -c 'sleep 1000 >&9 & echo begun'); echo $said");
         let _lifeline = supervise(&mut command, None).unwrap();
         let mut child = command.spawn().unwrap();
-        // Whoever has this pipe still lets it wait for good.
+        // Blocks for good if a process still has this pipe open.
         let said = until_all_are_gone(child.stdout.take().unwrap());
         assert!(child.wait().unwrap().success());
         assert_eq!(said, "begun\n");

@@ -1,9 +1,9 @@
-//! `--tune`: sets what makes the host steadier while a run goes on, and puts it back.
+//! `--tune`: makes the host steadier during a run, and restores its settings afterwards.
 //!
-//! What was found is saved under /run before anything is set, so that whatever ends the run (its end, an error, a
-//! signal, a panic, even SIGKILL) the way back is known: the first four put back by themselves, after the last one
-//! `bootrace clean` or the next tuned run does. One tuned run at a time holds a lock there, so none saves another's
-//! settings as what it found. What somebody else changed in between is left to them.
+//! It saves the original settings under /run before it changes any. A run restores them when it finishes, fails,
+//! panics or receives a signal; after SIGKILL `bootrace clean` or the next tuned run does. A lock there admits one
+//! tuned run at a time, so that none saves another's settings as the original ones. A setting that another program
+//! has changed meanwhile is left alone.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -18,7 +18,7 @@ use crate::sample::Setting;
 
 mod settings;
 
-/// Beside the locks of runs, and like them gone at the next boot, as the settings are.
+/// Beside the locks of runs. Like them and the settings, it is gone at the next boot.
 const STATE: &str = "/run/bootrace/tuned";
 
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum Error {
     NotPutBack(Vec<String>),
 }
 
-/// One file that is set, below the root, and what it held.
+/// A file below the root that is set, and its original content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Change {
     file: PathBuf,
@@ -41,10 +41,10 @@ struct Change {
     set: String,
 }
 
-/// A run's hold on the host's settings. Dropped, it puts back what is not yet.
+/// Holds the host's settings for a run. Dropping it restores those that are not restored yet.
 pub struct Tuning(Arc<Shared>);
 
-/// Puts back from elsewhere, as a signal's handler that is about to end the program must.
+/// Restores the settings from elsewhere, such as a signal handler that is about to end the program.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
@@ -53,13 +53,13 @@ struct Shared {
     held: Mutex<Option<Held>>,
 }
 
-/// While this is there, settings may differ from what was found.
+/// While this exists, settings may differ from the original ones.
 struct Held {
     settings: Vec<Setting>,
     _lock: File,
 }
 
-/// Where /sys and /proc are, and where the way back is kept.
+/// The root of /sys and /proc, and the directory of the saved settings.
 #[derive(Debug, Clone)]
 struct Place {
     root: PathBuf,
@@ -75,7 +75,7 @@ impl Place {
         self.state.join("changes.json")
     }
 
-    /// `None`: a tuned run is going on.
+    /// `None` if a tuned run is going on.
     fn lock(&self) -> Result<Option<File>, Error> {
         let path = self.state.join("lock");
         let failed = |e: io::Error| state("locking", &path, e);
@@ -97,14 +97,14 @@ impl Place {
         }
     }
 
-    /// In one step, so that a kill leaves the old list or the new one.
+    /// Saves the list atomically, so that a kill leaves the old or the new one.
     fn save(&self, changes: &[Change]) -> Result<(), Error> {
         let (path, new) = (self.changes(), self.state.join("changes.new"));
         let bytes = serde_json::to_vec(changes).map_err(|e| state("writing", &path, e))?;
         fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).map_err(|e| state("writing", &path, e))
     }
 
-    /// Puts back what is saved, last set first, and says what it did. Needs the lock.
+    /// Restores the saved settings, the last one first, and reports each. Needs the lock.
     fn put_back(&self) -> Result<Vec<String>, Error> {
         let (mut done, mut failed, mut still) = (Vec::new(), Vec::new(), Vec::new());
         for change in self.saved()?.into_iter().rev() {
@@ -118,8 +118,10 @@ impl Place {
                         still.insert(0, change);
                     }
                 },
-                // Not ours any more.
-                Some(now) => done.push(format!("{}: left at {now}, which is not ours", path.display())),
+                // Another program has changed it.
+                Some(now) => {
+                    done.push(format!("{}: left at {now}, which another program set", path.display()))
+                }
                 None => {}
             }
         }
@@ -135,7 +137,7 @@ impl Place {
 }
 
 impl Tuning {
-    /// Nothing is set yet.
+    /// Sets nothing yet.
     pub fn new() -> Self {
         Tuning::at(Place::host())
     }
@@ -148,21 +150,21 @@ impl Tuning {
         Handle(self.0.clone())
     }
 
-    /// Sets what there is to be set; a second call only says again what the first one did.
+    /// Sets all settings that this host has. A second call only repeats the first one's report.
     ///
     /// # Errors
-    /// When another tuned run is going on or the way back can't be saved: then nothing is set. A setting that can't
-    /// be set is no error: it says so itself.
+    /// When another tuned run is going on or the original settings can't be saved; then nothing is set. A setting that
+    /// can't be set is no error: its [`Setting`] has the reason.
     pub fn apply(&self) -> Result<Vec<Setting>, Error> {
         let Shared { place, held } = &*self.0;
         if let Some(held) = lock(held).as_ref() {
             return Ok(held.settings.clone());
         }
         let lock_file = place.lock()?.ok_or(Error::Busy)?;
-        // Writing out dirty pages may take long, and a signal must not wait for it: not under the mutex.
+        // Outside the mutex: writing out dirty pages may take long, and a signal handler must not wait for it.
         let caches = settings::drop_caches(&place.root);
         let mut held = lock(held);
-        // A tuned run that was killed left these: what it set is not what this host had.
+        // A killed tuned run left these: its settings are not the host's original ones.
         place.put_back()?;
         let plans = settings::plan(&place.root);
         let changes: Vec<Change> = plans.iter().flat_map(|plan| plan.changes.clone()).collect();
@@ -173,7 +175,7 @@ impl Tuning {
         Ok(held.settings.clone())
     }
 
-    /// What somebody else has changed since, a line each: a run's later samples were taken with that.
+    /// A line for each setting that another program has changed since; later samples ran with the changed value.
     pub fn changed(&self) -> Vec<String> {
         let Shared { place, held } = &*self.0;
         if lock(held).is_none() {
@@ -183,7 +185,7 @@ impl Tuning {
             let path = place.root.join(&change.file);
             let now = read(&path).filter(|now| *now != change.set && *now != change.found)?;
             Some(format!(
-                "{} was set to {} for this run, and somebody else made it {now} meanwhile: stop what does (a power or KSM daemon), and run again",
+                "{} was set to {} for this run, and another program changed it to {now} meanwhile: stop that program (a power or KSM daemon), and run again",
                 path.display(),
                 change.set
             ))
@@ -192,7 +194,7 @@ impl Tuning {
     }
 
     /// # Errors
-    /// When a setting can't be put back; it stays saved, for `bootrace clean`.
+    /// When a setting can't be restored; it stays saved for `bootrace clean`.
     pub fn put_back(&self) -> Result<(), Error> {
         self.0.put_back()
     }
@@ -211,10 +213,10 @@ impl Drop for Tuning {
 }
 
 impl Handle {
-    /// As [`Tuning::put_back`], for where nobody is left to take an error.
+    /// As [`Tuning::put_back`], but writes an error to standard error.
     pub fn put_back(&self) {
         if let Err(e) = self.0.put_back() {
-            // Not eprintln, which panics where the terminal is gone.
+            // Not eprintln, which panics when the terminal is gone.
             let _ = writeln!(io::stderr(), "{e}");
         }
     }
@@ -223,7 +225,7 @@ impl Handle {
 impl Shared {
     fn put_back(&self) -> Result<(), Error> {
         let mut held = lock(&self.held);
-        // The lock goes with it in either case: `clean` must be able to try again.
+        // Releases the lock in either case, so that `clean` can try again.
         match held.take() {
             Some(_held) => self.place.put_back().map(drop),
             None => Ok(()),
@@ -231,7 +233,7 @@ impl Shared {
     }
 }
 
-/// What a tuned run that was killed has left set, a line each; empty while a tuned run goes on.
+/// A line for each setting that a killed tuned run has left; empty while a tuned run goes on.
 pub fn left() -> Vec<String> {
     left_at(&Place::host())
 }
@@ -247,17 +249,16 @@ fn left_at(place: &Place) -> Vec<String> {
         .collect()
 }
 
-/// Puts back what a tuned run that was killed has left set, and says what it did. A run that goes on keeps its
-/// settings.
+/// Restores the settings that a killed tuned run has left, and reports each. A running tuned run keeps its settings.
 ///
 /// # Errors
-/// When a setting can't be put back.
+/// When a setting can't be restored.
 pub fn clean() -> Result<Vec<String>, Error> {
     clean_at(&Place::host())
 }
 
 fn clean_at(place: &Place) -> Result<Vec<String>, Error> {
-    // Nothing is made where nothing was tuned.
+    // Creates nothing on a host that was never tuned.
     if !place.changes().exists() {
         return Ok(Vec::new());
     }
@@ -268,7 +269,7 @@ fn clean_at(place: &Place) -> Result<Vec<String>, Error> {
 }
 
 fn lock(held: &Mutex<Option<Held>>) -> MutexGuard<'_, Option<Held>> {
-    // Whoever panicked with it had set or put back a part; the saved list knows which.
+    // A thread that panicked with it had changed only some settings; the saved list has all of them.
     held.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
@@ -280,7 +281,7 @@ fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// Writes and looks whether the kernel took it.
+/// Writes a value and checks that the kernel accepted it.
 fn write(path: &Path, value: &str) -> Result<(), String> {
     let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(|e| e.to_string())?;
     file.write_all(value.as_bytes()).map_err(|e| e.to_string())?;

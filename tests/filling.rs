@@ -198,7 +198,7 @@ async fn one_that_is_not_ready_in_time_is_the_limit_and_is_removed_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_that_fails_ends_its_target_with_the_reason_and_the_next_one_goes_on() {
     for (part, reason) in [
-        (Part::StartFails, "number 3: starting a fake: it was told to fail"),
+        (Part::StartFails, "number 3: starting a fake: this fake always fails"),
         (Part::Dies, "number 3: the workload ended before it was ready: exit code 3"),
         (Part::Foreign, "number 3: the agent in the image is not this program's own"),
         (Part::Vanishes, "number 3: the fake was ended"),
@@ -212,11 +212,7 @@ async fn a_start_that_fails_ends_its_target_with_the_reason_and_the_next_one_goe
         assert!(why.starts_with(reason) && why.contains("the fake says nothing"), "{part:?}: {why}");
         let results = done.results.as_ref().unwrap();
         assert_eq!((density.bursts.len(), results.density[1].bursts.len()), (0, 1));
-        assert!(
-            results.run.warnings[0].contains("2 at once were left out on a: "),
-            "{:?}",
-            results.run.warnings
-        );
+        assert!(results.run.warnings[0].contains("no burst of 2 on a: "), "{:?}", results.run.warnings);
         assert_eq!(results.density[1].reached(), 4);
         done.nothing_is_left();
     }
@@ -301,7 +297,7 @@ async fn failures_of_a_burst_are_counted_with_their_reason_and_the_others_are_me
     let done = run_with(&[("a", &parts)], Recorder::default(), burst).await;
     let burst = &done.density().bursts[0];
     assert_eq!((burst.failed, burst.ready_ns.len()), (1, 1));
-    assert!(burst.errors[0].contains("it was told to fail"), "{:?}", burst.errors);
+    assert!(burst.errors[0].contains("this fake always fails"), "{:?}", burst.errors);
     done.nothing_is_left();
 }
 

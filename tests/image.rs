@@ -490,7 +490,7 @@ async fn a_registrys_image_is_pulled_and_what_it_does_not_have_is_said() {
 
     let missing = scenario::Image { registry: Some(format!("{name}:2")), ..nothing() };
     let error = fixture.ensure(&missing, DOCKER).await.unwrap_err().to_string();
-    assert!(error.contains(&format!("{name}:2 can't be had")) && error.contains("not found"), "{error}");
+    assert!(error.contains(&format!("{name}:2 is not available")) && error.contains("not found"), "{error}");
     docker.remove_image(&reference, Some(remove()), None).await.unwrap();
 }
 
@@ -617,7 +617,9 @@ async fn a_mirror_that_does_not_answer_means_the_fallback_which_is_said_each_tim
     };
     let image = fixture.ensure(&spec, ALL).await.unwrap();
     let reason = image.info.fallback_reason.clone().unwrap();
-    assert!(reason.starts_with("ubuntu/noble from http://127.0.0.1:9/ubuntu can't be had: mmdebstrap ended"));
+    assert!(
+        reason.starts_with("ubuntu/noble from http://127.0.0.1:9/ubuntu is not available: mmdebstrap ended")
+    );
     assert!(reason.contains("Could not connect to 127.0.0.1:9"), "{reason}");
     assert!(image.info.fallback);
     assert_eq!((image.info.distribution.as_str(), image.info.suite.as_str()), ("debian", "bookworm"));

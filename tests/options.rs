@@ -319,8 +319,8 @@ fn cold_instances_read_from_the_disk_and_warm_ones_do_not() {
     };
     let processes = "[[target]]\nkind = \"native\"\n[[target]]\nkind = \"docker\"\n";
     // The second sample would find what the first one read.
-    let cold = "samples = 2\nwarmup = 0\ncache = \"cold\"";
-    let warm = "samples = 1\nwarmup = 1\ncache = \"warm\"";
+    let cold = "samples = 2\nwarmup = 0\npage_cache = \"cold\"";
+    let warm = "samples = 1\nwarmup = 1\npage_cache = \"warm\"";
     let (ran, _) = run(cold, ("^read [0-9]{7,}$", "?|??|???|????|?????|??????"), processes);
     let results = ran.results.clone().unwrap();
     ran.good();

@@ -152,7 +152,7 @@ async fn trials_follow_the_plan_one_after_the_other_and_each_is_saved() {
 #[tokio::test]
 async fn each_failure_is_a_sample_with_its_reason_and_the_run_goes_on() {
     let cases: &[(Part, Outcome, &str)] = &[
-        (Part::StartFails, Outcome::Failed, "starting a fake: it was told to fail"),
+        (Part::StartFails, Outcome::Failed, "starting a fake: this fake always fails"),
         (
             Part::StartHangs,
             Outcome::TimedOut,

@@ -73,7 +73,9 @@ fn a_mirror_that_does_not_answer_costs_a_note_and_nothing_of_apts_own() {
     let script = "has_ubuntu_keys() { return 1; }; debian_mirrors() { echo http://127.0.0.1:9/debian; }; bring_ubuntu_keys";
     let said = with_setup(script, dir.path());
     assert!(
-        said.starts_with("note      Ubuntu's archive keys can't be had from http://127.0.0.1:9/debian: "),
+        said.starts_with(
+            "note      Ubuntu's archive keys are not available from http://127.0.0.1:9/debian: "
+        ),
         "{said}"
     );
     assert_eq!(said.lines().count(), 1, "{said}");

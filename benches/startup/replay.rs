@@ -1,20 +1,19 @@
-//! Gives criterion the samples of a finished run, so that its report, its baselines and critcmp
-//! work with them.
+//! Gives criterion the samples of a finished run, for its report, its baselines and critcmp.
 //!
-//! criterion measures in blocks, one benchmark after the other; a run interleaves its targets. So
-//! the runner measures, and criterion's `iter_custom` is handed one sample per call.
+//! criterion measures in blocks, one benchmark after the other, while a run interleaves its targets. So the runner
+//! measures, and criterion's `iter_custom` gets one sample per call.
 
 use std::{num::NonZeroU64, thread, time::Duration};
 
 use bootrace::sample::{Outcome, Results, Sample};
 use criterion::{Bencher, BenchmarkId, Criterion, SamplingMode};
 
-/// Fewer samples criterion does not take.
+/// The smallest number of samples that criterion accepts.
 pub const LEAST: usize = 10;
 /// Shorter than any call, so that criterion's warm-up is one call and each sample one iteration.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
-/// What is replayed of each sample, under the names that the command line uses.
+/// The replayed metrics, with their names on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     Startup,
@@ -34,7 +33,7 @@ impl Metric {
             Metric::Startup => sample.timeline_ns.startup(),
             Metric::Work => sample.work_ns.wall,
         };
-        // criterion aborts at a duration of 0, which no measurement gives.
+        // criterion aborts at a duration of 0, which no measurement has.
         ns.and_then(NonZeroU64::new)
     }
 }
@@ -45,7 +44,7 @@ pub struct Series {
     pub scenario: String,
     pub metric: Metric,
     pub target: String,
-    /// Good samples without warm-up, in the order taken.
+    /// Good samples without warm-up, in their order.
     pub samples: Vec<Duration>,
 }
 
@@ -65,7 +64,7 @@ pub fn series(scenario: &str, metrics: &[Metric], results: &Results) -> Vec<Seri
     metrics.iter().flat_map(|&m| results.targets.iter().map(move |t| one(m, &t.name))).collect()
 }
 
-/// Replays every series that has enough samples; the others are returned.
+/// Replays every series with enough samples. Returns the others.
 pub fn replay(criterion: &mut Criterion, all: &[Series]) -> Vec<Series> {
     let (enough, few): (Vec<_>, Vec<_>) = all.iter().cloned().partition(|s| s.samples.len() >= LEAST);
     for one_group in enough.chunk_by(|a, b| a.scenario == b.scenario) {
@@ -81,7 +80,7 @@ pub fn replay(criterion: &mut Criterion, all: &[Series]) -> Vec<Series> {
     few
 }
 
-/// criterion's calls for one benchmark: first the warm-up, whose value it ignores, then one per sample.
+/// criterion's calls for one benchmark: first the warm-up, which it ignores, then one per sample.
 struct Calls<'a> {
     samples: &'a [Duration],
     warm: bool,
@@ -93,7 +92,7 @@ impl Calls<'_> {
         bencher.iter_custom(|_| {
             if !self.warm {
                 self.warm = true;
-                // criterion goes by the time that the call takes: let it be longer than its warm-up time.
+                // criterion times the call itself: it must take longer than the warm-up time.
                 thread::sleep(Duration::from_micros(10));
                 return self.samples[0];
             }

@@ -1,8 +1,8 @@
-//! How often does the gate cry wolf, and what does it find? The README's figures of the gate come from here.
+//! Measures how many false alarms the gate raises and which regressions it finds. The README quotes these figures.
 //!
-//! - `gate_figures`: from simulated shapes and from recorded sessions (docs/gate/sessions.json), as Markdown. Exits with
-//!   1 where a requirement of ours is missed. Seeded: the same bytes every time.
-//! - `gate_figures record FILE DIR...`: makes that file of run directories. `scripts/gate-sessions` takes them.
+//! - `gate_figures`: prints them as Markdown, from simulated distributions and from recorded sessions
+//!   (docs/gate/sessions.json). Exits with 1 if they miss a requirement. Seeded: the output is always the same.
+//! - `gate_figures record FILE DIR...`: makes that file from run directories. `scripts/gate-sessions` records them.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ mod recorded;
 mod simulated;
 
 const LEVEL: f64 = bootrace::analysis::LEVEL;
-/// Of all comparisons of what is the same, so many may be called REGRESSED.
+/// The largest share of comparisons of equal sides that may be REGRESSED.
 const MOST_FALSE_ALARMS: f64 = 0.01;
 const SESSIONS: &str = "docs/gate/sessions.json";
 
@@ -36,7 +36,7 @@ fn figures(sessions: &Path) -> anyhow::Result<()> {
     bail!("{}", missed.join("\n"))
 }
 
-/// What came of many comparisons.
+/// Verdicts of many comparisons.
 #[derive(Debug, Default, Clone)]
 struct Tally {
     all: usize,
@@ -82,7 +82,7 @@ impl Tally {
     }
 }
 
-/// The sides of one job, by the gate's own code.
+/// The gate's verdict on the two sides of one job.
 fn in_one_job(pairs: Vec<(f64, f64)>) -> GateVerdict {
     verdict(&Values::Paired(pairs), LEAST_MARGIN)
 }

@@ -1,4 +1,4 @@
-//! Real samples of docker, recorded: sessions of one side against itself, and of one against a slower one.
+//! Recorded samples of docker: sessions of one side against itself, and against a slower side.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -22,9 +22,9 @@ use crate::{LEVEL, MOST_FALSE_ALARMS, Tally, in_one_job, verdict};
 const SCHEMA: &str = "bootrace.gate-sessions/1";
 const SEED: u64 = 40;
 const SAMPLES: usize = 20;
-/// Made of sessions in which nothing was changed.
+/// The number of comparisons drawn from unchanged sessions.
 const COMPARISONS: usize = 400;
-/// Sessions of one side against itself that there must be.
+/// The required number of sessions of one side against itself.
 const FEWEST_SESSIONS: usize = 10;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Recorded {
     sessions: Vec<Session>,
 }
 
-/// One job: both sides, round by round.
+/// One job with both sides, round by round.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Session {
     run: String,
@@ -41,9 +41,9 @@ struct Session {
     bootrace_version: String,
     cpu: String,
     kernel: String,
-    /// Per cent by which NEW was made slower; 0: the same.
+    /// Per cent by which NEW is slower; 0: unchanged.
     slower: u32,
-    /// Start-up in ns, in order of rounds; both lists are as long.
+    /// Start-up in ns in the order of rounds; both lists have the same length.
     base: Vec<u64>,
     new: Vec<u64>,
 }
@@ -54,12 +54,12 @@ pub fn load(file: &Path) -> anyhow::Result<Recorded> {
     Ok(recorded)
 }
 
-/// Makes the file of the directories of runs: those with targets docker-a and docker-b, and those of `bootrace ab`, whose
-/// NEW scenario is called `aa` or `slower-PERCENT`.
+/// Makes the file from run directories: those with the targets docker-a and docker-b, and those of `bootrace ab` with a
+/// NEW scenario called `aa` or `slower-PERCENT`.
 pub fn record(file: &Path, dirs: &[&str]) -> anyhow::Result<()> {
     let mut sessions = Vec::new();
     for dir in dirs.iter().map(Path::new) {
-        // One that was cut short, say.
+        // For example an interrupted one.
         if dir.join("base").is_dir() && !dir.join("comparison.json").exists() {
             eprintln!("left out, since it was not judged: {}", dir.display());
             continue;
@@ -95,7 +95,7 @@ pub fn record(file: &Path, dirs: &[&str]) -> anyhow::Result<()> {
     fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }
 
-/// By round.
+/// A target's start-ups by round.
 fn startups(results: &Results, target: &str) -> BTreeMap<u32, u64> {
     let mine = results.samples.iter().filter(|sample| sample.target == target && is_measured(sample));
     mine.filter_map(|sample| Some((sample.round, sample.timeline_ns.startup()?))).collect()
@@ -127,7 +127,7 @@ impl Session {
     }
 }
 
-/// Prints the tables; gives what misses our requirements.
+/// Prints the tables. Returns the missed requirements.
 pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
     let same: Vec<&Session> = recorded.sessions.iter().filter(|session| session.slower == 0).collect();
     let mut missed = Vec::new();
@@ -182,13 +182,13 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
     Ok(missed)
 }
 
-/// The rule for runs apart, of pairs.
+/// The rule for separate runs, applied to pairs.
 fn wholly_beyond(pairs: &[(f64, f64)]) -> bool {
     let shift = gate::shift(&Values::Paired(pairs.to_vec()), LEVEL, LEAST_MARGIN);
     shift.and_then(|shift| shift.interval).is_some_and(|interval| interval.low > 1.0 + LEAST_MARGIN)
 }
 
-/// Each of one session, drawn as a whole: so many of its rounds, and which side is BASE, by chance.
+/// Each comparison draws one session, then random rounds of it and which side is BASE.
 fn false_alarms_in_one_job(sessions: &[&Session]) -> Tally {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let mut tally = Tally::default();
@@ -205,7 +205,7 @@ fn false_alarms_in_one_job(sessions: &[&Session]) -> Tally {
     tally
 }
 
-/// Each of two sessions, a side of each; the margin from all others.
+/// Each comparison draws a side of each of two sessions. The margin comes from all others.
 fn false_alarms_apart(sessions: &[&Session]) -> Tally {
     let mut rng = ChaCha8Rng::seed_from_u64(SEED + 1);
     let mut tally = Tally::default();

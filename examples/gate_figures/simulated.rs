@@ -1,4 +1,4 @@
-//! Start-ups of shapes that are known, of which none has changed; and the same slowed down.
+//! Simulated start-ups with known distributions, unchanged and slowed down.
 
 use bootrace::{
     analysis::gate::{LEAST_MARGIN, Values},
@@ -10,18 +10,18 @@ use rand_chacha::ChaCha8Rng;
 use crate::{MOST_FALSE_ALARMS, Tally, in_one_job, verdict};
 
 const SEED: u64 = 4;
-/// Comparisons of each shape, of sides in one job and of runs apart.
+/// Comparisons per distribution, for sides of one job and for separate runs.
 const COMPARISONS: usize = 1000;
 const SAMPLES: usize = 20;
-/// Of the A/A record that the margin of runs apart comes from.
+/// Sessions of the A/A record from which the margin of separate runs comes.
 const SESSIONS: usize = 10;
 
-/// One shape of a start-up's distribution, around 1.
+/// A distribution of start-ups around 1.
 struct Shape {
     name: &'static str,
-    /// What one start-up takes, the `place`-th of its session.
+    /// Duration of the `place`-th start-up of its session.
     one: fn(&mut ChaCha8Rng, place: usize) -> f64,
-    /// Standard deviation of what a whole session has in common.
+    /// Standard deviation between sessions.
     between: f64,
 }
 
@@ -61,11 +61,11 @@ fn normal(rng: &mut ChaCha8Rng) -> f64 {
     (-2.0 * u.ln()).sqrt() * (2.0 * std::f64::consts::PI * v).cos()
 }
 
-/// A job that has both sides: pairs in turn, the order within each by chance, NEW `times` as slow.
+/// An interleaved job: pairs in random order, with NEW `times` as slow.
 fn job(shape: &Shape, rng: &mut ChaCha8Rng, samples: usize, times: f64) -> Vec<(f64, f64)> {
     let session = (shape.between * normal(rng)).exp();
     let mut pair = |round: usize| {
-        // As `plan::turns` draws it.
+        // Like `plan::turns`.
         let new_first = rng.random_bool(0.5);
         let mut side = |second: bool| (shape.one)(rng, 2 * round + usize::from(second)).max(0.01) * session;
         let (first, second) = (side(false), side(true));
@@ -75,13 +75,13 @@ fn job(shape: &Shape, rng: &mut ChaCha8Rng, samples: usize, times: f64) -> Vec<(
     (0..samples).map(&mut pair).collect()
 }
 
-/// A run of its own.
+/// A separate run.
 fn run(shape: &Shape, rng: &mut ChaCha8Rng) -> Vec<f64> {
     let session = (shape.between * normal(rng)).exp();
     (0..SAMPLES).map(|place| (shape.one)(rng, place).max(0.01) * session).collect()
 }
 
-/// The margin that `bootrace calibrate --aa` gives after some sessions.
+/// The margin of `bootrace calibrate --aa` after some sessions.
 fn margin(shape: &Shape, rng: &mut ChaCha8Rng) -> f64 {
     let medians = (0..SESSIONS).map(|_| {
         let (a, b): (Vec<f64>, Vec<f64>) = job(shape, rng, SAMPLES, 1.0).into_iter().unzip();
@@ -90,7 +90,7 @@ fn margin(shape: &Shape, rng: &mut ChaCha8Rng) -> f64 {
     noise::margin(&medians.collect::<Vec<_>>())
 }
 
-/// Prints the tables; gives what misses our requirement.
+/// Prints the tables. Returns the missed requirements.
 pub fn report() -> Vec<String> {
     println!("#### Simulated, nothing changed, {SAMPLES} samples a side\n");
     let mut missed = Vec::new();

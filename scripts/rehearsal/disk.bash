@@ -1,7 +1,8 @@
-# The disk of a rehearsal: a release with all that scripts/setup installs, bootrace and its images. Sourced, never run.
+# Makes the disk of a rehearsal: a release with the packages of scripts/setup, bootrace and its images. Sourced, never
+# run.
 # shellcheck shell=bash
 
-# Prints what goes on top of the base system. scripts/setup finds it there and installs nothing more.
+# Prints the packages beside the base system. scripts/setup finds them and installs nothing more.
 packages_of() {
     printf '%s\n' systemd-sysv udev dbus kmod apparmor sudo iproute2 procps dmidecode initramfs-tools
     case $1 in
@@ -21,7 +22,7 @@ packages_of() {
     esac
 }
 
-# make_root SUITE WORK: WORK/root, kept until what it is made of changes.
+# make_root SUITE WORK: makes WORK/root, and keeps it until its inputs change.
 make_root() {
     local suite=$1 work=$2 made packages begun=$SECONDS
     packages=$(packages_of "$suite" | paste -sd,)
@@ -31,15 +32,15 @@ make_root() {
         return
     fi
     rm -rf -- "$work/root" "$work/root.made"
-    # Nobody reads its manuals, and nobody needs it after a power cut. mmdebstrap knows the suite's mirrors, with its
-    # updates and security updates; Debian has no universe.
+    # It needs no manuals and no syncs. mmdebstrap knows the suite's mirrors, with its updates and security updates;
+    # Debian has no universe.
     mmdebstrap --variant=minbase --components="main$([[ $suite == debian/* ]] || echo ,universe)" \
         --include="$packages" --aptopt='Acquire::Languages "none"' \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt=force-unsafe-io \
         "${suite#*/}" "$work/root" >"$work/mmdebstrap.log" 2>&1 </dev/null ||
         no_root "$suite" "$work/mmdebstrap.log"
-    # Where scripts/setup would bring Ubuntu's archive keys, they are here by it.
+    # Has Ubuntu's archive keys, which scripts/setup would download.
     compgen -G "$work/root/usr/share/keyrings/ubuntu-archive-keyring.*" >/dev/null ||
         cp /usr/share/keyrings/ubuntu-archive-keyring.gpg "$work/root/usr/share/keyrings/" 2>"$work/keys.log" ||
         die "this host has no Ubuntu archive keys" "scripts/setup brings them"
@@ -49,7 +50,7 @@ make_root() {
     say made "root file system of $suite in $((SECONDS - begun)) s"
 }
 
-# Exit code 77 where no mirror answers: nothing could be rehearsed, and nothing failed.
+# Exit code 77 if no mirror answers: the rehearsal was not possible and did not fail.
 no_root() {
     local suite=$1 log=$2
     if grep -qE 'Could not (resolve|connect)|Connection (failed|refused|timed out)|Unable to connect|Temporary failure' "$log"; then
@@ -59,7 +60,7 @@ no_root() {
     die "mmdebstrap could not make $suite; the end of $log:" "$(tail -n 20 "$log")"
 }
 
-# What takes minutes in an emulator and bootrace has no part in.
+# Removes what takes minutes in an emulator and does not concern bootrace.
 make_lean() {
     local root=$1 unit profile kept
     for unit in apt-daily{,-upgrade}.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer logrotate.timer \
@@ -71,18 +72,18 @@ make_lean() {
         systemd-resolved.service systemd-timesyncd.service rpcbind.service exim4.service; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit"
     done
-    # Its socket starts it when somebody asks.
+    # Its socket starts it on demand.
     rm -f "$root"/etc/systemd/system/*.wants/podman.service
-    # Else everything is looked through at the first boot.
+    # Otherwise the first boot scans everything.
     touch "$root/etc/.updated" "$root/var/.updated"
     systemd-machine-id-setup --root="$root" >/dev/null 2>&1 || tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
-    # Profiles of desktop programs take two minutes to compile. Kept is what engines and bootrace's tools run under.
+    # Profiles of desktop programs take two minutes to compile. Keeps those of engines and bootrace's tools.
     mkdir -p "$root/root/apparmor.d"
     kept=' abi abstractions disable force-complain local tunables crun runc podman buildah libvirt mmdebstrap unix-chkpwd unprivileged_userns usr.lib.libvirt.virt-aa-helper usr.sbin.libvirtd virtiofsd '
     for profile in "$root"/etc/apparmor.d/*; do
         [[ $kept == *" ${profile##*/} "* ]] || mv "$profile" "$root/root/apparmor.d/"
     done
-    # libvirt's default network wants dnsmasq; nothing here has a network.
+    # libvirt's default network needs dnsmasq; nothing here has a network.
     rm -f "$root/etc/libvirt/qemu/networks/autostart/default.xml"
     echo rehearsal >"$root/etc/hostname"
     echo '127.0.0.1 localhost rehearsal' >"$root/etc/hosts"
@@ -104,7 +105,7 @@ TEXT
     ln -sf /etc/systemd/system/rehearsal.service "$root/etc/systemd/system/graphical.target.wants/"
 }
 
-# An ordinary one, one who may use the engines, one who may use sudo.
+# Users: an ordinary one, a member of the engines' groups, and one with sudo.
 make_users() {
     local root=$1
     chroot "$root" useradd -m -s /bin/bash plain
@@ -113,7 +114,7 @@ make_users() {
     echo 'admin ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/rehearsal"
 }
 
-# fill_root WORK PROGRAM PARTS OF: the program, what it was built OF, its images, what to do.
+# fill_root WORK PROGRAM PARTS OF: adds the program, its sources' revision OF, its images and the list of parts.
 fill_root() {
     local work=$1 program=$2 parts=$3 of=$4 root=$1/root begun=$SECONDS
     install -m 755 "$program" "$root/usr/local/bin/bootrace"
@@ -124,13 +125,13 @@ fill_root() {
     echo "$("$program" --version) $of" >"$root/rehearsal/out/program"
     if [[ " $parts " == *" setup "* ]]; then put_setup "$root"; fi
     cp --remove-destination /etc/resolv.conf "$root/etc/resolv.conf"
-    # With the release's own tools and daemons, in which an image takes minutes under emulation and seconds here.
+    # Uses the release's own tools and daemons. An image takes minutes under emulation and seconds here.
     unshare --mount --pid --fork --kill-child "${BASH_SOURCE[0]%/*}/images" "$root" "$parts" >"$work/images.log" 2>&1 ||
         die "the images could not be made; the end of $work/images.log:" "$(tail -n 20 "$work/images.log")"
     say ok "bootrace and its images ($((SECONDS - begun)) s)"
 }
 
-# What scripts/setup asks for beside packages: itself, and a Rust that it would fetch.
+# What scripts/setup needs beside packages: itself, and a Rust that it would otherwise download.
 put_setup() {
     local root=$1 clone sysroot
     clone=$(cd "${BASH_SOURCE[0]%/*}/../.." && pwd)
@@ -150,7 +151,7 @@ make_disk() {
     mkdir -p "$work/iso/boot/grub"
     cp "$kernel" "$work/iso/boot/vmlinuz"
     local line="root=/dev/sda rw console=ttyS0,115200 quiet loglevel=3 mitigations=off tsc=reliable random.trust_cpu=on nowatchdog nokaslr systemd.show_status=0 kvm.halt_poll_ns=0"
-    # Ubuntu's kernel can read the disk by itself.
+    # Ubuntu's kernel can read the disk without an initrd.
     if ! grep -q '^CONFIG_ATA_PIIX=y' "$work"/root/boot/config-"${kernel##*/vmlinuz-}"; then
         cp "$work/root/boot/initrd.img-${kernel##*/vmlinuz-}" "$work/iso/boot/initrd.img"
         initrd=("initrd /boot/initrd.img")

@@ -1,4 +1,4 @@
-//! Runs the plan: each instance through the runner's own trial, so that what is judged is what measures.
+//! Runs a calibration's plan: each instance through the runner's own trial, so that it judges the code that measures.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -18,33 +18,36 @@ use crate::{
 
 /// Round trips per target.
 const ROUND_TRIPS: u32 = 500;
-/// How long processes that are on their way out may take.
+/// How long processes that are ending may take.
 const LINGERING: Duration = Duration::from_secs(1);
 
-/// What a calibration needs.
+/// The input of a calibration.
 pub struct Job {
     pub targets: Vec<Box<dyn Target>>,
     pub plan: Plan,
     pub broken: Option<Break>,
-    /// Everything but what is taken.
+    /// The calibration's head; the run adds the rows.
     pub calibration: Calibration,
-    /// Where instances keep their files and control sockets.
+    /// The directory of the instances' files and control sockets.
     pub instances: PathBuf,
 }
 
-/// Who is told.
+/// Follows a calibration.
 pub trait Watch: Send {
     /// The `done`-th of all instances (from 0) is about to start.
     fn starting(&mut self, done: usize, check: Check, target: &str);
 
-    /// Something was taken. An error ends the calibration.
+    /// The calibration has a new row.
+    ///
+    /// # Errors
+    /// When the calibration can't be saved. The error ends the calibration.
     fn taken(&mut self, calibration: &Calibration) -> anyhow::Result<()>;
 }
 
-/// Runs every instance of the plan; a failed one is a failed row.
+/// Runs every instance of the plan. A failed one gives a failed row.
 ///
 /// # Errors
-/// When what was taken can't be saved, or an instance's directory can't be made.
+/// When a row can't be saved, or an instance's directory can't be made.
 pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Calibration> {
     let Job { targets, plan, broken, mut calibration, instances } = job;
     let targets: Vec<Watched> = targets.into_iter().map(|target| Watched::new(target, broken)).collect();
@@ -69,7 +72,7 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     Ok(calibration)
 }
 
-/// One instance; `None` when the user stopped it.
+/// Runs one instance; `None` if the user stopped it.
 async fn take(
     target: &Watched,
     step: &Step,
@@ -102,7 +105,7 @@ async fn take(
     }
     let new_processes = match new_processes {
         Some(Ok(bytes)) => Some(bytes),
-        // Its row fails for want of it; here is why.
+        // The row fails without the figure; this records the reason.
         Some(Err(error)) => {
             errors.push(format!(
                 "reading the processes that came with an instance of {}: {error}",
@@ -126,7 +129,7 @@ async fn take(
     }))
 }
 
-/// Processes that came with the instance and outlive it. Helpers of an engine may still be on their way out.
+/// Counts processes that came with the instance and outlive it. Waits for helpers of the engine that are still ending.
 async fn still_there(before: &BTreeSet<u32>, roots: &[u32]) -> u64 {
     if process::new_since(before, roots).is_empty() {
         return 0;
@@ -135,7 +138,7 @@ async fn still_there(before: &BTreeSet<u32>, roots: &[u32]) -> u64 {
     process::new_since(before, roots).len() as u64
 }
 
-/// Whose children an instance's processes can be: ours, the engine's, those of who takes the engine's orphans.
+/// The possible ancestors of an instance's processes: this process, the engine's, and the reaper of its orphans.
 fn roots(target: &Watched) -> Vec<u32> {
     let daemons = target.daemons();
     let above = daemons.iter().filter_map(|pid| process::parent(*pid));
@@ -145,7 +148,7 @@ fn roots(target: &Watched) -> Vec<u32> {
     roots
 }
 
-/// As a reader that takes the cgroup's usage for what the instance holds.
+/// A deliberate error: counts the page cache, as a reader of the cgroup's usage does.
 fn count_page_cache(sample: &mut Sample) {
     let memory = &mut sample.memory_bytes;
     if let (Some(footprint), Some(file)) = (&mut memory.footprint, memory.cgroup_file) {

@@ -1,5 +1,5 @@
-//! Calibrations on this host: [`drive`] runs the reference workloads, [`noise`] keeps what A/A runs measured. What they
-//! are and how they are judged is in `bootrace_analysis`.
+//! Calibrations on this host: [`drive`] runs the reference workloads, [`noise`] keeps the results of A/A runs.
+//! `bootrace_analysis` defines the reference workloads and judges the results.
 
 pub use bootrace_analysis::calibration::*;
 
@@ -14,7 +14,7 @@ pub mod drive;
 pub mod noise;
 mod watched;
 
-/// Takes note of what was found of a calibration's instances when it was over, and judges it anew.
+/// Records the left-overs of a calibration's instances and judges the calibration again.
 pub fn see_what_is_left(calibration: &mut Calibration, found: Found) {
     let measured: BTreeSet<Kind> = calibration.targets.iter().map(|target| target.kind).collect();
     let unseen = found.unseen.into_iter().filter(|unseen| matters(unseen, &measured));
@@ -22,7 +22,7 @@ pub fn see_what_is_left(calibration: &mut Calibration, found: Found) {
     calibration.see_what_is_left(left_over, unseen.map(|unseen| unseen.error.to_string()));
 }
 
-/// An engine that isn't there has nothing, unless it was there when it was measured.
+/// Whether an unread place counts. An absent engine has no left-overs, unless this calibration measured it.
 fn matters(unseen: &Unseen, measured: &BTreeSet<Kind>) -> bool {
     !unseen.error.is_unreachable() || unseen.kind.is_none_or(|kind| measured.contains(&kind))
 }

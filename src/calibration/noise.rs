@@ -1,4 +1,4 @@
-//! Where a host's noise is kept: one file for each host, so that the floor is that of days and not of minutes.
+//! Keeps a host's noise in one file per host, so that the noise floor covers days and not minutes.
 
 use std::{
     fs, io,
@@ -9,27 +9,27 @@ pub use bootrace_analysis::noise::*;
 
 use crate::sample::Host;
 
-/// Names another directory for what is known of hosts.
+/// Names another directory for the hosts' records.
 pub const VARIABLE: &str = "BOOTRACE_STATE";
 const STATE: &str = "/var/lib/bootrace";
 
-/// What tells this host, as far as its noise goes, from others: [`bootrace_analysis::noise::key`].
+/// The key of this host's noise record: [`bootrace_analysis::noise::key`].
 pub fn key(host: &Host) -> String {
     let machine = fs::read_to_string("/etc/machine-id").unwrap_or_default();
     bootrace_analysis::noise::key(machine.trim(), host)
 }
 
-/// The file of a host's record.
+/// The path of a host's record.
 pub fn file(key: &str) -> PathBuf {
     let state =
         std::env::var_os(VARIABLE).filter(|dir| !dir.is_empty()).map_or_else(|| STATE.into(), PathBuf::from);
     state.join("noise").join(format!("{key}.json"))
 }
 
-/// Adds sessions to what is kept of this host; gives all of it. Who adds at the same time waits.
+/// Adds sessions to this host's record and returns the whole record. Concurrent writers wait.
 ///
 /// # Errors
-/// When the record can't be read, or can't be written by `save`.
+/// When the record can't be read, or `save` can't write it.
 pub fn keep<E: From<io::Error>>(
     host: &Host,
     sessions: Vec<Session>,
@@ -39,7 +39,7 @@ pub fn keep<E: From<io::Error>>(
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    // The record itself is replaced, so the lock is beside it; the kernel lets go of it with the file.
+    // The lock is a separate file, since the record itself is replaced. The kernel releases it with the file.
     let lock = fs::File::create(path.with_extension("lock"))?;
     lock.lock()?;
     let mut record = load_from(&path, host)?;
@@ -48,7 +48,7 @@ pub fn keep<E: From<io::Error>>(
     Ok(record)
 }
 
-/// The record of this host; a fresh one where there is none.
+/// The record of this host; a new one if there is none.
 ///
 /// # Errors
 /// When it can't be read, or is no record of this version.

@@ -1,4 +1,4 @@
-//! A target as it is, with a stopwatch of the calibration's own beside it, and broken where that is asked for.
+//! Wraps a target for a calibration: measures it independently, and injects a fault on request.
 
 use std::{
     collections::BTreeSet,
@@ -17,16 +17,16 @@ use crate::{
     target::{Ended, Error, Instance, InstanceId, Rest, Target},
 };
 
-/// What was seen of one instance beside its sample.
+/// Observations of one instance beside its sample.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
     pub start_call_ns: Option<u64>,
     pub remove_call_ns: Option<u64>,
-    /// The processes that were there before it.
+    /// The processes that existed before it.
     pub before: BTreeSet<u32>,
 }
 
-/// A target that an instance at a time is measured on.
+/// A target that runs one instance at a time.
 pub struct Watched {
     pub target: Box<dyn Target>,
     pub broken: Option<Break>,
@@ -38,7 +38,7 @@ impl Watched {
         Watched { target, broken, seen: Arc::default() }
     }
 
-    /// Of the last instance.
+    /// The observations of the last instance.
     pub fn seen(&self) -> Seen {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -86,7 +86,7 @@ impl Target for Watched {
         let mut watched =
             WatchedInstance { instance, broken: self.broken, seen: self.seen.clone(), started: None };
         if self.broken == Some(Break::Clock) {
-            // What comes of it is told by `start`: a staging that fails has nothing to be removed.
+            // `start` returns the result: a staging that fails leaves nothing to remove.
             watched.started = Some(watched.start_now().await);
         }
         Ok(Box::new(watched))
@@ -97,7 +97,7 @@ struct WatchedInstance {
     instance: Box<dyn Instance>,
     broken: Option<Break>,
     seen: Arc<Mutex<Seen>>,
-    /// What came of a start ahead of its time.
+    /// The result of a premature start.
     started: Option<Result<(), Error>>,
 }
 

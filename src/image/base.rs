@@ -1,8 +1,8 @@
-//! The root file system as its source gives it, before the agent is added: `base.tar`.
+//! The root file system from its source, without the agent: `base.tar`.
 //!
-//! Cached by its definition, apart from the images made of it, so that a new agent does not mean
-//! a new build. When the first choice can't be had the fallback takes its place, and for a day an
-//! archive that did not answer isn't asked again.
+//! It is cached by its definition, apart from the images made of it, so that a new agent needs no new build. If the
+//! first choice is unavailable, the fallback takes its place. An archive that did not answer is not tried again for a
+//! day.
 
 use std::{path::Path, time::Instant};
 
@@ -23,14 +23,14 @@ use super::{
 use crate::scenario;
 
 pub(super) const TAR: &str = "base.tar";
-/// How long a first choice that could not be had is not tried again.
+/// How long an unavailable first choice is not tried again.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the manifest says of a base.
+/// A base's data in its manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
     pub definition: Definition,
-    /// `mmdebstrap`, `tarball`, `registry` or `cloud image`, and from where.
+    /// `mmdebstrap`, `tarball`, `registry` or `cloud image`, and its origin.
     pub origin: String,
 }
 
@@ -38,11 +38,11 @@ pub(super) struct About {
 pub(super) struct Base {
     pub key: String,
     pub manifest: Manifest<About>,
-    /// As long as it is held the base is not removed.
+    /// Keeps the base from being removed.
     _in_use: Lock,
 }
 
-/// Why the first choice is not tried, and until when.
+/// Why the first choice is not tried, and for how long.
 #[derive(Debug, Serialize, Deserialize)]
 struct Choice {
     asked: String,
@@ -55,6 +55,10 @@ impl Base {
         &self.manifest.about.definition
     }
 
+    /// The checksum of the base's archive.
+    ///
+    /// # Errors
+    /// When the entry's manifest does not list the archive; the error names the fix.
     pub fn sum(&self) -> Result<&Sum, Error> {
         self.manifest.files.get(TAR).ok_or_else(|| Error::Tree {
             image: self.definition().source.to_string(),
@@ -63,7 +67,7 @@ impl Base {
     }
 }
 
-/// The scenario's base and, if it is the fallback, why.
+/// The scenario's base and, for the fallback, the reason.
 pub(super) async fn choose(
     job: &Job<'_>,
     spec: &scenario::Image,
@@ -109,7 +113,10 @@ pub(super) async fn choose(
     Ok((base, Some(reason)))
 }
 
-/// Has the scenario's first choice tried again, if it was found that it can't be had.
+/// Forgets that the scenario's first choice was unavailable, so that the next build tries it again.
+///
+/// # Errors
+/// When the scenario's `[image]` is wrong, or the note of the failure can't be removed.
 pub fn forget_failure(spec: &scenario::Image, base_dir: &Path, cache: &Cache) -> Result<(), Error> {
     let first = Definition::first(spec, base_dir)?;
     for bootable in [false, true] {
@@ -127,7 +134,7 @@ pub fn forget_failure(spec: &scenario::Image, base_dir: &Path, cache: &Cache) ->
 impl Choice {
     fn is_fresh(&self) -> bool {
         let left = self.until.duration_since(Timestamp::now());
-        // A clock that was set back does not make it fresh for years.
+        // The upper bound guards against a clock that was set back.
         left > SignedDuration::ZERO && left <= PATIENCE
     }
 }
@@ -140,7 +147,7 @@ async fn find(job: &Job<'_>, definition: &Definition) -> Result<Option<Base>, Er
     Ok(manifest.map(|manifest| Base { key, manifest, _in_use: in_use }))
 }
 
-/// The base from the cache, or else from its source.
+/// The base from the cache, or built from its source.
 async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
     if let Some(base) = find(job, &definition).await? {
         return Ok(base);
@@ -163,11 +170,11 @@ async fn ensure(job: &Job<'_>, definition: Definition) -> Result<Base, Error> {
     job.say(format!("made the root file system: {mb} MB in {:.1} s", begun.elapsed().as_secs_f64()));
     find(job, &definition).await?.ok_or_else(|| Error::Cache {
         dir: job.cache.base(&key),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 
-/// A base's files, each with its sum.
+/// A base's files, each with its checksum.
 type Files = Vec<(&'static str, Sum)>;
 
 async fn build(job: &Job<'_>, definition: &Definition, dir: &Path) -> Result<(Files, String), Error> {

@@ -1,9 +1,8 @@
-//! The form for VMs that boot from a disk by their firmware: the very file system of the other VMs in a partition, and
-//! GRUB before it.
+//! The form for VMs that firmware boots from a disk: the file system of the other VMs in a partition, and GRUB.
 //!
-//! GRUB is this host's, as SeaBIOS, OVMF and QEMU are: so it is part of the machine, not of the image, which stays one
-//! for all targets, works without a boot loader in it, and of which nothing is run here to make the disk. The menu is
-//! in GRUB's core: one entry, no wait, no file to look for but kernel and initrd.
+//! GRUB is this host's, like SeaBIOS, OVMF and QEMU. It is part of the machine and not of the image, so the image stays
+//! the same for all targets and needs no boot loader, and no program of the image runs on this host. The menu is in
+//! GRUB's core: one entry, no wait, and no files but kernel and initrd.
 
 use std::{
     fs::{self, File},
@@ -32,19 +31,19 @@ use crate::scenario::Firmware;
 
 const DISK: &str = "disk.raw";
 const OVERLAY: &str = "overlay.qcow2";
-/// Where GRUB's parts are, by platform.
+/// The directory of GRUB's parts, by platform.
 const GRUB: &str = "/usr/lib/grub";
 /// A BIOS's boot sector.
 const BOOT_SECTOR: &str = "/usr/lib/grub/i386-pc/boot.img";
-/// No program of GRUB's is larger, in bytes.
+/// The largest GRUB program that is read, in bytes.
 const MAX_LOADER: u64 = 16 << 20;
-/// The EFI system partition, in sectors: 16 MiB.
+/// Size of the EFI system partition in sectors: 16 MiB.
 const ESP: u64 = 32768;
 
-/// What the manifest says of such a disk.
+/// A disk's data in its manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
-    /// Where the overlay looks for its backing file: the disk's absolute path.
+    /// The overlay's backing file: the disk's absolute path.
     backing: PathBuf,
 }
 
@@ -52,14 +51,14 @@ pub(super) fn place(image: &Path, firmware: Firmware) -> PathBuf {
     image.join(firmware.name())
 }
 
-/// The overlay; `None` also if the cache has been moved.
+/// The overlay; `None` also if the cache was moved.
 pub(super) fn find(image: &Path, firmware: Firmware) -> Option<PathBuf> {
     let dir = place(image, firmware);
     let about = Manifest::<About>::load(&dir)?.about;
     (about.backing == dir.join(DISK)).then(|| dir.join(OVERLAY))
 }
 
-/// Makes disk and overlay. The caller holds the image's build lock. `root` is the other VMs' disk.
+/// Builds disk and overlay. Call it with the image's build lock held. `root` is the other VMs' disk.
 pub(super) async fn make(
     job: &Job<'_>,
     image: &Path,
@@ -95,7 +94,7 @@ pub(super) async fn make(
     ));
     find(image, firmware).ok_or_else(|| Error::Cache {
         dir: place(image, firmware),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 
@@ -106,11 +105,11 @@ fn title(firmware: Firmware) -> &'static str {
     }
 }
 
-/// What precedes the root file system on the disk.
+/// The part of the disk before the root file system.
 struct Front {
-    /// Code of the first sector.
+    /// Code in the first sector.
     code: Vec<u8>,
-    /// From the second sector on, before the first partition.
+    /// The content between the first sector and the first partition.
     gap: Vec<u8>,
     /// The EFI system partition.
     esp: Option<PathBuf>,
@@ -131,12 +130,12 @@ impl Front {
     }
 }
 
-/// What GRUB does: in its core's small language, without variables in it that anybody else could set.
+/// GRUB's menu, in the small language of its core, without variables that others could set.
 fn menu(tree: &Tree, system: &SystemFiles, root_uuid: &str) -> Result<String, Error> {
     let no_system = |why: String| Error::NoSystem { image: tree.about.source.clone(), why };
     let kernel = kernel::find(&tree.open()?).map_err(no_system)?;
     let initrd = tree.about.initrd.clone().map_err(no_system)?;
-    // File names of a foreign image.
+    // The image's file names are foreign.
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._+~/".contains(c);
     if let Some(odd) = [&kernel.image, &initrd].into_iter().find(|path| !path.chars().all(plain)) {
         return Err(no_system(format!(
@@ -149,7 +148,7 @@ fn menu(tree: &Tree, system: &SystemFiles, root_uuid: &str) -> Result<String, Er
     ))
 }
 
-/// GRUB's core with `menu`, for a platform of GRUB's.
+/// GRUB's core with `menu`, for one of GRUB's platforms.
 async fn core(
     job: &Job<'_>,
     dir: &Path,
@@ -180,7 +179,7 @@ async fn core(
     Ok(core)
 }
 
-/// The first sector loads the second, which loads the rest of the core that follows it: so is each made.
+/// The first sector loads the second, which loads the rest of the core behind it.
 async fn bios(job: &Job<'_>, dir: &Path, menu: &str) -> Result<Front, Error> {
     let core = core(job, dir, menu, "i386-pc", &["biosdisk"]).await?;
     let gap = read(&core)?;
@@ -196,7 +195,7 @@ async fn bios(job: &Job<'_>, dir: &Path, menu: &str) -> Result<Front, Error> {
     Ok(Front { code: read(Path::new(BOOT_SECTOR))?, gap, esp: None })
 }
 
-/// The firmware reads a program of a fixed name from a FAT file system.
+/// The firmware reads a program with a fixed name from a FAT file system.
 async fn uefi(job: &Job<'_>, dir: &Path, menu: &str, digest: &str) -> Result<Front, Error> {
     let (platform, name) = match std::env::consts::ARCH {
         "aarch64" => ("arm64-efi", "BOOTAA64.EFI"),
@@ -226,7 +225,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     read.map(|_| bytes).map_err(Error::io("reading", path))
 }
 
-/// The disk's own number, which follows from the image's digest.
+/// The disk's signature, derived from the image's digest.
 fn signature(digest: &str) -> u32 {
     u32::from_str_radix(digest.get(..8).unwrap_or_default(), 16).unwrap_or(1)
 }
@@ -255,7 +254,7 @@ fn assemble(disk: &Path, front: &Front, root: &Path, signature: u32) -> Result<u
     Ok(bytes)
 }
 
-/// Copies to a place further back in another file; holes stay holes.
+/// Copies a file to an offset of another one. Keeps holes.
 fn copy_sparse(mut from: &File, to: &mut File, offset: u64) -> io::Result<()> {
     let mut at = 0;
     loop {

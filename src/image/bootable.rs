@@ -1,23 +1,23 @@
-//! What makes of a root file system one that boots as a whole system: the distribution's systemd and initrd, and our
-//! unit, by which its systemd starts the agent.
+//! Makes a root file system boot as a whole system: with the distribution's systemd and initrd, and a unit with which
+//! systemd starts the agent.
 //!
-//! The system is left as the distribution installs it, with nothing masked. Two things differ from one that was
-//! installed on a machine of its own. It has a machine id, since without one each start would be the first, for which
-//! systemd presets every unit. And it has no fstab, which a container of the same image would have, too: the kernel is
-//! told to mount the root for writing at once.
+//! The system stays as the distribution installs it, with no unit masked. It differs in two ways from one that was
+//! installed on its own machine. It has a machine id: without one each start would be a first boot, at which systemd
+//! presets every unit. And it has no fstab, which containers of the same image would have too: the kernel's command
+//! line makes it mount the root read-write at once.
 
 use bootrace_agent::protocol::{AGENT_PATH, SERVICE_FLAG, UNIT};
 
 use super::{definition::Distribution, kernel::Kernel, rootfs::Rootfs};
 
-/// Where systemd finds it on every distribution; links there no preset removes.
+/// A directory that systemd searches on every distribution. Presets remove no links there.
 const UNITS: &str = "/usr/lib/systemd/system";
-/// What starts it, as any other service of the system.
+/// The target that starts the unit, like the system's other services.
 const TARGET: &str = "multi-user.target";
 const MACHINE_ID: &str = "etc/machine-id";
 
-/// What is installed beside the scenario's packages: what a minimal installation has for its boot, and what
-/// initramfs-tools recommends.
+/// Packages beside the scenario's: those that a minimal installation boots with, and those that initramfs-tools
+/// recommends.
 pub(super) fn packages(distribution: Distribution) -> &'static [&'static str] {
     match distribution {
         Distribution::Debian => {
@@ -28,7 +28,7 @@ pub(super) fn packages(distribution: Distribution) -> &'static [&'static str] {
     }
 }
 
-/// The unit. The workload may have as many tasks as elsewhere; all other limits the agent sets itself.
+/// The unit. It allows the workload as many tasks as on other targets; the agent sets all other limits itself.
 pub(super) fn unit() -> String {
     format!(
         "[Unit]\nDescription=The agent of bootrace, parent of the workload\n\n\
@@ -37,7 +37,7 @@ pub(super) fn unit() -> String {
     )
 }
 
-/// Whether systemd can be PID 1; else what is missing, and the fix.
+/// Checks that systemd can be PID 1; else returns what is missing, with the fix.
 pub(super) fn systemd(tree: &Rootfs) -> Result<(), String> {
     let anywhere = |paths: &[&str]| paths.iter().any(|path| tree.file(path).is_ok());
     if !anywhere(&["usr/lib/systemd/systemd", "lib/systemd/systemd"]) {
@@ -49,7 +49,7 @@ pub(super) fn systemd(tree: &Rootfs) -> Result<(), String> {
     Ok(())
 }
 
-/// The path of the initrd that boots `kernel` into systemd; else what is missing, and the fix.
+/// The path of the initrd that boots `kernel` into systemd; else what is missing, with the fix.
 pub(super) fn initrd(tree: &Rootfs, kernel: &Kernel) -> Result<String, String> {
     systemd(tree)?;
     let udev = ["usr/lib/systemd/systemd-udevd", "lib/systemd/systemd-udevd"];
@@ -67,7 +67,7 @@ pub(super) fn initrd(tree: &Rootfs, kernel: &Kernel) -> Result<String, String> {
     }
 }
 
-/// Puts the unit into a tree that has a systemd, and a machine id if it has none. `digest` is the image's.
+/// Adds the unit to a tree with systemd, and a machine id if it has none. `digest` is the image's.
 pub(super) fn add(tree: &Rootfs, digest: &str) -> std::io::Result<()> {
     if systemd(tree).is_err() {
         return Ok(());
@@ -86,8 +86,8 @@ fn is_machine_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) && text.bytes().any(|b| b != b'0')
 }
 
-/// The kernel's command line, however it comes to the kernel. `quiet` as distributions have it; `panic=-1` ends the VM
-/// of a dead kernel at once.
+/// The kernel's command line, for QEMU and for GRUB. Distributions use `quiet`; `panic=-1` ends the VM of a dead kernel
+/// at once.
 pub(super) fn command_line(root_uuid: &str) -> String {
     format!("root=UUID={root_uuid} rw quiet panic=-1")
 }

@@ -3,13 +3,13 @@
 //! ```text
 //! bases/KEY/           base.tar, by the key of its definition
 //! images/DIGEST/       tree/ docker/ vm/: one folder per form, with a manifest.json
-//! choices/KEY.json     a first choice that could not be had, and why
-//! instances/           what a run's instances write
-//! builds/              bootrace itself, of revisions, by commit and compiler; clones/: what they are built with
-//! tmp/                 what is being made; locked by its maker, swept when the lock is free
+//! choices/KEY.json     why a first choice was unavailable
+//! instances/           the files of a run's instances
+//! builds/              bootrace's own revisions, by commit and compiler; clones/: their checkouts
+//! tmp/                 unfinished entries; locked by their makers, swept when the lock is free
 //! locks/               of keys and digests
 //! ```
-//! An entry is made in `tmp/` and renamed into place, so what is in place is whole.
+//! An entry is built in `tmp/` and renamed into place, so entries in place are complete.
 
 use std::{
     fmt, fs, io,
@@ -28,17 +28,20 @@ use super::{
     lock::{Kind, Lock},
 };
 
-/// Names the cache directory, if set.
+/// The environment variable that names the cache directory.
 pub const VARIABLE: &str = "BOOTRACE_CACHE";
 
-/// Where images are kept.
+/// The cache of images.
 #[derive(Debug, Clone)]
 pub struct Cache {
     dir: PathBuf,
 }
 
 impl Cache {
-    /// Opens `dir`, else the one of the environment, else the default one; makes it where it is missing.
+    /// Opens `dir`, else the directory that the environment names, else the default one. Creates it if it is missing.
+    ///
+    /// # Errors
+    /// When no directory is known, its path is unsuitable, or it can't be created.
     pub fn open(dir: Option<PathBuf>) -> Result<Cache, Error> {
         let dir = dir.map_or_else(default_dir, Ok)?;
         sound(&dir)?;
@@ -56,18 +59,19 @@ impl Cache {
         &self.dir
     }
 
-    /// For the files of running instances (their disks): beside the images, so that whoever can
-    /// read one can read the other.
+    /// The directory of running instances' files (their disks). It is beside the images, so that a user who can read
+    /// one can read the other.
     pub fn instances_dir(&self) -> PathBuf {
         self.dir.join("instances")
     }
 
-    /// For bootraces that `bootrace ab` builds of revisions: `COMMIT-KEY/bootrace`. The build makes the folder.
+    /// The directory of the bootrace revisions that `bootrace ab` builds: `COMMIT-KEY/bootrace`. The build creates it.
     pub fn builds_dir(&self) -> PathBuf {
         self.dir.join("builds")
     }
 
-    /// For the checkouts of clones, each clone with its lock and what its builds keep: `KEY/`, `KEY.lock`, `KEY.kept/`.
+    /// The directory of checkouts, for each clone with its lock and its builds' kept files: `KEY/`, `KEY.lock`,
+    /// `KEY.kept/`.
     pub fn clones_dir(&self) -> PathBuf {
         self.builds_dir().join("clones")
     }
@@ -92,21 +96,21 @@ impl Cache {
         self.dir.join("choices").join(format!("{key}.json"))
     }
 
-    /// Held by who makes or removes the entry.
+    /// The lock that a process holds while it builds or removes the entry.
     pub(super) fn build_lock(&self, key: &str) -> PathBuf {
         self.dir.join("locks").join(format!("{key}.build"))
     }
 
-    /// Shared by who uses the entry; who removes it must have it alone.
+    /// The lock that users of the entry share. Removing the entry takes it exclusively.
     pub(super) fn use_lock(&self, key: &str) -> PathBuf {
         self.dir.join("locks").join(format!("{key}.use"))
     }
 
-    /// A directory to make something in.
+    /// A new temporary directory for an entry.
     pub(super) fn temp(&self) -> Result<Temp, Error> {
         let tmp = self.dir.join("tmp");
-        // Shared among makers; a sweeper has it alone, so that it never meets a new directory
-        // before its maker has locked it.
+        // Makers share it and a sweeper takes it exclusively, so that a sweeper never meets a new directory before its
+        // maker has locked it.
         let gate = self.dir.join("locks/sweep");
         let _gate = loop {
             match Lock::attempt(&gate, Kind::Shared)? {
@@ -123,12 +127,12 @@ impl Cache {
         Ok(Temp { dir, lock })
     }
 
-    /// Removes what interrupted makers left, and ends what still works in it; returns what there was.
+    /// Ends processes that interrupted makers have left, removes their directories, and returns both.
     ///
     /// # Errors
     /// When a directory can't be read, locked or removed.
     pub fn sweep(&self) -> Result<Vec<Abandoned>, Error> {
-        // Who holds it sweeps, or is about to make a directory.
+        // Its holder sweeps already, or is about to create a directory.
         let Some(_gate) = self.gate()? else { return Ok(Vec::new()) };
         self.each_abandoned(|abandoned| {
             abandoned.end();
@@ -136,10 +140,10 @@ impl Cache {
         })
     }
 
-    /// What [`Cache::sweep`] would remove.
+    /// Lists what [`Cache::sweep`] would remove.
     ///
     /// # Errors
-    /// As there, and when others keep it from looking for a second.
+    /// As for [`Cache::sweep`], and when other processes hold the lock for a second.
     pub fn abandoned(&self) -> Result<Vec<Abandoned>, Error> {
         for _ in 0..20 {
             if let Some(_gate) = self.gate()? {
@@ -173,7 +177,7 @@ impl Cache {
         Ok(found)
     }
 
-    /// The first directory on the way here that other users can't enter; QEMU runs as one.
+    /// The first directory of the cache's path that other users, such as QEMU's, can't enter.
     pub fn barrier(&self) -> Option<PathBuf> {
         let closed = |dir: &&Path| fs::metadata(dir).is_ok_and(|meta| meta.mode() & 0o001 == 0);
         let mut closed: Vec<&Path> = self.dir.ancestors().filter(closed).collect();
@@ -181,8 +185,7 @@ impl Cache {
     }
 }
 
-/// Paths of the cache become options of overlay mounts and binds of containers, where these characters separate
-/// one thing from the next.
+/// Refuses paths with characters that are separators in the options of overlay mounts and of containers' bind mounts.
 fn sound(dir: &Path) -> Result<(), Error> {
     use std::os::unix::ffi::OsStrExt;
     let bytes = dir.as_os_str().as_bytes();
@@ -198,19 +201,19 @@ fn sound(dir: &Path) -> Result<(), Error> {
     })
 }
 
-/// How long killed makers may take to be gone: they write to a disk that may be busy.
+/// How long killed makers may take to end: they write to a disk that may be busy.
 const DEATH: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// What a maker that was killed has left.
+/// What a killed maker has left.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Abandoned {
     pub dir: PathBuf,
-    /// Those that work in it, by process id.
+    /// Ids of the processes that work in it.
     pub processes: Vec<i32>,
 }
 
 impl Abandoned {
-    /// Returns when they are gone, or can't be waited for any longer.
+    /// Kills them and returns when they have ended, or after a limit.
     fn end(&self) {
         let deadline = std::time::Instant::now() + DEATH;
         let mut left = self.processes.clone();
@@ -219,7 +222,7 @@ impl Abandoned {
                 let _ = kill_process(pid, Signal::KILL);
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
-            // Those that were forked meanwhile, too.
+            // Includes processes that were forked meanwhile.
             left = processes_in(&self.dir);
         }
     }
@@ -236,12 +239,12 @@ impl fmt::Display for Abandoned {
     }
 }
 
-/// Those whose root is in `dir`, or that were told to have their temporary files there.
+/// The processes with their root in `dir`, or with it as their directory for temporary files.
 fn processes_in(dir: &Path) -> Vec<i32> {
     use std::os::unix::ffi::OsStrExt;
     let named = [b"TMPDIR=", dir.as_os_str().as_bytes()].concat();
     let told = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|setting| setting == named);
-    // Not by its working directory: that may be the shell of somebody who looks at what is left.
+    // Does not check the working directory: that may be the shell of a user who looks at it.
     let works_in = |process: &Path| {
         fs::read_link(process.join("root")).is_ok_and(|root| root.starts_with(dir))
             || fs::read(process.join("environ")).is_ok_and(|environment| told(&environment))
@@ -252,7 +255,7 @@ fn processes_in(dir: &Path) -> Vec<i32> {
     pids.filter(|(pid, process)| *pid != ours && works_in(process)).map(|(pid, _)| pid).collect()
 }
 
-/// A directory that goes when it is dropped, unless it was put in its place.
+/// A temporary directory that is removed when it is dropped, unless it was put into place.
 #[derive(Debug)]
 pub(super) struct Temp {
     dir: PathBuf,
@@ -268,7 +271,10 @@ impl Temp {
         self.dir.join(name)
     }
 
-    /// Its lock once more, for who must have ended before anybody else may remove it.
+    /// Another handle of its lock. Nobody else removes the directory while a process holds the handle.
+    ///
+    /// # Errors
+    /// When it has no lock, or the descriptor can't be duplicated.
     pub fn hold(&self) -> Result<OwnedFd, Error> {
         self.lock
             .as_ref()
@@ -276,8 +282,11 @@ impl Temp {
             .map_err(Error::io("holding the lock of", &self.dir))
     }
 
-    /// Renames it into place. What is there already is not an entry (its maker holds the lock and
-    /// found it wanting), and is removed.
+    /// Renames it to `place`. Removes what is there already: the holder of the build lock has found that it is no
+    /// whole entry.
+    ///
+    /// # Errors
+    /// When the old entry can't be removed or the directory can't be renamed.
     pub fn put(self, place: &Path, cache: &Cache) -> Result<(), Error> {
         if place.symlink_metadata().is_ok() {
             discard(place, cache)?;
@@ -291,18 +300,18 @@ impl Temp {
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        // After `put` there is nothing here. What can't be removed now is swept later.
+        // After `put` it no longer exists. If it can't be removed now, it is swept later.
         let _ = remove_tree(&self.dir);
     }
 }
 
-/// Takes an entry away in one step, then removes it.
+/// Moves an entry away atomically, then removes it.
 pub(super) fn discard(entry: &Path, cache: &Cache) -> Result<(), Error> {
     let temp = cache.temp()?;
     fs::rename(entry, temp.join("discarded")).map_err(Error::io("moving away", entry))
 }
 
-/// Makes a directory that all can enter; one that exists is left as it is.
+/// Creates a directory that all users can enter; leaves an existing one unchanged.
 pub(super) fn make_dir(dir: &Path) -> Result<(), Error> {
     if dir.is_dir() {
         return Ok(());
@@ -315,7 +324,7 @@ pub(super) fn make_dir(dir: &Path) -> Result<(), Error> {
     open_up(dir)
 }
 
-/// Readable by all whatever the umask: QEMU runs as another user.
+/// Makes a file readable for all users whatever the umask is: QEMU runs as another user.
 pub(super) fn open_up(path: &Path) -> Result<(), Error> {
     let change = || {
         let meta = fs::metadata(path)?;
@@ -325,7 +334,7 @@ pub(super) fn open_up(path: &Path) -> Result<(), Error> {
     change().map_err(Error::io("making readable", path))
 }
 
-/// What a directory holds, sorted; nothing if it is gone.
+/// A directory's entries, sorted; empty if it does not exist.
 pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -338,7 +347,7 @@ pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
-/// Removes a directory, never through a mount: what is mounted below may be the host's own /dev.
+/// Removes a directory, but never through a mount: a mount below may be the host's own /dev.
 fn remove_tree(dir: &Path) -> Result<(), Error> {
     unmount_below(dir)?;
     match fs::remove_dir_all(dir) {
@@ -361,7 +370,7 @@ fn unmount_below(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// mountinfo writes space, tab, newline and backslash as octal escapes.
+/// Undoes mountinfo's octal escapes of space, tab, newline and backslash.
 fn unescape(path: &str) -> PathBuf {
     let octal = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     octal.iter().fold(path.to_string(), |path, (code, c)| path.replace(code, c)).into()
@@ -393,7 +402,7 @@ mod tests {
         (dir, cache)
     }
 
-    /// What another test forks has our locks for a moment, until it is a program of its own.
+    /// Waits: a process that another test forks has this test's locks briefly, until its exec.
     fn until_seen(look: impl Fn() -> Result<Vec<Abandoned>, Error>) -> Vec<Abandoned> {
         loop {
             let found = look().unwrap();

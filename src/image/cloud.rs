@@ -1,5 +1,5 @@
-//! A stock cloud image: a qcow2 with a whole OS on it, as distributions publish it. VMs boot it as it is (see
-//! [`seed`] for how the agent gets in); containers get its files.
+//! A stock cloud image: a qcow2 with a whole OS, as distributions publish it. VMs boot it unchanged ([`seed`] brings
+//! the agent in); containers get its files.
 
 use std::{fs::File, io::Read, path::Path};
 
@@ -13,14 +13,14 @@ mod qcow2;
 mod seed;
 pub(super) mod stock;
 
-/// The image's file within its base's entry; nobody writes to it.
+/// The image's file in its base's entry. Nobody writes to it.
 pub(super) const DISK: &str = "disk.qcow2";
 
-/// What was made in a base's entry.
+/// The result of a build in a base's entry.
 pub(super) struct Built {
     pub tar: Sum,
     pub disk: Sum,
-    /// What the results have as the image's source.
+    /// The image's source for the results.
     pub origin: String,
 }
 
@@ -33,7 +33,7 @@ pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) 
     sound(job, cloud, &file).await?;
 
     job.say("reading its files");
-    // Beside the entry: of the raw disk nothing is kept.
+    // Outside of the entry, since the raw disk is not kept.
     let temp = job.cache.temp()?;
     let raw = temp.join("disk.raw");
     let convert = Tool::new("qemu-img").within(&temp)?;
@@ -50,7 +50,7 @@ pub(super) async fn build(job: &Job<'_>, cloud: &Cloud, dir: &Path, tar: &Path) 
     Ok(Built { tar, disk, origin })
 }
 
-/// What the file says of itself, if it is one that can be used.
+/// The file's header, if the file is usable.
 fn header(file: &Path) -> Result<qcow2::Header, String> {
     let mut head = Vec::new();
     let mut read = || {
@@ -63,7 +63,7 @@ fn header(file: &Path) -> Result<qcow2::Header, String> {
     qcow2::check(&head, bytes)
 }
 
-/// A file that was cut short has clusters beyond its end, which would read as zeros.
+/// Checks that the file is complete: a truncated one has clusters beyond its end, which read as zeros.
 async fn sound(job: &Job<'_>, cloud: &Cloud, file: &Path) -> Result<(), Error> {
     match Tool::new("qemu-img").args(["check", "-q", "-f", "qcow2"]).arg(file).run(&job.cancel).await {
         Err(Error::Tool { outcome, output, .. }) => Err(Error::Disk {

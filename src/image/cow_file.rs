@@ -1,15 +1,15 @@
-//! The file of the image whose copying is measured: bytes that no file system makes smaller, the same ones every time.
+//! The image's file for the `[cow]` figures: reproducible bytes that no file system can compress.
 
 use std::io::{self, BufWriter, Write};
 
 use crate::scenario::CowFile;
 
-/// Size in bytes; `None` where the scenario has no `[cow]`.
+/// Size in bytes; `None` if the scenario has no `[cow]`.
 pub(super) fn bytes(copy: Option<CowFile>) -> Option<u64> {
     copy.map(|copy| copy.file.0)
 }
 
-/// Writes so many of them, a multiple of eight.
+/// Writes `bytes` bytes, a multiple of eight.
 pub(super) fn write(to: impl Write, bytes: u64) -> io::Result<()> {
     let mut to = BufWriter::with_capacity(1 << 20, to);
     let mut state = 0;
@@ -19,7 +19,7 @@ pub(super) fn write(to: impl Write, bytes: u64) -> io::Result<()> {
     to.flush()
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): its outputs don't repeat within 2^64, so no two blocks are alike.
+/// SplitMix64 (Steele, Lea and Flood 2014). Its outputs don't repeat within 2^64, so no two blocks are equal.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
@@ -44,10 +44,10 @@ mod tests {
         let bytes = make();
         assert_eq!(bytes.len(), 1 << 20);
         assert_eq!(bytes, make());
-        // The generator's published first output for seed 0.
+        // The published first output for seed 0.
         assert_eq!(bytes[..8], 0xe220_a839_7b1d_cdaf_u64.to_le_bytes());
         assert_eq!(bytes.chunks(512).collect::<HashSet<_>>().len(), 2048);
-        // As good as random: nothing to compress.
+        // Like random bytes: not compressible.
         let mut counts = [0_u32; 256];
         bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
         assert!(counts.iter().all(|n| (3500..4700).contains(n)), "{counts:?}");

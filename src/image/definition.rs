@@ -1,7 +1,7 @@
-//! What a root file system is made from, as far as it decides the result: the key of its cache entry.
+//! The definition of a root file system: all inputs that decide its content. Their hash is the key of its cache entry.
 //!
-//! The values are a scenario's, which has held them to its rules (`scenario::Scenario::parse`): nothing in
-//! them is taken for an option, a path or a pattern.
+//! The values come from a scenario that `scenario::Scenario::parse` has checked: none of them can be mistaken for an
+//! option, a path or a pattern.
 
 use std::{
     fmt,
@@ -18,18 +18,18 @@ use super::{
 };
 use crate::scenario;
 
-/// Changes when the same definition would be built otherwise than before.
+/// Changes when bootrace builds the same definition differently.
 const RECIPE: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Definition {
     recipe: u32,
-    /// As the kernel calls it: `x86_64`, `aarch64`.
+    /// The kernel's name: `x86_64`, `aarch64`.
     architecture: String,
     pub source: Source,
     /// Sorted.
     pub packages: Vec<String>,
-    /// With what it takes to boot it as a whole system. Left out where it is false, so that no key changes.
+    /// With the packages for a boot as a whole system. False is omitted, so that older keys stay valid.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub bootable: bool,
 }
@@ -48,7 +48,7 @@ pub(super) enum Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Cloud {
     pub place: Place,
-    /// As the scenario has it, lower-case hex. A URL has it always: it stands for the content.
+    /// The scenario's checksum in lower-case hex. A URL always has one: it stands for the content.
     pub sha256: Option<String>,
 }
 
@@ -64,9 +64,9 @@ pub(super) enum Place {
 pub(super) struct Suite {
     pub distribution: Distribution,
     pub name: String,
-    /// None: mmdebstrap's own choice for the suite.
+    /// `None`: mmdebstrap's default for the suite.
     pub mirror: Option<String>,
-    /// None: the distribution's own.
+    /// `None`: the distribution's own.
     pub keyring: Option<PathBuf>,
     pub components: Vec<String>,
 }
@@ -78,7 +78,7 @@ pub(super) enum Distribution {
     Ubuntu,
 }
 
-/// A file stands for its content; these tell whether it is still the same one.
+/// A file of this host. Size and time of change show whether its content is still the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HostFile {
     pub path: PathBuf,
@@ -89,7 +89,10 @@ pub(super) struct HostFile {
 }
 
 impl Definition {
-    /// The scenario's first choice. `base_dir` is where its relative paths start.
+    /// The scenario's first choice. Relative paths start at `base_dir`.
+    ///
+    /// # Errors
+    /// When the source is not exactly one, its name or file is invalid, or it takes no packages.
     pub fn first(spec: &scenario::Image, base_dir: &Path) -> Result<Definition, Error> {
         let source = match (&spec.suite, &spec.tarball, &spec.registry, &spec.cloud) {
             (Some(suite), None, None, None) => Source::Suite(Suite::first(suite, spec, base_dir)?),
@@ -115,8 +118,11 @@ impl Definition {
         Ok(Definition::new(source, &spec.packages))
     }
 
-    /// What takes the first choice's place. Mirror, keyring and components are the first choice's
-    /// own: another suite has its distribution's.
+    /// The fallback for an unavailable first choice. The scenario's mirror, keyring and components belong to the first
+    /// choice; the fallback uses its distribution's.
+    ///
+    /// # Errors
+    /// When the fallback is no suite.
     pub fn fallback(spec: &scenario::Image) -> Result<Option<Definition>, Error> {
         let Some(fallback) = &spec.fallback else { return Ok(None) };
         let source = Source::Suite(Suite::plain(fallback)?);
@@ -131,13 +137,16 @@ impl Definition {
         Definition { recipe: RECIPE, architecture, source, packages, bootable: false }
     }
 
-    /// The same, to be booted as a whole system if `bootable`; a tarball and a cloud image are what they are.
+    /// The same definition, for a boot as a whole system if `bootable`. Tarballs and cloud images stay unchanged.
     pub fn bootable(self, bootable: bool) -> Definition {
         let bootable = bootable && !matches!(self.source, Source::Tarball(_) | Source::Cloud(_));
         Definition { bootable, ..self }
     }
 
-    /// What can be known without asking the source.
+    /// Checks what can be checked without asking the source.
+    ///
+    /// # Errors
+    /// When this host lacks what building the suite takes.
     pub fn check(&self) -> Result<(), Error> {
         match &self.source {
             Source::Suite(suite) => suite::check(suite),
@@ -182,7 +191,7 @@ impl Suite {
 }
 
 impl HostFile {
-    /// `what` it is, as in a message.
+    /// `what` is the file's name in messages.
     fn at(path: &Path, what: &str) -> Result<HostFile, Error> {
         let wrap = |error| Error::Scenario(format!("reading the {what} {}: {error}", path.display()));
         let path = path.canonicalize().map_err(wrap)?;
@@ -217,7 +226,7 @@ impl Cloud {
         Ok(Cloud { place, sha256 })
     }
 
-    /// Where it is from: a URL, or a file's name.
+    /// Its origin: a URL or a file's name.
     pub fn name(&self) -> String {
         match &self.place {
             Place::File(file) => tame(&file.path.to_string_lossy(), 300),
@@ -235,7 +244,7 @@ impl Distribution {
     }
 }
 
-/// As a user would say it.
+/// The source's name in messages.
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -263,7 +272,7 @@ fn wrong<T>(why: String) -> Result<T, Error> {
     Err(Error::Scenario(why))
 }
 
-/// An image reference with `:latest` where it names neither tag nor digest, as Docker reads it.
+/// An image reference, with `:latest` if it has neither tag nor digest, as in Docker.
 fn tagged(reference: &str) -> String {
     let name = reference.rsplit_once('/').map_or(reference, |(_, name)| name);
     let whole = name.contains([':', '@']);

@@ -1,4 +1,4 @@
-//! The form for container engines, Docker and podman: an image of one layer, imported from the tree.
+//! The form for the container engines Docker and podman: an image with one layer, imported from the tree.
 
 use std::{
     collections::HashMap,
@@ -26,12 +26,12 @@ use super::{
     tree::Tree,
 };
 
-/// An image's digest, on its container image.
+/// The label with the image's digest.
 pub const LABEL: &str = "bootrace.image";
-/// The cache directory that a container image belongs to.
+/// The label with the cache directory that a container image belongs to.
 const CACHE_LABEL: &str = "bootrace.cache";
 
-/// What the manifest says of a container image.
+/// A container image's data in its manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
     pub reference: String,
@@ -55,13 +55,13 @@ pub(super) async fn find(docker: &Client, digest: &str) -> Result<Option<String>
     }
 }
 
-/// By its label: what an engine calls an image's id is the digest of another thing in each store.
+/// Compares the label: an engine's image id is a digest of something else in each store.
 fn is_of(image: ImageInspect, digest: &str) -> bool {
     let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
     marks(&labels).is_some_and(|(its, _)| its == digest)
 }
 
-/// Streams the tree into the engine. The caller holds the image's build lock.
+/// Streams the tree into the engine. Call it with the image's build lock held.
 pub(super) async fn make(job: &Job<'_>, docker: &Client, image: &Path, tree: &Tree) -> Result<String, Error> {
     let begun = Instant::now();
     let digest = &tree.about.digest;
@@ -80,8 +80,8 @@ pub(super) async fn make(job: &Job<'_>, docker: &Client, image: &Path, tree: &Tr
     })
 }
 
-/// Streams a root file system into the engine. containerd keeps it compressed beside the unpacked one, and dockerd would
-/// compress it by gzip on one CPU, which takes five times as long as all the rest.
+/// Streams a root file system into the engine. containerd keeps it compressed beside the unpacked one, and dockerd
+/// would compress it by gzip on one CPU, which takes five times as long as all the rest.
 pub(super) async fn import(
     docker: &Client,
     root: &Path,
@@ -107,13 +107,13 @@ pub(super) async fn import(
         })
         .await;
     if packed.is_err() {
-        // The engine may have taken the half of an archive for a whole one.
+        // The engine may have accepted half an archive as complete.
         let _ = remove(docker, reference).await;
     }
     packed
 }
 
-/// False if something else uses it; true if it is gone.
+/// Removes an image. Returns false if a container uses it, true if it is gone.
 pub(super) async fn remove(docker: &Client, reference: &str) -> Result<bool, Error> {
     let options = RemoveImageOptionsBuilder::new().build();
     match docker.remove_image(reference, Some(options), None).await {
@@ -124,7 +124,7 @@ pub(super) async fn remove(docker: &Client, reference: &str) -> Result<bool, Err
     }
 }
 
-/// The engine's images made from this cache: reference and digest.
+/// The engine's images from this cache: reference and digest.
 pub(super) async fn of_cache(docker: &Client, cache: &Cache) -> Result<Vec<(String, String)>, Error> {
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
@@ -132,8 +132,8 @@ pub(super) async fn of_cache(docker: &Client, cache: &Cache) -> Result<Vec<(Stri
     Ok(named(images, &cache.dir().to_string_lossy()))
 }
 
-/// One that lost its name to another is called by its id, which is of its manifest or its configuration, as the engine
-/// has it. Docker 20.10 has a placeholder for its name.
+/// An image that lost its name to another one is referred to by its id, the digest of its manifest or configuration.
+/// Docker 20.10 reports a placeholder as its name.
 fn named(images: Vec<ImageSummary>, ours: &str) -> Vec<(String, String)> {
     let named = images.into_iter().filter_map(|image| {
         let (digest, _) = marks(&image.labels).filter(|(_, cache)| *cache == ours)?;
@@ -144,7 +144,7 @@ fn named(images: Vec<ImageSummary>, ours: &str) -> Vec<(String, String)> {
     named.collect()
 }
 
-/// What marks an image as ours. Docker takes several instructions at once, podman only one, and one label in it.
+/// The import's LABEL instructions. Docker takes several at once, podman only one with one label in it.
 fn changes(engine: ContainerEngine, digest: &str, cache: &str) -> Vec<String> {
     let label = |name: &str, value: &str| format!("LABEL {name}={}", quoted(value));
     match engine {
@@ -153,14 +153,14 @@ fn changes(engine: ContainerEngine, digest: &str, cache: &str) -> Vec<String> {
     }
 }
 
-/// Digest and cache directory of an image of ours, by its labels in either form.
+/// Digest and cache directory of a bootrace image, from its labels in either form.
 fn marks(labels: &HashMap<String, String>) -> Option<(&str, &str)> {
     let image = labels.get(LABEL)?;
     let cache = labels.get(CACHE_LABEL).map_or("", String::as_str);
     Some(image.split_once(' ').unwrap_or((image, cache)))
 }
 
-/// A word of a Dockerfile's LABEL instruction.
+/// Quotes a word for a Dockerfile's LABEL instruction.
 pub(super) fn quoted(value: &str) -> String {
     format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$").replace('\n', " "))
 }

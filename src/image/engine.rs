@@ -1,4 +1,4 @@
-//! Container engines, as far as images need them: where they are, and how they say no.
+//! Container engines for images: their addresses, clients and errors.
 
 use std::{error::Error as _, ops::Deref, path::Path};
 
@@ -7,10 +7,10 @@ use bollard::{Docker, errors::Error as Bollard, models::SystemInfo};
 use super::error::{Error, tame};
 use crate::kind::{Kind, Program};
 
-/// How much of an engine's message an error shows, in bytes.
+/// The longest part of an engine's message that an error shows, in bytes.
 const SHOWN: usize = 500;
 
-/// Who runs containers. Both speak Docker's API; where they differ, this says how.
+/// A container engine. Both speak Docker's API; this type has the differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContainerEngine {
     Docker,
@@ -20,7 +20,7 @@ pub enum ContainerEngine {
 impl ContainerEngine {
     pub const ALL: [ContainerEngine; 2] = [ContainerEngine::Docker, ContainerEngine::Podman];
 
-    /// As users call it.
+    /// The name for users.
     pub fn name(self) -> &'static str {
         match self {
             ContainerEngine::Docker => "Docker",
@@ -28,7 +28,7 @@ impl ContainerEngine {
         }
     }
 
-    /// As its program and its form of an image are called.
+    /// The name of its program and of its image form.
     pub fn key(self) -> &'static str {
         match self {
             ContainerEngine::Docker => "docker",
@@ -36,7 +36,7 @@ impl ContainerEngine {
         }
     }
 
-    /// The kind of target that it runs.
+    /// The kind of its targets.
     pub fn kind(self) -> Kind {
         match self {
             ContainerEngine::Docker => Kind::Docker,
@@ -44,7 +44,7 @@ impl ContainerEngine {
         }
     }
 
-    /// What it is itself.
+    /// Its program, for the versions in the results.
     pub fn program(self) -> Program {
         match self {
             ContainerEngine::Docker => Program::Docker,
@@ -52,7 +52,7 @@ impl ContainerEngine {
         }
     }
 
-    /// What answers at its socket.
+    /// The program that answers at its socket.
     pub fn service(self) -> &'static str {
         match self {
             ContainerEngine::Docker => "dockerd",
@@ -60,7 +60,7 @@ impl ContainerEngine {
         }
     }
 
-    /// The environment's name for another one than the local one.
+    /// The environment variable that names another address.
     pub fn variable(self) -> &'static str {
         match self {
             ContainerEngine::Docker => "DOCKER_HOST",
@@ -68,13 +68,13 @@ impl ContainerEngine {
         }
     }
 
-    /// Where it is asked.
+    /// The address of its API.
     pub fn address(self) -> String {
         let named = std::env::var(self.variable()).ok().filter(|named| !named.is_empty());
         named.unwrap_or_else(|| self.usual_address().into())
     }
 
-    /// Where root's is asked unless another is named.
+    /// The default address of root's engine.
     pub fn usual_address(self) -> &'static str {
         match self {
             ContainerEngine::Docker => "unix:///var/run/docker.sock",
@@ -82,16 +82,16 @@ impl ContainerEngine {
         }
     }
 
-    /// False where its usual socket is not there and no other is named: then nobody has ever been asked for anything.
+    /// False if its usual socket is missing and the environment names no other: then bootrace has never used it.
     pub fn may_be_here(self) -> bool {
         let named = std::env::var_os(self.variable()).is_some_and(|named| !named.is_empty());
         named || self.address().strip_prefix("unix://").is_none_or(|socket| Path::new(socket).exists())
     }
 
-    /// A client that has not asked anything yet.
+    /// A client that has sent no request yet.
     ///
     /// # Errors
-    /// When there is no socket, or the address is of no local one.
+    /// When there is no socket, or the address is not that of a local one.
     pub fn client(self) -> Result<Docker, Bollard> {
         match self {
             ContainerEngine::Docker => Docker::connect_with_defaults(),
@@ -99,23 +99,23 @@ impl ContainerEngine {
         }
     }
 
-    /// An image's name as we gave it: podman completes it to one of Docker's registry, or of none.
+    /// The image name that bootrace gave: podman adds Docker's registry or `localhost` to it.
     pub fn short_name(name: &str) -> &str {
         ["docker.io/library/", "localhost/"].iter().find_map(|at| name.strip_prefix(at)).unwrap_or(name)
     }
 }
 
-/// Whether an engine's images are kept by containerd, as by default since Docker 29: unpacked in its snapshots, and as
-/// the compressed blobs that they were unpacked from.
+/// Whether containerd stores an engine's images, by default since Docker 29: unpacked in its snapshots, and as the
+/// compressed blobs that they were unpacked from.
 pub fn has_containerd_store(info: &SystemInfo) -> bool {
     let is_snapshotter = |pair: &Vec<String>| matches!(&pair[..], [key, kind] if key == "driver-type" && kind.starts_with(SNAPSHOTTER));
     info.driver_status.iter().flatten().any(is_snapshotter)
 }
 
-/// How containerd's plugins for snapshots are called, and their directories.
+/// Prefix of the names of containerd's snapshot plugins and their directories.
 pub const SNAPSHOTTER: &str = "io.containerd.snapshotter.";
 
-/// A client, and whose it is.
+/// A client with its engine.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     pub engine: ContainerEngine,
@@ -131,7 +131,10 @@ impl Deref for Client {
 }
 
 impl Client {
-    /// Connects as the engine's own program does, and speaks the engine's own version.
+    /// Connects as the engine's own program does, and agrees on the API's version.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
     pub async fn connect(engine: ContainerEngine) -> Result<Self, Error> {
         let tried = "answer";
         let mut api = engine.client().map_err(refused_by(engine, tried))?;
@@ -141,7 +144,7 @@ impl Client {
         Ok(Client { engine, api })
     }
 
-    /// For `map_err`: it was asked to do this, and why it would not.
+    /// For `map_err`: an error with what the engine was asked to do and its reason.
     pub fn refused(&self, tried: impl Into<String>) -> impl FnOnce(Bollard) -> Error {
         refused_by(self.engine, tried)
     }
@@ -152,7 +155,7 @@ pub(super) async fn connect() -> Result<Client, Error> {
     Client::connect(ContainerEngine::Docker).await
 }
 
-/// For `map_err`: Docker was asked to do this, and why it would not.
+/// For `map_err`: an error with what Docker was asked to do and its reason.
 pub(super) fn refused(tried: impl Into<String>) -> impl FnOnce(Bollard) -> Error {
     refused_by(ContainerEngine::Docker, tried)
 }
@@ -165,12 +168,12 @@ pub(super) fn is_not_found(error: &Bollard) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code: 404, .. })
 }
 
-/// Something else uses it.
+/// Whether the engine refused because the object is in use.
 pub(super) fn is_conflict(error: &Bollard) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code: 409, .. })
 }
 
-/// The engine's words; below a failed connection the system's, and what can be done.
+/// The engine's message; for a failed connection the system's error with the fix.
 fn why(engine: ContainerEngine, error: &Bollard) -> String {
     if let Bollard::DockerResponseServerError { message, .. } = error {
         return tame(message, SHOWN);

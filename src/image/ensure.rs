@@ -1,4 +1,4 @@
-//! Finds the image of a scenario, or makes what of it is missing.
+//! Finds the image of a scenario, or builds its missing forms.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,12 +31,16 @@ use crate::{
     scenario::{self, Firmware},
 };
 
-/// The image that `spec` describes, in the `forms` asked for; nothing is made that is there
-/// already, and what is made is kept in `cache`. `base_dir` is where the scenario's relative paths
-/// start. `log` gets a line for each step that takes long, and the reason for a fallback.
+/// Returns the image that `spec` describes, in the requested `forms`. Builds only what `cache` lacks, and keeps it
+/// there. The scenario's relative paths start at `base_dir`. `log` gets a line for each step that takes long, and
+/// the reason for a fallback.
 ///
-/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Signalled`] once all that it spawned is gone;
-/// so does dropping it. (From its first call on, those signals no longer end the process by themselves.)
+/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Signalled`] after all processes that it spawned have ended.
+/// Dropping it ends them too. (From the first call on, these signals no longer end this process by themselves.)
+///
+/// # Errors
+/// When `[image]` is wrong, an engine does not answer, a program is missing or fails, the source can't be reached and
+/// there is no fallback, the cache can't be written, or a signal arrives.
 pub async fn ensure(
     spec: &scenario::Image,
     base_dir: &Path,
@@ -45,7 +49,7 @@ pub async fn ensure(
     log: &dyn Fn(&str),
 ) -> Result<Image, Error> {
     let job = Job { cache, log, cancel: CancellationToken::new() };
-    // On the heap: all that building takes, which a caller's future and stack should not hold.
+    // On the heap, since the future of a build is large.
     let mut work = Box::pin(work(&job, spec, base_dir, forms));
     tokio::select! {
         image = &mut work => image,
@@ -58,7 +62,7 @@ pub async fn ensure(
     }
 }
 
-/// The engines that are to have the image.
+/// Connects to the engines that need the image.
 async fn connect(forms: Forms) -> Result<Vec<Client>, Error> {
     let mut engines = Vec::new();
     for engine in forms.engines() {
@@ -70,7 +74,7 @@ async fn connect(forms: Forms) -> Result<Vec<Client>, Error> {
 }
 
 async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: Forms) -> Result<Image, Error> {
-    // The scenario's own mistakes first; then engines, before a minute's work is done for one that can't be used.
+    // Reports the scenario's mistakes first, then engines that can't be used, before the long build.
     Definition::first(spec, base_dir)?;
     Definition::fallback(spec)?;
     let engines = tokio::select! {
@@ -111,15 +115,15 @@ async fn work(job: &Job<'_>, spec: &scenario::Image, base_dir: &Path, forms: For
     made.into_image(&base, forms, fallback_reason, in_use)
 }
 
-/// What is asked for, and where it belongs.
+/// The requested image and its place in the cache.
 struct Wanted<'a> {
     job: &'a Job<'a>,
     dir: &'a Path,
     digest: &'a str,
     base: &'a Base,
-    /// Size of the file for copies, where it is to have one.
+    /// Size of the `[cow]` file in bytes; `None` without one.
     cow_bytes: Option<u64>,
-    /// Those that are to have it, connected.
+    /// Clients of the engines that need it.
     engines: &'a [Client],
     vm: bool,
     forms: Forms,
@@ -127,14 +131,14 @@ struct Wanted<'a> {
 
 struct Made {
     tree: Tree,
-    /// Its references.
+    /// Its reference in each engine.
     engines: Vec<(ContainerEngine, String)>,
     vm: Option<(VmFiles, vm::About)>,
     stock: Option<StockFiles>,
 }
 
 impl Wanted<'_> {
-    /// All of it, or `None`.
+    /// The image if all requested forms exist.
     async fn find(&self) -> Result<Option<Made>, Error> {
         let Some(tree) = tree::find(self.dir) else { return Ok(None) };
         self.has_system(&tree)?;
@@ -162,7 +166,7 @@ impl Wanted<'_> {
         Ok(whole.then_some(made))
     }
 
-    /// Makes what is missing, the engines' and the VM's form at the same time.
+    /// Builds the missing forms, those of engines and VMs at the same time.
     async fn make(&self) -> Result<Made, Error> {
         self.job.require_root()?;
         let _building = self.job.build_lock(self.digest, "this image").await?;
@@ -206,7 +210,7 @@ impl Wanted<'_> {
         Ok(Made { vm: vm?, engines: engines?, stock: stock?, tree })
     }
 
-    /// Fails if a target starts the image's whole system and there is none.
+    /// Fails if a target starts the image's whole system and the image has none.
     fn has_system(&self, tree: &Tree) -> Result<(), Error> {
         let systemd = if self.forms.systemd { tree.about.fits_systemd.clone() } else { Ok(()) };
         let initrd = if self.forms.initrd { tree.about.initrd.clone().map(drop) } else { Ok(()) };
@@ -219,7 +223,7 @@ impl Wanted<'_> {
         wanted.into_iter().filter(|(_, wanted)| *wanted).map(|(firmware, _)| firmware).collect()
     }
 
-    /// Makes those of the disks that firmware boots that are missing.
+    /// Builds the missing disks for firmware.
     async fn with_boot_disks(
         &self,
         (mut files, about): (VmFiles, vm::About),
@@ -290,7 +294,7 @@ impl Made {
     }
 }
 
-/// Ends when the user wants out, with the number of the signal; never if signals can't be had.
+/// Waits for a signal that ends the build, and returns its number. Never returns if signals can't be handled.
 async fn interrupted() -> u8 {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {

@@ -1,19 +1,19 @@
-//! Why an image could not be had.
+//! Errors of building an image.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// Why an image could not be had, and what can be done.
+/// Why an image is not available, with the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The scenario asks for what can't be.
+    /// The scenario's `[image]` is wrong.
     #[error("[image] {0}")]
     Scenario(String),
     #[error("{doing} {}: {source}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },
-    /// A spawned program failed; `output` is the end of what it said, `code` its exit code if it had one.
+    /// A spawned program failed. `output` is the end of its output, `code` its exit code if it has one.
     #[error("`{command}` {outcome}: {output}")]
     Tool { command: String, outcome: String, output: String, code: Option<i32> },
     #[error("{program} is not installed: install the package {package}, or run scripts/setup")]
@@ -24,38 +24,38 @@ pub enum Error {
     Engine { engine: &'static str, tried: String, why: String },
     #[error(transparent)]
     Rootless(#[from] super::rootless::Rootless),
-    /// A source of root file systems can't be reached, does not have what was asked for, or can't be trusted.
-    #[error("{asked} can't be had: {why}")]
+    /// A source of root file systems can't be reached, lacks the requested content, or can't be trusted.
+    #[error("{asked} is not available: {why}")]
     Source { asked: String, why: String, found_out: FoundOut },
     #[error("a VM needs a kernel from its image, and {image} has none that fits: {why}")]
     NoKernel { image: String, why: String },
-    /// A target boots the image's whole system, and it has none.
+    /// A target boots the image's whole system, and the image has none.
     #[error(
         "a target with boot = \"systemd\" or \"firmware\", or init = \"systemd\", starts the whole system of its image, and {image} has none that starts: {why}"
     )]
     NoSystem { image: String, why: String },
-    /// The root file system is not as it should be.
+    /// The root file system is unusable.
     #[error("the root file system of {image}: {why}")]
     Tree { image: String, why: String },
-    /// A disk image is not as it should be.
+    /// A disk image is unusable.
     #[error("{image} can't be used: {why}")]
     Disk { image: String, why: String },
     #[error("the cache directory {}: {why}", dir.display())]
     Cache { dir: PathBuf, why: String },
-    #[error("interrupted: nothing half-made is kept")]
+    #[error("interrupted: no unfinished image is kept")]
     Interrupted,
-    /// By a signal to this process.
-    #[error("interrupted: nothing half-made is kept")]
+    /// A signal interrupted the build.
+    #[error("interrupted: no unfinished image is kept")]
     Signalled { signal: u8 },
 }
 
 impl Error {
-    /// For `map_err`: what was being done to which file.
+    /// For `map_err`: an error with the action and the file.
     pub(super) fn io(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Error {
         move |source| Error::Io { doing, path: path.as_ref().into(), source }
     }
 
-    /// Where another source may do where this one failed: how that was found out.
+    /// How the failure of a source was found, if another source may work; else `None`.
     pub(super) fn about_the_source(&self) -> Option<FoundOut> {
         match self {
             Error::Source { found_out, .. } => Some(*found_out),
@@ -64,17 +64,17 @@ impl Error {
     }
 }
 
-/// Where it was found out that a source can't be had.
+/// How bootrace found that a source is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FoundOut {
-    /// On this host, which costs nothing to repeat and may be fixed at any time.
+    /// On this host: the check is cheap, and the cause may be fixed at any time.
     Here,
-    /// By asking the source, which takes time.
+    /// By a request to the source, which takes time.
     There,
 }
 
-/// Foreign text made fit for a terminal: control characters escaped, at most `max` bytes, its end
-/// kept, since that is where programs say why they failed.
+/// Makes foreign text safe for a terminal: escapes control characters, and keeps the last `max` bytes, since programs
+/// print the reason of a failure last.
 pub(super) fn tame(text: &str, max: usize) -> String {
     let text = text.trim();
     let start = text.ceil_char_boundary(text.len().saturating_sub(max));

@@ -1,10 +1,10 @@
-//! The initramfs of a direct-boot VM: the agent as `/init`, and the modules that it loads: `/modules`
-//! always, `/modules-network` only for a scenario with a network. A newc cpio archive, uncompressed: it is
-//! small, and the guest would pay for unpacking it.
+//! The initramfs of a direct-boot VM: the agent as `/init`, and the modules that it loads, `/modules` always and
+//! `/modules-network` only for a scenario with a network. It is a newc cpio archive without compression, since it is
+//! small and unpacking would cost the guest time.
 
 use std::io::{self, Write};
 
-/// A module by its name.
+/// A kernel module with its name.
 pub(super) struct Module {
     pub name: String,
     pub content: Vec<u8>,
@@ -15,7 +15,7 @@ const EXECUTABLE: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
-/// Writes the archive, each list of modules in load order; the same input gives the same bytes.
+/// Writes the archive, with each list of modules in load order. The same input gives the same bytes.
 pub(super) fn write(
     out: &mut impl Write,
     agent: &[u8],
@@ -26,7 +26,7 @@ pub(super) fn write(
     for dir in ["dev", "proc", "sys", "newroot", "modules", "modules-network"] {
         archive.entry(dir, DIRECTORY, (0, 0), &[])?;
     }
-    // The kernel opens it before /init could mount anything.
+    // The kernel opens it before /init can mount anything.
     archive.entry("dev/console", CHARACTER_DEVICE, (5, 1), &[])?;
     archive.entry("init", EXECUTABLE, (0, 0), agent)?;
     for (dir, modules) in [("modules", needed), ("modules-network", network)] {
@@ -74,7 +74,7 @@ impl<W: Write> Archive<'_, W> {
         self.pad(content.len())
     }
 
-    /// Header with name, and content, each end at a multiple of 4.
+    /// Pads the header with its name, and the content, to a multiple of 4.
     fn pad(&mut self, written: usize) -> io::Result<()> {
         self.out.write_all(&[0; 3][..written.next_multiple_of(4) - written])
     }
@@ -84,7 +84,7 @@ impl<W: Write> Archive<'_, W> {
 mod tests {
     use super::*;
 
-    /// Reads an archive back: name, mode and content.
+    /// Reads an archive: name, mode and content of each file.
     fn read(mut bytes: &[u8]) -> Vec<(String, u32, Vec<u8>)> {
         let mut entries = Vec::new();
         loop {

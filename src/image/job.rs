@@ -1,4 +1,4 @@
-//! What every step of making an image needs: where to, whom to tell, and when to stop.
+//! The context of every build step: the cache, the log and the cancellation.
 
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use super::{
 pub(super) struct Job<'a> {
     pub cache: &'a Cache,
     pub log: &'a dyn Fn(&str),
-    /// Fires when the user wants out.
+    /// Fires when the user stops the build.
     pub cancel: CancellationToken,
 }
 
@@ -20,17 +20,27 @@ impl Job<'_> {
         (self.log)(text.as_ref());
     }
 
+    /// Checks that this process runs as root.
+    ///
+    /// # Errors
+    /// [`Error::NotRoot`] for any other user.
     pub fn require_root(&self) -> Result<(), Error> {
         if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
     }
 
-    /// The right to make or remove an entry; waits while another process has it.
+    /// The exclusive lock for building or removing an entry. Waits while another process holds it.
+    ///
+    /// # Errors
+    /// When the lock's file can't be opened, or the job is cancelled.
     pub async fn build_lock(&self, key: &str, what: &str) -> Result<Lock, Error> {
         let say = || self.say(format!("another bootrace is making {what}: waiting for it"));
         self.lock(Lock::wait(&self.cache.build_lock(key), Kind::Exclusive, say)).await
     }
 
-    /// The assurance that an entry is not removed.
+    /// The shared lock that keeps an entry from being removed.
+    ///
+    /// # Errors
+    /// When the lock's file can't be opened, or the job is cancelled.
     pub async fn use_lock(&self, key: &str, what: &str) -> Result<Lock, Error> {
         let say = || self.say(format!("another bootrace is removing {what}: waiting for it"));
         self.lock(Lock::wait(&self.cache.use_lock(key), Kind::Shared, say)).await
@@ -43,7 +53,10 @@ impl Job<'_> {
         }
     }
 
-    /// For work that blocks: hashing, walking a tree.
+    /// Runs work that blocks, such as hashing or walking a tree, off the async threads.
+    ///
+    /// # Errors
+    /// The error of `work`, or [`Error::Interrupted`] when the runtime shuts down.
     pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Error> + Send + 'static,

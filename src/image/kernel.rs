@@ -1,4 +1,4 @@
-//! The kernel of a root file system, and the modules that the agent needs before it has a disk.
+//! Finds the kernel of a root file system, and the modules that the agent needs before it can mount a disk.
 
 use std::{
     cmp::Ordering,
@@ -8,14 +8,14 @@ use std::{
 
 use super::rootfs::Rootfs;
 
-/// What the agent can't do without: control channel, disk, file system.
+/// Modules that the agent always needs: for the control channel, disk and file system.
 const NEEDED: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_blk", "ext4"];
-/// What it needs besides if the scenario wants a network.
+/// The additional module for a scenario with a network.
 const NETWORK: &str = "virtio_net";
-/// No kernel's lists are larger, in bytes.
+/// The largest module list that is read, in bytes.
 const MAX_LIST: u64 = 16 << 20;
 
-/// A kernel and where its modules are, as paths within the tree.
+/// A kernel and the directory of its modules, as paths within the tree.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Kernel {
     pub release: String,
@@ -23,7 +23,7 @@ pub(super) struct Kernel {
     pub modules: String,
 }
 
-/// The newest kernel that has its modules; else why there is none, and the fix.
+/// The newest kernel that has its modules; else the reason why there is none, with the fix.
 pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
     let fix = "add the distribution's kernel to packages (linux-image-cloud-amd64 on Debian, linux-image-virtual \
                 on Ubuntu)";
@@ -43,15 +43,15 @@ pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
     }
 }
 
-/// What must be loaded, in order: paths of modules. Nothing for what is built in.
+/// Paths of the modules in load order, without built-in ones.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Modules {
     pub needed: Vec<String>,
-    /// To be loaded after these for a network; empty also if the kernel has no driver for one.
+    /// Modules to load after the others for a network; empty also if the kernel has no driver for one.
     pub network: Vec<String>,
 }
 
-/// Paths within the tree of the modules that must be loaded.
+/// Finds the modules that the agent must load.
 pub(super) fn modules(tree: &Rootfs, kernel: &Kernel) -> Result<Modules, String> {
     let text = |name: &str| tree.read_text(&format!("{}/{name}", kernel.modules), MAX_LIST);
     let read = |name: &str| text(name).map_err(|error| format!("reading {}/{name}: {error}", kernel.modules));
@@ -72,7 +72,7 @@ pub(super) fn modules(tree: &Rootfs, kernel: &Kernel) -> Result<Modules, String>
     Ok(modules)
 }
 
-/// A module's name as the kernel has it: of `kernel/fs/ext4/ext4.ko.zst` it is `ext4`.
+/// The kernel's name of a module: `ext4` for `kernel/fs/ext4/ext4.ko.zst`.
 pub(super) fn name(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let (name, ending) = file.split_once(".ko")?;
@@ -82,7 +82,7 @@ pub(super) fn name(path: &str) -> Option<String> {
     fits.then(|| name.replace('-', "_"))
 }
 
-/// What `depmod` found out.
+/// The files that `depmod` writes.
 struct Lists {
     dep: String,
     builtin: String,
@@ -91,7 +91,7 @@ struct Lists {
 }
 
 impl Lists {
-    /// Paths as they are in the lists.
+    /// The load order, with the paths of the lists.
     fn order(&self) -> Result<Modules, String> {
         let mut modules: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
         for line in self.dep.lines() {
@@ -119,7 +119,8 @@ impl Lists {
         })
     }
 
-    /// What should be loaded before `module` without its symbols being needed, as ext4 wants crc32c.
+    /// Soft dependencies: modules to load before `module` although it needs none of their symbols, such as crc32c for
+    /// ext4.
     fn soft_before(&self, module: &str) -> Vec<&str> {
         let lines = self.softdep.lines().filter_map(|line| {
             let rest = line.strip_prefix("softdep ")?;
@@ -130,7 +131,7 @@ impl Lists {
         after_pre.flat_map(|list| list.split("post:").next().unwrap_or("").split_whitespace()).collect()
     }
 
-    /// The module behind an alias; the generic one, which runs on every CPU, before its faster kin.
+    /// The module of an alias. Prefers the generic one, which runs on every CPU, to faster variants.
     fn behind(&self, alias: &str) -> Option<String> {
         let lines = self.alias.lines().filter_map(|line| {
             let (name, module) = line.strip_prefix("alias ")?.split_once(' ')?;
@@ -150,7 +151,7 @@ struct Closure<'a> {
 }
 
 impl Closure<'_> {
-    /// Everything that `module` needs, then itself.
+    /// Adds the dependencies of `module`, then the module.
     fn add(&mut self, module: &str) {
         if !self.seen.insert(module.to_string()) {
             return;
@@ -170,7 +171,7 @@ impl Closure<'_> {
     }
 }
 
-/// Numbers in the text compare as numbers: 6.8.0-9 comes before 6.8.0-10.
+/// Compares numbers in the text as numbers: 6.8.0-9 comes before 6.8.0-10.
 fn by_version(a: &str, b: &str) -> Ordering {
     fn pieces(text: &str) -> Vec<(u64, &str)> {
         let numeric = |c: char| c.is_ascii_digit();

@@ -1,5 +1,5 @@
-//! Advisory locks: who builds an entry, who uses one. The kernel lets go of them when their
-//! process ends, however it ends.
+//! Advisory locks on entries, for builders and users. The kernel releases them when their process ends, for whatever
+//! reason.
 
 use std::{fs::File, os::fd::OwnedFd, path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use rustix::{
 
 use super::error::Error;
 
-/// A held lock; dropping it lets go.
+/// A held lock. Dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
@@ -22,16 +22,16 @@ pub(super) enum Kind {
     Exclusive,
 }
 
-/// How often a lock that another process holds is tried again.
+/// Interval between attempts to get a lock that another process holds.
 const AGAIN: Duration = Duration::from_millis(50);
 
 impl Lock {
-    /// Held as long as this is open, whoever has it.
+    /// A descriptor that keeps the lock as long as any process has it open.
     pub(super) fn hold(&self) -> std::io::Result<OwnedFd> {
         self.file.try_clone().map(Into::into)
     }
 
-    /// `None` when another has it.
+    /// Tries to get the lock; `None` if another process has it.
     pub(super) fn attempt(path: &Path, kind: Kind) -> Result<Option<Lock>, Error> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
@@ -39,7 +39,7 @@ impl Lock {
         Lock::on(file, kind).map_err(Error::io("locking", path))
     }
 
-    /// On an open file or directory.
+    /// Tries to lock an open file or directory.
     pub(super) fn on(file: File, kind: Kind) -> std::io::Result<Option<Lock>> {
         let operation = match kind {
             Kind::Shared => FlockOperation::NonBlockingLockShared,
@@ -52,7 +52,7 @@ impl Lock {
         }
     }
 
-    /// Waits for it; says so first if another has it.
+    /// Waits for the lock. Calls `say` first if another process has it.
     pub(super) async fn wait(path: &Path, kind: Kind, say: impl FnOnce()) -> Result<Lock, Error> {
         let mut say = Some(say);
         loop {

@@ -1,4 +1,4 @@
-//! The manifest of a finished entry: what files it has, their sizes and sha256 sums.
+//! The manifest of a finished entry: its files with sizes and sha256 sums.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use super::{cache::open_up, error::Error};
 
 const NAME: &str = "manifest.json";
 const SCHEMA: &str = "bootrace.cache/1";
-/// No manifest of ours comes near; a larger file is not one.
+/// The largest manifest, in bytes. A larger file is not a manifest.
 const MAX_MANIFEST: u64 = 1 << 20;
 
 /// Size and sha256 of a file.
@@ -27,12 +27,12 @@ pub(super) struct Sum {
     pub sha256: String,
 }
 
-/// What is said of a finished entry, `T` of its kind.
+/// A finished entry's data; `T` is specific to the kind of entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Manifest<T> {
     schema: String,
     pub created: Timestamp,
-    /// By name within the entry.
+    /// Checksums by file name in the entry.
     pub files: BTreeMap<String, Sum>,
     pub about: T,
 }
@@ -43,13 +43,16 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
         Manifest { schema: SCHEMA.into(), created: Timestamp::now(), files, about }
     }
 
-    /// Into an entry that is being made: the last thing to be written.
+    /// Writes the manifest into a new entry, as its last file.
+    ///
+    /// # Errors
+    /// When the file can't be written.
     pub fn write(&self, entry: &Path) -> Result<(), Error> {
         write_json(&entry.join(NAME), self)
     }
 
-    /// The entry's manifest, or `None` if it is no whole entry: no manifest, not one of ours, or a
-    /// file is missing or has another size.
+    /// The entry's manifest; `None` if the entry is incomplete: it has no valid manifest of this version, or a file is
+    /// missing or has another size.
     pub fn load(entry: &Path) -> Option<Self> {
         let manifest: Self = read_json(&entry.join(NAME))?;
         let fits = |(name, sum): (&String, &Sum)| {
@@ -59,7 +62,7 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
         (manifest.schema == SCHEMA && manifest.files.iter().all(fits)).then_some(manifest)
     }
 
-    /// Reads every file and says what does not fit.
+    /// Reads every file. Returns a line for each one that is missing or differs.
     pub fn verify(&self, entry: &Path) -> Vec<String> {
         let wrong = |(name, sum): (&String, &Sum)| match sum_file(&entry.join(name)) {
             Ok(found) if found == *sum => None,
@@ -70,8 +73,8 @@ impl<T: Serialize + DeserializeOwned> Manifest<T> {
     }
 }
 
-/// Written beside, then renamed: never half there. Not synced: that would wait for all of a new
-/// image's data; after a power cut, files without their data have another size than the manifest says.
+/// Writes a file atomically: to another name, then renames it. It does not sync, which would wait for all data of a new
+/// image. After a power cut, files without their data differ in size from the manifest.
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let write = || {
         let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
@@ -85,14 +88,14 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
     open_up(path)
 }
 
-/// `None` if it is not there or not what it should be.
+/// Reads a JSON file; `None` if it is missing or invalid.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(MAX_MANIFEST).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
-/// Writes a stream to a file and sums it on the way.
+/// Writes a stream to a file and computes its checksum.
 pub(super) async fn save<B: AsRef<[u8]>>(
     stream: impl Stream<Item = Result<B, Error>>,
     path: &Path,

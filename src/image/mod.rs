@@ -1,11 +1,11 @@
-//! One root file system, built once, known by its digest, used by every target.
+//! Builds one root file system, identified by its digest, for all targets.
 //!
 //! ```text
 //! definition -> base (base.tar) -> tree (+ agent) -> image in Docker, in podman
 //!                                                 -> VM disk, overlay, kernel, initramfs -> bootable disk
 //! ```
-//! [`ensure`] finds or makes what a scenario needs; [`Cache`] keeps it. The base is cached by its
-//! definition, everything after it by the image's digest.
+//! [`ensure`] finds or builds what a scenario needs, and [`Cache`] stores it. The base is cached by its definition,
+//! everything after it by the image's digest.
 
 use std::{
     path::{Path, PathBuf},
@@ -58,71 +58,71 @@ pub use reach::{Reach, Unreachable, missing_for_cloud, missing_programs, reach};
 pub use registry::LABEL as BUILD_LABEL;
 pub use stored::{Stored, list, verify};
 
-/// An image that is there, in every form that was asked for.
+/// A complete image in all requested forms.
 #[derive(Debug, Clone)]
 pub struct Image {
-    /// What goes into the results.
+    /// The image's record in the results.
     pub info: sample::Image,
     /// sha256 of the agent's executable, lower-case hex.
     pub agent_digest: String,
-    /// The unpacked tree; lower layer of a bare process's root. Read-only by agreement. Only root
-    /// can enter its parent: its set-user-ID programs are not for this host's users.
+    /// The unpacked tree, the lower layer of a bare process's root. Nobody may write to it. Only root can enter its
+    /// parent directory, so that this host's users can't run its set-user-ID programs.
     pub tree: Option<PathBuf>,
-    /// Reference of the Docker image.
+    /// Reference of the image in Docker.
     pub docker: Option<String>,
     /// Reference of the image in podman's storage.
     pub podman: Option<String>,
     pub vm: Option<VmFiles>,
     pub stock: Option<StockFiles>,
-    /// As long as a clone of it lives the image is not pruned.
+    /// Keeps the image from being pruned while a clone of it exists.
     pub in_use: Option<Arc<Lock>>,
 }
 
-/// What a direct-boot VM needs.
+/// The files of a direct-boot VM.
 #[derive(Debug, Clone)]
 pub struct VmFiles {
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
     /// The raw ext4 disk.
     pub disk: PathBuf,
-    /// An empty qcow2 whose backing file is `disk`; an instance's disk is a copy of it.
+    /// An empty qcow2 with `disk` as its backing file. An instance's disk is a copy of it.
     pub overlay: PathBuf,
-    /// What it takes to boot the image's whole system; none if the image has no such system.
+    /// The files for a boot of the image's whole system; `None` if the image has no such system.
     pub system: Option<SystemFiles>,
 }
 
 impl VmFiles {
-    /// The raw disk that is the backing file of an overlay of this image's, whatever boots it.
+    /// The raw disk that is the backing file of one of this image's overlays.
     pub fn disk_below(overlay: &Path) -> PathBuf {
         overlay.with_file_name("disk.raw")
     }
 }
 
-/// What a VM needs that boots the image's whole system.
+/// The files of a VM that boots the image's whole system.
 #[derive(Debug, Clone)]
 pub struct SystemFiles {
-    /// The distribution's own.
+    /// The distribution's initrd.
     pub initrd: PathBuf,
-    /// The kernel's, whoever loads it.
+    /// The kernel's command line, for QEMU and for GRUB.
     pub command_line: String,
-    /// Overlays on disks that firmware boots: a BIOS, a UEFI. Each only if it was asked for.
+    /// Overlays on disks that a BIOS or a UEFI boots. Each only if it was requested.
     pub bios: Option<PathBuf>,
     pub uefi: Option<PathBuf>,
 }
 
-/// What a VM needs that boots a cloud image as it is.
+/// The files of a VM that boots an unchanged cloud image.
 #[derive(Debug, Clone)]
 pub struct StockFiles {
-    /// An empty qcow2 whose backing file is the cloud image's own file.
+    /// An empty qcow2 with the cloud image's own file as its backing file.
     pub overlay: PathBuf,
-    /// The disk that cloud-init sets the instance up by; for all instances the same.
+    /// The seed disk for cloud-init, the same for all instances.
     pub seed: PathBuf,
-    /// Size of the cloud image's file.
+    /// Size of the cloud image's file in bytes.
     pub disk_bytes: u64,
 }
 
 impl StockFiles {
-    /// The cloud image's own file, the backing file of an overlay of these.
+    /// The cloud image's own file, the backing file of the overlay.
     pub fn disk_below(overlay: &Path) -> PathBuf {
         overlay.with_file_name(cloud::DISK)
     }
@@ -135,11 +135,11 @@ pub struct Forms {
     pub docker: bool,
     pub podman: bool,
     pub vm: bool,
-    /// Its systemd is PID 1 somewhere.
+    /// A target starts its systemd as PID 1.
     pub systemd: bool,
-    /// A VM boots it as a whole system, by its own initrd.
+    /// A VM boots its whole system with its own initrd.
     pub initrd: bool,
-    /// Disks that firmware boots.
+    /// Disks that a BIOS or a UEFI boots.
     pub bios: bool,
     pub uefi: bool,
     /// A cloud image's own disk, with its seed.
@@ -147,13 +147,13 @@ pub struct Forms {
 }
 
 impl Forms {
-    /// What `targets` need of this image.
+    /// The forms of this image that `targets` need.
     pub fn of_image(image: &scenario::Image, targets: &[scenario::ScenarioTarget]) -> Self {
         let forms = Forms::of(targets);
         if image.cloud.is_none() {
             return forms;
         }
-        // Its own disk is what firmware boots; only other VMs need anything made of its files.
+        // Firmware boots the cloud image's own disk; only other VMs need files built from it.
         let boots = |boot| targets.iter().any(|target| target.boot() == Some(boot));
         let (direct, systemd) = (boots(scenario::Boot::Direct), boots(scenario::Boot::Systemd));
         Forms {
@@ -181,7 +181,7 @@ impl Forms {
         }
     }
 
-    /// The engines that are to have it.
+    /// The engines that need the image.
     fn engines(self) -> impl Iterator<Item = ContainerEngine> {
         ContainerEngine::ALL.into_iter().filter(move |engine| match engine {
             ContainerEngine::Docker => self.docker,

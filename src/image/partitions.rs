@@ -1,28 +1,28 @@
-//! The partition table of a disk that firmware boots: a master boot record, which a BIOS and a UEFI both read.
+//! Writes the partition table of a disk for firmware: a master boot record, which both BIOS and UEFI read.
 
 pub(super) const SECTOR: u64 = 512;
-/// Where the first partition begins, in sectors: 1 MiB, as every partitioning program has it. A BIOS's boot loader lies
+/// Start of the first partition in sectors: 1 MiB, the default of partitioning programs. A BIOS's boot loader lies
 /// before it.
 pub(super) const FIRST: u64 = 2048;
 /// Partition types.
 pub(super) const LINUX: u8 = 0x83;
 pub(super) const EFI_SYSTEM: u8 = 0xef;
-/// Room for code in the first sector; behind it are the disk's signature and the table.
+/// Bytes for code in the first sector. The disk's signature and the table follow.
 const CODE: usize = 440;
 const TABLE: usize = 446;
 const ENTRY: usize = 16;
 
-/// Where a partition lies, in sectors.
+/// A partition's place in sectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Partition {
     pub start: u64,
     pub sectors: u64,
     pub kind: u8,
-    /// Marked as the one to boot, without which some BIOSes boot none.
+    /// The boot flag, without which some BIOSes boot no partition.
     pub active: bool,
 }
 
-/// The first sector of a disk: the start of `code`, and the table. At most four partitions, below 2 TiB.
+/// The first sector of a disk: the start of `code`, and the table with at most four partitions below 2 TiB.
 pub(super) fn boot_record(
     code: &[u8],
     signature: u32,
@@ -39,7 +39,7 @@ pub(super) fn boot_record(
         let number = |value: u64| {
             u32::try_from(value).map_err(|_| "a disk of 2 TiB or more has no boot record".to_string())
         };
-        // The old form of an address, by cylinder, head and sector: "beyond what this can say".
+        // The old address by cylinder, head and sector: the value for "out of range".
         let beyond = [0xfe, 0xff, 0xff];
         entry[0] = if partition.active { 0x80 } else { 0 };
         entry[1..4].copy_from_slice(&beyond);
@@ -52,7 +52,7 @@ pub(super) fn boot_record(
     Ok(sector)
 }
 
-/// Reads a table back.
+/// Reads a table.
 #[cfg(test)]
 pub(super) fn parse(sector: &[u8]) -> Vec<Partition> {
     assert_eq!(sector[510..512], [0x55, 0xaa]);

@@ -1,4 +1,4 @@
-//! Removes from the cache what is no longer of use, the container engines' images included.
+//! Removes unused entries from the cache, and their images from the container engines.
 
 use std::{fs, path::Path};
 
@@ -15,31 +15,36 @@ use super::{
     stored::{self, Stored, disk_space},
 };
 
-/// What is to go. Never what a running bootrace uses.
+/// Which images to remove; never those that a running bootrace uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prune {
-    /// What no run of this build can use: images with another build's agent, and broken entries.
+    /// Images that this build can't use: those with another build's agent, and broken entries.
     Stale,
-    /// That, and what wasn't used for so long.
+    /// Also images that were not used for so long.
     UnusedFor(SignedDuration),
     /// Everything.
     All,
 }
 
-/// What went and what did not.
+/// The result of [`prune`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Digests of images, engines' references, sources of root file systems, and builds of revisions.
+    /// Removed digests of images, engines' references, sources of root file systems, and builds of revisions.
     pub removed: Vec<String>,
-    /// Disk space, the engines' not counted.
+    /// Freed disk space in bytes, without the engines'.
     pub freed_bytes: u64,
-    /// What stayed because something uses it.
+    /// What was kept because it is in use.
     pub in_use: Vec<String>,
-    /// Engines that could not be asked, and why: their images are still there. One that was never here is not one.
+    /// Engines that did not answer, with the reason: their images are still there. Without engines that were never
+    /// installed.
     pub unasked: Vec<(ContainerEngine, String)>,
 }
 
-/// Removes what `what` says, and what interrupted builds left behind.
+/// Removes the images that `what` selects, and what interrupted builds left behind.
+///
+/// # Errors
+/// When the cache can't be read, or an entry or an engine's image can't be removed. An engine that does not answer is
+/// no error: see [`Pruned`].
 pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
     cache.sweep()?;
     let mut pruner = Pruner { cache, engines: Vec::new(), pruned: Pruned::default() };
@@ -102,15 +107,16 @@ struct Pruner<'a> {
     pruned: Pruned,
 }
 
-/// An engine's images that were made from this cache, reference and digest. Another cache may have one of
-/// the same digest and name: that one is left alone.
+/// An engine's images from this cache, by reference and digest. An image of another cache with the same digest and name
+/// is left alone.
 struct Own {
     client: Client,
     images: Vec<(String, String)>,
 }
 
 impl Pruner<'_> {
-    /// True if it is gone. The engines' copies go first: if a container uses one, the image is in use.
+    /// Removes an image; true if it is gone. Removes the engines' copies first: if a container uses one, the image is
+    /// in use.
     async fn remove_image(&mut self, dir: &Path) -> Result<bool, Error> {
         let digest = name(dir);
         let Some(_locks) = alone(self.cache, &digest)? else {
@@ -129,7 +135,7 @@ impl Pruner<'_> {
         Ok(true)
     }
 
-    /// Engines' images whose entry was gone before.
+    /// Removes engines' images that have no entry any more.
     async fn remove_strays(&mut self, kept: &[String]) -> Result<(), Error> {
         let all =
             self.engines.iter().flat_map(|own| own.images.iter().map(move |image| (&own.client, image)));
@@ -138,7 +144,7 @@ impl Pruner<'_> {
             if !is_digest || kept.contains(digest) || self.pruned.removed.contains(digest) {
                 continue;
             }
-            // One that is being made has its locks.
+            // The locks of an image that is being built are held.
             match alone(self.cache, digest)? {
                 Some(_locks) if docker::remove(client, reference).await? => {
                     self.pruned.removed.push(reference.clone());
@@ -157,7 +163,7 @@ impl Pruner<'_> {
         Ok(())
     }
 
-    /// What `bootrace ab` built of revisions, and what their builds keep.
+    /// Removes the revisions that `bootrace ab` built, and the files that their builds keep.
     fn remove_builds(&mut self) -> Result<(), Error> {
         let (builds, clones) = (self.cache.builds_dir(), self.cache.clones_dir());
         for clone in children(&clones)?.into_iter().filter(|path| path.is_dir()) {
@@ -182,7 +188,7 @@ impl Pruner<'_> {
     }
 }
 
-/// Both locks of an entry, if nobody makes or uses it.
+/// Both locks of an entry, if no process builds or uses it.
 fn alone(cache: &Cache, key: &str) -> Result<Option<(Lock, Lock)>, Error> {
     let build = Lock::attempt(&cache.build_lock(key), Kind::Exclusive)?;
     let using = Lock::attempt(&cache.use_lock(key), Kind::Exclusive)?;

@@ -1,4 +1,4 @@
-//! Whether a scenario's image could be made now, without making it.
+//! Checks whether a scenario's image could be built now, without building it.
 
 use std::{path::Path, time::Duration};
 
@@ -13,29 +13,29 @@ use super::{
 };
 use crate::scenario;
 
-/// A source of root file systems, and whether it can be had.
+/// A source of root file systems, and whether it is available.
 #[derive(Debug)]
 pub struct Reach {
-    /// As a user would say it.
+    /// Its name in messages.
     pub name: String,
-    /// What it gives is in the cache already: it need not answer.
+    /// The cache has its content already, so it need not answer.
     pub cached: bool,
     pub error: Option<Unreachable>,
 }
 
-/// Why a source can't be had.
+/// Why a source is not available.
 #[derive(Debug)]
 pub struct Unreachable {
     pub why: String,
-    /// It is a matter of this host (a keyring, a table, a program), not of the network.
+    /// The cause is on this host (a keyring, a table, a program), not in the network.
     pub here: bool,
 }
 
-/// Asks for the scenario's first choice and its fallback, as a build would: with mmdebstrap, apt, its proxies and its
-/// keys, but for the release files alone. At most `patience`, both at once.
+/// Asks for the scenario's first choice and its fallback as a build would, with mmdebstrap, apt, its proxies and its
+/// keys, but only for the release files. Asks both at once, for at most `patience`.
 ///
 /// # Errors
-/// When the scenario's own words are wrong.
+/// When the scenario's `[image]` is wrong.
 pub async fn reach(
     spec: &scenario::Image,
     base_dir: &Path,
@@ -77,7 +77,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
     Reach { name: definition.source.to_string(), cached, error }
 }
 
-/// What stands in the way of stock cloud images on this host, each with its fix.
+/// What this host lacks for stock cloud images, each with its fix.
 pub fn missing_for_cloud() -> Vec<String> {
     let programs = ["curl", "xorriso", "partx", "blkid", "mount"]
         .into_iter()
@@ -89,7 +89,7 @@ pub fn missing_for_cloud() -> Vec<String> {
     programs.map(|error| error.to_string()).chain(no_loops).collect()
 }
 
-/// The programs that making an image takes and that are not here, each with how to get it.
+/// The missing programs for building images, each with its fix.
 pub fn missing_programs() -> Vec<Error> {
     let needed = ["mmdebstrap", "tar", "mke2fs", "qemu-img", "unshare", "xz", "zstd", "cp"];
     needed.into_iter().filter_map(|program| require(program).err()).collect()

@@ -1,5 +1,4 @@
-//! A root file system from a registry's image: pulled by Docker, packages added in a container,
-//! exported.
+//! A root file system from a registry's image: Docker pulls it, a container adds packages, and Docker exports it.
 
 use std::{collections::HashMap, path::Path};
 
@@ -20,10 +19,10 @@ use super::{
     manifest::{Sum, save},
 };
 
-/// Containers that a build made have it, with the builder's pid.
+/// The label of a build's containers; its value is the builder's pid.
 pub const LABEL: &str = "bootrace.build";
 
-/// Packages are arguments: their names are never read as shell text.
+/// Installs packages. Their names are arguments, so the shell never parses them.
 const INSTALL: &str = r#"
 command -v apt-get >/dev/null || { echo "packages can be added by apt-get alone, which this image lacks" >&2; exit 1; }
 apt="apt-get -q -o Acquire::Retries=0 -o Acquire::http::Timeout=15 -o Acquire::https::Timeout=15"
@@ -33,7 +32,7 @@ apt-get clean
 rm -rf /var/lib/apt/lists/*
 "#;
 
-/// Writes the image with `packages` to `tar`; returns its sum and what exactly was pulled.
+/// Writes the image with `packages` to `tar`. Returns its checksum and the digest of the pulled image.
 pub(super) async fn build(
     job: &Job<'_>,
     reference: &str,
@@ -68,7 +67,7 @@ pub(super) async fn build(
     Ok((sum, tame(&origin, 300)))
 }
 
-/// As `docker run` does: what is there is not pulled again.
+/// Pulls the image unless the engine has it, like `docker run`.
 async fn pull(job: &Job<'_>, docker: &Client, reference: &str) -> Result<(), Error> {
     match docker.inspect_image(reference).await {
         Ok(_) => return Ok(()),
@@ -91,11 +90,11 @@ async fn create(
     let body = ContainerCreateBody {
         image: Some(reference.into()),
         user: Some("0:0".into()),
-        // Without packages it is never started; a command it must have all the same.
+        // Without packages the container never starts, but Docker requires a command.
         entrypoint: Some(shell),
         cmd: Some(packages.to_vec()),
         env: Some(
-            // Without an initrd unless one is needed: making it takes seconds.
+            // Skips an unneeded initrd, which takes seconds to build.
             [Some("DEBIAN_FRONTEND=noninteractive"), (!bootable).then_some("INITRD=No")]
                 .into_iter()
                 .flatten()
@@ -162,7 +161,7 @@ async fn last_words(docker: &Client, container: &str) -> String {
     tame(&String::from_utf8_lossy(&bytes), 700)
 }
 
-/// Containers whose builder was killed.
+/// Removes the containers of killed builders.
 async fn remove_orphans(docker: &Client) -> Result<(), Error> {
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -172,7 +171,7 @@ async fn remove_orphans(docker: &Client) -> Result<(), Error> {
         let alive = builder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
         if let (false, Some(id)) = (alive, container.id) {
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            // Another builder may be doing the same.
+            // Another builder may do the same at this time.
             let _ = docker.remove_container(&id, Some(options)).await;
         }
     }

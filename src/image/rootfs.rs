@@ -1,5 +1,5 @@
-//! Reading and writing inside an unpacked root file system as if it were `/`: its symbolic links,
-//! which are foreign, never lead out of it.
+//! Reads and writes inside an unpacked root file system as if it were `/`: its symbolic links, which are foreign, never
+//! lead out of it.
 
 use std::{
     fs::File,
@@ -18,13 +18,21 @@ use rustix::{
 pub(super) struct Rootfs(OwnedFd);
 
 impl Rootfs {
+    /// Opens the root directory.
+    ///
+    /// # Errors
+    /// When `dir` is no directory or can't be opened.
     pub fn open(dir: &Path) -> io::Result<Rootfs> {
         let fd = openat(CWD, dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Rootfs(fd))
     }
 
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// When it can't be opened or is no regular file.
     pub fn file(&self, path: &str) -> io::Result<File> {
-        // A fifo must not block, a device must not be read.
+        // Must not block on a fifo or read a device.
         let file = File::from(self.resolve(path, OFlags::RDONLY | OFlags::NONBLOCK)?);
         match file.metadata()?.is_file() {
             true => Ok(file),
@@ -32,7 +40,10 @@ impl Rootfs {
         }
     }
 
-    /// At most `max` bytes; more is an error.
+    /// Reads a file of at most `max` bytes.
+    ///
+    /// # Errors
+    /// When it is no regular file, can't be read, or is larger.
     pub fn read(&self, path: &str, max: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.file(path)?.take(max + 1).read_to_end(&mut bytes)?;
@@ -42,11 +53,18 @@ impl Rootfs {
         }
     }
 
+    /// Reads a file as text; bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
     pub fn read_text(&self, path: &str, max: u64) -> io::Result<String> {
         Ok(String::from_utf8_lossy(&self.read(path, max)?).into_owned())
     }
 
-    /// Names in a directory, sorted.
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    /// When it is no directory or can't be read.
     pub fn list(&self, path: &str) -> io::Result<Vec<String>> {
         let fd = self.resolve(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let mut names = Vec::new();
@@ -60,12 +78,18 @@ impl Rootfs {
         Ok(names)
     }
 
-    /// A directory, to be mounted on.
+    /// Opens a directory as a mount point.
+    ///
+    /// # Errors
+    /// When it is no directory or can't be opened.
     pub fn dir(&self, path: &str) -> io::Result<OwnedFd> {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY)
     }
 
-    /// Makes what is missing of a path of directories, the last one with `mode`.
+    /// Creates the missing directories of a path, the last one with `mode`.
+    ///
+    /// # Errors
+    /// When a part of the path is a file, or a directory can't be created.
     pub fn ensure_dir(&self, path: &str, mode: u32) -> io::Result<OwnedFd> {
         let mut done = String::new();
         let mut parent = self.resolve(".", OFlags::PATH | OFlags::DIRECTORY)?;
@@ -85,12 +109,18 @@ impl Rootfs {
         Ok(parent)
     }
 
-    /// Writes a file in place of whatever has its name.
+    /// Writes a file and replaces whatever has its name.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
     pub fn write(&self, path: &str, content: &[u8], mode: u32) -> io::Result<()> {
         self.create(path, mode, |file| file.write_all(content))
     }
 
-    /// Makes a file in place of whatever has its name, of what `fill` writes.
+    /// Creates a file with what `fill` writes, and replaces whatever has its name.
+    ///
+    /// # Errors
+    /// When the path has a directory of that name, the file can't be created, or `fill` fails.
     pub fn create(
         &self,
         path: &str,
@@ -110,7 +140,10 @@ impl Rootfs {
         Ok(())
     }
 
-    /// Makes a symbolic link in place of whatever has its name.
+    /// Creates a symbolic link and replaces whatever has its name.
+    ///
+    /// # Errors
+    /// When the path has a directory of that name, or the link can't be created.
     pub fn link(&self, path: &str, target: &str) -> io::Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.ensure_dir(parent, 0o755)?;

@@ -1,5 +1,6 @@
-//! Engines that don't run as root. Such an engine's containers live in a user namespace, in cgroups (if any) and mounts
-//! of its user's: it can't be given root's image and control socket, and what could be read would not compare.
+//! Refuses engines that don't run as root. A rootless engine's containers are in a user namespace, and in its user's
+//! cgroups (if any) and mounts. They can't use root's image and control socket, and their figures would not be
+//! comparable.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use tokio::net::UnixStream;
 
 use super::ContainerEngine;
 
-/// What can't be done with a rootless engine, and why, with the fix.
+/// The refusal of a rootless engine: the action, and the reason with the fix.
 #[derive(Debug, thiserror::Error)]
 #[error("{tried}: {why}; fix: {hint}")]
 pub struct Rootless {
@@ -17,7 +18,7 @@ pub struct Rootless {
     pub hint: String,
 }
 
-/// Whether bootrace may use the engine.
+/// Checks that the engine is not rootless.
 ///
 /// # Errors
 /// When the engine is rootless, with the fix.
@@ -29,13 +30,13 @@ pub async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Ro
     }
 }
 
-/// Docker says it; podman, whose answer is Docker's otherwise, does not.
+/// Whether the engine reports that it is rootless. Docker does; podman's answer lacks it.
 fn is_told(info: &SystemInfo) -> bool {
     let named = |option: &String| option.split(',').any(|part| part == "name=rootless");
     info.security_options.iter().flatten().any(named)
 }
 
-/// The user who listens at a socket of this host, by the kernel's word.
+/// The uid of the process that listens at a socket of this host, from the kernel.
 async fn listener(address: &str) -> Option<u32> {
     let stream = UnixStream::connect(address.strip_prefix("unix://")?).await.ok()?;
     Some(stream.peer_cred().ok()?.uid())
@@ -61,15 +62,12 @@ fn fix(engine: ContainerEngine) -> String {
     )
 }
 
-/// A rootless engine that is there while root's is not, for the user who is or called root.
+/// A hint at a rootless engine of this user, or of the sudo user, when root's engine is absent.
 pub fn hint(engine: ContainerEngine) -> Option<String> {
     let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
     let uid = sudo.unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let socket = found(engine, Path::new("/run/user"), uid)?;
-    Some(format!(
-        "the one at {} is rootless, which bootrace can't measure as it does others",
-        socket.display()
-    ))
+    Some(format!("the one at {} is rootless, which bootrace does not support", socket.display()))
 }
 
 fn found(engine: ContainerEngine, users: &Path, uid: u32) -> Option<PathBuf> {

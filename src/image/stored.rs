@@ -1,4 +1,4 @@
-//! What is in the cache.
+//! Lists and verifies the images in the cache.
 
 use std::{
     fs::{self, File},
@@ -25,7 +25,7 @@ use crate::{agent, scenario::Firmware};
 
 const FIRMWARES: [Firmware; 2] = [Firmware::Bios, Firmware::Uefi];
 
-/// Its mtime says when an image was last used.
+/// A file with an image's last use as its mtime.
 const USED: &str = "used";
 
 /// An image in the cache.
@@ -34,22 +34,25 @@ pub struct Stored {
     pub digest: String,
     /// `distribution/suite`.
     pub suite: String,
-    /// As the scenario has it.
+    /// The source as in the scenario.
     pub source: String,
     pub packages: Vec<String>,
-    /// `tree`, `docker`, `podman`, `vm`, `bios`, `uefi`, `stock`: those that are there.
+    /// The existing forms: `tree`, `docker`, `podman`, `vm`, `bios`, `uefi`, `stock`.
     pub forms: Vec<&'static str>,
-    /// Disk space, the engines' copies not counted.
+    /// Disk space in bytes, without the engines' copies.
     pub bytes: u64,
     pub created: Timestamp,
     pub last_used: Timestamp,
-    /// True if it carries this build's agent, so that this build can use it.
+    /// True if it has this build's agent, so that this build can use it.
     pub current: bool,
-    /// Key of the root file system in the cache that it was made of.
+    /// Key of its base in the cache.
     pub base: String,
 }
 
-/// Every whole image, the one used last first. An engine that doesn't answer is in no image's forms.
+/// All complete images, the most recently used first. No image lists an engine that does not answer.
+///
+/// # Errors
+/// When the cache can't be read, or an engine that answers can't list its images.
 pub async fn list(cache: &Cache) -> Result<Vec<Stored>, Error> {
     let mut engines = Vec::new();
     for engine in ContainerEngine::ALL {
@@ -58,7 +61,7 @@ pub async fn list(cache: &Cache) -> Result<Vec<Stored>, Error> {
     let mut images = Vec::new();
     for dir in children(&cache.images())? {
         let Some(mut stored) = read(&dir) else { continue };
-        // Behind the tree, in their order.
+        // Inserts the engines after the tree, in their order.
         for client in engines.iter().rev() {
             if docker::find(client, &stored.digest).await?.is_some() {
                 stored.forms.insert(1, client.engine.key());
@@ -91,7 +94,10 @@ pub(super) fn read(dir: &Path) -> Option<Stored> {
     })
 }
 
-/// Reads all that has a sum and says what does not fit, by path. An empty list: all is well.
+/// Reads every file that has a checksum. Returns a line for each one that is missing or differs.
+///
+/// # Errors
+/// When the cache's directories can't be listed.
 pub fn verify(cache: &Cache) -> Result<Vec<String>, Error> {
     let mut wrong = Vec::new();
     for dir in children(&cache.bases())? {
@@ -138,7 +144,7 @@ fn named(dir: &Path, wrong: Vec<String>) -> impl Iterator<Item = String> {
     wrong.into_iter().map(move |what| format!("{dir}: {what}"))
 }
 
-/// Notes that an image is used now.
+/// Records that an image is used now.
 pub(super) fn touch(image: &Path) -> Result<(), Error> {
     let path = image.join(USED);
     let touch = || {
@@ -153,7 +159,7 @@ pub(super) fn last_used(image: &Path) -> Option<Timestamp> {
     Timestamp::try_from(modified).ok()
 }
 
-/// Of a directory with all that is in it, in bytes; what can't be read counts as nothing.
+/// Disk space of a directory with its contents, in bytes. Unreadable files count as 0.
 pub(super) fn disk_space(path: &Path) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
     let below = match meta.is_dir() {
@@ -162,7 +168,7 @@ pub(super) fn disk_space(path: &Path) -> u64 {
         }
         false => 0,
     };
-    // One that several names share (a cloud image's, say) goes with the last of them.
+    // A file with n hard links, such as a cloud image's, counts 1/n for each.
     let names = if meta.is_dir() { 1 } else { meta.nlink().max(1) };
     meta.blocks() * 512 / names + below
 }

@@ -1,4 +1,4 @@
-//! A root file system from a distribution's archive, by mmdebstrap.
+//! Builds a root file system from a distribution's archive with mmdebstrap.
 
 use std::path::{Path, PathBuf};
 
@@ -14,21 +14,20 @@ use super::{
     tool::{Tool, require},
 };
 
-/// The mtime of all that the build makes, so that the same packages give the same archive:
-/// 2025-01-01, older than no file matters.
+/// The mtime of all files of a build, 2025-01-01, so that the same packages give the same archive.
 pub(super) const EPOCH: &str = "1735689600";
-/// An archive that does not answer must not hold up the fallback for long.
+/// apt's limits: an archive that does not answer must not delay the fallback for long.
 const APT: [&str; 3] =
     [r#"Acquire::Retries "0""#, r#"Acquire::http::Timeout "15""#, r#"Acquire::https::Timeout "15""#];
-/// Of suites by distribution; of the package distro-info-data.
+/// Tables of suites by distribution, from the package distro-info-data.
 const TABLES: &str = "/usr/share/distro-info";
-/// Debian's names for whatever suite has that role.
+/// Debian's names of roles, each of which is one of its suites.
 const ALIASES: [&str; 5] = ["oldstable", "stable", "testing", "unstable", "sid"];
-/// Builds go to memory where there is this much of it: two and a half times as fast, as dpkg
-/// writes everything twice and syncs.
+/// Bytes of available memory for a build in memory: it is two and a half times as fast, since dpkg writes everything
+/// twice and syncs.
 const ROOMY: u64 = 4 << 30;
 
-/// Writes the suite with `packages` and its kernel to `tar`.
+/// Writes the suite with `packages` and a kernel to `tar`.
 pub(super) async fn build(
     job: &Job<'_>,
     suite: &Suite,
@@ -63,14 +62,14 @@ pub(super) async fn build(
     }
 }
 
-/// What can be known of the suite without asking its archive.
+/// Checks the suite without asking its archive.
 pub(super) fn check(suite: &Suite) -> Result<(), Error> {
     let known = known(suite, Path::new(TABLES));
     known.and_then(|()| keyring(suite)).map_err(|why| cannot_be_had(suite, why, FoundOut::Here))
 }
 
-/// Asks the suite's archive for its release files and checks their signatures, as a build begins: the very same
-/// program and options, but without lists of packages, and so without packages. Needs no root.
+/// Asks the suite's archive for its release files and checks their signatures, like the first step of a build: with the
+/// same program and options, but without lists of packages. Needs no root.
 pub(super) async fn ask(
     suite: &Suite,
     patience: std::time::Duration,
@@ -80,7 +79,7 @@ pub(super) async fn ask(
     check(suite)?;
     let temp = std::env::temp_dir();
     let mode = if rustix::process::geteuid().is_root() { "root" } else { "chrootless" };
-    // apt, which knows what it waits for, gives up first.
+    // Lets apt, which knows the reason, time out first.
     let seconds = (patience.as_secs() / 2).max(1);
     let mut tool = Tool::new("mmdebstrap")
         .env("TMPDIR", temp)
@@ -98,14 +97,14 @@ pub(super) async fn ask(
         tool = tool.arg(mirror_for_apt(mirror));
     }
     match tool.run(cancel).await {
-        // All that it lacks is the lists that it was told to do without: the archive has answered.
+        // Only the lists are missing, which the options exclude: the archive has answered.
         Err(Error::Tool { output, .. }) if lists_alone_are_missing(&output) => Ok(()),
         Err(Error::Tool { outcome, output, .. }) => Err(explain(suite, &outcome, &output)),
         other => other,
     }
 }
 
-/// In the words of newer and older versions.
+/// Whether the error is only about missing lists, in the texts of newer and older versions.
 fn lists_alone_are_missing(output: &str) -> bool {
     output.contains("did not find any indices") || output.contains("indextargets output is empty")
 }
@@ -120,8 +119,8 @@ fn cannot_be_had(suite: &Suite, why: String, found_out: FoundOut) -> Error {
     Error::Source { asked: Source::Suite(suite.clone()).to_string(), why, found_out }
 }
 
-/// Why mmdebstrap failed. Only what apt says of the archive is about the archive; a full disk, a killed process
-/// or a package that does not install would fail with another suite too, or should.
+/// Why mmdebstrap failed. Only apt's messages about the archive are a reason for the fallback. A full disk, a killed
+/// process or a package that does not install would fail with another suite too.
 fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
     let said = |signs: &[&str]| signs.iter().any(|sign| output.contains(sign));
     let why = format!("mmdebstrap {outcome}: {output}");
@@ -146,7 +145,7 @@ fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
 
 fn mmdebstrap(suite: &Suite, packages: &[String], bootable: bool, temp: &Path, memory: Option<u64>) -> Tool {
     let mut tool = match memory {
-        // The mount is in a namespace of its own: it goes with the last process of the build.
+        // The mount is in a private namespace: it disappears with the build's last process.
         Some(bytes) => Tool::new("unshare")
             .args(["--mount", "--propagation", "private", "--", "sh", "-c"])
             .arg(r#"mount -t tmpfs -o "size=$0,mode=0755" bootrace "$TMPDIR" && exec "$@""#)
@@ -165,10 +164,10 @@ fn mmdebstrap(suite: &Suite, packages: &[String], bootable: bool, temp: &Path, m
         .arg(format!("--include={}", include.join(",")))
         .arg(format!("--components={}", suite.components.join(",")))
         .args(APT.map(|option| format!("--aptopt={option}")))
-        // What was right for building is not for the image.
+        // The build's settings must not stay in the image.
         .arg(r#"--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap""#);
     if !bootable {
-        // A VM boots our initramfs; making the distribution's takes seconds.
+        // A VM boots bootrace's initramfs; building the distribution's takes seconds.
         tool = tool.env("INITRD", "No");
     }
     if let Some(keyring) = &suite.keyring {
@@ -181,14 +180,14 @@ fn mmdebstrap(suite: &Suite, packages: &[String], bootable: bool, temp: &Path, m
     }
 }
 
-/// The package of the kernel that boots fastest of those that every VM of ours can do with.
+/// The package of the kernel that boots fastest and works for all VM targets.
 fn kernel(suite: &Suite, bootable: bool) -> &'static str {
     match suite.distribution {
-        // Debian has a cloud kernel for these two alone.
+        // Debian has a cloud kernel only for these two architectures.
         Distribution::Debian if std::env::consts::ARCH == "aarch64" => "linux-image-cloud-arm64",
         Distribution::Debian => "linux-image-cloud-amd64",
-        // Half the size, and ready in half the time under emulation. Later releases have it by name only, and none of
-        // noble's other kernels is faster. A whole system wants drivers that it may lack.
+        // Half the size, and ready in half the time under emulation. In later releases it is only another name, and
+        // none of noble's other kernels is faster. It may lack drivers that a whole system needs.
         Distribution::Ubuntu if suite.name == "jammy" && !bootable && std::env::consts::ARCH == "x86_64" => {
             "linux-image-kvm"
         }
@@ -196,8 +195,8 @@ fn kernel(suite: &Suite, bootable: bool) -> &'static str {
     }
 }
 
-/// mmdebstrap refuses `file:`, since a path of this host is none within the root file system; `copy:` reads the same
-/// from outside.
+/// Replaces `file:` with `copy:`. mmdebstrap refuses `file:`, because a path of this host does not exist within the
+/// root file system; `copy:` reads the same path from outside.
 fn mirror_for_apt(mirror: &str) -> String {
     match mirror.strip_prefix("file:") {
         Some(path) => format!("copy:{path}"),
@@ -205,15 +204,15 @@ fn mirror_for_apt(mirror: &str) -> String {
     }
 }
 
-/// mmdebstrap gets the suite's name alone and finds its distribution by the tables of distro-info-data. For a
-/// name that it does not find there it would ask Debian's mirror.
+/// Checks that distro-info-data lists the suite. mmdebstrap gets only the suite's name and finds its distribution in
+/// these tables; for an unknown name it would ask Debian's mirror.
 fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
     let distribution = suite.distribution.name();
     let alias = suite.distribution == Distribution::Debian && ALIASES.contains(&suite.name.as_str());
     if suite.mirror.is_some() || alias {
         return Ok(());
     }
-    // Without the tables mmdebstrap has older ones of its own.
+    // Without the tables mmdebstrap uses its own older ones.
     let Ok(table) = std::fs::read_to_string(tables.join(format!("{distribution}.csv"))) else {
         return Ok(());
     };
@@ -230,7 +229,7 @@ fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
     ))
 }
 
-/// Said in words before apt says it in hex.
+/// Checks the keyring, with a clearer message than apt's.
 fn keyring(suite: &Suite) -> Result<(), String> {
     if let Some(keyring) = &suite.keyring {
         return match keyring.exists() {
@@ -258,7 +257,7 @@ fn keyring_fix(suite: &Suite) -> String {
     format!("install the package {package}, or give keyring = \"FILE.gpg\" in [image]")
 }
 
-/// The start of a message, before apt's own.
+/// The start of a message, which apt's own message follows.
 fn unknown_key(suite: &Suite) -> String {
     let keys = match &suite.keyring {
         Some(keyring) => format!("the keyring {} does not have", keyring.display()),
@@ -267,13 +266,13 @@ fn unknown_key(suite: &Suite) -> String {
     format!("{keys} the key that its archive is signed with ({}); ", keyring_fix(suite))
 }
 
-/// Whether a tmpfs can be had that goes with the process that mounted it: not in most containers.
+/// Whether a process can mount a tmpfs in a private namespace: not in most containers.
 async fn private_tmpfs(job: &Job<'_>, dir: &Path) -> bool {
     let mount = Tool::new("unshare").args(["--mount", "--propagation", "private", "--"]);
     mount.args(["mount", "-t", "tmpfs", "bootrace"]).arg(dir).run(&job.cancel).await.is_ok()
 }
 
-/// In bytes, as the kernel estimates it.
+/// The kernel's estimate in bytes.
 fn available_memory() -> Option<u64> {
     let info = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -1,4 +1,4 @@
-//! Spawned programs: found or explained, and never left behind.
+//! Runs programs: explains a missing one, and never leaves processes behind.
 
 use std::{
     cell::RefCell,
@@ -22,14 +22,14 @@ use super::{
 };
 use crate::supervisor::{self, Lifeline};
 
-/// How much of a program's error output is kept: its end.
+/// The number of bytes kept from the end of a program's error output.
 const TAIL: usize = 64 * 1024;
-/// How much of it an error shows, in bytes.
+/// The longest part of it that an error shows, in bytes.
 const SHOWN: usize = 700;
-/// How long we wait for the supervisor of a program that is to end: longer than it takes.
+/// How long to wait for a program's supervisor after asking it to end: longer than it needs.
 const PATIENCE: Duration = supervisor::GRACE.saturating_add(Duration::from_secs(15));
 
-/// Which Debian and Ubuntu package has a program.
+/// The Debian and Ubuntu package of each program.
 const PACKAGES: [(&str, &str); 19] = [
     ("mmdebstrap", "mmdebstrap"),
     ("tar", "tar"),
@@ -52,7 +52,7 @@ const PACKAGES: [(&str, &str); 19] = [
     ("mcopy", "mtools"),
 ];
 
-/// A program to be spawned.
+/// A program to run, with its arguments.
 pub(super) struct Tool {
     program: &'static str,
     args: Vec<OsString>,
@@ -86,18 +86,27 @@ impl Tool {
         self
     }
 
-    /// Nobody sweeps the directory before all of the program is gone, should we be killed before it.
+    /// Keeps `temp` from being swept until all processes of the program have ended, even if this process is killed.
+    ///
+    /// # Errors
+    /// When the directory's lock can't be duplicated.
     pub fn within(mut self, temp: &Temp) -> Result<Tool, Error> {
         self.held = Some(temp.hold()?);
         Ok(self)
     }
 
-    /// Runs it to its end; what it prints is dropped.
+    /// Runs it to its end and discards its output.
+    ///
+    /// # Errors
+    /// As [`Self::with_stdout`].
     pub async fn run(self, cancel: &CancellationToken) -> Result<(), Error> {
         self.with_stdout(cancel, drain).await
     }
 
-    /// Runs it to its end and returns what it printed; more than `max` bytes is an error.
+    /// Runs it to its end and returns its output.
+    ///
+    /// # Errors
+    /// As [`Self::with_stdout`], and when the output is longer than `max` bytes.
     pub async fn output(self, max: u64, cancel: &CancellationToken) -> Result<Vec<u8>, Error> {
         let command = self.command();
         self.with_stdout(cancel, |stdout| async move {
@@ -122,8 +131,10 @@ impl Tool {
         .await
     }
 
-    /// Runs it while `consume` takes what it prints. When `cancel` fires the program is told to
-    /// stop and waited for.
+    /// Runs it while `consume` reads its output. When `cancel` fires, it stops the program and waits for its end.
+    ///
+    /// # Errors
+    /// When the program is missing, exits with a failure, or `consume` fails; [`Error::Interrupted`] after `cancel`.
     pub async fn with_stdout<T, F>(
         self,
         cancel: &CancellationToken,
@@ -156,7 +167,7 @@ impl Tool {
         match (status, consumed) {
             (Err(error), _) => Err(failed(format!("can't be waited for ({error})"), None)),
             (Ok(status), Ok(result)) if status.success() => Ok(result),
-            // Its reader gave up first: the reader's reason is the reason.
+            // The reader failed first: its error is the cause.
             (Ok(status), Err(error))
                 if status.success()
                     || gave_up_on(status)
@@ -196,7 +207,7 @@ impl Tool {
     }
 }
 
-/// Fails if a program that another one runs for us is not there.
+/// Fails if a program that another one runs is missing.
 pub(super) fn require(program: &'static str) -> Result<(), Error> {
     let found = std::env::split_paths(&path()).any(|dir| dir.join(program).is_file());
     if found { Ok(()) } else { Err(missing(program)) }
@@ -207,23 +218,23 @@ fn missing(program: &'static str) -> Error {
     Error::MissingTool { program, package }
 }
 
-/// The user's PATH and where mke2fs is, which isn't in everyone's.
+/// The user's PATH with the directories of mke2fs, which many users' PATH lacks.
 fn path() -> OsString {
     let mut path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     path.push(":/usr/sbin:/sbin");
     path
 }
 
-/// A program and all that it spawned.
+/// A program and all processes that it spawned.
 struct Group {
     /// Their supervisor.
     child: Child,
-    /// None once they have ended, or are told to.
+    /// `None` after they have ended or were asked to end.
     lifeline: Option<Lifeline>,
 }
 
 impl Group {
-    /// mmdebstrap unmounts and removes what it made when it is told to end.
+    /// Asks the program to end and waits: mmdebstrap then unmounts and removes its files.
     async fn stop(&mut self) {
         self.lifeline = None;
         if tokio::time::timeout(PATIENCE, self.child.wait()).await.is_err() {
@@ -231,7 +242,7 @@ impl Group {
         }
     }
 
-    /// What even its supervisor could not end.
+    /// Kills processes that even the supervisor could not end.
     fn kill(&self) {
         if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(id as i32)) {
             let _ = kill_process_group(group, Signal::KILL);
@@ -240,8 +251,8 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// Whoever drops the future that waits for a program stops the program, and only goes on when
-    /// it is gone: it may have the cache's files open, or something mounted.
+    /// Dropping the future of a running program stops the program and waits for its end: it may have the cache's files
+    /// open, or something mounted.
     fn drop(&mut self) {
         if self.lifeline.take().is_none() {
             return;
@@ -257,8 +268,8 @@ impl Drop for Group {
     }
 }
 
-/// Waits for the program while reading its error output, and a moment longer for the rest of it:
-/// something that it left running may hold the pipe.
+/// Waits for the program while it reads its error output, and then briefly for the rest of it: a process that the
+/// program left running may keep the pipe open.
 async fn wait_and_read(
     child: &mut Child,
     stderr: impl AsyncRead + Unpin,
@@ -309,7 +320,7 @@ fn outcome(status: ExitStatus) -> String {
     }
 }
 
-/// Of a program's error output what says why: lines that call themselves errors, else the last ones.
+/// The lines of a program's error output with the reason: those marked as errors, else the last ones.
 fn meaningful(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -318,7 +329,7 @@ fn meaningful(stderr: &[u8]) -> String {
         ["e: ", "err:", "error:", "fatal"].iter().any(|start| line.starts_with(start))
             || ["error: ", ": cannot ", "no space left"].iter().any(|part| line.contains(part))
     };
-    // mmdebstrap's own last words repeat its whole command line; apt's say why.
+    // mmdebstrap's own last line repeats its command line; apt's lines have the reason.
     let own = |line: &&str| {
         ["E: setup failed", "E: mmdebstrap failed", "E: apt-get ", "E: Some index files failed"]
             .iter()

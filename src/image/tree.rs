@@ -1,4 +1,4 @@
-//! The one root file system, unpacked, with the agent in it: what every form is made of.
+//! The unpacked root file system with the agent, from which all forms are built.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,41 +22,41 @@ use super::{
 };
 use crate::agent;
 
-/// Where it lies within its entry.
+/// Its directory in the entry.
 const ROOT: &str = "root";
-/// What a form's engine mounts something on.
+/// Mount points that the engines need, with their modes.
 pub(super) const MOUNT_POINTS: [(&str, u32); 5] =
     [("proc", 0o755), ("sys", 0o755), ("dev", 0o755), ("run", 0o755), ("tmp", 0o1777)];
 
-/// What the manifest says of a tree.
+/// A tree's data in its manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
     pub digest: String,
-    /// Key of the base that it was made of.
+    /// Key of its base.
     pub base: String,
     pub agent_digest: String,
     pub agent_build: String,
-    /// By `/etc/os-release`.
+    /// From `/etc/os-release`.
     pub distribution: String,
     pub suite: String,
-    /// As a user would say it.
+    /// The source's name in messages.
     pub source: String,
     pub packages: Vec<String>,
     pub fits_vm: Result<String, String>,
-    /// Whether systemd can be PID 1, or why not.
+    /// Ok if systemd can be PID 1, else the reason.
     #[serde(default = "unknown")]
     pub fits_systemd: Result<(), String>,
-    /// The path of the initrd that boots the whole system, or why there is none.
+    /// The path of the initrd that boots the whole system, or the reason why there is none.
     #[serde(default = "unknown")]
     pub initrd: Result<String, String>,
 }
 
-/// Of trees that were made before this was looked for.
+/// The value for trees of earlier versions, which did not check this.
 fn unknown<T>() -> Result<T, String> {
     Err("an earlier version of bootrace made it".into())
 }
 
-/// A tree that is there.
+/// A complete tree.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     pub root: PathBuf,
@@ -64,13 +64,17 @@ pub(super) struct Tree {
 }
 
 impl Tree {
+    /// Opens the tree's root.
+    ///
+    /// # Errors
+    /// When the directory can't be opened.
     pub fn open(&self) -> Result<Rootfs, Error> {
         Rootfs::open(&self.root).map_err(Error::io("opening", &self.root))
     }
 }
 
-/// The image's digest: what is in the root file system, which agent and by which unit a systemd starts it, and the size of
-/// the file for copies where it has one, whose content follows from that.
+/// The image's digest: what is in the root file system, which agent and by which unit a systemd starts it, and the
+/// size of its `[cow]` file, which decides that file's content.
 pub(super) fn digest(base_sha256: &str, agent_digest: &str, cow_bytes: Option<u64>) -> String {
     let copy = cow_bytes.map(|bytes| format!("\ncopy {bytes}")).unwrap_or_default();
     sha256(format!("bootrace image 2\n{base_sha256}\n{agent_digest}\n{}{copy}", bootable::unit()))
@@ -86,8 +90,8 @@ pub(super) fn find(image: &Path) -> Option<Tree> {
     root.is_dir().then_some(Tree { root, about: manifest.about })
 }
 
-/// Unpacks the base and adds the agent, and the file for copies where there is to be one. The caller holds the image's
-/// build lock.
+/// Unpacks the base and adds the agent, and the `[cow]` file if the scenario has one. Call it with the image's build
+/// lock held.
 pub(super) async fn make(
     job: &Job<'_>,
     image: &Path,
@@ -103,7 +107,7 @@ pub(super) async fn make(
         .within(&temp)?
         .args(["--extract", "--preserve-permissions", "--same-owner", "--numeric-owner"])
         .args(["--xattrs", "--xattrs-include=*", "--anchored"])
-        // Device nodes are every engine's own; the other is Docker's mark.
+        // Each engine makes its own device nodes; .dockerenv is Docker's marker.
         .args(["--exclude=./dev/*", "--exclude=dev/*", "--exclude=./.dockerenv", "--exclude=.dockerenv"])
         .arg("--directory")
         .arg(&root)
@@ -132,18 +136,18 @@ pub(super) async fn make(
         initrd: found.initrd,
     };
     Manifest::new(about, []).write(temp.path())?;
-    // Its set-user-ID programs are not for this host's users.
+    // This host's users must not run its set-user-ID programs.
     let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(temp.path(), private).map_err(Error::io("closing", temp.path()))?;
     temp.put(&place(image), job.cache)?;
     job.say(format!("unpacked it in {:.1} s", begun.elapsed().as_secs_f64()));
     find(image).ok_or_else(|| Error::Cache {
         dir: place(image),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 
-/// Why unpacking failed; an archive that changed since it was made is thrown away.
+/// Why unpacking failed. Removes an archive that has changed since it was made.
 async fn why_not(job: &Job<'_>, base: &Base, outcome: String, output: String) -> Result<String, Error> {
     let dir = job.cache.base(&base.key);
     let (manifest, place) = (base.manifest.clone(), dir.clone());
@@ -170,7 +174,7 @@ struct Found {
 }
 
 impl Facts {
-    /// Puts our files into the tree, and reads what it says of itself.
+    /// Adds bootrace's files to the tree, and reads its distribution.
     fn complete(&self, root: &Path) -> Result<Found, Error> {
         let tree = Rootfs::open(root).map_err(Error::io("opening", root))?;
         self.add(&tree).map_err(|error| Error::Tree {
@@ -204,7 +208,7 @@ impl Facts {
     }
 }
 
-/// Distribution and suite as the tree says; "unknown" where it does not.
+/// Distribution and suite from the tree's os-release; "unknown" if it lacks them.
 fn os_release(tree: &Rootfs) -> (String, String) {
     let text =
         ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| tree.read_text(path, 64 << 10).ok());

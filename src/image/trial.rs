@@ -1,4 +1,4 @@
-//! A root file system that holds nothing but the agent: for who wants to know whether an engine runs anything.
+//! A root file system with only the agent in it, for `doctor`'s trial of an engine.
 
 use std::{
     fs,
@@ -18,7 +18,10 @@ use super::{
 };
 use crate::agent;
 
-/// Makes it in `root`, which is made too.
+/// Creates `root` with the tree.
+///
+/// # Errors
+/// When a directory or file can't be written.
 pub fn make_tree(root: &Path) -> Result<(), Error> {
     let agent = root.join(AGENT_PATH.trim_start_matches('/'));
     let make = || {
@@ -27,7 +30,7 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
         for (name, _) in MOUNT_POINTS {
             builder.create(root.join(name))?;
         }
-        // Engines that mount the control socket there may not make it.
+        // An engine that mounts the control socket there may not be able to create the directory.
         let socket = root.join(SOCKET_PATH.trim_start_matches('/'));
         socket.parent().map_or(Ok(()), |parent| builder.create(parent))?;
         agent.parent().map_or(Ok(()), |parent| builder.create(parent))?;
@@ -37,7 +40,10 @@ pub fn make_tree(root: &Path) -> Result<(), Error> {
     make().map_err(Error::io("writing", &agent))
 }
 
-/// Makes an image of it with this name in the engine, marked with the label.
+/// Imports the tree into the engine as the image `reference`, with this label.
+///
+/// # Errors
+/// When the engine does not answer or refuses the import.
 pub async fn import(
     engine: ContainerEngine,
     root: &Path,

@@ -1,4 +1,4 @@
-//! The form for direct-boot VMs: disk, overlay template, kernel, initramfs.
+//! The form for direct-boot VMs: disk, overlay, kernel and initramfs.
 
 use std::{
     fs::{self, File},
@@ -29,20 +29,20 @@ const DISK: &str = "disk.raw";
 const OVERLAY: &str = "overlay.qcow2";
 const KERNEL: &str = "vmlinuz";
 const INITRAMFS: &str = "initramfs.cpio";
-/// The distribution's, if the image has one.
+/// The distribution's initrd, if the image has one.
 const INITRD: &str = "initrd";
-/// Room that a guest finds on its disk, in bytes; a hole in the file.
+/// Free space on a guest's disk, in bytes; a hole in the file.
 const SLACK: u64 = 1 << 30;
-/// No module is larger, in bytes.
+/// The largest module that is read, in bytes.
 const MAX_MODULE: u64 = 64 << 20;
 
-/// What the manifest says of a VM's files.
+/// The form's data in its manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
-    /// Where the overlay looks for its backing file: the disk's absolute path.
+    /// The overlay's backing file: the disk's absolute path.
     backing: PathBuf,
     pub disk_bytes: u64,
-    /// The kernel's command line for a boot of the whole system, if there is one.
+    /// The kernel's command line for a boot of the whole system; `None` if the image has none.
     #[serde(default)]
     command_line: Option<String>,
 }
@@ -51,7 +51,7 @@ pub(super) fn place(image: &Path) -> PathBuf {
     image.join("vm")
 }
 
-/// `None` also if the cache has been moved: the overlay would point elsewhere.
+/// The files; `None` also if the cache was moved, since the overlay then has the wrong path.
 pub(super) fn find(image: &Path) -> Option<(VmFiles, About)> {
     let dir = place(image);
     let about = Manifest::<About>::load(&dir)?.about;
@@ -66,7 +66,7 @@ pub(super) fn find(image: &Path) -> Option<(VmFiles, About)> {
     (about.backing == files.disk).then_some((files, about))
 }
 
-/// Makes all files. The caller holds the image's build lock.
+/// Builds all files. Call it with the image's build lock held.
 pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(VmFiles, About), Error> {
     let begun = Instant::now();
     let temp = job.cache.temp()?;
@@ -92,12 +92,12 @@ pub(super) async fn make(job: &Job<'_>, image: &Path, tree: &Tree) -> Result<(Vm
     job.say(format!("made the VM's files in {:.1} s", begun.elapsed().as_secs_f64()));
     find(image).ok_or_else(|| Error::Cache {
         dir: place(image),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 
-/// Whether the system expects partitions that this disk does not have, as one that comes from a disk of its own does:
-/// it would wait for them, and then give up.
+/// Whether the system's fstab has partitions that this disk lacks, as that of a disk image does: its boot would wait
+/// for them and fail.
 fn mounts_by_fstab(root: &Rootfs) -> bool {
     let text = root.read_text("etc/fstab", 64 << 10).unwrap_or_default();
     text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
@@ -116,7 +116,7 @@ fn seal(dir: &Path, backing: PathBuf, command_line: Option<String>) -> Result<()
     Manifest::new(About { backing, disk_bytes: meta.blocks() * 512, command_line }, files).write(dir)
 }
 
-/// What a disk must hold.
+/// The content of a disk: bytes and inodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Size {
     inodes: u64,
@@ -140,24 +140,24 @@ impl Size {
                 }
             }
         }
-        // As many again for the guest, and what a file system of that size would have anyway.
+        // As many again for the guest, and the usual number for a file system of SLACK's size.
         let inodes = size.inodes * 2 + SLACK / 16384;
-        // Extent trees, directories and group descriptors: a twentieth is more than they take.
+        // A twentieth is more than extent trees, directories and group descriptors take.
         let bytes = size.bytes + size.bytes / 20 + inodes * Self::INODE + SLACK;
         Ok(Size { inodes, bytes: bytes.next_multiple_of(1 << 20) })
     }
 }
 
-/// The disk and the overlay on it, which names the disk where it will be.
+/// Builds the disk, and the overlay with the disk's final path.
 async fn disk_files(job: &Job<'_>, tree: &Tree, dir: &Path, backing: &Path, size: Size) -> Result<(), Error> {
     let uuid = uuid(&tree.about.digest);
     let disk = Tool::new("mke2fs")
-        // Both: which of them a version of e2fsprogs knows depends.
+        // Sets both, since versions of e2fsprogs differ in which they know.
         .env("SOURCE_DATE_EPOCH", EPOCH)
         .env("E2FSPROGS_FAKE_TIME", EPOCH)
         .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-L", "bootrace"])
         .args(["-U", &uuid, "-N", &size.inodes.to_string()])
-        // Inode tables that count as written, or the guest's kernel would write them while it is measured.
+        // Initialises the inode tables, or the guest's kernel would write them during the measurement.
         .args(["-E", &format!("hash_seed={uuid},root_owner=0:0,lazy_itable_init=0")])
         .arg("-d")
         .arg(&tree.root)
@@ -172,7 +172,7 @@ async fn disk_files(job: &Job<'_>, tree: &Tree, dir: &Path, backing: &Path, size
     overlay.run(&job.cancel).await
 }
 
-/// A UUID that follows from the digest, so that the same image has the same disk.
+/// A UUID derived from the digest, so that the same image has the same disk.
 pub(super) fn uuid(digest: &str) -> String {
     let hex: String = digest.chars().chain(std::iter::repeat('0')).take(32).collect();
     // Version 8 (custom) and the RFC 9562 variant.

@@ -1,4 +1,4 @@
-//! Control groups: which ones a process is in, and what they have used.
+//! Control groups: the cgroups of a process, and their use of CPU time and memory.
 //!
 //! Version 1 has a hierarchy per controller, version 2 one for all; hybrid hosts have both, and an
 //! engine may use either. A process's paths are in `/proc/PID/cgroup`, relative to the root of a
@@ -15,38 +15,37 @@ use super::{Error, read};
 pub mod v1;
 pub mod v2;
 
-/// Version 2's place among the controllers' names of version 1.
+/// Stands for version 2 among the controllers' names of version 1.
 pub(super) const UNIFIED: &str = "";
 
 /// Memory charged to a cgroup and those below it, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Memory {
     pub anon: u64,
-    /// tmpfs files and shared memory: has no file behind it that the host could read again.
+    /// tmpfs files and shared memory: the host can't read them again from a file.
     pub shmem: u64,
-    /// Page cache of files, shmem not counted.
+    /// Page cache of files, without shmem.
     pub file: u64,
-    /// None where the kernel does not account for it.
+    /// None if the kernel does not account for it.
     pub kernel: Option<u64>,
 }
 
-/// Where the controllers are mounted, for who wants to make a cgroup.
+/// Where the controllers are mounted, for code that creates cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
-    /// 1 when any of the controllers below is a version 1 one (hybrid hosts included), else 2.
+    /// 1 if any of the controllers below is of version 1 (also on hybrid hosts), else 2.
     pub version: u8,
-    /// Directories under which a cgroup can be made, on version 2 all the same one; None where this
-    /// kernel has no such controller.
+    /// Directories for new cgroups, on version 2 all the same one. None if this kernel has no such controller.
     pub cpu: Option<PathBuf>,
     pub cpuacct: Option<PathBuf>,
     pub memory: Option<PathBuf>,
     pub pids: Option<PathBuf>,
 }
 
-/// Finds the directories under which cgroups can be made.
+/// Finds the directories for new cgroups.
 ///
-/// On version 2 the parent's `cgroup.subtree_control` still has to name a controller before a new
-/// cgroup has its files; CPU time is accounted for without (`cpu.stat`).
+/// On version 2 a new cgroup has a controller's files only if the parent's `cgroup.subtree_control` names it. CPU time
+/// (`cpu.stat`) is always accounted for.
 ///
 /// # Errors
 /// When `/proc/self/mountinfo` can't be read or no cgroup hierarchy is mounted.
@@ -57,8 +56,8 @@ pub fn hierarchy() -> Result<Hierarchy, Error> {
     })
 }
 
-/// The controllers under which cgroups can be made, of either version, sorted. CPU time is always accounted for on
-/// version 2, as `cpuacct` does on version 1.
+/// The available controllers of either version, sorted. Version 2 always accounts for CPU time, as `cpuacct` does on
+/// version 1.
 ///
 /// # Errors
 /// When `/proc/self/mountinfo` can't be read.
@@ -72,7 +71,7 @@ pub fn controllers() -> Result<Vec<String>, Error> {
     let always = unified.is_some().then(|| "cpuacct".to_owned());
     let mut all: Vec<String> =
         legacy.chain(offers.split_whitespace().map(str::to_owned)).chain(always).collect();
-    // A mount's options are in the same list.
+    // The same list has the mount's options.
     all.retain(|name| !["rw", "ro", "xattr", "clone_children", "noprefix"].contains(&name.as_str()));
     all.sort_unstable();
     all.dedup();
@@ -84,7 +83,7 @@ pub fn controllers() -> Result<Vec<String>, Error> {
 struct Mount {
     /// [`UNIFIED`] alone for version 2; a named hierarchy has `name=...`.
     controllers: Vec<String>,
-    /// Which part of the hierarchy is mounted.
+    /// The mounted part of the hierarchy.
     root: String,
     point: PathBuf,
 }
@@ -94,16 +93,20 @@ struct Mount {
 pub(super) struct Mounts(Vec<Mount>);
 
 impl Mounts {
+    /// Reads the mounted hierarchies of this process.
+    ///
+    /// # Errors
+    /// When /proc can't be read.
     pub fn read() -> Result<Self, Error> {
         Ok(Self::parse(&read(Path::new("/proc/self/mountinfo"))?))
     }
 
-    /// Lines that aren't of cgroup mounts are none of our business, broken or not.
+    /// Ignores lines of other mounts, even broken ones.
     pub fn parse(mountinfo: &str) -> Self {
         Mounts(mountinfo.lines().filter_map(Mount::parse).collect())
     }
 
-    /// The directory of a cgroup; None when it is not in the mounted part or outside our namespace.
+    /// The directory of a cgroup; None if it is outside of the mounted part or of this process's namespace.
     pub fn dir(&self, controller: &str, path: &str) -> Option<PathBuf> {
         if path.split('/').any(|name| name == "..") {
             return None;
@@ -137,7 +140,7 @@ impl Mounts {
         })
     }
 
-    /// Where the controller is mounted, if only a part of its hierarchy (as in a container).
+    /// Where the controller is mounted, even if only a part of its hierarchy is (as in a container).
     fn point(&self, controller: &str) -> Option<PathBuf> {
         self.0.iter().find(|mount| mount.has(controller)).map(|mount| mount.point.clone())
     }
@@ -152,7 +155,7 @@ impl Mount {
         let mut right = right.split(' ');
         let controllers = match right.next()? {
             "cgroup2" => vec![UNIFIED.to_owned()],
-            // The options hold the controllers' names; what else is there ("rw") never is one.
+            // The options contain the controllers' names; no other option ("rw") is one.
             "cgroup" => right.nth(1)?.split(',').map(str::to_owned).collect(),
             _ => return None,
         };
@@ -184,6 +187,10 @@ pub(super) fn unescape(text: &str) -> String {
 pub(super) struct Places(Vec<(Vec<String>, String)>);
 
 impl Places {
+    /// Reads a process's cgroups.
+    ///
+    /// # Errors
+    /// When the process has ended or its file can't be read.
     pub fn of(pid: u32) -> Result<Self, Error> {
         Ok(Self::parse(&read(Path::new(&format!("/proc/{pid}/cgroup")))?))
     }
@@ -202,8 +209,8 @@ impl Places {
         self.0.iter().find(|(names, _)| names.iter().any(|name| name == controller)).map(|(_, path)| &**path)
     }
 
-    /// The path of the cgroup that is the process's alone and that of its like: None when the process
-    /// shares it with `harness`, for then it says nothing about the process.
+    /// The path of the cgroup of the process and its like; None if the process shares it with `harness`, since it then
+    /// says nothing about the process.
     pub fn own(&self, controller: &str, harness: &Places) -> Option<&str> {
         let path = instance(self.path(controller)?);
         let shared = harness.path(controller).is_none_or(|ours| holds(path, ours));
@@ -216,7 +223,7 @@ impl Places {
     }
 }
 
-/// The cgroup that holds all of an instance, given the one that its leader is in.
+/// The cgroup that contains the whole instance, from the leader's.
 ///
 /// libvirt spreads QEMU's threads over `emulator`, `vcpuN` and `iothreadN` below the machine's
 /// cgroup, under systemd with a `libvirt` in between. A systemd that is a container's PID 1 moves itself to an
@@ -258,7 +265,7 @@ pub fn pids(dir: &Path) -> Result<Vec<u32>, Error> {
 fn collect_pids(dir: &Path, pids: &mut Vec<u32>) -> Result<(), Error> {
     let path = dir.join("cgroup.procs");
     match fs::read_to_string(&path) {
-        // 0 stands for a process outside of our pid namespace.
+        // 0 stands for a process outside of this pid namespace.
         Ok(text) => {
             pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|&pid| pid != 0))
         }
@@ -276,7 +283,7 @@ fn collect_pids(dir: &Path, pids: &mut Vec<u32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// CPU time of a cgroup and all below it; the file stays open, so that a reading is one system call.
+/// CPU time of a cgroup and all below it. The file stays open, so that a reading is one system call.
 #[derive(Debug)]
 pub(super) struct CpuTime {
     file: File,
@@ -286,6 +293,9 @@ pub(super) struct CpuTime {
 
 impl CpuTime {
     /// `dir` is in version 1's cpuacct controller, or version 2's hierarchy if `unified`.
+    ///
+    /// # Errors
+    /// When the file is missing or can't be opened.
     pub fn open(dir: &Path, unified: bool) -> Result<Self, Error> {
         let path = dir.join(if unified { "cpu.stat" } else { "cpuacct.usage" });
         let file = File::open(&path).map_err(|error| Error::io(&path, &error))?;
@@ -293,8 +303,11 @@ impl CpuTime {
     }
 
     /// CPU time in ns since the cgroup was made.
+    ///
+    /// # Errors
+    /// When the file can't be read or its first line has no CPU time.
     pub fn read_ns(&self) -> Result<u64, Error> {
-        // What is looked for stands in the first line.
+        // The first line has the figure.
         let mut buffer = [0; 128];
         let length = self.file.read_at(&mut buffer, 0).map_err(|error| Error::io(&self.path, &error))?;
         let text = String::from_utf8_lossy(&buffer[..length]);

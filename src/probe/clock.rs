@@ -1,4 +1,4 @@
-//! How good the clock is that stamps everything.
+//! The quality of the clock that takes all timestamps.
 
 use std::fs;
 
@@ -7,19 +7,19 @@ use rustix::time::{ClockId, clock_gettime};
 const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
 const READINGS: u64 = 20_000;
 
-/// CLOCK_MONOTONIC as a program finds it.
+/// Properties of CLOCK_MONOTONIC, measured by this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clock {
-    /// What the kernel reads; `None` where it does not say.
+    /// The kernel's clock source; `None` if the kernel does not report it.
     pub source: Option<String>,
-    /// What one reading costs on average, in ns.
+    /// Average cost of one reading, in ns.
     pub cost_ns: u64,
-    /// The smallest step from one reading to the next that was seen, in ns; `None` when it stood still.
+    /// The smallest observed step between two readings, in ns; `None` if the clock stood still.
     pub step_ns: Option<u64>,
 }
 
 impl Clock {
-    /// Whether the source is read without leaving the program, a matter of some ten nanoseconds.
+    /// Whether a reading needs no system call, which takes some ten nanoseconds.
     pub fn is_quick(&self) -> bool {
         let quick = [
             "tsc",
@@ -33,7 +33,7 @@ impl Clock {
     }
 }
 
-/// Reads it some thousand times, which takes a millisecond or a few.
+/// Reads the clock some thousand times, which takes a few milliseconds.
 pub fn look() -> Clock {
     let now = || {
         let t = clock_gettime(ClockId::Monotonic);

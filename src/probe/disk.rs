@@ -1,4 +1,4 @@
-//! Disk space that an image and an instance take, and which pages of a file the host has in its page cache.
+//! The disk space of an image and an instance, and pages of a file in the host's page cache.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,41 +18,42 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
 use super::Error;
 
-/// Where an instance's disk can be found on this host. What a target can't tell is empty.
+/// Where an instance's disk is on this host. Fields that a target does not know are empty.
 #[derive(Debug, Clone, Default)]
 pub struct Place {
-    /// How the target keeps what instances write: `overlayfs`, `overlay2`, `qcow2`.
+    /// How the target stores instances' writes: `overlayfs`, `overlay2`, `qcow2`.
     pub storage: String,
-    /// The image in this target's form: directories and files. Empty where not all of it can be found.
+    /// The image in this target's form: directories and files. Empty if not all of it is found.
     pub image: Vec<PathBuf>,
-    /// What exists for this instance alone.
+    /// The directories and files of this instance alone.
     pub instance: Vec<PathBuf>,
-    /// How long it took to make what the instance has.
+    /// How long it took to provision the instance's disk; `None` if the target did not time it.
     pub made: Option<Duration>,
-    /// Where the image's files can be found.
+    /// Where the image's files are; `None` if the host can't read them.
     pub files: Option<Files>,
 }
 
-/// Where the image's files are, as far as the host can read them.
+/// Where the host can read the image's files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Files {
     /// In a directory: the lower layer of an overlay.
     Tree(PathBuf),
-    /// Within a raw disk of ext4 with blocks of 4 KiB.
+    /// In a raw ext4 disk with blocks of 4 KiB.
     Ext4(PathBuf),
 }
 
-/// No image has more files; a workload that makes more would keep us here.
+/// The largest number of files that are counted: a workload that makes more would hold up the run.
 const MOST: usize = 2_000_000;
 const PAGE: usize = 4096;
-/// No folio of the page cache is larger, and each begins at a multiple of its size: the kernel forgets whole ones only.
+/// The largest folio of the page cache, in bytes. Each begins at a multiple of its size, and the kernel drops only
+/// whole ones.
 const FOLIO: u64 = 2 << 20;
 
-/// Allocated blocks of all that is in these files and directories, in bytes: hard links once, other file systems that are
-/// mounted there not at all.
+/// Allocated blocks of these files and directories with their contents, in bytes. Counts hard links once, and no other
+/// file systems that are mounted there.
 ///
 /// # Errors
-/// When one of them can't be read; what vanishes below them meanwhile is no error.
+/// When one of them can't be read. Files that vanish below them meanwhile are no error.
 pub fn allocated(paths: &[PathBuf]) -> Result<u64, Error> {
     let (mut bytes, mut files, mut linked) = (0, 0, HashSet::new());
     for top in paths {
@@ -88,15 +89,15 @@ pub fn allocated(paths: &[PathBuf]) -> Result<u64, Error> {
     Ok(bytes)
 }
 
-/// What is known of images in this process: an image never changes, and its many files are not walked for each sample.
+/// This process's cache of images' sizes: an image never changes, so its many files are walked only once.
 static IMAGES: Mutex<Option<HashMap<Vec<PathBuf>, u64>>> = Mutex::new(None);
-/// The same of where a file lies within a disk.
+/// The cache of files' places within disks.
 static SPOTS: Mutex<Option<HashMap<Files, Spot>>> = Mutex::new(None);
 
-/// [`allocated`] of what never changes.
+/// [`allocated`], cached, for files that never change.
 ///
 /// # Errors
-/// As there.
+/// As for [`allocated`].
 pub fn allocated_once(paths: &[PathBuf]) -> Result<u64, Error> {
     let known = || IMAGES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(bytes) = known().as_ref().and_then(|images| images.get(paths)) {
@@ -107,20 +108,20 @@ pub fn allocated_once(paths: &[PathBuf]) -> Result<u64, Error> {
     Ok(bytes)
 }
 
-/// A page of a file on this host that holds the start of a file of the image.
+/// A page of a file on this host that has the start of a file of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spot {
-    /// Below `root` where that is given, and then no link of the image leads out of it.
+    /// Relative to `root` if that is given; then no link of the image leads out of it.
     file: PathBuf,
     root: Option<PathBuf>,
     offset: u64,
 }
 
 impl Files {
-    /// Where the first page of a file of the image is; found once for each image.
+    /// Where the first page of a file of the image is. Cached for each image.
     ///
     /// # Errors
-    /// When the disk can't be searched: that takes debugfs, of the package that mke2fs is in.
+    /// When the file is not found, or debugfs (of e2fsprogs) is missing or fails.
     pub fn spot(&self, path: &str) -> Result<Spot, Error> {
         let disk = match self {
             Files::Tree(root) => {
@@ -139,11 +140,11 @@ impl Files {
     }
 }
 
-/// Number of the first block of a file on an ext4 disk. `path` is ours, not a stranger's: it goes into debugfs' command.
+/// Number of the first block of a file on an ext4 disk. `path` must not be foreign: it goes into debugfs' command.
 fn first_block(disk: &Path, path: &str) -> Result<u64, Error> {
     let search = std::env::var("PATH").unwrap_or_default();
     let output = Command::new("debugfs")
-        // Where users other than root don't look.
+        // These directories are not in the PATH of users other than root.
         .env("PATH", format!("{search}:/usr/sbin:/sbin"))
         .args(["-c", "-R", &format!("blocks {path}")])
         .arg(disk)
@@ -152,7 +153,7 @@ fn first_block(disk: &Path, path: &str) -> Result<u64, Error> {
         .map_err(|e| Error::new(disk, format!("running debugfs: {e}; it is in e2fsprogs")))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let block = said.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-    // 0 is a hole.
+    // Block 0 means a hole.
     block.filter(|block| *block > 0).ok_or_else(|| {
         let why: String = String::from_utf8_lossy(&output.stderr).chars().take(200).collect();
         Error::new(disk, format!("debugfs can't say where {path} lies: {}", why.trim()))
@@ -169,14 +170,14 @@ impl Spot {
         Ok(File::from(openat2(&root, self.file.as_path(), flags, Mode::empty(), resolve)?))
     }
 
-    /// Takes the page out of the page cache, with those around it that the kernel may have taken together; true if it
+    /// Drops the page from the page cache, with the pages around it that may be in the same folio. Returns whether it
     /// is out now.
     ///
     /// # Errors
     /// When the file can't be opened.
     pub fn forget(&self) -> io::Result<bool> {
         let file = self.open()?;
-        // Only what is on the disk can go.
+        // The kernel drops only clean pages.
         file.sync_data()?;
         // SAFETY: no memory is passed.
         let refused = unsafe {
@@ -193,13 +194,13 @@ impl Spot {
         }
     }
 
-    /// Where the pages begin that are forgotten with it.
+    /// Offset of the first page that is dropped with it.
     fn window(&self) -> u64 {
         self.offset - self.offset % FOLIO
     }
 
-    /// Reads it and what was forgotten with it, so that later instances find their image as warm as before; true if it is
-    /// in the page cache now.
+    /// Reads the page and those that were dropped with it, so that later instances find their image as warm as before.
+    /// Returns whether the page is in the page cache now.
     ///
     /// # Errors
     /// When the file can't be read.
@@ -216,10 +217,10 @@ impl Spot {
     }
 }
 
-/// Whether the page at `offset` is in the page cache; mapping it reads nothing.
+/// Whether the page at `offset` is in the page cache. Mapping it does not read it.
 fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     let mut cached = 0_u8;
-    // SAFETY: the mapping is ours alone and is never touched; `cached` has a byte for its one page.
+    // SAFETY: the mapping is private to this function and never accessed; `cached` has a byte for its one page.
     let told = unsafe {
         let null = std::ptr::null_mut();
         let page = libc::mmap(null, PAGE, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), offset as i64);

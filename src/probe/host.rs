@@ -1,6 +1,6 @@
-//! Facts about the host, and what else it was doing.
+//! Facts about the host, and its other activity.
 //!
-//! Nothing here fails: what can't be read is not known. [`Reading`]s say what went on between two moments.
+//! Nothing here fails: a fact that can't be read is unknown. Two [`Reading`]s give the activity between them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,11 +22,11 @@ use hypervisor::cpuid_signature;
 pub use memory::memory;
 pub use noise::Reading;
 
-/// Longest text of the kernel's that is kept, in bytes, and how many of a kind.
+/// The longest kernel text that is kept, in bytes, and the largest number of texts of a kind.
 const LONGEST: usize = 200;
 const MOST: usize = 64;
 
-/// All facts but the versions of engines, with `noise_before` as of now.
+/// All facts but the engines' versions, with `noise_before` as of now.
 pub fn facts() -> sample::Host {
     let wanted = RefreshKind::nothing()
         .with_cpu(CpuRefreshKind::nothing())
@@ -50,12 +50,12 @@ pub fn facts() -> sample::Host {
     }
 }
 
-/// What else the host is doing now.
+/// The host's other activity now.
 pub fn noise() -> sample::Noise {
     Root::host().noise()
 }
 
-/// Where /proc, /sys and /etc are.
+/// The root of /proc, /sys and /etc.
 struct Root(PathBuf);
 
 impl Root {
@@ -76,7 +76,7 @@ impl Root {
         Some(self.number::<u8>(path)? != 0)
     }
 
-    /// What sysinfo does not know.
+    /// The facts that sysinfo does not have.
     fn facts(&self) -> sample::Host {
         sample::Host {
             boot_id: self.text("proc/sys/kernel/random/boot_id").unwrap_or_default(),
@@ -97,7 +97,7 @@ impl Root {
         }
     }
 
-    /// The directories below one whose names are `prefix` and a number.
+    /// The subdirectories of `dir` with names of `prefix` and a number.
     fn numbered(&self, dir: &str, prefix: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.0.join(dir)).into_iter().flatten().flatten();
         let is_one = |name: &str| {
@@ -126,7 +126,7 @@ impl Root {
         intel.or_else(all).or_else(|| self.turbo_of_any_policy())
     }
 
-    /// Some drivers have a switch for each policy in place of one for all.
+    /// For drivers with a switch per policy instead of one for all.
     fn turbo_of_any_policy(&self) -> Option<bool> {
         let policies = fs::read_dir(self.0.join("sys/devices/system/cpu/cpufreq")).ok()?;
         policies
@@ -136,7 +136,7 @@ impl Root {
             .reduce(|a, b| a || b)
     }
 
-    /// Where there are no policies, as in most guests, /proc/cpuinfo has at least a rate.
+    /// Without policies, as in most guests, the clock rate of /proc/cpuinfo.
     fn frequencies(&self) -> Vec<sample::Frequency> {
         let mut ranges: BTreeMap<[Option<u64>; 2], (u32, Vec<u64>)> = BTreeMap::new();
         for policy in self.policies() {
@@ -163,7 +163,7 @@ impl Root {
             .collect()
     }
 
-    /// Each CPU's clock rate as /proc/cpuinfo has it.
+    /// Each CPU's clock rate from /proc/cpuinfo, in kHz.
     fn cpuinfo_khz(&self) -> Vec<u64> {
         let cpuinfo = self.text("proc/cpuinfo").unwrap_or_default();
         let rate = |line: &str| {
@@ -199,20 +199,20 @@ impl Root {
         Some(matches!(said.as_str(), "Y" | "y" | "1"))
     }
 
-    /// `always [madvise] never`: the one in brackets holds.
+    /// `always [madvise] never`: the one in brackets is in force.
     fn thp(&self) -> Option<String> {
         let modes = self.text("sys/kernel/mm/transparent_hugepage/enabled")?;
         Some(modes.split_once('[')?.1.split_once(']')?.0.to_owned())
     }
 }
 
-/// Cut at a limit that no kernel of today reaches.
+/// Cuts a text at a limit that no current kernel reaches.
 fn bounded(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(LONGEST));
     text
 }
 
-/// The value of the first line that starts with exactly this key.
+/// The value of the first line with exactly this key.
 fn value(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(':')?;

@@ -1,38 +1,38 @@
-//! The host's side of an instance's isolation: what there is to be seen, for holding what an instance sees against.
+//! The host's side of an instance's isolation: the facts that an instance's view is compared with.
 
 use std::{fs, path::Path};
 
 use super::{Error, read};
 
-/// The host at one moment.
+/// The host's facts at one time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Host {
     pub boot_id: Option<String>,
-    /// Processes in this host's `/proc`.
+    /// Number of processes in this host's `/proc`.
     pub processes: Option<u32>,
-    /// Of its first process, by kind; where that can't be looked at, this process's own, with
-    /// its parent's mounts.
+    /// The namespaces of its first process, by kind. If they can't be read, this process's own, with its parent's mount
+    /// namespace.
     pub namespaces: Vec<(String, u64)>,
 }
 
-/// This very process as the host has it: pid, and time of start in clock ticks since boot.
+/// This process's pid in the host's /proc, and its start in clock ticks since boot.
 ///
 /// # Errors
-/// When /proc does not tell.
+/// When /proc can't be read or has an unknown form.
 pub fn this_process() -> Result<(u32, u64), Error> {
     let path = Path::new("/proc/self/stat");
     let text = read(path)?;
     started(&text).ok_or_else(|| Error::new(path, "its form is not known"))
 }
 
-/// Fields 1 and 22 of proc(5); the name between them is in parentheses and may hold anything.
+/// Fields 1 and 22 of proc(5). The name between them is in parentheses and may contain anything.
 fn started(stat: &str) -> Option<(u32, u64)> {
     let (own, rest) = stat.rsplit_once(')')?;
     let pid = own.split_once(' ')?.0.parse().ok()?;
     Some((pid, rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()?))
 }
 
-/// What can't be read is left out.
+/// Reads the facts; those that can't be read are left out.
 pub fn host() -> Host {
     Host {
         boot_id: read(Path::new("/proc/sys/kernel/random/boot_id")).ok().map(|id| id.trim().to_owned()),
@@ -47,8 +47,8 @@ fn processes() -> Option<u32> {
     u32::try_from(numbers.count()).ok()
 }
 
-/// Not our own where that can be helped: for the native target bootrace has mounts of its own. The first process may be
-/// in a user namespace above ours, and then even root can't look.
+/// Prefers the first process's namespaces: bootrace has its own mount namespace for the native target. The first
+/// process may be in an outer user namespace, in which case even root can't read them.
 fn namespaces() -> Vec<(String, u64)> {
     let of_first = namespaces_of("/proc/1/ns");
     if !of_first.is_empty() {

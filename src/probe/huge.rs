@@ -1,4 +1,4 @@
-//! The host's pool of huge pages, of the default size.
+//! The host's pool of huge pages of the default size.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use super::{Error, read};
 pub struct Pool {
     pub page_bytes: u64,
     pub total: u64,
-    /// Neither used nor promised to anybody.
+    /// Pages that are neither used nor reserved.
     pub available: u64,
 }
 
@@ -33,7 +33,7 @@ impl Pool {
         Ok(Pool { page_bytes: find("Hugepagesize")? * 1024, total: find("HugePages_Total")?, available })
     }
 
-    /// How many pages hold this much.
+    /// The number of pages for so many bytes, rounded up.
     pub fn pages(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.page_bytes.max(1))
     }

@@ -1,5 +1,5 @@
-//! Is KVM really there? Asked of a guest, not of a file's existence: some hosts offer `/dev/kvm` and
-//! then emulate each instruction, a thousand times slower than hardware.
+//! Checks KVM with a small guest. The existence of `/dev/kvm` is not enough: some hosts offer it and then emulate each
+//! instruction, a thousand times slower than hardware.
 
 use std::{env, fmt, io, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 
@@ -10,37 +10,37 @@ use crate::{
     sample::{self, KvmDegree},
 };
 
-/// A guest's loop at less than this part of the host's own speed is emulated.
+/// A guest's loop that is slower than this fraction of the host's own speed is emulated.
 ///
-/// On hardware, nested or not, it is the same loop on the same processor, and never leaves the guest: near 1. What has
-/// to step in for each instruction takes hundreds of the processor's own: 1/100 at the very best. A ratio, since a
-/// processor that is itself emulated is slow for both.
+/// On hardware, nested or not, the same loop runs on the same processor and never leaves the guest: the ratio is near
+/// one. An emulator takes hundreds of instructions for each one: 1/100 at best. It is a ratio, since a processor that
+/// is itself emulated slows both down.
 const AS_ON_THE_HOST: f64 = 0.1;
-/// How often a probe is begun that a busy host keeps from its end.
+/// How often the probe is tried on a host that is too busy.
 const ATTEMPTS: usize = 3;
 
-/// What came of running a guest.
+/// The result of running a guest.
 #[derive(Debug, Clone, PartialEq)]
 pub enum KvmVerdict {
-    /// It did all that a Linux kernel can't do without.
+    /// The guest did everything that a Linux kernel needs.
     Runs { degree: KvmDegree, found: Findings },
-    /// Each instruction is emulated; `failed`: those that were not even that, and how.
+    /// Each instruction is emulated; `failed`: the instructions that fail even so, and how.
     Emulated { found: Findings, failed: Vec<Fault> },
-    /// KVM is there and does not run a guest as it should.
+    /// KVM is there but does not run a guest correctly.
     Broken { why: String },
-    /// There is no KVM that bootrace can use; `Cause::Unreachable`: not even its device.
+    /// KVM can't be used; `Cause::Unreachable`: its device is missing.
     Missing { cause: Cause, why: String },
-    /// This host is too busy to tell, or KVM hangs.
+    /// Undecided: this host is too busy, or KVM hangs.
     Untold { why: String },
 }
 
-/// What a guest's run showed.
+/// Measurements of a guest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Findings {
-    /// Loop iterations per second: a guest's, and the host's own of the same loop.
+    /// Loop iterations per second, of the guest and of the host for the same loop.
     pub rate: f64,
     pub host_rate: f64,
-    /// From a guest to KVM, for an instruction that only KVM can answer, and back.
+    /// Duration of an exit: from the guest to KVM, for an instruction that only KVM can handle, and back.
     pub exit: Option<Duration>,
     pub processor: Processor,
 }
@@ -54,12 +54,12 @@ impl Findings {
         self.ratio() < AS_ON_THE_HOST
     }
 
-    /// What an exit takes; where all is emulated there is nothing to leave.
+    /// Duration of an exit; `None` if everything is emulated, since the guest then never runs on the processor.
     fn leaving(&self) -> Option<Duration> {
         self.exit.filter(|_| !self.is_emulated())
     }
 
-    /// Of a guest that did everything right.
+    /// The degree of a KVM that passed all checks.
     fn degree(&self) -> KvmDegree {
         match self.processor {
             _ if self.is_emulated() => KvmDegree::Emulated,
@@ -70,14 +70,14 @@ impl Findings {
     }
 }
 
-/// What this host's processor is to KVM.
+/// Properties of this host's processor that matter to KVM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Processor {
     /// It has VMX or SVM.
     pub virtualises: bool,
-    /// A hypervisor gives it to us.
+    /// The host is itself a hypervisor's guest.
     pub is_guest: bool,
-    /// KVM's module for processors without VMX and SVM is loaded, and none for those that have it.
+    /// KVM's module for processors without VMX and SVM is loaded, and no module for those with them.
     pub pvm: bool,
 }
 
@@ -87,7 +87,7 @@ impl KvmVerdict {
         matches!(self, KvmVerdict::Runs { .. })
     }
 
-    /// For the results; none where there is no KVM, and where that could not be told.
+    /// The record for the results; `None` if there is no KVM or the probe is undecided.
     pub fn record(&self) -> Option<sample::Kvm> {
         let (degree, found) = match self {
             KvmVerdict::Runs { degree, found } => (*degree, Some(found)),
@@ -103,7 +103,7 @@ impl KvmVerdict {
     }
 }
 
-/// Something that a guest could not do.
+/// An instruction that the guest could not execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     pub what: &'static str,
@@ -111,7 +111,7 @@ pub struct Fault {
     pub how: String,
 }
 
-/// Faults in words, those that ended alike together.
+/// Formats faults, grouped by how they ended.
 fn list(faults: &[Fault]) -> String {
     let alike = faults.chunk_by(|a, b| a.how == b.how).map(|alike| {
         let names: Vec<_> = alike.iter().map(|fault| fault.what).collect();
@@ -174,8 +174,8 @@ impl fmt::Display for KvmVerdict {
 }
 
 /// Runs a tiny guest and judges KVM by it. Takes some 30 ms, seconds of CPU time if KVM loops, and three quarters of
-/// a minute at most if KVM hangs or this host is too busy. The guest runs in a sandboxed child, so it can't harm the
-/// caller: this program, started again, whose `main` calls [`child`], or what [`use_program`] names.
+/// a minute at most if KVM hangs or this host is too busy. The guest runs in a sandboxed child, so it can't harm this
+/// process. The child is this program, started again, whose `main` calls [`child`], or the one of [`use_program`].
 pub fn probe() -> KvmVerdict {
     until_told(guest::probe)
 }
@@ -237,6 +237,10 @@ mod guest {
         KvmVerdict::Missing { cause: Cause::Unsupported, why }
     }
 
+    /// The sandboxed child on an architecture without a probe guest.
+    ///
+    /// # Errors
+    /// Always: the probe guest is for x86-64.
     pub fn run(_parent: Pid) -> io::Result<()> {
         Err(io::Error::other(format!("the probe guest is for x86-64, this is {ARCH}")))
     }
@@ -291,7 +295,7 @@ mod tests {
         ] {
             assert_eq!(found(rate, processor).degree(), degree, "{rate:e} {processor:?}");
         }
-        // A processor that is itself emulated does neither loop fast.
+        // A processor that is itself emulated is slow at both loops.
         let slow = Findings { rate: 1.9e6, host_rate: 2e6, ..found(0.0, BARE) };
         assert_eq!(slow.degree(), KvmDegree::Hardware);
     }
@@ -304,7 +308,7 @@ mod tests {
         assert_eq!(until_told(|| answers.pop().unwrap()), broken());
         let mut answers = vec![untold(), broken()];
         assert_eq!(until_told(|| answers.pop().unwrap()), broken());
-        assert_eq!(answers.len(), 1, "what is told is told");
+        assert_eq!(answers.len(), 1, "a decided verdict is not probed again");
         let mut asked = 0;
         assert_eq!(until_told(|| (asked += 1, untold()).1), untold());
         assert_eq!(asked, ATTEMPTS);

@@ -4,30 +4,30 @@ use std::path::PathBuf;
 
 use super::{Error, read};
 
-/// Soft and hard; none: unlimited.
+/// Soft and hard limit; `None`: unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
     pub soft: Option<u64>,
     pub hard: Option<u64>,
 }
 
-/// How many files a process may open, and how many processes its user may have.
+/// The limits of a process's open files and of its user's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub files: Limit,
     pub processes: Limit,
 }
 
-/// Reads those of a process, given its host pid.
+/// Reads a process's limits by its host pid.
 ///
 /// # Errors
-/// When it is gone, or another user's without root.
+/// When it has ended, or belongs to another user and this process is not root.
 pub fn of(pid: u32) -> Result<Limits, Error> {
     let path = PathBuf::from(format!("/proc/{pid}/limits"));
     parse(&read(&path)?).ok_or_else(|| Error::new(&path, "is not as proc(5) has it"))
 }
 
-/// Lines of a name that may have spaces, soft limit, hard limit and unit.
+/// Lines of a name, which may have spaces, soft limit, hard limit and unit.
 fn parse(text: &str) -> Option<Limits> {
     let find = |name: &str| {
         let mut words = text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();

@@ -1,27 +1,25 @@
-//! What one instance costs its host: CPU time and memory, by the same definitions for every target.
+//! Measures what one instance costs its host: CPU time and memory, by the same definitions for every target.
 //!
 //! # CPU time
-//! The instance's cgroup, which counts ended processes and vhost's threads too; and the engine's
-//! processes and daemons as far as no counted cgroup holds them. (While an instance idles or works, without the
-//! daemons: what they do in the background is no instance's.) A daemon with a cgroup of its own
-//! (a systemd service) is read through it, and so are all its helpers, such as runc or
-//! containerd-shim. Without one it is read per process: exact for the daemon itself, while helpers
-//! are seen when they have ended, in clock ticks. There, what runc does inside the new cgroup before
-//! it hands over counts twice: a few ms. An instance without a cgroup of its own is its leader's
-//! process tree.
+//! It counts the instance's cgroup, which includes ended processes and vhost's threads, and the engine's processes and
+//! daemons that are in no counted cgroup. (While an instance idles or works it leaves out the daemons, whose background
+//! work belongs to no instance.) A daemon with its own cgroup (a systemd service) is read through that, with all its
+//! helpers, such as runc or containerd-shim. A daemon without one is read per process: exactly for the daemon itself,
+//! and in clock ticks for helpers, after they have ended. In that case runc's work inside the new cgroup counts twice,
+//! a few ms. For an instance without its own cgroup the meter counts its leader's process tree.
 //!
 //! # Memory
-//! The footprint is what the host would get back if the instance were gone, without page cache:
-//! - anonymous memory by PSS, of all processes. The cgroup's own figure would miss what was charged
-//!   before a process was moved into it and the engine's processes outside of it, lags by up to 2 s,
-//!   and counts pages that KSM merged in full;
-//! - shared memory (tmpfs, memfd: a VM's RAM may be that) as the cgroup has it or by PSS, whichever is
-//!   more: files in a tmpfs are mapped by nobody, and memory that came from elsewhere is charged there;
-//! - huge pages of the hugetlb pool, which neither PSS nor the memory controller has;
-//! - the cgroup's kernel memory, where there is a memory cgroup that counts it.
+//! The footprint is the memory that the host would get back if the instance ended, without page cache. It is the sum of
+//! - anonymous memory of all processes by PSS. The cgroup's own figure lacks memory that was charged before a process
+//!   was moved into it and the engine's processes outside of it, lags by up to 2 s, and counts pages that KSM merged in
+//!   full;
+//! - shared memory (tmpfs, memfd: a VM's RAM may be that) by the cgroup or by PSS, whichever is more: PSS lacks tmpfs
+//!   files that no process maps, and the cgroup lacks memory that was charged elsewhere;
+//! - huge pages of the hugetlb pool, which neither PSS nor the memory controller counts;
+//! - the cgroup's kernel memory, if a memory cgroup counts it.
 //!
-//! Swapped-out memory is not in it: the host would not get back memory. It is read beside it, by the cgroup and the
-//! processes, whichever has more.
+//! Swapped-out memory is not part of it: it would not give the host memory back. The meter reads it separately, from
+//! the cgroup and the processes, whichever has more.
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -32,28 +30,28 @@ use super::{
 };
 use crate::sample;
 
-/// Reads what one instance costs its host. Made just before the instance is requested.
+/// Measures what one instance costs its host. Create it just before the request.
 #[derive(Debug)]
 pub struct Meter {
     mounts: Mounts,
-    /// The cgroups of this very process.
+    /// The cgroups of this process.
     harness: Places,
     daemons: Vec<u32>,
-    /// PSS of the daemons before the instance. An error waits until memory is asked for: CPU time
-    /// can be read without root, PSS can't.
+    /// PSS of the daemons before the instance. An error is reported only when memory is read: reading PSS takes root,
+    /// CPU time does not.
     daemons_pss: Result<u64, Error>,
     groups: Vec<Group>,
     processes: Vec<Process>,
     instance: Option<Instance>,
 }
 
-/// What of the CPU time is the instance's alone.
+/// The instance's own part of the CPU time.
 #[derive(Debug, Default)]
 struct Own {
-    /// From where on the meter's groups and processes are the instance's and not the daemons'.
+    /// Index of the meter's first group and process that is the instance's and not a daemon's.
     first_group: usize,
     first_process: usize,
-    /// Its cgroup and its engine's processes, where a daemon's cgroup has them.
+    /// Its cgroup and its engine's processes, if a daemon's cgroup contains them.
     groups: Vec<Group>,
     processes: Vec<process::CpuTime>,
 }
@@ -84,7 +82,7 @@ struct Process {
 struct Instance {
     leader: u32,
     engine: Vec<u32>,
-    /// No counted cgroup has the leader: its CPU time is that of the process tree.
+    /// No counted cgroup contains the leader: CPU time is that of its process tree.
     cpu_by_tree: bool,
     own: Own,
     /// Directory and version of the memory cgroup.
@@ -94,10 +92,10 @@ struct Instance {
 }
 
 impl Meter {
-    /// Takes note of what the engine's daemons have used so far.
+    /// Records the engine daemons' use so far.
     ///
     /// # Errors
-    /// When a daemon is gone or /proc can't be read.
+    /// When a daemon has ended or /proc can't be read.
     pub fn before(daemons: &[u32]) -> Result<Self, Error> {
         let mut meter = Meter {
             mounts: Mounts::read()?,
@@ -171,7 +169,7 @@ impl Meter {
         Ok(())
     }
 
-    /// Whether it knows the instance.
+    /// Whether it is attached to an instance.
     pub fn is_attached(&self) -> bool {
         self.instance.is_some()
     }
@@ -179,7 +177,7 @@ impl Meter {
     /// Host CPU time in ns that the instance, its engine processes and the daemons used since `before`.
     ///
     /// # Errors
-    /// When the instance's cgroup, an engine process or a daemon is gone: the sum would lack it.
+    /// When the instance's cgroup, an engine process or a daemon is gone: the sum would be too small.
     pub fn cpu_ns(&self) -> Result<u64, Error> {
         let mut sum = 0;
         for group in &self.groups {
@@ -194,8 +192,8 @@ impl Meter {
         Ok(sum)
     }
 
-    /// The same of the instance and its engine processes alone, since an arbitrary moment: for windows in which the
-    /// daemons have nothing to do for it. What they do in the background is no instance's.
+    /// The same for the instance and its engine processes alone, since an arbitrary time. It is for windows in which
+    /// the daemons only work in the background, which belongs to no instance.
     ///
     /// # Errors
     /// As [`Meter::cpu_ns`]; 0 before the instance is attached.
@@ -217,17 +215,17 @@ impl Meter {
         Ok(sum)
     }
 
-    /// How fine [`Meter::cpu_ns`] is: clock ticks when helpers that ended are known by those only.
+    /// Resolution of [`Meter::cpu_ns`]: a clock tick if ended helpers are counted per process.
     pub fn resolution(&self) -> Duration {
         let by_tree = self.instance.as_ref().is_some_and(|instance| instance.cpu_by_tree);
         let coarse = by_tree || !self.processes.is_empty();
         if coarse { Duration::from_nanos(process::tick_ns()) } else { Duration::from_micros(1) }
     }
 
-    /// All of the memory record but the workload's own reading.
+    /// The memory record without the workload's own reading.
     ///
     /// # Errors
-    /// When the leader has ended, or, without root, when a process belongs to another user.
+    /// When the leader has ended, or a process belongs to another user and this process is not root.
     pub fn memory(&self) -> Result<sample::Memory, Error> {
         let daemons = match (&self.daemons_pss, self.daemons.as_slice()) {
             (_, []) => None,
@@ -237,7 +235,7 @@ impl Meter {
         Ok(sample::Memory { daemons, ..self.own_memory()? })
     }
 
-    /// The same without the daemons, which many instances share: nothing but nulls before the instance is attached.
+    /// The same without the daemons, which many instances share. All fields are `None` before the instance is attached.
     ///
     /// # Errors
     /// As [`Meter::memory`].
@@ -270,15 +268,15 @@ impl Meter {
         })
     }
 
-    /// Whether a counted cgroup has the process.
+    /// Whether a counted cgroup contains the process.
     fn counts(&self, places: &Places) -> bool {
         self.groups.iter().any(|group| group.has(places))
     }
 
-    /// The cgroup that counts the CPU time of the process and its like, if it has one of its own.
+    /// The cgroup that counts the CPU time of the process and its like, if it has its own.
     ///
-    /// Version 2 counts CPU time in every cgroup, whether it has the controller or not; engines on
-    /// hybrid hosts put their processes there too, and sometimes not in version 1's cpuacct.
+    /// Version 2 counts CPU time in every cgroup, with or without the controller. On hybrid hosts engines put their
+    /// processes there too, and sometimes not into version 1's cpuacct.
     fn open_group(&self, places: &Places) -> Result<Option<Group>, Error> {
         for controller in ["cpuacct", UNIFIED] {
             if let (Some(path), Some(dir)) =
@@ -296,7 +294,7 @@ impl Meter {
     }
 }
 
-/// Memory of an instance's processes: those in its cgroup, and the engine's outside of it.
+/// Memory of an instance's processes: of those in its cgroup, and of the engine's outside of it.
 #[derive(Debug, Default)]
 struct Held {
     inside: Pss,
@@ -309,13 +307,13 @@ impl Held {
     fn footprint(&self, charged_shmem: u64) -> u64 {
         let shmem = self.inside.shmem.max(charged_shmem) + self.outside.shmem;
         let private = self.inside.hugetlb_private + self.outside.hugetlb_private;
-        // Pages that several processes map are there once; at least as many as one of them maps.
+        // Pages that several processes map count once: at least as many as the largest share of one process.
         let shared = self.inside.hugetlb_shared.max(self.outside.hugetlb_shared);
         self.inside.anon + self.outside.anon + shmem + private + shared
     }
 
-    /// What nobody maps, such as a tmpfs' files, is in the cgroup's figure alone; what was charged elsewhere in the
-    /// processes' alone.
+    /// Unmapped memory, such as a tmpfs' files, is only in the cgroup's figure; memory that was charged elsewhere is
+    /// only in the processes'.
     fn swap(&self, charged: u64) -> u64 {
         self.inside.swap.max(charged) + self.outside.swap
     }
@@ -358,8 +356,8 @@ impl Pss {
     }
 }
 
-/// Anonymous and shared PSS of daemons in bytes, all of which have to be there: a sum without one compares with
-/// nothing. Mapped files are left out: a daemon's share of them falls as soon as an instance maps the same ones.
+/// Anonymous and shared PSS of daemons in bytes. All of them must exist, since a sum without one is not comparable. It
+/// leaves out mapped files: a daemon's share of them falls as soon as an instance maps the same ones.
 fn pss_of(pids: &[u32]) -> Result<u64, Error> {
     let held = |pid| {
         let pss = process::pss(&PathBuf::from(format!("/proc/{pid}")))?;
@@ -368,7 +366,7 @@ fn pss_of(pids: &[u32]) -> Result<u64, Error> {
     pids.iter().map(held).sum()
 }
 
-/// CPU time in ns of a process and its descendants, those that ended and were waited for included.
+/// CPU time in ns of a process and its descendants, including those that have ended and were waited for.
 fn tree_cpu_ns(leader: u32) -> Result<u64, Error> {
     let mut sum = 0;
     for pid in process::tree(leader)? {

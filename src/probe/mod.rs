@@ -1,8 +1,9 @@
 //! The only readers of /proc, /sys/fs/cgroup and host facts.
 //!
-//! A [`Meter`] belongs to one instance: made just before it is requested, told by a [`Scope`] where
-//! to look once it is started, then asked for CPU and memory. [`host`] says what the host is,
-//! [`disk`] what an instance has on the disk, [`overlay`] its layers, [`host_isolation`] what it may see of the host, [`kvm`] whether its KVM is worth the name, [`clock`] how fine its clock is, and [`cgroup::hierarchy`] where a cgroup can be made.
+//! A [`Meter`] belongs to one instance. The runner creates it just before the request, attaches it with a [`Scope`]
+//! after the start, and reads CPU time and memory from it. [`host`] has facts about the host, [`disk`] an instance's
+//! disk space, [`overlay`] its layers, [`host_isolation`] the host's side of its isolation, [`kvm`] the check of KVM,
+//! [`clock`] the quality of the clock, and [`cgroup::hierarchy`] the directories for new cgroups.
 
 use std::{fs, io, path::Path};
 
@@ -21,23 +22,22 @@ pub mod process;
 
 pub use meter::Meter;
 
-/// Where an instance can be seen from the host.
+/// Where the host can measure an instance.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
-    /// Host pid of a process inside the instance's cgroup: the agent, or QEMU. Its cgroup is the
-    /// instance's.
+    /// Host pid of a process in the instance's cgroup: the agent, or QEMU.
     pub leader: u32,
-    /// Host pids of the engine's processes that exist for this instance alone (shim, QEMU).
+    /// Host pids of the engine's processes for this instance alone (shim, QEMU).
     pub engine: Vec<u32>,
 }
 
-/// A kernel file could not be read or did not say what it should.
+/// A kernel file could not be read or has an unexpected form.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{path}: {why}")]
 pub struct Error {
     pub path: String,
     pub why: String,
-    /// What the file spoke of is no more: a process that ended, a cgroup that was removed.
+    /// The file's subject is gone: a process that has ended, or a removed cgroup.
     gone: bool,
 }
 
@@ -63,7 +63,7 @@ fn read(path: &Path) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|error| Error::io(path, &error))
 }
 
-/// One number and nothing else.
+/// Reads a file with only a number.
 fn read_number(path: &Path) -> Result<u64, Error> {
     let text = read(path)?;
     text.trim().parse().map_err(|_| Error::new(path, format!("no number: {:?}", text.trim())))

@@ -1,10 +1,10 @@
-//! What is mounted where.
+//! Mount points.
 
 use std::path::{Path, PathBuf};
 
 use super::{Error, cgroup::unescape, read};
 
-/// Where something is mounted below a directory, the innermost first, as this thread sees it.
+/// The mount points below a directory in this thread's namespace, the innermost first.
 ///
 /// # Errors
 /// When `/proc/thread-self/mountinfo` can't be read.

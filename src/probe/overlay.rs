@@ -1,5 +1,5 @@
-//! The layers of the overlay that is a process's root file system, by the kernel's word: whatever mounted it, and
-//! wherever that keeps them.
+//! The layers of the overlay that is a process's root file system, as the kernel reports them, whatever program mounted
+//! it.
 
 use std::{
     fs::{self, File},
@@ -10,10 +10,10 @@ use std::{
 
 use super::{Error, cgroup::unescape};
 
-/// No process of ours has as many mounts, in bytes of mountinfo.
+/// The most of mountinfo that is read, in bytes.
 const MOST: u64 = 4 << 20;
 
-/// Directories on this host, without links.
+/// The layers' directories on this host, with links resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Overlay {
     pub upper: PathBuf,
@@ -22,12 +22,11 @@ pub struct Overlay {
     pub lower: Vec<PathBuf>,
 }
 
-/// The layers of a process's root, given its host pid.
+/// The layers of a process's root, by its host pid.
 ///
 /// # Errors
-/// When its root is no overlay with a layer for writes, or the names that the kernel has for the layers lead to none
-/// here: it keeps them as they were given by the program that mounted it, which may have had other mounts or another
-/// working directory.
+/// When its root is no overlay with a layer for writes, or the kernel's names of the layers are not valid here. The
+/// kernel keeps the names that the mounting program used, which may have had other mounts or another working directory.
 pub fn of(pid: u32) -> Result<Overlay, Error> {
     let path = PathBuf::from(format!("/proc/{pid}/mountinfo"));
     let mut mountinfo = String::new();
@@ -40,7 +39,7 @@ pub fn of(pid: u32) -> Result<Overlay, Error> {
 
 /// The fields of a mount are in proc(5), an overlay's options in the kernel's `ovl_show_options`.
 fn parse(mountinfo: &str) -> Option<Overlay> {
-    // Of several at one place the last covers the others.
+    // Of several mounts at one place the last covers the others.
     let root = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/"))?;
     let mut fields = root.split_once(" - ")?.1.split(' ');
     let options = (fields.next()? == "overlay").then(|| fields.nth(1)).flatten()?;
@@ -51,7 +50,7 @@ fn parse(mountinfo: &str) -> Option<Overlay> {
             "upperdir" => upper = Some(value.into()),
             "workdir" => work = Some(value.into()),
             "lowerdir" => lower.extend(layers(&value)),
-            // Linux 6.8 and later take them one by one.
+            // Linux 6.8 and later list them one by one.
             "lowerdir+" => lower.push(value.into()),
             _ => {}
         }
@@ -59,7 +58,7 @@ fn parse(mountinfo: &str) -> Option<Overlay> {
     Some(Overlay { upper: upper?, work: work?, lower })
 }
 
-/// A colon ends a layer's name, a backslash takes what follows for part of it.
+/// A colon ends a layer's name; a backslash escapes the next character.
 fn layers(value: &str) -> Vec<PathBuf> {
     let (mut layers, mut chars) = (vec![String::new()], value.chars());
     while let Some(c) = chars.next() {
@@ -73,8 +72,8 @@ fn layers(value: &str) -> Vec<PathBuf> {
     layers.into_iter().filter(|layer| !layer.is_empty()).map(PathBuf::from).collect()
 }
 
-/// As they are on this host. The root of an overlay has the inode number of its upper layer's: what has another one is
-/// somebody else's directory of that name.
+/// Checks that the directories are the layers on this host. An overlay's root has the inode number of its upper
+/// layer: a directory with another one only has the same name.
 fn here(named: Overlay, root: &Path) -> Result<Overlay, Error> {
     let found = |path: PathBuf| match path.is_absolute() {
         true => fs::canonicalize(&path).map_err(|e| Error::io(&path, &e)),
@@ -142,7 +141,7 @@ mod tests {
             work: dir.path().join("work"),
             lower: vec![lower],
         };
-        // What an overlay's root is to its upper layer, a directory is to itself.
+        // A directory has its own inode number, as an overlay's root has its upper layer's.
         let root = dir.path().join("upper");
         let found = here(named("upper", dir.path().join("link")), &root).unwrap();
         assert_eq!(found.lower, [fs::canonicalize(dir.path()).unwrap().join("lower")]);

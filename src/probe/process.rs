@@ -1,4 +1,4 @@
-//! Processes: what they hold of memory, what they used of CPU time, who is whose child.
+//! Processes: their memory, their CPU time, and their parents and children.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,18 +16,19 @@ pub(super) struct Pss {
     pub anon: u64,
     pub file: u64,
     pub shmem: u64,
-    /// Huge pages of the hugetlb pool: in none of the above.
+    /// Huge pages of the hugetlb pool: not in the fields above.
     pub hugetlb_private: u64,
-    /// The same, mapped by another process too; how many is not known.
+    /// The same, also mapped by an unknown number of other processes.
     pub hugetlb_shared: u64,
-    /// Swapped out, of shared pages the process's part: in none of the above.
+    /// Swapped-out memory, with the process's share of shared pages: not in the fields above.
     pub swap: u64,
 }
 
-/// Reads `smaps_rollup` of a process, given its directory in /proc.
+/// Reads `smaps_rollup` of a process, by its directory in /proc.
 ///
 /// # Errors
-/// Another user's process takes root; a kernel before 5.3 does not tell anonymous from file memory.
+/// When it is another user's process and this one is not root. A kernel before 5.3 does not separate anonymous from
+/// file memory.
 pub(super) fn pss(dir: &Path) -> Result<Pss, Error> {
     let path = dir.join("smaps_rollup");
     let text = read(&path)?;
@@ -52,24 +53,24 @@ pub(super) fn pss(dir: &Path) -> Result<Pss, Error> {
     })
 }
 
-/// Whether this kernel tells anonymous from file memory, tried on this process.
+/// Checks on this process that the kernel separates anonymous from file memory.
 ///
 /// # Errors
-/// When it does not: before Linux 5.3, or built without it.
+/// When the kernel is older than 5.3, or was built without it.
 pub fn splits_memory() -> Result<(), Error> {
     pss(Path::new("/proc/self")).map(drop)
 }
 
-/// What is used of `/proc/PID/stat`.
+/// The used fields of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stat {
     ppid: u32,
-    /// CPU time of children that ended and were waited for, in clock ticks.
+    /// CPU time of children that have ended and were waited for, in clock ticks.
     reaped_ticks: u64,
 }
 
 impl Stat {
-    /// The second field is the program's name in parentheses, and may hold spaces and parentheses.
+    /// The second field is the program's name in parentheses, which may contain spaces and parentheses.
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let ppid = fields.nth(1)?.parse().ok()?;
@@ -79,7 +80,7 @@ impl Stat {
     }
 }
 
-/// CPU time of one process and of its children that have ended; readings are two system calls.
+/// CPU time of one process and of its ended children. A reading takes two system calls.
 #[derive(Debug)]
 pub(super) struct CpuTime {
     clock: libc::clockid_t,
@@ -89,16 +90,23 @@ pub(super) struct CpuTime {
 }
 
 impl CpuTime {
+    /// Opens the CPU time counters of a process.
+    ///
+    /// # Errors
+    /// When the process has ended or its files can't be opened.
     pub fn open(pid: u32) -> Result<Self, Error> {
         let path = PathBuf::from(format!("/proc/{pid}/stat"));
         let stat = File::open(&path).map_err(|error| Error::io(&path, &error))?;
         Ok(CpuTime { clock: clock(pid, &path)?, stat, path, tick_ns: tick_ns() })
     }
 
-    /// CPU time in ns: the process's own to the nanosecond, its ended threads included (the sum of
-    /// its threads' schedstat would lose them), and its reaped children's to 10 ms.
+    /// CPU time in ns: the process's own to the nanosecond, with its ended threads (which the sum of the threads'
+    /// schedstat lacks), and its reaped children's to 10 ms.
+    ///
+    /// # Errors
+    /// When the process has ended or a file can't be read.
     pub fn read_ns(&self) -> Result<u64, Error> {
-        // A name has at most 64 bytes here, and what is looked for stands among the next 15 numbers.
+        // A name has at most 64 bytes here, and the figure is among the next 15 numbers.
         let mut buffer = [0; 512];
         let length = self.stat.read_at(&mut buffer, 0).map_err(|error| Error::io(&self.path, &error))?;
         let stat = Stat::parse(&String::from_utf8_lossy(&buffer[..length]))
@@ -122,7 +130,7 @@ fn clock_ns(clock: libc::clockid_t, path: &Path) -> Result<u64, Error> {
     // SAFETY: the pointer is to a live timespec.
     if unsafe { libc::clock_gettime(clock, &mut time) } != 0 {
         return Err(match std::io::Error::last_os_error() {
-            // How the kernel says that the clock's process is no more.
+            // The kernel's error for a process that has ended.
             error if error.raw_os_error() == Some(libc::EINVAL) => {
                 Error::io(path, &std::io::Error::from_raw_os_error(libc::ESRCH))
             }
@@ -139,7 +147,7 @@ pub(super) fn tick_ns() -> u64 {
     1_000_000_000 / u64::try_from(per_second).unwrap_or(100).max(1)
 }
 
-/// Host pids of the processes that run under one of these names (`comm`), lowest first.
+/// Host pids of the processes with one of these names (`comm`), lowest first.
 pub fn named(names: &[&str]) -> Vec<u32> {
     let is_one = |pid: &u32| {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
@@ -152,7 +160,7 @@ pub fn named(names: &[&str]) -> Vec<u32> {
     pids
 }
 
-/// Those of [`named`] that are of our own user and have all of these words among their arguments.
+/// The processes of [`named`] that belong to this process's user and have all of these words as arguments.
 pub fn named_with(name: &str, words: &[&str]) -> Vec<u32> {
     use std::os::unix::fs::MetadataExt;
     let ours = rustix::process::geteuid().as_raw();
@@ -165,22 +173,22 @@ pub fn named_with(name: &str, words: &[&str]) -> Vec<u32> {
     pids
 }
 
-/// A process's program and arguments; none of one that is gone.
+/// A process's program and arguments; empty if it has ended.
 pub fn arguments(pid: u32) -> Vec<String> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     text.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
-/// A process's cgroups, a line each hierarchy, given its host pid.
+/// A process's cgroups, a line for each hierarchy, by its host pid.
 ///
 /// # Errors
-/// When it is gone.
+/// When it has ended.
 pub fn cgroups(pid: u32) -> Result<String, Error> {
     read(Path::new(&format!("/proc/{pid}/cgroup")))
 }
 
-/// The file that a process holds open whose path ends so; none where it has none, or is another user's.
+/// A process's open file with a path that ends with `end`; `None` if it has none or is another user's.
 pub fn open_file(pid: u32, end: &str) -> Option<PathBuf> {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
     open.filter_map(|fd| fs::read_link(fd.path()).ok()).find(|path| path.ends_with(end))
@@ -192,31 +200,30 @@ pub fn all() -> BTreeSet<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// Host pids of the processes that came after `before` and descend from one of `roots`, or from nobody any more; those
-/// that have ended and are only not reaped yet are none. Nobody is asked where an instance's processes are: they are
-/// found by what is new.
+/// Host pids of the processes that are not in `before` and descend from one of `roots`, or are orphans; without
+/// zombies. It finds an instance's processes by their being new, independently of the engine.
 pub fn new_since(before: &BTreeSet<u32>, roots: &[u32]) -> Vec<u32> {
     let new = all().into_iter().filter(|pid| !before.contains(pid));
     new.filter(|pid| descends(*pid, before, roots) && !ended(*pid)).collect()
 }
 
-/// Whether a process is gone, or only waits for its parent to ask what became of it.
+/// Whether a process has ended, reaped or not.
 fn ended(pid: u32) -> bool {
     let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     let stat = String::from_utf8_lossy(&stat);
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
-/// Anonymous and shared PSS in bytes of all that [`new_since`] finds.
+/// Anonymous and shared PSS in bytes of all processes that [`new_since`] finds.
 ///
 /// # Errors
-/// When a process can't be read, but for those that end meanwhile.
+/// When a process can't be read, unless it ends meanwhile.
 pub fn held_by_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> {
     let mut sum = 0;
     for pid in new_since(before, roots) {
         match pss(&PathBuf::from(format!("/proc/{pid}"))) {
             Ok(pss) => sum += pss.anon + pss.shmem,
-            // One that is about to end has no memory left to tell of, and may end only now.
+            // A process that is about to end has released its memory, and may end only now.
             Err(error) if error.gone || !has_memory(pid) || ended(pid) => {}
             Err(error) => return Err(error),
         }
@@ -224,12 +231,12 @@ pub fn held_by_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> 
     Ok(sum)
 }
 
-/// False for what has let go of its memory, as the kernel does before a process ends.
+/// False if the kernel has released the process's memory already, shortly before its end.
 fn has_memory(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/statm")).is_ok_and(|statm| !statm.starts_with("0 "))
 }
 
-/// Whether the first ancestor that is not new is one of `roots`, or the one that takes orphans.
+/// Whether the first ancestor that is not new is one of `roots`, or adopts orphans.
 fn descends(pid: u32, before: &BTreeSet<u32>, roots: &[u32]) -> bool {
     let (mut ancestor, mut top) = (pid, pid);
     while !before.contains(&ancestor) {
@@ -239,13 +246,13 @@ fn descends(pid: u32, before: &BTreeSet<u32>, roots: &[u32]) -> bool {
         }
     }
     match ancestor {
-        // Everybody's orphans come to it, a daemon's parent or not.
+        // PID 1 adopts all orphans, whether it is a daemon's parent or not.
         1 => !is_of_others(top, roots),
         _ => roots.contains(&ancestor),
     }
 }
 
-/// Whether its cgroups say that somebody else started it.
+/// Whether its cgroups show that another program started it.
 fn is_of_others(pid: u32, roots: &[u32]) -> bool {
     let groups = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let own = groups(std::process::id());
@@ -259,13 +266,13 @@ fn is_of_others(pid: u32, roots: &[u32]) -> bool {
     is_of_another_service(&its, &of_roots) || is_beside(&its, &own)
 }
 
-/// Whether systemd started it as a part of a service that none of `roots` is in: a timer's job, say.
+/// Whether it belongs to a systemd service that none of `roots` is in, such as a timer's job.
 fn is_of_another_service(its: &str, roots: &[String]) -> bool {
     service_of(its).is_some_and(|service| roots.iter().all(|root| service_of(root) != Some(service)))
 }
 
-/// Whether it has a cgroup beside our own below one that is not the root: who started us started it too, as another
-/// login's session.
+/// Whether its cgroup is a sibling of this process's, not directly below the root, such as another login's session:
+/// then the program that started bootrace started it too.
 fn is_beside(its: &str, own: &str) -> bool {
     its.lines().zip(own.lines()).any(|(its, own)| {
         let above = |line: &str| line.rsplit_once('/').map(|(above, _)| above.to_owned());
@@ -273,7 +280,7 @@ fn is_beside(its: &str, own: &str) -> bool {
     })
 }
 
-/// The innermost unit of systemd's in a process's cgroup paths that is a service.
+/// The innermost systemd service in a process's cgroup paths.
 fn service_of(groups: &str) -> Option<&str> {
     groups.lines().filter_map(|line| line.rsplit_once(':')).find_map(|(_, path)| {
         let last = path.rsplit('/').find(|name| name.ends_with(".service") || name.ends_with(".scope"))?;
@@ -281,7 +288,7 @@ fn service_of(groups: &str) -> Option<&str> {
     })
 }
 
-/// Host pid of a process's parent; `None` when it is gone.
+/// Host pid of a process's parent; `None` if it has ended.
 pub fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     Some(Stat::parse(&String::from_utf8_lossy(&stat))?.ppid)
@@ -297,7 +304,7 @@ fn tree_in(proc: &Path, leader: u32) -> Result<Vec<u32>, Error> {
     let entries = fs::read_dir(proc).map_err(|error| Error::io(proc, &error))?;
     for entry in entries.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // Whoever ends while we look has nothing to count any more.
+        // A process that ends during the scan has nothing to count any more.
         let stat = fs::read(entry.path().join("stat")).ok();
         if let Some(stat) = stat.and_then(|text| Stat::parse(&String::from_utf8_lossy(&text))) {
             children.entry(stat.ppid).or_default().push(pid);

@@ -1,13 +1,13 @@
-//! An instance's boot phase and its parts: what the host saw and what the guest says of itself, put together.
+//! Divides an instance's boot phase into its parts, from the host's stamps and the guest's own figures.
 
 use bootrace_agent::protocol::BootTimes;
 
 use crate::sample::{Boot, Timeline};
 
-/// Longest reason that is kept, in bytes.
+/// The longest reason that a sample keeps, in bytes.
 const LONGEST_ERROR: usize = 500;
 
-/// `uptime_ns`: of the instance's own kernel at hello; `None` where it has none of its own.
+/// `uptime_ns`: the uptime of the instance's own kernel at hello; `None` if it shares the host's kernel.
 pub fn divided(timeline: &Timeline, uptime_ns: Option<u64>, times: BootTimes) -> Boot {
     let phase = timeline.phases().map(|phases| phases.boot);
     let error = times.error.map(|mut error| {
@@ -15,7 +15,7 @@ pub fn divided(timeline: &Timeline, uptime_ns: Option<u64>, times: BootTimes) ->
         error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
     });
     Boot {
-        // A kernel that was up before the engine's start call had returned has no such part in this phase.
+        // `None` for a kernel that was up before the engine's start call returned: its firmware ran before this phase.
         firmware: phase.zip(uptime_ns).and_then(|(phase, uptime)| phase.checked_sub(uptime)),
         kernel: times.kernel_ns,
         initrd: times.initrd_ns,

@@ -1,15 +1,15 @@
-//! A cold page cache: what `cache = "cold"` does before each sample.
+//! Drops the page cache before each sample, for `page_cache = "cold"`.
 
 use std::{fs, io, path::Path};
 
 use anyhow::Context;
 
-/// Clean pages, dentries and inodes, all of them.
+/// Drops clean pages, dentries and inodes.
 const ALL: &str = "3\n";
 const SWITCH: &str = "/proc/sys/vm/drop_caches";
 
-/// Writes back what is dirty, since only clean pages can go, and has the kernel drop what it has of files. What a
-/// running program has mapped stays.
+/// Writes dirty pages back, since the kernel drops only clean ones, and drops the page cache. Pages that a running
+/// program has mapped stay.
 ///
 /// # Errors
 /// Without root, and where /proc/sys is read-only, as in most containers.
@@ -23,8 +23,8 @@ fn drop_by(switch: &Path) -> anyhow::Result<()> {
         |switch| io::Write::write_all(&mut fs::OpenOptions::new().write(true).open(switch)?, ALL.as_bytes());
     write(switch).with_context(|| {
         format!(
-            "dropping the page cache for page_cache = \"cold\" by {}: it takes root, and a /proc/sys that can be written to, \
-             which a container has not. Run bootrace on the host with sudo, or take page_cache = \"cold\" out of [sampling]",
+            "dropping the page cache for page_cache = \"cold\" by {}: it takes root and a writable /proc/sys, which containers \
+             lack. Run bootrace on the host with sudo, or take page_cache = \"cold\" out of [sampling]",
             switch.display()
         )
     })

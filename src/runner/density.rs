@@ -1,8 +1,8 @@
-//! How many instances a host holds at once: each target in turn gets one more and one more, all of them staying, until
-//! a limit is reached; then bursts of several at once. Whatever happens, all of them are removed.
+//! Density: how many instances a host holds at once. For each target in turn it adds instances one by one until a
+//! limit is reached, then starts bursts of several at once. It removes all of them in every case.
 //!
-//! A start is measured by the code that measures it in a trial, and nothing is asked of the instances that are there
-//! already while it goes on: what they say waits until the next reading.
+//! It measures a start with the code of a trial. Meanwhile it asks the earlier instances nothing: their messages wait
+//! for the next reading.
 
 use std::{path::Path, sync::Arc};
 
@@ -35,23 +35,23 @@ mod record;
 
 use record::{record, step};
 
-/// So many are removed at a time: engines do little more at once, and their queues would only grow.
+/// The number of instances removed at a time. Engines do little more at once, and their queues would only grow.
 const REMOVED_AT_ONCE: usize = 4;
-/// How long one that can't be read any more is listened to for why.
+/// How long the runner waits for the reason when an instance can't be read any more.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(4);
 
-/// What all targets are filled by.
+/// What the density of all targets shares.
 pub struct Host<'a> {
     pub scenario: &'a Scenario,
-    /// Where instances keep their files and control sockets.
+    /// The directory of the instances' files and control sockets.
     pub instances: &'a Path,
     pub stop: &'a CancellationToken,
 }
 
-/// Fills each target of the scenario's density, if it has one; `first` is the next instance's number.
+/// Fills each target of the scenario's density, if it has one. `first` is the number of the next instance.
 ///
 /// # Errors
-/// When results can't be saved or an instance's directory can't be made; nothing is left running.
+/// When results can't be saved or an instance's directory can't be made. No instance is left running.
 pub async fn run(
     host: &Host<'_>,
     targets: Vec<Box<dyn Target>>,
@@ -93,22 +93,22 @@ pub async fn run(
     Ok(())
 }
 
-/// One target being filled.
+/// The state while one target is being filled.
 struct Filling<'a> {
     host: &'a Host<'a>,
     density: &'a Density,
     target: Arc<dyn Target>,
     name: String,
     launch_spec: LaunchSpec,
-    /// Of the next instance.
+    /// Number of the next instance.
     number: &'a mut usize,
     results: &'a mut Results,
     watch: &'a mut dyn Watch,
-    /// In the order of the record's steps.
+    /// The running instances, in the order of the record's steps.
     there: Vec<RunningInstance>,
 }
 
-/// Why no more are started, and in words.
+/// The limit that stopped the additions, and its explanation.
 type Stop = (Limit, String);
 
 impl Filling<'_> {
@@ -133,7 +133,7 @@ impl Filling<'_> {
             }
             match self.no_burst(burst, failed) {
                 Some(why) => {
-                    let text = format!("density: {burst} at once were left out on {}: {why}", self.name);
+                    let text = format!("density: no burst of {burst} on {}: {why}", self.name);
                     self.results.run.warnings.push(text);
                 }
                 None => self.burst(burst).await?,
@@ -144,7 +144,7 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// Adds one after the other. An error is one of saving; the instances are still there then.
+    /// Adds instances one by one until a limit. An error means that results can't be saved; the instances still run.
     async fn add_all(&mut self) -> anyhow::Result<Stop> {
         let daemons = match Meter::before(&self.target.daemons()) {
             Ok(daemons) => daemons,
@@ -156,7 +156,7 @@ impl Filling<'_> {
                 return Ok(stopped());
             }
             if n > most {
-                return Ok((Limit::Count, format!("all {most} that were asked for were there at once")));
+                return Ok((Limit::Count, format!("all {most} requested instances ran at once")));
             }
             if let Some(why) = self.too_little(1) {
                 return Ok((Limit::Memory, why));
@@ -174,7 +174,7 @@ impl Filling<'_> {
         }
     }
 
-    /// Starts the n-th and waits until it is ready. What it says is recorded, unless the user stopped it.
+    /// Starts the n-th instance, waits until it is ready and records it, unless the user stopped it.
     async fn add(&mut self, n: u32, most: u32, instance_id: &InstanceId) -> Option<Stop> {
         let place = Trial { target: 0, round: n, position: 0, warmup: false };
         let mut sample = Sample::blank(&self.name, &place);
@@ -226,7 +226,7 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// Reads all that are there into the last step.
+    /// Reads all running instances into the last step.
     async fn read(&mut self, n: u32, most: u32, daemons: &Meter) -> Result<(), Stop> {
         self.watch.filling(&self.name, n, most, Step::Settling);
         self.wait(self.density.settle).await?;
@@ -249,7 +249,7 @@ impl Filling<'_> {
             let from = Timestamp::now();
             self.wait(idle).await?;
             let after = self.of_all(Meter::own_cpu_ns).await?;
-            // Both readings take the same time, so each instance's window is as long as from the one's end to the other's.
+            // Both passes read in the same order and speed, so each instance's window is the time between their ends.
             let window = Timestamp::now().since(from);
             let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before)).sum();
             let last = self.last();
@@ -258,14 +258,14 @@ impl Filling<'_> {
         Ok(())
     }
 
-    /// Lets time pass in which all must stay as they are.
+    /// Waits, and fails if an instance ends meanwhile.
     async fn wait(&mut self, time: Span) -> Result<(), Stop> {
         let waited = join_all(self.there.iter_mut().map(|running| running.wait(time.0))).await;
         let ended = waited.into_iter().enumerate().filter_map(|(i, ended)| Some((i, ended.err()?)));
         self.died(ended.collect()).await
     }
 
-    /// One reading of each meter.
+    /// Reads each instance's meter once.
     async fn of_all<T>(
         &mut self,
         read: impl Fn(&Meter) -> Result<T, crate::probe::Error>,
@@ -276,7 +276,7 @@ impl Filling<'_> {
             match metered(running, &read) {
                 Ok(value) => values.push(value),
                 Err(ended) => {
-                    // The instance itself or its engine may have told more.
+                    // The instance or its engine may have sent a better reason.
                     let said = running.wait(LAST_WORDS).await.err();
                     self.died(vec![(i, said.unwrap_or(ended))]).await?;
                 }
@@ -285,7 +285,7 @@ impl Filling<'_> {
         Ok(values)
     }
 
-    /// Notes those that ended by themselves, of which there is none where all is well.
+    /// Records the instances that ended by themselves, and fails if there is one.
     async fn died(&mut self, mut ended: Vec<(usize, Ended)>) -> Result<(), Stop> {
         if ended.iter().any(|(_, ended)| matches!(ended, Ended::Stopped)) {
             return Err(stopped());
@@ -299,7 +299,7 @@ impl Filling<'_> {
         Err((Limit::Failure, text))
     }
 
-    /// Why the host has too little memory left for so many more; what it does not tell is no reason.
+    /// Why the host has too little memory for so many more instances; `None` if it has enough or does not say.
     fn too_little(&mut self, more: u32) -> Option<String> {
         let available = host::memory().available_bytes?;
         let record = self.record();
@@ -320,7 +320,7 @@ impl Filling<'_> {
         })
     }
 
-    /// Removes all that are there, several at a time; the steps get their last moments.
+    /// Removes all instances, several at a time, and adds the timestamps of the removal to their steps.
     async fn remove_all(&mut self) {
         let there = std::mem::take(&mut self.there);
         if there.is_empty() {
@@ -365,7 +365,7 @@ fn stopped() -> Stop {
     (Limit::Stopped, "the user stopped the run".into())
 }
 
-/// Removes instances, several at a time; each with its place among them and its last moments.
+/// Removes instances, several at a time. Returns for each its index and the timestamps of the removal.
 async fn remove(there: Vec<RunningInstance>) -> Vec<(usize, Timeline, Removal)> {
     let one = |(i, mut running): (usize, RunningInstance)| async move {
         let mut moments = Timeline::default();

@@ -1,5 +1,5 @@
-//! What is heard of an instance while it is waited for: by its own words over the control channel, and of its
-//! end by its engine's.
+//! Events of an instance while the runner waits for it: its own messages over the control channel, and its end as the
+//! engine reports it.
 
 use std::time::Duration;
 
@@ -10,15 +10,16 @@ use crate::{
     target,
 };
 
-/// How long an instance that its engine calls dead is still listened to: what it said before that may be on
-/// its way, and tells more.
+/// How long to wait for messages of an instance after its engine has reported its end: they may still be on their
+/// way, and explain more.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// How long the engine has to say why an instance's channel closed: libvirt tells when all of QEMU is gone.
+/// How long to wait for the engine's reason after an instance's channel has closed. libvirt reports it when all of
+/// QEMU is gone.
 const OBITUARY: Duration = Duration::from_secs(3);
 
 pub struct EventStream {
     pub control: Control,
-    /// Until it has come.
+    /// `None` after the engine has reported the end.
     ended: Option<target::Ended>,
     dead: Option<String>,
 }
@@ -28,8 +29,10 @@ impl EventStream {
         EventStream { control, ended, dead: None }
     }
 
-    /// The next event; an error once the instance runs no more by its engine's account, and nothing is left to
-    /// be heard of it. May be dropped and called again.
+    /// Waits for the next event. Cancel-safe: the future may be dropped and requested again.
+    ///
+    /// # Errors
+    /// When the engine says that the instance has ended, after its last events; the text is the engine's reason.
     pub async fn next(&mut self) -> Result<Event, String> {
         if let Some(ended) = &mut self.ended {
             let first = tokio::select! {
@@ -38,7 +41,7 @@ impl EventStream {
                 how = &mut *ended => Err(how),
             };
             match first {
-                // A closed channel is so for good: if this is dropped, it is heard of again.
+                // A closed channel stays closed: if this future is dropped, the next call reports it again.
                 Ok(event) if matches!(event.what, ChannelEvent::Closed) => {
                     let Ok(how) = timeout(OBITUARY, ended).await else { return Ok(event) };
                     (self.dead, self.ended) = (Some(how), None);

@@ -1,4 +1,4 @@
-//! What runs left on the host: one finder for who removes it, who only looks, and who proves that there is nothing.
+//! Finds and removes what runs have left on the host. `clean`, `doctor`, `calibrate` and the tests use the same finder.
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::{
 /// How long an engine may take to list what it has.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whose left-overs are looked for.
+/// The runs that the search covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
-    /// Those of runs that are no more.
+    /// Runs that have ended.
     Ended,
-    /// Those of every run, the ones that go on included.
+    /// All runs, including running ones.
     Everyones,
-    /// Those of the run with this id.
+    /// The run with this id.
     Run(String),
 }
 
@@ -39,7 +39,7 @@ impl Owner {
     }
 }
 
-/// What was found, and where could not be looked.
+/// What the search found, and the places that it could not search.
 #[derive(Debug, Default)]
 pub struct Found {
     pub things: Vec<LeftOver>,
@@ -47,16 +47,16 @@ pub struct Found {
     pub unseen: Vec<Unseen>,
 }
 
-/// A place that could not be looked at.
+/// A place that the search could not read.
 #[derive(Debug)]
 pub struct Unseen {
-    /// Whose instances may be there; `None`: those of every kind.
+    /// The kind of target that may have instances there; `None`: every kind.
     pub kind: Option<Kind>,
     pub error: Error,
 }
 
-/// Finds containers by label, domains by metadata, logs, cgroups, mounts, files and locks by name. `instances` is where
-/// instances of this cache have their files. Removes nothing.
+/// Finds containers by label, domains by metadata, and logs, cgroups, mounts, files and locks by name. `instances` is
+/// the directory of this cache's instances. Removes nothing.
 pub async fn find(instances: &Path, whose: &Owner) -> Found {
     find_within(PATIENCE, instances, whose).await
 }
@@ -89,7 +89,7 @@ pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) ->
     found
 }
 
-/// Removes one thing that [`find`] found; one that is gone by now is fine.
+/// Removes one left-over that [`find`] found. Succeeds if it is gone already.
 ///
 /// # Errors
 /// When it can't be removed.
@@ -112,7 +112,7 @@ pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
     }
 }
 
-/// An engine that hangs is one that could not be looked at.
+/// Counts an engine that hangs as one that the search could not read.
 async fn in_time<T>(
     patience: Duration,
     kind: Kind,

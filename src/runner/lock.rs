@@ -1,7 +1,7 @@
-//! Who is alive: a locked file per run, so that `clean` leaves a run alone that goes on.
+//! A locked file per run, by which `clean` recognises a run that is still going on.
 //!
-//! Containers, domains and cgroups are the whole host's, so the locks are in one place for the whole host too,
-//! whichever cache a run uses.
+//! Containers, domains and cgroups belong to the whole host, so the locks are in one place for the whole host too,
+//! whatever cache a run uses.
 
 use std::{
     fs::{self, File},
@@ -12,10 +12,10 @@ use std::{
 
 use anyhow::Context;
 
-/// Gone at the host's next boot, as is all that its files stand for.
+/// The locks disappear at the host's next boot, like the instances that they stand for.
 const LOCKS: &str = "/run/bootrace";
 
-/// How often a lock is tried for, a millisecond apart: who only asks whether it is held has it for microseconds.
+/// How often to try a lock, a millisecond apart. A process that only checks the lock holds it for microseconds.
 const ASKED: u32 = 50;
 
 /// False, after a millisecond.
@@ -24,7 +24,7 @@ fn nap() -> bool {
     false
 }
 
-/// Held while a run goes on; the kernel lets go of it however the harness ends.
+/// A run's lock. The kernel releases it however the harness ends.
 pub struct Lock {
     path: PathBuf,
     _file: File,
@@ -32,7 +32,7 @@ pub struct Lock {
 
 impl Lock {
     /// # Errors
-    /// When the file can't be made or is locked: the run's id is not unique then.
+    /// When the file can't be made, or is locked because the run's id is not unique.
     pub fn take(run: &str) -> anyhow::Result<Self> {
         Lock::take_in(Path::new(LOCKS), run)
     }
@@ -42,10 +42,10 @@ impl Lock {
         let path = locks.join(super::tag(run));
         loop {
             let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
-            // Somebody may be asking right now whether it is held.
+            // Another process may be checking the lock at this time.
             let locked = (0..ASKED).any(|_| file.try_lock().is_ok() || nap());
             anyhow::ensure!(locked, "locking {}: is the same run going on?", path.display());
-            // Whoever held it before may have removed it in between.
+            // The previous holder may have removed the file in between.
             let same = |named: fs::Metadata, held: fs::Metadata| named.ino() == held.ino();
             if fs::metadata(&path).and_then(|named| Ok(same(named, file.metadata()?))).unwrap_or(false) {
                 return Ok(Lock { path, _file: file });
@@ -53,8 +53,8 @@ impl Lock {
         }
     }
 
-    /// The caveat of other runs that go on beside this one, which are bound to the same CPUs. A
-    /// `partner` is none of them: it measures when this one waits.
+    /// The caveat about other runs at the same time, which use the same CPUs. A `partner` does not count: it measures
+    /// while this run waits.
     pub fn others(partner: Option<&str>) -> Option<String> {
         match Lock::others_in(Path::new(LOCKS), partner) {
             0 => None,
@@ -71,14 +71,14 @@ impl Lock {
         others.filter(|name| Lock::is_held_in(locks, &format!("{}-", name.display()))).count()
     }
 
-    /// Whether the run goes on that an instance (container, domain, cgroup) of this name belongs to.
+    /// Whether the run of the instance (container, domain, cgroup) with this name is still going on.
     pub fn is_held_for(instance: &str) -> bool {
         Lock::is_held_in(Path::new(LOCKS), instance)
     }
 
     fn is_held_in(locks: &Path, instance: &str) -> bool {
         let tag = instance.rsplit_once('-').map_or(instance, |(tag, _)| tag);
-        // Shared, so that two who ask don't take each other for a run.
+        // Shared, so that two checks at the same time don't take each other for a run.
         File::open(locks.join(tag)).is_ok_and(|file| file.try_lock_shared().is_err())
     }
 }
@@ -89,7 +89,7 @@ impl Drop for Lock {
     }
 }
 
-/// The locks of runs that are no more.
+/// The locks of runs that have ended.
 pub(super) fn dead() -> Vec<PathBuf> {
     let entries = fs::read_dir(LOCKS).into_iter().flatten().flatten();
     let dead = entries

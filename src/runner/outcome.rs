@@ -1,4 +1,4 @@
-//! Why an instance is no good, and how its sample says so.
+//! Why an instance failed, and how its sample records it.
 
 use bootrace_agent::protocol;
 
@@ -11,12 +11,12 @@ use crate::{
 /// Longest error text that is kept in a sample, in bytes.
 const ERROR_LIMIT: usize = 4096;
 
-/// Why an instance is no good.
+/// Why an instance failed.
 #[derive(Debug)]
 pub(super) enum Ended {
     Failed(String),
     TimedOut(String),
-    /// The user asked to stop; not a fault of the instance.
+    /// The user stopped the run: the instance is not at fault.
     Stopped,
 }
 
@@ -38,7 +38,7 @@ impl From<protocol::FrameError> for Ended {
     }
 }
 
-/// The first failure decides the outcome; what came of it later is told behind it.
+/// Records a failure. The first one decides the outcome; later ones are appended to its text.
 pub(super) fn fail(sample: &mut Sample, ended: Ended) {
     let (outcome, mut text) = match ended {
         Ended::Failed(text) => (Outcome::Failed, text),
@@ -53,7 +53,7 @@ pub(super) fn fail(sample: &mut Sample, ended: Ended) {
     sample.error = Some(bounded(text));
 }
 
-/// As much of an error as is kept.
+/// Cuts an error to the length that a sample keeps.
 pub(super) fn bounded(mut text: String) -> String {
     if text.len() > ERROR_LIMIT {
         text.truncate(text.floor_char_boundary(ERROR_LIMIT));
@@ -62,7 +62,7 @@ pub(super) fn bounded(mut text: String) -> String {
     text
 }
 
-/// The end of a program in words, with what it said last.
+/// How a program ended, with the end of its output.
 pub(super) fn how(exit: &protocol::Exit) -> String {
     let end = match (exit.code, exit.signal) {
         (Some(code), _) => format!("exit code {code}"),

@@ -1,5 +1,5 @@
-//! One instance, from before it is requested until nothing of it is left. It can be held and read for as long as one
-//! likes; what an instance does meanwhile is heard when it is asked for, and costs nothing until then.
+//! One instance, from staging until nothing of it is left. It can run and be read for any time. Its events wait until
+//! the runner asks for them, and cost nothing until then.
 
 use std::time::Duration;
 
@@ -23,27 +23,27 @@ use crate::{
 
 mod second;
 
-/// How long an engine gets to finish a start call after the user has asked to stop: what is cut off
-/// in the middle is harder to remove.
+/// How long an engine may take to finish a start call after the user has stopped the run: an interrupted start is
+/// harder to remove.
 const START_GRACE: Duration = Duration::from_secs(10);
-/// For answers of the agent that need no work.
+/// Limit for answers of the agent that need no work.
 pub(super) const ANSWER: Duration = Duration::from_secs(60);
-/// For an engine to remove an instance, and once more to undo its staging. Generous, since engines of a busy host are
-/// slow; but one that never answers must not keep the run.
+/// Limit for an engine to remove an instance, and again to undo its staging. Generous, since engines of a busy host
+/// are slow; but an engine that never answers must not hold up the run.
 const REMOVAL: Duration = Duration::from_secs(120);
-/// For an engine's account of what happened.
+/// Limit for an engine's explanation of a failure.
 const POST_MORTEM: Duration = Duration::from_secs(5);
 
-/// What an instance is held to.
+/// An instance's limits.
 #[derive(Debug, Clone)]
 pub struct LaunchSpec {
     workload: protocol::Workload,
     ready: Ready,
     /// From requested to ready.
     limit: Span,
-    /// The scenario's key that says so.
+    /// The scenario's key of this limit.
     limit_key: &'static str,
-    /// On each try to remove it.
+    /// Limit of each attempt to remove it.
     removal: Duration,
 }
 
@@ -58,7 +58,7 @@ impl LaunchSpec {
         }
     }
 
-    /// With another limit on start-up, which this key of the scenario has.
+    /// The same limits with another one on start-up, from this key of the scenario.
     pub fn within(self, limit: Span, limit_key: &'static str) -> Self {
         LaunchSpec { limit, limit_key, ..self }
     }
@@ -72,26 +72,26 @@ pub struct RunningInstance {
     greeting: Greeting,
     stop: CancellationToken,
     requested: Timestamp,
-    /// Once it is ready and a meter knows it.
+    /// Attached when it is ready.
     meter: Option<Meter>,
-    /// What the meter knew of before the request, in ns: the initial start of an instance that was frozen.
+    /// CPU time in ns that the meter had counted before the request: a paused instance's initial start.
     spent: u64,
-    /// Of the agent's kernel, at its hello.
+    /// The uptime of the agent's kernel at its hello.
     uptime_ns: Option<u64>,
 }
 
-/// What became of a removal.
+/// The outcome of a removal.
 #[derive(Debug, Default)]
 pub struct Removal {
-    /// The first try failed: the teardown was not measured, even if the second one succeeded.
+    /// Why the first attempt failed. The teardown is then not measured, even if the second attempt succeeded.
     pub failed: Option<String>,
     /// What could not be removed, and why.
     pub left_behind: Vec<String>,
 }
 
 impl RunningInstance {
-    /// Listens for the instance and has its target stage it; nothing is requested yet. After a failure the instance's
-    /// directory is still to be removed.
+    /// Opens the control socket and stages the instance; requests nothing yet. After a failure the instance's directory
+    /// still has to be removed.
     pub(super) async fn stage(
         target: &dyn Target,
         launch_spec: &LaunchSpec,
@@ -120,7 +120,7 @@ impl RunningInstance {
         })
     }
 
-    /// Requested -> ready: the measured path. Every stamp is taken here.
+    /// Requested -> ready: the measured path. All its timestamps are taken here.
     pub(super) async fn request(&mut self, timeline: &mut Timeline) -> Result<(), Ended> {
         let deadline = Instant::now() + self.launch_spec.limit.0;
         self.requested = Timestamp::now();
@@ -134,7 +134,7 @@ impl RunningInstance {
         self.requested
     }
 
-    /// Shows it to a meter that was made before it was requested.
+    /// Attaches the meter that was made before the request.
     pub(super) fn attach(&mut self, mut meter: Meter) -> Result<&Meter, Ended> {
         let leader = self.events.control.peer();
         let leader = leader.ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
@@ -144,7 +144,7 @@ impl RunningInstance {
         Ok(self.meter.insert(meter))
     }
 
-    /// Shows an instance that is there before its second start to a meter: what it used until now is none of that.
+    /// Attaches the meter before a restart and subtracts the CPU time used so far.
     pub(super) fn acquaint(&mut self, mut meter: Meter) -> Result<Meter, Ended> {
         if let Some(leader) = self.events.control.peer() {
             meter.attach(&self.instance.scope(leader))?;
@@ -159,7 +159,7 @@ impl RunningInstance {
         Ok(meter.cpu_ns()?.saturating_sub(self.spent))
     }
 
-    /// Of its kernel when its agent said hello, in ns; none where it said none in this life.
+    /// Uptime of its kernel in ns at the agent's hello; `None` if it has not said hello since this start.
     pub(super) fn uptime_ns(&self) -> Option<u64> {
         self.uptime_ns
     }
@@ -232,7 +232,7 @@ impl RunningInstance {
         }
     }
 
-    /// Lets time pass in which the instance must stay as it is.
+    /// Waits, and fails if the instance ends meanwhile.
     pub(super) async fn wait(&mut self, time: Duration) -> Result<(), Ended> {
         let end = Instant::now() + time;
         while let Ok(event) = timeout_at(end, self.next()).await {
@@ -241,7 +241,7 @@ impl RunningInstance {
         Ok(())
     }
 
-    /// Asks the agent and waits for the answer that `wanted` knows.
+    /// Asks the agent and waits for the answer that `wanted` accepts.
     pub(super) async fn ask(
         &mut self,
         question: &ToAgent,
@@ -281,7 +281,7 @@ impl RunningInstance {
         }
     }
 
-    /// What may come at any time is passed over; what must not is the end.
+    /// Ignores events that may come at any time; fails on those that mean the end.
     fn unless_bad(&self, what: ChannelEvent) -> Result<(), Ended> {
         match what {
             ChannelEvent::Closed => {
@@ -300,7 +300,7 @@ impl RunningInstance {
         }
     }
 
-    /// Adds the engine's account to what is known of a failure.
+    /// Adds the engine's explanation to a failure.
     pub(super) async fn explain(&mut self, ended: &mut Ended) {
         if let Ended::Failed(text) | Ended::TimedOut(text) = ended
             && let Ok(Some(account)) = timeout(POST_MORTEM, self.instance.post_mortem()).await
@@ -309,7 +309,7 @@ impl RunningInstance {
         }
     }
 
-    /// Stopping -> gone, then all that was staged and the instance's directory.
+    /// Stopping -> gone, then undoes the staging and removes the instance's directory.
     pub(super) async fn remove(&mut self, timeline: &mut Timeline) -> Removal {
         let mut removal = Removal::default();
         timeline.stopping = Some(Timestamp::now().since(self.requested));
@@ -339,7 +339,7 @@ impl LaunchSpec {
     }
 }
 
-/// What an engine does, or that it has not done it in time.
+/// Waits for an engine's action, and fails if it takes too long.
 async fn within(
     limit: Duration,
     tried: &str,
@@ -349,10 +349,10 @@ async fn within(
     timeout(limit, work).await.unwrap_or_else(|_| Err(target::Error::new(tried, late)))
 }
 
-/// Removes the directory of an instance that is gone, or was never staged.
+/// Removes the directory of an instance that is gone or was never staged.
 ///
 /// # Errors
-/// That it is left behind, in words.
+/// The text for the user when the directory can't be removed.
 pub(super) fn remove_dir(instance_id: &InstanceId) -> Result<(), String> {
     std::fs::remove_dir_all(&instance_id.dir)
         .map_err(|e| left_behind(&target::Error::new(format!("removing {}", instance_id.dir.display()), e)))

@@ -1,4 +1,4 @@
-//! One instance from request to gone: the measured path and what is read beside it.
+//! One trial: an instance from its request until it is gone, with all readings.
 
 use std::time::Duration;
 
@@ -21,20 +21,21 @@ use crate::{
 
 mod inside;
 
-/// How long a whole system may go on starting after its workload is ready before it is measured as it is.
+/// How long to wait for a whole system to finish starting after its workload is ready. After that it is measured as
+/// it is.
 const SYSTEM_UP: Duration = Duration::from_secs(90);
 const SYSTEM_ASKED: Duration = Duration::from_secs(1);
 
-/// What a trial is doing, for the progress bar.
+/// The step that a trial is in, for the progress bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Dropping the page cache.
     Cooling,
-    /// In its initial start, before the one that is measured.
+    /// Initial start, before the measured one.
     Preparing,
     Starting,
     Settling,
-    /// Its memory is about to be read.
+    /// Reading its memory.
     Reading,
     Idling,
     Working,
@@ -43,18 +44,18 @@ pub enum Step {
     Removing,
 }
 
-/// How a trial ended, beside what its sample says.
+/// The outcome of a trial beside its sample.
 #[derive(Debug, Default)]
 pub struct End {
-    /// The user asked to stop half-way: the sample says nothing.
+    /// The user stopped the run during the trial: the sample is void.
     pub stopped: bool,
     /// What could not be removed, and why.
     pub left_behind: Vec<String>,
-    /// From host to agent and back, in ns; as many as were asked for.
+    /// Round trips from host to agent and back, in ns, as many as requested.
     pub round_trips_ns: Vec<u64>,
 }
 
-/// Runs one instance and fills in `sample`. Whatever happens, the instance and its directory are removed.
+/// Runs one instance and fills in `sample`. Removes the instance and its directory in every case.
 pub async fn trial(
     target: &dyn Target,
     scenario: &Scenario,
@@ -66,7 +67,7 @@ pub async fn trial(
     trial_with_pings(target, scenario, instance_id, sample, stop, step, 0).await
 }
 
-/// [`trial`], at whose end the agent is asked so many times for an answer.
+/// [`trial`] with so many round trips to the agent at its end.
 pub async fn trial_with_pings(
     target: &dyn Target,
     scenario: &Scenario,
@@ -100,7 +101,7 @@ pub async fn trial_with_pings(
     if ended.is_ok() && pings > 0 {
         ended = ping(&mut running, pings, &mut end.round_trips_ns).await;
     }
-    // Before it is stopped: what is gone can't be asked any more how much of the host's CPU time was its own.
+    // Before it is stopped: afterwards its cgroup and its CPU time are gone.
     let own = running.cpu_ns().ok();
     sample.interference = Some(before.until_now(own));
     end.stopped = matches!(ended, Err(Ended::Stopped));
@@ -111,7 +112,7 @@ pub async fn trial_with_pings(
     step(Step::Removing);
     let removal = running.remove(&mut sample.timeline_ns).await;
     if let Some(error) = removal.failed {
-        // Kept even if the second try succeeded, since the teardown was not measured then.
+        // Recorded even if the second attempt succeeded, since the teardown was then not measured.
         fail(sample, Ended::Failed(error));
     }
     left_behind(sample, &mut end, removal.left_behind);
@@ -125,7 +126,7 @@ fn left_behind(sample: &mut Sample, end: &mut End, texts: impl IntoIterator<Item
     }
 }
 
-/// The scenario's workload as the agent is told of it.
+/// The scenario's workload as the protocol sends it to the agent.
 pub fn workload(scenario: &Scenario) -> protocol::Workload {
     let workload = &scenario.workload;
     protocol::Workload {
@@ -140,7 +141,7 @@ pub fn workload(scenario: &Scenario) -> protocol::Workload {
     }
 }
 
-/// From the request to the last reading, all but the removal.
+/// From the request to the last reading; without the removal.
 async fn measure(
     running: &mut RunningInstance,
     target: &dyn Target,
@@ -156,7 +157,7 @@ async fn measure(
     sample.cpu_ns.startup = Some(running.cpu_ns()?);
 
     step(Step::Settling);
-    // What goes on from a saved state has not booted.
+    // An instance that resumes with its memory does not boot.
     let boots = target.boots() && !target.begins().keeps_memory();
     let times = if boots { Some(system_up(running).await?) } else { None };
     running.wait(sampling.settle.0).await?;
@@ -165,7 +166,7 @@ async fn measure(
     let answer = |m: &FromAgent| matches!(m, FromAgent::Readings(_));
     if let FromAgent::Readings(readings) = running.ask(&ToAgent::Read, answer).await? {
         sample.memory_bytes.workload_rss = readings.workload_rss;
-        // What shares the host's kernel would only say what the host caches.
+        // An instance that shares the host's kernel would report the host's own cache.
         sample.memory_bytes.guest_cache =
             readings.page_cache.filter(|_| target.info().accelerator != Accelerator::None);
     }
@@ -200,8 +201,9 @@ async fn measure(
     Ok(())
 }
 
-/// How its boot divided, once its systemd has finished starting: what is read of a system that still starts is not what it
-/// costs. Asked about once a second, after ready and before anything is read; one that takes longer is a caveat.
+/// Waits until its systemd has finished starting, since readings of a system that still starts are too high, and
+/// returns the parts of its boot. Asks about once a second, after ready and before the first reading. A system that
+/// takes longer gets a caveat.
 async fn system_up(running: &mut RunningInstance) -> Result<BootTimes, Ended> {
     let deadline = Instant::now() + SYSTEM_UP;
     loop {

@@ -1,4 +1,4 @@
-//! The workload in a container, Docker's or podman's, through the API that both speak.
+//! The workload in a container of Docker or podman, through the API that both speak.
 
 use std::{
     collections::HashMap,
@@ -39,15 +39,15 @@ mod system;
 
 pub use options::check;
 
-/// Marks a container as ours; its value is the run's id.
+/// The label of bootrace's containers; its value is the run's id.
 pub const LABEL: &str = "bootrace.run";
-/// Repository of the images that are made for a trial alone; the tag is the instance's name.
+/// Repository of images for one trial; the tag is the instance's name.
 pub const TRIAL_IMAGE: &str = "bootrace-trial";
 
 /// Connects to the engine that the environment names, or to the local one.
 ///
 /// # Errors
-/// When nothing answers there, with the reason and the fix.
+/// When no engine answers there, with the reason and the fix.
 pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
     let (host, name) = (engine.address(), engine.name());
     let tried = format!("connecting to {name} at {host}");
@@ -67,7 +67,7 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// Whether the engine answers, and its containers can be measured.
+/// Checks that the engine answers and its containers can be measured.
 ///
 /// # Errors
 /// When it doesn't answer, or is rootless.
@@ -77,14 +77,14 @@ pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
     Ok(rootless::refuse(engine, &client.info().await.map_err(failed)?).await?)
 }
 
-/// What was tried of an engine and failed, with the cause and its fix.
+/// An engine's error: what failed, the cause, and the fix.
 fn failed(engine: ContainerEngine, tried: impl Into<String>, error: &ClientError) -> Error {
     let (text, cause) = (explain(error), cause(error));
     let hint = crate::cause::hint(engine.kind(), cause).or_else(|| runtime::hint(&text));
     Error::new(tried, text).by(cause).with_hint(hint)
 }
 
-/// A client error with its sources: the operating system's word is the last of them.
+/// A client error with its sources, the operating system's last.
 fn explain(error: &ClientError) -> String {
     let mut text = error.to_string();
     for source in sources(error) {
@@ -128,7 +128,7 @@ pub struct Docker {
     options: options::Resolved,
     begins: Start,
     cpus: Cpus,
-    /// Where the image's systemd is PID 1.
+    /// Set if the image's systemd is PID 1.
     systemd: Option<system::Cgroups>,
     store: disk::Store,
     versions: Versions,
@@ -139,16 +139,16 @@ struct Versions {
     engine: Option<String>,
     containerd: Option<String>,
     runc: Option<String>,
-    /// Of the runtime that this target's containers have, by its own word.
+    /// Version of the containers' runtime, as the runtime reports it.
     runtime: Option<runtime::Version>,
 }
 
 impl Docker {
-    /// To this engine. `image` is a reference that it has; `network`: bridge in place of
+    /// Connects to the engine. `image` is the reference of an image that it has. `network`: a bridge network instead of
     /// none, unless the target names one.
     ///
     /// # Errors
-    /// When the engine does not answer, or lacks what the target's options name.
+    /// When the engine does not answer, or lacks something that the target's options name.
     pub async fn connect(
         engine: ContainerEngine,
         spec: &scenario::ScenarioTarget,
@@ -249,9 +249,9 @@ impl Target for Docker {
         if self.engine == ContainerEngine::Podman {
             return podman::services();
         }
-        // Not those of users beside it, which are rootless.
+        // Excludes the rootless engines of users.
         let engines = process::named_with("dockerd", &[]);
-        // Others, such as k3s, bring a containerd of their own.
+        // Excludes the containerd of others, such as k3s.
         let ours = |pid: &u32| process::parent(*pid).is_some_and(|ppid| ppid == 1 || engines.contains(&ppid));
         let containerd = process::named(&["containerd"]).into_iter().filter(ours);
         engines.iter().copied().chain(containerd).collect()
@@ -287,20 +287,20 @@ impl Docker {
                 binds: Some(vec![format!("{}:{SOCKET_PATH}:ro", socket.display())]),
                 network_mode: Some(self.options.network.clone()),
                 memory: Some(memory),
-                // The limit is on memory, swap doesn't widen it.
+                // The same limit for memory and swap together: no swap.
                 memory_swap: Some(memory),
                 cpuset_cpus: Some(self.cpus.list()),
-                // The agent is PID 1, whatever the Engine's default is.
+                // Makes the agent PID 1, whatever the engine's default is.
                 init: Some(false),
                 log_config: Some(HostConfigLogConfig {
                     typ: Some(self.options.log_driver.clone()),
                     config: None,
                 }),
                 ulimits: podman::limits(self.engine),
-                // None: the Engine's default.
+                // None: the engine's default.
                 runtime: self.options.runtime.clone(),
-                // The agent ends when its stream does, so a killed harness leaves no container; but what is to be
-                // started again must outlive its end.
+                // The agent ends with its stream, so a killed harness leaves no container. A container that will be
+                // restarted must outlive its end.
                 auto_remove: Some(self.begins != Start::Restart),
                 ..HostConfig::default()
             }),
@@ -320,11 +320,11 @@ struct Container {
     config: ContainerCreateBody,
     begins: Start,
     store: disk::Store,
-    /// It is there, and set aside for its second start.
+    /// Stopped or paused for its restart or unpause.
     rested: bool,
     systemd: bool,
     created: bool,
-    /// The create call was given up before it was answered, and may still be carried out.
+    /// The harness gave up the create call before its answer: the engine may still carry it out.
     abandoned: bool,
     /// How long the create call took.
     creating: Option<Duration>,
@@ -346,7 +346,7 @@ impl Instance for Container {
             };
         }
         let options = CreateContainerOptionsBuilder::new().name(&self.name).build();
-        // From here on it may exist, also when the call is cancelled or its answer is lost.
+        // From here on it may exist, even if the call is cancelled or its answer is lost.
         (self.created, self.abandoned) = (true, true);
         let config = std::mem::take(&mut self.config);
         let begun = Instant::now();
@@ -386,7 +386,7 @@ impl Instance for Container {
         if self.systemd {
             return system::scope(leader);
         }
-        // The parent of a container's first process is its shim; of podman's containers that is conmon.
+        // The parent of a container's first process is its shim, with podman conmon.
         Scope { leader, engine: process::parent(leader).into_iter().collect() }
     }
 
@@ -408,7 +408,7 @@ impl Instance for Container {
         let state = self.client.inspect_container(&self.name, None).await.ok()?.state?;
         let oom = if state.oom_killed == Some(true) { ", killed for lack of memory" } else { "" };
         let error = state.error.filter(|e| !e.is_empty()).map(|e| format!(", {e}")).unwrap_or_default();
-        // That the agent still runs explains nothing.
+        // "running" explains nothing.
         let status = state.status.filter(|status| !matches!(status, ContainerStateStatusEnum::RUNNING));
         match status {
             None if oom.is_empty() && error.is_empty() => None,
@@ -429,7 +429,7 @@ impl Instance for Container {
     }
 }
 
-/// Kills and removes a container, and returns when it is gone; one that is gone already is fine.
+/// Kills and removes a container, and returns when it is gone. Succeeds if it is gone already.
 async fn remove(engine: ContainerEngine, client: &Client, name: &str) -> Result<(), Error> {
     let failed = |e: &ClientError| failed(engine, format!("removing container {name}"), e);
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
@@ -437,7 +437,7 @@ async fn remove(engine: ContainerEngine, client: &Client, name: &str) -> Result<
         Ok(()) => Ok(()),
         Err(e) if status(&e) == Some(404) => Ok(()),
         Err(e) if podman::is_going(engine, &e) => podman::gone(client, name).await.map_err(|e| failed(&e)),
-        // It ended by itself and the Engine is removing it.
+        // It has ended by itself and the engine is removing it.
         Err(e) if status(&e) == Some(409) => {
             let options = WaitContainerOptionsBuilder::new().condition("removed").build();
             match client.wait_container(name, Some(options)).next().await {

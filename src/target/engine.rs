@@ -1,4 +1,4 @@
-//! What is asked of a kind's engine, beside the instances themselves: one implementation for each kind.
+//! The engine of each kind of target: everything beside the instances themselves. One implementation per kind.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::{
     scenario::{self, Boot, Resources},
 };
 
-/// Tells by an instance's name whether it is asked for.
+/// Selects instances by name.
 pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// What an instance of a target is made with.
+/// What a target's instances are made from.
 pub struct Request<'a> {
     pub spec: &'a scenario::ScenarioTarget,
     pub resources: &'a Resources,
@@ -32,31 +32,31 @@ pub struct Request<'a> {
 /// The engine of one kind of target.
 #[async_trait]
 pub trait Engine: Send + Sync {
-    /// Whether it answers and its instances can be measured here.
+    /// Checks that it answers and its instances can be measured here.
     ///
     /// # Errors
-    /// When it doesn't or they can't, with the fix.
+    /// When it does not answer or they can't be measured, with the fix.
     async fn reach(&self, spec: &scenario::ScenarioTarget) -> Result<(), Error>;
 
-    /// Whether this host and the engine can do what the target's options ask for.
+    /// Checks that this host and the engine support the target's options.
     ///
     /// # Errors
-    /// When they can't, with the fix.
+    /// When they do not, with the fix.
     async fn validate(&self, spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error>;
 
-    /// The target, connected.
+    /// Connects the target.
     ///
     /// # Errors
-    /// When the engine does not answer, or lacks what the options name.
+    /// When the engine does not answer, or lacks something that the options name.
     async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error>;
 
-    /// What is there of instances that are wanted. An engine that never was here has nothing.
+    /// Lists the left-overs of the wanted instances. An engine that was never installed has none.
     ///
     /// # Errors
-    /// When it can't be asked.
+    /// When the engine does not answer.
     async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error>;
 
-    /// Removes one of them; one that is gone by now is fine.
+    /// Removes one left-over. Succeeds if it is gone already.
     ///
     /// # Errors
     /// When it can't be removed.
@@ -128,7 +128,7 @@ impl Engine for Containers {
     }
 
     async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error> {
-        // At one elsewhere nothing is ever run, and where a socket never was there is nothing of ours.
+        // bootrace runs nothing on a remote engine, and an engine without a socket was never used.
         let here = self.0.address().starts_with("unix://") && self.0.may_be_here();
         match self.0.kind().is_standard() || here {
             true => docker::left_over::find(self.0, &**wanted).await,

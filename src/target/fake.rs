@@ -1,5 +1,5 @@
-//! A target without an engine, for tests of order and failure: its agent is a thread of ours that
-//! plays a part, and everything that is asked of it is written down in order.
+//! A target without an engine, for tests of order and failure. Its agent is a thread that plays a part, and it logs
+//! every call in order.
 
 use std::{
     os::unix::net::UnixStream,
@@ -25,17 +25,17 @@ use crate::{
 /// How an instance behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
-    /// As it should.
+    /// Works as it should.
     Good,
     /// The engine's start call fails.
     StartFails,
     /// The engine's start call never returns.
     StartHangs,
-    /// Nobody ever connects.
+    /// Never connects.
     Silent,
     /// Its agent is of another build.
     Foreign,
-    /// It says from inside that it is of another image.
+    /// Its identity is that of another image.
     OtherImage,
     /// Its workload can't be executed.
     NoProgram,
@@ -43,35 +43,35 @@ pub enum Part {
     Dies,
     /// Its workload never becomes ready.
     NeverReady,
-    /// Nobody ever connects, since the engine has ended it, and says so.
+    /// Never connects, since the engine has ended it and reports that.
     Ended,
-    /// The engine has ended it and says so, sooner than the news of its workload's end come through.
+    /// The engine reports its end before the agent's report of its workload's end arrives.
     LastWords,
-    /// Its channel closes, and the engine says a little later that it has ended.
+    /// Its channel closes, and the engine reports its end a little later.
     Vanishes,
-    /// It sends noise in place of frames.
+    /// Sends noise in place of frames.
     Noise,
     /// Its work command fails.
     WorkFails,
     /// The engine can't remove it at first.
     RemoveFails,
-    /// The engine never answers to its removal.
+    /// The engine's remove call never returns.
     RemoveHangs,
     /// Its workload ends with code 3 a while after it was ready.
     DiesLater,
 }
 
-/// What was asked of a fake target, in order.
+/// The calls of a fake target, in order.
 pub type Log = Arc<Mutex<Vec<String>>>;
 
 pub struct Fake {
     pub name: String,
     pub log: Log,
-    /// The part that the n-th instance plays; the last one goes on.
+    /// The part of each instance in order; the last one repeats.
     pub parts: Vec<Part>,
-    /// How its instances begin.
+    /// How its instances start.
     pub begins: Start,
-    /// When its agents are sent their first message. Those of a firmware's are VMs, which are restored from a file.
+    /// When its agents get their first message. With [`Greeting::AfterHello`] instances are VMs, restored from a file.
     pub greeting: Greeting,
     staged: Mutex<usize>,
 }
@@ -163,7 +163,7 @@ impl Instance for Actor {
             return Ok(());
         }
         match self.part {
-            Part::StartFails => return Err(Error::new("starting a fake", "it was told to fail")),
+            Part::StartFails => return Err(Error::new("starting a fake", "this fake always fails")),
             Part::StartHangs => std::future::pending().await,
             Part::Silent => return Ok(()),
             Part::Ended => {
@@ -217,13 +217,13 @@ impl Instance for Actor {
             std::future::pending::<()>().await;
         }
         if self.part == Part::RemoveFails && self.removals == 1 {
-            return Err(Error::new("removing a fake", "it was told to fail"));
+            return Err(Error::new("removing a fake", "this fake always fails"));
         }
         Ok(())
     }
 }
 
-/// The agent's side of the protocol; ends when the stream does.
+/// The agent's side of the protocol, until the stream ends.
 fn play(socket: PathBuf, part: Part) -> Option<()> {
     let mut stream = UnixStream::connect(socket).ok()?;
     let build = if part == Part::Foreign { "another" } else { agent::BUILD };
@@ -244,7 +244,7 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
 const KERNEL: &str = "6.0-fake";
 const BOOT_ID: &str = "00000000-fake";
 
-/// After its hello, or once it is restored.
+/// The part after its hello or its restore.
 fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
     let exit = |code| Exit { code: Some(code), signal: None, output: "last words".into() };
     while let Ok(Some(asked)) = read_frame::<ToAgent>(&mut stream) {

@@ -1,5 +1,5 @@
-//! The host's own mounts. bootrace may have mounts that nobody else sees ([`super::native::isolate_mounts`]); what an
-//! engine is to see has to be mounted beside it.
+//! Mounts in the host's mount namespace. bootrace's own namespace may be private
+//! ([`super::native::isolate_mounts`]), so mounts that an engine must see are made in the host's.
 
 use std::{fs::File, io, os::fd::AsFd, panic, path::Path, sync::OnceLock, thread};
 
@@ -8,25 +8,25 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
-/// The mounts that this process was started with, once it has others.
+/// The mount namespace that this process was started in; set once it has another one.
 static HOST: OnceLock<File> = OnceLock::new();
 
-/// To be called before this process gets mounts of its own.
+/// Call this before this process gets its own mount namespace.
 pub(super) fn remember() {
     if let Ok(host) = File::open("/proc/thread-self/ns/mnt") {
-        // The first ones are the host's.
+        // The first call has the host's.
         let _ = HOST.set(host);
     }
 }
 
-/// Does what is to be seen by the host, in a thread of its own where this process has other mounts.
+/// Runs `work` in the host's mount namespace: in a separate thread if this process has another one.
 ///
 /// # Errors
-/// What `work` fails with, and when the kernel does not let us in, which takes root.
+/// When `work` fails, or this process may not enter the namespace, which takes root.
 pub fn there<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let Some(host) = HOST.get() else { return work() };
     let enter_and_work = || {
-        // SAFETY: this thread stops sharing its working directory and umask; the kernel lets nobody else in.
+        // SAFETY: only this thread stops sharing its working directory and umask, as the kernel demands for setns.
         unsafe { unshare_unsafe(UnshareFlags::FS) }?;
         move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Mount))?;
         work()
@@ -37,7 +37,7 @@ pub fn there<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
     })
 }
 
-/// Takes away what is mounted there, with all below it; what is not mounted any more is fine.
+/// Unmounts `at` and all mounts below it. Succeeds if nothing is mounted there.
 ///
 /// # Errors
 /// When the kernel refuses.

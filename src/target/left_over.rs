@@ -1,4 +1,4 @@
-//! What is on the host because of an instance, for those who look whether anything is left of one.
+//! The resources of an instance on the host, for the search for left-overs.
 
 use std::fmt;
 
@@ -6,34 +6,34 @@ use serde::Serialize;
 
 use crate::kind::Kind;
 
-/// One thing on the host that bears the mark of an instance of ours.
+/// A resource on the host that carries an instance's label or name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeftOver {
     pub kind: ResourceKind,
-    /// The kind of target whose engine has it; `None`: the host.
+    /// The kind of target whose engine has it; `None` if the host has it.
     pub engine: Option<Kind>,
     /// Its name, or its path.
     pub name: String,
-    /// The instance that it belongs to, which tells the run.
+    /// The instance that it belongs to; the name contains the run's tag.
     pub instance: String,
 }
 
-/// The kinds of things that an instance is made of.
+/// The kinds of resources that an instance has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResourceKind {
     Container,
-    /// An image that was made for a trial alone.
+    /// An image made for one trial.
     Image,
     Domain,
-    /// What libvirt keeps of what QEMU printed.
+    /// libvirt's log of QEMU's output.
     Log,
     Cgroup,
-    /// The root of a container of libvirt's, in the host's sight.
+    /// The mounted root of a libvirt container.
     Mount,
     /// An instance's directory.
     Files,
-    /// Stands for a run that goes on.
+    /// The lock of a running run.
     Lock,
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for LeftOver {
             ResourceKind::Files => "files",
             ResourceKind::Lock => "lock",
         };
-        // A standard kind's are what anybody calls a container or a domain.
+        // "container" and "domain" alone mean the standard kinds.
         match self.engine.filter(|engine| !engine.is_standard()) {
             Some(engine) => write!(f, "{engine} {kind} {}", self.name),
             None => write!(f, "{kind} {}", self.name),

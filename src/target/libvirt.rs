@@ -1,5 +1,6 @@
-//! The workload in a libvirt virtual machine, the image's disk below a copy-on-write overlay. It boots the image's own
-//! kernel with an initramfs that holds the agent, or the image's whole system ([`start`]). ([`lxc`]: in a container.)
+//! The workload in a libvirt virtual machine, whose disk is a copy-on-write overlay on the image's. It boots the
+//! image's own kernel with an initramfs that has the agent, or the image's whole system ([`start`]). [`lxc`] has
+//! containers.
 
 use std::sync::Arc;
 
@@ -37,18 +38,18 @@ use start::Start;
 use vm::Vm;
 use vm_options::VmOptions;
 
-/// Name of an instance's disk in its directory.
+/// File name of an instance's disk in its directory.
 pub const DISK: &str = "disk.qcow2";
 
-/// The libvirt that LIBVIRT_DEFAULT_URI names, as for virsh; none: the host's own QEMU driver.
+/// The libvirt that LIBVIRT_DEFAULT_URI names, as for virsh; by default the host's own QEMU driver.
 pub fn uri() -> String {
     std::env::var("LIBVIRT_DEFAULT_URI").unwrap_or_else(|_| "qemu:///system".into())
 }
 
-/// The libvirt that a target is at: the one that it names, else the environment's, else this host's own.
+/// The libvirt of a target: the one that it names, else the environment's, else this host's own.
 ///
 /// # Errors
-/// When nothing could be measured there, with the reason.
+/// When VMs can't be measured there, with the reason.
 pub fn uri_of(spec: &scenario::ScenarioTarget) -> Result<String, Error> {
     let (uri, named) = match (spec.uri(), spec.kind().family()) {
         (Some(uri), _) => (uri.to_owned(), "uri"),
@@ -60,18 +61,18 @@ pub fn uri_of(spec: &scenario::ScenarioTarget) -> Result<String, Error> {
     Ok(uri)
 }
 
-/// Whether libvirt answers and this host can do what the target's options ask for, before anything is made for it.
+/// Checks that libvirt answers and this host supports the target's options, before anything is built for it.
 ///
 /// # Errors
-/// When it doesn't or can't, with the fix.
+/// When it does not, with the fix.
 pub async fn check(spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
     vm_options::check(&uri_of(spec)?, spec, resources).await
 }
 
-/// Start-up of every domain's name: what `clean` looks for, beside the metadata.
+/// Prefix of every domain's name: `clean` checks it beside the metadata.
 const PREFIX: &str = "bootrace-";
 
-/// Runs a libvirt call, which blocks, off the async threads.
+/// Runs a blocking libvirt call off the async threads.
 async fn blocking<T: Send + 'static>(
     tried: String,
     call: impl FnOnce() -> Result<T, virt::error::Error> + Send + 'static,
@@ -85,7 +86,7 @@ async fn blocking<T: Send + 'static>(
 /// Connects to the libvirt of [`uri`].
 ///
 /// # Errors
-/// When nothing answers there, with the reason and the fix.
+/// When no libvirt answers there, with the reason and the fix.
 pub async fn connect() -> Result<Connect, Error> {
     connect_to(uri()).await
 }
@@ -93,14 +94,14 @@ pub async fn connect() -> Result<Connect, Error> {
 /// Connects to a libvirt.
 ///
 /// # Errors
-/// When nothing answers there, with the reason and the fix.
+/// When no libvirt answers there, with the reason and the fix.
 pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
     let kind = if uri.starts_with("lxc") { Kind::Lxc } else { Kind::Libvirt };
     let tried = format!("connecting to libvirt at {uri}");
     let connected = spawn_blocking(move || {
-        // libvirt would print every error to standard error by itself.
+        // Otherwise libvirt prints every error to standard error itself.
         virt::error::clear_error_callback();
         Connect::open(Some(&uri)).map_err(|e| (fix::cause_of_connecting(&e), e))
     })
@@ -109,7 +110,7 @@ pub async fn connect_to(uri: String) -> Result<Connect, Error> {
     connected.map_err(|(cause, e)| fix::failed(tried, &e).by(cause).with_hint(cause::hint(kind, cause)))
 }
 
-/// A connection and what is heard at it.
+/// A connection and its events.
 struct Link {
     uri: String,
     events: Events,
@@ -124,7 +125,7 @@ impl Link {
         Ok(Arc::new(Link { uri, events, connection }))
     }
 
-    /// A good one, the same as long as libvirtd was not restarted.
+    /// A working link: the same one, or a new one if libvirtd was restarted.
     async fn renewed(link: &Mutex<Arc<Self>>) -> Result<Arc<Self>, Error> {
         let mut link = link.lock().await;
         if let Some(why) = link.events.lost() {
@@ -138,7 +139,7 @@ impl Link {
 pub struct Libvirt {
     name: String,
     uri: String,
-    /// Made anew when libvirtd was restarted.
+    /// Replaced when libvirtd was restarted.
     link: Mutex<Arc<Link>>,
     start: Start,
     resources: Resources,
@@ -151,11 +152,11 @@ pub struct Libvirt {
 }
 
 impl Libvirt {
-    /// `network`: QEMU's user network in place of none.
+    /// `network`: QEMU's user network instead of none.
     ///
     /// # Errors
-    /// When libvirt does not answer, `accel = "kvm"` is asked for where KVM can't be used, or the host can't do what
-    /// the target's options ask for.
+    /// When libvirt does not answer, the scenario has `accel = "kvm"` and KVM can't be used, or the host does not
+    /// support the target's options.
     pub async fn connect(
         spec: &scenario::ScenarioTarget,
         resources: &Resources,
@@ -165,10 +166,10 @@ impl Libvirt {
         Self::starting(spec, resources, network, Start::of(spec, &files, network)?).await
     }
 
-    /// VMs that boot a cloud image as it is; else as [`Self::connect`].
+    /// As [`Self::connect`], for VMs that boot an unchanged cloud image.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Self::connect`].
     pub async fn connect_stock(
         spec: &scenario::ScenarioTarget,
         resources: &Resources,
@@ -209,7 +210,7 @@ impl Libvirt {
     }
 }
 
-/// libvirt gives versions as major * 1,000,000 + minor * 1,000 + release.
+/// Formats libvirt's version number: major * 1,000,000 + minor * 1,000 + release.
 fn version(number: u32) -> String {
     format!("{}.{}.{}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000)
 }
@@ -250,7 +251,7 @@ impl Target for Libvirt {
 
     fn warnings(&self) -> Vec<String> {
         let accelerator = self.choice.warning.iter().map(|warning| format!("{} {warning}", self.name));
-        // The session's QEMU runs as who connects.
+        // A session's QEMU runs as the connecting user.
         let system = self.uri.contains(":///system");
         accelerator.chain(kvm::closed_to_qemu().filter(|_| system)).collect()
     }
@@ -282,7 +283,7 @@ impl Target for Libvirt {
 }
 
 impl Libvirt {
-    /// Stages a domain of one's own making, named by the id.
+    /// Stages a domain of other XML, named by the id.
     ///
     /// # Errors
     /// When the connection was lost and libvirt does not answer.
@@ -296,7 +297,7 @@ impl Libvirt {
         Ok(Box::new(Vm::new(link, instance_id, xml, template, self.begins).over(base)))
     }
 
-    /// The domain that an instance is; its disk is [`DISK`] in the instance's directory.
+    /// An instance's domain XML. Its disk is [`DISK`] in the instance's directory.
     pub fn domain_xml(&self, instance_id: &InstanceId) -> String {
         xml::Machine {
             instance_id,

@@ -1,8 +1,9 @@
-//! One way to run the workload each: `native`, `docker` (podman too), `libvirt` (LXC too), and `fake` for tests.
+//! Targets, one for each way to run the workload: `native`, `docker` (also podman), `libvirt` (also LXC), and `fake`
+//! for tests.
 //!
-//! A target says *where* an instance can be seen ([`Scope`]); it reads nothing itself, so that all
-//! targets are measured by the same code. It takes no time stamps either: the runner stamps around
-//! [`Instance::start`] and [`Instance::remove`]. (How long making its own disk took is a difference, in
+//! A target reports *where* an instance can be measured ([`Scope`]). It measures nothing itself, so that the same code
+//! measures all targets. It takes no timestamps either: the runner takes them around [`Instance::start`] and
+//! [`Instance::remove`]. (The one duration of a target's own, how long it took to provision the disk, is in
 //! [`Instance::disk`].)
 
 use std::{path::PathBuf, pin::Pin};
@@ -29,18 +30,18 @@ pub mod native;
 
 pub use left_over::{LeftOver, ResourceKind};
 
-/// What tells one instance from all others, and where its control socket is.
+/// An instance's unique name, and the directory of its control socket.
 #[derive(Debug, Clone)]
 pub struct InstanceId {
     /// Id of the run that it belongs to.
     pub run: String,
-    /// Unique on this host, fit for a container, domain, cgroup or file name.
+    /// Unique on this host, and valid as the name of a container, domain, cgroup or file.
     pub instance: String,
-    /// A directory of its own that holds [`CONTROL_SOCKET`] and goes when the instance is gone.
+    /// Its own directory, which has [`CONTROL_SOCKET`] and is removed with the instance.
     pub dir: PathBuf,
 }
 
-/// The control socket's name within [`InstanceId::dir`]; the harness listens on it before `start`.
+/// The control socket's name within [`InstanceId::dir`]. The harness listens on it before `start`.
 pub const CONTROL_SOCKET: &str = "control.sock";
 
 impl InstanceId {
@@ -52,7 +53,7 @@ impl InstanceId {
 /// One way to run the workload, with its options and image, connected to its engine.
 #[async_trait]
 pub trait Target: Send + Sync {
-    /// What goes into the results.
+    /// The target's record in the results.
     fn info(&self) -> sample::TargetRecord;
 
     /// How its instances are started.
@@ -60,98 +61,114 @@ pub trait Target: Send + Sync {
         Start::Create
     }
 
-    /// Caveats that are known before the first figure, each a sentence that names the target.
+    /// Caveats that are known before the first sample, each a sentence that names the target.
     fn warnings(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Fills in the versions of the engine's programs, as they say them.
+    /// Fills in the versions of the engine's programs, as they report them.
     fn versions(&self, host: &mut sample::Host);
 
-    /// Fills in what the engine runs before any instance of this run: containers or VMs of others. What it won't
-    /// tell stays unknown.
+    /// Fills in the numbers of other containers or VMs that the engine runs before this run's first instance. A number
+    /// that it does not report stays unknown.
     async fn neighbours(&self, _host: &mut sample::Host) {}
 
-    /// When its agent is sent what to start.
+    /// When the runner sends its agent the workload.
     fn greeting(&self) -> Greeting {
         Greeting::AtOnce
     }
 
-    /// Whether an instance boots something of which its agent can tell the parts: a kernel, or a systemd.
+    /// Whether an instance boots a kernel or a systemd, so that its agent can report the parts of the boot.
     fn boots(&self) -> bool {
         false
     }
 
-    /// Host pids of the engine's daemons, which serve every instance; empty where there is none.
+    /// Host pids of the engine's daemons, which serve all instances; empty if it has none.
     fn daemons(&self) -> Vec<u32>;
 
-    /// Gets an instance ready to be requested: only what no user would count as starting it.
+    /// Prepares an instance for its request. Does only what a user would not count as part of its start.
+    ///
+    /// # Errors
+    /// When its directory, disk or mounts can't be prepared, or the engine does not answer.
     async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error>;
 }
 
-/// One running copy of the workload's parent, the agent.
+/// One instance: the agent with the workload, in the target's environment.
 #[async_trait]
 pub trait Instance: Send {
-    /// Requested -> started: returns when the engine's start call has returned. Measured. After [`Instance::rest`]
-    /// it is the second start.
+    /// Requested -> started: returns when the engine's start call has returned. The runner measures it. After
+    /// [`Instance::rest`] it is the restart or resume.
+    ///
+    /// # Errors
+    /// When the engine refuses or fails to start the instance.
     async fn start(&mut self) -> Result<(), Error>;
 
-    /// From an instance that was ready to one that can be started a second time, as its target says. For
-    /// [`Start::Restart`] its agent has been told to stop. Not measured.
+    /// Brings an instance that was ready into the state from which the target restarts or resumes it. Before a
+    /// [`Start::Restart`] the runner has asked the agent to stop. Not measured.
+    ///
+    /// # Errors
+    /// When the target has no such start, or the engine fails to pause, save or stop the instance.
     async fn rest(&mut self) -> Result<Rest, Error> {
-        Err(Error::new("preparing a second start", "this target has none"))
+        Err(Error::new("preparing a restart or resume", "this target has none"))
     }
 
-    /// Where its memory and CPU can be read; `leader` is the host pid at the other end of the
-    /// control channel. Asks the engine nothing: that would cost CPU on the measured path.
+    /// Where its memory and CPU can be read. `leader` is the host pid at the other end of the control channel. Must not
+    /// ask the engine, which would cost CPU time on the measured path.
     fn scope(&self, leader: u32) -> Scope;
 
-    /// Where its disk is, once it runs. May ask the engine: it is called off the measured path. None where the target
-    /// can't tell; then nothing is said of its disk.
+    /// Where its disk is, while it runs. May ask the engine: the runner calls it off the measured path. `None` if the
+    /// target does not know; the sample then has no figures of its disk.
     async fn disk(&mut self) -> Option<disk::Place> {
         None
     }
 
-    /// Comes when the engine says by itself that the instance runs no more, and says how; asked for once before
-    /// each `start`. It must cost nothing until then. None where the end of the control channel says as much.
+    /// A future that completes when the engine reports by itself that the instance has ended, with the reason. The
+    /// runner calls this once before each `start`. The future must cost nothing until then. `None` if the end of the
+    /// control channel says as much.
     fn ended(&mut self) -> Option<Ended> {
         None
     }
 
-    /// Why it stopped running by itself, if the engine can tell.
+    /// The engine's reason why it ended by itself; `None` if the engine has none.
     async fn post_mortem(&mut self) -> Option<String>;
 
-    /// Stopping -> gone: kills it and returns when nothing of it is left. Works in every state,
-    /// also after a failed `start` and when called twice.
+    /// Stopping -> gone: kills the instance and returns when nothing of it is left. Works in every state, also after a
+    /// failed `start` and on a second call.
+    ///
+    /// # Errors
+    /// When something of the instance is left, or the engine does not answer.
     async fn remove(&mut self) -> Result<(), Error>;
 
-    /// Undoes [`Target::stage`], once removed. Not measured, as staging isn't.
+    /// Undoes [`Target::stage`] after [`Instance::remove`]. Not measured, like staging.
+    ///
+    /// # Errors
+    /// When a mount or file of the staging can't be removed.
     async fn unstage(&mut self) -> Result<(), Error> {
         Ok(())
     }
 }
 
-/// How an instance waits for its second start.
+/// How an instance waits for its restart or resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// Its processes are there, and its control channel is open.
+    /// Paused: its processes exist and its control channel is open.
     Frozen,
-    /// It runs no more: it will connect anew.
+    /// Ended: it will connect again.
     Ended,
 }
 
-/// The end of an instance, in its engine's words.
+/// Completes with the engine's report of an instance's end.
 pub type Ended = Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// The CPUs that an instance is bound to, the same ones on every target: those that the scenario lists, or as many
-/// as it says, the highest-numbered that this process may use (the lowest get most interrupts). A quota would not
-/// do: for shorter than its period it lets a program use every CPU of the host, and a VM has its number.
+/// The CPUs that instances are bound to, the same ones on all targets: those that the scenario lists, or the number
+/// that it gives, taken from the highest-numbered that this process may use (the lowest get most interrupts). A quota
+/// is no substitute: within its period a program may use all CPUs of the host, while a VM has a fixed number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cpus(Vec<usize>);
 
 impl Cpus {
     /// # Errors
-    /// When this process may not use that many, or not these.
+    /// When this process may not use that many CPUs, or one of the list.
     pub fn choose(wanted: &CpuChoice) -> Result<Self, Error> {
         let tried = match wanted {
             CpuChoice::Count(count) => format!("binding the workload to {count} CPUs (resources.cpus)"),
@@ -186,17 +203,17 @@ impl Cpus {
         }
     }
 
-    /// As the kernel, Docker and libvirt write it.
+    /// The list in the form of the kernel, Docker and libvirt, such as `2,3`.
     pub fn list(&self) -> String {
         joined(&self.0)
     }
 
-    /// As many vCPUs has a VM.
+    /// Number of CPUs; a VM has as many vCPUs.
     fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// As the kernel's calls take it.
+    /// The set in the form of the kernel's calls.
     pub fn set(&self) -> CpuSet {
         let mut set = CpuSet::new();
         self.0.iter().for_each(|&cpu| set.set(cpu));
@@ -208,24 +225,24 @@ fn joined(cpus: &[usize]) -> String {
     cpus.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Adds an engine's running containers to those of the others. To be done once for each engine.
+/// Adds an engine's running containers to those of other engines. Call it once for each engine.
 fn count_containers(host: &mut sample::Host, running: Option<u32>) {
     if let Some(running) = running {
         host.other_containers = Some(host.other_containers.unwrap_or(0).saturating_add(running));
     }
 }
 
-/// An engine would not do what it was asked.
+/// An engine failed to do something.
 #[derive(Debug, thiserror::Error)]
 #[error("{tried}: {why}{}", .hint.as_ref().map_or(String::new(), |hint| format!("; fix: {hint}")))]
 pub struct Error {
-    /// What was tried, on what.
+    /// What bootrace tried, on what.
     pub tried: String,
-    /// Why it failed.
+    /// The engine's reason.
     pub why: String,
-    /// What the program can act on.
+    /// The kind of failure, on which the program decides.
     pub cause: Cause,
-    /// What fixes it, where that is known.
+    /// The fix, if it is known.
     pub hint: Option<String>,
 }
 
@@ -234,22 +251,22 @@ impl Error {
         Error { tried: tried.into(), why: why.to_string(), cause: Cause::Other, hint: None }
     }
 
-    /// With this cause.
+    /// Sets the cause.
     pub fn by(self, cause: Cause) -> Self {
         Error { cause, ..self }
     }
 
-    /// With this fix, where there is one.
+    /// Sets the fix, if there is one.
     pub fn with_hint(self, hint: Option<impl Into<String>>) -> Self {
         Error { hint: hint.map(Into::into).or(self.hint), ..self }
     }
 
-    /// What failed, on what and why, for where the fix has a place of its own.
+    /// The error's text without the fix, for output that shows the fix separately.
     pub fn without_hint(&self) -> String {
         format!("{}: {}", self.tried, self.why)
     }
 
-    /// Whether nothing was there to be asked.
+    /// Whether the engine is absent: no socket, or no process that listens at it.
     pub fn is_unreachable(&self) -> bool {
         self.cause == Cause::Unreachable
     }

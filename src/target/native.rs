@@ -1,11 +1,9 @@
-//! The workload as a bare process: started in a cgroup with the scenario's memory limit, bound to its CPUs,
-//! chrooted into the image, nothing else. No namespaces of its own, so the host's network and processes are
-//! in sight.
+//! The workload as a bare process: in a cgroup with the scenario's memory limit, bound to its CPUs, chrooted into the
+//! image, and nothing else. It has no namespaces of its own, so it sees the host's network and processes.
 //!
-//! Its root is an overlay over the image's tree, as a container's is, so that what a workload writes
-//! is gone with it. Mounting that is staging, not start-up: a bare process needs no such thing. Nor does it need an
-//! agent, which is our instrument here and no part of what starts: it waits in the root and the cgroups, and to be
-//! requested is to be started by it.
+//! Its root is an overlay over the image's tree, as a container's is, so that a workload's writes disappear with it.
+//! Mounting it is staging, not start-up: a bare process needs no such mount. It needs no agent either. The agent is
+//! only the instrument here: it waits in the root and the cgroups, and starts the workload at the request.
 
 use std::{
     io,
@@ -41,15 +39,15 @@ pub use groups::{discard as discard_cgroup, find as find_cgroups, try_out as try
 use launch::{Agent, launch};
 pub use root::Root;
 
-/// Where the host says whom to ask for names.
+/// The host's resolver configuration.
 pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 
-/// Gives this thread, and every thread and process that it starts from now on, mounts of its own: a
-/// bare process's root is never seen by the host, and is gone with the harness however that ends.
-/// To be called before the async runtime starts its threads.
+/// Gives this thread, and all threads and processes that it starts from now on, a private mount namespace. The host
+/// then never sees a bare process's root, and it disappears with the harness however that ends. Call this before the
+/// async runtime starts its threads.
 ///
 /// # Errors
-/// When the caller is not root.
+/// When this process is not root.
 pub fn isolate_mounts() -> Result<(), Error> {
     let failed = |e| Error::new("making mounts of our own for the native target", needs_root(e));
     super::host_mounts::remember();
@@ -59,8 +57,8 @@ pub fn isolate_mounts() -> Result<(), Error> {
     mount::mount_change("/", propagation).map_err(failed)
 }
 
-/// Mounts a bare process's root in `dir` with `tree` below it, and takes it away again: does that work here? To be
-/// called by a process of [`isolate_mounts`].
+/// Tries whether this host can mount a bare process's root: mounts one in `dir` with `tree` as its lower layer, and
+/// unmounts it. Call [`isolate_mounts`] first.
 ///
 /// # Errors
 /// When it can't be mounted.
@@ -90,11 +88,11 @@ pub struct Native {
 }
 
 impl Native {
-    /// `tree` is the image's unpacked root file system. `network`: the host's resolver configuration is in it,
-    /// too; its network always is.
+    /// `tree` is the image's unpacked root file system. `network`: also copies the host's resolver configuration; the
+    /// host's network is always in sight.
     ///
     /// # Errors
-    /// When the CPUs that the scenario wants are not to be had.
+    /// When the scenario's CPUs are not available.
     pub fn new(
         spec: &scenario::ScenarioTarget,
         resources: &Resources,
@@ -147,7 +145,7 @@ impl Target for Native {
 struct Bare {
     root: Root,
     tree: PathBuf,
-    /// How long that took.
+    /// How long the mount took.
     mounting: Option<Duration>,
     cgroups: Vec<PathBuf>,
     agent: Option<Agent>,
@@ -180,7 +178,7 @@ impl Instance for Bare {
         agent.go().map_err(|e| Error::new(tried, e))
     }
 
-    /// The channel was opened by the harness, so it is not its peer.
+    /// The leader is the agent, not `peer`: the harness itself opened the channel.
     fn scope(&self, peer: u32) -> Scope {
         let leader = self.agent.as_ref().map_or(peer, |agent| agent.pid.as_raw_pid().unsigned_abs());
         Scope { leader, engine: Vec::new() }
@@ -215,7 +213,7 @@ impl Instance for Bare {
                 .map_err(|e| Error::new(format!("ending the processes in {}", dir.display()), e))?;
         }
         if let Some(agent) = &self.agent {
-            // Itself, wherever it is: that it sits in its cgroup is the kernel's word and not ours.
+            // The agent by its pidfd, in case it is not in its cgroup.
             groups::end(&agent.handle)
                 .and_then(|()| Ok(waitpid(Some(agent.pid), WaitOptions::NOHANG)?))
                 .map_err(|e| Error::new(format!("ending the agent, process {}", agent.pid), e))?;
@@ -225,7 +223,7 @@ impl Instance for Bare {
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {
-        // First of all: whoever removes the instance's directory must not walk into mounts.
+        // Comes first: the removal of the instance's directory must not walk into mounts.
         self.root
             .unmount()
             .map_err(|e| Error::new(format!("unmounting {}", self.root.merged.display()), e))?;

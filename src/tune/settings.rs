@@ -1,4 +1,4 @@
-//! What there is to be set on a host, and to what.
+//! The settings of `--tune` and their values.
 
 use std::{
     fs::{self, OpenOptions},
@@ -11,17 +11,17 @@ use crate::sample::Setting;
 
 const CPUFREQ: &str = "sys/devices/system/cpu/cpufreq";
 
-/// One setting, which may be of many files: a governor per CPU.
+/// One setting, possibly of many files, such as a governor per CPU.
 pub(super) struct Plan {
     name: &'static str,
     pub changes: Vec<Change>,
-    /// Where there is no such file on this host.
+    /// The explanation if this host has no such file.
     absent: &'static str,
-    /// What a file's text means, where that is no word itself.
+    /// Words for a file's values that are no words themselves.
     words: &'static [(&'static str, &'static str)],
 }
 
-/// Everything but the caches, which have no state to be put back.
+/// All settings but the caches, which have no state to restore.
 pub(super) fn plan(root: &Path) -> Vec<Plan> {
     let mut plans = vec![governor(root), turbo(root), ksm(root)];
     plans.extend(swappiness(root));
@@ -39,7 +39,7 @@ fn governor(root: &Path) -> Plan {
     )
 }
 
-/// Intel's driver has it the other way round; others have one switch for all CPUs or one each.
+/// Intel's driver inverts the value; other drivers have one switch for all CPUs or one each.
 fn turbo(root: &Path) -> Plan {
     let plan = |want, files: Vec<PathBuf>| {
         let plan = Plan::new(root, "turbo", want, files, "no switch for it is here; a BIOS may have one");
@@ -58,7 +58,8 @@ fn turbo(root: &Path) -> Plan {
     }
 }
 
-/// Stopped, what is merged stays so: to part it (2) takes memory and time, and nothing would merge it again at once.
+/// Stops merging and keeps merged pages. Unmerging them (2) takes memory and time, and they would not be merged again
+/// at once.
 fn ksm(root: &Path) -> Plan {
     let mut plan =
         Plan::new(root, "ksm", "0", ["sys/kernel/mm/ksm/run".into()], "this kernel has no same-page merging");
@@ -66,18 +67,19 @@ fn ksm(root: &Path) -> Plan {
     plan
 }
 
-/// As little as can be without swap off, which could kill; of no meaning where there is no swap.
+/// Swaps as little as possible. Switching swap off could kill processes. `None` on a host without swap.
 fn swappiness(root: &Path) -> Option<Plan> {
     let swaps = read(&root.join("proc/swaps")).unwrap_or_default();
     let file: PathBuf = "proc/sys/vm/swappiness".into();
     (swaps.lines().count() > 1).then(|| Plan::new(root, "swappiness", "1", [file], "this kernel has none"))
 }
 
-/// Writes out what is dirty and drops the page cache, once: samples start from the same, and warm-ups warm it.
+/// Writes out dirty pages and drops the page cache, once: samples then start from the same state, and the warm-up
+/// rounds fill the cache.
 pub(super) fn drop_caches(root: &Path) -> Setting {
     let file = root.join("proc/sys/vm/drop_caches");
     rustix::fs::sync();
-    // It can't be read back, so this is no `write` of ours.
+    // The file can't be read back, so `write` of this module does not fit.
     let dropped = OpenOptions::new().write(true).open(&file).and_then(|mut file| file.write_all(b"3"));
     Setting {
         name: "caches".into(),
@@ -110,7 +112,7 @@ impl Plan {
         Plan { name, changes: files.into_iter().filter_map(change).collect(), absent, words: &[] }
     }
 
-    /// Sets what is not so already, and says what holds now.
+    /// Sets the files that differ, and reports the state.
     pub fn carry_out(self, root: &Path) -> Setting {
         let Plan { name, changes, absent, words } = self;
         let word = |text: &str| {

@@ -3,7 +3,7 @@ use super::*;
 const KSM: &str = "sys/kernel/mm/ksm/run";
 const NO_TURBO: &str = "sys/devices/system/cpu/intel_pstate/no_turbo";
 
-/// A tree of /sys and /proc, and what keeps it alive.
+/// A tree of /sys and /proc, with the guard that keeps it alive.
 fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Place) {
     let dir = tempfile::tempdir().unwrap();
     for (path, text) in files {
@@ -156,7 +156,7 @@ fn what_somebody_else_changed_meanwhile_is_left_to_them() {
     assert_eq!(tuning.changed(), [] as [String; 0]);
     fs::write(place.root.join(governor(0)), "schedutil\n").unwrap();
     let told = tuning.changed();
-    assert!(told.len() == 1 && told[0].contains("made it schedutil meanwhile"), "{told:?}");
+    assert!(told.len() == 1 && told[0].contains("changed it to schedutil meanwhile"), "{told:?}");
     drop(tuning);
     assert_eq!(all(&place), ["schedutil", "performance", "0", "1", "60"]);
 }
@@ -203,7 +203,7 @@ fn what_can_not_be_put_back_stays_saved_and_is_tried_again() {
     let (dir, place) = a_host();
     let tuning = Tuning::at(place.clone());
     tuning.apply().unwrap();
-    // Still as we set it, and no longer to be written.
+    // Still as the run set it, and no longer writable.
     let file = dir.path().join("ostype");
     let changes = [
         Change { file: KSM.into(), found: "1".into(), set: "0".into() },

@@ -179,7 +179,10 @@ async fn a_file_that_is_cut_short_or_another_than_was_said_is_refused() {
     let sum = sha256(&file);
     let wrong = scenario::Image { sha256: Some("0".repeat(64)), ..cloud("image.qcow2") };
     let error = fixture.refused(&wrong).await;
-    assert!(error.contains("image.qcow2 can't be had: its sha256 is ") && error.contains(&sum), "{error}");
+    assert!(
+        error.contains("image.qcow2 is not available: its sha256 is ") && error.contains(&sum),
+        "{error}"
+    );
     assert!(error.contains(&format!("the scenario says {}", "0".repeat(64))), "{error}");
 
     let whole = fs::read(&file).unwrap();
@@ -407,7 +410,7 @@ async fn an_image_is_fetched_by_its_url_and_what_is_not_it_is_refused() {
         scenario::Image { sha256: Some(sum.clone()), ..cloud("http://127.0.0.1:9/image.qcow2") };
     let error = fixture.refused(&unreachable).await;
     assert!(
-        error.starts_with("the cloud image http://127.0.0.1:9/image.qcow2 can't be had: curl"),
+        error.starts_with("the cloud image http://127.0.0.1:9/image.qcow2 is not available: curl"),
         "{error}"
     );
     assert!(error.contains("127.0.0.1 port 9"), "{error}");

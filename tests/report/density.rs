@@ -55,7 +55,7 @@ pub fn density(target: &str, count: u32, mib: u64, startup_ms: u64) -> Density {
         startup_limit_ns: 60_000_000_000,
         settle_ns: 2_000_000_000,
         limit: Some(Limit::Count),
-        limit_why: Some(format!("all {count} that were asked for were there at once")),
+        limit_why: Some(format!("all {count} requested instances ran at once")),
         before: host(0),
         steps: (1..=count).map(step).collect(),
         died: 0,

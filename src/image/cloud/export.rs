@@ -1,8 +1,7 @@
-//! The files of a cloud image's disk as one archive: what its containers are made of.
+//! Exports the files of a cloud image's disk as one archive, for its containers.
 //!
-//! The host's kernel mounts the partitions, read-only and in a mount namespace that no other process sees; it goes
-//! with the thread that made it, and the loop devices go with it. Nothing is mounted, looked up or packed through a
-//! link of the image's.
+//! The host's kernel mounts the partitions read-only in a private mount namespace. The namespace and its loop devices
+//! disappear with their thread. The module follows no link of the image when it mounts, looks up or packs files.
 
 use std::{
     io,
@@ -30,27 +29,30 @@ use super::{
     partitions::{self, Ext4, Partition},
 };
 
-/// No image has more partitions that could be its root.
+/// The largest number of partitions that could be the root.
 const MOST: usize = 16;
 const MAX_FSTAB: u64 = 64 << 10;
 
-/// A disk, raw, and who it belongs to.
+/// A raw disk, and the image that it belongs to.
 pub struct Disk {
-    /// As a user would say it.
+    /// The image's name for messages.
     pub image: String,
     pub file: PathBuf,
     pub bytes: u64,
 }
 
-/// A partition with a file system that can be mounted.
+/// A partition with a file system that bootrace can mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Volume {
     partition: Partition,
     file_system: Ext4,
 }
 
-/// Writes the files of the disk's root, and of what its fstab mounts below, to `tar`. `dir` is for mount points.
-/// Says what is left out.
+/// Writes the files of the disk's root, and of the mounts in its fstab, to `tar`. Mount points are made in `dir`.
+/// Reports skipped mounts.
+///
+/// # Errors
+/// When a program is missing, the disk has no single readable root or is too large, or a mount or tar fails.
 pub async fn export(job: &Job<'_>, disk: Disk, dir: &Path, tar: &Path) -> Result<Sum, Error> {
     ["partx", "blkid", "mount", "tar"].into_iter().try_for_each(require)?;
     let volumes = disk.volumes(&job.cancel).await?;
@@ -91,7 +93,7 @@ struct Export {
 }
 
 impl Export {
-    /// In the thread whose mounts these are.
+    /// Runs in the thread with the private mount namespace.
     async fn run(self, volumes: Vec<Volume>) -> Result<(Sum, Vec<String>), Error> {
         let mut mounted = Vec::new();
         for volume in volumes {
@@ -152,7 +154,7 @@ impl Export {
         }
     }
 
-    /// Mounts below the root what its fstab says; returns what it says besides, which is left out.
+    /// Mounts the entries of its fstab below the root. Returns those that it skips.
     fn complete(&self, root: &Path, mounted: &[(Volume, PathBuf)]) -> Result<Vec<String>, Error> {
         let tree = Rootfs::open(root).map_err(Error::io("opening", root))?;
         let text = match tree.read_text("etc/fstab", MAX_FSTAB) {
@@ -169,7 +171,7 @@ impl Export {
                 left_out.push(format!("{} ({})", entry.at, super::super::error::tame(&entry.kind, 32)));
                 continue;
             };
-            // By the directory itself, since its path may lead out of the tree for whoever is not in it.
+            // Uses the directory's descriptor, since its path may lead out of the tree.
             let bound = tree
                 .dir(&entry.at)
                 .and_then(|at| Ok(mount_bind(source, format!("/proc/self/fd/{}", at.as_raw_fd()))?));
@@ -180,7 +182,7 @@ impl Export {
         Ok(left_out)
     }
 
-    /// The same files give the same archive.
+    /// Packs the files reproducibly: the same files give the same archive.
     async fn pack(&self, root: &Path) -> Result<Sum, Error> {
         let tar = Tool::new("tar")
             .args(["--create", "--numeric-owner", "--sort=name", "--xattrs", "--xattrs-include=*"])
@@ -188,7 +190,7 @@ impl Export {
             .args(["--anchored", "--exclude=./lost+found", "--exclude=./boot/lost+found", "--directory"])
             .arg(root)
             .args(["--file=-", "."]);
-        // A file with holes can be larger than its disk, and as many of them as a hostile image likes.
+        // Sparse files can be larger than their disk, and a hostile image may have many.
         let most = self.disk.bytes.saturating_mul(2).saturating_add(1 << 30);
         let mut left = most;
         let too_large = || self.disk.wrong(format!("its files are larger than {most} bytes, twice its disk"));
@@ -206,8 +208,8 @@ impl Export {
     }
 }
 
-/// Runs work in a thread whose mounts are its own, programs that it spawns included. Whoever drops this waits until
-/// the thread is done, which `cancel` makes soon.
+/// Runs work in a thread with a private mount namespace, which the programs that it spawns share. Dropping the future
+/// cancels the work through `cancel` and waits for the thread.
 async fn in_private_mounts<T: Send + 'static, F: Future<Output = Result<T, Error>>>(
     cancel: CancellationToken,
     work: impl FnOnce() -> F + Send + 'static,
@@ -223,7 +225,7 @@ async fn in_private_mounts<T: Send + 'static, F: Future<Output = Result<T, Error
     });
     let thread = spawned.map_err(Error::io("starting", "a thread"))?;
     let _joined = Joined { cancel, thread: Some(thread) };
-    // It panicked, and its panic goes on here.
+    // The thread panicked: the panic continues here.
     receiver.await.unwrap_or(Err(Error::Interrupted))
 }
 

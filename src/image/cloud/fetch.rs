@@ -1,4 +1,4 @@
-//! A cloud image's file: copied from this host or fetched by curl, and held to its sum.
+//! Fetches a cloud image's file: copies it from this host or downloads it with curl, and checks its checksum.
 
 use std::{cell::Cell, path::Path};
 
@@ -14,12 +14,15 @@ use super::super::{
     tool::{Tool, require},
 };
 
-/// No cloud image's file is larger, in bytes.
+/// The largest accepted file, in bytes.
 const LARGEST_FILE: u64 = 16 << 30;
-/// A server that sends less than this, in bytes a second, for so long, in seconds, is given up.
+/// curl gives up a server that sends fewer than so many bytes a second for so many seconds.
 const SLOWEST: (&str, &str) = ("1024", "60");
 
-/// Writes the file to `to`; fails if it has not the sum that the scenario says.
+/// Writes the cloud image's file to `to` and checks the checksum that the scenario gives.
+///
+/// # Errors
+/// When the download or copy fails, the file is too large, or its sha256 is not the scenario's.
 pub async fn fetch(job: &Job<'_>, cloud: &Cloud, to: &Path) -> Result<Sum, Error> {
     let (sum, found_out) = match &cloud.place {
         Place::File(file) => (copy(job, cloud, file, to).await?, FoundOut::Here),
@@ -54,7 +57,7 @@ async fn download(job: &Job<'_>, cloud: &Cloud, url: &str, to: &Path) -> Result<
     require("curl")?;
     job.say(format!("fetching {url}"));
     let curl = Tool::new("curl")
-        // No settings of the user's; an address that is only http or https, also where it leads to.
+        // Ignores the user's settings. Allows only http and https, also in redirects.
         .args(["--disable", "--proto", "=http,https", "--fail", "--location", "--max-redirs", "10"])
         .args(["--silent", "--show-error", "--connect-timeout", "20"])
         .args(["--speed-limit", SLOWEST.0, "--speed-time", SLOWEST.1])

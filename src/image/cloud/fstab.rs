@@ -1,17 +1,17 @@
-//! Which partitions an image mounts where, by its `/etc/fstab`.
+//! Reads an image's `/etc/fstab`: its partitions and their mount points.
 
 use super::partitions::{Ext4, Partition};
 
-/// No image mounts more.
+/// The largest number of entries that are used.
 const MOST: usize = 32;
 
-/// A line: what is mounted where.
+/// A line: a partition and its mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     what: What,
     /// An absolute path below the root, without `..`.
     pub at: String,
-    /// As in `ext4` or `vfat`.
+    /// Type of the file system: `ext4`, `vfat`.
     pub kind: String,
 }
 
@@ -20,7 +20,7 @@ enum What {
     Uuid(String),
     Label(String),
     PartUuid(String),
-    /// As in `/dev/vda16`.
+    /// The number in a name such as `/dev/vda16`.
     Number(u32),
 }
 
@@ -57,7 +57,7 @@ impl What {
             "UUID" => What::Uuid(value.to_ascii_lowercase()),
             "LABEL" => What::Label(value.into()),
             "PARTUUID" => What::PartUuid(value.to_ascii_lowercase()),
-            // Of `vda16` as of `nvme0n1p16`.
+            // From `vda16` as well as `nvme0n1p16`.
             "" => What::Number(value.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?),
             _ => return None,
         })
@@ -65,7 +65,7 @@ impl What {
 }
 
 impl Entry {
-    /// Whether this partition is meant, which has that file system.
+    /// Whether the line names this partition with this file system.
     pub fn means(&self, partition: &Partition, file_system: &Ext4) -> bool {
         match &self.what {
             What::Uuid(uuid) => *uuid == file_system.uuid,

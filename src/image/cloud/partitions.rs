@@ -1,4 +1,4 @@
-//! What is on a disk, by util-linux: its partitions as partx sees them, and their file systems as blkid does.
+//! Lists a disk's partitions with partx, and identifies their file systems with blkid (both of util-linux).
 
 use std::path::Path;
 
@@ -6,11 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{error::Error, tool::Tool};
 
-/// Of a virtual disk, in bytes.
+/// Sector size of a virtual disk, in bytes.
 const SECTOR: u64 = 512;
-/// No table, and nothing that is said of a file system, is longer in print.
+/// The longest output that is read of partx and blkid, in bytes.
 const MAX_OUTPUT: u64 = 256 << 10;
-/// A GPT of the usual size has no room for more.
+/// The largest number of partitions, that of a GPT of the usual size.
 const MOST: usize = 128;
 
 /// A partition, in bytes from the disk's start.
@@ -24,7 +24,7 @@ pub struct Partition {
     pub uuid: String,
 }
 
-/// An ext2, ext3 or ext4 file system by the names that it goes by.
+/// The names of an ext2, ext3 or ext4 file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ext4 {
     /// As in `UUID=`, in lower case.
@@ -32,10 +32,10 @@ pub struct Ext4 {
     pub label: String,
 }
 
-/// The partitions of a raw disk of that size; `Ok(Err(why))` where it has none that can be right.
+/// The partitions of a raw disk with this size; `Ok(Err(why))` if its table is missing or invalid.
 ///
 /// # Errors
-/// When partx can't be run, or prints too much.
+/// When partx can't be run or prints too much.
 pub async fn read(
     disk: &Path,
     disk_bytes: u64,
@@ -82,10 +82,10 @@ fn partition(line: &str) -> Result<Partition, String> {
     read().ok_or_else(|| "its partition table is wrong: partx lists a partition without its place".into())
 }
 
-/// The file system of a partition; `None` if it is another, or none.
+/// The ext file system of a partition; `None` if it has another or none.
 ///
 /// # Errors
-/// When blkid can't be run, or can't decide.
+/// When blkid can't be run or its result is ambiguous.
 pub async fn file_system(
     disk: &Path,
     partition: &Partition,
@@ -97,13 +97,13 @@ pub async fn file_system(
         .arg(disk);
     match blkid.output(MAX_OUTPUT, cancel).await {
         Ok(said) => Ok(names(&String::from_utf8_lossy(&said))),
-        // It finds nothing there.
+        // blkid found nothing.
         Err(Error::Tool { code: Some(2), .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// It looks for partition tables, too, whatever the types that it is asked for.
+/// Parses blkid's output. blkid also reports partition tables, whatever types it is asked for.
 fn names(said: &str) -> Option<Ext4> {
     let value = |key: &str| {
         let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));

@@ -1,28 +1,31 @@
-//! The head of a qcow2 file, read before any program of QEMU's opens it: it may name other files of this host,
-//! as its backing file or its data, which would then be read too.
+//! Checks the head of a qcow2 file before QEMU's programs open it. A hostile file may name other files of this host as
+//! its backing or data file, which QEMU would then read.
 //!
 //! Layout: docs/interop/qcow2.txt of QEMU.
 
-/// As much of a file as [`check`] needs, in bytes.
+/// The number of bytes that [`check`] needs.
 pub const HEAD: usize = 104;
-/// No disk is larger, in bytes: a small file can stand for any amount of data.
+/// The largest accepted disk, in bytes: a small file can stand for any amount of data.
 pub const LARGEST_DISK: u64 = 256 << 30;
 
 const MAGIC: [u8; 4] = *b"QFI\xfb";
-/// Incompatible features that change how clusters are read, and nothing else: compression type, extended L2 entries.
+/// Incompatible features that only change how clusters are read: compression type, extended L2 entries.
 const HARMLESS: u64 = 1 << 3 | 1 << 4;
 const DIRTY: u64 = 1 << 0;
 const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
 
-/// What a file says of its disk.
+/// A file's data about its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Size of the disk that a guest sees.
+    /// Size of the guest's disk in bytes.
     pub disk_bytes: u64,
 }
 
-/// Reads the head of a file of that size: a whole, sound disk of its own, or else why it is none, with the fix.
+/// Reads the head of a file of `file_bytes` bytes. The disk must be complete and need no other file.
+///
+/// # Errors
+/// The reason why bootrace refuses the file, with the fix.
 pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     let number = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
     let long = |at: usize| Some(u64::from_be_bytes(head.get(at..at + 8)?.try_into().ok()?));
@@ -36,7 +39,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     let features = match version {
         2 => 0,
         3 => long(72).ok_or_else(cut)?,
-        other => return Err(format!("it is qcow2 of version {other}, and known are 2 and 3")),
+        other => return Err(format!("it is qcow2 of version {other}, and bootrace reads 2 and 3")),
     };
     if long(8).ok_or_else(cut)? != 0 {
         return Err(
@@ -48,7 +51,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
         return Err("its data are in another file: put all into one with qemu-img convert -O qcow2".into());
     }
     if features & (DIRTY | CORRUPT) != 0 {
-        return Err("it says of itself that it is damaged or was not closed: see qemu-img check".into());
+        return Err("its header says that it is damaged or was not closed: run qemu-img check".into());
     }
     if features & !HARMLESS != 0 {
         return Err(format!("it has qcow2 features that are not known here ({:#x})", features & !HARMLESS));
@@ -56,7 +59,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     if number(32).ok_or_else(cut)? != 0 {
         return Err("it is encrypted: make a plain one of it with qemu-img convert".into());
     }
-    // What is beyond a file's end reads as zeros, and a table of zeros says that there is nothing to miss.
+    // Beyond a file's end QEMU reads zeros, and a table of zeros hides that the file is truncated.
     let table = u64::from(number(36).ok_or_else(cut)?) * 8;
     if long(40).ok_or_else(cut)?.checked_add(table).is_none_or(|end| end > file_bytes) {
         return Err(cut());
@@ -64,7 +67,7 @@ pub fn check(head: &[u8], file_bytes: u64) -> Result<Header, String> {
     let disk_bytes = long(24).ok_or_else(cut)?;
     if disk_bytes > LARGEST_DISK {
         return Err(format!(
-            "its disk is of {} GiB, and up to {} GiB can be used",
+            "its disk has {} GiB, and bootrace uses at most {} GiB",
             disk_bytes >> 30,
             LARGEST_DISK >> 30
         ));
@@ -82,7 +85,7 @@ mod tests {
         super::check(head, FILE)
     }
 
-    /// A disk of 3 GiB, of whose file the table ends at 256 KiB.
+    /// The head of a file with a disk of 3 GiB and a table that ends at 256 KiB.
     fn head(version: u32) -> Vec<u8> {
         let mut head = vec![0; HEAD];
         head[..4].copy_from_slice(&MAGIC);

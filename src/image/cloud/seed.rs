@@ -1,8 +1,8 @@
-//! The seed of a cloud image: the disk with which cloud-init sets up an instance (its NoCloud data source), which
-//! brings the agent in. So the image boots as a user of it would boot it, and nothing on it is changed beforehand.
+//! The seed of a cloud image: the disk from which cloud-init sets up an instance (its NoCloud data source). It brings
+//! the agent in, so the image itself stays unchanged and boots as it does for its users.
 //!
-//! cloud-init reads `user-data` in its first boot and runs our commands early in it. They copy the agent to where
-//! containers have it, and queue its unit, which systemd starts when the OS's own basic start is done.
+//! cloud-init reads `user-data` in its first boot and runs its commands early. They copy the agent to its path in
+//! containers, and queue its unit, which systemd starts after the OS's own basic start.
 
 use std::{fs, path::Path};
 
@@ -18,19 +18,22 @@ use super::super::{
 };
 use crate::agent;
 
-/// By which cloud-init knows a seed, whatever disk it is.
+/// The volume label by which cloud-init finds a seed.
 const LABEL: &str = "CIDATA";
-/// Where the guest mounts it for a moment.
+/// The guest's temporary mount point of the seed.
 const MOUNT: &str = "/run/bootrace-seed";
-/// A unit of this boot alone, as is all else of an instance.
+/// The directory of units that last only until the next boot.
 const UNITS: &str = "/run/systemd/system";
-/// [`EPOCH`] as ISO 9660 has it.
+/// [`EPOCH`] in the form of ISO 9660.
 const DATE: &str = "2025010100000000";
 
 const AGENT: &str = "agent";
 const DIGEST: &str = "image-digest";
 
-/// Writes the seed of the image with that digest to `to`; `dir` is for its files.
+/// Writes the seed of the image with this digest to `to`. Its files are made in `dir`.
+///
+/// # Errors
+/// When a file can't be written, or xorriso is missing or fails.
 pub async fn make(job: &Job<'_>, digest: &str, dir: &Path, to: &Path) -> Result<(), Error> {
     let files = dir.join("seed");
     make_dir(&files)?;
@@ -59,8 +62,8 @@ pub async fn make(job: &Job<'_>, digest: &str, dir: &Path, to: &Path) -> Result<
     open_up(to)
 }
 
-/// JSON is YAML, and leaves no question of quoting. No network-config: cloud-init then does what it does by itself,
-/// DHCP where there is a network card.
+/// `user-data` as JSON, which is YAML with unambiguous quoting. It has no network-config, so cloud-init keeps its
+/// default: DHCP if there is a network card.
 fn user_data() -> String {
     let install = |mode: &str, name: &str, to: &str| {
         json!(["install", "-D", "-m", mode, format!("{MOUNT}/{name}"), to])
@@ -73,14 +76,14 @@ fn user_data() -> String {
             install("0644", DIGEST, IMAGE_DIGEST_PATH),
             install("0644", UNIT, &format!("{UNITS}/{UNIT}")),
             ["umount", MOUNT],
-            // Waiting for it would be waiting for ourselves: systemd starts it when cloud-init has let go.
+            // Waiting would be a deadlock: systemd starts the unit after cloud-init's stage has finished.
             ["systemctl", "start", "--no-block", UNIT],
         ],
     });
     format!("#cloud-config\n{config:#}\n")
 }
 
-/// As the unit of other images, but for the network, which such a system joins by itself.
+/// The unit of other images without the network, which such a system configures itself.
 fn unit() -> String {
     format!(
         "[Unit]\nDescription=The agent of bootrace, parent of the workload\n\n\
@@ -88,7 +91,7 @@ fn unit() -> String {
     )
 }
 
-/// Another image is another instance; each VM of this one boots it for the first time.
+/// `meta-data` with an instance id of this image: each of its VMs boots it for the first time.
 fn meta_data(digest: &str) -> String {
     let short = digest.get(..16).unwrap_or(digest);
     format!("{:#}\n", json!({ "instance-id": format!("bootrace-{short}") }))

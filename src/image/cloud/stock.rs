@@ -1,4 +1,4 @@
-//! The form for VMs that boot a cloud image as it is: the image's file, an overlay on it, and the seed.
+//! The form for VMs that boot an unchanged cloud image: the image's file, an overlay on it, and the seed.
 
 use std::{
     fs,
@@ -24,10 +24,10 @@ use crate::image::StockFiles;
 const OVERLAY: &str = "overlay.qcow2";
 const SEED: &str = "seed.iso";
 
-/// What the manifest says of these files.
+/// The form's data in its manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(in crate::image) struct About {
-    /// Where the overlay looks for its backing file: the disk's absolute path.
+    /// The overlay's backing file: the disk's absolute path.
     backing: PathBuf,
 }
 
@@ -35,7 +35,7 @@ pub(in crate::image) fn place(image: &Path) -> PathBuf {
     image.join("stock")
 }
 
-/// `None` also if the cache has been moved: the overlay would point elsewhere.
+/// The files; `None` also if the cache was moved, since the overlay then has the wrong path.
 pub(in crate::image) fn find(image: &Path) -> Option<StockFiles> {
     let dir = place(image);
     let manifest = Manifest::<About>::load(&dir)?;
@@ -44,7 +44,7 @@ pub(in crate::image) fn find(image: &Path) -> Option<StockFiles> {
     (manifest.about.backing == dir.join(DISK)).then_some(files)
 }
 
-/// Makes all files. The caller holds the image's build lock.
+/// Builds all files. Call it with the image's build lock held.
 pub(in crate::image) async fn make(
     job: &Job<'_>,
     image: &Path,
@@ -59,7 +59,7 @@ pub(in crate::image) async fn make(
         why: format!("its cache entry {} has no {DISK}; run bootrace image prune --all", base.key),
     };
     let sum = base.manifest.files.get(DISK).ok_or_else(gone)?.clone();
-    // The very file: it takes no room a second time, and is here as long as this image is.
+    // A hard link: it takes no space, and exists as long as this image.
     let (from, disk) = (job.cache.base(&base.key).join(DISK), temp.join(DISK));
     fs::hard_link(&from, &disk).map_err(Error::io("linking", &from))?;
     let size =
@@ -84,11 +84,11 @@ pub(in crate::image) async fn make(
     job.say(format!("made the files of VMs that boot it as it is in {:.1} s", begun.elapsed().as_secs_f64()));
     find(image).ok_or_else(|| Error::Cache {
         dir: place(image),
-        why: "what was just put there is gone; does something else clean this directory?".into(),
+        why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
 }
 
-/// Whether the system reads a seed: else nobody brings the agent in, and its VMs would be waited for in vain.
+/// Checks that the system has cloud-init: otherwise its VMs would never start the agent.
 fn sets_up(root: &Rootfs) -> Result<(), String> {
     let programs = ["usr/bin/cloud-init", "usr/local/bin/cloud-init"];
     if !programs.iter().any(|program| root.file(program).is_ok()) {

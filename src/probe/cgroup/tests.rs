@@ -18,7 +18,7 @@ const HYBRID: &str = "\
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
 
-/// What systemd mounts with version 1: controllers that share a hierarchy, tags before the dash.
+/// systemd's mounts with version 1: controllers that share a hierarchy, tags before the dash.
 const SYSTEMD_V1: &str = "\
 27 22 0:24 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:9 - tmpfs tmpfs ro,size=4096k,mode=755
 28 27 0:25 / /sys/fs/cgroup/unified rw,nosuid,nodev,noexec,relatime shared:10 - cgroup2 cgroup2 rw,nsdelegate

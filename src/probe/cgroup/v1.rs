@@ -8,6 +8,9 @@ use crate::probe::{Error, read_number};
 /// Memory of a cgroup and all below it, from its directory in the memory controller.
 ///
 /// `total_rss` is anonymous memory, huge pages included; `total_cache` is page cache and shmem.
+///
+/// # Errors
+/// When a file can't be read or lacks a value.
 pub fn memory(dir: &Path) -> Result<Memory, Error> {
     let stat = Stat::read(&dir.join("memory.stat"))?;
     let shmem = stat.get("total_shmem")?;
@@ -19,13 +22,16 @@ pub fn memory(dir: &Path) -> Result<Memory, Error> {
     })
 }
 
-/// Swapped-out memory in bytes; `None` where the kernel does not account for it (`swapaccount=0`).
+/// Swapped-out memory in bytes; `None` if the kernel does not account for it (`swapaccount=0`).
+///
+/// # Errors
+/// When memory.stat can't be read.
 pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     Ok(Stat::read(&dir.join("memory.stat"))?.find("total_swap"))
 }
 
-/// The kernel may lack the file, and with `cgroup.memory=nokmem` it says 0, which no cgroup with a
-/// process in it can need.
+/// Kernel memory; `None` if the kernel lacks the file or reports 0, as with `cgroup.memory=nokmem`: every process needs
+/// some.
 fn kernel(dir: &Path) -> Result<Option<u64>, Error> {
     let optional = |name: &str| match read_number(&dir.join(name)) {
         Err(error) if error.gone => Ok(0),

@@ -6,6 +6,9 @@ use super::{Memory, Stat};
 use crate::probe::{Error, read_number};
 
 /// Memory of a cgroup and all below it, from its directory.
+///
+/// # Errors
+/// When a file can't be read or lacks a value.
 pub fn memory(dir: &Path) -> Result<Memory, Error> {
     let stat = Stat::read(&dir.join("memory.stat"))?;
     let shmem = stat.get("shmem")?;
@@ -17,7 +20,10 @@ pub fn memory(dir: &Path) -> Result<Memory, Error> {
     })
 }
 
-/// Swapped-out memory in bytes; `None` where the kernel does not account for it (`swapaccount=0`).
+/// Swapped-out memory in bytes; `None` if the kernel does not account for it (`swapaccount=0`).
+///
+/// # Errors
+/// When a file can't be read.
 pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     match read_number(&dir.join("memory.swap.current")) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -26,11 +32,11 @@ pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     }
 }
 
-/// `kernel` is the sum since Linux 5.18; before, its parts have to do. Socket buffers are apart.
+/// `kernel` is the sum since Linux 5.18; older kernels report only its parts. Socket buffers are separate.
 fn kernel(stat: &Stat) -> Option<u64> {
     const PARTS: [&str; 4] = ["kernel_stack", "pagetables", "percpu", "slab"];
     let sum = stat.find("kernel").unwrap_or_else(|| PARTS.iter().filter_map(|key| stat.find(key)).sum());
     let bytes = sum + stat.find("sock").unwrap_or(0);
-    // 0 says that accounting is off (`cgroup.memory=nokmem`): a process needs a kernel stack.
+    // 0 means that accounting is off (`cgroup.memory=nokmem`): every process has a kernel stack.
     (bytes > 0).then_some(bytes)
 }

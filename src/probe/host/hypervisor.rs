@@ -1,32 +1,32 @@
-//! Whether the host is itself a guest, and of whom.
+//! Whether the host is itself a guest, and of which hypervisor.
 
 use super::{Root, value};
 
-/// Bochs's, of its own BIOS. ACPI's tables tell nothing: those of QEMU, under KVM too, are signed by BOCHS.
+/// The vendor of Bochs's own BIOS. ACPI's tables are no evidence: QEMU's are signed by BOCHS, also under KVM.
 const BOCHS_BIOS: &str = "The Bochs Project";
-/// What QEMU says without KVM.
+/// QEMU's CPUID signature without KVM.
 const TCG: &str = "TCGTCGTCGTCG";
 
 impl Root {
-    /// What emulates the processor of the host itself, if anything shows it. `signature` is as for
+    /// The emulator of the host's own processor, if there is evidence of one. `signature` is as for
     /// [`virtualised`](Self::virtualised).
     pub(super) fn processor_emulator(&self, signature: Option<String>) -> Option<String> {
         let emulator = if self.flags_hypervisor()? {
             (signature.as_deref() == Some(TCG)).then_some("QEMU TCG")
         } else {
-            // No hypervisor: its processor has none to tell of.
+            // Bochs is no hypervisor, so its processor reports none.
             (self.text("sys/class/dmi/id/bios_vendor")? == BOCHS_BIOS).then_some("Bochs")
         };
         emulator.map(str::to_owned)
     }
 
-    /// Whether the processor says that a hypervisor is below; of those that have no such flag nothing.
+    /// Whether the processor reports a hypervisor; `None` for processors without such a flag.
     fn flags_hypervisor(&self) -> Option<bool> {
         let cpuinfo = self.text("proc/cpuinfo")?;
         value(&cpuinfo, "flags").map(|flags| flags.split_ascii_whitespace().any(|flag| flag == "hypervisor"))
     }
 
-    /// `signature` is what the processor says through CPUID, if it can be asked.
+    /// The hypervisor's name. `signature` is the hypervisor leaf of CPUID, if the processor has one.
     pub(super) fn virtualised(&self, signature: Option<String>) -> Option<String> {
         let name = self.text("sys/hypervisor/type").or_else(|| signature.map(|text| known(&text).to_owned()));
         match self.flags_hypervisor() {
@@ -38,7 +38,7 @@ impl Root {
                 Some(if board.is_empty() { name } else { format!("{name} ({})", board.join(" ")) })
             }
             Some(false) => Some("none".into()),
-            // Other processors have no such flag; only a Xen guest gives itself away.
+            // Other processors have no such flag; only a Xen guest shows itself.
             None => name,
         }
     }
@@ -59,7 +59,7 @@ fn known(signature: &str) -> &str {
     }
 }
 
-/// What the hypervisor leaf of CPUID says; nonsense on bare metal, so ask the `hypervisor` flag first.
+/// The hypervisor leaf of CPUID. It is meaningless on bare metal: check the `hypervisor` flag first.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn cpuid_signature() -> Option<String> {
     let leaf = std::arch::x86_64::__cpuid(0x4000_0000);

@@ -1,9 +1,9 @@
-//! All of the host's memory at a moment: what can still be given out, and what same-page merging saves.
+//! The host's available memory, and the memory that same-page merging saves.
 
 use super::Root;
 use crate::sample::density::HostMemory;
 
-/// What the kernel says now; three small files.
+/// Reads the kernel's current figures, from three small files.
 pub fn memory() -> HostMemory {
     Root::host().memory()
 }

@@ -1,9 +1,9 @@
-//! What else the host does: at a moment, and between two readings around a sample.
+//! The host's other activity: now, and between two readings around a sample.
 //!
-//! Whose CPU time is whose: the processors' busy time, less what the instance's meter counted (its
-//! engine and daemons included) and what the harness itself used, is the others'. It is counted in
-//! clock ticks for each CPU, so it means something over tenths of a second and more. PSI can't be
-//! divided like that: an instance that waits for its own disk raises it too.
+//! The CPU time of other processes is the processors' busy time without that of the instance's meter (with its engine
+//! and daemons) and of the harness. The kernel counts busy time in clock ticks per CPU, so the figure is meaningful
+//! from some tenths of a second on. PSI can't be divided like that: an instance that waits for its own disk raises it
+//! too.
 
 use std::{path::Path, str::FromStr, time::Instant};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::sample;
 
-/// All counters at one moment; two of them make a [`sample::Interference`].
+/// All counters at one time; two of them make a [`sample::Interference`].
 #[derive(Debug, Clone)]
 pub struct Reading {
     at: Instant,
@@ -23,7 +23,7 @@ pub struct Reading {
     totals: Totals,
 }
 
-/// What the kernel has counted since boot.
+/// The kernel's counters since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Totals {
     busy_ns: Option<u64>,
@@ -39,7 +39,7 @@ struct Totals {
 }
 
 impl Reading {
-    /// Some twenty small files, and two more per CPU; no process is started.
+    /// Reads some twenty small files, and two more per CPU. Starts no process.
     pub fn now() -> Self {
         let totals = Root::host().totals();
         let harness_cpu_ns = harness_cpu_ns();
@@ -50,8 +50,8 @@ impl Reading {
         }
     }
 
-    /// What went on from this reading until now. `instance_cpu_ns` is what the instance's meter has
-    /// counted in that time; without it, what others used is not known.
+    /// The activity from this reading until now. `instance_cpu_ns` is the instance's CPU time in that window by its
+    /// meter; without it the others' CPU time is unknown.
     pub fn until_now(&self, instance_cpu_ns: Option<u64>) -> sample::Interference {
         let now = Reading::now();
         let interference = self.until(&now, instance_cpu_ns);
@@ -60,10 +60,10 @@ impl Reading {
 
     fn until(&self, end: &Reading, instance_cpu_ns: Option<u64>) -> sample::Interference {
         let (from, to) = (&self.totals, &end.totals);
-        // A counter that fell was reset, as by a CPU that went offline.
+        // A counter that fell was reset, for example by a CPU that went offline.
         let grown = |of: fn(&Totals) -> Option<u64>| of(to)?.checked_sub(of(from)?);
         let harness = end.harness_cpu_ns.saturating_sub(self.harness_cpu_ns);
-        // Ticks and nanoseconds don't match to the last, so ours may seem to be more than all.
+        // Ticks are coarser than nanoseconds, so the own share may seem larger than the sum.
         let others = |busy: u64, instance: u64| busy.saturating_sub(instance + harness);
         sample::Interference {
             window_ns: end.at.duration_since(self.at).as_nanos() as u64,
@@ -82,7 +82,7 @@ impl Reading {
     }
 }
 
-/// Since boot, of all processors together.
+/// CPU times since boot, of all processors together.
 pub(super) struct CpuTimes {
     busy_ns: u64,
     steal_ns: u64,
@@ -126,8 +126,8 @@ impl Root {
         some.split(' ').find_map(|part| part.strip_prefix(field))?.parse().ok()
     }
 
-    /// The line that sums up all processors, in clock ticks: user, nice, system, idle, iowait, irq,
-    /// softirq, steal. Guests' time is in user and nice already.
+    /// The line with the sum of all processors, in clock ticks: user, nice, system, idle, iowait, irq, softirq, steal.
+    /// Guests' time is in user and nice already.
     fn cpu_times(&self) -> Option<CpuTimes> {
         let stat = self.text("proc/stat")?;
         let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
@@ -137,7 +137,7 @@ impl Root {
         Some(CpuTimes { busy_ns: (user + nice + system + irq + softirq) * tick, steal_ns: steal * tick })
     }
 
-    /// Siblings and packages count the same event more than once: more than 0 is what matters.
+    /// Siblings and packages count the same event more than once: only whether it is above 0 matters.
     fn thermal_throttles(&self) -> Option<u64> {
         let counts = |cpu: &std::path::PathBuf| {
             ["core_throttle_count", "package_throttle_count"]
@@ -166,8 +166,8 @@ fn harness_cpu_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// How long a quota held back this very process's cgroup: where the harness runs in a container, that is the
-/// container's. `None` without the controller.
+/// How long a CPU quota has throttled this process's cgroup, which is the container's if the harness runs in one.
+/// `None` without the controller.
 fn quota_throttled_ns() -> Option<u64> {
     let (mounts, places) = (Mounts::read().ok()?, Places::of(std::process::id()).ok()?);
     ["cpu", UNIFIED].into_iter().find_map(|controller| {
@@ -176,7 +176,7 @@ fn quota_throttled_ns() -> Option<u64> {
     })
 }
 
-/// Of a `cpu.stat`: version 1 says it in ns, version 2 in µs.
+/// The throttled time of a `cpu.stat`: version 1 reports ns, version 2 µs.
 fn throttled_ns(stat: &str) -> Option<u64> {
     entry(stat, "throttled_time").or_else(|| entry(stat, "throttled_usec").map(|micros| micros * 1000))
 }

@@ -79,7 +79,7 @@ fn an_emulated_processor_is_told_by_its_bios_or_by_cpuid_and_from_kvm() {
         let (_dir, root) = host(&[
             ("proc/cpuinfo", cpuinfo),
             ("sys/class/dmi/id/bios_vendor", bios),
-            // As QEMU's are, under KVM as well.
+            // Like QEMU's, also under KVM.
             ("sys/firmware/acpi/tables/FACP", "FACPt\0\0\0\x01[BOCHS BXPC"),
         ]);
         root.processor_emulator(Some(signature.to_owned()).filter(|text| !text.is_empty()))
@@ -87,7 +87,7 @@ fn an_emulated_processor_is_told_by_its_bios_or_by_cpuid_and_from_kvm() {
     assert_eq!(emulator(&bare, "The Bochs Project\n", "").as_deref(), Some("Bochs"));
     assert_eq!(emulator(CPUINFO, "SeaBIOS\n", "TCGTCGTCGTCG").as_deref(), Some("QEMU TCG"));
     assert_eq!(emulator(CPUINFO, "SeaBIOS\n", "KVMKVMKVM"), None);
-    // A KVM guest that is given Bochs's BIOS runs on the processor all the same.
+    // A KVM guest with Bochs's BIOS still runs on the processor.
     assert_eq!(emulator(CPUINFO, "The Bochs Project\n", "KVMKVMKVM"), None);
     assert_eq!(emulator(&bare, "American Megatrends\n", "TCGTCGTCGTCG"), None);
     assert_eq!(emulator("", "The Bochs Project\n", "TCGTCGTCGTCG"), None);

@@ -1,6 +1,6 @@
-//! As whom libvirt runs QEMU, and whether that user may open `/dev/kvm`. Where it may not, libvirt takes what it
-//! knows of QEMU for outdated, and asks QEMU anew, many times, at each start of a VM: a minute each, with KVM
-//! or without.
+//! The user that libvirt runs QEMU as, and whether it may open `/dev/kvm`. If it may not, libvirt takes its cached
+//! knowledge of QEMU for outdated and probes QEMU again many times at each start of a VM: a minute each, with KVM or
+//! without.
 
 use std::{
     fs,
@@ -8,31 +8,30 @@ use std::{
 };
 
 const DEVICE: &str = "/dev/kvm";
-/// Whom distributions give it, where its configuration names nobody.
+/// The distributions' users for QEMU, if libvirt's configuration names none.
 const USERS: [&str; 2] = ["libvirt-qemu", "qemu"];
 
-/// By name or number, whom libvirt's system driver may run QEMU as, the first that exists: the one of its
-/// settings, else those of distributions.
+/// Candidates for the user that libvirt's system driver runs QEMU as, by name or number: the one of its settings, else
+/// those of distributions. The first that exists is it.
 pub fn qemu_users() -> Vec<String> {
     users(&fs::read_to_string("/etc/libvirt/qemu.conf").unwrap_or_default())
 }
 
-/// `user = "name"`, the last one if there are more; a number has a + before it where it might be a name.
+/// Parses `user = "name"`, the last one if there are several. A + marks a number that could be a name.
 fn users(conf: &str) -> Vec<String> {
     let configured = conf.lines().rev().find_map(|line| {
         let (key, value) = line.split_once('=')?;
-        // What is behind the closing quote is a comment.
+        // A comment may follow the closing quote.
         let value = value.trim().trim_start_matches(['"', '\'']).split(['"', '\'']).next()?;
         (key.trim() == "user").then(|| value.trim_start_matches('+').to_owned())
     });
     configured.map_or_else(|| USERS.map(str::to_owned).into(), |name| vec![name])
 }
 
-/// Why libvirt's QEMU can't open the device though it is there, and the fix. None where it can, and where
-/// that can't be told.
+/// Why libvirt's QEMU can't open the existing device, with the fix. `None` if it can, or if that is unknown.
 pub fn closed_to_qemu() -> Option<String> {
     let device = fs::metadata(DEVICE).ok().filter(|device| device.file_type().is_char_device())?;
-    // An access control list may let in anybody.
+    // An access control list may admit any user.
     if rustix::fs::getxattr(DEVICE, "system.posix_acl_access", &mut [0u8; 0][..]).is_ok() {
         return None;
     }
@@ -64,7 +63,7 @@ struct User {
 }
 
 impl User {
-    /// The first of `users` that is one.
+    /// The first of `users` that exists.
     fn find(users: &[String], passwd: &str, group: &str) -> Option<Self> {
         // name:password:id:group
         let entry = |wanted: &String| {
@@ -134,7 +133,7 @@ mod tests {
             (device(0o660, 0), false),
             (device(0o660, 104), true),
             (device(0o666, 0), true),
-            // The group's rights count for its members, not the others'.
+            // Members have the group's rights, not those of others.
             (device(0o606, 104), false),
         ] {
             assert_eq!(usual.may_open(&access), open, "{:o} {}", access.mode, access.group);

@@ -1,6 +1,6 @@
-//! The probe guest: a few pages of memory and one virtual processor in long mode, where every VM spends its
-//! life and where no processor needs KVM's help. First a loop, for its rate; then what an emulator of
-//! instructions that KVM falls back on doesn't know or gets wrong, though a kernel can't do without it.
+//! The probe guest: a few pages of memory and one virtual processor in long mode, in which VMs run and hardware needs
+//! no help of KVM. First it measures the rate of a loop. Then it checks instructions that a kernel needs but KVM's
+//! own emulator lacks or gets wrong.
 //!
 //! All that touches KVM runs in a [sandboxed child](super::sandbox). The child writes a [`Report`] before each step and
 //! after each result, as JSON, a line each; the last line counts. So the parent knows what the child found, and where
@@ -31,22 +31,22 @@ use machine::{Extent, Guest, Memory, ONE, TWO};
 
 use crate::cause::Cause;
 
-/// A hundred times what it takes where each instruction is emulated, and so for a processor that is itself emulated;
-/// and time enough to get that beside others.
+/// A hundred times the CPU time that the probe takes if each instruction is emulated, also on a processor that is
+/// itself emulated, and enough wall time to get it on a busy host.
 const PATIENCE: Patience = Patience { cpu: Duration::from_secs(2), wall: Duration::from_secs(15) };
 
-/// The loop's first size; the next are what the rate seen does in [`LONG`], so that where entering a guest is
-/// dear, as in nested ones, that is not the loop's.
+/// The loop's first size. The next ones take [`LONG`] at the observed rate, so that expensive entries, as in nested
+/// guests, don't count for the loop.
 const ITERATIONS: u64 = 10_000;
 const LONG: Duration = Duration::from_millis(3);
 const TRIES: u32 = 3;
-/// How many exits a try has.
+/// Number of exits per attempt.
 const EXITS: u64 = 50;
 
 /// `1: dec rcx; jnz 1b`
 const LOOP: &[u8] = &[0x48, 0xff, 0xc9, 0x75, 0xfb];
 
-/// The same, here.
+/// The same loop on the host.
 fn host_loop(iterations: u64) {
     // SAFETY: touches one register, which it owns.
     unsafe {
@@ -59,8 +59,8 @@ fn host_loop(iterations: u64) {
 /// `mov r10, rcx; 1: xor eax, eax; cpuid; dec r10; jnz 1b`
 const EXITING: &[u8] = &[0x49, 0x89, 0xca, 0x31, 0xc0, 0x0f, 0xa2, 0x49, 0xff, 0xca, 0x75, 0xf7];
 
-/// A few instructions that start with rbx = [`ONE`], rcx = [`TWO`] and the registers that
-/// [`Guest::run`] sets; and what the registers must then be.
+/// A few instructions that start with rbx = [`ONE`], rcx = [`TWO`] and the registers that [`Guest::run`] sets, and the
+/// registers that must result.
 struct Check {
     name: &'static str,
     code: &'static [u8],
@@ -105,7 +105,7 @@ const CHECKS: &[Check] = &[
     },
 ];
 
-/// What is run, so that tests can have guests that misbehave.
+/// The programs to run; tests use guests that misbehave.
 struct Plan {
     patience: Patience,
     counting: &'static [u8],
@@ -115,7 +115,7 @@ struct Plan {
 }
 
 impl Plan {
-    /// What the probe runs.
+    /// The probe's own programs.
     fn new() -> Self {
         Plan {
             patience: PATIENCE,
@@ -138,6 +138,9 @@ pub fn probe() -> KvmVerdict {
 }
 
 /// The sandboxed child of [`probe`] in `parent`.
+///
+/// # Errors
+/// When the sandbox can't be set up or the answer can't be written.
 pub fn run(parent: Pid) -> io::Result<()> {
     sandbox::confine(parent)?;
     Plan::new().examine(io::stdout().lock())
@@ -169,17 +172,17 @@ const LOOPING: usize = SETUP.len();
 const LEAVING: usize = LOOPING + 1;
 const CHECKING: usize = LEAVING + 1;
 
-/// What the sandboxed child has found.
+/// The findings of the sandboxed child.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Report {
     /// Below [`LOOPING`]: an index of [`SETUP`]; from [`CHECKING`]: of the checks, and beyond them when done.
     step: usize,
-    /// Why a step of the set-up failed.
+    /// The errno of a failed set-up step.
     errno: Option<i32>,
-    /// Best of the loops' rates, in iterations per second.
+    /// The best of the loops' rates, in iterations per second.
     rate: f64,
     host_rate: f64,
-    /// The shortest, in nanoseconds.
+    /// The shortest exit, in nanoseconds.
     exit_ns: Option<u64>,
     counting: Outcome,
     exiting: Outcome,
@@ -209,7 +212,7 @@ impl Outcome {
         ran.as_ref().err().copied().unwrap_or(Outcome::Right)
     }
 
-    /// What went wrong, if it was tried and anything did.
+    /// The failure's text; `None` if it was not run or succeeded.
     fn fault(self) -> Option<String> {
         match self {
             Outcome::Untried | Outcome::Right => None,
@@ -226,14 +229,14 @@ impl Outcome {
         }
     }
 
-    /// After an internal error the same vCPU runs something else; after other ends its state is unknown.
+    /// Whether the vCPU's state is unknown after this end. After an internal error it can run another program.
     fn is_final(self) -> bool {
         use Outcome::{Exit, Right, Wrong};
         !matches!(self, Right | Wrong | Exit { reason: KVM_EXIT_INTERNAL_ERROR, .. })
     }
 }
 
-/// Writes the report each time that it changes.
+/// Writes the report whenever it changes.
 struct Journal<W> {
     report: Report,
     out: W,
@@ -252,7 +255,7 @@ impl<W: Write> Journal<W> {
     }
 }
 
-/// The best rate of some loops, each as long as the ones before have shown to fit.
+/// The best rate of several loops, each sized by the rate of the earlier ones.
 struct Rate {
     best: f64,
     iterations: u64,
@@ -269,7 +272,7 @@ impl Rate {
     }
 }
 
-/// What leaving the guest and coming back takes, at best.
+/// The shortest time of leaving the guest and coming back.
 fn exit(guest: &mut Guest, journal: &mut Journal<impl Write>) -> Result<(), Outcome> {
     let mut best = u64::MAX;
     for _ in 0..TRIES {
@@ -281,7 +284,7 @@ fn exit(guest: &mut Guest, journal: &mut Journal<impl Write>) -> Result<(), Outc
 }
 
 impl Plan {
-    /// With the sandboxed child that `command` starts.
+    /// Runs the plan in the sandboxed child that `command` starts.
     fn carry_out(&self, command: Command) -> KvmVerdict {
         let (said, end) = sandbox::run(command, self.patience);
         let mut reports = said.lines().filter_map(|line| serde_json::from_str(line).ok());
@@ -292,7 +295,7 @@ impl Plan {
         }
     }
 
-    /// In the sandboxed child.
+    /// Runs the plan, in the sandboxed child.
     ///
     /// # Errors
     /// When the report can't be written.
@@ -330,10 +333,10 @@ impl Plan {
         journal.note(|report| report.step = CHECKING + self.checks.len());
     }
 
-    /// The best rate of a few loops, here and in the guest in turn.
+    /// The best rate of a few loops, alternately on the host and in the guest.
     fn count(&self, guest: &mut Guest, journal: &mut Journal<impl Write>) -> Result<(), Outcome> {
         let done = |r: &kvm_regs| r.rcx == 0;
-        guest.run(self.counting, 1, done)?; // What a first entry costs is not the loop's.
+        guest.run(self.counting, 1, done)?; // Excludes the cost of the first entry.
         let (mut here, mut there) = (Rate::new(), Rate::new());
         for _ in 0..TRIES {
             let start = machine::thread_time();
@@ -351,7 +354,7 @@ impl Plan {
             let error = io::Error::from_raw_os_error(errno);
             let why = || format!("{}: {error}", self.name_of(step));
             return match errno {
-                // What this host lacks at the moment says nothing about its KVM.
+                // A temporary shortage on this host says nothing about its KVM.
                 libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EMFILE | libc::ENFILE => {
                     KvmVerdict::Untold { why: why() }
                 }
@@ -370,7 +373,7 @@ impl Plan {
                 failed.push(fault(step, "its process ended early".into()));
             }
             End::Done => {}
-            // What has failed by then has failed.
+            // The earlier failures still count.
             End::Starved { .. } | End::Killed if !failed.is_empty() => {}
             End::Spent { cpu } => failed.push(fault(step, format!("not done after {cpu:.0?} of CPU time"))),
             End::Died(how) => {
@@ -406,7 +409,7 @@ impl Plan {
     }
 }
 
-/// The verdict on a child that ended at `step` and said nothing about KVM.
+/// The verdict on a child that ended at `step` without a finding about KVM.
 fn unknown(end: &End, step: &str, said: &str) -> KvmVerdict {
     let said = last_words(said);
     let why = match end {
@@ -429,7 +432,7 @@ fn unknown(end: &End, step: &str, said: &str) -> KvmVerdict {
     KvmVerdict::Untold { why }
 }
 
-/// The last line that a child wrote and that is no report, such as a panic's or the dynamic linker's.
+/// The last line of a child's output that is no report, such as a panic's or the dynamic linker's.
 fn last_words(said: &str) -> String {
     const LONGEST: usize = 200;
     let words = said.lines().rfind(|line| !line.trim().is_empty() && !line.starts_with('{'));

@@ -6,8 +6,8 @@
 //!
 //! The parent gives the child no input, a file in memory as its output, and a process group of its own, so that a
 //! terminal's signals don't reach it. The child then [confines](confine) itself. The parent limits its CPU time and
-//! wall time, and reaps it. A file in memory, since it keeps what the child wrote however the child ends, and nobody
-//! must read meanwhile.
+//! wall time, and reaps it. A file in memory keeps the child's output however the child ends, and needs no reader
+//! meanwhile.
 
 use std::{
     fs::File,
@@ -140,7 +140,7 @@ impl Child {
     fn wait(self, patience: Patience, output: &File) -> End {
         let begun = Instant::now();
         let mut cpu = Duration::ZERO;
-        // What the child had used when its output began.
+        // The child's CPU time when its output began.
         let mut before = None;
         loop {
             // The job has one thread: it can't use up what is left any sooner.

@@ -11,10 +11,10 @@ use crate::probe::cgroup::{Hierarchy, hierarchy};
 
 const MIB: u64 = 1 << 20;
 
-/// Some tenths of a second of CPU time in a shell; an emulated one is told to do with less.
+/// Some tenths of a second of CPU time in a shell; LOOPS makes it shorter under emulation.
 const BURN: &str = "i=0; while [ $i -lt ${LOOPS:-500000} ]; do i=$((i+1)); done";
 
-/// A shell that runs the lines it is given, in a cgroup of its own if so wanted.
+/// A shell that runs given lines, optionally in its own cgroup.
 struct Shell {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
@@ -58,7 +58,7 @@ impl Shell {
         shell
     }
 
-    /// Returns when the line is done.
+    /// Runs a line and returns at its end.
     fn run(&mut self, line: &str) {
         writeln!(self.child.stdin.as_ref().unwrap(), "{line}\necho done").unwrap();
         let mut answer = String::new();
@@ -70,7 +70,7 @@ impl Shell {
         Scope { leader: self.child.id(), engine: Vec::new() }
     }
 
-    /// Ends the shell; CPU time in ns of it and its children by the kernel's own bill.
+    /// Ends the shell. Returns its and its children's CPU time in ns from the kernel's rusage.
     fn end(mut self) -> u64 {
         drop(self.child.stdin.take());
         // SAFETY: all zeros is a valid rusage, the pointers are live, and the child has not been waited for.
@@ -95,7 +95,7 @@ impl Drop for Shell {
             let _ = self.child.wait();
         }
         for dir in &self.cgroups {
-            // What the shell started may take a moment to go.
+            // The shell's processes may take some time to end.
             for _ in 0..500 {
                 if fs::remove_dir(dir).is_ok() {
                     break;
@@ -135,7 +135,7 @@ fn assert_agree(measured_ns: u64, billed_ns: u64) {
     );
 }
 
-/// dd fills a buffer of 64 MiB, then waits for somebody to read it.
+/// dd fills a buffer of 64 MiB, then waits for a reader.
 const HOLD_64_MIB: &str = "dd if=/dev/zero bs=64M count=1 2>/dev/null | sleep 1000 >/dev/null & sleep 1";
 
 #[test]
@@ -217,7 +217,7 @@ fn a_daemon_with_a_cgroup_is_counted_with_all_its_helpers_and_none_of_them_twice
     let mut daemon = Shell::in_cgroup("daemon");
     let mut shell = Shell::in_cgroup("instance");
     let mut meter = Meter::before(&[daemon.child.id()]).unwrap();
-    // A shim: the daemon's child, which outlives the measurement and lives in the daemon's cgroup.
+    // A shim: a child of the daemon, in the daemon's cgroup, that outlives the measurement.
     daemon.run(&format!("({BURN}; exec sleep 1000) & pid=$!"));
     let shim = process::tree(daemon.child.id()).unwrap()[1];
     meter.attach(&Scope { leader: shell.child.id(), engine: vec![shim] }).unwrap();
@@ -246,7 +246,7 @@ fn what_a_daemon_does_by_itself_is_not_the_instances_own_and_what_its_shim_does_
     shell.run(BURN);
     let (all, its) = growth();
     assert_agree(its, all - of_daemon);
-    // The shim goes on, in the daemon's cgroup.
+    // The shim continues in the daemon's cgroup.
     daemon.run("kill -CONT $pid");
     let wanted = its + of_daemon / 2;
     while growth().1 < wanted {

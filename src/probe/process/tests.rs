@@ -102,7 +102,7 @@ fn what_our_own_starter_started_beside_us_is_somebody_elses() {
     assert!(is_beside("4:memory:/sessions/b\n0::/\n", own));
     assert!(!is_beside(own, own));
     assert!(!is_beside("4:memory:/docker/b\n0::/\n", own));
-    // What lies below the root has nothing in common.
+    // Cgroups directly below the root have nothing in common.
     assert!(!is_beside("0::/docker.service\n", "0::/login\n"));
 }
 

@@ -1,4 +1,4 @@
-//! Several instances requested at once, each by a thread of its own and with its own stamps.
+//! Bursts: several instances requested at once, each by its own thread and with its own timestamps.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::{
     },
 };
 
-/// Errors of one burst that are kept: what fails together mostly fails alike.
+/// The number of errors kept of one burst: failures of one burst are mostly alike.
 const ERRORS: usize = 3;
 
 impl Filling<'_> {
-    /// Why there is no burst of so many on this target.
+    /// Why this target gets no burst of this size; `None` if it gets one.
     pub(super) fn no_burst(&mut self, burst: u32, failed: bool) -> Option<String> {
         let most = self.record().most;
         if failed {
@@ -44,11 +44,11 @@ impl Filling<'_> {
         Some(format!("{why}; free some, or take it out of density.bursts"))
     }
 
-    /// Requests so many at once, waits until all are ready or can't be, and removes them. An error is that a directory
-    /// can't be made.
+    /// Requests `n` instances at once, waits until each is ready or has failed, and removes them. Fails only when an
+    /// instance's directory can't be made.
     pub(super) async fn burst(&mut self, n: u32) -> anyhow::Result<()> {
         let (mut staged, mut errors) = (Vec::new(), Vec::new());
-        // The bound on start-up is one for instances that start alone.
+        // density.startup limits only instances that start alone.
         let launch_spec = LaunchSpec::of(self.host.scenario);
         for _ in 0..n {
             let instance_id = match self.instance_id() {
@@ -98,15 +98,15 @@ impl Filling<'_> {
     }
 }
 
-/// What came back of those that were requested.
+/// The outcome of a burst's requests.
 struct Done {
     came: Vec<(RunningInstance, Timeline, Result<(), Ended>)>,
-    /// Threads that did not end as they should.
+    /// The errors of threads that panicked.
     lost: Vec<String>,
 }
 
-/// Each has a thread, since a start call may block: tasks that share threads would be requested one after the other.
-/// All wait for each other, so that making the threads is in nobody's start-up.
+/// Requests each instance in its own thread, since a start call may block. The threads wait for each other first, so
+/// that no start-up includes the creation of threads.
 async fn at_once(staged: Vec<RunningInstance>) -> Done {
     let barrier = Arc::new(Barrier::new(staged.len().max(1)));
     let mut tasks = JoinSet::new();
@@ -140,7 +140,7 @@ fn texts(errors: Vec<Ended>, lost: Vec<String>) -> Vec<String> {
     errors.into_iter().map(text).chain(lost).collect()
 }
 
-/// `ready`: request and start-up in ns of each that was.
+/// `ready`: request and start-up in ns of each instance that became ready.
 fn of(n: u32, ready: &[(Timestamp, u64)], requests: &[Timestamp], mut errors: Vec<String>) -> Burst {
     errors.truncate(ERRORS);
     let first = requests.iter().min().copied();

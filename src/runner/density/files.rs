@@ -1,12 +1,12 @@
-//! Open files of this process: every instance that is held takes some.
+//! The limit on this process's open files: every running instance takes some.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What an instance takes: two ends of its socket, its listener, counters that stay open, a bare process's cgroups.
+/// Open files per instance: two ends of its socket, its listener, open counters, a bare process's cgroups.
 const EACH: u64 = 16;
 const OWN: u64 = 256;
 
-/// Raises this process's soft limit, where so many instances need it; what has to be known of that, in words.
+/// Raises this process's soft limit if so many instances need it. Returns a note if it raised the limit or could not.
 pub fn allow(instances: u32) -> Option<String> {
     let needed = OWN + EACH * u64::from(instances);
     let limit = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! That what filled a host is what the run is about.
+//! Checks that every density instance ran this run's image and agent.
 
 use bootrace_agent::protocol::{FromAgent, ToAgent};
 
@@ -6,8 +6,8 @@ use super::{Filling, Limit, Stop};
 use crate::{agent, runner::trial::as_seen_inside};
 
 impl Filling<'_> {
-    /// Has all that are there say from inside what they are, once nothing more is read: an answer leaves its agent larger.
-    /// One of another image or agent makes the figures void.
+    /// Asks each running instance for its identity, after the last reading, since an answer makes its agent larger. An
+    /// instance of another image or agent voids the figures.
     pub(super) async fn prove_all(&mut self) -> Result<(), Stop> {
         for i in 0..self.there.len() {
             let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));

@@ -1,4 +1,4 @@
-//! Records of density before anything is known.
+//! New, empty records of density.
 
 use crate::{
     probe::host,
@@ -6,7 +6,7 @@ use crate::{
     scenario::{Density, Scenario, Span},
 };
 
-/// Before the first instance.
+/// A target's record before its first instance.
 pub(super) fn record(
     scenario: &Scenario,
     density: &Density,
@@ -32,7 +32,7 @@ pub(super) fn record(
     }
 }
 
-/// That memory is no limit, where the kernel does not say what is available.
+/// The caveat that memory is no limit, if the kernel does not report the available memory.
 pub(super) fn unbounded(record: &density::Density) -> Option<String> {
     record.before.available_bytes.is_none().then(|| {
         format!(
@@ -43,7 +43,7 @@ pub(super) fn unbounded(record: &density::Density) -> Option<String> {
     })
 }
 
-/// The n-th, as its start was.
+/// The n-th step, from the sample of its start.
 pub(super) fn step(n: u32, sample: &Sample) -> density::Step {
     density::Step {
         n,

@@ -1,5 +1,4 @@
-//! Second starts: what becomes of an instance before the start that is measured, where its target wants it to have
-//! run before.
+//! The initial start of an instance that the target then restarts, unpauses or restores. Only the latter is measured.
 
 use std::fs;
 
@@ -16,8 +15,7 @@ use crate::{
 };
 
 impl RunningInstance {
-    /// Starts it until it is ready, lets it settle, and sets it aside for its second start. Nothing of that is in a
-    /// figure.
+    /// Starts it until it is ready, lets it settle, and stops, pauses or saves it. No figure includes any of this.
     pub(in crate::runner) async fn initial_start(
         &mut self,
         begins: Start,
@@ -40,7 +38,7 @@ impl RunningInstance {
         let rest = self.rest().await?;
         self.uptime_ns = None;
         if sampling.page_cache_state() == Some(PageCache::Cold) {
-            // What the initial start read and wrote is in it again.
+            // The initial start has filled the page cache again.
             drop_caches().await.map_err(|e| Ended::Failed(format!("{e:#}")))?;
         }
         let again = match begins {
@@ -48,7 +46,7 @@ impl RunningInstance {
             Start::Create | Start::Restart => ToAgent::Start(self.launch_spec.workload.clone()),
         };
         match rest {
-            // Nobody reads it until it runs again.
+            // The agent reads it when it runs again.
             Rest::Frozen => self.send(&again),
             Rest::Ended => self.listen_again(again, begins),
         }
@@ -60,7 +58,7 @@ impl RunningInstance {
         tokio::pin!(rest);
         tokio::select! {
             rested = &mut rest => Ok(rested?),
-            _ = sleep_until(deadline) => Err(self.launch_spec.timed_out("it was not set aside")),
+            _ = sleep_until(deadline) => Err(self.launch_spec.timed_out("it was not stopped, paused or saved")),
             _ = self.stop.cancelled() => {
                 let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), rest).await;
                 Err(Ended::Stopped)
@@ -70,12 +68,12 @@ impl RunningInstance {
 
     fn listen_again(&mut self, first: ToAgent, begins: Start) -> Result<(), Ended> {
         let greeting = match begins {
-            // It wakes up with its agent, which waits for this: no firmware runs before.
+            // It wakes up with its agent, which waits for this message: no firmware runs before.
             Start::Unpause | Start::Restore => Greeting::AtOnce,
             Start::Create | Start::Restart => self.greeting,
         };
         let socket = self.instance_id.socket();
-        // The socket's name must be free for the next.
+        // The next listener needs the socket's name.
         let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first, greeting));
         let failed = |e| Ended::Failed(format!("listening at {} again: {e}", socket.display()));
         self.events = EventStream::new(control.map_err(failed)?, self.instance.ended());

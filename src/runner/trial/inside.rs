@@ -1,5 +1,5 @@
-//! What a trial asks of an instance beside its figures of time and memory: its disk, copies, and what it sees of the
-//! host. All of it after ready and after what it could disturb.
+//! What a trial reads of an instance beside time and memory: its disk use, copy-on-write, and its view of the host.
+//! All of it comes after ready and after the readings that it could disturb.
 
 use std::{io, time::Duration};
 
@@ -19,25 +19,25 @@ use crate::{
     scenario::CowFile,
 };
 
-/// Longest text of a guest's that is kept, in characters, and longest list.
+/// The longest text of a guest that a sample keeps, in characters, and the longest list.
 const TEXT: usize = 200;
 const NAMES: usize = isolation::NAMES;
 
-/// What is known of an instance's disk.
+/// An instance's disk, as the target describes it.
 pub(super) struct Known {
     place: Option<Place>,
-    /// A kernel of its own holds back what its processes wrote.
+    /// Its own kernel delays what its processes write.
     vm: bool,
 }
 
-/// What was seen from inside and on the host at that time.
+/// The instance's view from inside, and the host's at the same time.
 pub(super) struct Seen {
     said: isolation::Isolation,
     host: host_isolation::Host,
     page_cache_shared: Option<bool>,
 }
 
-/// Before the work, which may write.
+/// Reads the disk before the work, which may write.
 pub(super) async fn disk(
     running: &mut RunningInstance,
     vm: bool,
@@ -57,8 +57,8 @@ pub(super) async fn disk(
     Ok(known)
 }
 
-/// Allocated for this instance alone, in bytes, once its kernel has written out what it held back. (The host's own
-/// counts blocks for what it holds back itself.)
+/// Bytes allocated for this instance alone, after its own kernel has written out its dirty pages. (The host's kernel
+/// counts blocks of dirty pages already.)
 async fn instance_bytes(running: &mut RunningInstance, known: &Known) -> Result<Option<u64>, Ended> {
     let Some(place) = known.place.as_ref().filter(|place| !place.instance.is_empty()) else {
         return Ok(None);
@@ -70,7 +70,7 @@ async fn instance_bytes(running: &mut RunningInstance, known: &Known) -> Result<
     Ok(off_thread(move || disk::allocated(&paths)).await)
 }
 
-/// Writes to the image's file for copies: once in its middle, and once elsewhere; each within `limit`.
+/// Writes to the image's `[cow]` file twice, at its middle and elsewhere, each within `limit`.
 pub(super) async fn copy(
     running: &mut RunningInstance,
     known: &Known,
@@ -95,7 +95,7 @@ pub(super) async fn copy(
     Ok(())
 }
 
-/// How long it took by the host's clock and by the one inside, in ns.
+/// The time of one write in ns, by the host's clock and by the instance's.
 async fn write(running: &mut RunningInstance, at: u64, limit: Duration) -> Result<(u64, u64), Ended> {
     running.send(&ToAgent::Write { at })?;
     let (from, _) = running.answer(|m| matches!(m, FromAgent::WriteStarted), limit).await?;
@@ -110,8 +110,8 @@ async fn write(running: &mut RunningInstance, at: u64, limit: Duration) -> Resul
     Ok((to.since(from), inside))
 }
 
-/// What it sees of the host. Before its identity is asked for, by which the agent reads a file that is looked for
-/// in the page cache here.
+/// Reads what it sees of the host. Comes before its identity, for which the agent reads a file that this test
+/// expects outside of the page cache.
 pub(super) async fn introspect(running: &mut RunningInstance, known: &Known) -> Result<Option<Seen>, Ended> {
     let Ok((pid, started_ticks)) = host_isolation::this_process() else { return Ok(None) };
     let page_cache_shared = page_cache_shared(running, known).await?;
@@ -121,14 +121,14 @@ pub(super) async fn introspect(running: &mut RunningInstance, known: &Known) -> 
     Ok(Some(Seen { said: *said, host: host_isolation::host(), page_cache_shared }))
 }
 
-/// The host forgets a page of the image, the instance must not have it; the host reads it: has the instance it now?
-/// `None` where that can't be tried, as with a page that won't be forgotten.
+/// Whether instance and host share the page cache. The host drops a page of the image, and the instance must not have
+/// it cached; then the host reads it, and the instance has it only if they share. `None` if the page can't be dropped.
 async fn page_cache_shared(running: &mut RunningInstance, known: &Known) -> Result<Option<bool>, Ended> {
     let Some(files) = known.place.as_ref().and_then(|place| place.files.clone()) else { return Ok(None) };
     let Some(spot) = off_thread(move || files.spot(IMAGE_DIGEST_PATH)).await else { return Ok(None) };
     let forgotten =
         on_host(&spot, Spot::forget).await == Some(true) && is_cached_inside(running).await? == Some(false);
-    // In any case: what was dropped with the page would be missing for the next instance.
+    // In every case, or the dropped pages would be missing for the next instance.
     let read = on_host(&spot, Spot::read).await == Some(true);
     if forgotten && read { is_cached_inside(running).await } else { Ok(None) }
 }
@@ -140,7 +140,7 @@ async fn is_cached_inside(running: &mut RunningInstance) -> Result<Option<bool>,
     }
 }
 
-/// Fills in the size of the image; last of all, since its many files are walked when it is first asked for.
+/// Fills in the size of the image. Comes last, since the first call walks the image's many files.
 pub(super) async fn image_size(known: &Known, sample: &mut Sample) {
     let Some(paths) = known.place.as_ref().map(|place| place.image.clone()) else { return };
     if let Some(disk) = sample.disk.as_mut().filter(|_| !paths.is_empty()) {
@@ -153,7 +153,7 @@ async fn on_host(spot: &Spot, act: fn(&Spot) -> io::Result<bool>) -> Option<bool
     off_thread(move || act(&spot)).await
 }
 
-/// Does what blocks off the async threads. What can't be had is null in the sample, and its reason in the log.
+/// Runs blocking work off the async threads. If it fails, the sample has null and the log has the reason.
 async fn off_thread<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Option<T> {
@@ -168,13 +168,13 @@ async fn off_thread<T: Send + 'static, E: std::fmt::Display + Send + 'static>(
 }
 
 impl Seen {
-    /// `boot_id`: as the instance gives its kernel's.
+    /// `boot_id`: of the instance's kernel, as the agent reports it.
     pub(super) fn record(self, boot_id: &str) -> Isolation {
         let Seen { said, host, page_cache_shared } = self;
         let same_kernel = host.boot_id.as_deref().map(|own| own == boot_id);
         let namespaces = said.namespaces.into_iter().take(16).map(|(kind, id)| {
             let of_host = host.namespaces.iter().find(|(other, _)| *other == kind);
-            // Numbers of another kernel's say nothing here.
+            // Namespace numbers of another kernel are not comparable.
             let shared = match (same_kernel, of_host) {
                 (Some(false), _) => Some(false),
                 (Some(true), Some((_, host))) => Some(*host == id),
@@ -214,7 +214,7 @@ fn names(names: isolation::Names) -> Option<Vec<String>> {
     names.count.map(|_| names.names.into_iter().take(NAMES).map(cut).collect())
 }
 
-/// Whatever an agent says is a stranger's text.
+/// Cuts a text of the agent, which is foreign.
 fn cut(text: String) -> String {
     text.chars().take(TEXT).collect()
 }

@@ -1,4 +1,4 @@
-//! Where an engine keeps an image and a container on this host.
+//! Finds the files of an engine's images and containers on this host.
 
 use std::{
     fs::File,
@@ -19,28 +19,28 @@ use crate::{
     },
 };
 
-/// Longer than the manifest of any image of ours, in bytes.
+/// The longest manifest that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// How an engine keeps images and containers, by its own word.
+/// How an engine stores images and containers, as it reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Store {
-    /// Its storage driver's or snapshotter's name: `overlay2`, `overlayfs`, `overlay`.
+    /// Name of its storage driver or snapshotter: `overlay2`, `overlayfs`, `overlay`.
     pub name: String,
-    /// Images are containerd's, as they are by default since Docker 29: each is kept unpacked, and as the blobs that
-    /// it was unpacked from.
+    /// containerd stores the images, by default since Docker 29: each is stored unpacked, and as the blobs that it was
+    /// unpacked from.
     pub containerd: bool,
 }
 
 impl Store {
     pub fn of(info: &SystemInfo) -> Self {
-        // An engine's own name for it: short, and shown.
+        // Foreign text that is shown: cut to a short length.
         let name = info.driver.as_deref().unwrap_or("unknown").chars().take(40).collect();
         Store { name, containerd: has_containerd_store(info) }
     }
 
-    /// Where a running container's disk is. What can't be told is left out: an engine may be elsewhere, its driver
-    /// another.
+    /// Where a running container's disk is. Unknown places are left out: the engine may be on another host or use
+    /// another driver.
     pub fn place(&self, container: &ContainerInspectResponse) -> Place {
         let nothing = Place { storage: self.name.clone(), ..Place::default() };
         let overlay = seen(container).or_else(|error| {
@@ -55,8 +55,8 @@ impl Store {
         }
     }
 
-    /// Images of ours have one layer. Docker makes another one above it for each container, with its mount points and
-    /// /etc/hosts, below the one for writes.
+    /// bootrace's images have one layer. For each container Docker adds one with its mount points and /etc/hosts, and
+    /// above it the one for writes.
     fn place_of(&self, overlay: Overlay, manifest: Option<&str>, nothing: Place) -> Place {
         let Overlay { upper, work, mut lower } = overlay;
         let Some(layer) = lower.pop() else { return nothing };
@@ -66,7 +66,7 @@ impl Store {
         };
         let files = layer.join(IMAGE_DIGEST_PATH.trim_start_matches('/')).is_file();
         Place {
-            // Half of an image would be no size.
+            // The size of half an image would mislead.
             image: blobs.map(|blobs| [vec![layer.clone()], blobs].concat()).unwrap_or_default(),
             instance: [upper, work].into_iter().chain(lower).collect(),
             files: files.then_some(Files::Tree(layer)),
@@ -75,7 +75,7 @@ impl Store {
     }
 }
 
-/// The layers of a container's first process, if that is one of this host's: its cgroup has the container's name.
+/// The layers of a container's first process, if it runs on this host: its cgroup has the container's name.
 fn seen(container: &ContainerInspectResponse) -> Result<Overlay, String> {
     let pid = container.state.as_ref().and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok());
     let (pid, id) = pid.zip(container.id.as_deref()).ok_or("the container has no process")?;
@@ -85,7 +85,8 @@ fn seen(container: &ContainerInspectResponse) -> Result<Overlay, String> {
     overlay::of(pid).map_err(|e| e.to_string())
 }
 
-/// Those of a container whose processes have another root than its own, as under gVisor. Only Docker's own store says it.
+/// The layers that the engine reports, for containers whose processes have another root, as under gVisor. Only Docker's
+/// own image store reports them.
 fn told(container: &ContainerInspectResponse) -> Option<Overlay> {
     let data = &container.graph_driver.as_ref()?.data;
     let dir = |path: &str| {
@@ -96,7 +97,7 @@ fn told(container: &ContainerInspectResponse) -> Option<Overlay> {
     Some(Overlay { upper: dir(data.get("UpperDir")?)?, work: dir(data.get("WorkDir")?)?, lower })
 }
 
-/// The digest of the manifest that a container was made of, where containerd keeps images.
+/// The digest of a container's image manifest, if containerd stores the images.
 fn manifest(container: &ContainerInspectResponse) -> Option<&str> {
     let manifest = container.image_manifest_descriptor.as_ref().and_then(|of| of.digest.as_deref());
     manifest.or(container.image.as_deref())
@@ -113,8 +114,8 @@ struct Blob {
     digest: String,
 }
 
-/// An image's blobs, its manifest first, which are beside the snapshots in containerd's directory, each named by what it
-/// holds.
+/// An image's blobs, its manifest first. They are beside the snapshots in containerd's directory, each named by its
+/// digest.
 fn blobs(snapshot: &Path, manifest: &str) -> Option<Vec<PathBuf>> {
     let is_root =
         |dir: &&Path| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(SNAPSHOTTER));
@@ -148,7 +149,7 @@ mod tests {
         Store::of(&serde_json::from_str(info).unwrap())
     }
 
-    /// A directory with these, and the overlay that they make.
+    /// A directory with these layers, and the overlay of them.
     fn overlay(upper: &str, lower: &[&str]) -> (tempfile::TempDir, Overlay) {
         let dir = tempfile::tempdir().unwrap();
         let make = |name: &str| {

@@ -1,4 +1,4 @@
-//! What an engine says of itself.
+//! Asks an engine for its version, runtime and storage.
 
 use std::path::{Path, PathBuf};
 
@@ -14,26 +14,26 @@ use crate::{
     probe::process,
 };
 
-/// The oldest API that bootrace is tried with: Docker 20.10's.
+/// The oldest API that bootrace is tested with: Docker 20.10's.
 pub const OLDEST_API: (u32, u32) = (1, 41);
 
-/// An Engine that answers.
+/// An engine that answers.
 #[derive(Debug, Clone, Default)]
 pub struct Engine {
     pub version: Option<String>,
-    /// What its containers have where nothing else is asked for, with its version where that can be had.
+    /// The containers' default runtime, with its version if it is known.
     pub runtime: Option<String>,
-    /// What client and Engine agreed on.
+    /// The API version that client and engine agreed on.
     pub api: (u32, u32),
     pub storage: Option<String>,
     pub cgroup_version: Option<String>,
-    /// Where its images are.
+    /// The directory of its images.
     pub root: Option<PathBuf>,
-    /// What it complains of itself, such as limits that its kernel lacks.
+    /// Its own warnings, such as limits that its kernel lacks.
     pub warnings: Vec<String>,
 }
 
-/// Connects, agrees on a version and asks.
+/// Connects, agrees on an API version and asks.
 ///
 /// # Errors
 /// When it does not answer, or is rootless.
@@ -66,13 +66,13 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     })
 }
 
-/// The version of a program that an engine brings, as it says that.
+/// The version of an engine's component, as the engine reports it.
 pub(super) fn component(version: &SystemVersion, name: &str) -> Option<String> {
     version.components.iter().flatten().find(|it| it.name == name).map(|it| it.version.clone())
 }
 
-/// The directory of the containerd that keeps an engine's images, which nobody says: the one of the database that whoever
-/// listens at its socket has open.
+/// The directory of the containerd that stores an engine's images. No API reports it: it is the directory of the
+/// database that the process behind its socket has open.
 async fn containerds_root(info: &SystemInfo) -> Option<PathBuf> {
     let socket = UnixStream::connect(info.containerd.as_ref()?.address.as_ref()?).await.ok()?;
     let pid = u32::try_from(socket.peer_cred().ok()?.pid()?).ok()?;

@@ -1,4 +1,4 @@
-//! Containers, and images for trials, that carry our label.
+//! Left-over containers and trial images with bootrace's label.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::{
     target::{LeftOver, ResourceKind},
 };
 
-/// Those of instances whose name is `wanted`.
+/// Finds those of instances whose name is `wanted`.
 ///
 /// # Errors
 /// When the engine does not answer.
@@ -51,7 +51,7 @@ pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Res
     Ok(found)
 }
 
-/// Removes a container with what runs in it; one that is gone already is fine.
+/// Removes a container with its processes. Succeeds if it is gone already.
 ///
 /// # Errors
 /// When the engine does not answer or will not remove it.

@@ -1,25 +1,25 @@
-//! A container's network, log driver and runtime: as the scenario names them, if the Engine has them.
+//! A container's network, log driver and runtime: as the scenario names them, checked against the engine's.
 
 use bollard::{Docker as Client, models::SystemInfo};
 
 use super::{ContainerEngine, connect_to, failed};
 use crate::{scenario, target::Error};
 
-/// What a target's options come to.
+/// A target's resolved options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resolved {
     pub network: String,
-    /// Any but `none` adds its work to start-up; `json-file` and `local` go with the container, the others keep
-    /// what they were given.
+    /// Any driver but `none` adds its work to start-up. The logs of `json-file` and `local` are removed with the
+    /// container; the other drivers keep theirs.
     pub log_driver: String,
-    /// The Engine's default where the scenario names none; unknown where the Engine doesn't say that.
+    /// The engine's default if the scenario names none; `None` if the engine does not report it.
     pub runtime: Option<String>,
 }
 
-/// Whether the Engine has what the target's options name, before anything is made for it.
+/// Checks that the engine has what the target's options name, before anything is built for it.
 ///
 /// # Errors
-/// When it doesn't answer or hasn't, with what it has.
+/// When it does not answer or lacks one of them, with a list of what it has.
 pub async fn check(engine: ContainerEngine, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
     let client = connect_to(engine).await?;
     let failed = |e| failed(engine, format!("asking {} what it has", engine.name()), &e);
@@ -70,7 +70,7 @@ pub(super) async fn resolve(
     })
 }
 
-/// Since API 1.42 (Docker 23) the Engine takes every shim of containerd's by its name, listed or not.
+/// Since API 1.42 (Docker 23) the engine takes each containerd shim by its name, listed or not.
 fn takes_any_shim(client: &Client) -> bool {
     let version = client.client_version();
     (version.major_version, version.minor_version) >= (1, 42)

@@ -1,5 +1,5 @@
-//! Where podman is not as Docker is. It speaks Docker's API, and has no daemon that its containers would hang on: a
-//! service answers at the socket, starts `conmon` for each container, and could be gone the next moment.
+//! Where podman differs from Docker. It speaks Docker's API without a daemon: a service answers at the socket, starts
+//! `conmon` for each container, and may end at any time.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::{
     probe::{limits, process},
 };
 
-/// How long podman may take to notice that a container has ended, where that only adds to what is said of it.
+/// How long to wait until podman notices a container's end, when that only adds to an error's text.
 const NOTICE: Duration = Duration::from_secs(2);
-/// And where it would be left behind. On a busy host podman takes its time for it.
+/// How long to wait when the container would be left behind otherwise. On a busy host podman is slow at it.
 const REMOVAL: Duration = Duration::from_secs(60);
 
-/// The address of a podman whose processes can be read on this host.
+/// Checks that the address is that of a podman whose processes can be read on this host.
 pub(super) fn is_local(engine: ContainerEngine, address: &str) -> Result<(), String> {
     if engine == ContainerEngine::Docker || address.starts_with("unix://") {
         return Ok(());
@@ -31,14 +31,14 @@ pub(super) fn is_local(engine: ContainerEngine, address: &str) -> Result<(), Str
         .into())
 }
 
-/// Seconds between asking a container to stop and killing it. Docker kills at once what is removed by force; podman
-/// asks first, and the agent, being its namespace's PID 1, would not hear that.
+/// Seconds between podman's SIGTERM and SIGKILL. Docker kills at once when a container is removed by force. podman
+/// sends SIGTERM first, which the agent ignores as PID 1 of its namespace.
 pub(super) fn stop_timeout(engine: ContainerEngine) -> Option<i64> {
     (engine == ContainerEngine::Podman).then_some(0)
 }
 
-/// A container's limits of open files and processes: its service's own, as Docker's containers have their daemon's. By
-/// itself podman gives more of both, which takes a right that root lacks where the host is itself a container.
+/// A container's limits of open files and processes: its service's own, as Docker's containers have their daemon's.
+/// podman's defaults are higher, which root may not set if the host is itself a container.
 pub(super) fn limits(engine: ContainerEngine) -> Option<Vec<ResourcesUlimits>> {
     if engine == ContainerEngine::Docker {
         return None;
@@ -53,20 +53,20 @@ pub(super) fn limits(engine: ContainerEngine) -> Option<Vec<ResourcesUlimits>> {
     Some(vec![named("nofile", limits.files), named("nproc", limits.processes)])
 }
 
-/// Host pids of the services of this user's.
+/// Host pids of this user's podman services.
 pub(super) fn services() -> Vec<u32> {
     process::named_with("podman", &["system", "service"])
 }
 
-/// The caveat of a service that ends by itself when nobody asks it for anything.
+/// The caveat about a service that ends by itself when it is idle.
 pub(super) fn ends_by_itself(services: &[u32]) -> Option<String> {
     let stays = |pid: &u32| process::arguments(*pid).windows(2).any(|two| stays(&two[0], &two[1]));
     if !services.is_empty() && services.iter().all(stays) {
         return None;
     }
     Some(
-        "is at a podman whose service ends when nothing is asked of it for some seconds: what it costs to start it anew is then in no figure, or the \
-         sample fails.          Start it with podman system service --time=0, as scripts/setup does"
+        "is at a podman whose service ends after some idle seconds: then no figure includes its restart, or the sample \
+         fails. Start it with podman system service --time=0, as scripts/setup does"
             .into(),
     )
 }
@@ -76,8 +76,8 @@ fn stays(word: &str, next: &str) -> bool {
     joined(word) || joined(next) || (["--time", "-t"].contains(&word) && next == "0")
 }
 
-/// What podman says of a container that is not well. It learns of an end a moment after that, and since ours are
-/// removed when they end, it then soon doesn't know them any more.
+/// podman's explanation of a container's failure. podman notices an end with a delay, and forgets the container soon
+/// afterwards, since bootrace's containers are removed when they end.
 pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
     let deadline = Instant::now() + NOTICE;
     loop {
@@ -86,7 +86,7 @@ pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
             Err(e) if status(&e) == Some(404) => {
                 return Some("podman says that the container has ended and was removed".into());
             }
-            // In the middle of removing one it says this or that, and not always in Docker's words.
+            // While it removes a container, its answers vary and differ from Docker's.
             Err(e) if Instant::now() >= deadline => Some(explain(&e)),
             Err(_) => None,
         };
@@ -100,7 +100,7 @@ pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
     }
 }
 
-/// How it has ended; none for one that runs and has memory.
+/// How it has ended; `None` if it still runs within its memory limit.
 fn ended(state: &ContainerState) -> Option<String> {
     let runs = |status: &ContainerStateStatusEnum| {
         matches!(status, ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::EMPTY)
@@ -114,14 +114,14 @@ fn ended(state: &ContainerState) -> Option<String> {
     Some(format!("{status}{code}{oom}{}", error.map_or(String::new(), |e| format!(", {e}"))))
 }
 
-/// Whether podman would not remove a container because it is just removing it, having seen its end.
+/// Whether podman refuses to remove a container because it is already removing it.
 pub(super) fn is_going(engine: ContainerEngine, error: &ClientError) -> bool {
     let ClientError::DockerResponseServerError { status_code: 500, message } = error else { return false };
     let signs = ["no such container", "being removed", "no container with"];
     engine == ContainerEngine::Podman && signs.iter().any(|sign| message.contains(sign))
 }
 
-/// Returns when podman doesn't know the container any more.
+/// Returns when podman no longer lists the container.
 pub(super) async fn gone(client: &Client, name: &str) -> Result<(), ClientError> {
     let deadline = Instant::now() + REMOVAL;
     loop {
@@ -132,7 +132,7 @@ pub(super) async fn gone(client: &Client, name: &str) -> Result<(), ClientError>
                 let message = format!("it is still there after {REMOVAL:?}: podman is busy or hangs");
                 return Err(ClientError::DockerResponseServerError { status_code: 500, message });
             }
-            // No event tells: this is the resolution of such a teardown.
+            // There is no event: this interval is the resolution of such a teardown.
             _ => sleep(Duration::from_millis(2)).await,
         }
     }

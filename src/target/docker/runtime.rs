@@ -1,4 +1,4 @@
-//! Which version of a runtime an engine's containers have: the engine says only where the runtime is.
+//! Finds the version of a container runtime: the engine reports only its path.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -6,14 +6,14 @@ use bollard::models::SystemInfo;
 
 use crate::image::ContainerEngine;
 
-/// Programs that say their version and do nothing else when they are asked for it.
+/// Runtimes that are safe to call with `--version`: they print it and do nothing else.
 const KNOWN: [&str; 5] = ["runc", "crun", "youki", "runsc", "kata-runtime"];
-/// A version that a busy host is late with would be missing from the results.
+/// Generous, so that a busy host's results have the version too.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longer than any version, in characters.
+/// The longest version that is kept, in characters.
 const LONGEST: usize = 60;
 
-/// The fix for a message of a runtime's that the engine passes on, where one is known. Runtimes have no codes.
+/// The fix for a runtime's message that the engine passes on, if one is known. Runtimes have no error codes.
 pub(super) fn hint(message: &str) -> Option<&'static str> {
     message.contains("unknown version specified").then_some(
         "install a newer runtime, or leave \"runtime\" out: this one is older than this Docker, whose containers it can't \
@@ -21,14 +21,14 @@ pub(super) fn hint(message: &str) -> Option<&'static str> {
     )
 }
 
-/// What a runtime says of itself.
+/// A runtime's name and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Version {
     pub program: String,
     pub version: String,
 }
 
-/// Asks the program that is this runtime of a local engine's; none where it is unknown to us or does not tell.
+/// Asks the program of a local engine's runtime; `None` if bootrace does not know the program or it prints no version.
 pub(super) async fn version(
     engine: ContainerEngine,
     runtime: Option<&str>,
@@ -37,7 +37,7 @@ pub(super) async fn version(
     if let Some(version) = told(runtime?, info) {
         return Some(version);
     }
-    // Another host's is another program.
+    // An engine on another host runs another program.
     if !engine.address().starts_with("unix://") {
         return None;
     }
@@ -50,7 +50,7 @@ pub(super) async fn version(
     Some(Version { program, version })
 }
 
-/// Newer Engines say what runc says of itself: it may be another one than what this process finds by its name.
+/// Newer engines report runc's version: their runc may differ from the one in this process's PATH.
 fn told(runtime: &str, info: &SystemInfo) -> Option<Version> {
     let status = info.runtimes.as_ref()?.get(runtime)?.status.as_ref()?;
     let features: serde_json::Value =
@@ -59,10 +59,10 @@ fn told(runtime: &str, info: &SystemInfo) -> Option<Version> {
     Some(Version { program: "runc".into(), version: parse(version)? })
 }
 
-/// A program of ours to know, by the path that the engine has for the runtime.
+/// The program of a known runtime, by the engine's path for it.
 fn program(runtime: &str, info: &SystemInfo) -> Option<String> {
     let named = info.runtimes.as_ref().and_then(|all| all.get(runtime)).and_then(|one| one.path.clone());
-    // containerd's shims are called by what they are for.
+    // containerd names shims by their runtime.
     let by_shim = (runtime == "io.containerd.runc.v2").then(|| "runc".to_owned());
     let path = named.filter(|path| !path.is_empty()).or(by_shim).unwrap_or_else(|| runtime.into());
     let known = |path: &String| {
@@ -72,7 +72,7 @@ fn program(runtime: &str, info: &SystemInfo) -> Option<String> {
     Some(path).filter(known)
 }
 
-/// `crun version 1.8.1` and `kata-runtime  : 3.1.0`, each the first of some lines.
+/// Parses a first line such as `crun version 1.8.1` or `kata-runtime  : 3.1.0`.
 fn parse(said: &str) -> Option<String> {
     let version = said.lines().next()?.split_whitespace().last()?;
     let fit = version.len() <= LONGEST && version.chars().all(|c| c.is_ascii_graphic());

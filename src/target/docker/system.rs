@@ -1,7 +1,7 @@
 //! A container whose PID 1 is the image's own systemd, which starts the agent by its unit.
 //!
-//! It gets what systemd can't do without and no more: memory for /run, the variable that says that it is in a container,
-//! and a hierarchy of cgroups that it may make its own in. Not `--privileged`, and no capability beyond Docker's own.
+//! It gets only what systemd needs: a tmpfs at /run, the variable that says that it is in a container, and a writable
+//! cgroup hierarchy. It is not `--privileged`, and has Docker's default capabilities.
 
 use std::{collections::HashMap, path::Path};
 
@@ -12,20 +12,20 @@ use crate::{
     target::Error,
 };
 
-/// What a Docker image's systemd package has as PID 1.
+/// The PID 1 that the systemd package installs.
 const INIT: &str = "/sbin/init";
 
-/// The cgroups that systemd may write to.
+/// The cgroup hierarchy that systemd may write to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cgroups {
-    /// On the host, and at the same place in the container. Of version 1 the hierarchy that is systemd's and limits
-    /// nothing; version 2 has only one.
+    /// Its path, the same on the host and in the container. On version 1 it is systemd's own hierarchy, which has no
+    /// controllers; version 2 has only one.
     dir: &'static str,
 }
 
 impl Cgroups {
     /// # Errors
-    /// When this host has no hierarchy that systemd could use.
+    /// When this host has no hierarchy that systemd can use.
     pub fn of_this_host() -> Result<Self, Error> {
         let tried = "finding the cgroups that a container's systemd needs";
         let version = cgroup::hierarchy().map_err(|e| Error::new(tried, e))?.version;
@@ -35,7 +35,7 @@ impl Cgroups {
         if there { Ok(Cgroups { dir }) } else { Err(Error::new(tried, format!("there is no {dir}: {fix}"))) }
     }
 
-    /// For the results.
+    /// The options that the results record.
     pub fn options(&self) -> [(&'static str, serde_json::Value); 3] {
         [
             ("init", "systemd".into()),
@@ -44,21 +44,21 @@ impl Cgroups {
         ]
     }
 
-    /// Makes of a container with the agent as PID 1 one with systemd.
+    /// Changes a container with the agent as PID 1 into one with systemd.
     pub fn add_to(&self, body: &mut ContainerCreateBody) {
         body.entrypoint = Some(vec![INIT.into()]);
         body.env = Some(vec!["container=docker".into()]);
         let host = body.host_config.get_or_insert_with(HostConfig::default);
-        // Without the host's namespace a path in /proc/PID/cgroup would not be one in the mounted hierarchy.
+        // In a cgroup namespace the paths of /proc/PID/cgroup would not exist in the mounted hierarchy.
         host.cgroupns_mode = Some(HostConfigCgroupnsModeEnum::HOST);
         host.binds.get_or_insert_default().push(format!("{0}:{0}:rw", self.dir));
-        // The control socket is mounted below the first, after it.
+        // The control socket is mounted below /run afterwards.
         let run = ["/run", "/run/lock"].map(|dir| (dir.into(), "rw,nosuid,nodev,mode=755".into()));
         host.tmpfs = Some(HashMap::from(run));
     }
 }
 
-/// The agent is a child of systemd, whose parent is the shim; systemd's cgroup holds all.
+/// The agent is a child of systemd, and systemd of the shim. systemd's cgroup contains all processes.
 pub(super) fn scope(agent: u32) -> Scope {
     let systemd = process::parent(agent).unwrap_or(agent);
     Scope { leader: systemd, engine: process::parent(systemd).into_iter().collect() }

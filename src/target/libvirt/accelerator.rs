@@ -1,4 +1,4 @@
-//! KVM or emulation: as the scenario asks, and as the probe finds.
+//! Chooses KVM or emulation, from the scenario and the probe's verdict.
 
 use tokio::task::spawn_blocking;
 
@@ -10,20 +10,20 @@ use crate::{
     scenario::Accel,
 };
 
-/// What VMs run on.
+/// The accelerator of a target's VMs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
     pub accelerator: Accelerator,
-    /// Why, in words.
+    /// The reason, for the report.
     pub reason: String,
-    /// Caveats of this accelerator's figures.
+    /// A caveat about this accelerator's figures.
     pub warning: Option<String>,
-    /// What KVM is here, where that was asked.
+    /// The probe's findings about KVM; `None` if it was not probed.
     pub kvm: Option<Kvm>,
 }
 
 /// # Errors
-/// When `accel = "kvm"` is asked for where there is no KVM, and when `"auto"` can't be decided.
+/// When the scenario has `accel = "kvm"` and there is no KVM, or `"auto"` can't be decided.
 pub async fn choose(asked: Accel) -> Result<Choice, Error> {
     if asked == Accel::Tcg {
         let reason = "asked for by the scenario".into();
@@ -54,7 +54,7 @@ fn decide(asked: Accel, verdict: &KvmVerdict) -> Result<Choice, Error> {
             );
             chosen(Accelerator::Kvm, reason, Some(warning))
         }
-        // Emulated VMs would be a result, and nobody would know that they need not have been.
+        // Emulated VMs would give results, and nobody would know that KVM may have been available.
         (_, KvmVerdict::Untold { .. }) => Err(Error::new("choosing between KVM and emulation", verdict)),
         _ => chosen(Accelerator::Tcg, verdict.to_string(), None),
     }

@@ -1,11 +1,10 @@
-//! What libvirt says of its domains by itself: that one stopped, crashed or was paused, and that the
-//! connection was lost. So a trial whose VM is dead ends at once, and not by its time-out.
+//! libvirt's events: a domain stopped, crashed or was paused, or the connection was lost. So the trial of a dead VM
+//! ends at once, and not by its time-out.
 //!
-//! libvirt gives events through an event loop, of which a process has one, in a thread of ours that sleeps in
-//! `poll` until libvirt sends something. While a VM runs that is a sign of life that libvirtd asks its clients
-//! for every 5 s, at 0.1 ms of CPU time (seen here; the loop itself has no timer and asks nothing).
-//! The callbacks run in that thread, and hand on what they hear to whoever [watches](Events::watch) a domain
-//! of that name: from before the domain is created, so none is missed.
+//! libvirt delivers events through the process's one event loop, in a thread that sleeps in `poll` until libvirt sends
+//! something. While a VM runs, that is only libvirtd's keep-alive, every 5 s at 0.1 ms of CPU time (measured; the loop
+//! itself has no timer). The callbacks run in that thread and pass events to the [watch](Events::watch) of the domain's
+//! name. A watch begins before its domain is created, so it misses none.
 
 use std::{
     collections::HashMap,
@@ -18,10 +17,10 @@ use tokio::sync::watch;
 use virt::{connect::Connect, error::Error};
 use virt_sys as sys;
 
-/// Starts the event loop, once. Connections take part in it if it was there before them.
+/// Starts the event loop, once. It serves only connections that are opened later.
 ///
 /// # Errors
-/// When libvirt has no loop for us, or there is no thread to be had.
+/// When libvirt can't register its loop, or no thread can be started.
 pub fn start_loop() -> Result<(), String> {
     static LOOP: OnceLock<Result<(), String>> = OnceLock::new();
     let start = || {
@@ -49,21 +48,21 @@ struct Shared {
 
 #[derive(Default)]
 struct Domains {
-    /// By name.
+    /// The watches by domain name.
     watched: HashMap<String, Watched>,
-    /// Why nothing more will be heard of any.
+    /// Why there will be no more events; `None` while the connection works.
     lost: Option<String>,
 }
 
-/// Who hears of a domain's end, which happens once.
+/// The receiver of a domain's end, which happens once.
 struct Watched {
     end: watch::Sender<Option<String>>,
-    /// Until it has started: what is heard before is of an earlier one of its name.
+    /// True until its domain has started: earlier events belong to a previous domain of that name.
     to_come: bool,
 }
 
 impl Shared {
-    /// Nothing that could panic is done under the lock.
+    /// No code that could panic runs under the lock.
     fn domains(&self) -> MutexGuard<'_, Domains> {
         self.domains.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +87,7 @@ impl Shared {
     }
 }
 
-/// What ended it comes first; what follows from that says less.
+/// Keeps only the first text: it has the cause, and later ones the consequences.
 fn tell(sender: &watch::Sender<Option<String>>, text: String) {
     sender.send_if_modified(|told| {
         let first = told.is_none();
@@ -100,10 +99,10 @@ fn tell(sender: &watch::Sender<Option<String>>, text: String) {
 }
 
 impl Events {
-    /// Listens for the events of every domain at this connection.
+    /// Subscribes to the events of all domains of this connection.
     ///
     /// # Errors
-    /// When libvirt won't send any.
+    /// When libvirt refuses the subscription.
     pub fn of(connection: &Connect) -> Result<Self, Error> {
         let (connection, shared) = (connection.clone(), Arc::new(Shared::default()));
         let opaque = |shared: &Arc<Shared>| Arc::into_raw(shared.clone()).cast_mut().cast::<c_void>();
@@ -112,7 +111,7 @@ impl Events {
             std::mem::transmute::<LifecycleCallback, unsafe extern "C" fn(_, _, _)>(heard_of_domain)
         };
         let ours = opaque(&shared);
-        // SAFETY: the connection is open, and `ours` is a reference of its own that `forget` gives back.
+        // SAFETY: the connection is open, and `ours` is a separate reference, which `forget` drops.
         let callback = unsafe {
             let id = sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE as c_int;
             let (connection, any) = (connection.as_ptr(), std::ptr::null_mut());
@@ -120,11 +119,11 @@ impl Events {
         };
         if callback < 0 {
             let error = Error::last_error();
-            // SAFETY: libvirt has not taken it.
+            // SAFETY: libvirt has not taken the reference.
             unsafe { forget(ours) };
             return Err(error);
         }
-        // From here on its drop undoes what was done.
+        // From here on its drop undoes the registration.
         let events = Events { connection, callback, shared };
         let ours = opaque(&events.shared);
         // SAFETY: as above.
@@ -134,24 +133,25 @@ impl Events {
         };
         if registered < 0 {
             let error = Error::last_error();
-            // SAFETY: libvirt has not taken it.
+            // SAFETY: libvirt has not taken the reference.
             unsafe { forget(ours) };
             return Err(error);
         }
         Ok(events)
     }
 
-    /// Why nothing is heard of any domain any more.
+    /// Why there are no more events; `None` while the connection works.
     pub fn lost(&self) -> Option<String> {
         self.shared.domains().lost.clone()
     }
 
-    /// Hears of the end of the domain of that name, whether it is there yet or not.
+    /// Watches for the end of the domain with that name, whether it exists yet or not.
     pub fn watch(&self, domain: &str) -> Watch {
         self.watch_from(domain, false)
     }
 
-    /// Hears of the end of the next domain of that name, and not of the one before, whose end may still be on its way.
+    /// Watches for the end of the next domain with that name, and ignores the end of the previous one, which may still
+    /// be on its way.
     pub fn watch_next(&self, domain: &str) -> Watch {
         self.watch_from(domain, true)
     }
@@ -166,7 +166,7 @@ impl Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        // SAFETY: the connection is ours; what is not registered, or no more, is an error without harm.
+        // SAFETY: the connection is open; deregistering a callback that is not registered is a harmless error.
         unsafe {
             sys::virConnectUnregisterCloseCallback(self.connection.as_ptr(), Some(heard_of_close));
             sys::virConnectDomainEventDeregisterAny(self.connection.as_ptr(), self.callback);
@@ -174,7 +174,7 @@ impl Drop for Events {
     }
 }
 
-/// Hears of one domain until it is dropped.
+/// Watches one domain until it is dropped.
 pub struct Watch {
     domain: String,
     shared: Arc<Shared>,
@@ -182,7 +182,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Comes when the domain has ended, or when nothing more can be heard of it, and says how.
+    /// Completes with the reason when the domain has ended or the connection is lost.
     pub fn end(&self) -> impl Future<Output = String> + Send + 'static {
         let mut end = self.end.clone();
         async move {
@@ -192,13 +192,13 @@ impl Watch {
             };
             match told {
                 Some(text) => text,
-                // The watch is gone, so nobody waits.
+                // The watch was dropped: nobody waits.
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// How it has ended, if it has.
+    /// How it has ended; `None` if it has not.
     pub fn ended(&self) -> Option<String> {
         self.end.borrow().clone()
     }
@@ -211,7 +211,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut domains = self.shared.domains();
-        // Another may watch its next one by now.
+        // A newer watch may have replaced this one.
         let ours = |watched: &Watched| watched.end.subscribe().same_channel(&self.end);
         if domains.watched.get(&self.domain).is_some_and(ours) {
             domains.watched.remove(&self.domain);
@@ -266,7 +266,7 @@ unsafe extern "C" fn forget(opaque: *mut c_void) {
     drop(unsafe { Arc::from_raw(opaque.cast_const().cast::<Shared>()) });
 }
 
-/// An event after which a domain doesn't run any more; none for others.
+/// The text of an event after which a domain no longer runs; `None` for other events.
 fn in_words(event: c_int, detail: c_int) -> Option<&'static str> {
     let detail = detail as u32;
     Some(match event as sys::virDomainEventType {

@@ -1,4 +1,4 @@
-//! What is to be done about what libvirt and QEMU complain of.
+//! Fixes for errors of libvirt and QEMU.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use crate::{
 
 const OVMF: &str = "install OVMF, the package ovmf (on ARM qemu-efi-aarch64), or run scripts/setup";
 
-/// What their texts have in them, and the fix; the first that fits counts.
+/// Texts in their errors, and the fix. The first match counts.
 const SIGNS: [(&str, &str); 10] = [
-    // Through which it would ask polkit who may do what; root needs no leave.
+    // libvirt asks polkit through it; root needs no permission.
     ("Unable to get system bus connection", NEEDS_ROOT),
-    // Before the next, which its text has in it, too.
+    // Before the next one, whose text it contains.
     (
         "Could not access KVM",
         "scripts/setup fixes the group and mode of /dev/kvm; accel = \"tcg\" does without",
@@ -24,7 +24,7 @@ const SIGNS: [(&str, &str); 10] = [
         "Permission denied",
         "QEMU's user must be able to read the image cache: not below a directory of mode 0700 (BOOTRACE_CACHE names another)",
     ),
-    // In the words of older and newer versions.
+    // Texts of older and newer versions.
     ("Unable to find any firmware", OVMF),
     ("firmware that is compatible", OVMF),
     (
@@ -54,18 +54,18 @@ const SIGNS: [(&str, &str); 10] = [
     ),
 ];
 
-/// The fix for what `text` complains of, where one is known.
+/// The fix for the error in `text`, if one is known.
 pub fn of(text: &str) -> Option<&'static str> {
     SIGNS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, fix)| *fix)
 }
 
-/// What was tried of libvirt and failed, with its cause and the fix for what it complains of.
+/// libvirt's error: what failed, the cause, and the fix.
 pub fn failed(tried: impl Into<String>, error: &virt::error::Error) -> Error {
     let text = error.message().trim();
     Error::new(tried, text).by(cause(error)).with_hint(of(text))
 }
 
-/// An error of libvirt's, with the fix for what it complains of.
+/// The text of a libvirt error with its fix.
 pub fn explain(error: &virt::error::Error) -> String {
     let text = error.message().trim();
     of(text).map_or_else(|| text.to_owned(), |fix| format!("{text}; fix: {fix}"))
@@ -84,8 +84,8 @@ fn cause(error: &virt::error::Error) -> Cause {
     }
 }
 
-/// Of a call that reached for a socket. To be called on the thread of the call that failed, before any other call of
-/// libvirt's: only its own record has the operating system's error.
+/// The cause of a failed connection. Call it on the thread of the failed call, before any other libvirt call: only
+/// libvirt's per-thread record has the operating system's error.
 pub fn cause_of_connecting(error: &virt::error::Error) -> Cause {
     if error.code() != ErrorNumber::SystemError.into() {
         return cause(error);

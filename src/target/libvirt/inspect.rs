@@ -1,4 +1,4 @@
-//! What libvirt says it can do, and a domain that shows whether it does it.
+//! Asks libvirt for its capabilities, and tries them with a small domain.
 
 use std::{
     path::Path,
@@ -15,27 +15,27 @@ use quick_xml::{
 use super::{Error, blocking, connect, left_over, log, log::Driver, version, xml};
 use crate::sample::Accelerator;
 
-/// A libvirt that answers.
+/// A libvirt that answers, with its version.
 #[derive(Debug, Clone, Default)]
 pub struct Hypervisor {
     pub libvirt: Option<String>,
     pub qemu: Option<String>,
-    /// `None` while it has not said so.
+    /// `None` until it was asked.
     pub offers: Option<Offers>,
 }
 
-/// What its capabilities say of full virtualisation on this host's architecture.
+/// Its capabilities for full virtualisation on this host's architecture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Offers {
     /// Path of QEMU's program.
     pub emulator: Option<String>,
     pub tcg: bool,
     pub kvm: bool,
-    /// Whom QEMU runs as: uid and gid. `None`: as we do.
+    /// The uid and gid that QEMU runs as; `None`: those of this process.
     pub account: Option<(u32, u32)>,
 }
 
-/// Connects, and asks for no more than its own version.
+/// Connects and asks only for libvirt's own version.
 ///
 /// # Errors
 /// When it does not answer.
@@ -47,7 +47,7 @@ pub async fn inspect() -> Result<Hypervisor, Error> {
     .await
 }
 
-/// QEMU's version, and what libvirt offers with it. It may try out every QEMU of the host before it answers.
+/// QEMU's version, and libvirt's offers with it. libvirt may probe every QEMU of the host before it answers.
 ///
 /// # Errors
 /// When it does not answer.
@@ -55,14 +55,14 @@ pub async fn offers() -> Result<(Option<String>, Offers), Error> {
     let connection = connect().await?;
     blocking("asking libvirt for its capabilities".into(), move || {
         let offers = Offers::parse(&connection.capabilities()?, std::env::consts::ARCH);
-        // Fails where there is no emulator.
+        // Fails if there is no emulator.
         Ok((connection.hyp_version().ok().map(version), offers))
     })
     .await
 }
 
 impl Offers {
-    /// Broken XML ends the reading: what was found until then is kept.
+    /// Broken XML ends the parsing; earlier findings are kept.
     fn parse(capabilities: &str, architecture: &str) -> Self {
         let mut reader = Reader::from_str(capabilities);
         let (mut offers, mut path, mut text) = (Offers::default(), Vec::<String>::new(), String::new());
@@ -118,24 +118,24 @@ fn attribute(start: &BytesStart<'_>, name: &str) -> Option<String> {
     Some(start.try_get_attribute(name).ok()??.value.into_owned())
 }
 
-/// `+64055:+64055`; numbers alone are what libvirt resolves names to.
+/// Parses `+64055:+64055`. libvirt has resolved names to numbers.
 fn account(label: &str) -> Option<(u32, u32)> {
     let (user, group) = label.split_once(':')?;
     let number = |text: &str| text.trim_start_matches('+').parse().ok();
     Some((number(user)?, number(group)?))
 }
 
-/// What it took to start and to end a domain.
+/// How long it took to start and to end a domain.
 #[derive(Debug, Clone, Copy)]
 pub struct Took {
     pub start: Duration,
     pub end: Duration,
 }
 
-/// Starts a small domain, paused, that opens `disk` and connects to `socket` as an instance's does, and ends it.
+/// Starts a small paused domain that opens `disk` and connects to `socket` like an instance's, and ends it.
 ///
 /// # Errors
-/// When libvirt or QEMU would not.
+/// When libvirt or QEMU fails.
 pub async fn try_domain(
     name: &str,
     run: &str,
@@ -158,7 +158,7 @@ pub async fn try_domain(
         Err(_) => Ok(()),
     };
     let end = begun.elapsed();
-    // One that can't be removed is found by `clean`.
+    // `clean` finds a log that can't be removed.
     let _ = log::remove(Driver::Qemu, name);
     started?;
     ended?;

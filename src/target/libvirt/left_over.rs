@@ -1,4 +1,4 @@
-//! Domains of ours, and the logs that libvirt keeps of them.
+//! Left-over domains, and the logs that libvirt keeps of them.
 
 use std::{
     fs, thread,
@@ -17,19 +17,19 @@ use crate::{
     target::{LeftOver, ResourceKind, engine::Wanted},
 };
 
-/// How long libvirt may take to let go of the name of a domain that has ended.
+/// How long libvirt may take to release the name of a domain that has ended.
 const LETTING_GO: Duration = Duration::from_secs(10);
 
 async fn connect_of(driver: Driver) -> Result<Connect, Error> {
     match driver {
-        // Where another driver is the default, VMs are this host's own.
+        // If the default URI is another driver's, VMs are at this host's own QEMU driver.
         Driver::Qemu if uri().starts_with("qemu") => connect().await,
         Driver::Qemu => connect_to("qemu:///system".into()).await,
         Driver::Lxc => connect_to(lxc::uri()).await,
     }
 }
 
-/// Domains that are ours by name and metadata, and whose name is `wanted`; none of a driver that libvirt hasn't.
+/// Finds bootrace's domains, by name and metadata, whose name is `wanted`; none if libvirt lacks the driver.
 ///
 /// # Errors
 /// When libvirt does not answer.
@@ -61,7 +61,7 @@ pub async fn find(driver: Driver, wanted: Wanted) -> Result<Vec<LeftOver>, Error
     .await
 }
 
-/// The name of a wanted domain of ours; `None` also for one that is gone by now.
+/// The name of a wanted bootrace domain; `None` also for one that is gone already.
 fn ours(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Option<String>, virt::error::Error> {
     let name = domain.name()?;
     if !name.starts_with(PREFIX) || !wanted(&name) {
@@ -74,10 +74,10 @@ fn ours(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Option<String>
     }
 }
 
-/// Destroys a domain that [`find`] found; one that is gone already is fine.
+/// Destroys a domain that [`find`] found. Succeeds if it is gone already.
 ///
 /// # Errors
-/// When libvirt does not answer or will not destroy it.
+/// When libvirt does not answer or refuses to destroy it.
 pub async fn destroy(driver: Driver, name: &str) -> Result<(), Error> {
     let connection = connect_of(driver).await?;
     let tried = format!("destroying domain {name}");
@@ -85,7 +85,7 @@ pub async fn destroy(driver: Driver, name: &str) -> Result<(), Error> {
     blocking(tried, move || destroy_by_name(&connection, &name, None)).await
 }
 
-/// Destroys the domain of this name, `known` already or not; one that is gone, or ends meanwhile, is fine.
+/// Destroys the domain of this name, looked up unless `known`. Succeeds if it is gone or ends meanwhile.
 pub(super) fn destroy_by_name(
     connection: &Connect,
     name: &str,
@@ -103,8 +103,8 @@ pub(super) fn destroy_by_name(
     }
 }
 
-/// Returns when libvirt has no domain of this name any more, which is soon after it has told of its end. One that
-/// stays is in the way of the next of its name, and that says so.
+/// Returns when libvirt has no domain of this name any more, shortly after its end event, or after a limit. If the
+/// domain stays, the start of the next one with its name fails with a clear error.
 pub(super) fn until_gone(connection: &Connect, name: &str) -> Result<(), virt::error::Error> {
     let begun = Instant::now();
     while begun.elapsed() < LETTING_GO {
@@ -117,7 +117,7 @@ pub(super) fn until_gone(connection: &Connect, name: &str) -> Result<(), virt::e
     Ok(())
 }
 
-/// Logs of domains of ours whose name is `wanted`; none where the directory can't be read.
+/// Logs of bootrace's domains whose name is `wanted`; none if the directory can't be read.
 pub fn logs(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
     let mut found = Vec::new();
     for driver in [Driver::Qemu, Driver::Lxc] {

@@ -1,4 +1,5 @@
-//! What QEMU or libvirt_lxc printed, which libvirt keeps in a file per domain, for good; our names never come again.
+//! The logs of QEMU and libvirt_lxc, which libvirt keeps for good in a file per domain. bootrace removes them, since
+//! its domain names never recur.
 
 use std::{
     fs,
@@ -11,15 +12,15 @@ use tokio::time::{Instant, sleep};
 
 use super::Error;
 
-/// Enough for the command line and for all that KVM prints of a processor's state.
+/// Bytes read from the end: enough for the command line and KVM's dump of a processor's state.
 const TAIL: u64 = 16 << 10;
-/// What is quoted of it at most.
+/// The largest number of lines that are quoted.
 const LINES: usize = 6;
 const LENGTH: usize = 240;
-/// virtlogd writes it, a moment after QEMU has ended.
+/// How long to wait for virtlogd, which writes the log shortly after QEMU has ended.
 const LAG: Duration = Duration::from_millis(500);
 
-/// What of libvirt's runs a domain.
+/// libvirt's drivers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     Qemu,
@@ -27,7 +28,7 @@ pub enum Driver {
 }
 
 impl Driver {
-    /// Where its domains' logs are.
+    /// The directory of its domains' logs.
     pub fn logs(self) -> &'static str {
         match self {
             Driver::Qemu => "/var/log/libvirt/qemu",
@@ -40,7 +41,7 @@ pub fn path(driver: Driver, domain: &str) -> PathBuf {
     PathBuf::from(format!("{}/{domain}.log", driver.logs()))
 }
 
-/// True when there was one.
+/// Removes a domain's log. Returns whether there was one.
 ///
 /// # Errors
 /// When it can't be removed.
@@ -53,7 +54,7 @@ pub fn remove(driver: Driver, domain: &str) -> Result<bool, Error> {
     }
 }
 
-/// The lines of a domain's log that tell why it ended; `over`: it has, so there may be some in a moment.
+/// The lines of a domain's log that explain its end. `over`: it has ended, so wait a little for them.
 pub async fn complaints(driver: Driver, domain: &str, over: bool) -> Vec<String> {
     let deadline = Instant::now() + LAG;
     loop {
@@ -74,8 +75,8 @@ fn tail(log: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Complaints, and not the command line, which libvirt writes there too; warnings only where there is
-/// nothing else. Control characters are taken out: it goes to terminals.
+/// Errors, without the command line, which libvirt writes there too; warnings only if there are no errors. Removes
+/// control characters, since the text goes to terminals.
 fn telling(log: &str) -> Vec<String> {
     let complains = |line: &&str| {
         ["qemu-system", "KVM", "error", "failure", "Failure"].iter().any(|sign| line.contains(sign))
@@ -83,7 +84,7 @@ fn telling(log: &str) -> Vec<String> {
             && !line.ends_with('\\')
             && !line.contains("starting up libvirt version")
             && !line.contains("shutting down, reason=")
-            // By libvirtd, whose events say what for.
+            // Sent by libvirtd, whose events have the reason.
             && !line.contains("terminating on signal 15")
     };
     let (warnings, errors): (Vec<_>, Vec<_>) =

@@ -1,8 +1,8 @@
-//! The workload in a container of libvirt's LXC driver: the image's tree below an overlay, as a bare process has it,
-//! the agent as its first process, the control socket mounted into it.
+//! The workload in a container of libvirt's LXC driver: with an overlay on the image's tree as for a bare process, the
+//! agent as its first process, and the control socket mounted into it.
 //!
-//! The root is mounted by us, and in the host's sight, where libvirt takes it from. As for a bare process that is
-//! staging. What libvirt does by itself (namespaces, cgroups, `/proc`, `/sys` and `/dev`) is its start.
+//! bootrace mounts the root in the host's mount namespace, where libvirt finds it. As for a bare process this is
+//! staging. libvirt's own work (namespaces, cgroups, `/proc`, `/sys` and `/dev`) is the start.
 
 use std::{
     io,
@@ -33,24 +33,24 @@ use crate::{
 
 mod xml;
 
-/// How long libvirt may take to say that a container has ended.
+/// How long libvirt may take to report a container's end.
 const NOTICE: Duration = Duration::from_millis(500);
 
-/// The libvirt that LIBVIRT_DEFAULT_URI names where that is of this driver; none: the host's own.
+/// The libvirt that LIBVIRT_DEFAULT_URI names if that is of this driver; else the host's own.
 pub fn uri() -> String {
     let named = std::env::var("LIBVIRT_DEFAULT_URI").ok();
     named.filter(|uri| uri.starts_with("lxc")).unwrap_or_else(|| "lxc:///".into())
 }
 
-/// Whether libvirt itself is there, and this driver of its is not.
+/// Whether libvirt is there without this driver.
 pub fn is_missing(error: &Error) -> bool {
     error.cause == Cause::Unsupported
 }
 
-/// Whether libvirt answers.
+/// Checks that libvirt answers.
 ///
 /// # Errors
-/// When it doesn't, or has no such driver.
+/// When it does not answer, or has no such driver.
 pub(in crate::target) async fn check(uri: &str) -> Result<(), Error> {
     connect_to(uri.into()).await.map(drop)
 }
@@ -68,7 +68,7 @@ pub async fn inspect() -> Result<Option<String>, Error> {
 pub struct Lxc {
     name: String,
     uri: String,
-    /// Made anew when libvirtd was restarted.
+    /// Replaced when libvirtd was restarted.
     link: Mutex<Arc<Link>>,
     tree: PathBuf,
     resources: Resources,
@@ -79,11 +79,11 @@ pub struct Lxc {
 }
 
 impl Lxc {
-    /// `tree` is the image's unpacked root file system. `network`: the host's in place of none, with its resolver
-    /// configuration.
+    /// `tree` is the image's unpacked root file system. `network`: the host's network instead of none, with its
+    /// resolver configuration.
     ///
     /// # Errors
-    /// When libvirt does not answer, or the CPUs that the scenario wants are not to be had.
+    /// When libvirt does not answer, or the scenario's CPUs are not available.
     pub async fn connect(
         spec: &scenario::ScenarioTarget,
         resources: &Resources,
@@ -99,7 +99,7 @@ impl Lxc {
         .await?;
         let hierarchy = cgroup::hierarchy()
             .map_err(|e| Error::new(format!("finding the cgroups of target {}", spec.name), e))?;
-        // Not there without swap accounting in this kernel; version 2 limits swap by itself.
+        // Missing if this kernel has no swap accounting. Version 2 limits swap separately.
         let limits_both = |memory: &PathBuf| memory.join("memory.memsw.limit_in_bytes").exists();
         Ok(Lxc {
             name: spec.name.clone(),
@@ -182,7 +182,7 @@ impl Target for Lxc {
         }
         .to_xml();
         Ok(Box::new(Container {
-            // From before it is there, so nothing of it is missed.
+            // From before its creation, so that no event is missed.
             watch: link.events.watch(&instance_id.instance),
             link,
             name: instance_id.instance.clone(),
@@ -204,11 +204,11 @@ struct Container {
     root: PathBuf,
     disk: Place,
     domain: Option<Domain>,
-    /// What the start's error has told, which needs no telling again.
+    /// Text of the start's error, which `post_mortem` does not repeat.
     told: String,
 }
 
-/// What libvirt's events say of a domain, where it is a container.
+/// Rewords an event's text for a container.
 fn of_container(how: &str) -> String {
     how.replace("the domain", "the container").replace("QEMU", "libvirt_lxc")
 }
@@ -218,7 +218,7 @@ impl Instance for Container {
     async fn start(&mut self) -> Result<(), Error> {
         let (connection, xml) = (self.link.connection.clone(), self.xml.clone());
         let create = move || {
-            // AUTODESTROY: libvirt ends the container when this connection ends, however that comes.
+            // AUTODESTROY: libvirt ends the container when this connection ends, for whatever reason.
             connection.create_domain_xml(&xml, virt_sys::VIR_DOMAIN_START_AUTODESTROY)
         };
         let created = blocking(format!("creating container {}", self.name), create).await;
@@ -261,16 +261,16 @@ impl Instance for Container {
         let (name, mut known) = (self.name.clone(), self.domain.take());
         let mut connection = self.link.connection.clone();
         if self.link.events.lost().is_some() {
-            // libvirtd may have been restarted, and the container have outlived that.
+            // libvirtd may have been restarted, and the container may have survived that.
             (connection, known) = (connect_to(self.link.uri.clone()).await?, None);
         }
-        // A create call that was given up on may have made it all the same.
+        // A create call that was given up may have succeeded all the same.
         let destroy = move || destroy_by_name(&connection, &name, known);
         blocking(format!("destroying container {}", self.name), destroy).await
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {
-        // First of all: whoever removes the instance's directory must not walk into mounts.
+        // Comes first: the removal of the instance's directory must not walk into mounts.
         host_mounts::discard(&self.root)
             .map_err(|e| Error::new(format!("unmounting {}", self.root.display()), e))?;
         log::remove(Driver::Lxc, &self.name).map(drop)

@@ -1,14 +1,14 @@
-//! Saving a domain with its memory to a file, for which virt has no call.
+//! Saves a domain with its memory to a file; the virt crate has no call for that.
 
 use std::{ffi::CString, path::Path};
 
 use virt::{domain::Domain, error::Error};
 use virt_sys as sys;
 
-/// Pauses the domain, writes its memory to a file, and ends it. Blocks until that is done.
+/// Pauses the domain, writes its memory to a file, and ends it. Blocks until then.
 ///
 /// # Errors
-/// libvirt's; also when the path can't be one.
+/// When libvirt fails, or the path contains a zero byte.
 pub(super) fn save(domain: &Domain, to: &Path) -> Result<(), String> {
     let path = CString::new(to.as_os_str().as_encoded_bytes())
         .map_err(|_| format!("{}: no path holds a zero byte", to.display()))?;

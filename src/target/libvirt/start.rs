@@ -1,4 +1,4 @@
-//! What a VM starts from: a kernel that QEMU loads, or a disk that its firmware boots.
+//! How a VM starts: from a kernel that QEMU loads, or from a disk that its firmware boots.
 
 use std::path::{Path, PathBuf};
 
@@ -16,10 +16,10 @@ use crate::{
     target::InstanceId,
 };
 
-/// An instance's UEFI variables, in its directory, so that they go with it.
+/// File of an instance's UEFI variables, in its directory, so that it is removed with it.
 pub(super) const VARIABLES: &str = "uefi-variables.fd";
 
-/// What VMs of a target start from.
+/// How a target's VMs start.
 #[derive(Debug, Clone)]
 pub enum Start {
     /// The image's kernel, loaded by QEMU.
@@ -28,23 +28,23 @@ pub enum Start {
         kernel: PathBuf,
         initrd: PathBuf,
         command_line: String,
-        /// Overlay template of the disk.
+        /// The empty overlay that each instance's disk is a copy of.
         overlay: PathBuf,
     },
     /// A disk with a boot loader.
     Disk {
         firmware: Firmware,
-        /// As the boot loader on the disk has it.
+        /// The kernel's command line in the disk's boot loader.
         command_line: String,
         overlay: PathBuf,
     },
-    /// A cloud image's own disk, and beside it the one that its cloud-init sets the instance up by.
+    /// A cloud image's own disk, and the seed disk for its cloud-init.
     Stock { firmware: Firmware, overlay: PathBuf, seed: PathBuf },
 }
 
 impl Start {
     /// # Errors
-    /// When the image was not made for it.
+    /// When the image lacks what this start needs.
     pub fn of(spec: &scenario::ScenarioTarget, files: &VmFiles, network: bool) -> Result<Self, Error> {
         let boot = spec.boot().unwrap_or_default();
         let missing = |what: &str| {
@@ -82,7 +82,7 @@ impl Start {
         Ok(Start::Stock { firmware: firmware(spec)?, overlay, seed })
     }
 
-    /// Firmware may drive the agent's port before there is an agent.
+    /// After the hello if there is firmware, which may read the agent's port first.
     pub fn greeting(&self) -> Greeting {
         match self {
             Start::Kernel { .. } => Greeting::AtOnce,
@@ -98,23 +98,23 @@ impl Start {
         }
     }
 
-    /// The disk below the overlay, and where the image's files are on it, if that can be told.
+    /// The disk below the overlay, and where the image's files are on it; `None` if that is unknown.
     pub fn base(&self) -> (PathBuf, Option<Files>) {
         match self {
             Start::Kernel { overlay, .. } => {
                 let disk = VmFiles::disk_below(overlay);
                 (disk.clone(), Some(Files::Ext4(disk)))
             }
-            // They are in a partition.
+            // The files are in a partition.
             Start::Disk { overlay, .. } => (VmFiles::disk_below(overlay), None),
             Start::Stock { overlay, .. } => (StockFiles::disk_below(overlay), None),
         }
     }
 
-    /// For the results.
+    /// The options that the results record.
     pub fn options(&self) -> Vec<(&'static str, serde_json::Value)> {
         let (boot, firmware, command_line) = match self {
-            // What its boot loader tells its kernel is its own affair.
+            // The command line is in the image's own boot loader, and not known here.
             Start::Stock { firmware, .. } => {
                 return vec![
                     ("boot", Boot::Firmware.name().into()),
@@ -122,7 +122,7 @@ impl Start {
                     ("seed", "NoCloud".into()),
                 ];
             }
-            // QEMU's firmware loads the kernel there, too, by what QEMU has put into its memory.
+            // QEMU's firmware loads the kernel here too, from QEMU's memory.
             Start::Kernel { boot, command_line, .. } => (*boot, None, command_line),
             Start::Disk { firmware, command_line, .. } => {
                 (Boot::Firmware, Some(firmware.name()), command_line)
@@ -133,7 +133,7 @@ impl Start {
         always.into_iter().chain(firmware).collect()
     }
 
-    /// What fills the domain's `<os>`.
+    /// The content of the domain's `<os>`.
     pub fn os(&self, instance_id: &InstanceId) -> String {
         let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
         let machine = format!("<type arch='{}' machine='{MACHINE}'>hvm</type>", std::env::consts::ARCH);
@@ -150,7 +150,7 @@ impl Start {
                 escape(command_line.as_str())
             ),
             Start::Disk { firmware: Firmware::Bios, .. } | Start::Stock { firmware: Firmware::Bios, .. } => format!("<os>\n    {machine}\n  </os>"),
-            // Which file it is libvirt knows; one that insists on signatures would not take GRUB's bare core.
+            // libvirt chooses the file. Without secure boot, which would refuse GRUB's unsigned core.
             Start::Disk { firmware: Firmware::Uefi, .. } | Start::Stock { firmware: Firmware::Uefi, .. } => format!(
                 "<os firmware='efi'>
     {machine}
@@ -162,7 +162,7 @@ impl Start {
         }
     }
 
-    /// Within the disk's element: without it firmware tries one device after the other.
+    /// An element of the disk. Without it firmware tries all devices in turn.
     pub fn boot_order(&self) -> &'static str {
         match self {
             Start::Kernel { .. } => "",
@@ -170,7 +170,7 @@ impl Start {
         }
     }
 
-    /// A disk besides the instance's own.
+    /// The seed disk, beside the instance's own.
     pub fn seed(&self) -> String {
         match self {
             Start::Kernel { .. } | Start::Disk { .. } => String::new(),

@@ -31,9 +31,9 @@ use crate::{
     target::{Ended, Error, Instance, InstanceId, Rest},
 };
 
-/// Name of a VM's saved memory in its directory.
+/// File name of a VM's saved memory in its directory.
 const SAVED: &str = "memory.saved";
-/// How long a VM whose agent was told to stop may take to power off.
+/// How long a VM may take to power off after its agent was asked to stop.
 const POWER_OFF: Duration = Duration::from_secs(120);
 
 pub struct Vm {
@@ -44,16 +44,16 @@ pub struct Vm {
     template: PathBuf,
     overlay: PathBuf,
     begins: Start,
-    /// Where its memory is saved, which a restored VM begins with.
+    /// The file of its saved memory, from which it is restored.
     saved: PathBuf,
-    /// It is there, and set aside for its second start.
+    /// Stopped or saved for its restart or restore.
     rested: bool,
-    /// The raw disk below the overlay, where that is known, and where the image's files are on it.
+    /// The raw disk below the overlay and where the image's files are on it, if known.
     base: Option<(PathBuf, Option<Files>)>,
-    /// How long making the overlay took.
+    /// How long it took to make the overlay.
     copying: Option<Duration>,
     domain: Option<Domain>,
-    /// What the start's error has told, which needs no telling again; libvirt quotes QEMU in it.
+    /// Text of the start's error, which `post_mortem` does not repeat; libvirt quotes QEMU in it.
     told: String,
 }
 
@@ -66,7 +66,7 @@ impl Vm {
         begins: Start,
     ) -> Self {
         Vm {
-            // From before the domain is there, so nothing of it is missed.
+            // From before the domain's creation, so that no event is missed.
             watch: link.events.watch(&instance_id.instance),
             link,
             name: instance_id.instance.clone(),
@@ -83,26 +83,26 @@ impl Vm {
         }
     }
 
-    /// Says which raw disk of ext4 the overlay is over.
+    /// Sets the raw ext4 disk below the overlay.
     pub(super) fn over(mut self, base: (PathBuf, Option<Files>)) -> Self {
         self.base = Some(base);
         self
     }
 
-    /// What is on the disk for it alone: what it has written, its saved memory, what a UEFI keeps.
+    /// The files that belong to this VM alone: its disk, its saved memory, its UEFI variables.
     fn own_files(&self) -> Vec<PathBuf> {
         let beside = |name: &str| self.overlay.with_file_name(name);
         let more = [self.saved.clone(), beside(super::start::VARIABLES)];
         [self.overlay.clone()].into_iter().chain(more.into_iter().filter(|file| file.exists())).collect()
     }
 
-    /// Where it is there and stands still: its state and the reason, as libvirt gives them.
+    /// libvirt's state of the domain and the reason, if it exists and does not run.
     async fn standstill(&self) -> Option<String> {
         let domain = self.domain.clone().filter(|_| self.link.events.lost().is_none())?;
         let state = blocking(format!("asking for the state of {}", self.name), move || domain.state()).await;
         let (Enum::Known(state), reason) = state.ok()? else { return None };
         let still = matches!(state, DomainState::Paused | DomainState::Crashed | DomainState::PMSuspended);
-        // The reason is one of several enums, each of them in two more: `Known(Paused(Known(IoError)))`.
+        // The reason is in nested enums: `Known(Paused(Known(IoError)))`.
         let reason = format!("{reason:?}");
         let reason = reason.rsplit('(').next().unwrap_or_default().trim_end_matches(')').to_lowercase();
         still.then(|| format!("{state:?}: {reason}").to_lowercase())
@@ -125,8 +125,8 @@ impl Instance for Vm {
             self.copying = Some(begun.elapsed());
         }
         let xml = self.xml.clone();
-        // AUTODESTROY: libvirt ends the domain when this connection ends, however that comes. It saves none that it
-        // is to end so; the agent of such a one ends it when its stream ends.
+        // AUTODESTROY: libvirt ends the domain when this connection ends, for whatever reason. It refuses to save such
+        // a domain; without the flag, the agent ends the VM when its stream ends.
         let flags = match self.begins {
             Start::Unpause | Start::Restore => 0,
             Start::Create | Start::Restart => virt_sys::VIR_DOMAIN_START_AUTODESTROY,
@@ -146,7 +146,7 @@ impl Instance for Vm {
                 let saved = spawn_blocking(move || save(&domain, &to)).await;
                 saved.map_err(|e| Error::new(&tried, e))?.map_err(|why| Error::new(&tried, why))?;
             }
-            // Its agent powers it off. libvirt tells of that a moment before it has let go of the name.
+            // Its agent powers it off. libvirt reports that shortly before it releases the name.
             _ => {
                 if timeout(POWER_OFF, self.watch.end()).await.is_err() {
                     let why = format!("it did not power off in {POWER_OFF:?}: busy or hanging");
@@ -198,10 +198,10 @@ impl Instance for Vm {
         let (name, mut known) = (self.name.clone(), self.domain.take());
         let mut connection = self.link.connection.clone();
         if self.link.events.lost().is_some() {
-            // libvirtd may have been restarted, and the domain have outlived that.
+            // libvirtd may have been restarted, and the domain may have survived that.
             (connection, known) = (connect_to(self.link.uri.clone()).await?, None);
         }
-        // A create call that was given up on may have made it all the same.
+        // A create call that was given up may have succeeded all the same.
         let destroy = move || destroy_by_name(&connection, &name, known);
         blocking(format!("destroying domain {}", self.name), destroy).await?;
         for file in [&self.saved, &self.overlay] {

@@ -1,5 +1,5 @@
-//! What a scenario may choose of a VM: its CPU's model, huge pages, how its disk is cached. Checked against what
-//! this host and its QEMU can do, since a VM that is something else than was asked for is worse than none.
+//! A scenario's options of a VM: its CPU model, huge pages and disk cache mode. They are checked against this host and
+//! its QEMU, since a VM that differs from the scenario is worse than none.
 
 use std::collections::BTreeMap;
 
@@ -14,23 +14,23 @@ use crate::{
     target::Error,
 };
 
-/// What a target's options come to.
+/// A target's resolved options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmOptions {
     /// `host-passthrough`, `host-model`, `max`, or a model that libvirt knows.
     pub cpu_model: String,
-    /// What `host-model` comes to here.
+    /// The model that `host-model` means on this host.
     pub host_model: Option<String>,
-    /// Size of the huge pages that the VM's memory is of; none: ordinary pages.
+    /// Size of the huge pages of the VM's memory; `None`: ordinary pages.
     pub hugepages: Option<Bytes>,
-    /// None: the hypervisor's default.
+    /// `None`: the hypervisor's default.
     pub disk_cache: Option<DiskCache>,
 }
 
-/// Whether this host can give the VM what its options ask for, before anything is made for it.
+/// Checks that this host supports the VM's options, before anything is built for it.
 ///
 /// # Errors
-/// When it can't, with the fix; when libvirt does not answer.
+/// When it does not, with the fix, or libvirt does not answer.
 pub async fn check(uri: &str, spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
     let wanted = spec.vm().cloned().unwrap_or_default();
     if wanted.hugepages == Some(true) {
@@ -44,7 +44,7 @@ pub async fn check(uri: &str, spec: &scenario::ScenarioTarget, resources: &Resou
 }
 
 impl VmOptions {
-    /// What is chosen where the scenario says nothing.
+    /// The options of a scenario that sets none.
     pub fn default_for(accelerator: Accelerator) -> Self {
         VmOptions {
             cpu_model: xml::cpu_model(accelerator).into(),
@@ -55,7 +55,7 @@ impl VmOptions {
     }
 
     /// # Errors
-    /// When the host or its QEMU can't do what the target's options ask for.
+    /// When the host or its QEMU does not support the target's options.
     pub(super) async fn resolve(
         connection: &Connect,
         spec: &scenario::ScenarioTarget,
@@ -89,16 +89,16 @@ impl VmOptions {
         Ok(vm_options)
     }
 
-    /// For the results: also what `host-model` came to.
+    /// The CPU model for the results, with the meaning of `host-model`.
     pub(super) fn shown_cpu_model(&self) -> String {
         let host = self.host_model.as_ref().map_or(String::new(), |host| format!(" ({host})"));
         format!("{}{host}", self.cpu_model)
     }
 
-    /// As `<cpu>`. A model without random numbers gets them; the others have them where the host does.
+    /// The `<cpu>` element. Adds RDRAND to models that lack it; the others have it if the host does.
     ///
-    /// Migratable, as libvirt's users have it: QEMU saves no VM whose CPU has an invariant clock (invtsc), and a VM that
-    /// is restored compares with the same VM created only if both have the same CPU.
+    /// Migratable, libvirt's default: QEMU refuses to save a VM with an invariant clock (invtsc), and a restored VM is
+    /// comparable with a created one only if both have the same CPU.
     pub(super) fn cpu(&self) -> String {
         match self.cpu_model.as_str() {
             "host-passthrough" => "<cpu mode='host-passthrough' migratable='on'/>".into(),
@@ -117,7 +117,7 @@ impl VmOptions {
         }
     }
 
-    /// What libvirt makes of [`VmOptions::cpu`] on QEMU's command line, after `-cpu`. None: it depends on the host.
+    /// The value of QEMU's `-cpu` that libvirt derives from [`VmOptions::cpu`]; `None` if it depends on the host.
     pub fn qemu_cpu(&self) -> Option<String> {
         match self.cpu_model.as_str() {
             "host-passthrough" => Some("host,migratable=on".into()),
@@ -128,7 +128,7 @@ impl VmOptions {
         }
     }
 
-    /// As `<memoryBacking>`. Of a memfd and with the size given: no hugetlbfs need be mounted for that.
+    /// The `<memoryBacking>` element. A memfd with the given page size needs no mounted hugetlbfs.
     pub(super) fn memory_backing(&self) -> String {
         self.hugepages.map_or(String::new(), |Bytes(size)| {
             format!(
@@ -137,13 +137,13 @@ impl VmOptions {
         })
     }
 
-    /// As an attribute of the disk's `<driver>`.
+    /// The attribute of the disk's `<driver>`.
     pub(super) fn disk_cache(&self) -> String {
         self.disk_cache.map_or(String::new(), |cache| format!(" cache='{}'", cache.name()))
     }
 }
 
-/// Gives their size.
+/// Checks that enough huge pages are free, and returns their size.
 fn enough_huge_pages(spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<Bytes, Error> {
     let tried = format!("giving the VM of target {} huge pages", spec.name);
     let pool = huge::Pool::read().map_err(|e| Error::new(&tried, e))?;
@@ -164,14 +164,14 @@ fn enough(pool: huge::Pool, memory: u64) -> Result<(), String> {
     ))
 }
 
-/// The CPU models that QEMU can give a guest here, as libvirt says it.
+/// The CPU models that QEMU supports here, from libvirt's domain capabilities.
 #[derive(Debug, Default, PartialEq)]
 struct Models {
-    /// Of libvirt's modes, those that are supported.
+    /// The supported ones of libvirt's modes.
     modes: Vec<String>,
-    /// By name; false where this host or emulation lacks something of it.
+    /// Named models; false if this host or emulation lacks a feature of the model.
     named: BTreeMap<String, bool>,
-    /// The model that `host-model` stands for, before features are added and taken away.
+    /// The model that `host-model` is based on, before added and removed features.
     host: Option<String>,
 }
 
@@ -195,7 +195,7 @@ impl Models {
     fn parse(capabilities: &str) -> Result<Self, quick_xml::Error> {
         let mut reader = Reader::from_str(capabilities);
         let mut models = Models::default();
-        // Within <cpu>, the <mode>, and of the <model> that is being read whether it is usable.
+        // The parser's state: inside <cpu>, the current <mode>, and whether the current <model> is usable.
         let (mut in_cpu, mut within, mut usable) = (false, String::new(), None);
         loop {
             match reader.read_event()? {

@@ -1,4 +1,4 @@
-//! What a VM *is*, as libvirt's domain XML: no device that the workload doesn't need.
+//! A VM's domain XML: it has only devices that the workload needs.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{
     target::{Cpus, InstanceId},
 };
 
-/// Namespace of the metadata that marks a domain as ours.
+/// Namespace of the metadata of bootrace's domains.
 pub const METADATA_URI: &str = "https://bootrace.invalid/domain/1";
 
 #[cfg(target_arch = "x86_64")]
@@ -26,7 +26,7 @@ pub const MACHINE: &str = "virt";
 ///   no container's start has them.
 pub const KERNEL_COMMAND_LINE: &str = "quiet panic=-1 cryptomgr.notests";
 
-/// With a network the agent is told so, which then sets it up.
+/// The command line; with a network it makes the agent set one up.
 pub fn kernel_command_line(network: bool) -> String {
     if network {
         format!("{KERNEL_COMMAND_LINE} {NETWORK_VARIABLE}=user")
@@ -35,22 +35,21 @@ pub fn kernel_command_line(network: bool) -> String {
     }
 }
 
-/// QEMU's user network: no bridge, no privileges. Without the ROM, with which firmware would look for
-/// something to boot.
+/// QEMU's user network: it needs no bridge and no privileges. It has no ROM, from which firmware would try to boot.
 const NETWORK: &str = "
     <interface type='user'>
       <model type='virtio'/>
       <rom enabled='no'/>
     </interface>";
 
-/// Without it the kernel of a VM that nobody types into waits for entropy, and so does a workload that asks
-/// for random numbers early. `host-passthrough` has it where the host does.
+/// RDRAND. Without it an idle VM's kernel waits for entropy, and so does a workload that needs random numbers early.
+/// `host-passthrough` has it if the host does.
 #[cfg(target_arch = "x86_64")]
 pub const RANDOM_FEATURE: &str = "rdrand";
 #[cfg(not(target_arch = "x86_64"))]
 pub const RANDOM_FEATURE: &str = "";
 
-/// KVM shows the host's CPU; emulation is quickest with QEMU's plainest model.
+/// With KVM the host's CPU; emulation is fastest with QEMU's simplest model.
 pub fn cpu_model(accelerator: Accelerator) -> &'static str {
     match (accelerator, cfg!(target_arch = "x86_64")) {
         (Accelerator::Kvm, _) => "host-passthrough",
@@ -59,7 +58,7 @@ pub fn cpu_model(accelerator: Accelerator) -> &'static str {
     }
 }
 
-/// libvirt's word for it.
+/// The domain type of the accelerator.
 pub fn domain_type(accelerator: Accelerator) -> &'static str {
     if accelerator == Accelerator::Kvm { "kvm" } else { "qemu" }
 }
@@ -68,7 +67,7 @@ pub struct Machine<'a> {
     pub instance_id: &'a InstanceId,
     pub accelerator: Accelerator,
     pub memory: Bytes,
-    /// The host's CPUs that vCPUs are bound to; there are as many vCPUs.
+    /// The host's CPUs that the vCPUs are bound to, one vCPU for each.
     pub cpus: &'a Cpus,
     pub vm_options: &'a VmOptions,
     pub network: bool,
@@ -82,7 +81,7 @@ impl Machine<'_> {
         let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
         let pin = |vcpu| format!("<vcpupin vcpu='{vcpu}' cpuset='{}'/>", self.cpus.list());
         let pins: String = (0..self.cpus.count()).map(pin).collect();
-        // On other architectures ACPI needs a UEFI firmware.
+        // On other architectures ACPI needs UEFI firmware.
         let acpi = if cfg!(target_arch = "x86_64") { "<acpi/>" } else { "" };
         format!(
             "<domain type='{kind}'>

@@ -1,4 +1,4 @@
-//! The cgroups of bare processes: made with the limits that Docker would set, emptied and removed.
+//! The cgroups of bare processes: creates them with the limits that Docker would set, empties and removes them.
 
 use std::{
     fs, io,
@@ -19,25 +19,28 @@ use crate::{
     target::{Error, LeftOver, ResourceKind},
 };
 
-/// The parent of every instance's cgroup, below the root of each hierarchy.
+/// The parent of all instances' cgroups, below the root of each hierarchy.
 const CGROUP: &str = "bootrace";
 
-/// How long a killed process may take to be gone: one that waits for a dead disk or NFS server may take for ever.
+/// How long a killed process may take to end: one that waits for a dead disk or NFS server may never end.
 const DEATH: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
-/// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for
-/// their end by pidfd.
+/// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for their end through
+/// pidfds.
+///
+/// # Errors
+/// When the cgroup can't be read, a process can't be signalled, or one has not ended after 30 s.
 pub fn kill(dir: &Path, leader: Option<u32>) -> io::Result<()> {
     loop {
         let mut pids = cgroup::pids(dir).map_err(io::Error::other)?;
-        // On version 1 a harness that is about to launch has a thread in there.
+        // On version 1 a harness that is about to launch has a thread in the cgroup.
         pids.retain(|pid| *pid != std::process::id());
         if pids.iter().any(|pid| Some(*pid) != leader) {
             pids.retain(|pid| Some(*pid) != leader);
         }
         let open = |pid: u32| pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok();
         let handles: Vec<_> = pids.iter().filter_map(|pid| Some((*pid, open(*pid)?))).collect();
-        // A pid that was free again before it was opened may be anybody's by now.
+        // Another process may have got the pid before it was opened.
         let members = cgroup::pids(dir).map_err(io::Error::other)?;
         let members: Vec<_> = handles.iter().filter(|(pid, _)| members.contains(pid)).collect();
         if members.is_empty() && pids.is_empty() {
@@ -61,7 +64,7 @@ pub fn end(handle: &OwnedFd) -> io::Result<()> {
 
 fn send_kill(handle: &OwnedFd) -> io::Result<()> {
     match pidfd_send_signal(handle, Signal::KILL) {
-        // A process that is gone already is what was wanted.
+        // It has ended already.
         Ok(()) | Err(Errno::SRCH) => Ok(()),
         Err(e) => Err(e.into()),
     }
@@ -78,8 +81,11 @@ fn wait(handle: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// A cgroup whose last process was just reaped may be busy for another moment. The cgroups that a workload made
-/// in it go first, and the parent of all instances' when it is empty.
+/// Removes a cgroup: first the cgroups that the workload made in it, last the parent of all instances' cgroups if it
+/// is empty. Retries while the kernel reports it busy, which it does shortly after the last process ends.
+///
+/// # Errors
+/// When a cgroup can't be removed.
 pub fn remove(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -98,14 +104,17 @@ pub fn remove(dir: &Path) -> io::Result<()> {
         }
     }
     if let Some(parent) = dir.parent().filter(|parent| parent.ends_with(CGROUP)) {
-        // Not empty: other instances are there.
+        // Fails if other instances are there.
         let _ = fs::remove_dir(parent);
     }
     Ok(())
 }
 
-/// Makes the instance's cgroup in every hierarchy that limits or accounts, with the memory limit that Docker
-/// would set; `made` has each as soon as it is there.
+/// Creates the instance's cgroup in every hierarchy that limits or accounts, with the memory limit that Docker would
+/// set. Adds each directory to `made` as soon as it exists.
+///
+/// # Errors
+/// When the hierarchies can't be read, or a cgroup can't be created or limited.
 pub fn make(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> io::Result<()> {
     let hierarchy = cgroup::hierarchy().map_err(io::Error::other)?;
     let limit = resources.memory.0.to_string();
@@ -125,7 +134,7 @@ pub fn make(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> i
         }
         for (file, value) in limits.iter().filter(|_| controller == "memory") {
             let file = dir.join(file);
-            // Not there without swap accounting in this kernel: no swap to limit.
+            // Missing if this kernel has no swap accounting; then there is no swap limit to set.
             if file.exists() {
                 fs::write(&file, value).map_err(|e| named(&file, e))?;
             }
@@ -134,10 +143,10 @@ pub fn make(instance: &str, resources: &Resources, made: &mut Vec<PathBuf>) -> i
     Ok(())
 }
 
-/// Makes an instance's cgroups with their limits, and removes them: do they work here?
+/// Tries whether cgroups work here: creates an instance's cgroups with their limits, and removes them.
 ///
 /// # Errors
-/// When one can't be made, limited or removed.
+/// When one can't be created, limited or removed.
 pub fn try_out(instance: &str, resources: &Resources) -> io::Result<()> {
     let mut made = Vec::new();
     let tried = make(instance, resources, &mut made);
@@ -145,12 +154,12 @@ pub fn try_out(instance: &str, resources: &Resources) -> io::Result<()> {
     tried
 }
 
-/// An error that says on what.
+/// Adds the path to an error.
 fn named(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The controllers that limit or account, and where cgroups of theirs are made.
+/// The controllers that limit or account, and the roots of their hierarchies.
 fn controllers(hierarchy: &Hierarchy) -> impl Iterator<Item = (&'static str, &Path)> {
     let Hierarchy { cpu, cpuacct, memory, .. } = hierarchy;
     [("cpu", cpu), ("cpuacct", cpuacct), ("memory", memory)]
@@ -158,10 +167,10 @@ fn controllers(hierarchy: &Hierarchy) -> impl Iterator<Item = (&'static str, &Pa
         .filter_map(|(name, root)| Some((name, root.as_deref()?)))
 }
 
-/// cgroup v2 hands a controller to children only where the parent says so.
+/// Enables a controller for the children of a version 2 cgroup.
 fn enable_controller(controller: &str, root: &Path, parent: &Path) -> io::Result<()> {
     fs::create_dir_all(parent).map_err(|e| named(parent, e))?;
-    // CPU time is accounted for without being asked to.
+    // Version 2 always accounts for CPU time.
     if controller == "cpuacct" {
         return Ok(());
     }
@@ -190,7 +199,7 @@ pub fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
         for entry in fs::read_dir(root.join(CGROUP)).into_iter().flatten().flatten() {
             let (dir, instance) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let name = dir.display().to_string();
-            // On version 2 every controller has the same directory.
+            // On version 2 all controllers have the same directory.
             let known = found.iter().any(|it| it.name == name);
             if !known && instance.starts_with("bootrace-") && wanted(&instance) && dir.is_dir() {
                 found.push(LeftOver {
@@ -205,7 +214,7 @@ pub fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
     Ok(found)
 }
 
-/// Kills what is in the cgroup and removes it.
+/// Kills the processes in the cgroup and removes it.
 ///
 /// # Errors
 /// When it can't be emptied or removed.

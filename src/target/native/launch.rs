@@ -1,12 +1,12 @@
-//! From nothing to an executed agent, in its cgroup and root from its first instruction on.
+//! Launches the agent, in its cgroup and root from its first instruction on.
 //!
-//! An agent that is moved into its cgroup once it runs has used memory that is charged to the caller's, and always
-//! will be. So it is born there: on version 1 as the child of a thread that has joined; on version 2, where threads
-//! can't be moved alone, the kernel puts it there as it makes it.
+//! If a running agent were moved into its cgroup, the memory that it had used before would stay charged to the
+//! harness's. So it is created there: on version 1 as the child of a thread that has joined the cgroup; on version 2,
+//! where single threads can't move, by the kernel itself.
 //!
-//! Until it has executed the agent it borrows our memory, as with `vfork` and `posix_spawn`: a fork would make each
-//! page that we write next fault once more, in the middle of a measurement. It is a system call of our own because
-//! neither of these can make a child in a version 2 cgroup (glibc before 2.39).
+//! Until it executes the agent, the child shares the harness's memory, as with `vfork` and `posix_spawn`: after a fork
+//! each page that the harness writes would fault once, during the measurement. The module makes the system call
+//! itself, because neither of these can create a child in a version 2 cgroup (glibc before 2.39).
 
 use std::{
     cell::Cell,
@@ -28,15 +28,15 @@ use rustix::{
     thread::CpuSet,
 };
 
-/// Of linux/sched.h. The libc crate declares it as a C int, in which it is 0: the child would be put nowhere.
+/// From linux/sched.h. The libc crate declares it as a C int, in which it is 0 and would have no effect.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// An agent that is ready to serve, and waits to be told so.
+/// A launched agent that waits for [`Agent::go`].
 #[derive(Debug)]
 pub struct Agent {
-    /// Its own until it is reaped.
+    /// Valid until it is reaped.
     pub pid: Pid,
-    /// Names it for ever.
+    /// A pidfd, valid for ever.
     pub handle: OwnedFd,
     go: OwnedFd,
 }
@@ -55,7 +55,7 @@ impl Agent {
 /// Executes the agent in `root` and `cgroups`, on `cpus`, with the harness at the other end of `channel`.
 ///
 /// # Errors
-/// When a cgroup can't be joined, or when the clone, the chroot or the exec fails.
+/// When a cgroup can't be joined, or the clone, chroot or exec fails.
 pub fn launch(root: &Path, cgroups: &[PathBuf], cpus: CpuSet, channel: UnixStream) -> io::Result<Agent> {
     let unified = cgroups.iter().find(|dir| dir.join("cgroup.events").exists());
     let (wait, go) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -91,30 +91,30 @@ pub fn launch(root: &Path, cgroups: &[PathBuf], cpus: CpuSet, channel: UnixStrea
     Ok(Agent { pid, handle, go })
 }
 
-/// All that the child needs between clone and exec, where nothing may be allocated: our memory is its own, too.
+/// All data that the child needs between clone and exec. It must not allocate: it shares the harness's memory.
 struct Child {
     root: CString,
     program: CString,
     flag: CString,
     cpus: CpuSet,
-    /// The version 2 cgroup to be born in.
+    /// The version 2 cgroup to be created in.
     cgroup: Option<fs::File>,
     /// Its end of the control channel, as its standard input.
     channel: UnixStream,
-    /// What it is told to go by, as its standard output.
+    /// The descriptor that [`Agent::go`] signals, as its standard output.
     wait: OwnedFd,
     null: fs::File,
-    /// Why it could not execute its program; 0 while nothing failed.
+    /// The errno of a failed step; 0 if none failed.
     errno: Cell<c_int>,
-    /// What it runs on until then, aligned as a stack must be.
+    /// Its stack until the exec, aligned for the ABI.
     stack: Vec<u128>,
 }
 
-/// For a handful of system calls.
+/// Stack size in bytes: enough for a few system calls.
 const STACK: usize = 32 << 10;
 
 impl Child {
-    /// Returns when the child has executed the agent, which alone holds its end of the channel from then on.
+    /// Returns when the child has executed the agent. From then on only the agent has its end of the channel.
     fn clone_into_agent(self) -> io::Result<(Pid, OwnedFd)> {
         let mut handle: c_int = -1;
         // SAFETY: clone_args is plain integers, for which zero means none.
@@ -128,7 +128,7 @@ impl Child {
             arguments.flags |= CLONE_INTO_CGROUP;
             arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
         }
-        // A handler of ours must not run in the child, in our memory; the agent lets signals in again.
+        // A signal handler must not run in the child, which shares this memory. The agent unblocks signals again.
         let before = block_all_signals();
         // SAFETY: the child has a stack of its own, makes only system calls on what `self` owns, and this thread
         // waits in the kernel until it has executed another program or ended.
@@ -139,13 +139,13 @@ impl Child {
         if pid < 0 {
             return Err(io::Error::from_raw_os_error(-pid));
         }
-        // SAFETY: the kernel has just made this descriptor for us.
+        // SAFETY: the kernel has just made this descriptor for this process.
         let handle = unsafe { OwnedFd::from_raw_fd(handle) };
         let pid = Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidData)?;
         match self.errno.get() {
             0 => Ok((pid, handle)),
             errno => {
-                // It ended before this thread went on, so this does not wait.
+                // It had ended before this thread went on, so this does not block.
                 waitpid(Some(pid), WaitOptions::empty())?;
                 Err(io::Error::from_raw_os_error(errno))
             }
@@ -153,7 +153,7 @@ impl Child {
     }
 }
 
-/// What the child does.
+/// The child's code.
 unsafe extern "C" fn execute(child: *const Child) -> ! {
     unsafe {
         let child = &*child;
@@ -182,12 +182,12 @@ fn block_all_signals() -> libc::sigset_t {
     }
 }
 
-/// `clone3`, whose child calls `run` on the stack that it is given. Returns the child's pid, or an errno below 0.
+/// `clone3` with a child that calls `run` on its own stack. Returns the child's pid, or a negative errno.
 ///
-/// In assembly, since a child that shares our memory must not return through our frames.
+/// In assembly, since a child that shares the memory must not return through this thread's frames.
 ///
 /// # Safety
-/// With CLONE_VM and CLONE_VFORK; `run` must touch nothing but what `data` is made for.
+/// Only with CLONE_VM and CLONE_VFORK. `run` must touch only `data`.
 unsafe fn clone_and_call(
     arguments: &libc::clone_args,
     run: unsafe extern "C" fn(*const Child) -> !,
@@ -276,8 +276,8 @@ mod tests {
         assert!(no_child_is_left());
     }
 
-    /// Asks the kernel: a cgroup's number in a type that can't hold it moved nobody anywhere. In the guest of
-    /// `in_guest` it asks version 2 alone.
+    /// Checks with the kernel: with CLONE_INTO_CGROUP in too small a type, the child was in no cgroup of its own. In
+    /// the guest of `in_guest` it checks only version 2.
     #[test]
     #[ignore = "needs root (cgroups, chroot): scripts/test runs it"]
     fn a_bare_process_is_in_its_cgroups_which_have_its_limit() {

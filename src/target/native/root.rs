@@ -11,7 +11,7 @@ use rustix::{
     mount::{self, MountFlags, UnmountFlags},
 };
 
-/// A root file system of the instance's own: the image's tree below, its writes above.
+/// The instance's root file system: an overlay with the image's tree as its lower layer.
 pub struct Root {
     dir: PathBuf,
     /// Where it is mounted.
@@ -24,12 +24,15 @@ impl Root {
         Root { dir: dir.into(), merged: dir.join("root"), mounted: false }
     }
 
-    /// Gives the instance the host's resolver configuration, as Docker does. It is written below what will be
-    /// mounted and not into it, where the image's file may be a link to the host's own.
+    /// Gives the instance the host's resolver configuration, as Docker does. Writes it into the upper directory
+    /// before the mount, since the image's own file may be a link.
+    ///
+    /// # Errors
+    /// When the host's file can't be read or the copy can't be written.
     pub fn write_resolver(&self, host: &Path) -> io::Result<()> {
         let failed = |at: &Path, e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", at.display()));
         let content = match fs::read(host) {
-            // The host has none, then the image's is as good.
+            // The host has none: keeps the image's own.
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
             result => result.map_err(|e| failed(host, e))?,
         };
@@ -42,6 +45,10 @@ impl Root {
             .map_err(|e| failed(&file, e))
     }
 
+    /// Mounts the root with `/proc`, `/sys` and `/dev`, as a container has them.
+    ///
+    /// # Errors
+    /// When a mount or a device can't be made.
     pub fn mount(&mut self, tree: &Path) -> io::Result<()> {
         self.mount_overlay(tree)?;
         let merged = &self.merged;
@@ -66,17 +73,20 @@ impl Root {
         make_devices(&merged.join("dev"))
     }
 
-    /// What it takes of the disk besides the image's tree.
+    /// The directories that belong to this instance alone.
     pub fn own(&self) -> Vec<PathBuf> {
         ["upper", "work"].map(|name| self.dir.join(name)).into()
     }
 
-    /// The tree below, what is written above, and nothing else.
+    /// Mounts the overlay alone: `tree` as the lower layer, the instance's own directory as the upper one.
+    ///
+    /// # Errors
+    /// When a directory can't be created or the kernel refuses the mount.
     pub fn mount_overlay(&mut self, tree: &Path) -> io::Result<()> {
         for name in ["root", "upper", "work"] {
             fs::create_dir_all(self.dir.join(name))?;
         }
-        // The merged root's own mode and owner are those of the upper directory, whatever our umask is.
+        // The merged root has the mode and owner of the upper directory, which must not depend on the umask.
         let (like, upper) = (fs::metadata(tree)?, self.dir.join("upper"));
         fs::set_permissions(&upper, like.permissions())?;
         std::os::unix::fs::chown(&upper, Some(like.uid()), Some(like.gid()))?;
@@ -91,7 +101,10 @@ impl Root {
         Ok(())
     }
 
-    /// Takes the root away with all that is mounted below it.
+    /// Unmounts the root with all mounts below it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
     pub fn unmount(&mut self) -> io::Result<()> {
         if self.mounted {
             mount::unmount(&self.merged, UnmountFlags::DETACH)?;
@@ -106,7 +119,7 @@ fn failed(at: &Path, error: rustix::io::Errno) -> io::Error {
     io::Error::new(error.kind(), format!("mounting {}: {error}", at.display()))
 }
 
-/// The devices that a container gets, and no others: the host's own are none of the workload's business.
+/// Makes the devices that a container gets, and no others of the host's.
 fn make_devices(dev: &Path) -> io::Result<()> {
     let nodes =
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -114,7 +127,7 @@ fn make_devices(dev: &Path) -> io::Result<()> {
         let node = dev.join(name);
         let mode = Mode::from_raw_mode(0o666);
         rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, mode, makedev(major, minor))?;
-        // The umask has no say here.
+        // Sets the mode whatever the umask is.
         rustix::fs::chmod(&node, mode)?;
     }
     let links = [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")];

@@ -19,18 +19,18 @@ const PD: u64 = 0x2000;
 const PT: u64 = 0x3000;
 const CODE: u64 = 0x4000;
 const DATA: u64 = 0x5000;
-/// Two pages that one address shows in turn.
+/// Two pages that the same address maps alternately.
 const FRONT: u64 = 0x6000;
 const BACK: u64 = 0x7000;
 const ALIAS: u64 = 0x20_0000;
-/// Mapped, with no memory behind it.
+/// An address that is mapped without memory behind it.
 const NOWHERE: u64 = 0x40_0000;
 
 const PRESENT: u64 = 0x3;
 const LARGE: u64 = 0x83;
 const HLT: u8 = 0xf4;
 
-/// Any two numbers that don't come about by chance.
+/// Two arbitrary numbers that do not occur by chance.
 pub(super) const ONE: u64 = 0x1357_9bdf_0246_8ace;
 pub(super) const TWO: u64 = 0x0fed_cba9_8765_4321;
 
@@ -43,7 +43,7 @@ impl Memory {
         let words = [
             (PML4, PDPT | PRESENT),
             (PDPT, PD | PRESENT),
-            // The first 2 MiB are themselves, the next are page by page, the third are not there.
+            // The first 2 MiB are mapped to themselves, the next page by page, the third have no memory.
             (PD, LARGE),
             (PD + 8, PT | PRESENT),
             (PD + 16, NOWHERE | LARGE),
@@ -64,11 +64,10 @@ impl Memory {
 const EXTENDED_FEATURES: u32 = 0x8000_0001;
 const LONG_MODE: u32 = 1 << 29;
 
-/// How much CPUID the guest gets: what its processor says of itself. Newer kernels (6.8 is one) let only a vCPU into
-/// long mode whose CPUID has it.
+/// How much CPUID the guest gets. Newer kernels (6.8 is one) admit a vCPU to long mode only if its CPUID has it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Extent {
-    /// All that KVM can give, and long mode alone where that is refused.
+    /// All that KVM supports, or long mode alone if that is refused.
     Full,
     #[cfg(test)]
     Reduced,
@@ -90,14 +89,14 @@ impl Extent {
     }
 }
 
-/// Long mode and nothing else.
+/// Only long mode.
 fn long_mode() -> CpuId {
     let entry = kvm_cpuid_entry2 { function: EXTENDED_FEATURES, edx: LONG_MODE, ..Default::default() };
     CpuId::from_entries(&[entry]).expect("one entry is within the type's maximum")
 }
 
 pub(super) struct Guest<'a> {
-    // In the order in which they have to go.
+    // In the order in which they must be dropped.
     vcpu: VcpuFd,
     _vm: VmFd,
     _kvm: Kvm,
@@ -134,10 +133,10 @@ impl<'a> Guest<'a> {
         Ok(Guest { vcpu, _vm: vm, _kvm: kvm, memory })
     }
 
-    /// Runs a program to its `hlt`; how much CPU time that took, which no other process can lengthen. An
-    /// error unless its registers are then `right`. It starts with rbx = [`ONE`], rsi = an address of zeros, rdi = one
-    /// that shows a page with [`ONE`] in it, r8 = the address of that one's page table entry, r9 = the entry
-    /// that shows a page with [`TWO`], and rbp = an address with no memory behind it.
+    /// Runs a program to its `hlt` and returns its CPU time, which no other process can lengthen. Fails unless its
+    /// registers are then `right`. It starts with rbx = [`ONE`], rsi = an address of zeros, rdi = an address that maps
+    /// a page with [`ONE`] in it, r8 = the address of its page table entry, r9 = the entry for a page with [`TWO`], and
+    /// rbp = an address with no memory behind it.
     pub(super) fn run(
         &mut self,
         code: &[u8],
@@ -162,7 +161,7 @@ impl<'a> Guest<'a> {
         self.vcpu.set_regs(&regs).map_err(failed)?;
         let start = thread_time();
         loop {
-            // What kind of exit it was is read below, in numbers.
+            // The code below reads the kind of exit as a number.
             match self.vcpu.run().map(drop) {
                 Ok(()) => break,
                 Err(error) if error.errno() == libc::EINTR => {}

@@ -23,7 +23,7 @@ fn carry_out<T: Fn()>(test: &T, plans: &[Plan]) -> Vec<KvmVerdict> {
     plans.iter().enumerate().map(|(job, plan)| plan.carry_out(again(test, job))).collect()
 }
 
-/// What is said of a loop that works and one check, whether this host's KVM is hardware or not.
+/// The failures of a working loop and one check, whether this host's KVM is hardware or not.
 fn failures(verdict: &KvmVerdict) -> String {
     match verdict {
         KvmVerdict::Emulated { failed, .. } => list(failed),
@@ -81,7 +81,7 @@ fn a_guest_that_was_ended_is_named_by_where_it_was() {
     assert_eq!(judged(0.0, &[], &End::Died("signal 7 ended it".into())), KvmVerdict::Broken { why });
 }
 
-/// On the host where this was first seen a KVM that works was given 106 of 400 ms.
+/// On the host where this first occurred, the probe of a working KVM got 106 of 400 ms.
 #[test]
 fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
     let starved = End::Starved { wall: Duration::from_secs(15), cpu: Duration::from_millis(106) };
@@ -95,7 +95,7 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
     for part in ["not done with paddq (SSE2) in 15s", "106ms of CPU time", "too busy, or KVM hangs"] {
         assert!(said.contains(part), "{said}");
     }
-    // What had failed by then has failed.
+    // Earlier failures still count.
     let verdict = judged(2e6, &[Wrong], &starved);
     assert!(matches!(verdict, KvmVerdict::Emulated { .. }), "{verdict:?}");
 }

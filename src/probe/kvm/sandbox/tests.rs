@@ -29,9 +29,9 @@ pub fn again<T: Fn()>(_: &T, job: usize) -> Command {
     command
 }
 
-/// What this process has to do, if it is a child of a test's.
+/// The job of this process, if it is a test's child.
 pub fn job() -> Option<usize> {
-    // What the test harness has written last has no end of line.
+    // The last output of the test harness has no end of line.
     let job = env::var(JOB).ok()?.parse().unwrap();
     say("");
     Some(job)
@@ -112,7 +112,7 @@ fn what_a_child_takes_to_start_is_not_counted() {
     assert_eq!(said, "started\n");
 }
 
-/// What was taken for a KVM that does not work: 400 ms were over, and it had been given 106 ms of them.
+/// The case that was once taken for a broken KVM: after 400 ms the child had got 106 ms of CPU time.
 #[test]
 fn a_child_that_the_host_is_too_busy_for_is_given_its_cpu_time_however_long_that_takes() {
     if job().is_some() {

@@ -1,5 +1,5 @@
-//! What an LXC container *is*, as libvirt's domain XML: the image's root, the agent as its first process, the control
-//! socket, and no device besides.
+//! The domain XML of an LXC container: the image's root, the agent as its first process, the control socket, and no
+//! other device.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ pub struct Container<'a> {
     pub name: &'a str,
     pub run: &'a str,
     pub memory: Bytes,
-    /// Whether the limit can be set for memory and swap together, as Docker does it.
+    /// Whether the limit can be set for memory and swap together, as Docker does.
     pub limit_swap: bool,
     pub cpus: &'a Cpus,
-    /// The host's network, in place of loopback alone.
+    /// The host's network instead of loopback alone.
     pub network: bool,
     pub root: &'a Path,
     pub socket: &'a Path,
@@ -30,7 +30,7 @@ impl Container<'_> {
             true => format!("<swap_hard_limit unit='b'>{memory}</swap_hard_limit>"),
             false => String::new(),
         };
-        // Without a network of its own a container of libvirt's has the host's.
+        // By default a libvirt container has the host's network.
         let network = if self.network { "" } else { "<privnet/>" };
         format!(
             "<domain type='lxc'>
