@@ -167,7 +167,8 @@ fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_
     assert_eq!(output.status.code(), Some(2));
     let message = err(&output);
     assert!(
-        message.contains("page_cache = \"warm\"") && message.contains("no warm-up round fills the page cache"),
+        message.contains("page_cache = \"warm\"")
+            && message.contains("no warm-up round fills the page cache"),
         "{message}"
     );
 }

@@ -127,9 +127,7 @@ fn an_emulated_vm_is_noted_where_critcmp_does_not_show_it() {
     let notes = export(&real(), Format::Criterion).notes;
     assert_eq!(
         notes,
-        [
-            "libvirt ran under TCG (emulated): its title says so, which criterion shows and critcmp does not"
-        ]
+        ["libvirt ran under TCG (emulated): its title says so, which criterion shows and critcmp does not"]
     );
     assert!(export(&example::clean(), Format::Criterion).notes.is_empty());
 }

@@ -132,7 +132,7 @@ mod tests {
         assert!(with(79, 1 << 1).contains("damaged"));
         assert!(with(72, 1).contains("not known here"));
         assert!(with(35, 1).contains("encrypted"));
-        assert!(with(24, 1).contains("up to 256 GiB"));
+        assert!(with(24, 1).contains("at most 256 GiB"));
         for length in 4..HEAD {
             // Never a panic, whatever it is cut to.
             let _ = check(&head(3)[..length]);
