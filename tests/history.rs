@@ -12,7 +12,7 @@ use serde_json::Value;
 #[path = "../examples/make_history.rs"]
 mod make_history;
 
-const SAMPLE: &str = include_str!("../reports/sample/results.json");
+const SAMPLE: &str = include_str!("../tests/report/recorded-run.json");
 
 fn template() -> Value {
     serde_json::from_str(SAMPLE).unwrap()

@@ -237,7 +237,7 @@ fn margin_of_host(
 /// [`Failure::Run`] where NEW's samples failed, [`Failure::Refuted`] where it regressed, [`Failure::Undecided`].
 pub fn verdict(comparison: &Comparison, fail_on: FailOn) -> Result<(), Failure> {
     let Some(verdict) = comparison.verdict else { return Ok(()) };
-    let told = || {
+    let reported = || {
         let rows = comparison.pairs.iter().flat_map(|pair| pair.rows.iter().map(move |row| (pair, row)));
         let rows = rows.filter(|(_, row)| row.gates && row.judged.verdict == verdict);
         let lines: Vec<String> = rows
@@ -255,9 +255,11 @@ pub fn verdict(comparison: &Comparison, fail_on: FailOn) -> Result<(), Failure> 
         lines.join("\n")
     };
     match (verdict, fail_on) {
-        (GateVerdict::Failed, _) => Err(Failure::Run(anyhow!("{}", told()))),
-        (GateVerdict::Regressed, FailOn::Regressed | FailOn::Inconclusive) => Err(Failure::Refuted(told())),
-        (GateVerdict::Inconclusive, FailOn::Inconclusive) => Err(Failure::Undecided(told())),
+        (GateVerdict::Failed, _) => Err(Failure::Run(anyhow!("{}", reported()))),
+        (GateVerdict::Regressed, FailOn::Regressed | FailOn::Inconclusive) => {
+            Err(Failure::Refuted(reported()))
+        }
+        (GateVerdict::Inconclusive, FailOn::Inconclusive) => Err(Failure::Undecided(reported())),
         _ => Ok(()),
     }
 }

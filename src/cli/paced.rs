@@ -24,7 +24,7 @@ use crate::{
 /// Of the events and of [`SideConfig`]: both ends must have the same, and they may be of different versions.
 pub const PROTOCOL: u32 = 1;
 
-/// What a run is told of its part, as JSON: the value of `--paced`.
+/// What a side of an A/B is started with, as JSON: the value of `--paced`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SideConfig {
     /// The A/B's id.

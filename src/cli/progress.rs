@@ -62,7 +62,7 @@ impl Progress {
             rounds,
             targets: job.targets.len(),
             lines: self.lines(),
-            told: (0, 0),
+            reported: (0, 0),
         }
     }
 }
@@ -76,7 +76,7 @@ pub struct Recorder {
     /// A line per round in place of the bar.
     lines: bool,
     /// How many densities and bursts have had their line.
-    told: (usize, usize),
+    reported: (usize, usize),
 }
 
 impl Recorder {
@@ -185,14 +185,14 @@ impl Watch for Recorder {
     fn filled(&mut self, results: &Results) -> anyhow::Result<()> {
         report::save_results(results, &self.dir)?;
         let Some(last) = results.density.last().filter(|last| last.limit.is_some()) else { return Ok(()) };
-        if self.told.0 < results.density.len() {
-            self.told = (results.density.len(), 0);
+        if self.reported.0 < results.density.len() {
+            self.reported = (results.density.len(), 0);
             self.tell(&filled(last));
         }
-        for one in &last.bursts[self.told.1..] {
+        for one in &last.bursts[self.reported.1..] {
             self.tell(&burst(&last.target, one));
         }
-        self.told.1 = last.bursts.len();
+        self.reported.1 = last.bursts.len();
         Ok(())
     }
 }

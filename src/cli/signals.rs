@@ -29,7 +29,7 @@ pub fn watched<T>(work: impl AsyncFnOnce(&Signals, &Tuning) -> Result<T, Failure
     });
     // Without waiting for a call into an engine that hangs.
     runtime.shutdown_background();
-    // Its own failure is the one to be told.
+    // Its own failure is the one to report.
     let put_back = tuning.put_back().map_err(|e| Failure::Run(e.into()));
     done.and_then(|done| put_back.map(|()| done))
 }

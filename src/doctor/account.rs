@@ -80,7 +80,7 @@ const MOST_GROUPS: usize = 4096;
 fn entry_of(uid: u32) -> Option<(CString, u32)> {
     let mut buffer = vec![0; LARGEST_ENTRY];
     let mut found = std::ptr::null_mut();
-    // SAFETY: all zeros is a valid passwd; buffer and result outlive the call, which is told the buffer's length.
+    // SAFETY: all zeros is a valid passwd; buffer and result outlive the call, which is reported the buffer's length.
     unsafe {
         let mut entry: libc::passwd = std::mem::zeroed();
         libc::getpwuid_r(uid, &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found);

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long libvirt may take to try out what it offers. Where QEMU's user can't open `/dev/kvm` it does so anew each
-/// time, which takes a minute: that is told by itself, and nobody waits for it.
+/// time, which takes a minute: the doctor reports that by itself, and does not wait.
 fn for_details(patience: Duration) -> Duration {
     if closed_to_qemu().is_some() { patience / 3 } else { patience * 2 }
 }
@@ -106,7 +106,7 @@ impl Daemon {
         }
     }
 
-    /// Where it says more than it told us.
+    /// Where its log is.
     pub fn fix_of_a_trial(&self, place: Place) -> String {
         let log = match place {
             Place::Elsewhere => format!("the log of what {} names", self.variable),

@@ -1,5 +1,5 @@
 //! Engines that only scenarios need that name them: podman, and libvirt's LXC driver. Where one is not here that is
-//! told, and stops no other target.
+//! reported, and stops no other target.
 
 use std::time::Duration;
 

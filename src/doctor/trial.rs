@@ -31,7 +31,7 @@ use crate::{
 /// Teardown waits for QEMU to be reaped; longer than this it waits for a slow PID 1.
 const SLOW_END: Duration = Duration::from_secs(1);
 
-/// The agent as its own workload: told to connect to where nobody listens, it ends with code 1.
+/// The agent as its own workload: reported to connect to where nobody listens, it ends with code 1.
 fn scenario() -> Scenario {
     let text = format!(
         "name = \"doctor\"\n[workload]\ncommand = [\"{AGENT_PATH}\", \"/nobody/listens\"]\nready = {{ exit = 1 }}\n\

@@ -243,11 +243,11 @@ impl fmt::Display for Abandoned {
 fn processes_in(dir: &Path) -> Vec<i32> {
     use std::os::unix::ffi::OsStrExt;
     let named = [b"TMPDIR=", dir.as_os_str().as_bytes()].concat();
-    let told = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|setting| setting == named);
+    let reported = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|setting| setting == named);
     // Does not check the working directory: that may be the shell of a user who looks at it.
     let works_in = |process: &Path| {
         fs::read_link(process.join("root")).is_ok_and(|root| root.starts_with(dir))
-            || fs::read(process.join("environ")).is_ok_and(|environment| told(&environment))
+            || fs::read(process.join("environ")).is_ok_and(|environment| reported(&environment))
     };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));

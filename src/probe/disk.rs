@@ -221,21 +221,21 @@ impl Spot {
 fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     let mut cached = 0_u8;
     // SAFETY: the mapping is private to this function and never accessed; `cached` has a byte for its one page.
-    let told = unsafe {
+    let reported = unsafe {
         let null = std::ptr::null_mut();
         let page = libc::mmap(null, PAGE, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), offset as i64);
         if page == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
-        let told = if libc::mincore(page, PAGE, &raw mut cached) == 0 {
+        let reported = if libc::mincore(page, PAGE, &raw mut cached) == 0 {
             Ok(())
         } else {
             Err(io::Error::last_os_error())
         };
         libc::munmap(page, PAGE);
-        told
+        reported
     };
-    told.map(|()| cached & 1 == 1)
+    reported.map(|()| cached & 1 == 1)
 }
 
 #[cfg(test)]

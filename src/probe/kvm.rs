@@ -216,8 +216,8 @@ pub fn use_program(program: impl Into<PathBuf>) {
 }
 
 fn until_told(mut probe: impl FnMut() -> KvmVerdict) -> KvmVerdict {
-    let told = |verdict: &KvmVerdict| !matches!(verdict, KvmVerdict::Untold { .. });
-    (1..ATTEMPTS).map(|_| probe()).find(told).unwrap_or_else(probe)
+    let reported = |verdict: &KvmVerdict| !matches!(verdict, KvmVerdict::Untold { .. });
+    (1..ATTEMPTS).map(|_| probe()).find(reported).unwrap_or_else(probe)
 }
 
 mod access;

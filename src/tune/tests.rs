@@ -49,10 +49,10 @@ fn everything_is_set_told_and_put_back() {
     let settings = tuning.apply().unwrap();
     assert_eq!(all(&place), TUNED);
     assert_eq!(now(&place, "proc/sys/vm/drop_caches"), "3");
-    let told: Vec<(&str, Option<&str>, Option<&str>)> =
+    let reported: Vec<(&str, Option<&str>, Option<&str>)> =
         settings.iter().map(|s| (s.name.as_str(), s.found.as_deref(), s.set.as_deref())).collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("governor", Some("performance, powersave"), Some("performance")),
             ("turbo", Some("on"), Some("off")),
@@ -155,8 +155,8 @@ fn what_somebody_else_changed_meanwhile_is_left_to_them() {
     tuning.apply().unwrap();
     assert_eq!(tuning.changed(), [] as [String; 0]);
     fs::write(place.root.join(governor(0)), "schedutil\n").unwrap();
-    let told = tuning.changed();
-    assert!(told.len() == 1 && told[0].contains("changed it to schedutil meanwhile"), "{told:?}");
+    let reported = tuning.changed();
+    assert!(reported.len() == 1 && reported[0].contains("changed it to schedutil meanwhile"), "{reported:?}");
     drop(tuning);
     assert_eq!(all(&place), ["schedutil", "performance", "0", "1", "60"]);
 }

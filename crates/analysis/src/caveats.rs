@@ -171,11 +171,11 @@ fn unread(results: &Results) -> Vec<String> {
         ),
     ];
     let alike = readings.chunk_by(|(_, fix, _), (_, next, _)| fix == next);
-    let told = alike.filter_map(|alike| {
+    let reported = alike.filter_map(|alike| {
         let missing: Vec<&str> = alike.iter().filter(|(.., known)| !known).map(|(what, ..)| *what).collect();
         (!missing.is_empty()).then(|| format!("could not be read: {}; {}", missing.join(", "), alike[0].1))
     });
-    told.collect()
+    reported.collect()
 }
 
 fn noise(results: &Results) -> Vec<String> {

@@ -334,21 +334,21 @@ fn with_failures(base: &Side, new: &Side, judged: Judged) -> Judged {
 fn caveats(base: &Results, new: &Results) -> (Vec<String>, Vec<String>) {
     let of = |results: &Results| super::analyse(results).caveats;
     let (of_base, of_new) = (of(base), of(new));
-    let mut told: Vec<String> = Vec::new();
+    let mut reported: Vec<String> = Vec::new();
     for caveat in &of_base {
         match of_new.contains(caveat) {
-            true => told.push(caveat.clone()),
-            false => told.push(format!("BASE: {caveat}")),
+            true => reported.push(caveat.clone()),
+            false => reported.push(format!("BASE: {caveat}")),
         }
     }
     if base.run.id == new.run.id {
-        told.insert(0, "BASE and NEW are the same run".into());
+        reported.insert(0, "BASE and NEW are the same run".into());
     }
-    told.extend(
+    reported.extend(
         of_new.iter().filter(|caveat| !of_base.contains(caveat)).map(|caveat| format!("NEW: {caveat}")),
     );
     let both = of_base.into_iter().filter(|caveat| of_new.contains(caveat)).collect();
-    (told, both)
+    (reported, both)
 }
 
 #[cfg(test)]

@@ -76,13 +76,13 @@ fn decide(claim: &Claim, results: &Results) -> Result<(ClaimVerdict, String), St
     }
     let good: Vec<&Sample> =
         results.samples.iter().filter(|s| s.target == claim.target && is_measured(s)).collect();
-    let told: Vec<bool> = good.iter().filter_map(|sample| fact.of(sample, results)).collect();
-    let agree = told.iter().filter(|told| **told == is).count();
-    let silent = match good.len() - told.len() {
+    let reported: Vec<bool> = good.iter().filter_map(|sample| fact.of(sample, results)).collect();
+    let agree = reported.iter().filter(|reported| **reported == is).count();
+    let silent = match good.len() - reported.len() {
         0 => String::new(),
         n => format!(", {n} more without an observation"),
     };
-    match told.len() {
+    match reported.len() {
         0 => Err(format!("none of {} good samples has an observation", good.len())),
         n if agree == n => Ok((ClaimVerdict::Supported, format!("{n} of {n} good samples agree{silent}"))),
         n => Ok((ClaimVerdict::Refuted, format!("{} of {n} good samples disagree{silent}", n - agree))),

@@ -162,21 +162,21 @@ fn moved(pair: &Pair) -> String {
         .filter(|row| matches!(row.judged.verdict, GateVerdict::Regressed | GateVerdict::Improved))
         .map(|row| format!("{} on {} {} {}", row.metric, text::clip(&row.target, 24), word(row), ratio(row)))
         .collect();
-    let told = if moved.is_empty() { "none changed".to_owned() } else { moved.join("; ") };
-    format!("Of {} figures that don't gate (--all shows them): {told}.", rest().count())
+    let reported = if moved.is_empty() { "none changed".to_owned() } else { moved.join("; ") };
+    format!("Of {} figures that don't gate (--all shows them): {reported}.", rest().count())
 }
 
 /// Sources of the gating rows' margins, each once.
 pub(super) fn margins(pair: &Pair) -> Vec<String> {
-    let mut told: Vec<String> = Vec::new();
+    let mut reported: Vec<String> = Vec::new();
     for row in pair.rows.iter().filter(|row| row.gates) {
         let margin =
             format!("Margin {:.1} %: {}.", row.margin.share * 100.0, text::clean(&row.margin.from, 200));
-        if !told.contains(&margin) {
-            told.push(margin);
+        if !reported.contains(&margin) {
+            reported.push(margin);
         }
     }
-    told
+    reported
 }
 
 fn style(verdict: GateVerdict) -> Style {

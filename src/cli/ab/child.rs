@@ -1,4 +1,4 @@
-//! A side of an A/B as a process: `bootrace run --paced`, told when it is its turn, heard by its events.
+//! A side of an A/B as a process: `bootrace run --paced`. The coordinator sends it its turns and reads its events.
 
 use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
 
@@ -21,7 +21,7 @@ const DEATH: Duration = Duration::from_secs(30);
 pub struct Child {
     pub side: Side,
     process: tokio::process::Child,
-    /// `None` once it has been told to end.
+    /// `None` once the coordinator has asked it to end.
     turns: Option<ChildStdin>,
     /// Ends when its standard output does, or after something that is no event.
     events: mpsc::UnboundedReceiver<Result<Event, String>>,

@@ -66,7 +66,7 @@ impl Protocol {
     pub async fn trial(&mut self, side: Side, trial: usize) -> Result<Event, Broken> {
         self.of(side).go().await;
         match self.hear(side).await? {
-            event @ Event::Done { trial: told, .. } if told == trial => Ok(event),
+            event @ Event::Done { trial: reported, .. } if reported == trial => Ok(event),
             other => Err(unexpected(side, &other)),
         }
     }

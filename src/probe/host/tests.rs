@@ -142,8 +142,8 @@ fn clock_rates_are_told_by_range_and_counted_in_cpus() {
 #[test]
 fn a_guest_without_frequency_policies_has_the_rate_of_its_cpuinfo() {
     let (_dir, root) = host(&[("proc/cpuinfo", "cpu MHz\t\t: 2600.000\n\ncpu MHz\t\t: 2400.000\n")]);
-    let told = sample::Frequency { cpus: 2, now_khz: Some(2_500_000), ..Default::default() };
-    assert_eq!(root.frequencies(), [told]);
+    let reported = sample::Frequency { cpus: 2, now_khz: Some(2_500_000), ..Default::default() };
+    assert_eq!(root.frequencies(), [reported]);
     assert_eq!(host(&[]).1.frequencies(), []);
 }
 
@@ -156,8 +156,8 @@ fn mitigations_are_in_the_kernels_words_and_bounded() {
         ("sys/devices/system/cpu/vulnerabilities/strange", &long),
     ]);
     let found = root.mitigations();
-    let told: Vec<(&str, usize)> = found.iter().map(|m| (m.name.as_str(), m.state.len())).collect();
-    assert_eq!(told, [("meltdown", 15), ("retbleed", 10), ("strange", LONGEST)]);
+    let reported: Vec<(&str, usize)> = found.iter().map(|m| (m.name.as_str(), m.state.len())).collect();
+    assert_eq!(reported, [("meltdown", 15), ("retbleed", 10), ("strange", LONGEST)]);
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl Store {
             tracing::debug!(
                 "{error}: the container's layers are taken from its engine's word, if it gives that"
             );
-            told(container).ok_or(())
+            reported(container).ok_or(())
         });
         match overlay {
             Ok(overlay) => self.place_of(overlay, manifest(container), nothing),
@@ -87,7 +87,7 @@ fn seen(container: &ContainerInspectResponse) -> Result<Overlay, String> {
 
 /// The layers that the engine reports, for containers whose processes have another root, as under gVisor. Only Docker's
 /// own image store reports them.
-fn told(container: &ContainerInspectResponse) -> Option<Overlay> {
+fn reported(container: &ContainerInspectResponse) -> Option<Overlay> {
     let data = &container.graph_driver.as_ref()?.data;
     let dir = |path: &str| {
         let path = PathBuf::from(path);

@@ -34,7 +34,7 @@ pub(super) async fn version(
     runtime: Option<&str>,
     info: &SystemInfo,
 ) -> Option<Version> {
-    if let Some(version) = told(runtime?, info) {
+    if let Some(version) = reported(runtime?, info) {
         return Some(version);
     }
     // An engine on another host runs another program.
@@ -51,7 +51,7 @@ pub(super) async fn version(
 }
 
 /// Newer engines report runc's version: their runc may differ from the one in this process's PATH.
-fn told(runtime: &str, info: &SystemInfo) -> Option<Version> {
+fn reported(runtime: &str, info: &SystemInfo) -> Option<Version> {
     let status = info.runtimes.as_ref()?.get(runtime)?.status.as_ref()?;
     let features: serde_json::Value =
         serde_json::from_str(status.get("org.opencontainers.runtime-spec.features")?).ok()?;
@@ -116,10 +116,10 @@ mod tests {
     #[test]
     fn docker_29_says_which_runc_it_has() {
         let info: SystemInfo = serde_json::from_str(include_str!("samples/29/info.json")).unwrap();
-        assert_eq!(told("runc", &info).unwrap().version, "1.3.4-0ubuntu1~24.04.1");
-        assert_eq!(told("crun", &info), None);
+        assert_eq!(reported("runc", &info).unwrap().version, "1.3.4-0ubuntu1~24.04.1");
+        assert_eq!(reported("crun", &info), None);
         let older: SystemInfo = serde_json::from_str(include_str!("samples/20.10/info.json")).unwrap();
-        assert_eq!(told("runc", &older), None);
+        assert_eq!(reported("runc", &older), None);
     }
 
     #[tokio::test]

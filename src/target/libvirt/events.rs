@@ -89,10 +89,10 @@ impl Shared {
 
 /// Keeps only the first text: it has the cause, and later ones the consequences.
 fn tell(sender: &watch::Sender<Option<String>>, text: String) {
-    sender.send_if_modified(|told| {
-        let first = told.is_none();
+    sender.send_if_modified(|reported| {
+        let first = reported.is_none();
         if first {
-            *told = Some(text);
+            *reported = Some(text);
         }
         first
     });
@@ -186,11 +186,11 @@ impl Watch {
     pub fn end(&self) -> impl Future<Output = String> + Send + 'static {
         let mut end = self.end.clone();
         async move {
-            let told = match end.wait_for(Option::is_some).await {
+            let reported = match end.wait_for(Option::is_some).await {
                 Ok(text) => (*text).clone(),
                 Err(_) => None,
             };
-            match told {
+            match reported {
                 Some(text) => text,
                 // The watch was dropped: nobody waits.
                 None => std::future::pending().await,

@@ -190,7 +190,7 @@ impl Target for Lxc {
             root: root.merged,
             disk,
             domain: None,
-            told: String::new(),
+            reported: String::new(),
         }))
     }
 }
@@ -205,7 +205,7 @@ struct Container {
     disk: Place,
     domain: Option<Domain>,
     /// Text of the start's error, which `post_mortem` does not repeat.
-    told: String,
+    reported: String,
 }
 
 /// Rewords an event's text for a container.
@@ -222,7 +222,7 @@ impl Instance for Container {
             connection.create_domain_xml(&xml, virt_sys::VIR_DOMAIN_START_AUTODESTROY)
         };
         let created = blocking(format!("creating container {}", self.name), create).await;
-        self.told = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
+        self.reported = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
         self.domain = Some(created?);
         Ok(())
     }
@@ -248,7 +248,7 @@ impl Instance for Container {
             None => self.watch.ended(),
         };
         let mut complaints = log::complaints(Driver::Lxc, &self.name, ended.is_some()).await;
-        complaints.retain(|line| !self.told.contains(line));
+        complaints.retain(|line| !self.reported.contains(line));
         let complaints = complaints.join("; ");
         let said = ended.map(|how| format!("libvirt says: {}", of_container(&how)));
         let fix = fix::of(&complaints).map(str::to_owned);

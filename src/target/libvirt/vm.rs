@@ -54,7 +54,7 @@ pub struct Vm {
     copying: Option<Duration>,
     domain: Option<Domain>,
     /// Text of the start's error, which `post_mortem` does not repeat; libvirt quotes QEMU in it.
-    told: String,
+    reported: String,
 }
 
 impl Vm {
@@ -79,7 +79,7 @@ impl Vm {
             base: None,
             copying: None,
             domain: None,
-            told: String::new(),
+            reported: String::new(),
         }
     }
 
@@ -133,7 +133,7 @@ impl Instance for Vm {
         };
         let create = move || connection.create_domain_xml(&xml, flags);
         let created = blocking(format!("creating domain {}", self.name), create).await;
-        self.told = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
+        self.reported = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
         self.domain = Some(created?);
         Ok(())
     }
@@ -185,7 +185,7 @@ impl Instance for Vm {
         let state = self.standstill().await;
         let over = state.is_some() || self.watch.has_ended();
         let mut complaints = log::complaints(Driver::Qemu, &self.name, over).await;
-        complaints.retain(|line| !self.told.contains(line));
+        complaints.retain(|line| !self.reported.contains(line));
         let complaints = complaints.join("; ");
         let quoted = (!complaints.is_empty()).then(|| format!("QEMU's log says: {complaints}"));
         let fix = fix::of(&complaints).map(str::to_owned);

@@ -71,14 +71,14 @@ fn every_fact_of_a_host_that_is_told_says_what_to_do() {
     assert!(!host::facts(&pvm).iter().any(|caveat| caveat.contains("ran nested")));
     let hosts = [worst("none"), worst("KVM"), pvm];
     for (i, fact) in host::FACTS.iter().enumerate() {
-        let told: Vec<String> = hosts.iter().filter_map(fact).collect();
-        assert!(!told.is_empty(), "no host of this test has fact {i}");
-        told.iter().for_each(|caveat| assert!(has_fix(caveat), "no fix in {caveat:?}"));
+        let reported: Vec<String> = hosts.iter().filter_map(fact).collect();
+        assert!(!reported.is_empty(), "no host of this test has fact {i}");
+        reported.iter().for_each(|caveat| assert!(has_fix(caveat), "no fix in {caveat:?}"));
     }
     let mut merged = results();
     (merged.host.ksm, merged.host.ksm_pages) = (Some(false), Some(9));
-    let told = host::facts(&merged).into_iter().find(|caveat| caveat.contains("9 pages")).unwrap();
-    assert!(has_fix(&told), "{told}");
+    let reported = host::facts(&merged).into_iter().find(|caveat| caveat.contains("9 pages")).unwrap();
+    assert!(has_fix(&reported), "{reported}");
 }
 
 #[test]
@@ -153,14 +153,14 @@ fn interference(results: &mut Results) {
 
 #[test]
 fn who_says_which_cpus_is_not_told_to() {
-    let told = |results: &Results| {
+    let reported = |results: &Results| {
         let caveats = host::facts(results);
         caveats.iter().filter(|caveat| caveat.contains("in [resources], for example cpus = \"")).count()
     };
     let mut results = worst("none");
-    assert_eq!(told(&results), 2, "clock rates and NUMA");
+    assert_eq!(reported(&results), 2, "clock rates and NUMA");
     results.run.scenario["resources"]["cpus"] = "0-3".into();
-    assert_eq!(told(&results), 0);
+    assert_eq!(reported(&results), 0);
 }
 
 #[test]
@@ -168,8 +168,8 @@ fn who_asked_for_emulation_is_told_to_ask_for_another() {
     let mut results = results();
     results.targets.retain(|t| t.kind == Kind::Libvirt);
     let name = results.targets[0].name.clone();
-    for (accel, told) in [("tcg", true), ("auto", false)] {
+    for (accel, reported) in [("tcg", true), ("auto", false)] {
         results.run.scenario["target"] = serde_json::json!([{ "name": name, "accel": accel }]);
-        assert_eq!(emulated(&results, &results.targets[0]).contains("set accel = \"auto\""), told);
+        assert_eq!(emulated(&results, &results.targets[0]).contains("set accel = \"auto\""), reported);
     }
 }

@@ -53,13 +53,13 @@ fn a_significant_difference_within_the_margin_is_no_regression() {
 fn the_forecast_shrinks_the_interval_by_the_root_of_n() {
     let edge = 1.05_f64.ln();
     let judged = |low: f64, high: f64, paired| judge(Some(&at(low, high, paired)), LEVEL, 0.05);
-    let told = judged(1.0, (4.0 * edge).exp(), false);
-    assert_eq!(told.verdict, GateVerdict::Inconclusive);
-    assert!(matches!(told.samples_needed, Some(136 | 137)), "{told:?}");
+    let reported = judged(1.0, (4.0 * edge).exp(), false);
+    assert_eq!(reported.verdict, GateVerdict::Inconclusive);
+    assert!(matches!(reported.samples_needed, Some(136 | 137)), "{reported:?}");
     // Of pairs it is 1 that the interval has to leave, by two thirds of its lower half: 2.25 times n.
-    let told = judged((-edge).exp(), (5.0 * edge).exp(), true);
-    assert!(matches!(told.samples_needed, Some(76 | 77)), "{told:?}");
-    assert!(told.why.contains("includes 1"), "{}", told.why);
+    let reported = judged((-edge).exp(), (5.0 * edge).exp(), true);
+    assert!(matches!(reported.samples_needed, Some(76 | 77)), "{reported:?}");
+    assert!(reported.why.contains("includes 1"), "{}", reported.why);
     assert_eq!(judged(1.05 / 1.2, 1.05 * 1.2, false).samples_needed, None);
 }
 
@@ -113,7 +113,7 @@ fn values_without_logarithms_have_no_verdict() {
 
 #[test]
 fn of_several_figures_holm_asks_more_of_the_smallest_p() {
-    let told = |ps: &[f64]| -> Vec<GateVerdict> {
+    let reported = |ps: &[f64]| -> Vec<GateVerdict> {
         let mut judged: Vec<Judged> = ps
             .iter()
             .map(|p| judge(Some(&at(if *p <= 0.005 { 1.06 } else { 0.9 }, 1.4, true)), LEVEL, 0.05))
@@ -123,10 +123,10 @@ fn of_several_figures_holm_asks_more_of_the_smallest_p() {
         judged.iter().map(|j| j.verdict).collect()
     };
     use GateVerdict::{Inconclusive, Regressed};
-    assert_eq!(told(&[0.004]), [Regressed]);
-    assert_eq!(told(&[0.004, 0.5]), [Inconclusive, Inconclusive]);
-    assert_eq!(told(&[0.5, 0.0024]), [Inconclusive, Regressed]);
+    assert_eq!(reported(&[0.004]), [Regressed]);
+    assert_eq!(reported(&[0.004, 0.5]), [Inconclusive, Inconclusive]);
+    assert_eq!(reported(&[0.5, 0.0024]), [Inconclusive, Regressed]);
     // The first passes a third, the second a half, the last all of it.
-    assert_eq!(told(&[0.0049, 0.0016, 0.0024]), [Regressed; 3]);
-    assert_eq!(told(&[0.0049, 0.0018, 0.0024]), [Inconclusive; 3]);
+    assert_eq!(reported(&[0.0049, 0.0016, 0.0024]), [Regressed; 3]);
+    assert_eq!(reported(&[0.0049, 0.0018, 0.0024]), [Inconclusive; 3]);
 }

@@ -65,8 +65,8 @@ fn sessions_under_other_conditions_are_no_noise() {
     newer.conditions = "a new engine".into();
     let floors =
         record(vec![session(0, 1.0, 1.0), session(1, 1.0, 1.0), session(2, 1.0, 1.0), newer]).floors();
-    let told: Vec<_> = floors.iter().map(|f| (f.conditions.as_str(), f.sessions, f.floor)).collect();
-    assert_eq!(told, [("a new engine", 1, 0.0), ("as they were", 3, 0.0)]);
+    let reported: Vec<_> = floors.iter().map(|f| (f.conditions.as_str(), f.sessions, f.floor)).collect();
+    assert_eq!(reported, [("a new engine", 1, 0.0), ("as they were", 3, 0.0)]);
 }
 
 #[test]

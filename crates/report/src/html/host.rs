@@ -89,7 +89,7 @@ fn fraction(share: f64) -> String {
 
 /// Activity during samples, by target: the median and the range.
 fn during(results: &Results) -> Markup {
-    let told = |target: &str, (_, of, shown): &Column| {
+    let reported = |target: &str, (_, of, shown): &Column| {
         let good = results.samples.iter().filter(|s| s.target == target && is_measured(s));
         let values = median::sorted(&good.filter_map(of).collect::<Vec<_>>());
         let (Some(low), Some(high)) = (values.first(), values.last()) else { return NOTHING.to_owned() };
@@ -114,7 +114,7 @@ fn during(results: &Results) -> Markup {
                     @for column in &DURING {
                         tr {
                             th scope="row" { (column.0) }
-                            @for target in &results.targets { td { (told(&target.name, column)) } }
+                            @for target in &results.targets { td { (reported(&target.name, column)) } }
                         }
                     }
                 }

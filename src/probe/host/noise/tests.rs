@@ -44,9 +44,9 @@ fn what_is_left_of_the_busy_time_is_the_others() {
     let start = Instant::now();
     let end = start + std::time::Duration::from_secs(2);
     let (from, to) = (reading(start, 5, Some(1000), Some(4)), reading(end, 25, Some(1900), Some(9)));
-    let told = from.until(&to, Some(300));
-    assert_eq!((told.window_ns, told.others_cpu_ns), (2_000_000_000, Some(900 - 300 - 20)));
-    assert_eq!(told.swapped_in_pages, Some(5));
+    let reported = from.until(&to, Some(300));
+    assert_eq!((reported.window_ns, reported.others_cpu_ns), (2_000_000_000, Some(900 - 300 - 20)));
+    assert_eq!(reported.swapped_in_pages, Some(5));
     assert_eq!(from.until(&to, Some(5000)).others_cpu_ns, Some(0));
 }
 
@@ -55,8 +55,8 @@ fn what_one_of_two_readings_lacks_or_what_was_reset_is_not_known() {
     let now = Instant::now();
     let whole = reading(now, 0, Some(1000), Some(4));
     let lacking = reading(now, 0, None, Some(3));
-    for told in [whole.until(&lacking, Some(1)), lacking.until(&whole, Some(1))] {
-        assert_eq!(told.others_cpu_ns, None);
+    for reported in [whole.until(&lacking, Some(1)), lacking.until(&whole, Some(1))] {
+        assert_eq!(reported.others_cpu_ns, None);
     }
     assert_eq!(whole.until(&lacking, Some(1)).swapped_in_pages, None, "it fell");
     assert_eq!(whole.until(&whole.clone(), None).others_cpu_ns, None, "no meter");
