@@ -15,6 +15,10 @@
 //! - [`doctor`] checks what works on this host.
 //! - [`cli`] is the command line.
 
+// Files of tests/ that the unit tests take too name the library.
+#[cfg(test)]
+extern crate self as bootrace;
+
 pub use bootrace_analysis as analysis;
 pub use bootrace_model::{kind, metric, plan, sample, scenario};
 pub use bootrace_report as report;

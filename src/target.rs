@@ -1,5 +1,4 @@
-//! Targets, one for each way to run the workload: `native`, `docker` (also podman), `libvirt` (also LXC), and `fake`
-//! for tests.
+//! Targets, one for each way to run the workload: `native`, `docker` (also podman) and `libvirt` (also LXC).
 //!
 //! A target reports *where* an instance can be measured ([`Scope`]). It measures nothing itself, so that the same code
 //! measures all targets. It takes no timestamps either: the runner takes them around [`Instance::start`] and
@@ -22,6 +21,8 @@ use crate::{
 
 pub mod docker;
 pub mod engine;
+#[cfg(test)]
+#[path = "../tests/common/fake_target.rs"]
 pub mod fake;
 pub mod host_mounts;
 mod left_over;
@@ -125,7 +126,7 @@ pub trait Instance: Send {
     /// A future that completes when the engine reports by itself that the instance has ended, with the reason. The
     /// runner calls this once before each `start`. The future must cost nothing until then. `None` if the end of the
     /// control channel says as much.
-    fn ended(&mut self) -> Option<Ended> {
+    fn ended(&mut self) -> Option<EndNotice> {
         None
     }
 
@@ -158,7 +159,7 @@ pub enum Rest {
 }
 
 /// Completes with the engine's report of an instance's end.
-pub type Ended = Pin<Box<dyn Future<Output = String> + Send>>;
+pub type EndNotice = Pin<Box<dyn Future<Output = String> + Send>>;
 
 /// The CPUs that instances are bound to, the same ones on all targets: those that the scenario lists, or the number
 /// that it gives, taken from the highest-numbered that this process may use (the lowest get most interrupts). A quota

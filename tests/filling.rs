@@ -14,8 +14,8 @@ use bootrace::{
         density::{Density, Limit},
     },
     scenario::{Bytes, Scenario, Span},
-    target::fake::{Log, Part},
 };
+use fixture::fake_target::{Log, Part};
 use tokio_util::sync::CancellationToken;
 
 const SCENARIO: &str = r#"

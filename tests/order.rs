@@ -12,8 +12,8 @@ use bootrace::{
     runner::{self, Job, Step, Watch},
     sample::{Outcome, Results, Sample},
     scenario::{Scenario, Span, Start},
-    target::fake::{Fake, Log, Part},
 };
+use fixture::fake_target::{Fake, Log, Part};
 use tokio_util::sync::CancellationToken;
 
 const SCENARIO: &str = r#"

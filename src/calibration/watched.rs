@@ -14,7 +14,7 @@ use crate::{
     probe::{Scope, disk::Place, process},
     sample,
     scenario::Start,
-    target::{Ended, Error, Instance, InstanceId, Rest, Target},
+    target::{EndNotice, Error, Instance, InstanceId, Rest, Target},
 };
 
 /// Observations of one instance beside its sample.
@@ -136,7 +136,7 @@ impl Instance for WatchedInstance {
         self.instance.disk().await
     }
 
-    fn ended(&mut self) -> Option<Ended> {
+    fn ended(&mut self) -> Option<EndNotice> {
         self.instance.ended()
     }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Step, Watch, make_instance_id,
-    outcome::{Ended, bounded, fail},
+    outcome::{InstanceEnd, bounded, fail},
     running::{LaunchSpec, Removal, RunningInstance, remove_dir},
     trial::metered,
 };
@@ -207,7 +207,7 @@ impl Filling<'_> {
                 }
             }
         };
-        if matches!(ended, Ended::Stopped) {
+        if matches!(ended, InstanceEnd::Stopped) {
             return Some(stopped());
         }
         fail(&mut sample, ended);
@@ -219,7 +219,7 @@ impl Filling<'_> {
         }
     }
 
-    async fn start(&self, running: &mut RunningInstance, sample: &mut Sample) -> Result<(), Ended> {
+    async fn start(&self, running: &mut RunningInstance, sample: &mut Sample) -> Result<(), InstanceEnd> {
         let meter = Meter::before(&self.target.daemons())?;
         running.request(&mut sample.timeline_ns).await?;
         sample.cpu_ns.startup = Some(running.attach(meter)?.cpu_ns()?);
@@ -286,13 +286,13 @@ impl Filling<'_> {
     }
 
     /// Records the instances that ended by themselves, and fails if there is one.
-    async fn died(&mut self, mut ended: Vec<(usize, Ended)>) -> Result<(), Stop> {
-        if ended.iter().any(|(_, ended)| matches!(ended, Ended::Stopped)) {
+    async fn died(&mut self, mut ended: Vec<(usize, InstanceEnd)>) -> Result<(), Stop> {
+        if ended.iter().any(|(_, ended)| matches!(ended, InstanceEnd::Stopped)) {
             return Err(stopped());
         }
         let Some((i, why)) = ended.first_mut() else { return Ok(()) };
         self.there[*i].explain(why).await;
-        let (Ended::Failed(text) | Ended::TimedOut(text)) = why else { return Err(stopped()) };
+        let (InstanceEnd::Failed(text) | InstanceEnd::TimedOut(text)) = why else { return Err(stopped()) };
         let text = bounded(format!("number {} ended while there were {}: {text}", *i + 1, self.there.len()));
         self.record().died += ended.len() as u32;
         self.last().error = Some(text.clone());

@@ -20,12 +20,12 @@ const OBITUARY: Duration = Duration::from_secs(3);
 pub struct EventStream {
     pub control: Control,
     /// `None` after the engine has reported the end.
-    ended: Option<target::Ended>,
+    ended: Option<target::EndNotice>,
     dead: Option<String>,
 }
 
 impl EventStream {
-    pub fn new(control: Control, ended: Option<target::Ended>) -> Self {
+    pub fn new(control: Control, ended: Option<target::EndNotice>) -> Self {
         EventStream { control, ended, dead: None }
     }
 

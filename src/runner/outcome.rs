@@ -13,37 +13,37 @@ const ERROR_LIMIT: usize = 4096;
 
 /// Why an instance failed.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum InstanceEnd {
     Failed(String),
     TimedOut(String),
     /// The user stopped the run: the instance is not at fault.
     Stopped,
 }
 
-impl From<target::Error> for Ended {
+impl From<target::Error> for InstanceEnd {
     fn from(e: target::Error) -> Self {
-        Ended::Failed(e.to_string())
+        InstanceEnd::Failed(e.to_string())
     }
 }
 
-impl From<probe::Error> for Ended {
+impl From<probe::Error> for InstanceEnd {
     fn from(e: probe::Error) -> Self {
-        Ended::Failed(format!("reading {e}"))
+        InstanceEnd::Failed(format!("reading {e}"))
     }
 }
 
-impl From<protocol::FrameError> for Ended {
+impl From<protocol::FrameError> for InstanceEnd {
     fn from(e: protocol::FrameError) -> Self {
-        Ended::Failed(e.to_string())
+        InstanceEnd::Failed(e.to_string())
     }
 }
 
 /// Records a failure. The first one decides the outcome; later ones are appended to its text.
-pub(super) fn fail(sample: &mut Sample, ended: Ended) {
+pub(super) fn fail(sample: &mut Sample, ended: InstanceEnd) {
     let (outcome, mut text) = match ended {
-        Ended::Failed(text) => (Outcome::Failed, text),
-        Ended::TimedOut(text) => (Outcome::TimedOut, text),
-        Ended::Stopped => (Outcome::Failed, "stopped by the user".into()),
+        InstanceEnd::Failed(text) => (Outcome::Failed, text),
+        InstanceEnd::TimedOut(text) => (Outcome::TimedOut, text),
+        InstanceEnd::Stopped => (Outcome::Failed, "stopped by the user".into()),
     };
     if let Some(earlier) = sample.error.take() {
         text = format!("{earlier}; then {text}");

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     events::EventStream,
-    outcome::{Ended, how},
+    outcome::{InstanceEnd, how},
     trial::workload,
 };
 use crate::{
@@ -97,13 +97,13 @@ impl RunningInstance {
         launch_spec: &LaunchSpec,
         instance_id: &InstanceId,
         stop: &CancellationToken,
-    ) -> Result<Self, Ended> {
+    ) -> Result<Self, InstanceEnd> {
         let control = Control::listen(
             &instance_id.socket(),
             ToAgent::Start(launch_spec.workload.clone()),
             target.greeting(),
         )
-        .map_err(|e| Ended::Failed(format!("listening at {}: {e}", instance_id.socket().display())))?;
+        .map_err(|e| InstanceEnd::Failed(format!("listening at {}: {e}", instance_id.socket().display())))?;
         let mut instance = target.stage(instance_id).await?;
         let events = EventStream::new(control, instance.ended());
         Ok(RunningInstance {
@@ -121,7 +121,7 @@ impl RunningInstance {
     }
 
     /// Requested -> ready: the measured path. All its timestamps are taken here.
-    pub(super) async fn request(&mut self, timeline: &mut Timeline) -> Result<(), Ended> {
+    pub(super) async fn request(&mut self, timeline: &mut Timeline) -> Result<(), InstanceEnd> {
         let deadline = Instant::now() + self.launch_spec.limit.0;
         self.requested = Timestamp::now();
         self.start(deadline).await?;
@@ -135,9 +135,9 @@ impl RunningInstance {
     }
 
     /// Attaches the meter that was made before the request.
-    pub(super) fn attach(&mut self, mut meter: Meter) -> Result<&Meter, Ended> {
+    pub(super) fn attach(&mut self, mut meter: Meter) -> Result<&Meter, InstanceEnd> {
         let leader = self.events.control.peer();
-        let leader = leader.ok_or_else(|| Ended::Failed("the control channel has no peer".into()))?;
+        let leader = leader.ok_or_else(|| InstanceEnd::Failed("the control channel has no peer".into()))?;
         if !meter.is_attached() {
             meter.attach(&self.instance.scope(leader))?;
         }
@@ -145,7 +145,7 @@ impl RunningInstance {
     }
 
     /// Attaches the meter before a restart and subtracts the CPU time used so far.
-    pub(super) fn acquaint(&mut self, mut meter: Meter) -> Result<Meter, Ended> {
+    pub(super) fn acquaint(&mut self, mut meter: Meter) -> Result<Meter, InstanceEnd> {
         if let Some(leader) = self.events.control.peer() {
             meter.attach(&self.instance.scope(leader))?;
             self.spent = meter.cpu_ns()?;
@@ -154,8 +154,9 @@ impl RunningInstance {
     }
 
     /// Host CPU time since the request, the engine's daemons included, in ns.
-    pub(super) fn cpu_ns(&self) -> Result<u64, Ended> {
-        let meter = self.meter().ok_or_else(|| Ended::Failed("no meter knows it: this is a bug".into()))?;
+    pub(super) fn cpu_ns(&self) -> Result<u64, InstanceEnd> {
+        let meter =
+            self.meter().ok_or_else(|| InstanceEnd::Failed("no meter knows it: this is a bug".into()))?;
         Ok(meter.cpu_ns()?.saturating_sub(self.spent))
     }
 
@@ -174,7 +175,7 @@ impl RunningInstance {
         self.meter.as_ref()
     }
 
-    async fn start(&mut self, deadline: Instant) -> Result<(), Ended> {
+    async fn start(&mut self, deadline: Instant) -> Result<(), InstanceEnd> {
         let start = self.instance.start();
         tokio::pin!(start);
         tokio::select! {
@@ -184,12 +185,12 @@ impl RunningInstance {
             }
             _ = self.stop.cancelled() => {
                 let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), start).await;
-                Err(Ended::Stopped)
+                Err(InstanceEnd::Stopped)
             }
         }
     }
 
-    async fn until_ready(&mut self, timeline: &mut Timeline, deadline: Instant) -> Result<(), Ended> {
+    async fn until_ready(&mut self, timeline: &mut Timeline, deadline: Instant) -> Result<(), InstanceEnd> {
         loop {
             let waiting_for = match (timeline.agent, &self.launch_spec.ready) {
                 (None, _) => "the agent has not come up".into(),
@@ -209,7 +210,7 @@ impl RunningInstance {
                 ChannelEvent::Said(FromAgent::Hello(hello)) => {
                     if hello.version != protocol::VERSION || hello.build != agent::BUILD {
                         let seen = format!("protocol {}, build {}", hello.version, hello.build);
-                        return Err(Ended::Failed(format!(
+                        return Err(InstanceEnd::Failed(format!(
                             "the agent in the image is not this program's own ({seen}): bootrace image prune, then run again"
                         )));
                     }
@@ -222,7 +223,7 @@ impl RunningInstance {
                     return Ok(());
                 }
                 ChannelEvent::Said(FromAgent::Exited(exit)) => {
-                    return Err(Ended::Failed(format!(
+                    return Err(InstanceEnd::Failed(format!(
                         "the workload ended before it was ready: {}",
                         how(&exit)
                     )));
@@ -233,7 +234,7 @@ impl RunningInstance {
     }
 
     /// Waits, and fails if the instance ends meanwhile.
-    pub(super) async fn wait(&mut self, time: Duration) -> Result<(), Ended> {
+    pub(super) async fn wait(&mut self, time: Duration) -> Result<(), InstanceEnd> {
         let end = Instant::now() + time;
         while let Ok(event) = timeout_at(end, self.next()).await {
             self.unless_bad(event?.what)?;
@@ -246,12 +247,12 @@ impl RunningInstance {
         &mut self,
         question: &ToAgent,
         wanted: impl Fn(&FromAgent) -> bool,
-    ) -> Result<FromAgent, Ended> {
+    ) -> Result<FromAgent, InstanceEnd> {
         self.send(question)?;
         Ok(self.answer(wanted, ANSWER).await?.1)
     }
 
-    pub(super) fn send(&self, message: &ToAgent) -> Result<(), Ended> {
+    pub(super) fn send(&self, message: &ToAgent) -> Result<(), InstanceEnd> {
         Ok(self.events.control.send(message)?)
     }
 
@@ -259,11 +260,11 @@ impl RunningInstance {
         &mut self,
         wanted: impl Fn(&FromAgent) -> bool,
         limit: Duration,
-    ) -> Result<(Timestamp, FromAgent), Ended> {
+    ) -> Result<(Timestamp, FromAgent), InstanceEnd> {
         let deadline = Instant::now() + limit;
         loop {
             let Ok(event) = timeout_at(deadline, self.next()).await else {
-                return Err(Ended::TimedOut(format!("no answer from the agent within {limit:?}")));
+                return Err(InstanceEnd::TimedOut(format!("no answer from the agent within {limit:?}")));
             };
             let event = event?;
             match event.what {
@@ -273,36 +274,36 @@ impl RunningInstance {
         }
     }
 
-    async fn next(&mut self) -> Result<Event, Ended> {
+    async fn next(&mut self) -> Result<Event, InstanceEnd> {
         tokio::select! {
             biased;
-            _ = self.stop.cancelled() => Err(Ended::Stopped),
-            event = self.events.next() => event.map_err(Ended::Failed),
+            _ = self.stop.cancelled() => Err(InstanceEnd::Stopped),
+            event = self.events.next() => event.map_err(InstanceEnd::Failed),
         }
     }
 
     /// Ignores events that may come at any time; fails on those that mean the end.
-    fn unless_bad(&self, what: ChannelEvent) -> Result<(), Ended> {
+    fn unless_bad(&self, what: ChannelEvent) -> Result<(), InstanceEnd> {
         match what {
             ChannelEvent::Closed => {
-                Err(Ended::Failed("the instance ended: its control channel closed".into()))
+                Err(InstanceEnd::Failed("the instance ended: its control channel closed".into()))
             }
             ChannelEvent::Broken(e) => Err(e.into()),
             ChannelEvent::Said(FromAgent::Failed { error }) => {
-                Err(Ended::Failed(format!("the agent reports: {error}")))
+                Err(InstanceEnd::Failed(format!("the agent reports: {error}")))
             }
             ChannelEvent::Said(FromAgent::Exited(exit))
                 if !matches!(self.launch_spec.ready, Ready::Exit(_)) =>
             {
-                Err(Ended::Failed(format!("the workload ended while it was measured: {}", how(&exit))))
+                Err(InstanceEnd::Failed(format!("the workload ended while it was measured: {}", how(&exit))))
             }
             ChannelEvent::Said(_) => Ok(()),
         }
     }
 
     /// Adds the engine's explanation to a failure.
-    pub(super) async fn explain(&mut self, ended: &mut Ended) {
-        if let Ended::Failed(text) | Ended::TimedOut(text) = ended
+    pub(super) async fn explain(&mut self, ended: &mut InstanceEnd) {
+        if let InstanceEnd::Failed(text) | InstanceEnd::TimedOut(text) = ended
             && let Ok(Some(account)) = timeout(POST_MORTEM, self.instance.post_mortem()).await
         {
             *text = format!("{}. {account}", text.trim_end_matches(['.', '\n']));
@@ -334,8 +335,8 @@ impl RunningInstance {
 }
 
 impl LaunchSpec {
-    fn timed_out(&self, what: &str) -> Ended {
-        Ended::TimedOut(format!("{what} within {} ({})", self.limit, self.limit_key))
+    fn timed_out(&self, what: &str) -> InstanceEnd {
+        InstanceEnd::TimedOut(format!("{what} within {} ({})", self.limit, self.limit_key))
     }
 }
 

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     boot,
-    outcome::{Ended, fail, how},
+    outcome::{InstanceEnd, fail, how},
     running::{ANSWER, LaunchSpec, RunningInstance, remove_dir},
 };
 use crate::{
@@ -104,7 +104,7 @@ pub async fn trial_with_pings(
     // Before it is stopped: afterwards its cgroup and its CPU time are gone.
     let own = running.cpu_ns().ok();
     sample.interference = Some(before.until_now(own));
-    end.stopped = matches!(ended, Err(Ended::Stopped));
+    end.stopped = matches!(ended, Err(InstanceEnd::Stopped));
     if let Err(mut ended) = ended {
         running.explain(&mut ended).await;
         fail(sample, ended);
@@ -113,7 +113,7 @@ pub async fn trial_with_pings(
     let removal = running.remove(&mut sample.timeline_ns).await;
     if let Some(error) = removal.failed {
         // Recorded even if the second attempt succeeded, since the teardown was then not measured.
-        fail(sample, Ended::Failed(error));
+        fail(sample, InstanceEnd::Failed(error));
     }
     left_behind(sample, &mut end, removal.left_behind);
     end
@@ -122,7 +122,7 @@ pub async fn trial_with_pings(
 fn left_behind(sample: &mut Sample, end: &mut End, texts: impl IntoIterator<Item = String>) {
     for text in texts {
         end.left_behind.push(text.clone());
-        fail(sample, Ended::Failed(text));
+        fail(sample, InstanceEnd::Failed(text));
     }
 }
 
@@ -148,7 +148,7 @@ async fn measure(
     scenario: &Scenario,
     sample: &mut Sample,
     step: &mut (dyn FnMut(Step) + Send),
-) -> Result<(), Ended> {
+) -> Result<(), InstanceEnd> {
     let sampling = &scenario.sampling;
     step(Step::Starting);
     let meter = running.acquaint(Meter::before(&target.daemons())?)?;
@@ -204,7 +204,7 @@ async fn measure(
 /// Waits until its systemd has finished starting, since readings of a system that still starts are too high, and
 /// returns the parts of its boot. Asks about once a second, after ready and before the first reading. A system that
 /// takes longer gets a caveat.
-async fn system_up(running: &mut RunningInstance) -> Result<BootTimes, Ended> {
+async fn system_up(running: &mut RunningInstance) -> Result<BootTimes, InstanceEnd> {
     let deadline = Instant::now() + SYSTEM_UP;
     loop {
         let answer = |m: &FromAgent| matches!(m, FromAgent::BootTimes(_));
@@ -223,13 +223,14 @@ async fn system_up(running: &mut RunningInstance) -> Result<BootTimes, Ended> {
 pub(super) fn metered<T>(
     running: &RunningInstance,
     read: impl Fn(&Meter) -> Result<T, probe::Error>,
-) -> Result<T, Ended> {
-    let meter =
-        running.meter().ok_or_else(|| Ended::Failed("it is not ready to be read: this is a bug".into()))?;
+) -> Result<T, InstanceEnd> {
+    let meter = running
+        .meter()
+        .ok_or_else(|| InstanceEnd::Failed("it is not ready to be read: this is a bug".into()))?;
     Ok(read(meter)?)
 }
 
-async fn ping(running: &mut RunningInstance, count: u32, trips: &mut Vec<u64>) -> Result<(), Ended> {
+async fn ping(running: &mut RunningInstance, count: u32, trips: &mut Vec<u64>) -> Result<(), InstanceEnd> {
     for token in 1..=u64::from(count) {
         let from = Timestamp::now();
         running.send(&ToAgent::Ping { token })?;
@@ -239,7 +240,11 @@ async fn ping(running: &mut RunningInstance, count: u32, trips: &mut Vec<u64>) -
     Ok(())
 }
 
-async fn work(running: &mut RunningInstance, scenario: &Scenario, sample: &mut Sample) -> Result<(), Ended> {
+async fn work(
+    running: &mut RunningInstance,
+    scenario: &Scenario,
+    sample: &mut Sample,
+) -> Result<(), InstanceEnd> {
     let Some(work) = &scenario.workload.work else { return Ok(()) };
     let env = scenario.workload.env.clone().into_iter().collect();
     let work = protocol::Work { argv: work.command.clone(), env };
@@ -249,12 +254,14 @@ async fn work(running: &mut RunningInstance, scenario: &Scenario, sample: &mut S
     let (from, _) = running.answer(|m| matches!(m, FromAgent::WorkStarted), limit).await?;
     let (to, done) =
         running.answer(|m| matches!(m, FromAgent::WorkDone(_)), limit).await.map_err(|e| match e {
-            Ended::TimedOut(_) => Ended::TimedOut(format!("the work command has not ended within {limit:?}")),
+            InstanceEnd::TimedOut(_) => {
+                InstanceEnd::TimedOut(format!("the work command has not ended within {limit:?}"))
+            }
             other => other,
         })?;
     if let FromAgent::WorkDone(done) = done {
         if done.exit.code != Some(0) {
-            return Err(Ended::Failed(format!("the work command failed: {}", how(&done.exit))));
+            return Err(InstanceEnd::Failed(format!("the work command failed: {}", how(&done.exit))));
         }
         sample.work_ns.cpu_guest = Some(done.cpu_ns);
     }

@@ -6,11 +6,14 @@ use bootrace::{
     runner::Job,
     sample::{self, Host, Results},
     scenario::Scenario,
-    target::{
-        Target,
-        fake::{Fake, Log, Part},
-    },
+    target::Target,
 };
+
+#[path = "fake_target.rs"]
+#[allow(dead_code, reason = "not every test uses all of it")]
+pub mod fake_target;
+
+use fake_target::{Fake, Log, Part};
 
 /// A run of this scenario on fake targets that play these parts.
 pub fn job(id: &str, scenario: &str, dir: &Path, log: &Log, parts: &[(&str, &[Part])]) -> Job {

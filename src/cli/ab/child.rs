@@ -30,7 +30,7 @@ pub struct Child {
 }
 
 /// How a child ended.
-pub struct Ended {
+pub struct SideEnd {
     pub side: Side,
     /// In words.
     pub how: String,
@@ -96,7 +96,7 @@ impl Child {
     }
 
     /// Waits for its end.
-    pub async fn end(mut self) -> Ended {
+    pub async fn end(mut self) -> SideEnd {
         let mut finished = false;
         // What a killed one started, and moved to another group, may keep its standard output open for ever.
         while !self.killed
@@ -112,7 +112,7 @@ impl Child {
             Err(io::Error::other(format!("it was killed and has not ended within {} s", DEATH.as_secs())))
         });
         let how = status.as_ref().map_or_else(|e| e.to_string(), |status| status.to_string());
-        Ended { side: self.side, how, code: status.ok().and_then(|status| status.code()), finished }
+        SideEnd { side: self.side, how, code: status.ok().and_then(|status| status.code()), finished }
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use serde::Serialize;
 
 use super::{
-    child::Ended,
+    child::SideEnd,
     protocol::{Broken, Protocol},
     show::Show,
 };
@@ -196,7 +196,7 @@ impl Job {
         }
     }
 
-    fn lost(&self, side: Side, why: Option<String>, ended: &[Ended], begun: bool) -> Failure {
+    fn lost(&self, side: Side, why: Option<String>, ended: &[SideEnd], begun: bool) -> Failure {
         let ended = ended.iter().find(|ended| ended.side == side);
         let how = ended.map_or("it never ran", |ended| &ended.how);
         let why = why.map(|why| format!(": {why}")).unwrap_or_default();

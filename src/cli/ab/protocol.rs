@@ -3,7 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    child::{Child, Ended},
+    child::{Child, SideEnd},
     coordinator::SideProcess,
 };
 use crate::{
@@ -104,7 +104,7 @@ impl Protocol {
     }
 
     /// Lets both write their reports, or has them give up; waits for their ends.
-    pub async fn end(mut self, done: &Result<(), Broken>) -> Vec<Ended> {
+    pub async fn end(mut self, done: &Result<(), Broken>) -> Vec<SideEnd> {
         for child in &mut self.children {
             match done {
                 Ok(()) => child.go().await,

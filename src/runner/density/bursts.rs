@@ -9,7 +9,7 @@ use crate::{
     control::Timestamp,
     runner::{
         Step,
-        outcome::{Ended, bounded},
+        outcome::{InstanceEnd, bounded},
         running::{LaunchSpec, RunningInstance},
     },
     sample::{
@@ -89,7 +89,7 @@ impl Filling<'_> {
         for (_, _, removal) in remove(there).await {
             self.removed(removal);
         }
-        if errors.iter().any(|ended| matches!(ended, Ended::Stopped)) {
+        if errors.iter().any(|ended| matches!(ended, InstanceEnd::Stopped)) {
             return Ok(());
         }
         let burst = of(n, &ready, &requests, texts(errors, done.lost));
@@ -100,7 +100,7 @@ impl Filling<'_> {
 
 /// The outcome of a burst's requests.
 struct Done {
-    came: Vec<(RunningInstance, Timeline, Result<(), Ended>)>,
+    came: Vec<(RunningInstance, Timeline, Result<(), InstanceEnd>)>,
     /// The errors of threads that panicked.
     lost: Vec<String>,
 }
@@ -132,10 +132,10 @@ async fn at_once(staged: Vec<RunningInstance>) -> Done {
     done
 }
 
-fn texts(errors: Vec<Ended>, lost: Vec<String>) -> Vec<String> {
+fn texts(errors: Vec<InstanceEnd>, lost: Vec<String>) -> Vec<String> {
     let text = |ended| match ended {
-        Ended::Failed(text) | Ended::TimedOut(text) => bounded(text),
-        Ended::Stopped => "stopped by the user".into(),
+        InstanceEnd::Failed(text) | InstanceEnd::TimedOut(text) => bounded(text),
+        InstanceEnd::Stopped => "stopped by the user".into(),
     };
     errors.into_iter().map(text).chain(lost).collect()
 }

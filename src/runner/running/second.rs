@@ -5,7 +5,7 @@ use std::fs;
 use bootrace_agent::protocol::ToAgent;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Ended, RunningInstance, START_GRACE};
+use super::{InstanceEnd, RunningInstance, START_GRACE};
 use crate::{
     control::{Control, Greeting, Timestamp},
     runner::{cold::drop_caches, events::EventStream},
@@ -20,16 +20,16 @@ impl RunningInstance {
         &mut self,
         begins: Start,
         sampling: &Sampling,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), InstanceEnd> {
         let before = |why| format!("in its initial start, before a {}: {why}", begins.name());
         self.start_once(begins, sampling).await.map_err(|ended| match ended {
-            Ended::Failed(why) => Ended::Failed(before(why)),
-            Ended::TimedOut(why) => Ended::TimedOut(before(why)),
-            Ended::Stopped => Ended::Stopped,
+            InstanceEnd::Failed(why) => InstanceEnd::Failed(before(why)),
+            InstanceEnd::TimedOut(why) => InstanceEnd::TimedOut(before(why)),
+            InstanceEnd::Stopped => InstanceEnd::Stopped,
         })
     }
 
-    async fn start_once(&mut self, begins: Start, sampling: &Sampling) -> Result<(), Ended> {
+    async fn start_once(&mut self, begins: Start, sampling: &Sampling) -> Result<(), InstanceEnd> {
         self.request(&mut Timeline::default()).await?;
         self.wait(sampling.settle.0).await?;
         if begins == Start::Restart {
@@ -39,7 +39,7 @@ impl RunningInstance {
         self.uptime_ns = None;
         if sampling.page_cache_state() == Some(PageCache::Cold) {
             // The initial start has filled the page cache again.
-            drop_caches().await.map_err(|e| Ended::Failed(format!("{e:#}")))?;
+            drop_caches().await.map_err(|e| InstanceEnd::Failed(format!("{e:#}")))?;
         }
         let again = match begins {
             Start::Unpause | Start::Restore => ToAgent::Check,
@@ -52,7 +52,7 @@ impl RunningInstance {
         }
     }
 
-    async fn rest(&mut self) -> Result<Rest, Ended> {
+    async fn rest(&mut self) -> Result<Rest, InstanceEnd> {
         let deadline = Instant::now() + self.launch_spec.limit.0;
         let rest = self.instance.rest();
         tokio::pin!(rest);
@@ -61,12 +61,12 @@ impl RunningInstance {
             _ = sleep_until(deadline) => Err(self.launch_spec.timed_out("it was not stopped, paused or saved")),
             _ = self.stop.cancelled() => {
                 let _ = timeout_at(deadline.min(Instant::now() + START_GRACE), rest).await;
-                Err(Ended::Stopped)
+                Err(InstanceEnd::Stopped)
             }
         }
     }
 
-    fn listen_again(&mut self, first: ToAgent, begins: Start) -> Result<(), Ended> {
+    fn listen_again(&mut self, first: ToAgent, begins: Start) -> Result<(), InstanceEnd> {
         let greeting = match begins {
             // It wakes up with its agent, which waits for this message: no firmware runs before.
             Start::Unpause | Start::Restore => Greeting::AtOnce,
@@ -75,7 +75,7 @@ impl RunningInstance {
         let socket = self.instance_id.socket();
         // The next listener needs the socket's name.
         let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first, greeting));
-        let failed = |e| Ended::Failed(format!("listening at {} again: {e}", socket.display()));
+        let failed = |e| InstanceEnd::Failed(format!("listening at {} again: {e}", socket.display()));
         self.events = EventStream::new(control.map_err(failed)?, self.instance.ended());
         self.requested = Timestamp::now();
         Ok(())

@@ -9,7 +9,7 @@ use bootrace_agent::{
 };
 use tokio::task::spawn_blocking;
 
-use super::{Ended, RunningInstance};
+use super::{InstanceEnd, RunningInstance};
 use crate::{
     probe::{
         disk::{self, Place, Spot},
@@ -42,7 +42,7 @@ pub(super) async fn disk(
     running: &mut RunningInstance,
     vm: bool,
     sample: &mut Sample,
-) -> Result<Known, Ended> {
+) -> Result<Known, InstanceEnd> {
     let known = Known { place: running.disk().await, vm };
     if let Some(place) = &known.place {
         let instance_bytes = instance_bytes(running, &known).await?;
@@ -59,7 +59,7 @@ pub(super) async fn disk(
 
 /// Bytes allocated for this instance alone, after its own kernel has written out its dirty pages. (The host's kernel
 /// counts blocks of dirty pages already.)
-async fn instance_bytes(running: &mut RunningInstance, known: &Known) -> Result<Option<u64>, Ended> {
+async fn instance_bytes(running: &mut RunningInstance, known: &Known) -> Result<Option<u64>, InstanceEnd> {
     let Some(place) = known.place.as_ref().filter(|place| !place.instance.is_empty()) else {
         return Ok(None);
     };
@@ -77,7 +77,7 @@ pub(super) async fn copy(
     CowFile { file }: CowFile,
     limit: Duration,
     sample: &mut Sample,
-) -> Result<(), Ended> {
+) -> Result<(), InstanceEnd> {
     // The work may have written.
     let before = instance_bytes(running, known).await?;
     let (first_write_ns, first_write_inside_ns) = write(running, file.0 / 2, limit).await?;
@@ -96,13 +96,13 @@ pub(super) async fn copy(
 }
 
 /// The time of one write in ns, by the host's clock and by the instance's.
-async fn write(running: &mut RunningInstance, at: u64, limit: Duration) -> Result<(u64, u64), Ended> {
+async fn write(running: &mut RunningInstance, at: u64, limit: Duration) -> Result<(u64, u64), InstanceEnd> {
     running.send(&ToAgent::Write { at })?;
     let (from, _) = running.answer(|m| matches!(m, FromAgent::WriteStarted), limit).await?;
     let (to, written) =
         running.answer(|m| matches!(m, FromAgent::Written(_)), limit).await.map_err(|e| match e {
-            Ended::TimedOut(_) => {
-                Ended::TimedOut(format!("a write to the image's file has not ended within {limit:?}"))
+            InstanceEnd::TimedOut(_) => {
+                InstanceEnd::TimedOut(format!("a write to the image's file has not ended within {limit:?}"))
             }
             other => other,
         })?;
@@ -112,7 +112,10 @@ async fn write(running: &mut RunningInstance, at: u64, limit: Duration) -> Resul
 
 /// Reads what it sees of the host. Comes before its identity, for which the agent reads a file that this test
 /// expects outside of the page cache.
-pub(super) async fn introspect(running: &mut RunningInstance, known: &Known) -> Result<Option<Seen>, Ended> {
+pub(super) async fn introspect(
+    running: &mut RunningInstance,
+    known: &Known,
+) -> Result<Option<Seen>, InstanceEnd> {
     let Ok((pid, started_ticks)) = host_isolation::this_process() else { return Ok(None) };
     let page_cache_shared = page_cache_shared(running, known).await?;
     let question = ToAgent::Introspect(isolation::Introspect { pid, started_ticks });
@@ -123,7 +126,10 @@ pub(super) async fn introspect(running: &mut RunningInstance, known: &Known) -> 
 
 /// Whether instance and host share the page cache. The host drops a page of the image, and the instance must not have
 /// it cached; then the host reads it, and the instance has it only if they share. `None` if the page can't be dropped.
-async fn page_cache_shared(running: &mut RunningInstance, known: &Known) -> Result<Option<bool>, Ended> {
+async fn page_cache_shared(
+    running: &mut RunningInstance,
+    known: &Known,
+) -> Result<Option<bool>, InstanceEnd> {
     let Some(files) = known.place.as_ref().and_then(|place| place.files.clone()) else { return Ok(None) };
     let Some(spot) = off_thread(move || files.spot(IMAGE_DIGEST_PATH)).await else { return Ok(None) };
     let forgotten =
@@ -133,7 +139,7 @@ async fn page_cache_shared(running: &mut RunningInstance, known: &Known) -> Resu
     if forgotten && read { is_cached_inside(running).await } else { Ok(None) }
 }
 
-async fn is_cached_inside(running: &mut RunningInstance) -> Result<Option<bool>, Ended> {
+async fn is_cached_inside(running: &mut RunningInstance) -> Result<Option<bool>, InstanceEnd> {
     match running.ask(&ToAgent::IsCached, |m| matches!(m, FromAgent::Cached(_))).await? {
         FromAgent::Cached(cached) => Ok(cached),
         _ => Ok(None),

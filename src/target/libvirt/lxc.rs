@@ -28,7 +28,7 @@ use crate::{
     },
     sample::{self, Accelerator},
     scenario::{self, Resources},
-    target::{Cpus, Ended, Error, Instance, InstanceId, Target, count_containers, host_mounts, native},
+    target::{Cpus, EndNotice, Error, Instance, InstanceId, Target, count_containers, host_mounts, native},
 };
 
 mod xml;
@@ -232,7 +232,7 @@ impl Instance for Container {
         Scope { leader, engine: process::parent(leader).into_iter().collect() }
     }
 
-    fn ended(&mut self) -> Option<Ended> {
+    fn ended(&mut self) -> Option<EndNotice> {
         let end = self.watch.end();
         Some(Box::pin(async move { format!("libvirt reports: {}", of_container(&end.await)) }))
     }

@@ -28,7 +28,7 @@ use crate::{
         disk::{Files, Place},
     },
     scenario::Start,
-    target::{Ended, Error, Instance, InstanceId, Rest},
+    target::{EndNotice, Error, Instance, InstanceId, Rest},
 };
 
 /// File name of a VM's saved memory in its directory.
@@ -176,7 +176,7 @@ impl Instance for Vm {
         })
     }
 
-    fn ended(&mut self) -> Option<Ended> {
+    fn ended(&mut self) -> Option<EndNotice> {
         let end = self.watch.end();
         Some(Box::pin(async move { format!("libvirt reports: {}", end.await) }))
     }

@@ -1,4 +1,4 @@
-//! A target without an engine, for tests of order and failure. Its agent is a thread that plays a part, and it logs
+//! A target without an engine, for tests of order and failure; the library's own tests take this file too. Its agent is a thread that plays a part, and it logs
 //! every call in order.
 
 use std::{
@@ -16,10 +16,13 @@ use bootrace_agent::protocol::{
 };
 use tokio::sync::Notify;
 
-use super::{Ended, Error, Instance, InstanceId, Rest, Target};
-use crate::{
-    kind::Kind,
-    {agent, control::Greeting, probe::Scope, sample, scenario::Start},
+use bootrace::{
+    agent,
+    control::Greeting,
+    kind::{Kind, Start},
+    probe::Scope,
+    sample,
+    target::{EndNotice, Error, Instance, InstanceId, Rest, Target},
 };
 
 /// How an instance behaves.
@@ -198,7 +201,7 @@ impl Instance for Actor {
         Scope { leader, engine: Vec::new() }
     }
 
-    fn ended(&mut self) -> Option<Ended> {
+    fn ended(&mut self) -> Option<EndNotice> {
         let ended = self.ended.clone();
         Some(Box::pin(async move {
             ended.notified().await;
