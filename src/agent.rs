@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
+
 /// The static agent for this host's architecture.
 pub const EXECUTABLE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
@@ -13,7 +15,7 @@ pub const BUILD: &str = bootrace_agent::BUILD;
 /// sha256 of [`EXECUTABLE`] in lower-case hex: the expected `Identity.agent_digest`.
 pub fn digest() -> String {
     static DIGEST: OnceLock<String> = OnceLock::new();
-    let hash = || Sha256::digest(EXECUTABLE).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = || hex(Sha256::digest(EXECUTABLE));
     DIGEST.get_or_init(hash).clone()
 }
 

@@ -14,6 +14,7 @@ use crate::{
     probe::kvm::KvmVerdict,
     sample::Accelerator,
     scenario::Kind,
+    sys,
     target::{docker::inspect::Engine, libvirt::inspect::Hypervisor},
 };
 
@@ -268,14 +269,14 @@ async fn try_engines(
     patience: Duration,
 ) -> Vec<Check> {
     let bench = match cache {
-        Ok(_) if !host::is_root() => Err("trying it takes root".to_owned()),
+        Ok(_) if !sys::is_root() => Err("trying it takes root".to_owned()),
         Ok(cache) => trial::Bench::new(cache, patience).map_err(|error| format!("{error:#}")),
         Err(why) => Err(why.clone()),
     };
     let unfit = bench
         .as_ref()
         .err()
-        .filter(|_| host::is_root())
+        .filter(|_| sys::is_root())
         .map(|why| Check::failed("trial", "files of trials", why, &Kind::ALL).fix(storage::PRUNE));
     let (docker, libvirt) = (&engines.docker, &engines.libvirt);
     let of_libvirt = async {

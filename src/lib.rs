@@ -20,7 +20,7 @@
 extern crate self as bootrace;
 
 pub use bootrace_analysis as analysis;
-pub use bootrace_model::{kind, metric, plan, sample, scenario};
+pub use bootrace_model::{digest, kind, metric, plan, sample, scenario};
 pub use bootrace_report as report;
 
 pub mod agent;
@@ -33,6 +33,7 @@ pub mod image;
 pub mod probe;
 pub mod runner;
 mod supervisor;
+mod sys;
 pub mod target;
 pub mod tune;
 

@@ -16,7 +16,6 @@ pub mod huge;
 pub mod kvm;
 pub mod limits;
 mod meter;
-pub mod mounts;
 pub mod overlay;
 pub mod process;
 

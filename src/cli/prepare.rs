@@ -8,6 +8,7 @@ use crate::{
     probe::host,
     runner, sample,
     scenario::{PageCache, Scenario},
+    sys,
     target::{Cpus, Target, engine},
     tune::{self, Tuning},
 };
@@ -101,7 +102,7 @@ async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
 
 pub fn must_be_root() -> anyhow::Result<()> {
     anyhow::ensure!(
-        rustix::process::geteuid().is_root(),
+        sys::is_root(),
         "a run needs root, to build images, make cgroups and read the memory of engines: run bootrace with sudo"
     );
     Ok(())

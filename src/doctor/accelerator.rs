@@ -2,12 +2,13 @@
 
 use std::{fs::File, io, path::Path};
 
-use super::{Check, account::Account, engine, host};
+use super::{Check, account::Account, engine};
 use crate::{
     cause::Cause,
     probe::kvm::{self, KvmVerdict},
     sample::KvmDegree,
     scenario::Kind,
+    sys,
     target::libvirt::inspect::Hypervisor,
 };
 
@@ -47,7 +48,7 @@ pub fn kvm(verdict: &KvmVerdict) -> Check {
             Check::warning(id, title, verdict.to_string()).fix("bootrace doctor, when this host is less busy")
         }
         // A run, which is root's, will find out.
-        KvmVerdict::Missing { cause: Cause::Denied, .. } if !host::is_root() => {
+        KvmVerdict::Missing { cause: Cause::Denied, .. } if !sys::is_root() => {
             Check::not_checked(id, title, verdict.to_string())
         }
         // It is there, and not for us.
@@ -71,7 +72,7 @@ pub fn access(account: &Account) -> Option<Check> {
     if !Path::new(DEVICE).exists() {
         return None;
     }
-    if !account.is_ours() && !host::is_root() {
+    if !account.is_ours() && !sys::is_root() {
         let why = format!("only root can find out what QEMU's user {} may open", account.name);
         return Some(Check::not_checked(id, title, why));
     }

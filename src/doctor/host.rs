@@ -4,6 +4,7 @@ use super::Check;
 use crate::{
     probe::{cgroup, clock, host::facts, process},
     scenario::Kind,
+    sys,
 };
 
 const PRIVILEGES: &str = "privileges";
@@ -20,13 +21,9 @@ const CONTROLLERS: [(&str, &str); 5] = [
 /// Without these there is nothing to measure with.
 const ESSENTIAL: [&str; 2] = ["memory", "cpuacct"];
 
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 pub fn privileges() -> Check {
     let title = "privileges";
-    if is_root() {
+    if sys::is_root() {
         return Check::ok(PRIVILEGES, title, "root");
     }
     let found = "not root: a run reads other users' processes, and makes cgroups and root file systems; here, \

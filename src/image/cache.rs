@@ -28,6 +28,8 @@ use super::{
     lock::{Kind, Lock},
 };
 
+use crate::sys::{self, mounts, processes};
+
 /// The environment variable that names the cache directory.
 pub const VARIABLE: &str = "BOOTRACE_CACHE";
 
@@ -169,7 +171,7 @@ impl Cache {
                 Ok(Some(lock)) => lock,
                 _ => continue,
             };
-            let abandoned = Abandoned { processes: processes_in(&dir), dir };
+            let abandoned = Abandoned { processes: processes::working_in(&dir), dir };
             then(&abandoned)?;
             drop(lock);
             found.push(abandoned);
@@ -223,7 +225,7 @@ impl Abandoned {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
             // Includes processes that were forked meanwhile.
-            left = processes_in(&self.dir);
+            left = processes::working_in(&self.dir);
         }
     }
 }
@@ -237,22 +239,6 @@ impl fmt::Display for Abandoned {
             n => write!(f, " with {n} processes"),
         }
     }
-}
-
-/// The processes with their root in `dir`, or with it as their directory for temporary files.
-fn processes_in(dir: &Path) -> Vec<i32> {
-    use std::os::unix::ffi::OsStrExt;
-    let named = [b"TMPDIR=", dir.as_os_str().as_bytes()].concat();
-    let reported = |environment: &[u8]| environment.split(|byte| *byte == 0).any(|setting| setting == named);
-    // Does not check the working directory: that may be the shell of a user who looks at it.
-    let works_in = |process: &Path| {
-        fs::read_link(process.join("root")).is_ok_and(|root| root.starts_with(dir))
-            || fs::read(process.join("environ")).is_ok_and(|environment| reported(&environment))
-    };
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())));
-    let ours = i32::try_from(std::process::id()).unwrap_or(0);
-    pids.filter(|(pid, process)| *pid != ours && works_in(process)).map(|(pid, _)| pid).collect()
 }
 
 /// A temporary directory that is removed when it is dropped, unless it was put into place.
@@ -357,23 +343,14 @@ fn remove_tree(dir: &Path) -> Result<(), Error> {
 }
 
 fn unmount_below(dir: &Path) -> Result<(), Error> {
-    let mounts =
-        fs::read_to_string("/proc/self/mountinfo").map_err(Error::io("reading", "/proc/self/mountinfo"))?;
-    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    let below: Vec<PathBuf> = points.filter(|point| point.starts_with(dir)).collect();
-    for point in below.iter().rev() {
-        use rustix::mount::{UnmountFlags, unmount};
-        let unmounted = unmount(point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
+    use rustix::mount::{UnmountFlags, unmount};
+    let below = mounts::below(dir).map_err(Error::io("reading the mounts below", dir))?;
+    for point in below {
+        let unmounted = unmount(&point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW);
         unmounted
-            .map_err(|error| Error::io("unmounting what a killed build left at", point)(error.into()))?;
+            .map_err(|error| Error::io("unmounting what a killed build left at", &point)(error.into()))?;
     }
     Ok(())
-}
-
-/// Undoes mountinfo's octal escapes of space, tab, newline and backslash.
-fn unescape(path: &str) -> PathBuf {
-    let octal = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    octal.iter().fold(path.to_string(), |path, (code, c)| path.replace(code, c)).into()
 }
 
 fn default_dir() -> Result<PathBuf, Error> {
@@ -381,7 +358,7 @@ fn default_dir() -> Result<PathBuf, Error> {
     if let Some(dir) = set(VARIABLE) {
         return Ok(dir);
     }
-    if rustix::process::geteuid().is_root() {
+    if sys::is_root() {
         return Ok("/var/cache/bootrace".into());
     }
     let home = || set("HOME").map(|home| home.join(".cache"));
@@ -486,10 +463,5 @@ mod tests {
         assert_eq!(cache.barrier(), Some(dir.path().canonicalize().unwrap()));
         mode(0o755);
         assert_eq!(cache.barrier(), None);
-    }
-
-    #[test]
-    fn a_path_of_mountinfo_is_read_with_its_escapes() {
-        assert_eq!(unescape("/a\\040b"), Path::new("/a b"));
     }
 }

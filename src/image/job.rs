@@ -8,6 +8,8 @@ use super::{
     lock::{Kind, Lock},
 };
 
+use crate::sys;
+
 pub(super) struct Job<'a> {
     pub cache: &'a Cache,
     pub log: &'a dyn Fn(&str),
@@ -25,7 +27,7 @@ impl Job<'_> {
     /// # Errors
     /// [`Error::NotRoot`] for any other user.
     pub fn require_root(&self) -> Result<(), Error> {
-        if rustix::process::geteuid().is_root() { Ok(()) } else { Err(Error::NotRoot) }
+        if sys::is_root() { Ok(()) } else { Err(Error::NotRoot) }
     }
 
     /// The exclusive lock for building or removing an entry. Waits while another process holds it.

@@ -14,6 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::{cache::open_up, error::Error};
 
+use crate::digest::hex;
+
 const NAME: &str = "manifest.json";
 const SCHEMA: &str = "bootrace.cache/1";
 /// The largest manifest, in bytes. A larger file is not a manifest.
@@ -111,7 +113,7 @@ pub(super) async fn save<B: AsRef<[u8]>>(
         bytes += chunk.len() as u64;
     }
     open_up(path)?;
-    Ok(Sum { bytes, sha256: hex(&hash.finalize()) })
+    Ok(Sum { bytes, sha256: hex(hash.finalize()) })
 }
 
 pub(super) fn sum_file(path: &Path) -> Result<Sum, Error> {
@@ -120,7 +122,7 @@ pub(super) fn sum_file(path: &Path) -> Result<Sum, Error> {
         let (mut bytes, mut hash, mut buffer) = (0, Sha256::new(), vec![0; 1 << 20]);
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(Sum { bytes, sha256: hex(&hash.finalize()) }),
+                0 => return Ok(Sum { bytes, sha256: hex(hash.finalize()) }),
                 n => {
                     hash.update(&buffer[..n]);
                     bytes += n as u64;
@@ -132,11 +134,7 @@ pub(super) fn sum_file(path: &Path) -> Result<Sum, Error> {
 }
 
 pub(super) fn sha256(bytes: impl AsRef<[u8]>) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(Sha256::digest(bytes))
 }
 
 #[cfg(test)]

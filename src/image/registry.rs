@@ -19,6 +19,8 @@ use super::{
     manifest::{Sum, save},
 };
 
+use crate::sys::processes;
+
 /// The label of a build's containers; its value is the builder's pid.
 pub const LABEL: &str = "bootrace.build";
 
@@ -168,7 +170,7 @@ async fn remove_orphans(docker: &Client) -> Result<(), Error> {
     let containers = docker.list_containers(Some(options)).await.map_err(refused("list containers"))?;
     for container in containers {
         let builder = container.labels.as_ref().and_then(|labels| labels.get(LABEL)?.parse::<u32>().ok());
-        let alive = builder.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists());
+        let alive = builder.is_some_and(processes::is_alive);
         if let (false, Some(id)) = (alive, container.id) {
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
             // Another builder may do the same at this time.

@@ -14,6 +14,8 @@ use super::{
     tool::{Tool, require},
 };
 
+use crate::sys;
+
 /// The mtime of all files of a build, 2025-01-01, so that the same packages give the same archive.
 pub(super) const EPOCH: &str = "1735689600";
 /// apt's limits: an archive that does not answer must not delay the fallback for long.
@@ -39,7 +41,9 @@ pub(super) async fn build(
     check(suite)?;
     let temp = job.cache.temp()?;
     let mut memory = match private_tmpfs(job, temp.path()).await {
-        true => available_memory().filter(|&available| available >= ROOMY).map(|available| available / 4 * 3),
+        true => {
+            sys::available_memory().filter(|&available| available >= ROOMY).map(|available| available / 4 * 3)
+        }
         false => None,
     };
     loop {
@@ -78,7 +82,7 @@ pub(super) async fn ask(
     require("mmdebstrap")?;
     check(suite)?;
     let temp = std::env::temp_dir();
-    let mode = if rustix::process::geteuid().is_root() { "root" } else { "chrootless" };
+    let mode = if sys::is_root() { "root" } else { "chrootless" };
     // Lets apt, which knows the reason, time out first.
     let seconds = (patience.as_secs() / 2).max(1);
     let mut tool = Tool::new("mmdebstrap")
@@ -272,13 +276,6 @@ async fn private_tmpfs(job: &Job<'_>, dir: &Path) -> bool {
     mount.args(["mount", "-t", "tmpfs", "bootrace"]).arg(dir).run(&job.cancel).await.is_ok()
 }
 
-/// The kernel's estimate in bytes.
-fn available_memory() -> Option<u64> {
-    let info = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
-}
-
 fn is_full(output: &str) -> bool {
     output.contains("No space left on device") || output.contains("enough free space")
 }
@@ -286,11 +283,6 @@ fn is_full(output: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn this_hosts_memory_can_be_read() {
-        assert!(available_memory().unwrap() > 1 << 20);
-    }
 
     fn noble() -> Suite {
         Suite {

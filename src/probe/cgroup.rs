@@ -12,6 +12,8 @@ use std::{
 
 use super::{Error, read};
 
+use crate::sys::mounts::unescape;
+
 pub mod v1;
 pub mod v2;
 
@@ -165,21 +167,6 @@ impl Mount {
     fn has(&self, controller: &str) -> bool {
         self.controllers.iter().any(|name| name == controller)
     }
-}
-
-/// mountinfo writes space, tab, newline and backslash as a backslash and three octal digits.
-pub(super) fn unescape(text: &str) -> String {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let octal = (*first == b'\\')
-            .then(|| tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()))
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        out.push(octal.unwrap_or(*first));
-        rest = if octal.is_some() { &tail[3..] } else { tail };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The cgroups of one process: one path for each hierarchy.

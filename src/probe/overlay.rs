@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, cgroup::unescape};
+use super::Error;
+use crate::sys::mounts::unescape;
 
 /// The most of mountinfo that is read, in bytes.
 const MOST: u64 = 4 << 20;

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::{Lock, lock, tag};
 use crate::{
     kind::Kind,
-    probe::mounts,
+    sys::mounts,
     target::{
         Error, LeftOver, ResourceKind,
         engine::{self, Wanted},

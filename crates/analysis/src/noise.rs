@@ -139,7 +139,7 @@ fn conditions(results: &Results, target: &crate::sample::TargetRecord) -> String
         bootrace,
         engine,
         format!("image {}", short(&results.image.digest)),
-        format!("options {}", short(&hex(target.options.to_string()))),
+        format!("options {}", short(&sha256(target.options.to_string()))),
         format!("{} samples a side", samples.unwrap_or_else(|| "unknown".into())),
         tuned,
     ];
@@ -279,12 +279,12 @@ pub fn key(machine_id: &str, host: &Host) -> String {
         &host.cpus.to_string(),
         &host.kernel_release,
     ];
-    hex(facts.join("\n"))[..16].to_owned()
+    sha256(facts.join("\n"))[..16].to_owned()
 }
 
 /// sha256 in lower-case hex.
-fn hex(text: String) -> String {
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+fn sha256(text: String) -> String {
+    bootrace_model::digest::hex(Sha256::digest(text))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! This crate reads scenario files and depends on no engine.
 
+pub mod digest;
 pub mod foreign;
 #[cfg(test)]
 mod generated;

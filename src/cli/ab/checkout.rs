@@ -28,6 +28,7 @@ use crate::{
         signals::Signals,
         sudo_user::{SudoUser, git, said},
     },
+    digest::hex,
     image::Cache,
     sample::Side,
     scenario::Build,
@@ -255,7 +256,7 @@ fn keep_program(program: &Path, built: &Path) -> anyhow::Result<()> {
 
 /// A name for it among others.
 fn key(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text)[..8])
 }
 
 /// The last one is the builder's own.

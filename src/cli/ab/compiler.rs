@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     cli::sudo_user::{self, SudoUser, as_sudo_user, said},
+    digest::hex,
     scenario::Build,
 };
 
@@ -30,7 +31,7 @@ fn digest(version: Option<&str>, flags: [Option<&OsStr>; 2], build: &Build) -> S
         all.update(part.unwrap_or_default().as_bytes());
         all.update([0]);
     }
-    all.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    hex(&all.finalize()[..6])
 }
 
 #[cfg(test)]

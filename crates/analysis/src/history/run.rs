@@ -151,5 +151,5 @@ fn conditions(results: &Results, target: &TargetRecord) -> Vec<(&'static str, St
 }
 
 fn digest(value: &serde_json::Value) -> String {
-    Sha256::digest(value.to_string()).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    bootrace_model::digest::hex(&Sha256::digest(value.to_string())[..4])
 }

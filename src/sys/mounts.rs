@@ -1,15 +1,16 @@
 //! Mount points.
 
-use std::path::{Path, PathBuf};
-
-use super::{Error, cgroup::unescape, read};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 /// The mount points below a directory in this thread's namespace, the innermost first.
 ///
 /// # Errors
 /// When `/proc/thread-self/mountinfo` can't be read.
-pub fn below(dir: &Path) -> Result<Vec<PathBuf>, Error> {
-    Ok(parse(&read(Path::new("/proc/thread-self/mountinfo"))?, dir))
+pub fn below(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(parse(&fs::read_to_string("/proc/thread-self/mountinfo")?, dir))
 }
 
 /// The fifth field is the mount point, as in proc(5); later mounts may be within earlier ones.
@@ -19,6 +20,21 @@ fn parse(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
         points.map(PathBuf::from).filter(|point| point != dir && point.starts_with(dir)).collect();
     below.reverse();
     below
+}
+
+/// mountinfo writes space, tab, newline and backslash as a backslash and three octal digits.
+pub fn unescape(text: &str) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let octal = (*first == b'\\')
+            .then(|| tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok()))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        out.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &tail[3..] } else { tail };
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

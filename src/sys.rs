@@ -1,0 +1,26 @@
+//! Small things of the system that several parts need: they read `/proc` and know nothing of instances.
+
+use std::fs;
+
+pub mod mounts;
+pub mod processes;
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The kernel's estimate of memory that it can give out without swapping (MemAvailable), in bytes; `None` where it has none.
+pub fn available_memory() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn this_hosts_memory_can_be_read() {
+        assert!(super::available_memory().unwrap() > 1 << 20);
+    }
+}
