@@ -6,24 +6,25 @@ use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table};
 
 use super::{
-    Error, chart, html, put,
-    summary::escape,
-    table::{RULES, WIDTH, wrap},
+    Error, chart, html,
+    markdown::escape,
+    put,
+    terminal::{RULES, WIDTH, wrap},
     text,
 };
 use crate::{
     analysis::{
-        Metric, Unit,
-        comparison::{Comparison, Pair, Row, SCHEMA, Side},
+        comparison::{Comparison, Pair, Row, SCHEMA},
         gate::GateVerdict,
     },
     sample::Results,
 };
 
-/// Name of the file with a comparison, for programs.
-pub const FILE: &str = "comparison.json";
-/// Longest untrusted text in a sentence, in characters.
-const SENTENCE: usize = 1200;
+mod words;
+
+pub use words::FILE;
+use words::{SENTENCE, median};
+pub(crate) use words::{accelerator, how, p, ratio, remarks, run, side, superiority, word};
 
 /// Writes `comparison.json` and the files of [`render`] into `dir`, which it creates if necessary. `runs` are the
 /// (BASE, NEW) results that were compared.
@@ -288,101 +289,14 @@ fn lines(out: &mut String, rows: &[&Row]) {
     }
 }
 
-/// Accelerator of a VM, of both sides where they differ.
-pub(super) fn accelerator(row: &Row) -> Option<String> {
-    let name = |accelerator| text::accelerator(accelerator).unwrap_or("no VM");
-    match row.new_accelerator {
-        Some(new) => Some(format!("{} → {}", name(row.accelerator), name(new))),
-        None => text::accelerator(row.accelerator).map(str::to_owned),
-    }
-}
-
 /// "docker", with a VM's accelerator in a second line.
 fn target(row: &Row) -> String {
     let name = text::clip(&row.target, 24);
     accelerator(row).map_or(name.clone(), |accelerator| format!("{name}\n{accelerator}"))
 }
 
-/// The verdict, in lower case for rows that don't gate.
-pub(super) fn word(row: &Row) -> String {
-    let word = row.judged.verdict.word();
-    if row.gates { word.to_owned() } else { word.to_lowercase() }
-}
-
-/// Whether the comparison pairs rounds.
-pub(super) fn how(pair: &Pair) -> String {
-    match pair.paired {
-        true => "interleaved A/B, paired by round".into(),
-        false => "separate runs, not paired".into(),
-    }
-}
-
-pub(super) fn run(run: &crate::analysis::comparison::Run) -> String {
-    format!(
-        "{}, {}, bootrace {}",
-        text::clip(&run.id, 100),
-        text::clip(&run.started_at, 30),
-        text::clip(&run.bootrace_version, 40)
-    )
-}
-
 /// "startup on docker: REGRESSED, the 99.1 % interval of ...".
 fn sentence(row: &Row) -> String {
     let (metric, target) = (text::clip(&row.metric, 40), text::clip(&row.target, 40));
     format!("{metric} on {target}: {}, {}.", word(row), text::clean(&row.judged.why, SENTENCE))
-}
-
-fn unit(row: &Row) -> Unit {
-    Metric::from_name(&row.metric).map_or(Unit::Time, Metric::unit)
-}
-
-/// "160 ms [155, 166], n = 20, 2 failed".
-pub(super) fn side(row: &Row, side: &Side) -> String {
-    let failed = match side.failed {
-        0 => String::new(),
-        n => format!(", {n} failed"),
-    };
-    format!("{}, n = {}{failed}", median(row, side), side.n)
-}
-
-/// "160 ms [155, 166]".
-fn median(row: &Row, side: &Side) -> String {
-    let of = |median| {
-        let interval = text::interval(unit(row), median, side.interval.as_ref());
-        format!("{} {interval}", text::value(unit(row), median))
-    };
-    side.median.map_or(text::NOTHING.into(), of)
-}
-
-/// "1.21 [1.15, 1.28]".
-pub(super) fn ratio(row: &Row) -> String {
-    let of = |shift: &crate::analysis::gate::Shift| {
-        let interval = match shift.interval {
-            Some(i) => format!("[{:.3}, {:.3}]", i.low, i.high),
-            None => format!("[{}]", text::TOO_FEW),
-        };
-        Some(format!("{:.3} {interval}", shift.ratio?))
-    };
-    row.shift.as_ref().and_then(of).unwrap_or_else(|| text::NOTHING.into())
-}
-
-pub(super) fn p(row: &Row) -> String {
-    match row.shift.map(|shift| shift.p) {
-        None => text::NOTHING.into(),
-        Some(p) if p < 0.001 => "< 0.001".into(),
-        Some(p) => format!("{p:.3}"),
-    }
-}
-
-pub(super) fn superiority(row: &Row) -> String {
-    row.shift.map_or(text::NOTHING.into(), |shift| format!("{:.2}", shift.superiority))
-}
-
-/// Differences of the runs, and the caveats of the comparison.
-pub(super) fn remarks(pair: &Pair) -> Vec<String> {
-    let differences = pair.differences.iter().map(|d| {
-        let [what, base, new] = [&d.what, &d.base, &d.new].map(|text| text::clean(text, 160));
-        format!("{what} differs: {base} in BASE, {new} in NEW")
-    });
-    differences.chain(pair.caveats.iter().map(|caveat| text::clean(caveat, SENTENCE))).collect()
 }

@@ -2,11 +2,9 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, Table, Width};
-
 use super::{
-    summary::escape,
-    table::{RULES, wrap},
+    markdown::escape,
+    terminal::{COLUMN, LABEL, columns, wrap},
     text::{self, NOTHING},
 };
 use crate::{
@@ -16,10 +14,6 @@ use crate::{
     },
     sample::density::Limit,
 };
-
-/// Widths in the terminal, in columns, with one space on either side.
-const LABEL: u16 = 18;
-const COLUMN: u16 = 25;
 
 /// A row of figures, with a cell for each target.
 pub struct Row {
@@ -174,25 +168,12 @@ pub fn table(all: &[Density], width: usize) -> String {
     let abreast = (width.saturating_sub(usize::from(LABEL) + 4) / usize::from(COLUMN + 1)).max(1);
     let mut out = String::from("density: one more instance at a time, all of them stay\n");
     for some in all.chunks(abreast) {
-        let mut table = Table::new();
-        table.load_style(RULES);
         let heads = some.iter().map(|density| match head(density, usize::from(COLUMN) - 2) {
             (name, Some(accelerator)) => format!("{name}\n{accelerator}"),
             (name, None) => name,
         });
-        table.set_header([String::new()].into_iter().chain(heads));
-        for row in rows(some) {
-            let cells = row.cells.into_iter().map(|cell| Cell::new(cell).set_alignment(CellAlignment::Right));
-            table.add_row([Cell::new(row.label)].into_iter().chain(cells));
-        }
-        for (i, column) in table.column_iter_mut().enumerate() {
-            let width = if i == 0 { LABEL + 2 } else { COLUMN };
-            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
-            if i > 0 {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
-        table.to_string().lines().for_each(|line| {
+        let rows = rows(some).into_iter().map(|row| (row.label, row.cells));
+        columns(heads, rows).lines().for_each(|line| {
             let _ = writeln!(out, "{}", line.trim_end());
         });
     }

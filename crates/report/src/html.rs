@@ -2,12 +2,9 @@
 //! scenarios, guests and engines, [`text::clean`] bounds it, and the page's content security policy
 //! blocks anything that passes both.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
-use super::{
-    chart::{self, Chart},
-    claims, text,
-};
+use super::{chart::Chart, claims, text};
 use crate::{
     analysis::{Analysis, ClaimVerdict, Figure, Metric, RelativeTo, TargetAnalysis, Unit},
     kind::Kind,
@@ -23,11 +20,9 @@ mod host;
 mod isolation;
 mod method;
 mod origin;
+mod parts;
 
-/// Longest untrusted sentence, in characters.
-const SENTENCE: usize = 600;
-
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+use parts::{SENTENCE, figure, head, started};
 
 /// The whole page; the same results give the same bytes.
 pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String {
@@ -77,32 +72,8 @@ pub fn page(results: &Results, analysis: &Analysis, charts: &[Chart]) -> String 
     page.into_string()
 }
 
-/// `targets`: number of targets with a colour.
-fn head(title: &str, version: &str, targets: usize) -> Markup {
-    html! {
-        head {
-            meta charset="utf-8";
-            meta http-equiv="Content-Security-Policy" content=(POLICY);
-            meta name="viewport" content="width=device-width, initial-scale=1";
-            meta name="color-scheme" content="light dark";
-            meta name="generator" content={ "bootrace " (text::clip(version, 40)) };
-            title { (title) " · bootrace" }
-            style { (PreEscaped(include_str!("html/style.css"))) (PreEscaped(colors(targets))) (PreEscaped(chart::dark_style())) }
-        }
-    }
-}
-
 fn name(results: &Results) -> String {
     text::clip(results.run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run"), 64)
-}
-
-/// CSS classes with the targets' colours, as in the charts.
-fn colors(targets: usize) -> String {
-    let each = |dark: bool| -> String {
-        let color = |i| if dark { chart::target_colors(i).1 } else { chart::target_colors(i).0 };
-        (0..targets).map(|i| format!(".t{i}{{--own:{}}}", color(i))).collect()
-    };
-    format!("{}@media screen and (prefers-color-scheme:dark){{{}}}", each(false), each(true))
 }
 
 fn header(results: &Results, name: &str) -> Markup {
@@ -130,17 +101,6 @@ fn header(results: &Results, name: &str) -> Markup {
             @let badges = badges(results);
             @if !badges.is_empty() { p.badges { @for badge in badges { span.badge { (badge) } " " } } }
         }
-    }
-}
-
-/// "2025-01-02 03:04:05 UTC" from RFC 3339; other text unchanged.
-fn started(at: &str) -> String {
-    let parts = at.strip_suffix('Z').and_then(|at| at.split_once('T'));
-    match parts {
-        Some((date, time)) => {
-            format!("{} {} UTC", text::clip(date, 10), text::clip(time.split('.').next().unwrap_or(time), 8))
-        }
-        None => text::clip(at, 40),
     }
 }
 
@@ -293,16 +253,6 @@ fn judged(analysis: &Analysis) -> Markup {
                     }
                 }
             }
-        }
-    }
-}
-
-fn figure(chart: &Chart) -> Markup {
-    html! {
-        figure id={ "chart-" (chart.name) } {
-            h3 { (chart.title) }
-            (PreEscaped(chart.inline()))
-            figcaption { (chart.caption) }
         }
     }
 }

@@ -2,11 +2,7 @@
 //! comparisons and histories. `results.json` is the only input of a run's files, and the same results give the same
 //! bytes.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use bootrace_analysis as analysis;
 use bootrace_model::{kind, metric, sample};
@@ -21,72 +17,28 @@ mod chart;
 pub mod claims;
 pub mod comparison;
 mod density;
+mod error;
 pub mod export;
 pub mod history;
 mod html;
 mod isolation;
+mod markdown;
+mod output;
 pub mod parallel;
 mod second;
 mod summary;
 mod table;
+mod terminal;
 mod text;
 
-pub use table::{WIDTH, table, table_within};
+pub use error::Error;
+use output::put;
+pub use table::{table, table_within};
+pub use terminal::WIDTH;
 pub use text::{clean, clean_lines};
 
 /// Name of the file with the raw samples in a run's directory.
 pub const RESULTS: &str = "results.json";
-
-/// A failure to write a report or to read results.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file could not be written.
-    #[error("writing {}: {why}", .path.display())]
-    Write {
-        /// File to write.
-        path: PathBuf,
-        /// Error of the operating system.
-        why: std::io::Error,
-    },
-    /// A chart could not be drawn.
-    #[error("drawing the chart {chart}: {why}")]
-    Chart {
-        /// Name of the chart.
-        chart: &'static str,
-        /// Error of the drawing library.
-        why: String,
-    },
-    /// A file could not be read.
-    #[error("reading {}: {why}", .path.display())]
-    Read {
-        /// File to read.
-        path: PathBuf,
-        /// Error of the operating system.
-        why: std::io::Error,
-    },
-    /// A file is not valid JSON of its schema.
-    #[error(
-        "{} is damaged or not a results file of bootrace: {why}; fix: copy it from the run again",
-        .path.display()
-    )]
-    Damaged {
-        /// File that was read.
-        path: PathBuf,
-        /// The first error in it.
-        why: String,
-    },
-    /// A file has the schema of another version.
-    #[error(
-        "{} has the schema {found:?}, this version reads {SCHEMA:?}; fix: use the bootrace that wrote it",
-        .path.display()
-    )]
-    Foreign {
-        /// File that was read.
-        path: PathBuf,
-        /// Its schema, at most 80 characters.
-        found: String,
-    },
-}
 
 /// Writes `results.json` and everything generated from it into `dir`, which it creates if necessary.
 ///
@@ -137,19 +89,4 @@ pub fn load(path: &Path) -> Result<Results, Error> {
         Some(other) => Err(Error::Foreign { found: text::clip(other, 80), path }),
         None => Err(Error::Damaged { path, why: "it has no \"schema\"".into() }),
     }
-}
-
-/// Writes a temporary file and renames it, so that a reader or a crash never sees half a file.
-fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |why| Error::Write { path: path.to_owned(), why };
-    let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir).map_err(failed)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".bootrace-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
-    Ok(())
 }

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::{
-    claims, density, isolation, second,
+    claims, density, isolation,
+    markdown::escape,
+    second,
     text::{self, NOTHING},
 };
 use crate::{
@@ -143,24 +145,4 @@ fn about(out: &mut String, results: &Results) {
         crate::analysis::short(&results.image.digest),
     );
     let _ = writeln!(out, "\n{}", escape(&text::clean(&line, 600)));
-}
-
-/// Escapes text for Markdown: no markup, no HTML, no mention of a user, no link.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '@' => out.push_str("&#64;"),
-            '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '#' | '|' | '~' | '!' => {
-                out.push('\\');
-                out.push(c);
-            }
-            _ => out.push(c),
-        }
-    }
-    // GitHub turns these into links.
-    out.replace("://", "&#58;//").replace("www.", "www&#46;")
 }

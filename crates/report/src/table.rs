@@ -3,10 +3,9 @@
 
 use std::fmt::Write;
 
-use comfy_table::{Cell, CellAlignment, ColumnConstraint, LineStyle, Table, TableStyle, Width};
-
 use super::{
     claims, density,
+    terminal::{COLUMN, LABEL, WIDTH, columns, wrap},
     text::{self, NOTHING},
 };
 use crate::{
@@ -15,17 +14,8 @@ use crate::{
     sample::Results,
 };
 
-/// Widest line of the table and of the text below it, in columns.
-pub const WIDTH: usize = 100;
 /// Width that one target needs.
 const NARROWEST: usize = 48;
-const LABEL: u16 = 18;
-/// Width with one space on either side.
-const COLUMN: u16 = 25;
-
-const RULE: LineStyle = LineStyle::new('─', '─', '─', '─');
-pub(super) const RULES: TableStyle =
-    TableStyle::new().top_border(RULE).header_separator(RULE).bottom_border(RULE);
 
 /// The report of a run, as wide as the terminal on standard output, 100 columns at most. Colours are
 /// ANSI sequences; `color` turns them on.
@@ -103,8 +93,6 @@ fn about(results: &Results) -> String {
 }
 
 fn one_table(analysis: &Analysis, targets: &[TargetAnalysis]) -> String {
-    let mut table = Table::new();
-    table.load_style(RULES);
     let head = |t: &TargetAnalysis| {
         let name = text::clip(&t.name, usize::from(COLUMN) - 2);
         match text::accelerator_of(t) {
@@ -112,22 +100,11 @@ fn one_table(analysis: &Analysis, targets: &[TargetAnalysis]) -> String {
             None => name,
         }
     };
-    table.set_header([String::new()].into_iter().chain(targets.iter().map(head)));
-    for row in rows(analysis) {
-        let cells = targets.iter().map(|t| Cell::new((row.cell)(t)).set_alignment(CellAlignment::Right));
-        if targets.iter().all(|t| (row.cell)(t) == NOTHING) {
-            continue;
-        }
-        table.add_row([Cell::new(row.label)].into_iter().chain(cells));
-    }
-    for (i, column) in table.column_iter_mut().enumerate() {
-        let width = if i == 0 { LABEL + 2 } else { COLUMN };
-        column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(width)));
-        if i > 0 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.to_string()
+    let rows = rows(analysis).into_iter().map(|row| {
+        let cells: Vec<String> = targets.iter().map(&row.cell).collect();
+        (row.label, cells)
+    });
+    columns(targets.iter().map(head), rows.filter(|(_, cells)| cells.iter().any(|cell| cell != NOTHING)))
 }
 
 struct Row {
@@ -220,33 +197,6 @@ fn notes(analysis: &Analysis, width: usize) -> Vec<String> {
         let _ = write!(text, " {outliers} start-up outlier{s} flagged, none dropped.");
     }
     wrap(&text, width)
-}
-
-/// Lines of at most `width` characters, broken at spaces; a longer word is broken anywhere.
-pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for word in text.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        if used > 0 && used + 1 + word.len() > width {
-            lines.push(String::new());
-            used = 0;
-        }
-        while word.len() > width {
-            let rest = word.split_off(width);
-            lines.last_mut().expect("starts with a line").extend(word);
-            lines.push(String::new());
-            word = rest;
-        }
-        let line = lines.last_mut().expect("starts with a line");
-        if used > 0 {
-            line.push(' ');
-            used += 1;
-        }
-        used += word.len();
-        line.extend(word);
-    }
-    lines
 }
 
 /// Colours, or none.

@@ -2,7 +2,24 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-use super::{FINE, PALETTE};
+/// Scale of the shapes in plotters, which uses whole pixels only.
+pub(super) const FINE: f64 = 4.0;
+
+/// Light and dark colours. The targets' colours are distinct for every kind of colour vision (after
+/// Okabe and Ito 2008), reach a contrast of 3:1, and repeat after the sixth; every row has a label too.
+pub(super) const PALETTE: [(&str, &str); 11] = [
+    ("#FFFFFF", "#15181C"),
+    ("#1B1F24", "#E8EAED"),
+    ("#59636E", "#A3ADB8"),
+    ("#D9DEE3", "#323941"),
+    ("#C5221F", "#FF7B72"),
+    ("#0072B2", "#56B4E9"),
+    ("#D55E00", "#F0914B"),
+    ("#00896A", "#3FC79B"),
+    ("#A8508A", "#DDA0CB"),
+    ("#8A6D00", "#E3C14B"),
+    ("#56606B", "#AEB8C2"),
+];
 
 /// One chart at all its widths.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::{
         history::{History, Series},
         steps::{self, Kind},
     },
-    table::{RULES, WIDTH, wrap},
+    terminal::{RULES, WIDTH, wrap},
     text,
 };
 
