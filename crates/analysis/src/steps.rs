@@ -19,8 +19,8 @@ use super::{median, slope::quantile};
 
 mod search;
 
-/// Fewest values between two changes: fewer could be outliers.
-pub const SHORTEST: usize = 3;
+pub use search::SHORTEST;
+
 /// A step has a p below this.
 pub const ALPHA: f64 = 0.01;
 /// Number of random orders in a permutation test; the smallest p is 0.001.

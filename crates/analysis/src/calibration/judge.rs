@@ -46,6 +46,20 @@ pub fn rows(calibration: &Calibration) -> Vec<Row> {
     rows
 }
 
+impl Calibration {
+    /// Records leftovers of its instances and errors of the search for them, then judges again.
+    pub fn see_what_is_left(&mut self, left_over: Vec<String>, unseen: impl IntoIterator<Item = String>) {
+        self.errors.extend(unseen.into_iter().map(|error| format!("searching for leftovers: {error}")));
+        self.left_over = Some(left_over);
+        self.judge();
+    }
+
+    /// Derives the rows again from the measurements.
+    pub fn judge(&mut self) {
+        self.rows = rows(self);
+    }
+}
+
 /// The row about leftovers of all instances; `None` without instances.
 fn left_over(calibration: &Calibration) -> Option<Row> {
     let left = calibration.left_over.as_ref().filter(|_| !calibration.taken.is_empty())?;

@@ -1,33 +1,11 @@
 //! Claims about density, judged by the cost of one more instance on a target that the run filled.
 
-use super::Measured;
+use super::{Figured, Measured};
 use crate::{
     Metric,
     density::{self, Density},
     scenario::Claim,
 };
-
-/// Kind of estimate that a claim is judged by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Figured {
-    /// Median of the good samples.
-    Median,
-    /// Ratio of two targets over the pairs of each round.
-    Ratio,
-    /// Cost of one more instance, or the ratio of two such costs.
-    Each,
-}
-
-impl Figured {
-    /// Its name, and the observations that it is computed from.
-    pub(super) fn words(self) -> (&'static str, &'static str) {
-        match self {
-            Figured::Median => ("median", "good samples"),
-            Figured::Ratio => ("ratio", "rounds with both"),
-            Figured::Each => ("estimate", "instances at once"),
-        }
-    }
-}
 
 /// Density figures at two levels.
 #[derive(Debug, Default)]

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::SHORTEST;
+/// Fewest values between two changes: fewer could be outliers.
+pub const SHORTEST: usize = 3;
 
 /// Values with weights, as running sums.
 #[derive(Debug)]
