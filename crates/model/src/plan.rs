@@ -5,20 +5,10 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::scenario::Sampling;
 
+mod trial;
 pub mod turns;
 
-/// One instance to start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trial {
-    /// Index into the scenario's targets.
-    pub target: usize,
-    /// From 0, warm-up rounds included.
-    pub round: u32,
-    /// Place within the round, from 0.
-    pub position: u32,
-    /// Whether its round is a warm-up round.
-    pub warmup: bool,
-}
+pub use trial::Trial;
 
 /// Every trial in order. ChaCha8 is specified and portable: the same seed gives the same order on
 /// every host and in every version of bootrace.

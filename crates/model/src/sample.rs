@@ -15,9 +15,11 @@ mod boot;
 pub mod density;
 mod disk;
 mod host;
+mod identity;
 mod isolation;
 mod kvm;
 mod origin;
+mod outcome;
 #[cfg(test)]
 mod schema;
 mod timeline;
@@ -25,9 +27,11 @@ mod timeline;
 pub use boot::Boot;
 pub use disk::{Cow, Disk};
 pub use host::{Frequency, Host, Interference, Mitigation, Noise, Setting};
+pub use identity::Identity;
 pub use isolation::{Isolation, Namespace};
 pub use kvm::{Kvm, KvmDegree};
 pub use origin::{Ab, Side, Source};
+pub use outcome::Outcome;
 pub use timeline::{Phases, Timeline};
 
 /// The schema that this version writes.
@@ -157,19 +161,6 @@ impl TargetRecord {
     }
 }
 
-/// How a sample or a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The instance became ready, and all requested work succeeded.
-    Ok,
-    /// A step failed; `error` says which.
-    Failed,
-    /// The instance or its work took longer than the scenario's time-out.
-    TimedOut,
-}
-
 /// The measurements of one instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -286,22 +277,4 @@ pub struct Work {
     pub cpu: Option<u64>,
     /// CPU time as the command's own kernel accounts for it: in a VM, the guest's view.
     pub cpu_guest: Option<u64>,
-}
-
-/// Which programs ran, on which kernel, as seen from inside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Identity {
-    /// The digest that the image carries, to compare with `image.digest` of the run.
-    pub image_digest: Option<String>,
-    /// sha256 of the running agent's executable, lower-case hex.
-    pub agent_digest: Option<String>,
-    /// sha256 of the workload's executable, lower-case hex.
-    pub workload_digest: Option<String>,
-    /// The workload's arguments as its kernel has them.
-    pub argv: Vec<String>,
-    /// As `uname -r` prints it inside.
-    pub kernel_release: String,
-    /// The kernel's random boot id: equal to the host's where both share one kernel.
-    pub boot_id: String,
 }
