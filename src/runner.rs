@@ -1,23 +1,17 @@
 //! Runs the plan: each trial in its order. Hands over each sample at once, and removes every instance.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use anyhow::Context;
-use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::Timestamp,
-    plan::{Trial, plan},
+    plan::plan,
     probe::host,
     sample::{Isolation, Outcome, Results, Sample},
     scenario::{PageCache, Scenario},
-    target::{InstanceId, Target},
+    target::Target,
 };
 
 mod boot;
@@ -26,13 +20,18 @@ mod density;
 mod events;
 pub mod left_over;
 mod lock;
+mod names;
 mod outcome;
 mod running;
 mod trial;
+mod watch;
 
 pub use cold::drop_caches;
 pub use lock::Lock;
-pub use trial::{Step, trial, trial_with_pings, workload};
+pub use names::{make_instance_id, tag};
+pub use running::workload;
+pub use trial::{Step, trial, trial_with_pings};
+pub use watch::Watch;
 
 /// The runner gives up a target that has never succeeded after so many failures in a row, and skips its remaining
 /// trials.
@@ -47,42 +46,6 @@ pub struct Job {
     pub results: Results,
     /// The directory of the instances' files and control sockets.
     pub instances: PathBuf,
-}
-
-/// Follows a run and paces it. The runner calls these methods as it goes on.
-#[async_trait]
-pub trait Watch: Send {
-    /// Waits until the `done`-th trial (from 0) may start. The default returns at once.
-    async fn turn(&mut self, _done: usize) {}
-
-    /// The runner skips the `done`-th trial, because it has given up its target.
-    fn left_out(&mut self, _done: usize) {}
-
-    /// The `done`-th trial (from 0) has reached this step.
-    fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step);
-
-    /// The last sample of `results` is new.
-    ///
-    /// # Errors
-    /// When the results can't be saved. The error ends the run.
-    fn sampled(&mut self, results: &Results) -> anyhow::Result<()>;
-
-    /// Density fills a target: the `n`-th of at most `most` instances, or a burst of `n`, has reached this step.
-    fn filling(&mut self, _target: &str, _n: u32, _most: u32, _step: Step) {}
-
-    /// The last density record of the results has a new entry.
-    ///
-    /// # Errors
-    /// When the results can't be saved. The error ends the run.
-    fn filled(&mut self, _results: &Results) -> anyhow::Result<()> {
-        Ok(())
-    }
-}
-
-/// The prefix that the names of all instances of a run share.
-pub fn tag(run: &str) -> String {
-    let digest = Sha256::digest(run.as_bytes());
-    format!("bootrace-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
 
 /// Runs all rounds, then the scenario's density phase. A failed trial is a sample too, and the run goes on.
@@ -148,21 +111,6 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     results.run.interrupted = stop.is_cancelled();
     results.host.noise_after = Some(host::noise());
     Ok(results)
-}
-
-/// Makes an id for the run's `number`-th instance, and its directory.
-///
-/// # Errors
-/// When the directory can't be made.
-pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::Result<InstanceId> {
-    let instance = format!("{}-{number}", tag(run));
-    let dir = instances.join(&instance);
-    let open = fs::Permissions::from_mode(0o755);
-    fs::create_dir_all(&dir)
-        // QEMU's user must be able to enter it, whatever the umask is.
-        .and_then(|()| fs::set_permissions(&dir, open))
-        .with_context(|| format!("making {}", dir.display()))?;
-    Ok(InstanceId { run: run.into(), instance, dir })
 }
 
 /// Drops the names of devices when an earlier sample of the target has the same list: it is long.

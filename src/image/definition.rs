@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::{Error, tame},
     manifest::sha256,
-    suite,
 };
 use crate::scenario;
 
@@ -141,17 +140,6 @@ impl Definition {
     pub fn bootable(self, bootable: bool) -> Definition {
         let bootable = bootable && !matches!(self.source, Source::Tarball(_) | Source::Cloud(_));
         Definition { bootable, ..self }
-    }
-
-    /// Checks what can be checked without asking the source.
-    ///
-    /// # Errors
-    /// When this host lacks what building the suite takes.
-    pub fn check(&self) -> Result<(), Error> {
-        match &self.source {
-            Source::Suite(suite) => suite::check(suite),
-            Source::Tarball(_) | Source::Registry(_) | Source::Cloud(_) => Ok(()),
-        }
     }
 
     pub fn key(&self) -> String {

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{engine} would not {tried}: {why}")]
     Engine { engine: &'static str, tried: String, why: String },
     #[error(transparent)]
-    Rootless(#[from] super::rootless::Rootless),
+    Rootless(#[from] Rootless),
     /// A source of root file systems can't be reached, lacks the requested content, or can't be trusted.
     #[error("{asked} is not available: {why}")]
     Source { asked: String, why: String, found_out: FoundOut },
@@ -62,6 +62,15 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// The refusal of a rootless engine: the action, and the reason with the fix.
+#[derive(Debug, thiserror::Error)]
+#[error("{tried}: {why}; fix: {hint}")]
+pub struct Rootless {
+    pub tried: String,
+    pub why: String,
+    pub hint: String,
 }
 
 /// How bootrace found that a source is not available.

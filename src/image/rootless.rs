@@ -8,15 +8,7 @@ use bollard::models::SystemInfo;
 use tokio::net::UnixStream;
 
 use super::ContainerEngine;
-
-/// The refusal of a rootless engine: the action, and the reason with the fix.
-#[derive(Debug, thiserror::Error)]
-#[error("{tried}: {why}; fix: {hint}")]
-pub struct Rootless {
-    pub tried: String,
-    pub why: String,
-    pub hint: String,
-}
+pub use super::error::Rootless;
 
 /// Checks that the engine is not rootless.
 ///

@@ -7,7 +7,7 @@ use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
     bootable,
-    definition::{Distribution, Source, Suite},
+    definition::{Definition, Distribution, Source, Suite},
     error::{Error, FoundOut},
     job::Job,
     manifest::{Sum, save},
@@ -62,6 +62,19 @@ pub(super) async fn build(
             }
             Err(Error::Tool { outcome, output, .. }) => return Err(explain(suite, &outcome, &output)),
             other => return other,
+        }
+    }
+}
+
+impl Definition {
+    /// Checks what can be checked without asking the source.
+    ///
+    /// # Errors
+    /// When this host lacks what building the suite takes.
+    pub fn check(&self) -> Result<(), Error> {
+        match &self.source {
+            Source::Suite(suite) => check(suite),
+            Source::Tarball(_) | Source::Registry(_) | Source::Cloud(_) => Ok(()),
         }
     }
 }

@@ -5,8 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::PathBuf,
 };
 
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
@@ -17,10 +16,12 @@ use crate::sample;
 mod hypervisor;
 mod memory;
 mod noise;
+mod root;
 
 use hypervisor::cpuid_signature;
 pub use memory::memory;
 pub use noise::Reading;
+use root::{Root, value};
 
 /// The longest kernel text that is kept, in bytes, and the largest number of texts of a kind.
 const LONGEST: usize = 200;
@@ -55,27 +56,7 @@ pub fn noise() -> sample::Noise {
     Root::host().noise()
 }
 
-/// The root of /proc, /sys and /etc.
-struct Root(PathBuf);
-
 impl Root {
-    fn host() -> Self {
-        Root("/".into())
-    }
-
-    fn text(&self, path: impl AsRef<Path>) -> Option<String> {
-        let text = fs::read_to_string(self.0.join(path)).ok()?;
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty())
-    }
-
-    fn number<T: FromStr>(&self, path: &str) -> Option<T> {
-        self.text(path)?.parse().ok()
-    }
-
-    fn flag(&self, path: &str) -> Option<bool> {
-        Some(self.number::<u8>(path)? != 0)
-    }
-
     /// The facts that sysinfo does not have.
     fn facts(&self) -> sample::Host {
         sample::Host {
@@ -210,14 +191,6 @@ impl Root {
 fn bounded(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(LONGEST));
     text
-}
-
-/// The value of the first line with exactly this key.
-fn value(text: &str, key: &str) -> Option<String> {
-    text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim() == key).then(|| value.trim().to_owned())
-    })
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::{
     events::EventStream,
     outcome::{InstanceEnd, how},
-    trial::workload,
 };
 use crate::{
     agent,
@@ -61,6 +60,21 @@ impl LaunchSpec {
     /// The same limits with another one on start-up, from this key of the scenario.
     pub fn within(self, limit: Span, limit_key: &'static str) -> Self {
         LaunchSpec { limit, limit_key, ..self }
+    }
+}
+
+/// The scenario's workload as the protocol sends it to the agent.
+pub fn workload(scenario: &Scenario) -> protocol::Workload {
+    let workload = &scenario.workload;
+    protocol::Workload {
+        argv: workload.command.clone(),
+        env: workload.env.clone().into_iter().collect(),
+        ready: match workload.ready.clone() {
+            Ready::Exit(code) => protocol::Ready::Exit(code),
+            Ready::Line(regex) => protocol::Ready::Line(regex),
+            Ready::Tcp(port) => protocol::Ready::Tcp(port),
+            Ready::File(path) => protocol::Ready::File(path),
+        },
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     control::Timestamp,
     probe::{self, Meter, host::Reading},
     sample::{Accelerator, Identity, Sample},
-    scenario::{Ready, Scenario, Start},
+    scenario::{Scenario, Start},
     target::{InstanceId, Target},
 };
 
@@ -123,21 +123,6 @@ fn left_behind(sample: &mut Sample, end: &mut End, texts: impl IntoIterator<Item
     for text in texts {
         end.left_behind.push(text.clone());
         fail(sample, InstanceEnd::Failed(text));
-    }
-}
-
-/// The scenario's workload as the protocol sends it to the agent.
-pub fn workload(scenario: &Scenario) -> protocol::Workload {
-    let workload = &scenario.workload;
-    protocol::Workload {
-        argv: workload.command.clone(),
-        env: workload.env.clone().into_iter().collect(),
-        ready: match workload.ready.clone() {
-            Ready::Exit(code) => protocol::Ready::Exit(code),
-            Ready::Line(regex) => protocol::Ready::Line(regex),
-            Ready::Tcp(port) => protocol::Ready::Tcp(port),
-            Ready::File(path) => protocol::Ready::File(path),
-        },
     }
 }
 

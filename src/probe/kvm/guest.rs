@@ -14,20 +14,22 @@ use std::{
     time::Duration,
 };
 
-use kvm_bindings::{
-    KVM_EXIT_FAIL_ENTRY, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_SHUTDOWN, kvm_regs,
-};
+use kvm_bindings::kvm_regs;
 use rustix::process::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CHILD, Fault, Findings, KvmVerdict, PROGRAM, Processor, list,
+    Fault, Findings, KvmVerdict, Processor,
+    program::{CHILD, PROGRAM},
     sandbox::{self, End, Patience},
+    verdict::list,
 };
 
 mod machine;
+mod outcome;
 
 use machine::{Extent, Guest, Memory, ONE, TWO};
+use outcome::Outcome;
 
 use crate::cause::Cause;
 
@@ -187,53 +189,6 @@ struct Report {
     counting: Outcome,
     exiting: Outcome,
     checks: Vec<Outcome>,
-}
-
-/// How a guest's program ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-enum Outcome {
-    #[default]
-    Untried,
-    Right,
-    Wrong,
-    /// With KVM's reason; `detail`: an internal error's suberror.
-    Exit {
-        reason: u32,
-        detail: u32,
-    },
-    /// KVM_RUN failed.
-    Error {
-        errno: i32,
-    },
-}
-
-impl Outcome {
-    fn of<T>(ran: &Result<T, Outcome>) -> Self {
-        ran.as_ref().err().copied().unwrap_or(Outcome::Right)
-    }
-
-    /// The failure's text; `None` if it was not run or succeeded.
-    fn fault(self) -> Option<String> {
-        match self {
-            Outcome::Untried | Outcome::Right => None,
-            Outcome::Wrong => Some("wrong result".into()),
-            Outcome::Exit { reason, detail } => Some(match reason {
-                KVM_EXIT_INTERNAL_ERROR => format!("KVM internal error, suberror {detail}"),
-                KVM_EXIT_SHUTDOWN => "triple fault".into(),
-                KVM_EXIT_MMIO => "stray access to memory (MMIO exit)".into(),
-                KVM_EXIT_IO => "stray access to a port (I/O exit)".into(),
-                KVM_EXIT_FAIL_ENTRY => "the processor refused to enter the guest".into(),
-                other => format!("KVM exit {other}"),
-            }),
-            Outcome::Error { errno } => Some(format!("KVM_RUN: {}", io::Error::from_raw_os_error(errno))),
-        }
-    }
-
-    /// Whether the vCPU's state is unknown after this end. After an internal error it can run another program.
-    fn is_final(self) -> bool {
-        use Outcome::{Exit, Right, Wrong};
-        !matches!(self, Right | Wrong | Exit { reason: KVM_EXIT_INTERNAL_ERROR, .. })
-    }
 }
 
 /// Writes the report whenever it changes.

@@ -9,7 +9,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Outcome;
+use super::outcome::Outcome;
 
 const PAGE: usize = 4096;
 const PAGES: usize = 8;

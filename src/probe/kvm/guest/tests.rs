@@ -1,3 +1,4 @@
+use kvm_bindings::KVM_EXIT_INTERNAL_ERROR;
 use rustix::process::getppid;
 
 use super::{
