@@ -100,6 +100,7 @@ impl Daemon {
                 format!("start what {} names, or unset {0}", self.variable)
             }
             (Place::Unit, Cause::Unreachable, _) => format!("sudo systemctl start {}", self.unit),
+            (Place::Here, Cause::Unreachable, _) => "scripts/setup".into(),
             (_, _, Some(hint)) => hint.clone(),
             (Place::Elsewhere, _, None) => format!("start what {} names, or unset {0}", self.variable),
             (Place::Unit | Place::Here, _, None) => "scripts/setup".into(),
