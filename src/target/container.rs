@@ -18,7 +18,7 @@ use bollard::{
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
-use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
+use super::{Cpus, Error, Instance, InstanceId, Rest, Target, daemon};
 pub use crate::image::ContainerEngine;
 use crate::{
     cause::Cause,
@@ -80,7 +80,8 @@ pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
 /// An engine's error: what failed, the cause, and the fix.
 fn failed(engine: ContainerEngine, tried: impl Into<String>, error: &ClientError) -> Error {
     let (text, cause) = (explain(error), cause(error));
-    let hint = crate::cause::hint(engine.kind(), cause).or_else(|| runtime::hint(&text));
+    let hint = daemon::of(engine.kind()).and_then(|daemon| daemon.hint(cause, daemon.place()));
+    let hint = hint.or_else(|| runtime::hint(&text).map(str::to_owned));
     Error::new(tried, text).by(cause).with_hint(hint)
 }
 
