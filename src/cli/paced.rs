@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Of the events and of [`SideConfig`]: both ends must have the same, and they may be of different versions.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// What a side of an A/B is started with, as JSON: the value of `--paced`.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -82,10 +82,10 @@ mod tests {
 
     #[test]
     fn docker_says_that_it_is_rootless() {
-        assert!(is_told(&info(include_str!("../target/docker/samples/29/info-rootless.json"))));
-        assert!(!is_told(&info(include_str!("../target/docker/samples/29/info.json"))));
-        assert!(!is_told(&info(include_str!("../target/docker/samples/20.10/info.json"))));
-        assert!(!is_told(&info(include_str!("../target/docker/samples/podman/info.json"))));
+        assert!(is_told(&info(include_str!("../target/container/samples/29/info-rootless.json"))));
+        assert!(!is_told(&info(include_str!("../target/container/samples/29/info.json"))));
+        assert!(!is_told(&info(include_str!("../target/container/samples/20.10/info.json"))));
+        assert!(!is_told(&info(include_str!("../target/container/samples/podman/info.json"))));
     }
 
     #[test]

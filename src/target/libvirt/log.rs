@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
-use super::Error;
+use super::{super::Error, driver::Driver};
 
 /// Bytes read from the end: enough for the command line and KVM's dump of a processor's state.
 const TAIL: u64 = 16 << 10;
@@ -19,23 +19,6 @@ const LINES: usize = 6;
 const LENGTH: usize = 240;
 /// How long to wait for virtlogd, which writes the log shortly after QEMU has ended.
 const LAG: Duration = Duration::from_millis(500);
-
-/// libvirt's drivers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    Qemu,
-    Lxc,
-}
-
-impl Driver {
-    /// The directory of its domains' logs.
-    pub fn logs(self) -> &'static str {
-        match self {
-            Driver::Qemu => "/var/log/libvirt/qemu",
-            Driver::Lxc => "/var/log/libvirt/lxc",
-        }
-    }
-}
 
 pub fn path(driver: Driver, domain: &str) -> PathBuf {
     PathBuf::from(format!("{}/{domain}.log", driver.logs()))
