@@ -34,7 +34,7 @@ use bootrace::{
         container::{self, Docker},
         libvirt::{self, Driver},
         native::{self, Native},
-        vm::{self, Libvirt, options::VmOptions, xml},
+        vm::{self, Libvirt, machine, options::VmOptions},
     },
 };
 use bootrace_agent::protocol::{FromAgent, PATH, ToAgent};
@@ -316,11 +316,11 @@ impl Bench {
             VmOptions::default_for(accelerator).qemu_cpu().context("the default CPU depends on the host")?;
         let mut command = Command::new(format!("qemu-system-{}", std::env::consts::ARCH));
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
-        command.args(["-machine", &format!("{},accel={accel}", xml::MACHINE), "-cpu", &cpu]);
+        command.args(["-machine", &format!("{},accel={accel}", machine::MACHINE), "-cpu", &cpu]);
         command.args(["-m", &format!("{}M", self.scenario.resources.memory.0 >> 20)]);
         command.args(["-smp", &self.scenario.resources.cpus.count().to_string()]);
         command.arg("-kernel").arg(&self.vm.kernel).arg("-initrd").arg(&self.vm.initramfs);
-        command.args(["-append", xml::KERNEL_COMMAND_LINE]);
+        command.args(["-append", machine::KERNEL_COMMAND_LINE]);
         let disk = libvirt_disk(instance_id);
         command.args(["-drive", &format!("if=none,id=disk,format=qcow2,file={}", disk.display())]);
         command.args(["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-serial-pci"]);

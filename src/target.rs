@@ -32,7 +32,7 @@ pub mod lxc;
 pub mod native;
 pub mod vm;
 
-pub use left_over::{LeftOver, ResourceKind};
+pub use left_over::{LeftOver, ResourceKind, Wanted};
 
 /// An instance's unique name, and the directory of its control socket.
 #[derive(Debug, Clone)]

@@ -6,17 +6,18 @@
 //! has changed meanwhile is left alone.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use serde::{Deserialize, Serialize};
-
 use crate::sample::Setting;
 
+mod change;
 mod settings;
+
+use change::{Change, read, write};
 
 /// Beside the locks of runs. Like them and the settings, it is gone at the next boot.
 const STATE: &str = "/run/bootrace/tuned";
@@ -31,14 +32,6 @@ pub enum Error {
     State { tried: &'static str, path: String, why: String },
     #[error("settings of this host could not be put back (bootrace clean tries again): {}", .0.join("; "))]
     NotPutBack(Vec<String>),
-}
-
-/// A file below the root that is set, and its original content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Change {
-    file: PathBuf,
-    found: String,
-    set: String,
 }
 
 /// Holds the host's settings for a run. Dropping it restores those that are not restored yet.
@@ -275,20 +268,6 @@ fn lock(held: &Mutex<Option<Held>>) -> MutexGuard<'_, Option<Held>> {
 
 fn state(tried: &'static str, path: &Path, why: impl ToString) -> Error {
     Error::State { tried, path: path.display().to_string(), why: why.to_string() }
-}
-
-fn read(path: &Path) -> Option<String> {
-    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
-}
-
-/// Writes a value and checks that the kernel accepted it.
-fn write(path: &Path, value: &str) -> Result<(), String> {
-    let mut file = OpenOptions::new().write(true).truncate(true).open(path).map_err(|e| e.to_string())?;
-    file.write_all(value.as_bytes()).map_err(|e| e.to_string())?;
-    match read(path) {
-        Some(now) if now == value => Ok(()),
-        now => Err(format!("the kernel has {} in place of {value}", now.unwrap_or_default())),
-    }
 }
 
 #[cfg(test)]

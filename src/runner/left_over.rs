@@ -8,11 +8,7 @@ use super::{Lock, lock, tag};
 use crate::{
     kind::Kind,
     sys::mounts,
-    target::{
-        Error, LeftOver, ResourceKind,
-        engine::{self, Wanted},
-        host_mounts, libvirt,
-    },
+    target::{Error, LeftOver, ResourceKind, Wanted, engine, host_mounts, libvirt},
 };
 
 /// How long an engine may take to list what it has.

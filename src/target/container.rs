@@ -18,7 +18,7 @@ use bollard::{
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
-use super::{Cpus, Error, Instance, InstanceId, Rest, Target, daemon};
+use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
 pub use crate::image::ContainerEngine;
 use crate::{
     cause::Cause,
@@ -29,7 +29,9 @@ use crate::{
     scenario::{self, Init, Resources, Start},
 };
 
+mod connection;
 mod disk;
+mod error;
 pub mod inspect;
 pub mod left_over;
 mod options;
@@ -37,35 +39,14 @@ mod podman;
 mod runtime;
 mod system;
 
+pub use connection::connect_to;
+use error::{cause, explain, failed, status};
 pub use options::check;
 
 /// The label of bootrace's containers; its value is the run's id.
 pub const LABEL: &str = "bootrace.run";
 /// Repository of images for one trial; the tag is the instance's name.
 pub const TRIAL_IMAGE: &str = "bootrace-trial";
-
-/// Connects to the engine that the environment names, or to the local one.
-///
-/// # Errors
-/// When no engine answers there, with the reason and the fix.
-pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
-    let (host, name) = (engine.address(), engine.name());
-    let tried = format!("connecting to {name} at {host}");
-    let failed = |e: ClientError| {
-        let error = failed(engine, &tried, &e);
-        let rootless =
-            rootless::hint(engine).filter(|_| error.is_unreachable() && host == engine.usual_address());
-        match rootless {
-            Some(rootless) => Error { why: format!("{} ({rootless})", error.why), ..error },
-            None => error,
-        }
-    };
-    podman::is_local(engine, &host).map_err(|why| Error::new(&tried, why))?;
-    let client = engine.client().map_err(failed)?;
-    let client = client.negotiate_version().await.map_err(failed)?;
-    tracing::debug!(host, version = %client.client_version(), "{name} answers");
-    Ok(client)
-}
 
 /// Checks that the engine answers and its containers can be measured.
 ///
@@ -75,48 +56,6 @@ pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
     let client = connect_to(engine).await?;
     let failed = |e| failed(engine, format!("asking {} what it is", engine.name()), &e);
     Ok(rootless::refuse(engine, &client.info().await.map_err(failed)?).await?)
-}
-
-/// An engine's error: what failed, the cause, and the fix.
-fn failed(engine: ContainerEngine, tried: impl Into<String>, error: &ClientError) -> Error {
-    let (text, cause) = (explain(error), cause(error));
-    let hint = daemon::of(engine.kind()).and_then(|daemon| daemon.hint(cause, daemon.place()));
-    let hint = hint.or_else(|| runtime::hint(&text).map(str::to_owned));
-    Error::new(tried, text).by(cause).with_hint(hint)
-}
-
-/// A client error with its sources, the operating system's last.
-fn explain(error: &ClientError) -> String {
-    let mut text = error.to_string();
-    for source in sources(error) {
-        let message = source.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-    }
-    text
-}
-
-fn sources(error: &ClientError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(std::error::Error::source(error), |error| error.source())
-}
-
-fn cause(error: &ClientError) -> Cause {
-    match error {
-        ClientError::SocketNotFoundError(_) => Cause::Unreachable,
-        ClientError::RequestTimeoutError => Cause::TimedOut,
-        ClientError::DockerResponseServerError { status_code: 404, .. } => Cause::NotFound,
-        _ => sources(error)
-            .find_map(|source| source.downcast_ref::<std::io::Error>())
-            .map_or(Cause::Other, Cause::of_reaching),
-    }
-}
-
-fn status(error: &ClientError) -> Option<u16> {
-    match error {
-        ClientError::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
 }
 
 pub struct Docker {

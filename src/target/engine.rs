@@ -1,11 +1,9 @@
 //! The engine of each kind of target: everything beside the instances themselves. One implementation per kind.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
 use super::{
-    Error, LeftOver, ResourceKind, Target,
+    Error, LeftOver, ResourceKind, Target, Wanted,
     container::{self, Docker},
     libvirt::{self, Driver},
     lxc::{self, Lxc},
@@ -17,9 +15,6 @@ use crate::{
     kind::Kind,
     scenario::{self, Boot, Resources},
 };
-
-/// Selects instances by name.
-pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What a target's instances are made from.
 pub struct Request<'a> {

@@ -1,10 +1,13 @@
 //! The resources of an instance on the host, for the search for left-overs.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 
 use crate::kind::Kind;
+
+/// Selects instances by name.
+pub type Wanted = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// A resource on the host that carries an instance's label or name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

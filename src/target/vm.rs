@@ -22,17 +22,16 @@ use crate::{
 mod accelerator;
 pub mod inspect;
 mod instance;
+pub mod machine;
 pub mod options;
 mod save;
 mod start;
 pub mod xml;
 
+pub use instance::DISK;
 use instance::Vm;
 use options::VmOptions;
 use start::Start;
-
-/// File name of an instance's disk in its directory.
-pub const DISK: &str = "disk.qcow2";
 
 /// Checks that libvirt answers and this host supports the target's options, before anything is built for it.
 ///
@@ -123,7 +122,7 @@ impl Target for Libvirt {
                 "cpus": self.cpus.list(),
                 "start": self.begins.name(),
                 "uri": self.uri,
-                "machine": xml::MACHINE,
+                "machine": machine::MACHINE,
                 "cpu_model": self.vm_options.shown_cpu_model(),
                 "hugepages": self.vm_options.hugepages.map_or("none".into(), |size| size.to_string()),
                 "disk_cache": self.vm_options.disk_cache.map_or("default", DiskCache::name),

@@ -10,7 +10,7 @@ use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 use super::{Driver, METADATA_URI, PREFIX, blocking, connect_to, log};
 use crate::{
     cause::Cause,
-    target::{Error, LeftOver, ResourceKind, engine::Wanted},
+    target::{Error, LeftOver, ResourceKind, Wanted},
 };
 
 /// How long libvirt may take to release the name of a domain that has ended.

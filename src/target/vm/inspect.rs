@@ -12,7 +12,7 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::xml;
+use super::machine;
 use crate::{
     sample::Accelerator,
     target::{
@@ -201,7 +201,7 @@ fn trial_xml(name: &str, run: &str, accelerator: Accelerator, disk: &Path, socke
         uri = METADATA_URI,
         run = escape(run),
         arch = std::env::consts::ARCH,
-        machine = xml::MACHINE,
+        machine = machine::MACHINE,
         disk = escape(disk.to_string_lossy()),
         socket = escape(socket.to_string_lossy()),
     )

@@ -14,7 +14,7 @@ use virt::{
     enumutil::Enum,
 };
 
-use super::{DISK, save::save};
+use super::save::save;
 use crate::{
     probe::{
         Scope,
@@ -32,6 +32,9 @@ use crate::{
         },
     },
 };
+
+/// File name of an instance's disk in its directory.
+pub const DISK: &str = "disk.qcow2";
 
 /// File name of a VM's saved memory in its directory.
 const SAVED: &str = "memory.saved";

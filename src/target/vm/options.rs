@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use quick_xml::{Reader, escape::escape, events::Event};
 use virt::connect::Connect;
 
-use super::{accelerator, xml};
+use super::{accelerator, machine};
 use crate::{
     probe::huge,
     sample::Accelerator,
@@ -50,7 +50,7 @@ impl VmOptions {
     /// The options of a scenario that sets none.
     pub fn default_for(accelerator: Accelerator) -> Self {
         VmOptions {
-            cpu_model: xml::cpu_model(accelerator).into(),
+            cpu_model: machine::cpu_model(accelerator).into(),
             host_model: None,
             hugepages: None,
             disk_cache: None,
@@ -108,7 +108,7 @@ impl VmOptions {
             "host-model" => "<cpu mode='host-model'/>".into(),
             "max" => "<cpu mode='maximum' migratable='on'/>".into(),
             model => {
-                let random = match xml::RANDOM_FEATURE {
+                let random = match machine::RANDOM_FEATURE {
                     "" => String::new(),
                     feature => format!("<feature policy='require' name='{feature}'/>"),
                 };
@@ -126,8 +126,8 @@ impl VmOptions {
             "host-passthrough" => Some("host,migratable=on".into()),
             "host-model" => None,
             "max" => Some("max,migratable=on".into()),
-            model if xml::RANDOM_FEATURE.is_empty() => Some(model.into()),
-            model => Some(format!("{model},{}=on", xml::RANDOM_FEATURE)),
+            model if machine::RANDOM_FEATURE.is_empty() => Some(model.into()),
+            model => Some(format!("{model},{}=on", machine::RANDOM_FEATURE)),
         }
     }
 
@@ -181,12 +181,12 @@ struct Models {
 impl Models {
     async fn of(connection: &Connect, accelerator: Accelerator) -> Result<Self, Error> {
         let connection = connection.clone();
-        let kind = xml::domain_type(accelerator);
+        let kind = machine::domain_type(accelerator);
         let asked = blocking("asking libvirt for the CPU models of this host's QEMU".into(), move || {
             connection.domain_capabilities(
                 None,
                 Some(std::env::consts::ARCH),
-                Some(xml::MACHINE),
+                Some(machine::MACHINE),
                 Some(kind),
                 0,
             )

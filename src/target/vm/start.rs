@@ -6,7 +6,7 @@ use quick_xml::escape::escape;
 
 use super::{
     Error,
-    xml::{self, MACHINE},
+    machine::{self, MACHINE},
 };
 use crate::{
     control::Greeting,
@@ -57,7 +57,7 @@ impl Start {
                 boot,
                 kernel: files.kernel.clone(),
                 initrd: files.initramfs.clone(),
-                command_line: xml::kernel_command_line(network),
+                command_line: machine::kernel_command_line(network),
                 overlay: files.overlay.clone(),
             },
             Boot::Systemd => {
@@ -240,7 +240,7 @@ mod tests {
         let direct = start(Boot::Direct, None, &files(true)).unwrap();
         let systemd = start(Boot::Systemd, None, &files(true)).unwrap();
         let expected = [
-            (&direct, "<initrd>/initramfs</initrd>", xml::KERNEL_COMMAND_LINE),
+            (&direct, "<initrd>/initramfs</initrd>", machine::KERNEL_COMMAND_LINE),
             (&systemd, "<initrd>/initrd</initrd>", "root=UUID=1 rw"),
         ];
         for (start, initrd, command_line) in expected {
