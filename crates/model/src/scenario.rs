@@ -3,33 +3,27 @@
 //! Strict TOML: unknown keys, wrong units and impossible values are errors that name file, line,
 //! key and the fix. These types are the resolved settings, every default filled in.
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-
-use serde::{Deserialize, Serialize};
+use std::{io::Read, path::Path};
 
 mod boots;
 mod build;
 mod claims;
-mod cloud;
 mod cow;
 mod cpus;
 mod density;
 mod deserialize;
 mod document;
+mod error;
 mod fact;
 mod fix;
 mod gate;
-mod needs;
 mod options;
 mod path;
+mod problem;
 #[cfg(test)]
 mod reference;
 mod rules;
+mod settings;
 mod shipped;
 mod target;
 mod text;
@@ -40,255 +34,22 @@ pub use crate::kind::{Kind, Start};
 pub use boots::{Boot, Firmware, Init};
 pub use build::Build;
 pub use claims::Claim;
-pub use cloud::is_url;
 pub use cow::CowFile;
 pub use cpus::{CpuChoice, CpuList};
 pub use density::Density;
-pub use document::Problem;
+pub use error::Error;
 pub use fact::FACTS;
 pub use gate::Gate;
-pub use options::{DiskCache, PageCache};
-pub use rules::{SAMPLES, WARMUP};
-pub use shipped::{FOLDER, SHIPPED, find, names};
+pub use options::{Accel, DiskCache, PageCache};
+pub use problem::Problem;
+use rules::LARGEST_FILE;
+pub use rules::{SAMPLES, WARMUP, is_url};
+pub use settings::{Image, Ready, Resources, Sampling, Scenario, Work, Workload};
+pub use shipped::{FOLDER, QUICKSTART, SHIPPED, find, names};
 pub use target::{
     ContainerOptions, DockerOptions, LibvirtOptions, LxcOptions, ScenarioTarget, TargetOptions,
 };
 pub use units::{Bound, Bytes, Share, Span};
-
-/// The TOML of the quickstart scenario, which is in the binary.
-pub const QUICKSTART: &str = include_str!("../scenarios/quickstart.toml");
-
-/// Largest scenario file, in bytes; a larger one is no scenario.
-const LARGEST_FILE: u64 = 1 << 20;
-
-/// Why there is no usable scenario.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file breaks rules: its problems, in the order of their lines, never empty.
-    #[error("{}", .0.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n"))]
-    Invalid(Vec<Problem>),
-    /// The file can't be read or is no text.
-    #[error("reading the scenario {}: {why}", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The cause, and the fix where there is one.
-        why: String,
-    },
-    /// No scenario has this name.
-    #[error(
-        "there is no scenario {name}{nearest}: expected one of {known}, or the path of a file, as in ./my.toml"
-    )]
-    Unknown {
-        /// The name, quoted.
-        name: String,
-        /// ` (did you mean NAME?)`, or empty.
-        nearest: String,
-        /// Every name, separated by commas.
-        known: String,
-    },
-    /// The scenario has no target of this name.
-    #[error("scenario {scenario} has no target {target}{nearest}: its targets are {known}")]
-    UnknownTarget {
-        /// The scenario's name.
-        scenario: String,
-        /// The name that no target has, quoted.
-        target: String,
-        /// ` (did you mean NAME?)`, or empty.
-        nearest: String,
-        /// The names of the scenario's targets, separated by commas.
-        known: String,
-    },
-    /// The scenario asks for a warm page cache, but has no warm-up rounds.
-    #[error(
-        "scenario {scenario} has page_cache = \"warm\", but no warm-up round fills the page cache: take at least one, or remove page_cache from its [sampling]"
-    )]
-    NeverWarm {
-        /// The scenario's name.
-        scenario: String,
-    },
-    /// The scenario has neither rounds nor a density run left.
-    #[error(
-        "scenario {scenario} has nothing to measure: it has no rounds (samples = 0), and no [density] with a selected target"
-    )]
-    NothingToDo {
-        /// The scenario's name.
-        scenario: String,
-    },
-}
-
-/// A scenario, keys as in its TOML.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Scenario {
-    /// 1 to 64 of `a-z`, `0-9`, `.`, `_` and `-`; part of the run's id.
-    pub name: String,
-    /// One line for listings and reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub description: Option<String>,
-    /// The command that builds the program under test; `bootrace run` ignores it without `--build`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub build: Option<Build>,
-    /// The root file system of every target.
-    #[serde(default)]
-    pub image: Image,
-    /// The program to run, and the event that makes it ready.
-    pub workload: Workload,
-    /// CPUs and memory of every instance.
-    #[serde(default)]
-    pub resources: Resources,
-    /// Number of rounds, waits and limits.
-    #[serde(default)]
-    pub sampling: Sampling,
-    /// Measures copy-on-write on a file of the image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cow: Option<CowFile>,
-    /// Ways to run the workload; none given: native, docker, and libvirt with `boot = "direct"`.
-    #[serde(default = "default_targets", rename = "target")]
-    pub targets: Vec<ScenarioTarget>,
-    /// Sentences that the run judges.
-    #[serde(default, rename = "claim", skip_serializing_if = "Vec::is_empty")]
-    pub claims: Vec<Claim>,
-    /// Metrics and margin for comparisons with another run.
-    #[serde(default)]
-    pub gate: Gate,
-    /// Fills the host with instances, for the cost of one more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub density: Option<Density>,
-}
-
-/// Where the root file system comes from: exactly one of `suite`, `tarball`, `registry` and `cloud`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Image {
-    /// `ubuntu/noble`, `debian/bookworm`, ...: mmdebstrap builds it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suite: Option<String>,
-    /// Another suite, used only if the first one fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fallback: Option<String>,
-    /// A root file system as a tar archive on this host, relative to the scenario file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tarball: Option<PathBuf>,
-    /// An image reference that Docker can pull.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub registry: Option<String>,
-    /// A stock cloud image, a qcow2: a file on this host, relative to the scenario file, or a http(s) URL.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cloud: Option<String>,
-    /// sha256 of the `cloud` file, lower-case hex; a URL must have it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-    /// Mirror for `suite`; none: mmdebstrap's own choice for the suite.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mirror: Option<String>,
-    /// Keyring that verifies the mirror's release file; none: the distribution's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub keyring: Option<PathBuf>,
-    /// Components of the archive, as in `main`; none: a default for the distribution.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub components: Vec<String>,
-    /// Packages to install, besides those of the base system.
-    #[serde(default)]
-    pub packages: Vec<String>,
-    /// [`Scenario::cow`]: the image contains that file, so it is part of the image's definition.
-    #[serde(skip)]
-    pub cow: Option<CowFile>,
-}
-
-/// The program to run, the same on every target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Workload {
-    /// Program and arguments; never passed to a shell.
-    pub command: Vec<String>,
-    /// Environment variables; the workload gets these and a fixed `PATH`, nothing else.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub env: BTreeMap<String, String>,
-    /// The event that ends start-up.
-    pub ready: Ready,
-    /// A command to run and time after ready.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub work: Option<Work>,
-    /// Gives the instance a network and a resolver: a container its engine's bridge (lxc: the host's network), a VM
-    /// QEMU's user network, in which the host is 10.0.2.2. Without it they have loopback alone. A bare process always
-    /// has the host's network; this gives it the host's resolver configuration.
-    #[serde(default)]
-    pub network: bool,
-}
-
-/// The event that makes a workload ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Ready {
-    /// The workload exits with this code.
-    Exit(i32),
-    /// A line of its standard output or standard error matches this regular expression.
-    Line(String),
-    /// It accepts connections on this port of 127.0.0.1.
-    Tcp(u16),
-    /// This absolute path exists, as the workload sees it.
-    File(String),
-}
-
-/// A command that the instance runs once, after ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
-pub struct Work {
-    /// Program and arguments; never passed to a shell.
-    pub command: Vec<String>,
-}
-
-/// CPUs and memory of an instance, the same on every target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct Resources {
-    /// Whole CPUs of the host, the same ones for every target; a VM has as many vCPUs.
-    pub cpus: CpuChoice,
-    /// RAM of a VM; cgroup limit of a container or bare process.
-    pub memory: Bytes,
-}
-
-/// Rounds, waits and limits of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, default)]
-pub struct Sampling {
-    /// Measured rounds; 0 only beside a `[density]`.
-    pub samples: u32,
-    /// Warm-up rounds before the measured ones: recorded, excluded from all statistics.
-    pub warmup: u32,
-    /// Wait between ready and the memory reading.
-    pub settle: Span,
-    /// Length of the window for idle CPU, after the settle time; "0s": no such reading.
-    pub idle: Span,
-    /// Longest time from requested to ready, and for the work command.
-    pub timeout: Span,
-    /// The page cache before each sample: `cold` drops it, `warm` leaves what warm-up rounds read. None given: `warm` with
-    /// warm-up rounds, else as found.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub page_cache: Option<PageCache>,
-}
-
-/// The choice of a VM's accelerator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
-pub enum Accel {
-    /// KVM where a probe guest ran at hardware speed, else TCG.
-    #[default]
-    Auto,
-    /// KVM; a host without it fails.
-    Kvm,
-    /// QEMU's emulation.
-    Tcg,
-}
 
 impl Scenario {
     /// Reads and checks a file of at most 1 MiB. Paths in it are not opened.
@@ -344,115 +105,6 @@ impl Scenario {
             image.fallback = image.fallback.take().or(default.fallback);
         }
         self
-    }
-
-    /// Keeps the targets with these names, in the scenario's order, and the claims about them; no names
-    /// keep all.
-    ///
-    /// # Errors
-    /// For a name that no target has, and where the rest has nothing to measure.
-    pub fn select_targets(&mut self, names: &[String]) -> Result<(), Error> {
-        for name in names {
-            let known: Vec<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
-            if !known.contains(&name.as_str()) {
-                return Err(Error::UnknownTarget {
-                    scenario: self.name.clone(),
-                    target: crate::foreign::quoted(name),
-                    nearest: crate::foreign::did_you_mean(name, &known),
-                    known: self.target_names(),
-                });
-            }
-        }
-        if !names.is_empty() {
-            self.targets.retain(|target| names.contains(&target.name));
-            self.claims.retain(|claim| claim.targets().all(|target| names.iter().any(|name| name == target)));
-            if self.density.as_mut().is_some_and(|density| !density.select(names)) {
-                self.density = None;
-            }
-        }
-        self.has_work()
-    }
-
-    /// Replaces the number of measured rounds.
-    ///
-    /// # Errors
-    /// Where `rounds` is 0 and the scenario has no density.
-    pub fn set_samples(&mut self, rounds: u32) -> Result<(), Error> {
-        self.sampling.samples = rounds;
-        self.has_work()
-    }
-
-    fn has_work(&self) -> Result<(), Error> {
-        match self.sampling.samples == 0 && self.density.is_none() {
-            true => Err(Error::NothingToDo { scenario: self.name.clone() }),
-            false => Ok(()),
-        }
-    }
-
-    /// Replaces the number of warm-up rounds.
-    ///
-    /// # Errors
-    /// Where `rounds` is 0 and the scenario asks for a warm page cache.
-    pub fn set_warmup(&mut self, rounds: u32) -> Result<(), Error> {
-        self.sampling.warmup = rounds;
-        match self.sampling.page_cache {
-            Some(PageCache::Warm) if rounds == 0 => Err(Error::NeverWarm { scenario: self.name.clone() }),
-            _ => Ok(()),
-        }
-    }
-
-    /// The resolved scenario, for the results.
-    pub fn to_json(&self) -> serde_json::Value {
-        let mut resolved = self.clone();
-        resolved.sampling.page_cache = self.sampling.page_cache_state();
-        serde_json::to_value(resolved).expect("all keys are strings and no value can fail to serialise")
-    }
-
-    /// The names of its targets, separated by commas: `native, docker`.
-    pub fn target_names(&self) -> String {
-        self.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
-    }
-}
-
-fn default_targets() -> Vec<ScenarioTarget> {
-    Kind::standard().map(ScenarioTarget::new).collect()
-}
-
-impl Default for Image {
-    fn default() -> Self {
-        Image {
-            suite: Some("ubuntu/noble".into()),
-            fallback: Some("debian/bookworm".into()),
-            tarball: None,
-            registry: None,
-            cloud: None,
-            sha256: None,
-            mirror: None,
-            keyring: None,
-            components: Vec::new(),
-            packages: Vec::new(),
-            cow: None,
-        }
-    }
-}
-
-impl Default for Resources {
-    fn default() -> Self {
-        Resources { cpus: CpuChoice::Count(1), memory: Bytes(512 << 20) }
-    }
-}
-
-impl Default for Sampling {
-    fn default() -> Self {
-        let seconds = |s| Span(Duration::from_secs(s));
-        Sampling {
-            samples: 20,
-            warmup: 1,
-            settle: seconds(2),
-            idle: seconds(1),
-            timeout: seconds(120),
-            page_cache: None,
-        }
     }
 }
 

@@ -90,7 +90,7 @@ impl Machine<'_> {
 mod tests {
     use quick_xml::events::Event;
 
-    use super::*;
+    use super::{super::machine::kernel_command_line, *};
     use crate::scenario::{Boot, DiskCache};
 
     fn machine(text: &str, network: bool) -> String {

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bytes, LibvirtOptions, Scenario, ScenarioTarget};
-
 /// The system that a VM boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -41,10 +39,6 @@ pub enum Init {
     Systemd,
 }
 
-/// The kernel unpacks the initrd into memory before anything runs. Debian's (14 MB packed) reaches the agent with 144
-/// MiB; larger ones and a workload need more.
-pub(super) const MEMORY_SYSTEM: Bytes = Bytes(256 << 20);
-
 impl Boot {
     /// The value of `boot` in scenarios.
     pub fn name(self) -> &'static str {
@@ -78,43 +72,5 @@ impl Init {
             Init::Agent => "agent",
             Init::Systemd => "systemd",
         }
-    }
-}
-
-impl ScenarioTarget {
-    /// The system that it boots; `None` except for a VM.
-    pub fn boot(&self) -> Option<Boot> {
-        self.vm().map(|options| options.boot.unwrap_or_default())
-    }
-
-    /// The firmware that it boots from; `None` without one.
-    pub fn firmware(&self) -> Option<Firmware> {
-        let options = self.vm().filter(|_| self.boot() == Some(Boot::Firmware))?;
-        Some(options.firmware.unwrap_or_else(Firmware::usual))
-    }
-
-    /// Whether it is a VM that boots the image's whole system.
-    pub fn boots_system(&self) -> bool {
-        matches!(self.boot(), Some(Boot::Systemd | Boot::Firmware))
-    }
-
-    /// Whether the image's systemd is its PID 1.
-    pub fn runs_systemd(&self) -> bool {
-        self.boots_system() || self.docker().is_some_and(|options| options.init == Some(Init::Systemd))
-    }
-}
-
-/// The first target that boots a whole system, and so needs more memory than other VMs.
-pub(super) fn boots_system(scenario: &Scenario) -> Option<&ScenarioTarget> {
-    scenario.targets.iter().find(|target| target.boots_system())
-}
-
-/// `firmware` chooses the firmware of a VM that boots from one.
-pub(super) fn firmware(options: &LibvirtOptions) -> Result<(), String> {
-    match options.firmware {
-        Some(_) if options.boot != Some(Boot::Firmware) => {
-            Err("this goes with boot = \"firmware\": write that too, or leave this out".into())
-        }
-        _ => Ok(()),
     }
 }

@@ -1,11 +1,11 @@
 //! A TOML text with its positions: reads a [`Scenario`] from it, and reports problems with line and column.
 
-use std::{fmt, ops::Range};
+use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    Scenario,
+    Problem, Scenario,
     deserialize::{self, Fault},
     fix,
     path::{Step, show},
@@ -14,31 +14,6 @@ use crate::foreign::{cut, did_you_mean, printable};
 
 /// Most problems to report of one file: more would hide the first ones.
 const MOST_PROBLEMS: usize = 20;
-
-/// Something wrong at one place of a scenario file, with the fix.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The file, or words that stand for it.
-    pub origin: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    /// Path of the key, as in `target[1].name`; empty for the file as a whole.
-    pub key: String,
-    /// The problem and the fix.
-    pub text: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: ", self.origin, self.line, self.column)?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.text)
-    }
-}
 
 /// A parsed file: values with their positions.
 pub(super) struct Document<'a> {

@@ -1,8 +1,6 @@
-//! Options besides the workload: the state of the page cache, and the cache mode of a VM's disk.
+//! Options besides the workload: the state of the page cache, a VM's accelerator, and the cache mode of its disk.
 
 use serde::{Deserialize, Serialize};
-
-use super::Sampling;
 
 /// The state of the host's page cache, for the image's files, when an instance is requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,11 +13,18 @@ pub enum PageCache {
     Warm,
 }
 
-impl Sampling {
-    /// The effective state: the scenario's, else warm with warm-up rounds; `None`: whatever the host has.
-    pub fn page_cache_state(&self) -> Option<PageCache> {
-        self.page_cache.or((self.warmup > 0).then_some(PageCache::Warm))
-    }
+/// The choice of a VM's accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// KVM where a probe guest ran at hardware speed, else TCG.
+    #[default]
+    Auto,
+    /// KVM; a host without it fails.
+    Kvm,
+    /// QEMU's emulation.
+    Tcg,
 }
 
 /// QEMU's cache mode for a VM's disk: `none` and `directsync` bypass the host's page cache.

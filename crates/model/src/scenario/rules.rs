@@ -4,13 +4,26 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use super::{
     Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, ScenarioTarget, Span, Start,
-    Workload, boots, build, claims, cloud, cow, density,
+    Workload,
     document::Document,
-    gate,
     path::{Step, at},
     text::*,
 };
 use crate::foreign::quoted;
+
+mod boots;
+mod bounds;
+mod build;
+mod claims;
+mod cloud;
+mod cow;
+mod density;
+mod gate;
+mod needs;
+
+pub(super) use bounds::LARGEST_FILE;
+use bounds::{PAUSE_MOST, TIMEOUT_LEAST, TIMEOUT_MOST, Wrong};
+pub use cloud::is_url;
 
 /// Allowed numbers of measured rounds. The analysis compares all pairs of rounds: it needs seconds for 2,000, and a
 /// hundred times as long for ten times as many.
@@ -20,12 +33,8 @@ pub const WARMUP: RangeInclusive<u32> = 0..=1000;
 const CPUS: RangeInclusive<u32> = 1..=1024;
 const TARGETS: usize = 64;
 const MEMORY_MOST: Bytes = Bytes(16 << 40);
-/// A longer wait for an idle guest adds nothing.
-pub(super) const PAUSE_MOST: Span = Span(Duration::from_secs(600));
 /// The kernel may account CPU time in ticks of 10 ms: fewer than ten of them give no reading.
 const IDLE_LEAST: Span = Span(Duration::from_millis(100));
-pub(super) const TIMEOUT_LEAST: Span = Span(Duration::from_millis(100));
-pub(super) const TIMEOUT_MOST: Span = Span(Duration::from_secs(24 * 3600));
 
 /// Checks a scenario, defaults filled in, and reports each violation to `document`, which has the positions.
 pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
@@ -60,9 +69,6 @@ pub(super) fn check(scenario: &Scenario, document: &mut Document<'_>) {
     gate::check(scenario, &mut wrong);
     density::check(scenario, &mut wrong);
 }
-
-/// Takes the path of a value and the result of its check.
-pub(super) type Wrong<'a> = dyn FnMut(&[Step], Result<(), String>) + 'a;
 
 fn image(image: &Image, wrong: &mut Wrong<'_>) {
     let sources = [

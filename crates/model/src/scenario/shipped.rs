@@ -8,6 +8,9 @@ use crate::foreign::quoted;
 /// The folder below the working directory that has scenarios by name.
 pub const FOLDER: &str = "scenarios";
 
+/// The TOML of the quickstart scenario, which is in the binary.
+pub const QUICKSTART: &str = include_str!("../../scenarios/quickstart.toml");
+
 /// The scenarios in the binary: name and TOML.
 pub const SHIPPED: [(&str, &str); 9] = [
     ("boots", include_str!("../../scenarios/boots.toml")),
@@ -16,7 +19,7 @@ pub const SHIPPED: [(&str, &str); 9] = [
     ("folklore", include_str!("../../scenarios/folklore.toml")),
     ("nginx", include_str!("../../scenarios/nginx.toml")),
     ("python", include_str!("../../scenarios/python.toml")),
-    ("quickstart", super::QUICKSTART),
+    ("quickstart", QUICKSTART),
     ("redis", include_str!("../../scenarios/redis.toml")),
     ("starts", include_str!("../../scenarios/starts.toml")),
 ];

@@ -153,6 +153,29 @@ impl ScenarioTarget {
     }
 }
 
+impl ScenarioTarget {
+    /// The system that it boots; `None` except for a VM.
+    pub fn boot(&self) -> Option<Boot> {
+        self.vm().map(|options| options.boot.unwrap_or_default())
+    }
+
+    /// The firmware that it boots from; `None` without one.
+    pub fn firmware(&self) -> Option<Firmware> {
+        let options = self.vm().filter(|_| self.boot() == Some(Boot::Firmware))?;
+        Some(options.firmware.unwrap_or_else(Firmware::usual))
+    }
+
+    /// Whether it is a VM that boots the image's whole system.
+    pub fn boots_system(&self) -> bool {
+        matches!(self.boot(), Some(Boot::Systemd | Boot::Firmware))
+    }
+
+    /// Whether the image's systemd is its PID 1.
+    pub fn runs_systemd(&self) -> bool {
+        self.boots_system() || self.docker().is_some_and(|options| options.init == Some(Init::Systemd))
+    }
+}
+
 /// As files and results have it: the options of all kinds side by side. `scenario::rules` refuses those of others.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -1,5 +1,7 @@
 //! The rules of `[density]`, by the messages that users get.
 
+use std::time::Duration;
+
 use super::*;
 
 const STAYS: &str = "name = \"x\"\n[workload]\ncommand = [\"x\"]\nready = { line = \"r\" }\n";

@@ -1,5 +1,8 @@
 //! Keys and values that do not fit the scenario's types, and files made to exhaust the reader.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use toml::de::DeTable;
 
 use super::{super::deserialize::read, *};

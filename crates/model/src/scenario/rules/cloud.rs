@@ -1,12 +1,14 @@
 //! The rules of `cloud` and `sha256` in `[image]`.
 
-use super::{
-    Image,
-    path::at,
-    rules::Wrong,
-    text::{ensure, fail, file_on_host},
+use super::bounds::Wrong;
+use crate::{
+    foreign::quoted,
+    scenario::{
+        Image,
+        path::at,
+        text::{ensure, fail, file_on_host},
+    },
 };
-use crate::foreign::quoted;
 
 /// Longest URL, in bytes.
 const URL_MOST: usize = 1024;

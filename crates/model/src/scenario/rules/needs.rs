@@ -1,7 +1,9 @@
 //! Whether a scenario measures the metrics that its claims and its gate name.
 
-use super::{Kind, Scenario, text::fail};
-use crate::metric::{self, Metric, Needs};
+use crate::{
+    metric::{self, Metric, Needs},
+    scenario::{Kind, Scenario, text::fail},
+};
 
 /// The metric of this id, density's included, if the scenario measures it.
 pub(super) fn claimed(scenario: &Scenario, name: &str) -> Result<Metric, String> {

@@ -1,0 +1,25 @@
+//! The rules of `[cow]`.
+
+use super::bounds::Wrong;
+use crate::scenario::{
+    Bytes, CowFile,
+    path::at,
+    text::{between, ensure},
+};
+
+const LEAST: Bytes = Bytes(1 << 20);
+
+/// A VM's disk has 1 GiB of free space, and every form of the image has the file.
+const MOST: Bytes = Bytes(1 << 30);
+
+pub(super) fn check(cow: Option<&CowFile>, wrong: &mut Wrong<'_>) {
+    let Some(CowFile { file }) = cow else { return };
+    let path = at!["cow", "file"];
+    wrong(path, between(*file, LEAST, MOST, "a VM's disk has 1 GiB of free space"));
+    wrong(
+        path,
+        ensure(file.0.is_multiple_of(1 << 20), || {
+            format!("{file} is not a whole number of MiB: write one, as in \"100MiB\"")
+        }),
+    );
+}
