@@ -1,5 +1,7 @@
 //! The command line as scripts see it: output, messages and exit codes. Needs no engine.
 
+mod common;
+
 use std::{
     fs,
     io::Write,
@@ -8,16 +10,7 @@ use std::{
 };
 
 use bootrace::scenario::SHIPPED;
-
-/// bootrace with these arguments, without colours or log settings of whoever runs the test.
-fn bootrace(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
-    command.args(args);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST", "LIBVIRT_DEFAULT_URI"] {
-        command.env_remove(name);
-    }
-    command
-}
+use common::bootrace;
 
 fn run(args: &[&str]) -> Output {
     bootrace(args).output().unwrap()

@@ -1,5 +1,7 @@
 //! The doctor on real faults: each is named, with its fix, and what is healthy is not.
 
+mod common;
+
 use std::{
     fs,
     os::unix::{
@@ -13,17 +15,8 @@ use std::{
 };
 
 use bootrace::probe::kvm;
+use common::bootrace;
 use serde_json::Value;
-
-/// bootrace without the settings of whoever runs the test that would change what it looks at.
-fn bootrace(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
-    command.args(args);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST", "LIBVIRT_DEFAULT_URI"] {
-        command.env_remove(name);
-    }
-    command
-}
 
 fn doctor() -> Command {
     bootrace(&["doctor", "--json"])

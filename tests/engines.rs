@@ -21,7 +21,7 @@ use bootrace::{
     sample::{Outcome, Sample},
 };
 use bootrace_agent::protocol::AGENT_PATH;
-use common::{Bench, Ran, boot_id, left_over};
+use common::{Bench, LIST_INTERFACES, Ran, boot_id, left_over, ran_the_same};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const TARGETS: &str = r#"
@@ -130,14 +130,11 @@ idle = "500ms"
     }
     let samples = Ran::new(child.wait_with_output().unwrap(), bench.results()).good();
     assert_eq!(samples.len(), 10);
-    let first = samples[0].identity.clone().unwrap();
+    ran_the_same(&samples);
     let native: Vec<&Sample> = samples.iter().filter(|sample| sample.target == "native").collect();
     let least = |of: fn(&Sample) -> u64| native.iter().map(|sample| of(sample)).min().unwrap();
     for sample in &samples {
         let (name, identity) = (sample.target.as_str(), sample.identity.as_ref().unwrap());
-        assert_eq!(identity.image_digest, first.image_digest, "{name}");
-        assert_eq!(identity.agent_digest, Some(bootrace::agent::digest()), "{name}");
-        assert_eq!(identity.workload_digest, first.workload_digest, "{name}");
         assert_eq!(identity.boot_id, boot_id(), "{name}: they all have the host's kernel");
 
         let (t, m, c) = (sample.timeline_ns, sample.memory_bytes, sample.cpu_ns);
@@ -257,13 +254,7 @@ fn what_a_killed_run_leaves_of_every_engine_is_removed_by_clean() {
 #[test]
 #[ignore = "needs docker, crun, podman and libvirt's LXC driver: scripts/test runs it"]
 fn without_a_network_there_is_loopback_alone_and_with_one_the_engines_own() {
-    let look = r#"
-        cd /sys/class/net
-        for name in *; do
-            [ -e $name/flags ] || continue
-            if [ -e $name/device ] || [ $(($(cat $name/flags) & 1)) = 1 ]; then found="$found $name"; fi
-        done
-        echo "found:$found"; exec sleep infinity"#;
+    let look = format!("{LIST_INTERFACES}; exec sleep infinity");
     let with = |line: &str, network: bool| {
         let bench = Bench::new(&format!(
             "\n[workload]\ncommand = [\"sh\", \"-c\", '''{look}''']\nready = {{ line = \"{line}\" }}\n\

@@ -1,14 +1,16 @@
 //! Images from each kind of source, in each form, in a cache of their own.
 
+mod common;
+
 use std::{
     collections::HashMap,
     fs::{self, File},
     io::{Read, Write},
     net::TcpListener,
+    ops::Deref,
     os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Mutex,
     time::Duration,
 };
 
@@ -24,6 +26,7 @@ use bootrace::{
     image::{self, Cache, Error, Forms, Image, Prune},
     scenario,
 };
+use common::cache::OwnCache;
 use futures_util::TryStreamExt;
 
 const NOTHING: Forms = Forms {
@@ -41,33 +44,20 @@ const ALL: Forms = Forms { tree: true, docker: true, vm: true, ..NOTHING };
 const TREE: Forms = Forms { tree: true, ..NOTHING };
 const DOCKER: Forms = Forms { docker: true, ..NOTHING };
 
-/// A cache in a directory of its own; its Docker images go with it.
-struct Fixture {
-    dir: tempfile::TempDir,
-    cache: Cache,
-    log: Mutex<Vec<String>>,
+/// A cache whose Docker images go with it.
+struct Fixture(OwnCache);
+
+impl Deref for Fixture {
+    type Target = OwnCache;
+
+    fn deref(&self) -> &OwnCache {
+        &self.0
+    }
 }
 
 impl Fixture {
     fn new() -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let cache = Cache::open(Some(dir.path().join("cache"))).unwrap();
-        Fixture { dir, cache, log: Mutex::default() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    async fn ensure(&self, spec: &scenario::Image, forms: Forms) -> Result<Image, Error> {
-        let log = |line: &str| self.log.lock().unwrap().push(line.to_string());
-        image::ensure(spec, self.dir.path(), forms, &self.cache, &log).await
-    }
-
-    /// What was said since it was last asked for.
-    fn said(&self) -> Vec<String> {
-        std::mem::take(&mut self.log.lock().unwrap())
+        Fixture(OwnCache::new())
     }
 
     fn in_cache(&self, part: &str) -> Vec<PathBuf> {

@@ -7,7 +7,7 @@ use std::{fs, path::Path, time::Duration};
 
 use bootrace::{
     kind::Kind,
-    sample::{Accelerator, Host, Image, Outcome, Results, Run, SCHEMA, Sample, TargetRecord, Work},
+    sample::{Host, Image, Outcome, Results, Run, SCHEMA, Sample, TargetRecord, Work},
 };
 use criterion::Criterion;
 use replay::{Metric, Series};
@@ -35,13 +35,9 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
 }
 
 fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
-    let target = |name: &&str| TargetRecord {
-        name: name.to_string(),
-        kind: Kind::ALL.into_iter().find(|kind| kind.name() == *name).unwrap_or(Kind::Native),
-        accelerator: Accelerator::None,
-        accelerator_reason: None,
-        kvm: None,
-        options: serde_json::Value::Null,
+    let target = |name: &&str| {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == *name).unwrap_or(Kind::Native);
+        TargetRecord::without_vm(name.to_string(), kind, serde_json::Value::Null)
     };
     Results {
         schema: SCHEMA.into(),
@@ -62,16 +58,10 @@ fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
         },
         host: Host::default(),
         image: Image {
-            digest: String::new(),
             distribution: "debian".into(),
             suite: "bookworm".into(),
             source: "mmdebstrap".into(),
-            fallback: false,
-            fallback_reason: None,
-            packages: Vec::new(),
-            kernel: None,
-            tar_bytes: None,
-            disk_bytes: None,
+            ..Image::default()
         },
         targets: targets.iter().map(target).collect(),
         samples,

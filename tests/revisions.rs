@@ -395,24 +395,27 @@ fn who_calls_by_sudo_has_their_clone_built_as_themselves() {
     assert_eq!(String::from_utf8(found.stdout).unwrap(), "");
 }
 
+/// An A/B whose first build sleeps, and the file in which that build has written these pids.
+fn long_build(clone: &Clone, tools: &Path, pids: &str) -> (Run, PathBuf) {
+    let file = tools.join("pid");
+    let mut command = clone.ab_of_scenario("HEAD", "HEAD~1");
+    let script = format!("sleep 600 &\necho {pids} >{}.new\nmv {0}.new {0}\nwait", file.display());
+    with_cargo(&mut command, tools, &script);
+    let run = Run(command.stderr(Stdio::null()).spawn().unwrap());
+    let begin = Instant::now();
+    while !file.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "cargo was not run");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    (run, file)
+}
+
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn a_build_that_is_ended_leaves_no_checkout_and_no_cargo() {
     let clone = Clone::of_bootrace();
     let tools = tempfile::tempdir().unwrap();
-    let pid = tools.path().join("pid");
-    let mut command = clone.ab_of_scenario("HEAD", "HEAD~1");
-    with_cargo(
-        &mut command,
-        tools.path(),
-        &format!("sleep 600 &\necho $! >{}.new\nmv {0}.new {0}\nwait", pid.display()),
-    );
-    let mut run = Run(command.stderr(Stdio::null()).spawn().unwrap());
-    let begin = Instant::now();
-    while !pid.exists() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "cargo was not run");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let (mut run, pid) = long_build(&clone, tools.path(), "$!");
     kill("-TERM", &run.0.id().to_string());
     assert_eq!(run.wait().code(), Some(143));
     let sleeps = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
@@ -429,19 +432,7 @@ fn a_build_that_is_ended_leaves_no_checkout_and_no_cargo() {
 fn a_build_ends_with_who_asked_for_it() {
     let clone = Clone::of_bootrace();
     let tools = tempfile::tempdir().unwrap();
-    let pid = tools.path().join("pid");
-    let mut command = clone.ab_of_scenario("HEAD", "HEAD~1");
-    with_cargo(
-        &mut command,
-        tools.path(),
-        &format!("sleep 600 &\necho $$ $! >{}.new\nmv {0}.new {0}\nwait", pid.display()),
-    );
-    let mut run = Run(command.stderr(Stdio::null()).spawn().unwrap());
-    let begin = Instant::now();
-    while !pid.exists() {
-        assert!(begin.elapsed() < Duration::from_secs(30), "cargo was not run");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let (mut run, pid) = long_build(&clone, tools.path(), "$$ $!");
     kill("-KILL", &run.0.id().to_string());
     run.wait();
     // cargo and its compilers, by their supervisor.

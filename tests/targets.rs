@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use common::{Bench, boot_id, left_over};
+use common::{Bench, LIST_INTERFACES, boot_id, left_over, ran_the_same};
 
 /// Says that it is ready after a known time, holds a known amount of memory, works on a known amount of data.
 const SCENARIO: &str = r#"
@@ -33,13 +33,9 @@ fn one_workload_runs_identically_on_every_target_and_leaves_nothing() {
     let bench = Bench::new(SCENARIO);
     let samples = bench.run(&[]).good();
     assert_eq!(samples.len(), 6);
-    let first = samples[0].identity.clone().unwrap();
+    ran_the_same(&samples);
     for sample in &samples {
         let (name, identity) = (&sample.target, sample.identity.as_ref().unwrap());
-        assert_eq!(identity.image_digest, first.image_digest, "{name}");
-        assert_eq!(identity.agent_digest, Some(bootrace::agent::digest()), "{name}");
-        assert_eq!(identity.workload_digest, first.workload_digest, "{name}");
-        assert!(identity.workload_digest.is_some(), "{name}");
         // The VM's kernel is another boot; the others share the host's.
         assert_eq!(identity.boot_id == boot_id(), name != "libvirt", "{name}");
 
@@ -159,16 +155,7 @@ fn with_a_network_every_target_connects_out_and_knows_its_resolver() {
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn without_a_network_a_container_and_a_vm_have_loopback_alone() {
-    // Up, or a device: what a host's tunnel drivers put into every network namespace is neither.
-    let look = r#"
-        cd /sys/class/net
-        for name in *; do
-            [ -e $name/flags ] || continue
-            if [ -e $name/device ] || [ $(($(cat $name/flags) & 1)) = 1 ]; then found="$found $name"; fi
-        done
-        echo "found:$found"
-        [ "$found" = " lo" ] && exec sleep infinity
-    "#;
+    let look = format!("{LIST_INTERFACES}\n[ \"$found\" = \" lo\" ] && exec sleep infinity");
     let bench = Bench::new(&format!(
         "\n[workload]\ncommand = [\"sh\", \"-c\", '''{look}''']\nready = {{ line = \"^found: lo$\" }}\n{ONCE}"
     ));

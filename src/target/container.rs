@@ -141,14 +141,7 @@ impl Target for Docker {
         for (key, value) in self.systemd.iter().flat_map(system::Cgroups::options) {
             options[key] = value;
         }
-        sample::TargetRecord {
-            name: self.name.clone(),
-            kind: self.engine.kind(),
-            accelerator: sample::Accelerator::None,
-            accelerator_reason: None,
-            kvm: None,
-            options,
-        }
+        sample::TargetRecord::without_vm(self.name.clone(), self.engine.kind(), options)
     }
 
     fn begins(&self) -> Start {

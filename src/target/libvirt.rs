@@ -17,6 +17,8 @@ pub(super) mod events;
 pub(super) mod fix;
 pub mod left_over;
 pub(super) mod log;
+#[cfg(test)]
+pub(super) mod shape;
 
 pub use driver::Driver;
 use events::Events;

@@ -16,7 +16,7 @@ use tokio::{sync::Mutex, time::timeout};
 use virt::domain::Domain;
 
 use super::libvirt::{
-    Driver, Link, blocking, connect_to, events::Watch, fix, left_over::destroy_by_name, log, uri_of, version,
+    Driver, Link, blocking, connect_to, events::Watch, fix, left_over::destroy_instance, log, uri_of, version,
 };
 use crate::{
     cause::Cause,
@@ -26,7 +26,7 @@ use crate::{
         disk::{Files, Place},
         process,
     },
-    sample::{self, Accelerator},
+    sample,
     scenario::{self, Resources},
     target::{Cpus, EndNotice, Error, Instance, InstanceId, Target, count_containers, host_mounts, native},
 };
@@ -121,20 +121,17 @@ impl Lxc {
 #[async_trait]
 impl Target for Lxc {
     fn info(&self) -> sample::TargetRecord {
-        sample::TargetRecord {
-            name: self.name.clone(),
-            kind: Kind::Lxc,
-            accelerator: Accelerator::None,
-            accelerator_reason: None,
-            kvm: None,
-            options: serde_json::json!({
+        sample::TargetRecord::without_vm(
+            self.name.clone(),
+            Kind::Lxc,
+            serde_json::json!({
                 "cpus": self.cpus.list(),
                 "uri": self.uri,
                 "network": if self.network { "host" } else { "none" },
                 "root": "overlay",
                 "swap_limit": self.limit_swap,
             }),
-        }
+        )
     }
 
     fn versions(&self, host: &mut sample::Host) {
@@ -252,15 +249,7 @@ impl Instance for Container {
     }
 
     async fn remove(&mut self) -> Result<(), Error> {
-        let (name, mut known) = (self.name.clone(), self.domain.take());
-        let mut connection = self.link.connection.clone();
-        if self.link.events.lost().is_some() {
-            // libvirtd may have been restarted, and the container may have survived that.
-            (connection, known) = (self.link.connect().await?, None);
-        }
-        // A create call that was given up may have succeeded all the same.
-        let destroy = move || destroy_by_name(&connection, &name, known);
-        blocking(format!("destroying container {}", self.name), destroy).await
+        destroy_instance(&self.link, "container", &self.name, self.domain.take()).await
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {

@@ -107,14 +107,11 @@ impl Native {
 #[async_trait]
 impl Target for Native {
     fn info(&self) -> sample::TargetRecord {
-        sample::TargetRecord {
-            name: self.name.clone(),
-            kind: Kind::Native,
-            accelerator: sample::Accelerator::None,
-            accelerator_reason: None,
-            kvm: None,
-            options: serde_json::json!({ "cpus": self.cpus.list(), "network": "host", "root": "overlay" }),
-        }
+        sample::TargetRecord::without_vm(
+            self.name.clone(),
+            Kind::Native,
+            serde_json::json!({ "cpus": self.cpus.list(), "network": "host", "root": "overlay" }),
+        )
     }
 
     fn versions(&self, _host: &mut sample::Host) {}

@@ -4,37 +4,35 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
+    ops::Deref,
     os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
 use bootrace::{
-    image::{self, Cache, Error, Forms, Image, Prune},
+    image::{self, Error, Forms, Image, Prune},
     scenario,
 };
 
+use super::common::cache::OwnCache;
 use super::disk::{self, Content, Partition, qcow2, sha256};
 
 /// A cache and a small image in a directory of their own.
-struct Fixture {
-    dir: tempfile::TempDir,
-    cache: Cache,
-    log: Mutex<Vec<String>>,
+struct Fixture(OwnCache);
+
+impl Deref for Fixture {
+    type Target = OwnCache;
+
+    fn deref(&self) -> &OwnCache {
+        &self.0
+    }
 }
 
 impl Fixture {
     fn new() -> Fixture {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let cache = Cache::open(Some(dir.path().join("cache"))).unwrap();
-        Fixture { dir, cache, log: Mutex::default() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        Fixture(OwnCache::new())
     }
 
     fn write(&self, path: &str, content: &[u8]) -> PathBuf {
@@ -46,11 +44,6 @@ impl Fixture {
 
     async fn tree(&self, spec: &scenario::Image) -> Result<Image, Error> {
         self.ensure(spec, Forms { tree: true, ..Forms::default() }).await
-    }
-
-    async fn ensure(&self, spec: &scenario::Image, forms: Forms) -> Result<Image, Error> {
-        let log = |line: &str| self.log.lock().unwrap().push(line.to_string());
-        image::ensure(spec, self.dir.path(), forms, &self.cache, &log).await
     }
 
     async fn refused(&self, spec: &scenario::Image) -> String {

@@ -43,12 +43,7 @@ pub fn job(id: &str, scenario: &str, dir: &Path, log: &Log, parts: &[(&str, &[Pa
             distribution: "debian".into(),
             suite: "bookworm".into(),
             source: "fake".into(),
-            fallback: false,
-            fallback_reason: None,
-            packages: Vec::new(),
-            kernel: None,
-            tar_bytes: None,
-            disk_bytes: None,
+            ..sample::Image::default()
         },
         targets: targets.iter().map(|t| t.info()).collect(),
         samples: Vec::new(),

@@ -99,14 +99,7 @@ fn note(log: &Log, text: String) {
 #[async_trait]
 impl Target for Fake {
     fn info(&self) -> sample::TargetRecord {
-        sample::TargetRecord {
-            name: self.name.clone(),
-            kind: Kind::Native,
-            accelerator: sample::Accelerator::None,
-            accelerator_reason: None,
-            kvm: None,
-            options: serde_json::json!({}),
-        }
+        sample::TargetRecord::without_vm(self.name.clone(), Kind::Native, serde_json::json!({}))
     }
 
     fn begins(&self) -> Start {

@@ -9,10 +9,11 @@ use std::{
 
 use bootrace::{
     probe::kvm,
-    sample::{Outcome, Results, Sample},
+    sample::{Identity, Outcome, Results, Sample},
 };
 
 pub mod ab;
+pub mod cache;
 
 /// One image, so that all tests share it.
 /// Debian's, since tests must pass where no Ubuntu archive answers, and its kernel is five times as fast to boot under
@@ -24,6 +25,26 @@ pub fn probe_kvm() -> kvm::KvmVerdict {
     kvm::use_program(env!("CARGO_BIN_EXE_bootrace"));
     kvm::probe()
 }
+
+/// bootrace with these arguments, without colours, log settings or engines of whoever runs the test.
+pub fn bootrace(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
+    command.args(arguments);
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST", "LIBVIRT_DEFAULT_URI"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Writes "found:" and the network interfaces that are up or a device: what a host's tunnel drivers put into every network
+/// namespace is neither.
+pub const LIST_INTERFACES: &str = r#"
+    cd /sys/class/net
+    for name in *; do
+        [ -e $name/flags ] || continue
+        if [ -e $name/device ] || [ $(($(cat $name/flags) & 1)) = 1 ]; then found="$found $name"; fi
+    done
+    echo "found:$found""#;
 
 /// A scenario in a directory of its own, with what the program writes.
 pub struct Bench {
@@ -106,6 +127,19 @@ impl Ran {
             assert!(self.stderr.contains(sign), "no {sign:?} in: {}", self.stderr);
         }
     }
+}
+
+/// Asserts that all samples had the same image and workload and this agent, as seen inside; returns what the first saw.
+pub fn ran_the_same(samples: &[Sample]) -> Identity {
+    let first = samples[0].identity.clone().unwrap();
+    assert!(first.image_digest.is_some() && first.workload_digest.is_some(), "{first:?}");
+    for sample in samples {
+        let (name, identity) = (sample.target.as_str(), sample.identity.as_ref().unwrap());
+        assert_eq!(identity.image_digest, first.image_digest, "{name}");
+        assert_eq!(identity.agent_digest, Some(bootrace::agent::digest()), "{name}");
+        assert_eq!(identity.workload_digest, first.workload_digest, "{name}");
+    }
+    first
 }
 
 /// Holds what a real run wrote to the published schema.

@@ -95,7 +95,7 @@ pub struct Run {
 }
 
 /// The one root file system that every target used.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Image {
     /// sha256 over root file system and agent, lower-case hex.
@@ -154,6 +154,12 @@ pub struct TargetRecord {
 }
 
 impl TargetRecord {
+    /// A target that is no VM.
+    pub fn without_vm(name: String, kind: Kind, options: serde_json::Value) -> Self {
+        let accelerator = Accelerator::None;
+        TargetRecord { name, kind, accelerator, accelerator_reason: None, kvm: None, options }
+    }
+
     /// How its instances start; `Create` where its options name no start.
     pub fn start(&self) -> Start {
         let named = self.options.get("start").and_then(|start| start.as_str());

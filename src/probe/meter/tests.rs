@@ -156,16 +156,18 @@ fn memory_that_a_child_touches_is_in_the_footprint_and_in_the_cgroups_anon() {
     assert!(growth(before.cgroup_file, after.cgroup_file) < 4.0);
 }
 
+/// Around the writing of 64 MiB to a new file there, by a shell in a cgroup.
+fn memory_around_a_file_in(dir: &str, cgroup: &str) -> (sample::Memory, sample::Memory) {
+    let dir = tempfile::tempdir_in(dir).unwrap();
+    let file = dir.path().join("file");
+    let write = format!("dd if=/dev/zero of={} bs=1M count=64 2>/dev/null", file.display());
+    memory_around(&mut Shell::in_cgroup(cgroup), &write)
+}
+
 #[test]
 #[ignore = "needs root: scripts/test runs it"]
 fn page_cache_is_charged_to_the_cgroup_and_not_in_the_footprint() {
-    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
-    let file = dir.path().join("file");
-    let mut shell = Shell::in_cgroup("cache");
-    let (before, after) = memory_around(
-        &mut shell,
-        &format!("dd if=/dev/zero of={} bs=1M count=64 2>/dev/null", file.display()),
-    );
+    let (before, after) = memory_around_a_file_in("/var/tmp", "cache");
     assert_about(growth(before.cgroup_file, after.cgroup_file), 64.0);
     assert!(growth(before.footprint, after.footprint) < 8.0);
 }
@@ -173,13 +175,7 @@ fn page_cache_is_charged_to_the_cgroup_and_not_in_the_footprint() {
 #[test]
 #[ignore = "needs root: scripts/test runs it"]
 fn files_in_a_tmpfs_are_in_the_footprint_though_nobody_maps_them() {
-    let dir = tempfile::tempdir_in("/dev/shm").unwrap();
-    let file = dir.path().join("file");
-    let mut shell = Shell::in_cgroup("tmpfs");
-    let (before, after) = memory_around(
-        &mut shell,
-        &format!("dd if=/dev/zero of={} bs=1M count=64 2>/dev/null", file.display()),
-    );
+    let (before, after) = memory_around_a_file_in("/dev/shm", "tmpfs");
     assert_about(growth(before.footprint, after.footprint), 64.0);
     assert!(growth(before.cgroup_file, after.cgroup_file) < 4.0);
 }

@@ -7,7 +7,7 @@ use std::{
 
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 
-use super::{Driver, METADATA_URI, PREFIX, blocking, connect_to, log};
+use super::{Driver, Link, METADATA_URI, PREFIX, blocking, connect_to, log};
 use crate::{
     cause::Cause,
     target::{Error, LeftOver, ResourceKind, Wanted},
@@ -76,8 +76,29 @@ pub async fn destroy(driver: Driver, name: &str) -> Result<(), Error> {
     blocking(tried, move || destroy_by_name(&connection, &name, None)).await
 }
 
+/// Destroys an instance, which is a `noun` to users. Succeeds if it is gone.
+///
+/// # Errors
+/// When libvirt does not answer, or can't destroy it.
+pub(in crate::target) async fn destroy_instance(
+    link: &Link,
+    noun: &str,
+    name: &str,
+    mut known: Option<Domain>,
+) -> Result<(), Error> {
+    let mut connection = link.connection.clone();
+    if link.events.lost().is_some() {
+        // libvirtd may have been restarted, and the instance may have survived that.
+        (connection, known) = (link.connect().await?, None);
+    }
+    let tried = format!("destroying {noun} {name}");
+    let name = name.to_owned();
+    // A create call that was given up may have succeeded all the same.
+    blocking(tried, move || destroy_by_name(&connection, &name, known)).await
+}
+
 /// Destroys the domain of this name, looked up unless `known`. Succeeds if it is gone or ends meanwhile.
-pub(in crate::target) fn destroy_by_name(
+fn destroy_by_name(
     connection: &Connect,
     name: &str,
     known: Option<Domain>,

@@ -27,7 +27,7 @@ use crate::{
             Driver, Link, blocking,
             events::Watch,
             fix,
-            left_over::{destroy_by_name, until_gone},
+            left_over::{destroy_instance, until_gone},
             log,
         },
     },
@@ -200,15 +200,7 @@ impl Instance for Vm {
     }
 
     async fn remove(&mut self) -> Result<(), Error> {
-        let (name, mut known) = (self.name.clone(), self.domain.take());
-        let mut connection = self.link.connection.clone();
-        if self.link.events.lost().is_some() {
-            // libvirtd may have been restarted, and the domain may have survived that.
-            (connection, known) = (self.link.connect().await?, None);
-        }
-        // A create call that was given up may have succeeded all the same.
-        let destroy = move || destroy_by_name(&connection, &name, known);
-        blocking(format!("destroying domain {}", self.name), destroy).await?;
+        destroy_instance(&self.link, "domain", &self.name, self.domain.take()).await?;
         for file in [&self.saved, &self.overlay] {
             match fs::remove_file(file) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {

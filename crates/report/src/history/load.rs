@@ -208,18 +208,7 @@ impl From<Lean<'_>> for Results {
                 programs: host.programs,
                 ..sample::Host::default()
             },
-            image: sample::Image {
-                digest: lean.image.digest,
-                distribution: String::new(),
-                suite: String::new(),
-                source: String::new(),
-                fallback: false,
-                fallback_reason: None,
-                packages: Vec::new(),
-                kernel: None,
-                tar_bytes: None,
-                disk_bytes: None,
-            },
+            image: sample::Image { digest: lean.image.digest, ..sample::Image::default() },
             targets: lean
                 .targets
                 .into_iter()

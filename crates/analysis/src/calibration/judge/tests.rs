@@ -37,12 +37,7 @@ fn calibration(taken: Vec<Taken>) -> Calibration {
             distribution: "debian".into(),
             suite: "bookworm".into(),
             source: "made up".into(),
-            fallback: false,
-            fallback_reason: None,
-            packages: Vec::new(),
-            kernel: None,
-            tar_bytes: None,
-            disk_bytes: None,
+            ..Image::default()
         },
         targets: vec![target("docker", Accelerator::None), target("libvirt", Accelerator::Tcg)],
         left_out: BTreeMap::new(),
