@@ -28,10 +28,10 @@ fn results(out: &Path, side: Side) -> Results {
 #[test]
 fn a_side_that_is_nothing_exits_with_2_and_all_that_was_tried() {
     let out = tempfile::tempdir().unwrap();
-    let ran = ran(ab("quickstart", "no-such-thing", out.path()));
+    let ran = ran(ab("quickstart", "no-such-side", out.path()));
     ran.fails(
         2,
-        &["--new no-such-thing", "no scenario (known are", "no executable file", "no git revision here"],
+        &["--new no-such-side", "no scenario (shipped are", "no executable file", "no git revision here"],
     );
     assert_eq!(ran.stdout, "");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);

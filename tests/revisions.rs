@@ -277,7 +277,7 @@ fn a_revision_without_the_scenario_is_a_wrong_command_line_before_anything_is_bu
     fs::remove_file(clone.dir.path().join(SCENARIO)).unwrap();
     clone.write(SCENARIO, "name = 1\n");
     clone.commit("wrong");
-    fails("HEAD~3", "HEAD", &[SCENARIO], &["the new side", "a wrong scenario", "startup.toml:1:8: name"]);
+    fails("HEAD~3", "HEAD", &[SCENARIO], &["the new side", "reading the scenario", "startup.toml:1:8: name"]);
 }
 
 #[test]
