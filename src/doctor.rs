@@ -1,8 +1,8 @@
-//! What a run needs of this host, each thing checked by using it: what is wrong, and what fixes it.
+//! Checks what a run needs on this host by using it, and names fixes.
 //!
-//! A [`Check`] is one record of what was tried. From all of them follows for each target whether it can run, and how
-//! ([`Ability`]). Nothing is changed on the host, what is made for a trial is removed again, and every check is
-//! bounded in time: an engine that hangs is a finding, not a doctor that hangs.
+//! A [`Check`] records one attempt. All checks together decide for each target whether and how it can run
+//! ([`Ability`]). The doctor changes no setting, removes what it makes, and bounds every check in time: an engine that
+//! hangs becomes a finding.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,16 +30,16 @@ mod trial;
 
 use account::Account;
 
-/// How long an engine or an archive may take for an answer. Many an engine is only started by the question: libvirtd
-/// ends when nobody has asked for two minutes, podman's service after seconds, and on a busy host a start takes its time.
+/// How long an engine or an archive may take to answer. A request may have to start the engine: idle libvirtd ends
+/// after two minutes, podman's service after seconds, and a start takes long on a busy host.
 pub const PATIENCE: &str = "30s";
 
-/// How long a trial of an engine may take, from nothing to gone. libvirt's first domain after its start takes longest.
+/// How long a trial of an engine may take in all. The first domain after libvirt's own start takes longest.
 fn for_a_trial(patience: Duration) -> Duration {
     patience * 4
 }
 
-/// What is said of one that has not answered: that it is busy is no less likely than that it hangs.
+/// The finding for a time-out. A busy engine is as likely as one that hangs.
 fn no_answer(who: &str, patience: Duration) -> String {
     format!("{who} did not answer in {patience:?}: busy or hanging")
 }
@@ -48,26 +48,26 @@ fn no_answer(who: &str, patience: Duration) -> String {
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     Ok,
-    /// Runs are possible; what is found costs something.
+    /// Runs are possible, with a drawback.
     Warning,
-    /// The targets that it stops can't run.
+    /// The targets that depend on it can't run.
     Failed,
-    /// It could not be looked at; what was found says why.
+    /// The check was not possible; `found` has the reason.
     NotChecked,
 }
 
-/// One thing that a run needs.
+/// The check of one requirement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// For programs: stable.
+    /// A stable id for programs.
     pub id: &'static str,
     pub title: &'static str,
     pub status: Status,
-    /// What was found, in words.
+    /// The finding as text.
     pub found: String,
     /// A command or an edit.
     pub fix: Option<String>,
-    /// The targets that can't run because of it; also of an engine that isn't here and need not be (`not_checked`).
+    /// The targets that can't run because of it; also for an absent engine that is optional (`not_checked`).
     pub stops: Vec<Kind>,
 }
 
@@ -88,12 +88,12 @@ impl Check {
         Check { stops: stops.into(), ..Check::new(id, title, Status::Failed, found) }
     }
 
-    /// `why` says what kept it from being looked at.
+    /// A check that was not possible, with the reason.
     fn not_checked(id: &'static str, title: &'static str, why: impl Into<String>) -> Self {
         Check::new(id, title, Status::NotChecked, why)
     }
 
-    /// An engine that no run needs unless its scenario names it, and that is not here.
+    /// An optional engine that is absent.
     fn absent(id: &'static str, title: &'static str, found: impl Into<String>, stops: &[Kind]) -> Self {
         Check { stops: stops.into(), ..Check::new(id, title, Status::NotChecked, found) }
     }
@@ -108,16 +108,16 @@ impl Check {
 pub struct Ability {
     pub kind: Kind,
     pub can_run: bool,
-    /// As what: `as a bare process`, `in a container`, `on KVM`, `on KVM (nested)` and other degrees, `emulated (TCG)`;
-    /// null if it can't run.
+    /// How it runs: `as a bare process`, `in a container`, `on KVM`, `on KVM (nested)` and other degrees, `emulated
+    /// (TCG)`; null if it can't run.
     pub how: Option<&'static str>,
-    /// What was found; for one that can't run, why and the fix.
+    /// The finding; if it can't run, the reason and the fix.
     pub reason: String,
     /// The checks that stop it, by id.
     pub stopped_by: Vec<&'static str>,
 }
 
-/// All that was found.
+/// The report of the doctor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     pub checks: Vec<Check>,
@@ -125,12 +125,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// All those that every host is expected to have.
+    /// Whether all standard targets can run.
     pub fn all_can_run(&self) -> bool {
         self.targets.iter().filter(|target| target.kind.is_standard()).all(|target| target.can_run)
     }
 
-    /// What of the checks decides about each target.
+    /// Decides from the checks whether each target can run.
     fn of(checks: Vec<Check>, seen: &Seen) -> Self {
         let targets = Kind::ALL.map(|kind| {
             let stopping: Vec<&Check> = checks.iter().filter(|check| check.stops.contains(&kind)).collect();
@@ -141,7 +141,7 @@ impl Report {
                 Family::Vm => seen.on,
             };
             let good = seen.found.get(&kind).map_or("it answers", String::as_str);
-            // The checks are in an order in which the first is the cause of the others.
+            // Checks are ordered by cause: the first failure explains the others.
             let reason = stopping.first().map_or(good.to_owned(), |check| match &check.fix {
                 Some(fix) if !check.found.contains(fix) => format!("{}; fix: {fix}", check.found),
                 _ => check.found.clone(),
@@ -153,12 +153,12 @@ impl Report {
     }
 }
 
-/// What is said of targets that can run.
+/// The facts about targets that can run.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Of each kind whose engine answered.
+    /// Versions for each kind whose engine answered.
     found: BTreeMap<Kind, String>,
-    /// What VMs run on.
+    /// What VMs run on, as a phrase.
     on: &'static str,
 }
 
@@ -166,9 +166,9 @@ struct Seen {
 struct Engines {
     docker: (Check, Option<Engine>),
     libvirt: (Check, Option<Hypervisor>),
-    /// None where it doesn't answer.
+    /// `None` if it doesn't answer.
     podman: (Check, Option<Engine>),
-    /// True where it answers.
+    /// Whether it answers.
     lxc: (Check, bool),
     verdict: KvmVerdict,
 }
@@ -213,8 +213,7 @@ impl Engines {
     }
 }
 
-/// What is there and answers, without starting anything: a matter of a moment, and of `patience` at most for each
-/// engine.
+/// Which engines answer, without a trial. Usually fast; takes at most `patience` for each engine.
 pub async fn glance(patience: Duration) -> Report {
     let engines = Engines::ask(patience).await;
     let seen = engines.seen();
@@ -225,11 +224,10 @@ pub async fn glance(patience: Duration) -> Report {
     Report::of(checks, &seen)
 }
 
-/// Everything, by using it. `isolated` is what came of [`crate::target::native::isolate_mounts`].
+/// All checks and trials. `isolated` is the result of [`crate::target::native::isolate_mounts`].
 pub async fn examine(isolated: Result<(), String>, patience: Duration) -> Report {
     let cache = Cache::open(None).map_err(|error| error.to_string());
-    // What takes long, an archive or an engine that hangs, disturbs no trial; and trials hold a run's lock, so that
-    // what they make is nobody's left-over.
+    // A slow archive or engine delays no trial, and trials hold a run's lock, so the search for left-overs ignores them.
     let left_over = async {
         match &cache {
             Ok(cache) => left_over::check(cache, patience).await,
@@ -253,7 +251,7 @@ pub async fn examine(isolated: Result<(), String>, patience: Duration) -> Report
     Report::of(checks, &seen)
 }
 
-/// Whom libvirt runs QEMU as, by its own word if it gave it.
+/// QEMU's user, as libvirt reports it, else by default.
 fn qemus_account(hypervisor: Option<&Hypervisor>) -> Account {
     match hypervisor.and_then(|hypervisor| hypervisor.offers.as_ref()) {
         Some(offers) => offers.account.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid)),
@@ -261,7 +259,7 @@ fn qemus_account(hypervisor: Option<&Hypervisor>) -> Account {
     }
 }
 
-/// What depends on the engines, and each tried with something that runs.
+/// The checks that depend on an engine, and its trials.
 async fn try_engines(
     engines: &Engines,
     cache: &Result<Cache, String>,
@@ -319,7 +317,7 @@ async fn of_hypervisor(
 ) -> Vec<Check> {
     let account = qemus_account(Some(hypervisor));
     let access = accelerator::access(&account);
-    // Before what libvirt says of QEMU: where this is wrong, libvirt is slow to say anything.
+    // Before libvirt's capabilities, since libvirt answers slowly if this check fails.
     let mut checks: Vec<Check> = access.clone().into_iter().collect();
     checks.push(engine::emulator(hypervisor));
     checks.extend(accelerator::remembered(hypervisor, access.as_ref(), verdict));

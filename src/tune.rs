@@ -24,12 +24,12 @@ const STATE: &str = "/run/bootrace/tuned";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "tuning this host: another tuned run is going on, and its end would put the settings back in the middle of this one; wait for it, or run without --tune"
+        "tuning this host: another tuned run is active, and its end would restore the settings during this one\nfix: wait for it, or run without --tune"
     )]
     Busy,
     #[error("{tried} {path}: {why}")]
     State { tried: &'static str, path: String, why: String },
-    #[error("settings of this host could not be put back (bootrace clean tries again): {}", .0.join("; "))]
+    #[error("restoring this host's settings: {}\nfix: sudo bootrace clean tries again", .0.join("; "))]
     NotPutBack(Vec<String>),
 }
 

@@ -258,7 +258,7 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     assert!(
         text.contains(
             "\n  docker   can't run: connecting to Docker at unix:///no/such.sock: Socket not found: "
-        ) && text.contains("; fix: start what DOCKER_HOST names, or unset DOCKER_HOST"),
+        ) && text.contains("; fix: start the daemon that DOCKER_HOST names, or unset DOCKER_HOST"),
         "{text}"
     );
 }

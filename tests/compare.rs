@@ -485,7 +485,7 @@ fn runs_apart_must_differ_by_more_than_this_hosts_sessions_do() {
     let record = noisy(&runs, &base, 12, 30.0);
     let output = runs.compare(&base, &slow, &[]);
     assert_eq!(code(&output), 0, "{}", out(&output));
-    assert!(out(&output).contains("what 12 A/A sessions ask for"), "{}", out(&output));
+    assert!(out(&output).contains("from 12 A/A sessions"), "{}", out(&output));
     assert_eq!(code(&runs.compare(&base, &slow, &["--margin", "5"])), 3, "what is asked for comes first");
     // Few sessions know little of what they differ by.
     noisy(&runs, &base, 3, 3.0);

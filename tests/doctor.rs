@@ -123,7 +123,7 @@ fn on_a_host_that_was_set_up_every_target_can_run_and_it_is_said_how() {
     }
     assert!(!text.contains('\u{1b}'), "it is no terminal");
     let none = String::from_utf8(bootrace(&["clean", "--dry-run"]).output().unwrap().stdout).unwrap();
-    assert_eq!(none, "nothing was left behind\n", "of the doctor's own trials");
+    assert_eq!(none, "no left-overs\n", "of the doctor's own trials");
 }
 
 /// As an upgrade deletes it under a run. The probe starts the program once more.
@@ -337,7 +337,7 @@ fn a_full_disk_is_named_with_the_directory_and_the_fix() {
         let full = Tmpfs::new(size);
         let said = Said::by(doctor().env("BOOTRACE_CACHE", full.0.path()));
         let path = full.0.path().display().to_string();
-        said.names("space.cache", "failed", &[&path, "making an image takes about 2 GiB"], "BOOTRACE_CACHE");
+        said.names("space.cache", "failed", &[&path, "building an image takes about 2 GiB"], "BOOTRACE_CACHE");
         said.stops(&["native", "docker", "libvirt"]);
     }
 }
@@ -416,7 +416,7 @@ fn left_overs_are_listed_and_only_clean_without_dry_run_removes_them() {
         "it is still there"
     );
     assert_eq!(clean(&["clean"]), "removed container bootrace-0badcafe-3\n");
-    assert_eq!(clean(&["clean", "--dry-run"]), "nothing was left behind\n");
+    assert_eq!(clean(&["clean", "--dry-run"]), "no left-overs\n");
     assert_eq!(Said::by(&mut doctor()).check("left_over")["status"], "ok");
 }
 

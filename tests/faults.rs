@@ -172,7 +172,7 @@ fn what_a_killed_run_leaves_is_removed_by_clean() {
 
     // A run that goes on is left alone.
     let output = String::from_utf8(clean().stdout).unwrap();
-    assert!(output.contains("nothing was left behind"), "{output}");
+    assert!(output.contains("no left-overs"), "{output}");
     run.0.kill().unwrap();
     run.0.wait().unwrap();
     let results = bench.results().unwrap();

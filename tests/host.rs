@@ -235,7 +235,7 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
     thread::spawn(move || said.for_each(drop));
     let busy = scenario("samples = 1").run(&["--tune", "--targets", "native"]);
     busy.fails(1, &["another tuned run is going on"]);
-    assert!(clean().contains("nothing was left behind"), "a run that goes on keeps its settings");
+    assert!(clean().contains("no left-overs"), "a run that goes on keeps its settings");
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(Ksm::now(), "0");
@@ -248,7 +248,7 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
 
     let untuned = scenario("samples = 1\nsettle = \"0s\"").run(&["--targets", "native"]);
     let warnings = untuned.results.unwrap().run.warnings;
-    assert!(warnings.iter().any(|w| w.contains("bootrace clean puts them back")), "{warnings:?}");
+    assert!(warnings.iter().any(|w| w.contains("bootrace clean restores them")), "{warnings:?}");
     assert_eq!(Ksm::now(), "0", "only who is asked to touches settings");
 
     assert!(clean().contains("/sys/kernel/mm/ksm/run: 1 again"));

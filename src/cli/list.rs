@@ -1,4 +1,4 @@
-//! `bootrace list`: what is there to run, and where it can run on this host.
+//! `bootrace list`: scenarios, and the targets that can run on this host.
 
 use std::{fmt::Write, path::Path};
 
@@ -25,7 +25,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         scenarios: scenario::names().into_iter().map(Entry::new).collect(),
         targets: runtime.block_on(doctor::glance(options.asking.patience.0)).targets,
     };
-    // Without waiting for a call that hangs.
+    // Without waiting for a blocking call that hangs.
     runtime.shutdown_background();
     print(&if options.asking.json { listing.json() } else { listing.text() })
 }
@@ -36,15 +36,15 @@ struct Listing {
     targets: Vec<Ability>,
 }
 
-/// A scenario that can be named.
+/// A scenario of the list.
 #[derive(Debug, Serialize)]
 struct Entry {
     name: String,
     description: Option<String>,
-    /// Null for a scenario in the binary.
+    /// Null for a built-in scenario.
     path: Option<String>,
     targets: Vec<String>,
-    /// Why it can't be used.
+    /// The first error of a wrong scenario.
     error: Option<String>,
 }
 

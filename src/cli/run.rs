@@ -1,4 +1,4 @@
-//! `bootrace run`: from scenario to report.
+//! `bootrace run`: runs scenarios and writes their results and reports.
 
 use std::{
     fs,
@@ -28,7 +28,7 @@ use crate::{
     tune::Tuning,
 };
 
-/// As given on the command line; `None` and empty: as the scenario says.
+/// Options as on the command line; `None` and empty: the scenario decides.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Scenario files, or names of shipped scenarios.
@@ -50,23 +50,22 @@ pub struct Options {
     /// Print results.json instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// For `bootrace ab`, which starts its sides with this.
+    /// Run as a side of `bootrace ab`, which sets this option.
     #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune", "build"])]
     pub paced: Option<SideConfig>,
 }
 
-/// A run that came to its end, and where it was written.
+/// A finished run and its directory.
 #[derive(Debug)]
 pub struct Finished {
     pub results: Results,
     pub dir: PathBuf,
 }
 
-/// Runs every scenario in turn and writes its results and report. Whether the samples are good is for
-/// [`verdict`] to say.
+/// Runs one scenario after the other and writes results and reports. [`verdict`] judges the samples.
 ///
 /// # Errors
-/// A usage error before anything runs; else what kept a run from its end, at once.
+/// [`Failure::Usage`] before anything runs; else the error of the first run that does not finish.
 pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     let mut pacer = match &options.paced {
         Some(_) => Some(Pacer::open().map_err(Failure::Run)?),
@@ -95,7 +94,7 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
         Ok(finished)
     });
     ran.map_err(|failure| match failure {
-        // The end of standard input has no number of its own; it is as a terminal's that hangs up.
+        // The end of standard input has no signal number; it counts as a hang-up.
         Failure::Interrupted { signal, .. } | Failure::Stopped { signal } if options.paced.is_some() => {
             Failure::Unpaced { signal: signal.max(1) }
         }
@@ -103,10 +102,10 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     })
 }
 
-/// Of a side of an A/B nothing: it is judged with the other one.
+/// The verdict on finished runs. A side of an A/B has none, since the coordinator judges both sides.
 ///
 /// # Errors
-/// [`Failure::Run`] when a sample failed or a target has none; else what [`claims::hold`] says of the claims.
+/// [`Failure::Run`] when a sample failed or a target has none; else as [`claims::hold`].
 pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
     let alone = || finished.iter().filter(|finished| finished.results.run.ab.is_none());
     alone().try_for_each(samples_are_good)?;
@@ -115,7 +114,7 @@ pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
 }
 
 /// # Errors
-/// [`Failure::Usage`] when there is no such scenario, or it has an error, or not the targets that are asked for.
+/// [`Failure::Usage`] when the scenario is missing or wrong, or lacks a target of `--targets`.
 pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
     let usage = |e: scenario::Error| Failure::Usage(e.into());
     let (mut scenario, folder) = scenario::find(name).map_err(usage)?;
@@ -150,7 +149,7 @@ async fn run_one(
     }
 }
 
-/// A whole run, written with its report; also one that was interrupted.
+/// Runs a scenario and writes results and report, also after an interrupt.
 pub(super) async fn measure(
     scenario: Scenario,
     folder: &Path,
@@ -193,7 +192,7 @@ pub(super) async fn measure(
     let mut results = ran.map_err(Failure::Run)?;
     drop(lock);
     if let Some(pacer) = &mut pacer {
-        // The other side may be at its last trial, which the making of a report would disturb.
+        // The other side may still run its last trial, which a report's CPU time would disturb.
         pacer.turn().await;
     }
     results.run.warnings.extend(tuning.changed());
@@ -245,7 +244,7 @@ fn header(
     }
 }
 
-/// 32 bits are enough, and keep the run's id short.
+/// A new seed. 32 bits suffice, and keep the run's id short.
 pub(super) fn fresh_seed() -> u64 {
     let mut bytes = [0; 4];
     match rand::rngs::SysRng.try_fill_bytes(&mut bytes) {
@@ -258,7 +257,7 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making the run's directory {}", dir.display()))
 }
 
-/// Points `DIR/latest` at the run, in one step.
+/// Points `DIR/latest` at the run, atomically.
 pub(super) fn make_latest(out: &Path, id: &str) -> anyhow::Result<()> {
     let (new, latest) = (out.join(format!(".latest-{id}")), out.join("latest"));
     std::os::unix::fs::symlink(id, &new)
@@ -278,7 +277,7 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
     print(&format!("report: {}\n", dir.join("index.html").display()))
 }
 
-/// Every target has a good sample, where there were to be any.
+/// Checks that every target has a good sample, unless the run is of density alone.
 pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
     if density::is_all(&finished.results) {
         return Ok(());
@@ -298,7 +297,7 @@ pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
     )))
 }
 
-/// A run with failed samples is a failed run, however good the others are.
+/// Checks that no sample failed: one failed sample fails the run.
 pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let samples = &finished.results.samples;
     let measured =

@@ -1,4 +1,4 @@
-//! KVM: is it there, does it run Linux, may QEMU's user open it, and does libvirt know.
+//! Checks KVM: its presence, whether it runs Linux, whether QEMU's user may open it, and whether libvirt offers it.
 
 use std::{fs::File, io, path::Path};
 
@@ -20,7 +20,7 @@ pub async fn verdict() -> KvmVerdict {
     probing.unwrap_or_else(|error| KvmVerdict::Broken { why: format!("the probe ended early: {error}") })
 }
 
-/// What VMs run on.
+/// What VMs run on, as a phrase.
 pub fn how(verdict: &KvmVerdict) -> &'static str {
     match verdict {
         KvmVerdict::Runs { degree: KvmDegree::Hardware, .. } => "on KVM",
@@ -32,7 +32,7 @@ pub fn how(verdict: &KvmVerdict) -> &'static str {
     }
 }
 
-/// What the verdict means for a run, in plain words.
+/// The check's result for a verdict on KVM.
 pub fn kvm(verdict: &KvmVerdict) -> Check {
     let (id, title) = ("kvm", "KVM");
     let emulated = "VMs will be emulated (TCG), and their figures compare with each other and say nothing about a VM \
@@ -47,11 +47,11 @@ pub fn kvm(verdict: &KvmVerdict) -> Check {
         KvmVerdict::Untold { .. } => {
             Check::warning(id, title, verdict.to_string()).fix("bootrace doctor, when this host is less busy")
         }
-        // A run, which is root's, will find out.
+        // A run is root's and so finds out.
         KvmVerdict::Missing { cause: Cause::Denied, .. } if !sys::is_root() => {
             Check::not_checked(id, title, verdict.to_string())
         }
-        // It is there, and not for us.
+        // The device exists, and this process may not open it.
         KvmVerdict::Missing { cause: Cause::Denied, .. } => {
             Check::warning(id, title, format!("KVM can't be used: {emulated} ({verdict})"))
                 .fix("in a container, give it the device (--device /dev/kvm)")
@@ -65,8 +65,8 @@ pub fn kvm(verdict: &KvmVerdict) -> Check {
     }
 }
 
-/// Whether QEMU's user can open the device, tried as that user. Where it can't, libvirt probes QEMU again and again, and
-/// every start of a VM takes a minute, emulated ones too.
+/// Opens the device as QEMU's user. If that fails, libvirt probes QEMU again and again, and every start of a VM takes
+/// a minute, emulated or not.
 pub fn access(account: &Account) -> Option<Check> {
     let (id, title) = ("kvm.access", "KVM for QEMU's user");
     if !Path::new(DEVICE).exists() {
@@ -105,7 +105,7 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Kvm
         return Some(Check::ok(id, title, "libvirt offers it"));
     }
     let found =
-        "libvirt offers no KVM though QEMU's user can open it: it remembers how things were when it started";
+        "libvirt offers no KVM though QEMU's user can open it: libvirt keeps the state of its own start";
     let fix = engine::restart_libvirt();
     Some(match verdict {
         KvmVerdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix),

@@ -1,4 +1,4 @@
-//! Docker and libvirt: do they answer, and in which version.
+//! Checks Docker and libvirt: whether they answer, their versions and their limits.
 
 use std::{path::Path, time::Duration};
 
@@ -18,21 +18,21 @@ use crate::{
     },
 };
 
-/// How long libvirt may take to try out what it offers. Where QEMU's user can't open `/dev/kvm` it does so anew each
-/// time, which takes a minute: the doctor reports that by itself, and does not wait.
+/// How long libvirt may take to list its capabilities. If QEMU's user can't open `/dev/kvm`, libvirt probes QEMU each
+/// time, which takes a minute; another check reports that, so this one does not wait.
 fn for_details(patience: Duration) -> Duration {
     if closed_to_qemu().is_some() { patience / 3 } else { patience * 2 }
 }
 
-/// How a daemon is started, restarted and named here.
+/// A daemon's names: for users, systemd, environment and package.
 pub(super) struct Daemon {
-    /// As users call it.
+    /// Its name in messages.
     pub name: &'static str,
     pub program: &'static str,
     pub unit: &'static str,
-    /// Names another engine than the local one, if it is set.
+    /// The variable that names another engine than the local one.
     pub variable: &'static str,
-    /// Its members may ask it; `None`: root alone may.
+    /// The group whose members may use it; `None`: only root may.
     pub group: Option<&'static str>,
 }
 
@@ -51,14 +51,14 @@ pub(super) const LIBVIRT: Daemon = Daemon {
     group: Some("libvirt"),
 };
 
-/// Where a daemon is, on which its fixes depend.
+/// The place of a daemon; its fixes depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// Another engine than the local one is asked.
+    /// Another engine than the local one.
     Elsewhere,
     /// A unit of this host's systemd.
     Unit,
-    /// Of this host and not systemd's, or not installed: the script knows what to do.
+    /// On this host without a unit, or not installed: scripts/setup handles both.
     Here,
 }
 
@@ -78,7 +78,7 @@ impl Daemon {
         if elsewhere { Place::Elsewhere } else { self.place_here() }
     }
 
-    /// Of the local one, also where another is asked.
+    /// Of the local one, also if the variable names another.
     pub fn place_here(&self) -> Place {
         let units = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
         let installed = units.iter().any(|dir| Path::new(dir).join(self.unit).exists());
@@ -97,31 +97,31 @@ impl Daemon {
                 format!("sudo bootrace doctor, and sudo bootrace run{}", alone.unwrap_or_default())
             }
             (Place::Elsewhere, Cause::Unreachable, _) => {
-                format!("start what {} names, or unset {0}", self.variable)
+                format!("start the daemon that {} names, or unset {0}", self.variable)
             }
             (Place::Unit, Cause::Unreachable, _) => format!("sudo systemctl start {}", self.unit),
             (_, _, Some(hint)) => hint.clone(),
-            (Place::Elsewhere, _, None) => format!("start what {} names, or unset {0}", self.variable),
+            (Place::Elsewhere, _, None) => format!("start the daemon that {} names, or unset {0}", self.variable),
             (Place::Unit | Place::Here, _, None) => "scripts/setup".into(),
         }
     }
 
-    /// Where its log is.
+    /// The command that shows its log.
     pub fn fix_of_a_trial(&self, place: Place) -> String {
         let log = match place {
-            Place::Elsewhere => format!("the log of what {} names", self.variable),
+            Place::Elsewhere => format!("the log of the daemon that {} names", self.variable),
             Place::Unit => format!("sudo journalctl -eu {}", self.unit),
             Place::Here => format!("sudo tail /var/log/bootrace-{}.log", self.program),
         };
         format!("{log} shows more")
     }
 
-    /// It may be busy, and then a restart would only harm.
+    /// The fix for a time-out. A longer wait comes first, since a restart harms a daemon that is only busy.
     pub fn fix_of_no_answer(&self, place: Place) -> String {
         format!("bootrace doctor --patience 5m waits longer; {}", self.fix_of_a_trial(place))
     }
 
-    /// An engine that hangs must not hang us.
+    /// Bounds a request to the engine in time.
     pub async fn ask<T>(
         &self,
         patience: Duration,
@@ -134,7 +134,7 @@ impl Daemon {
         }
     }
 
-    /// The engine's answer, whatever it is; or that there was none.
+    /// The engine's answer; an error when none came in time.
     pub async fn ask_as_is<T>(
         &self,
         patience: Duration,
@@ -145,7 +145,7 @@ impl Daemon {
     }
 }
 
-/// What restarts this host's libvirt, which remembers what it found when it started. Its VMs go on meanwhile.
+/// The command that restarts this host's libvirt, so that it probes the host again. VMs keep running.
 pub fn restart_libvirt() -> String {
     restart_libvirt_at(LIBVIRT.place_here())
 }
@@ -157,20 +157,20 @@ fn restart_libvirt_at(place: Place) -> String {
     }
 }
 
-/// What there is to do about a target that does not run what it is given, where the error's own words don't tell.
+/// The fix for a failed trial whose error has no fix of its own.
 pub fn fix_of_a_trial(kind: Kind) -> String {
     let fix = match kind {
         Kind::Native => {
-            "sudo dmesg shows what the kernel refused; else name another directory in BOOTRACE_CACHE".into()
+            "see what the kernel refused (sudo dmesg), or name another directory in BOOTRACE_CACHE".into()
         }
         Kind::Docker => DOCKER.fix_of_a_trial(DOCKER.place()),
         Kind::Libvirt | Kind::Lxc => LIBVIRT.fix_of_a_trial(LIBVIRT.place()),
         Kind::Podman => super::others::PODMAN.fix_of_a_trial(super::others::PODMAN.place()),
     };
-    format!("{fix}; sudo bootrace clean removes what is left")
+    format!("{fix}; sudo bootrace clean removes left-overs")
 }
 
-/// Whether Docker answers, and what it says.
+/// Whether Docker answers, and its versions.
 pub async fn docker(patience: Duration) -> (Check, Option<Engine>) {
     let (id, title) = ("docker", "Docker");
     match DOCKER.ask(patience, docker::inspect(ContainerEngine::Docker)).await {
@@ -190,14 +190,14 @@ fn describe(engine: &Engine) -> String {
     )
 }
 
-/// What an Engine that answers has to be, and whether it can limit what it runs.
+/// Whether the Engine is new enough and can limit containers.
 pub fn docker_details(engine: &Engine) -> Vec<Check> {
     let (id, title) = ("docker.api", "Docker's API");
     let (major, minor) = engine.api;
     let (least_major, least_minor) = OLDEST_API;
     let api = match engine.api >= OLDEST_API {
         true => {
-            Check::ok(id, title, format!("{major}.{minor}, {least_major}.{least_minor} or later is wanted"))
+            Check::ok(id, title, format!("{major}.{minor}, at least {least_major}.{least_minor}"))
         }
         false => {
             let found =
@@ -221,7 +221,7 @@ pub fn docker_details(engine: &Engine) -> Vec<Check> {
     vec![api, limits]
 }
 
-/// Whether libvirt answers, and what it says.
+/// Whether libvirt answers, and its version.
 pub async fn libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
     let (id, title) = ("libvirt", "libvirt");
     match LIBVIRT.ask(patience, virt::inspect()).await {
@@ -242,7 +242,7 @@ pub async fn libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
 pub fn emulator(hypervisor: &Hypervisor) -> Check {
     let (id, title) = ("qemu", "QEMU");
     let Some(offers) = &hypervisor.offers else {
-        let found = "libvirt answers, and did not say in time what it offers: busy or hanging";
+        let found = "libvirt answers, but did not list its capabilities in time: busy or hanging";
         let fix = LIBVIRT.fix_of_no_answer(LIBVIRT.place());
         return Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix);
     };
@@ -294,7 +294,7 @@ mod tests {
         for (systemd, installed) in [(false, false), (false, true), (true, false), (true, true)] {
             for error in [&stopped, &confused] {
                 let there = fix(error, true, systemd, installed);
-                assert_eq!(there, "start what DOCKER_HOST names, or unset DOCKER_HOST");
+                assert_eq!(there, "start the daemon that DOCKER_HOST names, or unset DOCKER_HOST");
                 let unit = systemd && installed && error.is_unreachable();
                 let here = if unit { "sudo systemctl start docker.service" } else { "scripts/setup" };
                 assert_eq!(fix(error, false, systemd, installed), here, "{error:?} {systemd} {installed}");
@@ -351,7 +351,7 @@ mod tests {
         let here = LIBVIRT.fix_of_a_trial(Place::Here);
         assert_eq!(here, "sudo tail /var/log/bootrace-libvirtd.log shows more");
         for kind in Kind::ALL {
-            assert!(fix_of_a_trial(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
+            assert!(fix_of_a_trial(kind).ends_with("; sudo bootrace clean removes left-overs"), "{kind}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What earlier runs left.
+//! Checks for left-overs of earlier runs.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     tune,
 };
 
-/// How many things are named.
+/// The most left-overs to name.
 const NAMED: usize = 5;
 
-/// Looks, and removes nothing.
+/// Searches, and removes nothing.
 pub async fn check(cache: &Cache, patience: Duration) -> Check {
     let found = left_over::find_within(patience, &cache.instances_dir(), &Owner::Ended).await;
     let (builds, unread) = match cache.abandoned() {
@@ -22,12 +22,12 @@ pub async fn check(cache: &Cache, patience: Duration) -> Check {
     judge(&found, &tune::left(), builds, unread)
 }
 
-/// `settings`: of a tuned run that was killed. `builds`: image builds that were; `unread`: why they can't be listed.
+/// `settings`: of a killed tuned run. `builds`: killed image builds. `unread`: why those can't be listed.
 fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option<String>) -> Check {
     let (id, title) = ("left_over", "left-overs of earlier runs");
-    // Of an engine that is not there enough is said elsewhere.
+    // Another check explains an absent engine.
     let unseen = found.unseen.iter().map(|Unseen { error, .. }| match error.is_unreachable() {
-        true => format!("{}: nothing answers there", error.tried),
+        true => format!("{}: no answer", error.tried),
         false => error.to_string(),
     });
     let unseen: Vec<String> = unseen.chain(unread).collect();
@@ -42,7 +42,7 @@ fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option
     match (names.is_empty(), unseen.is_empty()) {
         (true, true) => Check::ok(id, title, "none"),
         (true, false) => {
-            Check::not_checked(id, title, format!("not all was looked at: {}", unseen.join("; ")))
+            Check::not_checked(id, title, format!("the search is incomplete: {}", unseen.join("; ")))
         }
         _ => Check::warning(id, title, names.join(", ")).fix("sudo bootrace clean (--dry-run lists them)"),
     }

@@ -1,5 +1,5 @@
-//! Engines that only scenarios need that name them: podman, and libvirt's LXC driver. Where one is not here that is
-//! reported, and stops no other target.
+//! Checks the engines that only scenarios with their kinds need: podman, and libvirt's LXC driver. The absence of one
+//! stops no other target.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub(super) const PODMAN: Daemon = Daemon {
     group: None,
 };
 
-/// Whether podman's service answers, and what it says.
+/// Whether podman's service answers, and its versions.
 pub async fn podman(patience: Duration) -> (Check, Option<Engine>) {
     let (id, title) = ("podman", "podman");
     if !ContainerEngine::Podman.may_be_here() {
@@ -75,7 +75,7 @@ pub async fn lxc(patience: Duration) -> (Check, bool) {
     }
 }
 
-/// Each that answers tried with something that runs.
+/// A trial of each one that answers.
 pub async fn try_them(engines: &Engines, bench: &Result<Bench, String>) -> Vec<Check> {
     let untried = |id, title| move |why: &String| Check::not_checked(id, title, why);
     let podman = async {

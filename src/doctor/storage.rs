@@ -1,21 +1,21 @@
-//! Where images, containers and temporary files go: is there room.
+//! Checks the free space for images, containers and temporary files.
 
 use std::path::{Path, PathBuf};
 
 use super::Check;
 use crate::{image::Cache, scenario::Kind};
 
-/// What making an image takes at the most, and what instances write is small beside it, in bytes.
+/// The most that building an image takes, in bytes. Instances write far less.
 const FOR_AN_IMAGE: u64 = 2 << 30;
-/// What instances of an image that is there may write.
+/// The most that instances of an existing image write, in bytes.
 const FOR_INSTANCES: u64 = 256 << 20;
-/// Sockets and lists.
+/// For sockets and lists, in bytes.
 const FOR_TEMPORARY: u64 = 64 << 20;
 
-/// What gives images and instances room.
+/// The fix for a full cache.
 pub const PRUNE: &str = "bootrace image prune --all, or another directory in BOOTRACE_CACHE";
 
-/// `have_image`: the default image needs not be made.
+/// `have_image`: the default image is in the cache.
 pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_image: bool) -> Vec<Check> {
     let (id, title) = ("space.cache", "space for images");
     let mut checks = vec![match cache {
@@ -31,7 +31,7 @@ pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_i
         None => Check::not_checked(
             id,
             title,
-            "Docker doesn't say where its images are; of containerd's root can see it",
+            "Docker doesn't report the place of its images; root can see containerd's",
         ),
     });
     let (id, title) = ("space.temporary", "space for temporary files");
@@ -39,7 +39,7 @@ pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_i
     checks.push(match free_bytes(&temp) {
         Ok(free) if free >= FOR_TEMPORARY => Check::ok(id, title, describe(free, &temp)),
         Ok(free) => Check::failed(id, title, describe(free, &temp), &Kind::ALL)
-            .fix("remove what is not needed there, or name another directory in TMPDIR"),
+            .fix("remove files there, or name another directory in TMPDIR"),
         Err(error) => Check::not_checked(id, title, error),
     });
     checks
@@ -71,7 +71,7 @@ fn judge(
     if free >= FOR_AN_IMAGE {
         return Check::ok(id, title, found);
     }
-    let found = format!("{found}; making an image takes about {}", size(FOR_AN_IMAGE));
+    let found = format!("{found}; building an image takes about {}", size(FOR_AN_IMAGE));
     match have_image && free >= FOR_INSTANCES {
         true => Check::warning(id, title, found).fix(fix),
         false => Check::failed(id, title, found, stops).fix(fix),
@@ -89,10 +89,10 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// For any user: what is kept for root not even root has everywhere, as in a container without that right.
+/// Free space for ordinary users: even root may lack the right to the reserved blocks, as in a container.
 fn free_bytes(dir: &Path) -> Result<u64, String> {
     let stat =
-        rustix::fs::statvfs(dir).map_err(|e| format!("asking how much is free in {}: {e}", dir.display()))?;
+        rustix::fs::statvfs(dir).map_err(|e| format!("reading the free space of {}: {e}", dir.display()))?;
     Ok(stat.f_bavail * stat.f_frsize)
 }
 

@@ -172,7 +172,7 @@ fn a_target_without_good_samples_exits_with_1_after_what_there_is_was_exported()
         assert_eq!(output.status.code(), Some(1), "{format}");
         assert_eq!(
             text(&output.stderr),
-            "error: no good sample of docker: no figure of it is exported; what there is was\n"
+            "error: no good sample of docker, so none of its figures is exported; the others are\n"
         );
         assert!(saved.path(to).exists());
     }

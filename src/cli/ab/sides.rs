@@ -85,7 +85,7 @@ impl AbSide {
 /// When a side can't be classified, or a revision has no scenario in its clone.
 pub fn both(base: &str, new: &str, scenario: Option<&str>) -> anyhow::Result<[AbSide; 2]> {
     let parse = |side: Side, text: &str| SideSpec::parse(text).with_context(|| format!("--{side} {text}"));
-    let specs = [tell(Side::Base, base)?, tell(Side::New, new)?];
+    let specs = [parse(Side::Base, base)?, parse(Side::New, new)?];
     if let ([SideSpec::Scenario(_), SideSpec::Scenario(_)], Some(scenario)) = (&specs, scenario) {
         anyhow::bail!(
             "both sides are scenarios, so no side would run the scenario {scenario:?}\nfix: leave it out"
