@@ -196,7 +196,7 @@ impl Engines {
         let versions = versions.collect::<Vec<_>>().join(", ");
         let accelerator = match &self.verdict {
             KvmVerdict::Runs { .. } => "KVM",
-            KvmVerdict::Untold { .. } => "unknown",
+            KvmVerdict::Unknown { .. } => "unknown",
             KvmVerdict::Missing { .. } | KvmVerdict::Broken { .. } | KvmVerdict::Emulated { .. } => {
                 "TCG (emulated)"
             }
@@ -214,7 +214,7 @@ impl Engines {
 }
 
 /// Which engines answer, without a trial. Usually fast; takes at most `patience` for each engine.
-pub async fn glance(patience: Duration) -> Report {
+pub async fn quick_check(patience: Duration) -> Report {
     let engines = Engines::ask(patience).await;
     let seen = engines.seen();
     let access = accelerator::access(&qemus_account(engines.libvirt.1.as_ref()));
@@ -305,7 +305,7 @@ async fn try_engines(
         }
     };
     let (native, docker, libvirt, others) =
-        tokio::join!(of_native, of_docker, of_libvirt, others::try_them(engines, &bench));
+        tokio::join!(of_native, of_docker, of_libvirt, others::trials(engines, &bench));
     unfit.into_iter().chain([native]).chain(docker).chain(libvirt).chain(others).collect()
 }
 

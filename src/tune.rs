@@ -50,11 +50,11 @@ pub struct Handle(Arc<Shared>);
 
 struct Shared {
     place: Place,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<Guard>>,
 }
 
 /// While this exists, settings may differ from the original ones.
-struct Held {
+struct Guard {
     settings: Vec<Setting>,
     _lock: File,
 }
@@ -169,7 +169,7 @@ impl Tuning {
         let plans = settings::plan(&place.root);
         let changes: Vec<Change> = plans.iter().flat_map(|plan| plan.changes.clone()).collect();
         place.save(&changes)?;
-        let held = held.insert(Held { settings: Vec::new(), _lock: lock_file });
+        let held = held.insert(Guard { settings: Vec::new(), _lock: lock_file });
         held.settings.extend(plans.into_iter().map(|plan| plan.carry_out(&place.root)));
         held.settings.push(caches);
         Ok(held.settings.clone())
@@ -268,7 +268,7 @@ fn clean_at(place: &Place) -> Result<Vec<String>, Error> {
     }
 }
 
-fn lock(held: &Mutex<Option<Held>>) -> MutexGuard<'_, Option<Held>> {
+fn lock(held: &Mutex<Option<Guard>>) -> MutexGuard<'_, Option<Guard>> {
     // A thread that panicked with it had changed only some settings; the saved list has all of them.
     held.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -337,7 +337,12 @@ fn a_full_disk_is_named_with_the_directory_and_the_fix() {
         let full = Tmpfs::new(size);
         let said = Said::by(doctor().env("BOOTRACE_CACHE", full.0.path()));
         let path = full.0.path().display().to_string();
-        said.names("space.cache", "failed", &[&path, "building an image takes about 2 GiB"], "BOOTRACE_CACHE");
+        said.names(
+            "space.cache",
+            "failed",
+            &[&path, "building an image takes about 2 GiB"],
+            "BOOTRACE_CACHE",
+        );
         said.stops(&["native", "docker", "libvirt"]);
     }
 }

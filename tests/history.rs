@@ -227,7 +227,11 @@ fn sides_of_an_ab_are_no_points_unless_that_is_asked_for() {
     fs::copy(file_of(dir.path(), 3), only.path().join("results.json")).unwrap();
     let output = history(&[only.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("fix: --with-ab includes the sides of A/Bs (1 left out)"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("fix: --with-ab includes the sides of A/Bs (1 left out)"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]

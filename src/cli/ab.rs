@@ -131,7 +131,7 @@ async fn coordinate(
         sides.into_iter().zip([base, new]).map(|(results, dir)| Finished { results, dir }).collect();
     judged.map_err(|failure| with_cause(failure, &finished))?;
     // The gate judges the number of failures, but not a target without a single good sample.
-    finished.iter().try_for_each(run::targets_were_good)
+    finished.iter().try_for_each(run::targets_are_good)
 }
 
 /// The errors of NEW's failed samples, if the gate finds too many of them.

@@ -12,14 +12,14 @@ use indicatif::ProgressBar;
 use super::{
     Failure,
     options::Session,
-    prepare::{Prepared, Wanted, must_be_root, prepare},
+    prepare::{Prepared, Request, must_be_root, prepare},
     print,
     progress::Progress,
     run,
     signals::{self, Signals},
 };
 use crate::{
-    calibration::{Break, Calibration, Check, Plan, SCHEMA, drive, see_what_is_left},
+    calibration::{Break, Calibration, Check, Plan, SCHEMA, drive, record_left_overs},
     kind::Family,
     probe::host,
     report::calibration as report,
@@ -102,9 +102,9 @@ async fn calibrate(
     tuning: &Tuning,
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.session.quiet || options.json);
-    say_left_out(&left_out, &progress);
+    report_left_out(&left_out, &progress);
     let wanted =
-        Wanted { scenario: &scenario, folder: Path::new("."), tune: options.session.tune, part: None };
+        Request { scenario: &scenario, folder: Path::new("."), tune: options.session.tune, part: None };
     let Prepared { targets, image, host, warnings, instances } =
         prepare(&wanted, &progress, signals, tuning).await?;
     let calibration = header(options, &targets, left_out, image, host, warnings);
@@ -125,7 +125,7 @@ async fn calibrate(
     }
     calibration.warnings.extend(tuning.changed());
     calibration.host.noise_after = Some(host::noise());
-    see_what_is_left(&mut calibration, left_over::find(&instances, &mine).await);
+    record_left_overs(&mut calibration, left_over::find(&instances, &mine).await);
 
     report::write(&calibration, &dir).map_err(|e| Failure::Run(e.into()))?;
     show(&calibration, &dir, options)?;
@@ -138,7 +138,7 @@ async fn calibrate(
 /// The targets that can't run here, with reasons.
 type LeftOut = BTreeMap<String, String>;
 
-fn say_left_out(left_out: &LeftOut, progress: &Progress) {
+fn report_left_out(left_out: &LeftOut, progress: &Progress) {
     for (name, why) in left_out {
         progress.say(&format!("{name} can't run here and is left out: {why}"));
     }

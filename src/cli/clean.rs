@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The time between the first and the second search: an engine may still be making what a killed run requested.
-const AFTERMATH: Duration = Duration::from_secs(2);
+const RECHECK_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -45,8 +45,8 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         "left-overs belong to root, and another user can't see all of them\nfix: sudo bootrace clean"
     );
     let cache = Cache::open(None)?;
-    let whose = if options.all { Owner::Everyones } else { Owner::Ended };
-    let found = left_over::find(&cache.instances_dir(), &whose).await;
+    let owner = if options.all { Owner::Everyones } else { Owner::Ended };
+    let found = left_over::find(&cache.instances_dir(), &owner).await;
     let mut failed = false;
     for Unseen { error, .. } in &found.unseen {
         if error.is_unreachable() {
@@ -66,14 +66,14 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         print(&format!("{} {build}\n", if options.dry_run { "would remove" } else { "removed" }))?;
     }
     if options.dry_run {
-        for thing in &found.things {
-            print(&format!("would remove {thing}\n"))?;
+        for left_over in &found.left_overs {
+            print(&format!("would remove {left_over}\n"))?;
         }
-    } else if !found.things.is_empty() {
-        failed |= !removed(&found.things).await?;
-        tokio::time::sleep(AFTERMATH).await;
-        let late = left_over::find(&cache.instances_dir(), &whose).await;
-        failed |= !removed(&late.things).await?;
+    } else if !found.left_overs.is_empty() {
+        failed |= !removed(&found.left_overs).await?;
+        tokio::time::sleep(RECHECK_DELAY).await;
+        let late = left_over::find(&cache.instances_dir(), &owner).await;
+        failed |= !removed(&late.left_overs).await?;
     }
     let settings = match options.dry_run {
         true => tune::left().into_iter().map(|setting| format!("would restore {setting}")).collect(),
@@ -86,13 +86,9 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     for line in &settings {
         print(&format!("{line}\n"))?;
     }
-    if found.things.is_empty() && unfinished.is_empty() && settings.is_empty() && !failed {
+    if found.left_overs.is_empty() && unfinished.is_empty() && settings.is_empty() && !failed {
         let all = found.unseen.is_empty();
-        print(if all {
-            "no left-overs\n"
-        } else {
-            "no left-overs where a search was possible\n"
-        })?;
+        print(if all { "no left-overs\n" } else { "no left-overs where a search was possible\n" })?;
     }
     anyhow::ensure!(
         !failed,
@@ -103,11 +99,11 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
 }
 
 /// Removes left-overs and prints each. Returns false when any removal fails, after printing its error.
-async fn removed(things: &[LeftOver]) -> anyhow::Result<bool> {
+async fn removed(left_overs: &[LeftOver]) -> anyhow::Result<bool> {
     let mut all = true;
-    for thing in things {
-        match left_over::remove(thing).await {
-            Ok(()) => print(&format!("removed {thing}\n"))?,
+    for left_over in left_overs {
+        match left_over::remove(left_over).await {
+            Ok(()) => print(&format!("removed {left_over}\n"))?,
             Err(error) => {
                 all = false;
                 anstream::eprintln!("{error}");

@@ -105,7 +105,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     pairs.iter().try_for_each(|(base, new)| have_rounds(base, new))?;
     let comparison = compare(&pairs, &options.gate)?;
     if !options.across_hosts {
-        are_alike(&comparison)?;
+        check_differences(&comparison)?;
     }
     if let Some(dir) = &options.out {
         shown::write(&comparison, &pairs, dir).map_err(|e| Failure::Run(e.into()))?;
@@ -228,7 +228,9 @@ fn margin_of_host(
             ),
         },
         Some(floor) => least(&format!("the least: {} A/A sessions need no more", floor.sessions)),
-        None => least("the least: this host's noise between runs is unknown (bootrace calibrate --aa measures it)"),
+        None => least(
+            "the least: this host's noise between runs is unknown (bootrace calibrate --aa measures it)",
+        ),
     }
 }
 
@@ -267,7 +269,7 @@ pub fn verdict(comparison: &Comparison, fail_on: FailOn) -> Result<(), Failure> 
 }
 
 /// Refuses, or warns of, differences that make a comparison meaningless.
-fn are_alike(comparison: &Comparison) -> Result<(), Failure> {
+fn check_differences(comparison: &Comparison) -> Result<(), Failure> {
     let pairs = comparison.pairs.iter().filter(|pair| !pair.paired);
     let lines: Vec<String> = pairs
         .flat_map(|pair| pair.differences.iter().filter(|d| d.forbids()).map(move |d| (pair, d)))

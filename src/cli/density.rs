@@ -30,7 +30,7 @@ pub fn is_all(results: &Results) -> bool {
 
 /// # Errors
 /// [`Failure::Run`] when instances failed, or a target has no instance.
-pub fn was_good(finished: &Finished) -> Result<(), Failure> {
+pub fn check(finished: &Finished) -> Result<(), Failure> {
     for density in &finished.results.density {
         let why = density.limit_why.as_deref().unwrap_or("no reason is known");
         let (target, dir) = (&density.target, finished.dir.display());

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::Style;
 use anyhow::Context;
 
-use super::{BAD, Failure, GOOD, HEADING, WARNING, options::Asking, print};
+use super::{BAD, Failure, GOOD, HEADING, WARNING, options::EngineQuery, print};
 use crate::{
     doctor::{self, Ability, Check, Report, Status},
     report::clean,
@@ -29,7 +29,7 @@ const LONGEST_FINDING: usize = 1000;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    pub asking: Asking,
+    pub asking: EngineQuery,
 }
 
 /// Makes all checks and prints them.

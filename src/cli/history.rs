@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             dir.why
         ))
     })?;
-    there_is_something(&shown, options)?;
+    require_series(&shown, options)?;
     if let Some(out) = &options.out {
         history::write(&shown, out).map_err(|e| Failure::Run(e.into()))?;
     }
@@ -111,7 +111,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
+fn require_series(shown: &Shown, options: &Options) -> Result<(), Failure> {
     if !shown.history.series.is_empty() {
         return Ok(());
     }

@@ -98,9 +98,7 @@ async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let wrong = wrong.join("\n");
-    Err(Failure::Run(anyhow!(
-        "the cache is damaged:\n{wrong}\nfix: bootrace image prune --all"
-    )))
+    Err(Failure::Run(anyhow!("the cache is damaged:\n{wrong}\nfix: bootrace image prune --all")))
 }
 
 async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {

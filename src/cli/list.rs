@@ -5,7 +5,7 @@ use std::{fmt::Write, path::Path};
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{BAD, Failure, HEADING, doctor::abilities, options::Asking, print};
+use super::{BAD, Failure, HEADING, doctor::abilities, options::EngineQuery, print};
 use crate::{
     doctor::{self, Ability},
     scenario,
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    pub asking: Asking,
+    pub asking: EngineQuery,
 }
 
 /// Prints scenarios and targets. A target that can't run is no failure.
@@ -23,7 +23,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let listing = Listing {
         scenarios: scenario::names().into_iter().map(Entry::new).collect(),
-        targets: runtime.block_on(doctor::glance(options.asking.patience.0)).targets,
+        targets: runtime.block_on(doctor::quick_check(options.asking.patience.0)).targets,
     };
     // Without waiting for a blocking call that hangs.
     runtime.shutdown_background();

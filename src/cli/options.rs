@@ -41,7 +41,7 @@ pub struct Session {
 
 /// Options of every command that only asks the engines.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Asking {
+pub struct EngineQuery {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

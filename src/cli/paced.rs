@@ -137,7 +137,7 @@ impl Pacer {
     }
 
     /// Reports that the side is ready, and returns its watcher.
-    pub fn watch<'a>(&'a mut self, job: &Job, recorder: &'a mut Recorder) -> Paced<'a> {
+    pub fn watch<'a>(&'a mut self, job: &Job, recorder: &'a mut Recorder) -> PacedWatch<'a> {
         let results = &job.results;
         let trials = plan(job.targets.len(), &job.scenario.sampling, results.run.seed);
         let planned = |trial: Trial| Planned {
@@ -147,19 +147,19 @@ impl Pacer {
         };
         let trials = trials.into_iter().map(planned).collect();
         self.say(&Event::Ready { trials, warnings: results.run.warnings.clone() });
-        Paced { pacer: self, recorder, trial: 0 }
+        PacedWatch { pacer: self, recorder, trial: 0 }
     }
 }
 
 /// A run's watcher that waits for its turns.
-pub struct Paced<'a> {
+pub struct PacedWatch<'a> {
     pacer: &'a mut Pacer,
     recorder: &'a mut Recorder,
     trial: usize,
 }
 
 #[async_trait]
-impl Watch for Paced<'_> {
+impl Watch for PacedWatch<'_> {
     async fn turn(&mut self, done: usize) {
         self.trial = done;
         self.pacer.turn().await;

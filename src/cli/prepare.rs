@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The input of a preparation.
-pub struct Wanted<'a> {
+pub struct Request<'a> {
     pub scenario: &'a Scenario,
     /// The base of its relative paths.
     pub folder: &'a Path,
@@ -41,12 +41,12 @@ pub struct Prepared {
 /// # Errors
 /// When an engine does not answer, the host lacks what the scenario needs, or the image can't be built.
 pub async fn prepare(
-    wanted: &Wanted<'_>,
+    wanted: &Request<'_>,
     progress: &Progress,
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<Prepared, Failure> {
-    let Wanted { scenario, folder, tune, part } = *wanted;
+    let Request { scenario, folder, tune, part } = *wanted;
     engines_answer(scenario).await.map_err(Failure::Run)?;
     host_can(scenario).await.map_err(Failure::Run)?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;

@@ -85,7 +85,7 @@ impl Recorder {
     }
 
     /// Prints a line that stays, above the bar or instead of it.
-    fn tell(&self, line: &str) {
+    fn print_line(&self, line: &str) {
         match self.lines {
             true => anstream::eprintln!("{line}"),
             false => self.bar.println(line),
@@ -187,10 +187,10 @@ impl Watch for Recorder {
         let Some(last) = results.density.last().filter(|last| last.limit.is_some()) else { return Ok(()) };
         if self.reported.0 < results.density.len() {
             self.reported = (results.density.len(), 0);
-            self.tell(&filled(last));
+            self.print_line(&filled(last));
         }
         for one in &last.bursts[self.reported.1..] {
-            self.tell(&burst(&last.target, one));
+            self.print_line(&burst(&last.target, one));
         }
         self.reported.1 = last.bursts.len();
         Ok(())

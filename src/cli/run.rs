@@ -14,7 +14,7 @@ use super::{
     density,
     options::{Rounds, Session},
     paced::{Event, Pacer, SideConfig},
-    prepare::{Prepared, Wanted, prepare},
+    prepare::{Prepared, Request, prepare},
     print,
     progress::Progress,
     signals::{self, Signals},
@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
 pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
     let alone = || finished.iter().filter(|finished| finished.results.run.ab.is_none());
     alone().try_for_each(samples_are_good)?;
-    alone().try_for_each(density::was_good)?;
+    alone().try_for_each(density::check)?;
     claims::hold(alone().map(|run| &run.results), fail_on)
 }
 
@@ -163,7 +163,7 @@ pub(super) async fn measure(
         pacer.listen(&signals.stop);
     }
     let part = options.paced.as_ref();
-    let wanted = Wanted { scenario: &scenario, folder, tune: options.session.tune, part };
+    let wanted = Request { scenario: &scenario, folder, tune: options.session.tune, part };
     let prepared = prepare(&wanted, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
     let mut results = header(&scenario, &targets, image, host, warnings, options);
@@ -278,7 +278,7 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
 }
 
 /// Checks that every target has a good sample, unless the run is of density alone.
-pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
+pub(super) fn targets_are_good(finished: &Finished) -> Result<(), Failure> {
     if density::is_all(&finished.results) {
         return Ok(());
     }
@@ -303,7 +303,7 @@ pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let measured =
         |target: &sample::TargetRecord| samples.iter().any(|s| s.target == target.name && !s.warmup);
     if !finished.results.targets.iter().all(measured) {
-        targets_were_good(finished)?;
+        targets_are_good(finished)?;
     }
     let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
     let Some(first) = bad.first() else { return Ok(()) };

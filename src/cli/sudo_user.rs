@@ -93,7 +93,7 @@ pub fn as_sudo_user(program: impl AsRef<OsStr>, sudo_user: Option<&SudoUser>) ->
 ///
 /// # Errors
 /// With its standard error when it fails, or the reason why it can't run.
-pub fn said(mut command: Command) -> Result<String, String> {
+pub fn output_of(mut command: Command) -> Result<String, String> {
     let output = supervisor::supervise(&mut command, None).and_then(|lifeline| {
         let output = command.output();
         drop(lifeline);

@@ -27,7 +27,7 @@ pub fn how(verdict: &KvmVerdict) -> &'static str {
         KvmVerdict::Runs { degree: KvmDegree::Nested, .. } => "on KVM (nested)",
         KvmVerdict::Runs { degree: KvmDegree::Paravirtual, .. } => "on KVM (para-virtualised)",
         KvmVerdict::Runs { .. } => "on KVM (emulated)",
-        KvmVerdict::Untold { .. } => "in a VM (KVM or TCG: unknown)",
+        KvmVerdict::Unknown { .. } => "in a VM (KVM or TCG: unknown)",
         _ => "emulated (TCG)",
     }
 }
@@ -40,11 +40,13 @@ pub fn kvm(verdict: &KvmVerdict) -> Check {
     match verdict {
         KvmVerdict::Runs { degree: KvmDegree::Hardware, .. } => Check::ok(id, title, verdict.to_string()),
         KvmVerdict::Runs { degree: degree @ KvmDegree::Emulated, .. } => {
-            Check::warning(id, title, format!("{verdict}; {}", degree.worth()))
+            Check::warning(id, title, format!("{verdict}; {}", degree.explanation()))
                 .fix("accel = \"tcg\" in the scenario, or a host with hardware or nested virtualisation")
         }
-        KvmVerdict::Runs { degree, .. } => Check::ok(id, title, format!("{verdict}; {}", degree.worth())),
-        KvmVerdict::Untold { .. } => {
+        KvmVerdict::Runs { degree, .. } => {
+            Check::ok(id, title, format!("{verdict}; {}", degree.explanation()))
+        }
+        KvmVerdict::Unknown { .. } => {
             Check::warning(id, title, verdict.to_string()).fix("bootrace doctor, when this host is less busy")
         }
         // A run is root's and so finds out.
@@ -77,7 +79,7 @@ pub fn access(account: &Account) -> Option<Check> {
         return Some(Check::not_checked(id, title, why));
     }
     let name = &account.name;
-    Some(match account.act(|| File::options().read(true).write(true).open(DEVICE)) {
+    Some(match account.run_as(|| File::options().read(true).write(true).open(DEVICE)) {
         Ok(_) => Check::ok(id, title, format!("{name} can open {DEVICE}")),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             let found = format!(
@@ -130,11 +132,11 @@ mod tests {
 
     #[test]
     fn a_host_that_is_too_busy_to_tell_is_not_said_to_emulate() {
-        let untold = KvmVerdict::Untold { why: "106ms of CPU time".into() };
-        let check = kvm(&untold);
+        let unknown = KvmVerdict::Unknown { why: "106ms of CPU time".into() };
+        let check = kvm(&unknown);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
         assert!(check.found.contains("unknown") && !check.found.contains("emulated"), "{}", check.found);
-        assert_eq!(how(&untold), "in a VM (KVM or TCG: unknown)");
+        assert_eq!(how(&unknown), "in a VM (KVM or TCG: unknown)");
     }
 
     #[test]

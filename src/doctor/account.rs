@@ -53,7 +53,7 @@ impl Account {
     ///
     /// # Errors
     /// As `action`; when this process isn't root and the user is another one.
-    pub fn act<T: Send>(&self, action: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    pub fn run_as<T: Send>(&self, action: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let become_it = || -> io::Result<()> {
             if self.is_ours() {
                 return Ok(());
@@ -126,7 +126,7 @@ mod tests {
     fn who_runs_this_may_do_what_it_may() {
         let own = Account::own();
         assert!(own.is_ours());
-        assert_eq!(own.act(|| Ok(rustix::process::geteuid().as_raw())).unwrap(), own.uid);
+        assert_eq!(own.run_as(|| Ok(rustix::process::geteuid().as_raw())).unwrap(), own.uid);
     }
 
     #[test]
@@ -147,7 +147,7 @@ mod tests {
     fn another_user_can_not_open_what_is_roots_alone_and_we_still_can() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let nobody = Account::new(65534, 65534);
-        let error = nobody.act(|| File::open(file.path())).unwrap_err();
+        let error = nobody.run_as(|| File::open(file.path())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         File::open(file.path()).unwrap();
         assert!(rustix::process::geteuid().is_root());

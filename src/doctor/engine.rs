@@ -101,7 +101,9 @@ impl Daemon {
             }
             (Place::Unit, Cause::Unreachable, _) => format!("sudo systemctl start {}", self.unit),
             (_, _, Some(hint)) => hint.clone(),
-            (Place::Elsewhere, _, None) => format!("start the daemon that {} names, or unset {0}", self.variable),
+            (Place::Elsewhere, _, None) => {
+                format!("start the daemon that {} names, or unset {0}", self.variable)
+            }
             (Place::Unit | Place::Here, _, None) => "scripts/setup".into(),
         }
     }
@@ -196,9 +198,7 @@ pub fn docker_details(engine: &Engine) -> Vec<Check> {
     let (major, minor) = engine.api;
     let (least_major, least_minor) = OLDEST_API;
     let api = match engine.api >= OLDEST_API {
-        true => {
-            Check::ok(id, title, format!("{major}.{minor}, at least {least_major}.{least_minor}"))
-        }
+        true => Check::ok(id, title, format!("{major}.{minor}, at least {least_major}.{least_minor}")),
         false => {
             let found =
                 format!("{major}.{minor}: older than {least_major}.{least_minor}, which is the oldest tried");

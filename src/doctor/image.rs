@@ -86,8 +86,7 @@ fn mirror(reached: &[Reach]) -> Check {
 /// Fixes: one for missing programs, one for an archive that does not answer.
 fn fixes(reached: &[Reach]) -> String {
     let any = |here| reached.iter().flat_map(|reach| &reach.error).any(|error| error.here == here);
-    let here =
-        any(true).then_some("scripts/setup, which installs the available programs and keyrings");
+    let here = any(true).then_some("scripts/setup, which installs the available programs and keyrings");
     let there = any(false).then_some(
         "see that the archive can be reached (http_proxy, apt's Acquire::http::Proxy), or name a mirror in the \
          scenario's [image]",

@@ -34,7 +34,7 @@ fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option
     // Settings first: they concern every figure of this host.
     let settings = settings.iter().map(|setting| format!("setting {setting}"));
     let mut names: Vec<String> =
-        settings.chain(found.things.iter().map(ToString::to_string)).chain(builds).collect();
+        settings.chain(found.left_overs.iter().map(ToString::to_string)).chain(builds).collect();
     if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
         names.truncate(NAMED);
         names.push(format!("{more} more"));
@@ -56,14 +56,18 @@ mod tests {
     #[test]
     fn left_overs_are_named_with_the_fix_and_the_unseen_is_not_taken_for_nothing() {
         assert_eq!(judge(&Found::default(), &[], Vec::new(), None).status, Status::Ok);
-        let thing = |n: usize| LeftOver {
+        let left_over = |n: usize| LeftOver {
             kind: ResourceKind::Container,
             engine: Some(crate::kind::Kind::Docker),
             name: format!("c{n}"),
             instance: format!("bootrace-1-{n}"),
         };
-        let check =
-            judge(&Found { things: (0..7).map(thing).collect(), unseen: Vec::new() }, &[], Vec::new(), None);
+        let check = judge(
+            &Found { left_overs: (0..7).map(left_over).collect(), unseen: Vec::new() },
+            &[],
+            Vec::new(),
+            None,
+        );
         assert_eq!(check.status, Status::Warning);
         assert_eq!(
             check.found,
@@ -71,7 +75,7 @@ mod tests {
         );
         let check = judge(
             &Found {
-                things: Vec::new(),
+                left_overs: Vec::new(),
                 unseen: vec![Unseen { kind: None, error: Error::new("listing", "no") }],
             },
             &[],

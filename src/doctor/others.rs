@@ -28,7 +28,7 @@ pub(super) const PODMAN: Daemon = Daemon {
 /// Whether podman's service answers, and its versions.
 pub async fn podman(patience: Duration) -> (Check, Option<Engine>) {
     let (id, title) = ("podman", "podman");
-    if !ContainerEngine::Podman.may_be_here() {
+    if !ContainerEngine::Podman.may_exist() {
         let found = format!(
             "there is no {}: only targets with kind = \"podman\" need it",
             ContainerEngine::Podman.address().trim_start_matches("unix://")
@@ -76,7 +76,7 @@ pub async fn lxc(patience: Duration) -> (Check, bool) {
 }
 
 /// A trial of each one that answers.
-pub async fn try_them(engines: &Engines, bench: &Result<Bench, String>) -> Vec<Check> {
+pub async fn trials(engines: &Engines, bench: &Result<Bench, String>) -> Vec<Check> {
     let untried = |id, title| move |why: &String| Check::not_checked(id, title, why);
     let podman = async {
         match (&engines.podman.1, bench) {

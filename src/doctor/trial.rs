@@ -92,7 +92,7 @@ impl Bench {
             return Check::failed(id, title, format!("writing {}: {e}", file.display()), &Kind::ALL)
                 .fix(storage::PRUNE);
         }
-        match account.act(|| fs::File::open(&file)) {
+        match account.run_as(|| fs::File::open(&file)) {
             Ok(_) => Check::ok(id, title, format!("{name} can read {}", cache.dir().display())),
             Err(e) => {
                 let fix = match cache.barrier() {
@@ -247,7 +247,7 @@ impl Bench {
         checks
     }
 
-    async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::Took> {
+    async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::TrialTimes> {
         let instance_id = self.instance_id()?;
         let (disk, socket) = (instance_id.dir.join("disk"), instance_id.socket());
         let _listener = UnixListener::bind(&socket)?;

@@ -204,7 +204,7 @@ fn sound(dir: &Path) -> Result<(), Error> {
 }
 
 /// How long killed makers may take to end: they write to a disk that may be busy.
-const DEATH: std::time::Duration = std::time::Duration::from_secs(60);
+const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What a killed maker has left.
 #[derive(Debug, PartialEq, Eq)]
@@ -217,7 +217,7 @@ pub struct Abandoned {
 impl Abandoned {
     /// Kills them and returns when they have ended, or after a limit.
     fn end(&self) {
-        let deadline = std::time::Instant::now() + DEATH;
+        let deadline = std::time::Instant::now() + KILL_TIMEOUT;
         let mut left = self.processes.clone();
         while !left.is_empty() && std::time::Instant::now() < deadline {
             for pid in left.iter().filter_map(|pid| Pid::from_raw(*pid)) {

@@ -83,7 +83,7 @@ impl ContainerEngine {
     }
 
     /// False if its usual socket is missing and the environment names no other: then bootrace has never used it.
-    pub fn may_be_here(self) -> bool {
+    pub fn may_exist(self) -> bool {
         let named = std::env::var_os(self.variable()).is_some_and(|named| !named.is_empty());
         named || self.address().strip_prefix("unix://").is_none_or(|socket| Path::new(socket).exists())
     }

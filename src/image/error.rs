@@ -26,7 +26,7 @@ pub enum Error {
     Rootless(#[from] super::rootless::Rootless),
     /// A source of root file systems can't be reached, lacks the requested content, or can't be trusted.
     #[error("{asked} is not available: {why}")]
-    Source { asked: String, why: String, found_out: FoundOut },
+    Source { asked: String, why: String, origin: ErrorOrigin },
     #[error("a VM needs a kernel from its image, and {image} has none that fits: {why}")]
     NoKernel { image: String, why: String },
     /// A target boots the image's whole system, and the image has none.
@@ -56,9 +56,9 @@ impl Error {
     }
 
     /// How the failure of a source was found, if another source may work; else `None`.
-    pub(super) fn about_the_source(&self) -> Option<FoundOut> {
+    pub(super) fn about_the_source(&self) -> Option<ErrorOrigin> {
         match self {
-            Error::Source { found_out, .. } => Some(*found_out),
+            Error::Source { origin, .. } => Some(*origin),
             _ => None,
         }
     }
@@ -66,7 +66,7 @@ impl Error {
 
 /// How bootrace found that a source is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FoundOut {
+pub enum ErrorOrigin {
     /// On this host: the check is cheap, and the cause may be fixed at any time.
     Here,
     /// By a request to the source, which takes time.

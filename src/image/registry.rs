@@ -14,7 +14,7 @@ use futures_util::{StreamExt, TryStreamExt};
 
 use super::{
     engine::{Client, connect, is_not_found, refused},
-    error::{Error, FoundOut, tame},
+    error::{Error, ErrorOrigin, tame},
     job::Job,
     manifest::{Sum, save},
 };
@@ -45,7 +45,7 @@ pub(super) async fn build(
     let source = |why: String| Error::Source {
         asked: format!("the registry's image {reference}"),
         why,
-        found_out: FoundOut::There,
+        origin: ErrorOrigin::There,
     };
     let docker = connect().await?;
     remove_orphans(&docker).await?;

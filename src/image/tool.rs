@@ -170,7 +170,7 @@ impl Tool {
             // The reader failed first: its error is the cause.
             (Ok(status), Err(error))
                 if status.success()
-                    || gave_up_on(status)
+                    || ended_by_sigpipe(status)
                     || meaningful(&tail.borrow()).contains("Broken pipe") =>
             {
                 Err(error)
@@ -308,7 +308,7 @@ async fn drain(mut stream: ChildStdout) -> Result<(), Error> {
     Ok(())
 }
 
-fn gave_up_on(status: ExitStatus) -> bool {
+fn ended_by_sigpipe(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::PIPE.as_raw())
 }
 

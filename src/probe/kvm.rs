@@ -31,7 +31,7 @@ pub enum KvmVerdict {
     /// KVM can't be used; `Cause::Unreachable`: its device is missing.
     Missing { cause: Cause, why: String },
     /// Undecided: this host is too busy, or KVM hangs.
-    Untold { why: String },
+    Unknown { why: String },
 }
 
 /// Measurements of a guest.
@@ -93,7 +93,7 @@ impl KvmVerdict {
             KvmVerdict::Runs { degree, found } => (*degree, Some(found)),
             KvmVerdict::Emulated { found, .. } => (KvmDegree::Emulated, Some(found)),
             KvmVerdict::Broken { .. } => (KvmDegree::Broken, None),
-            KvmVerdict::Missing { .. } | KvmVerdict::Untold { .. } => return None,
+            KvmVerdict::Missing { .. } | KvmVerdict::Unknown { .. } => return None,
         };
         Some(sample::Kvm {
             degree,
@@ -164,7 +164,7 @@ impl fmt::Display for KvmVerdict {
             KvmVerdict::Broken { why } => {
                 write!(f, "KVM does not run a probe guest: {why}; use accel = \"tcg\"")
             }
-            KvmVerdict::Untold { why } => write!(
+            KvmVerdict::Unknown { why } => write!(
                 f,
                 "whether KVM works is unknown: {why}; try again when this host is less busy, or choose \
                  accel = \"kvm\" or \"tcg\""
@@ -177,7 +177,7 @@ impl fmt::Display for KvmVerdict {
 /// a minute at most if KVM hangs or this host is too busy. The guest runs in a sandboxed child, so it can't harm this
 /// process. The child is this program, started again, whose `main` calls [`child`], or the one of [`use_program`].
 pub fn probe() -> KvmVerdict {
-    until_told(guest::probe)
+    retry_unknown(guest::probe)
 }
 
 /// The program that [`probe`] starts as its sandboxed child.
@@ -215,8 +215,8 @@ pub fn use_program(program: impl Into<PathBuf>) {
     PROGRAM.get_or_init(|| program.into());
 }
 
-fn until_told(mut probe: impl FnMut() -> KvmVerdict) -> KvmVerdict {
-    let reported = |verdict: &KvmVerdict| !matches!(verdict, KvmVerdict::Untold { .. });
+fn retry_unknown(mut probe: impl FnMut() -> KvmVerdict) -> KvmVerdict {
+    let reported = |verdict: &KvmVerdict| !matches!(verdict, KvmVerdict::Unknown { .. });
     (1..ATTEMPTS).map(|_| probe()).find(reported).unwrap_or_else(probe)
 }
 
@@ -302,15 +302,15 @@ mod tests {
 
     #[test]
     fn a_busy_host_is_asked_again_and_what_it_then_says_counts() {
-        let untold = || KvmVerdict::Untold { why: "busy".into() };
+        let unknown = || KvmVerdict::Unknown { why: "busy".into() };
         let broken = || KvmVerdict::Broken { why: "a loop".into() };
-        let mut answers = vec![broken(), untold()];
-        assert_eq!(until_told(|| answers.pop().unwrap()), broken());
-        let mut answers = vec![untold(), broken()];
-        assert_eq!(until_told(|| answers.pop().unwrap()), broken());
+        let mut answers = vec![broken(), unknown()];
+        assert_eq!(retry_unknown(|| answers.pop().unwrap()), broken());
+        let mut answers = vec![unknown(), broken()];
+        assert_eq!(retry_unknown(|| answers.pop().unwrap()), broken());
         assert_eq!(answers.len(), 1, "a decided verdict is not probed again");
         let mut asked = 0;
-        assert_eq!(until_told(|| (asked += 1, untold()).1), untold());
+        assert_eq!(retry_unknown(|| (asked += 1, unknown()).1), unknown());
         assert_eq!(asked, ATTEMPTS);
     }
 }

@@ -38,7 +38,7 @@ use record::{record, step};
 /// The number of instances removed at a time. Engines do little more at once, and their queues would only grow.
 const REMOVED_AT_ONCE: usize = 4;
 /// How long the runner waits for the reason when an instance can't be read any more.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(4);
+const REASON_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 
 /// What the density of all targets shares.
 pub struct Host<'a> {
@@ -116,7 +116,7 @@ impl Filling<'_> {
         let begin = Timestamp::now();
         let mut added = self.add_all().await;
         if matches!(added, Ok((Limit::Count | Limit::Memory | Limit::Startup, _)))
-            && let Err(void) = self.prove_all().await
+            && let Err(void) = self.check_identities().await
         {
             added = Ok(void);
         }
@@ -232,7 +232,7 @@ impl Filling<'_> {
         self.wait(self.density.settle).await?;
         self.watch.filling(&self.name, n, most, Step::Reading);
         let host = host::memory();
-        let footprints = self.of_all(|meter| Ok(meter.own_memory()?.footprint)).await?;
+        let footprints = self.read_meters(|meter| Ok(meter.own_memory()?.footprint)).await?;
         let daemons = daemons.memory().map(|memory| memory.daemons);
         if let Err(e) = &daemons {
             return Err((Limit::Failure, format!("with {n} there: reading {e}")));
@@ -245,10 +245,10 @@ impl Filling<'_> {
         let idle = self.host.scenario.sampling.idle;
         if !idle.0.is_zero() {
             self.watch.filling(&self.name, n, most, Step::Idling);
-            let before = self.of_all(Meter::own_cpu_ns).await?;
+            let before = self.read_meters(Meter::own_cpu_ns).await?;
             let from = Timestamp::now();
             self.wait(idle).await?;
-            let after = self.of_all(Meter::own_cpu_ns).await?;
+            let after = self.read_meters(Meter::own_cpu_ns).await?;
             // Both passes read in the same order and speed, so each instance's window is the time between their ends.
             let window = Timestamp::now().since(from);
             let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before)).sum();
@@ -266,7 +266,7 @@ impl Filling<'_> {
     }
 
     /// Reads each instance's meter once.
-    async fn of_all<T>(
+    async fn read_meters<T>(
         &mut self,
         read: impl Fn(&Meter) -> Result<T, crate::probe::Error>,
     ) -> Result<Vec<T>, Stop> {
@@ -277,7 +277,7 @@ impl Filling<'_> {
                 Ok(value) => values.push(value),
                 Err(ended) => {
                     // The instance or its engine may have sent a better reason.
-                    let said = running.wait(LAST_WORDS).await.err();
+                    let said = running.wait(REASON_TIMEOUT).await.err();
                     self.died(vec![(i, said.unwrap_or(ended))]).await?;
                 }
             }

@@ -42,7 +42,8 @@ fn governor(root: &Path) -> Plan {
 /// Intel's driver inverts the value; other drivers have one switch for all CPUs or one each.
 fn turbo(root: &Path) -> Plan {
     let plan = |want, files: Vec<PathBuf>| {
-        let plan = Plan::new(root, "turbo", want, files, "this kernel has no switch for it; the BIOS may have one");
+        let plan =
+            Plan::new(root, "turbo", want, files, "this kernel has no switch for it; the BIOS may have one");
         let words: &[_] =
             if want == "1" { &[("0", "on"), ("1", "off")] } else { &[("1", "on"), ("0", "off")] };
         Plan { words, ..plan }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use bootrace::{
-    calibration::{Break, Calibration, Check, SCHEMA, Taken},
+    calibration::{Break, Calibration, Check, ReferenceInstance, SCHEMA},
     report::calibration as report,
     sample::{Accelerator, Outcome, Results},
 };
@@ -30,7 +30,7 @@ fn calibration() -> Calibration {
                     }
                 }
                 (sample.work_ns.cpu, sample.work_ns.cpu_guest) = (check.work_ns(), check.work_ns());
-                taken.push(Taken {
+                taken.push(ReferenceInstance {
                     check,
                     amount,
                     work_ns: check.work_ns(),

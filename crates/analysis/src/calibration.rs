@@ -2,7 +2,7 @@
 //! cost on every target, and the calibration compares its figures with the truth.
 //!
 //! ```text
-//! reference workloads -> trials -> Taken -> rows: truth, measured, error, bound, verdict
+//! reference workloads -> trials -> ReferenceInstance -> rows: truth, measured, error, bound, verdict
 //! ```
 //! [`plan`] lists the instances to run, [`judge`] turns their measurements into rows.
 //! [`noise`](crate::noise) complements it: an A/A test compares a target with itself, where the true difference is 0.
@@ -54,7 +54,7 @@ pub struct Calibration {
     /// Derived from the fields below by [`judge::rows`].
     pub rows: Vec<Row>,
     /// Every instance, in the order in which they ran.
-    pub taken: Vec<Taken>,
+    pub taken: Vec<ReferenceInstance>,
     /// Leftovers of its instances after the end; null before that.
     pub left_over: Option<Vec<String>>,
     /// Errors outside of samples.
@@ -63,7 +63,7 @@ pub struct Calibration {
 
 /// One instance of a reference workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct ReferenceInstance {
     /// Check that the instance belongs to.
     pub check: Check,
     /// Known amount, in ns or bytes by its check.
@@ -164,7 +164,7 @@ impl Calibration {
     }
 
     /// Records leftovers of its instances and errors of the search for them, then judges again.
-    pub fn see_what_is_left(&mut self, left_over: Vec<String>, unseen: impl IntoIterator<Item = String>) {
+    pub fn record_left_overs(&mut self, left_over: Vec<String>, unseen: impl IntoIterator<Item = String>) {
         self.errors.extend(unseen.into_iter().map(|error| format!("searching for leftovers: {error}")));
         self.left_over = Some(left_over);
         self.judge();

@@ -11,11 +11,11 @@ use crate::{
 
 mod each;
 
-pub use each::Figured;
+pub use each::EstimateKind;
 pub(super) use each::Filled;
 
 /// A claim that needs more samples than these is practically undecidable.
-const HOPELESS: f64 = 10_000.0;
+const TOO_MANY_SAMPLES: f64 = 10_000.0;
 
 /// Verdict on a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub struct Measured {
     /// Number of good samples, of rounds with both targets, or of instances.
     pub n: usize,
     /// Kind of estimate that `value` is.
-    pub of: Figured,
+    pub of: EstimateKind,
 }
 
 /// The ratio of the first target to the second.
@@ -142,12 +142,12 @@ fn measure(
         let figure =
             figure.ok_or_else(|| format!("{} has no good sample with {}", claim.target, claim.metric))?;
         let (value, interval, n) = (figure.median, figure.interval, figure.n);
-        return Ok(Measured { value, unit: Some(metric.unit()), interval, n, of: Figured::Median });
+        return Ok(Measured { value, unit: Some(metric.unit()), interval, n, of: EstimateKind::Median });
     };
     match ratios(&claim.target, other, metric) {
         RelativeTo::Ratio(ratio) => {
             let (value, interval, n) = (ratio.estimate, ratio.interval, ratio.pairs);
-            Ok(Measured { value, unit: None, interval, n, of: Figured::Ratio })
+            Ok(Measured { value, unit: None, interval, n, of: EstimateKind::Ratio })
         }
         RelativeTo::None(why) => Err(format!("there is no ratio of {}: {why}", claim.metric)),
         RelativeTo::Baseline => Err("a target's ratio to itself is always 1".into()),
@@ -214,7 +214,7 @@ fn enough(measured: &Measured, interval: &Interval, least: f64, most: f64) -> f6
 
 /// Two digits, rounded up: it is an estimate.
 fn in_words(samples: f64) -> String {
-    if samples.is_nan() || samples > HOPELESS {
+    if samples.is_nan() || samples > TOO_MANY_SAMPLES {
         return "more than 10,000".into();
     }
     let step = 10_f64.powf((samples.max(1.0).log10().floor() - 1.0).max(0.0));
@@ -350,7 +350,7 @@ mod tests {
         let judged = at_most("4x");
         assert_eq!((judged.relative_to.as_deref(), judged.bound.as_str()), (Some("podman"), "at most 4x"));
         let interval = Some(Interval { low: 2.9, high: 3.4, coverage: 0.99 });
-        let of = Figured::Ratio;
+        let of = EstimateKind::Ratio;
         assert_eq!(judged.measured, Some(Measured { value: 3.1, unit: None, interval, n: 20, of }));
     }
 

@@ -72,7 +72,7 @@ impl InterferenceKind {
     }
 
     /// Completes "samples were taken".
-    fn while_what(self) -> &'static str {
+    fn clause(self) -> &'static str {
         match self {
             InterferenceKind::BusyHost => "while other processes used the CPUs",
             InterferenceKind::Stolen => "while a hypervisor took CPU time away (steal)",
@@ -169,7 +169,7 @@ pub(super) fn caveats(results: &Results) -> Vec<String> {
         } else {
             String::new()
         };
-        let (what, fix) = (kind.while_what(), kind.fix());
+        let (what, fix) = (kind.clause(), kind.fix());
         (!each.is_empty()).then(|| format!("{} were taken {what}{up_to}: {fix}", each.join(", ")))
     };
     InterferenceKind::ALL.into_iter().filter_map(caveat).collect()

@@ -36,7 +36,7 @@ mod student;
 pub mod unpaired;
 
 pub use bootrace_model::metric::{Metric, Unit, is_measured};
-pub use claims::{ClaimVerdict, Figured, Judged, Measured};
+pub use claims::{ClaimVerdict, EstimateKind, Judged, Measured};
 pub use drift::{Drift, drift};
 pub use facts::Fact;
 pub use identity::{Identities, Kernel, Seen, short};

@@ -147,7 +147,7 @@ fn known(runs: &[Run]) -> Vec<String> {
 }
 
 /// Sentences about left-out sides of A/Bs and other runs.
-pub(super) fn not_taken(shown: &Shown) -> Vec<String> {
+pub(super) fn left_out_lines(shown: &Shown) -> Vec<String> {
     let are =
         |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
     let mut said = Vec::new();

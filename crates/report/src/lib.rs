@@ -26,7 +26,7 @@ pub mod history;
 mod html;
 mod isolation;
 pub mod parallel;
-mod second;
+mod restarts;
 mod summary;
 mod table;
 mod text;

@@ -19,7 +19,7 @@ pub fn clean(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     let mut left = 0;
     let mut last = ' ';
-    for (i, c) in text.chars().filter(|c| !acts(*c)).enumerate() {
+    for (i, c) in text.chars().filter(|c| !is_control(*c)).enumerate() {
         let c = if c.is_whitespace() { ' ' } else { c };
         if i >= longest {
             left += 1;
@@ -47,11 +47,11 @@ pub fn clean_lines(text: &str, longest: usize) -> String {
 }
 
 fn line(text: &str) -> String {
-    text.chars().filter(|c| !acts(*c)).map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
+    text.chars().filter(|c| !is_control(*c)).map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
 }
 
 /// Control characters except white space, and formatting characters that hide or reorder text.
-fn acts(c: char) -> bool {
+fn is_control(c: char) -> bool {
     let invisible = matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');

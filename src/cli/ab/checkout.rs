@@ -24,7 +24,7 @@ use crate::{
         Failure, build,
         progress::Progress,
         signals::Signals,
-        sudo_user::{SudoUser, git, said},
+        sudo_user::{SudoUser, git, output_of},
     },
     digest::hex,
     image::Cache,
@@ -77,7 +77,7 @@ fn remove_tree(clone: &Path, dir: &Path) {
     let mut git = git(clone);
     git.args(["worktree", "remove", "--force", "--force"]).arg(dir);
     // Fails if there is no such checkout, as before the first build.
-    if let Err(why) = said(git) {
+    if let Err(why) = output_of(git) {
         tracing::debug!(dir = %dir.display(), why, "git worktree remove");
     }
     let _ = fs::remove_dir_all(dir);
@@ -217,7 +217,7 @@ fn add_tree(revision: &Revision, dir: &Path) -> anyhow::Result<PathBuf> {
     let mut git = git(&revision.clone);
     // By force: git may still list a removed checkout at this path.
     git.args(["worktree", "add", "--force", "--detach"]).arg(dir).arg(&revision.commit);
-    let top = said(git).and_then(|_| dir.canonicalize().map_err(|e| e.to_string()));
+    let top = output_of(git).and_then(|_| dir.canonicalize().map_err(|e| e.to_string()));
     top.map_err(|why| {
         anyhow!("checking out {revision} of {} in {}: {why}", revision.clone.display(), dir.display())
     })
@@ -275,12 +275,12 @@ fn make_dirs(dirs: [&Path; 3], sudo_user: Option<&SudoUser>) -> anyhow::Result<(
 async fn lock(path: &Path, progress: &Progress, signals: &Signals) -> Result<File, Failure> {
     let file = File::create(path).with_context(|| format!("making {}", path.display()));
     let file = file.map_err(Failure::Run)?;
-    let mut said = false;
+    let mut output_of = false;
     while file.try_lock().is_err() {
-        if !said {
+        if !output_of {
             progress.say("waiting for another A/B of this clone");
         }
-        said = true;
+        output_of = true;
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
             () = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),

@@ -16,7 +16,7 @@ use crate::{cli::paced::Event, sample::Side};
 /// The longest event is the plan of the longest run: a few MiB.
 const LONGEST: usize = 16 << 20;
 /// How long a killed side may take to end: a process that waits for a dead disk may never end.
-const DEATH: Duration = Duration::from_secs(30);
+const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Child {
     pub side: Side,
@@ -68,7 +68,7 @@ impl Child {
         Ok(Child { side, process, turns, events, killed: false })
     }
 
-    /// Sends a turn. If the side has ended, `hear` reports it.
+    /// Sends a turn. If the side has ended, `receive` reports it.
     pub async fn go(&mut self) {
         if let Some(turns) = &mut self.turns {
             let _ = turns.write_all(b"go\n").await;
@@ -76,7 +76,7 @@ impl Child {
     }
 
     /// Returns its next event, `None` at the end, or the reason why a line is no event. Cancel-safe.
-    pub async fn hear(&mut self) -> Option<Result<Event, String>> {
+    pub async fn receive(&mut self) -> Option<Result<Event, String>> {
         self.events.recv().await
     }
 
@@ -100,16 +100,19 @@ impl Child {
         let mut finished = false;
         // A process that a killed side started in another group may keep its standard output open for ever.
         while !self.killed
-            && let Some(Ok(event)) = self.hear().await
+            && let Some(Ok(event)) = self.receive().await
         {
             finished |= matches!(event, Event::Finished { .. });
         }
         // Only now: a side that still writes its report would take the end of its standard input for a stop.
         self.stop();
-        let limit = if self.killed { DEATH } else { Duration::MAX };
+        let limit = if self.killed { KILL_TIMEOUT } else { Duration::MAX };
         let status = tokio::time::timeout(limit, self.process.wait()).await;
         let status = status.unwrap_or_else(|_| {
-            Err(io::Error::other(format!("it was killed and has not ended within {} s", DEATH.as_secs())))
+            Err(io::Error::other(format!(
+                "it was killed and has not ended within {} s",
+                KILL_TIMEOUT.as_secs()
+            )))
         });
         let how = status.as_ref().map_or_else(|e| e.to_string(), |status| status.to_string());
         SideEnd { side: self.side, how, code: status.ok().and_then(|status| status.code()), finished }

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    cli::sudo_user::{self, SudoUser, as_sudo_user, said},
+    cli::sudo_user::{self, SudoUser, as_sudo_user, output_of},
     digest::hex,
     scenario::Build,
 };
@@ -19,7 +19,7 @@ pub fn key(build: &Build, sudo_user: Option<&SudoUser>, folder: &Path) -> String
     let mut command = as_sudo_user(&rustc, sudo_user);
     command.env("PATH", sudo_user::path(sudo_user)).arg("-vV").current_dir(folder);
     let flags = FLAGS.map(std::env::var_os);
-    digest(said(command).ok().as_deref(), flags.each_ref().map(Option::as_deref), build)
+    digest(output_of(command).ok().as_deref(), flags.each_ref().map(Option::as_deref), build)
 }
 
 fn digest(version: Option<&str>, flags: [Option<&OsStr>; 2], build: &Build) -> String {

@@ -98,7 +98,7 @@ impl Job {
         for ended in ended.iter().filter(|ended| !ended.finished) {
             // A side that ends by itself before its first turn leaves no instance.
             if begun || ended.code.is_none() {
-                self.tidy_up_after(ended.side, progress).await;
+                self.clean_up(ended.side, progress).await;
             }
         }
         if !begun {
@@ -130,7 +130,7 @@ impl Job {
             }
         }
         let [base, new] = &plans[..] else { unreachable!("there are two sides, and so two plans") };
-        alike(rounds(base), rounds(new)).map_err(Broken::Unlike)?;
+        rounds_match(rounds(base), rounds(new)).map_err(Broken::Unlike)?;
         let order = turns(base, new, self.seed);
         let plan = |side| if side == Side::Base { base } else { new };
         let first = |turn: &&crate::plan::turns::Turn| turn.paired == Some(Place::First);
@@ -168,7 +168,7 @@ impl Job {
     }
 
     /// Removes the left-overs of a side that did not finish by itself, and writes its report.
-    async fn tidy_up_after(&self, side: Side, progress: &Progress) {
+    async fn clean_up(&self, side: Side, progress: &Progress) {
         let run = &self.sides[side as usize].run;
         if let Err(why) = sweep(run).await {
             progress.say(&format!("{why:#}: bootrace clean removes what is left of the {side} side"));
@@ -230,7 +230,7 @@ fn rounds(plan: &[Planned]) -> (u32, u32) {
 ///
 /// # Errors
 /// When they differ, with the numbers and the fix.
-pub fn alike(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
+pub fn rounds_match(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
     if base == new {
         return Ok(());
     }
@@ -243,16 +243,16 @@ pub fn alike(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
 /// Removes the left-overs of a run that has ended.
 async fn sweep(run: &str) -> anyhow::Result<()> {
     let cache = Cache::open(None)?;
-    let whose = Owner::Run(run.into());
+    let owner = Owner::Run(run.into());
     let mut last = None;
     for _ in 0..SWEEPS {
-        let found = left_over::find(&cache.instances_dir(), &whose).await;
-        if found.things.is_empty() {
+        let found = left_over::find(&cache.instances_dir(), &owner).await;
+        if found.left_overs.is_empty() {
             return Ok(());
         }
-        for thing in &found.things {
+        for left_over in &found.left_overs {
             // An engine may be removing it right now, so only the next search decides.
-            last = left_over::remove(thing).await.err().or(last);
+            last = left_over::remove(left_over).await.err().or(last);
         }
         tokio::time::sleep(std::time::Duration::from_millis(250)).await;
     }
@@ -287,8 +287,8 @@ mod tests {
 
     #[test]
     fn rounds_that_do_not_pair_are_refused_with_the_fix() {
-        assert!(alike((1, 20), (1, 20)).is_ok());
-        let why = alike((1, 20), (2, 20)).unwrap_err();
+        assert!(rounds_match((1, 20), (1, 20)).is_ok());
+        let why = rounds_match((1, 20), (2, 20)).unwrap_err();
         assert!(
             why.contains("base has 1 warm-up and 20 measured rounds, new 2 and 20")
                 && why.contains("--warmup"),

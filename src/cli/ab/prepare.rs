@@ -26,7 +26,7 @@ pub fn check(sides: &[AbSide; 2], options: &Options) -> Result<(), Failure> {
     for side in sides.iter().filter(|side| matches!(side.spec, SideSpec::Scenario(_))) {
         rounds.push(read(&side.scenario, options)?.0);
     }
-    alike(&rounds)
+    check_rounds(&rounds)
 }
 
 /// The warm-up and measured rounds of a scenario that this bootrace runs, and its `[build]`.
@@ -37,9 +37,9 @@ fn read(scenario: &str, options: &Options) -> Result<((u32, u32), Option<Build>)
     Ok(((scenario.sampling.warmup, scenario.sampling.samples), scenario.build))
 }
 
-fn alike(rounds: &[(u32, u32)]) -> Result<(), Failure> {
+fn check_rounds(rounds: &[(u32, u32)]) -> Result<(), Failure> {
     match rounds {
-        [base, new] => coordinator::alike(*base, *new).map_err(|why| Failure::Usage(anyhow!(why))),
+        [base, new] => coordinator::rounds_match(*base, *new).map_err(|why| Failure::Usage(anyhow!(why))),
         _ => Ok(()),
     }
 }
@@ -52,7 +52,8 @@ fn as_of_run(options: &Options) -> run::Options {
 fn of_revision(side: &AbSide, revision: &Revision, failure: Failure) -> Failure {
     let (side, scenario) = (side.side, &side.scenario);
     let text = |error: anyhow::Error| {
-        anyhow!("{error:#}").context(format!("reading the scenario {scenario} of the {side} side, {revision}"))
+        anyhow!("{error:#}")
+            .context(format!("reading the scenario {scenario} of the {side} side, {revision}"))
     };
     match failure {
         Failure::Usage(error) => Failure::Usage(text(error)),
@@ -125,7 +126,7 @@ pub async fn prepare(
         };
         found.push(Some((checkout, build)));
     }
-    alike(&rounds)?;
+    check_rounds(&rounds)?;
     one_bootrace(&found)?;
     let mut runs = Vec::new();
     for (side, found) in sides.iter().zip(found) {

@@ -50,13 +50,13 @@ impl Protocol {
         let child = Child::start(side_process.side, &side_process.start, &side_process.arguments)
             .map_err(Broken::Other)?;
         self.children.push(child);
-        let heard = tokio::time::timeout(HELLO, self.hear(side_process.side)).await;
-        if let Err(broken) = greeted(side_process.side, heard.ok()) {
+        let received = tokio::time::timeout(HELLO, self.receive(side_process.side)).await;
+        if let Err(broken) = check_hello(side_process.side, received.ok()) {
             // Before its hello a bootrace makes nothing that needs a clean-up.
             self.of(side_process.side).kill();
             return Err(broken);
         }
-        match self.hear(side_process.side).await? {
+        match self.receive(side_process.side).await? {
             Event::Ready { trials, warnings } => Ok((trials, warnings)),
             other => Err(unexpected(side_process.side, &other)),
         }
@@ -65,7 +65,7 @@ impl Protocol {
     /// Gives a side its turn; returns when its trial is done and its instance removed.
     pub async fn trial(&mut self, side: Side, trial: usize) -> Result<Event, Broken> {
         self.of(side).go().await;
-        match self.hear(side).await? {
+        match self.receive(side).await? {
             event @ Event::Done { trial: reported, .. } if reported == trial => Ok(event),
             other => Err(unexpected(side, &other)),
         }
@@ -76,21 +76,21 @@ impl Protocol {
     }
 
     /// The next event of a side. Meanwhile the other side must neither send an event nor end.
-    async fn hear(&mut self, side: Side) -> Result<Event, Broken> {
+    async fn receive(&mut self, side: Side) -> Result<Event, Broken> {
         let (base, new) = self.children.split_at_mut(1);
         let (base, new) = (base.first_mut(), new.first_mut());
         let (one, other) = if side == Side::Base { (base, new) } else { (new, base) };
         let Some(one) = one else { return Err(Broken::Lost { side, why: None }) };
         let others = async {
             match other {
-                Some(other) => other.hear().await,
+                Some(other) => other.receive().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Broken::Stopped),
-            event = one.hear() => match event {
+            event = one.receive() => match event {
                 Some(Ok(event)) => Ok(event),
                 Some(Err(why)) => Err(Broken::Lost { side, why: Some(why) }),
                 None => Err(Broken::Lost { side, why: None }),
@@ -120,9 +120,9 @@ impl Protocol {
 }
 
 /// Checks that a side's first event is a hello of our protocol; `None`: no event came in time.
-fn greeted(side: Side, heard: Option<Result<Event, Broken>>) -> Result<(), Broken> {
+fn check_hello(side: Side, received: Option<Result<Event, Broken>>) -> Result<(), Broken> {
     let none = "it is no bootrace, or one that is older than bootrace ab";
-    let why = match heard {
+    let why = match received {
         Some(Ok(Event::Hello { protocol: PROTOCOL })) => return Ok(()),
         Some(Ok(Event::Hello { protocol })) => format!(
             "it speaks protocol {protocol}, and this bootrace {PROTOCOL}\nfix: run bootrace ab with a bootrace of its version"
@@ -145,11 +145,11 @@ mod tests {
 
     #[test]
     fn what_is_no_hello_is_said_for_what_it_is() {
-        let why = |heard| match greeted(Side::New, heard) {
+        let why = |received| match check_hello(Side::New, received) {
             Err(Broken::Lost { side: Side::New, why: Some(why) }) => why,
-            _ => panic!("it was greeted"),
+            _ => panic!("its hello was accepted"),
         };
-        assert!(greeted(Side::New, Some(Ok(Event::Hello { protocol: PROTOCOL }))).is_ok());
+        assert!(check_hello(Side::New, Some(Ok(Event::Hello { protocol: PROTOCOL }))).is_ok());
         let other = why(Some(Ok(Event::Hello { protocol: PROTOCOL + 1 })));
         assert!(other.contains("speaks protocol 2, and this bootrace 1"), "{other}");
         assert!(why(None).starts_with("it sent nothing within 30 s: it is no bootrace"));

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::{
     cli::{
         self,
-        sudo_user::{git, said},
+        sudo_user::{git, output_of},
     },
     sample::Source,
     scenario,
@@ -37,13 +37,13 @@ impl Revision {
             cli::git::top(&here).ok_or_else(|| format!("{} is in no git repository", here.display()))?;
         let mut git = git(clone);
         git.args(["rev-parse", "--verify", "--quiet"]).arg(format!("{revision}^{{commit}}"));
-        let commit = said(git).map_err(|why| match why.is_empty() {
+        let commit = output_of(git).map_err(|why| match why.is_empty() {
             true => format!("{} has no such commit", clone.display()),
             false => why,
         })?;
         let mut git = self::git(clone);
         git.args(["remote", "get-url", "origin"]);
-        let url = said(git).ok().as_deref().and_then(cli::source::web);
+        let url = output_of(git).ok().as_deref().and_then(cli::source::web);
         Ok(Revision { name: revision.into(), commit: commit.trim().into(), clone: clone.into(), url })
     }
 

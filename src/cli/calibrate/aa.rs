@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{super::run, LeftOut, Options, say_left_out};
+use super::{super::run, LeftOut, Options, report_left_out};
 use crate::{
     analysis,
     calibration::noise::{self, Record, Session},
@@ -31,7 +31,7 @@ pub async fn run(
     tuning: &Tuning,
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.session.quiet || options.json);
-    say_left_out(left_out, &progress);
+    report_left_out(left_out, &progress);
     let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind()).collect();
     let scenario =
         scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;

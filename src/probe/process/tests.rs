@@ -115,7 +115,7 @@ fn new_are_our_own_children_and_theirs_until_they_end() {
     while new.len() < 2 {
         new = new_since(&before, &roots);
     }
-    assert!(new.contains(&child.id()) && held_by_new(&before, &roots).unwrap() > 0);
+    assert!(new.contains(&child.id()) && pss_of_new(&before, &roots).unwrap() > 0);
     assert_eq!(new_since(&before, &[u32::MAX]), [] as [u32; 0], "of nobody else");
     for pid in new {
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();

@@ -127,7 +127,7 @@ fn account(label: &str) -> Option<(u32, u32)> {
 
 /// How long it took to start and to end a domain.
 #[derive(Debug, Clone, Copy)]
-pub struct Took {
+pub struct TrialTimes {
     pub start: Duration,
     pub end: Duration,
 }
@@ -142,7 +142,7 @@ pub async fn try_domain(
     accelerator: Accelerator,
     disk: &Path,
     socket: &Path,
-) -> Result<Took, Error> {
+) -> Result<TrialTimes, Error> {
     let connection = connect().await?;
     let text = trial_xml(name, run, accelerator, disk, socket);
     let begun = Instant::now();
@@ -162,7 +162,7 @@ pub async fn try_domain(
     let _ = log::remove(Driver::Qemu, name);
     started?;
     ended?;
-    Ok(Took { start, end })
+    Ok(TrialTimes { start, end })
 }
 
 fn trial_xml(name: &str, run: &str, accelerator: Accelerator, disk: &Path, socket: &Path) -> String {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long libvirt may take to release the name of a domain that has ended.
-const LETTING_GO: Duration = Duration::from_secs(10);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn connect_of(driver: Driver) -> Result<Connect, Error> {
     match driver {
@@ -107,7 +107,7 @@ pub(super) fn destroy_by_name(
 /// domain stays, the start of the next one with its name fails with a clear error.
 pub(super) fn until_gone(connection: &Connect, name: &str) -> Result<(), virt::error::Error> {
     let begun = Instant::now();
-    while begun.elapsed() < LETTING_GO {
+    while begun.elapsed() < RELEASE_TIMEOUT {
         match connection.lookup_domain_by_name(name) {
             Ok(_) => thread::sleep(Duration::from_millis(2)),
             Err(e) if e.code() == ErrorNumber::NoDomain.into() => return Ok(()),

@@ -1,6 +1,6 @@
 //! Derives rows from measurements: truth, measured, error, bound, verdict. Pure.
 
-use super::{Calibration, Check, CheckVerdict, Quantity, Row, Taken};
+use super::{Calibration, Check, CheckVerdict, Quantity, ReferenceInstance, Row};
 use crate::median::median;
 
 mod subject;
@@ -79,15 +79,15 @@ fn left_over(calibration: &Calibration) -> Option<Row> {
 const HOST_PER_GUEST: &str =
     "host CPU time for each second of guest CPU time: the cost of virtualisation, not an error";
 
-fn app(taken: &Taken) -> Option<f64> {
+fn app(taken: &ReferenceInstance) -> Option<f64> {
     Some(taken.sample.timeline_ns.phases()?.app as f64)
 }
 
-fn footprint(taken: &Taken) -> Option<f64> {
+fn footprint(taken: &ReferenceInstance) -> Option<f64> {
     Some(taken.sample.memory_bytes.footprint? as f64)
 }
 
-fn cache(taken: &Taken) -> Option<f64> {
+fn cache(taken: &ReferenceInstance) -> Option<f64> {
     Some(taken.sample.memory_bytes.cgroup_file? as f64)
 }
 

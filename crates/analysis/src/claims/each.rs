@@ -9,7 +9,7 @@ use crate::{
 
 /// Kind of estimate that a claim is judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Figured {
+pub enum EstimateKind {
     /// Median of the good samples.
     Median,
     /// Ratio of two targets over the pairs of each round.
@@ -18,13 +18,13 @@ pub enum Figured {
     Each,
 }
 
-impl Figured {
+impl EstimateKind {
     /// Its name, and the observations that it is computed from.
     pub(super) fn words(self) -> (&'static str, &'static str) {
         match self {
-            Figured::Median => ("median", "good samples"),
-            Figured::Ratio => ("ratio", "rounds with both"),
-            Figured::Each => ("estimate", "instances at once"),
+            EstimateKind::Median => ("median", "good samples"),
+            EstimateKind::Ratio => ("ratio", "rounds with both"),
+            EstimateKind::Each => ("estimate", "instances at once"),
         }
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn measure(claim: &Claim, metric: Metric, filled: &Filled) -> Result<
             (ratio.map_err(|why| format!("there is no ratio of {}: {why}", claim.metric))?, None)
         }
     };
-    Ok(Measured { value: each.value, unit, interval: each.interval, n: each.n, of: Figured::Each })
+    Ok(Measured { value: each.value, unit, interval: each.interval, n: each.n, of: EstimateKind::Each })
 }
 
 #[cfg(test)]

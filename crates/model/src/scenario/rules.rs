@@ -213,7 +213,7 @@ fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &m
             }
         }
     }
-    wrong(at!["target", index, "start"], second_start(target, workload));
+    wrong(at!["target", index, "start"], check_start(target, workload));
     if let Some(uri) = target.uri() {
         wrong(at!["target", index, "uri"], super::uri::fits(target.kind(), uri));
     }
@@ -251,7 +251,7 @@ fn foreign_options(scenario: &Scenario, document: &Document<'_>) -> Vec<(usize, 
 }
 
 /// Each kind has its own start modes, and not every workload becomes ready again after a second start.
-fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
+fn check_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
     let start = target.start;
     if target.kind().started(start).is_none() {
         let starts: Vec<String> =

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt::Write};
 
-use super::{FINE, PALETTE};
+use super::{PALETTE, SHAPE_SCALE};
 
 /// One chart at all its widths.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Chart {
             escape(&self.description),
             dark_style(),
             PALETTE[0].0,
-            1.0 / FINE,
+            1.0 / SHAPE_SCALE,
             d.body,
         )
     }
@@ -73,7 +73,7 @@ impl Chart {
                     d.height,
                     escape(self.title),
                     escape(&self.description),
-                    1.0 / FINE,
+                    1.0 / SHAPE_SCALE,
                     d.body,
                     name = self.name,
                 )

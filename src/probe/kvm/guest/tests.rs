@@ -88,7 +88,7 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
     for end in [&starved, &End::Killed, &End::NotStarted(io::Error::from_raw_os_error(libc::EAGAIN))] {
         for rate in [0.0, 2e6, 9e8] {
             let verdict = judged(rate, &GOOD[..1], end);
-            assert!(matches!(verdict, KvmVerdict::Untold { .. }), "{end:?}: {verdict:?}");
+            assert!(matches!(verdict, KvmVerdict::Unknown { .. }), "{end:?}: {verdict:?}");
         }
     }
     let said = judged(9e8, &GOOD[..1], &starved).to_string();
@@ -108,8 +108,8 @@ fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
     };
     for errno in [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE] {
         assert!(
-            matches!(of(0, errno), KvmVerdict::Untold { .. })
-                && matches!(of(1, errno), KvmVerdict::Untold { .. })
+            matches!(of(0, errno), KvmVerdict::Unknown { .. })
+                && matches!(of(1, errno), KvmVerdict::Unknown { .. })
         );
     }
     assert!(matches!(of(1, libc::EBUSY), KvmVerdict::Broken { .. }));
@@ -127,7 +127,7 @@ fn a_child_that_is_no_probe_says_nothing_on_kvm() {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let verdict = Plan::new().carry_out(command);
-        assert!(matches!(&verdict, KvmVerdict::Untold { why: said } if said.contains(why)), "{verdict:?}");
+        assert!(matches!(&verdict, KvmVerdict::Unknown { why: said } if said.contains(why)), "{verdict:?}");
     }
 }
 

@@ -21,7 +21,7 @@ fn target(name: &str, accelerator: Accelerator) -> TargetRecord {
     }
 }
 
-fn calibration(taken: Vec<Taken>) -> Calibration {
+fn calibration(taken: Vec<ReferenceInstance>) -> Calibration {
     Calibration {
         schema: SCHEMA.into(),
         id: "calibration-1".into(),
@@ -55,10 +55,14 @@ fn calibration(taken: Vec<Taken>) -> Calibration {
 }
 
 /// Every amount of a check, twice, each sample as `measure` leaves it.
-fn taken(check: Check, target: &str, measure: impl Fn(u64, &mut Taken)) -> Vec<Taken> {
+fn taken(
+    check: Check,
+    target: &str,
+    measure: impl Fn(u64, &mut ReferenceInstance),
+) -> Vec<ReferenceInstance> {
     let one = |(&amount, round): (&u64, u32)| {
         let trial = Trial { target: 0, round, position: 0, warmup: false };
-        let mut taken = Taken {
+        let mut taken = ReferenceInstance {
             check,
             amount,
             work_ns: check.work_ns(),
@@ -98,16 +102,16 @@ fn perfect(sample: &mut Sample, check: Check, amount: u64) {
     (sample.work_ns.cpu, sample.work_ns.cpu_guest) = (check.work_ns(), check.work_ns());
 }
 
-fn verdicts(taken: Vec<Taken>) -> Vec<(String, CheckVerdict)> {
+fn verdicts(taken: Vec<ReferenceInstance>) -> Vec<(String, CheckVerdict)> {
     rows(&calibration(taken)).into_iter().map(|row| (row.metric, row.verdict)).collect()
 }
 
-fn failing(taken: Vec<Taken>) -> Vec<String> {
+fn failing(taken: Vec<ReferenceInstance>) -> Vec<String> {
     let failing = |(metric, verdict)| (verdict == CheckVerdict::Fail).then_some(metric);
     verdicts(taken).into_iter().filter_map(failing).collect()
 }
 
-fn time(taken: &mut Taken) -> &mut crate::sample::Timeline {
+fn time(taken: &mut ReferenceInstance) -> &mut crate::sample::Timeline {
     &mut taken.sample.timeline_ns
 }
 
@@ -128,7 +132,7 @@ fn what_is_measured_without_error_passes_every_check_on_every_target() {
 #[test]
 fn a_delay_that_is_measured_too_long_by_more_than_its_bound_fails() {
     let by = |share: f64| {
-        let stretched = move |amount: u64, taken: &mut Taken| {
+        let stretched = move |amount: u64, taken: &mut ReferenceInstance| {
             let ready = &mut time(taken).ready;
             *ready = ready.map(|ready| ready + (amount as f64 * share) as u64);
         };
@@ -291,12 +295,12 @@ fn figures_that_no_instance_gave_fail() {
 #[test]
 fn whatever_is_left_behind_fails() {
     let mut calibration = calibration(taken(Check::Teardown, "docker", |_, _| {}));
-    calibration.see_what_is_left(vec!["container bootrace-1-2".into()], []);
+    calibration.record_left_overs(vec!["container bootrace-1-2".into()], []);
     let row = calibration.rows.last().unwrap();
     assert_eq!((row.verdict, row.measured), (CheckVerdict::Fail, Some(1.0)));
     assert!(row.note.as_deref().unwrap().contains("bootrace-1-2"));
     assert!(!calibration.passed());
-    calibration.see_what_is_left(Vec::new(), []);
+    calibration.record_left_overs(Vec::new(), []);
     assert!(calibration.passed());
     calibration.taken[0].processes_left = 1;
     calibration.judge();

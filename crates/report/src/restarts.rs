@@ -5,8 +5,8 @@ use crate::sample::{Results, TargetRecord};
 
 /// A sentence for each target whose instances restart or resume; empty where all are created.
 pub fn sentences(results: &Results) -> Vec<String> {
-    let second = results.targets.iter().filter(|target| target.start().is_second());
-    second.map(|target| sentence(target, &results.targets)).collect()
+    let restarts = results.targets.iter().filter(|target| target.start().needs_initial_start());
+    restarts.map(|target| sentence(target, &results.targets)).collect()
 }
 
 fn sentence(target: &TargetRecord, all: &[TargetRecord]) -> String {
