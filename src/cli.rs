@@ -192,7 +192,7 @@ pub enum Failure {
     Interrupted { signal: u8, dir: std::path::PathBuf },
     /// A side of an A/B that the coordinator ended. The coordinator reports it, so the side prints nothing.
     #[error("interrupted")]
-    Unpaced { signal: u8 },
+    SideStopped { signal: u8 },
     /// Ended before the first sample.
     #[error("interrupted before anything was measured")]
     Stopped { signal: u8 },
@@ -207,7 +207,7 @@ impl Failure {
             Failure::Refuted(_) => Exit::Refuted,
             Failure::Undecided(_) => Exit::Undecided,
             Failure::Interrupted { signal, .. }
-            | Failure::Unpaced { signal }
+            | Failure::SideStopped { signal }
             | Failure::Stopped { signal } => Exit::Signal(*signal),
         }
     }
@@ -221,7 +221,7 @@ impl Failure {
     pub fn print(&self) {
         let error = match self {
             Failure::Run(error) | Failure::Usage(error) => error,
-            Failure::Unfit | Failure::Unpaced { .. } => return,
+            Failure::Unfit | Failure::SideStopped { .. } => return,
             _ => return print_error(&[self.to_string()]),
         };
         match error.downcast_ref::<scenario::Error>() {

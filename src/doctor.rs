@@ -40,8 +40,8 @@ fn for_a_trial(patience: Duration) -> Duration {
 }
 
 /// The finding for a time-out. A busy engine is as likely as one that hangs.
-fn no_answer(who: &str, patience: Duration) -> String {
-    format!("{who} did not answer in {patience:?}: busy or hanging")
+fn no_answer(engine: &str, patience: Duration) -> String {
+    format!("{engine} did not answer in {patience:?}: busy or hanging")
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

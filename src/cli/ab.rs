@@ -169,7 +169,7 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
     let Common { id, seed, options, tuned } = *common;
     let side = of.side;
     let run = |side| format!("{id}-{side}");
-    let part = SideConfig {
+    let side_config = SideConfig {
         ab: id.into(),
         side,
         run: run(side),
@@ -178,9 +178,10 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
         tuned: tuned.clone(),
         source: source_of(&of.spec),
     };
-    let part = serde_json::to_string(&part).context("writing a side's configuration as JSON")?;
+    let side_config =
+        serde_json::to_string(&side_config).context("writing a side's configuration as JSON")?;
     let mut arguments: Vec<OsString> =
-        ["run", "--quiet", "--paced", &part, "--seed", &seed.to_string()].map(OsString::from).into();
+        ["run", "--quiet", "--paced", &side_config, "--seed", &seed.to_string()].map(OsString::from).into();
     let mut option = |name: &str, value: Option<String>| {
         arguments.extend(value.into_iter().flat_map(|value| [name.into(), value.into()]));
     };
@@ -194,7 +195,7 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
     };
     Ok(SideProcess {
         side,
-        given: of.given.clone(),
+        argument: of.argument.clone(),
         // The running program, even if its file has been replaced.
         start: how.program.clone().unwrap_or_else(|| "/proc/self/exe".into()),
         program,

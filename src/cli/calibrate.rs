@@ -103,10 +103,14 @@ async fn calibrate(
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.session.quiet || options.json);
     report_left_out(&left_out, &progress);
-    let wanted =
-        Request { scenario: &scenario, folder: Path::new("."), tune: options.session.tune, part: None };
+    let request = Request {
+        scenario: &scenario,
+        folder: Path::new("."),
+        tune: options.session.tune,
+        side_config: None,
+    };
     let Prepared { targets, image, host, warnings, instances } =
-        prepare(&wanted, &progress, signals, tuning).await?;
+        prepare(&request, &progress, signals, tuning).await?;
     let calibration = header(options, &targets, left_out, image, host, warnings);
     let dir = options.session.out.join(&calibration.id);
     let lock = runner::Lock::take(&calibration.id).map_err(Failure::Run)?;
@@ -115,7 +119,7 @@ async fn calibrate(
     let plan = Plan::new(&checks(options), &vms, options.samples.unwrap_or(SAMPLES), calibration.seed);
     let mut bar = Bar { bar: progress.bar("calibrate", plan.0.len() as u64), dir: dir.clone() };
     let broken = Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref());
-    let mine = Owner::Run(calibration.id.clone());
+    let owner = Owner::Run(calibration.id.clone());
     let job = drive::Job { targets, plan, broken, calibration, instances: instances.clone() };
     let mut calibration = drive::run(job, &mut bar, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
@@ -125,7 +129,7 @@ async fn calibrate(
     }
     calibration.warnings.extend(tuning.changed());
     calibration.host.noise_after = Some(host::noise());
-    record_left_overs(&mut calibration, left_over::find(&instances, &mine).await);
+    record_left_overs(&mut calibration, left_over::find(&instances, &owner).await);
 
     report::write(&calibration, &dir).map_err(|e| Failure::Run(e.into()))?;
     show(&calibration, &dir, options)?;
@@ -145,9 +149,9 @@ fn report_left_out(left_out: &LeftOut, progress: &Progress) {
 }
 
 fn checks(options: &Options) -> Vec<Check> {
-    let wanted =
+    let request =
         |check: &Check| options.checks.is_empty() || options.checks.iter().any(|c| c == check.name());
-    Check::ALL.into_iter().filter(wanted).collect()
+    Check::ALL.into_iter().filter(request).collect()
 }
 
 /// A scenario with the targets of `--targets`, else with the standard ones that can run here.

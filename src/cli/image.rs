@@ -109,7 +109,7 @@ async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
     for name in &pruned.in_use {
         anstream::println!("kept {name}: it is in use");
     }
-    for (engine, why) in &pruned.unasked {
+    for (engine, why) in &pruned.unreachable {
         anstream::eprintln!("kept the images of {}: {why}", engine.name());
     }
     anstream::println!("{} freed", size(pruned.freed_bytes));

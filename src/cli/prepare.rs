@@ -20,7 +20,7 @@ pub struct Request<'a> {
     pub folder: &'a Path,
     pub tune: bool,
     /// `None` unless the run is a side of an A/B.
-    pub part: Option<&'a SideConfig>,
+    pub side_config: Option<&'a SideConfig>,
 }
 
 /// The result of a preparation.
@@ -41,12 +41,12 @@ pub struct Prepared {
 /// # Errors
 /// When an engine does not answer, the host lacks what the scenario needs, or the image can't be built.
 pub async fn prepare(
-    wanted: &Request<'_>,
+    request: &Request<'_>,
     progress: &Progress,
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<Prepared, Failure> {
-    let Request { scenario, folder, tune, part } = *wanted;
+    let Request { scenario, folder, tune, side_config } = *request;
     engines_answer(scenario).await.map_err(Failure::Run)?;
     host_can(scenario).await.map_err(Failure::Run)?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
@@ -60,8 +60,8 @@ pub async fn prepare(
     };
     // Before tuning: its writing out and dropping of the page cache is no noise of other programs.
     let noise_before = host::noise();
-    let tuned = match part {
-        Some(part) => part.tuned.clone(),
+    let tuned = match side_config {
+        Some(side_config) => side_config.tuned.clone(),
         None if tune => Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?),
         None => None,
     };
@@ -77,7 +77,7 @@ pub async fn prepare(
             asked.push(kind);
         }
     }
-    let warnings = warnings(&targets, tune, part.map(|part| &*part.partner));
+    let warnings = warnings(&targets, tune, side_config.map(|side_config| &*side_config.partner));
     warnings.iter().for_each(|warning| progress.say(warning));
     Ok(Prepared { targets, image: image.info, host, warnings, instances: cache.instances_dir() })
 }

@@ -96,7 +96,7 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     ran.map_err(|failure| match failure {
         // The end of standard input has no signal number; it counts as a hang-up.
         Failure::Interrupted { signal, .. } | Failure::Stopped { signal } if options.paced.is_some() => {
-            Failure::Unpaced { signal: signal.max(1) }
+            Failure::SideStopped { signal: signal.max(1) }
         }
         other => other,
     })
@@ -162,21 +162,21 @@ pub(super) async fn measure(
     if let Some(pacer) = &mut pacer {
         pacer.listen(&signals.stop);
     }
-    let part = options.paced.as_ref();
-    let wanted = Request { scenario: &scenario, folder, tune: options.session.tune, part };
-    let prepared = prepare(&wanted, progress, signals, tuning).await?;
+    let side_config = options.paced.as_ref();
+    let request = Request { scenario: &scenario, folder, tune: options.session.tune, side_config };
+    let prepared = prepare(&request, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
     let mut results = header(&scenario, &targets, image, host, warnings, options);
-    results.run.source = match part {
-        Some(part) => part.source.clone(),
+    results.run.source = match side_config {
+        Some(side_config) => side_config.source.clone(),
         None => super::source::find(options.commit.as_deref(), folder),
     };
-    let dir = match part {
-        Some(part) => part.dir.clone(),
+    let dir = match side_config {
+        Some(side_config) => side_config.dir.clone(),
         None => options.session.out.join(&results.run.id),
     };
     make_dir(&dir).map_err(Failure::Run)?;
-    if part.is_none() {
+    if side_config.is_none() {
         make_latest(&options.session.out, &results.run.id).map_err(Failure::Run)?;
     }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
@@ -216,7 +216,7 @@ fn header(
     let seed = options.session.seed.unwrap_or_else(fresh_seed);
     let now = jiff::Timestamp::now();
     let id = match &options.paced {
-        Some(part) => part.run.clone(),
+        Some(side_config) => side_config.run.clone(),
         None => format!("{}-{}-{seed}", scenario.name, now.strftime("%Y%m%dT%H%M%SZ")),
     };
     Results {

@@ -37,7 +37,7 @@ pub struct Pruned {
     pub in_use: Vec<String>,
     /// Engines that did not answer, with the reason: their images are still there. Without engines that were never
     /// installed.
-    pub unasked: Vec<(ContainerEngine, String)>,
+    pub unreachable: Vec<(ContainerEngine, String)>,
 }
 
 /// Removes the images that `what` selects, and what interrupted builds left behind.
@@ -55,7 +55,7 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
                 pruner.engines.push(Own { client, images });
             }
             Err(_) if !engine.kind().is_standard() && !engine.may_exist() => {}
-            Err(error) => pruner.pruned.unasked.push((engine, error.to_string())),
+            Err(error) => pruner.pruned.unreachable.push((engine, error.to_string())),
         }
     }
     let mut kept = Vec::new();

@@ -127,7 +127,7 @@ async fn in_time<T>(
 
 /// Roots of instances that are still mounted where the host sees them.
 fn mounted(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
-    let points = host_mounts::there(|| mounts::below(instances).map_err(io::Error::other))
+    let points = host_mounts::in_host_namespace(|| mounts::below(instances).map_err(io::Error::other))
         .map_err(|e| Error::new(format!("looking for mounts below {}", instances.display()), e))?;
     let mut found = Vec::new();
     for point in points {

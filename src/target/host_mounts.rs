@@ -23,7 +23,7 @@ pub(super) fn remember() {
 ///
 /// # Errors
 /// When `work` fails, or this process may not enter the namespace, which takes root.
-pub fn there<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub fn in_host_namespace<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let Some(host) = HOST.get() else { return work() };
     let enter_and_work = || {
         // SAFETY: only this thread stops sharing its working directory and umask, as the kernel demands for setns.
@@ -42,7 +42,7 @@ pub fn there<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
 /// # Errors
 /// When the kernel refuses.
 pub fn discard(at: &Path) -> io::Result<()> {
-    there(|| match unmount(at, UnmountFlags::DETACH) {
+    in_host_namespace(|| match unmount(at, UnmountFlags::DETACH) {
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
         result => Ok(result?),
     })
@@ -55,7 +55,7 @@ mod tests {
     #[test]
     fn without_mounts_of_ones_own_the_work_is_done_here() {
         let here = thread::current().id();
-        assert_eq!(there(|| Ok(thread::current().id())).unwrap(), here);
+        assert_eq!(in_host_namespace(|| Ok(thread::current().id())).unwrap(), here);
     }
 
     #[test]

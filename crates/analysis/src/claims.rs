@@ -97,8 +97,8 @@ fn judge_one(
     filled: &Filled,
     ratios: &mut Ratios<'_>,
 ) -> Judged {
-    let given = |key: &str| json.get(key).and_then(|v| v.as_str()).map(str::to_owned);
-    let text = |key: &str| given(key).unwrap_or_default();
+    let field = |key: &str| json.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    let text = |key: &str| field(key).unwrap_or_default();
     let bounds = [("at_most", "at most"), ("at_least", "at least")];
     let bound = bounds.iter().filter(|(key, _)| json.get(key).is_some());
     let bound: Vec<String> = bound.map(|(key, words)| format!("{words} {}", text(key))).collect();
@@ -114,7 +114,7 @@ fn judge_one(
         says: text("says"),
         metric: text("metric"),
         target: text("target"),
-        relative_to: given("relative_to"),
+        relative_to: field("relative_to"),
         bound: bound.join(", "),
         measured: measured.ok(),
         verdict,

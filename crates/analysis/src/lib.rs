@@ -202,8 +202,8 @@ type Series = Vec<(usize, u32, f64)>;
 
 fn series(results: &Results, target: &str, metric: Metric, baseline: Option<&str>) -> Series {
     let of = |name: &str| -> Vec<(usize, &Sample)> {
-        let mine = |(_, s): &(usize, &Sample)| s.target == name && is_measured(s);
-        results.samples.iter().enumerate().filter(mine).collect()
+        let of_target = |(_, s): &(usize, &Sample)| s.target == name && is_measured(s);
+        results.samples.iter().enumerate().filter(of_target).collect()
     };
     if metric != Metric::Overhead {
         return of(target).into_iter().filter_map(|(i, s)| Some((i, s.round, metric.of(s)?))).collect();

@@ -185,8 +185,8 @@ fn latest<'a>(
     names: fn(&Isolation) -> &Option<Vec<String>>,
 ) -> &'a [String] {
     let until = results.samples.iter().position(|other| std::ptr::eq(other, sample)).map_or(0, |at| at + 1);
-    let mine = results.samples[..until].iter().rev().filter(|other| other.target == sample.target);
-    let mut named = mine.filter_map(|other| names(other.isolation.as_ref()?).as_deref());
+    let of_target = results.samples[..until].iter().rev().filter(|other| other.target == sample.target);
+    let mut named = of_target.filter_map(|other| names(other.isolation.as_ref()?).as_deref());
     named.next().unwrap_or_default()
 }
 

@@ -37,7 +37,7 @@ pub struct Job {
 pub struct SideProcess {
     pub side: Side,
     /// As the user called it.
-    pub given: String,
+    pub argument: String,
     /// The executable to start.
     #[serde(skip)]
     pub start: PathBuf,
@@ -109,7 +109,7 @@ impl Job {
             Ok(()) => Ok(()),
             Err(Broken::Stopped) => Err(self.interrupted(signals)),
             Err(Broken::Lost { side, why }) => Err(self.lost(side, why, &ended, begun)),
-            Err(Broken::Unlike(why)) => Err(Failure::Usage(anyhow!(why))),
+            Err(Broken::Mismatched(why)) => Err(Failure::Usage(anyhow!(why))),
             Err(Broken::Other(error)) => Err(Failure::Run(error)),
         }
     }
@@ -119,7 +119,7 @@ impl Job {
         let mut said: Vec<String> = Vec::new();
         // One after the other, so that an image of both is built once.
         for side_process in &self.sides {
-            progress.say(&format!("preparing the {} side: {}", side_process.side, side_process.given));
+            progress.say(&format!("preparing the {} side: {}", side_process.side, side_process.argument));
             let (plan, warnings) = protocol.prepare(side_process).await?;
             plans.push(plan);
             for warning in warnings {
@@ -130,7 +130,7 @@ impl Job {
             }
         }
         let [base, new] = &plans[..] else { unreachable!("there are two sides, and so two plans") };
-        rounds_match(rounds(base), rounds(new)).map_err(Broken::Unlike)?;
+        rounds_match(rounds(base), rounds(new)).map_err(Broken::Mismatched)?;
         let order = turns(base, new, self.seed);
         let plan = |side| if side == Side::Base { base } else { new };
         let first = |turn: &&crate::plan::turns::Turn| turn.paired == Some(Place::First);
@@ -204,11 +204,11 @@ impl Job {
         if begun {
             return Failure::Run(anyhow!(
                 "the {side} side, {}, ended before its time ({how}){why}; the samples taken are kept in {}",
-                side_process.given,
+                side_process.argument,
                 self.dir().display()
             ));
         }
-        let error = anyhow!("the {side} side, {}, could not be prepared ({how}){why}", side_process.given);
+        let error = anyhow!("the {side} side, {}, could not be prepared ({how}){why}", side_process.argument);
         match ended.and_then(|ended| ended.code) {
             Some(2) => Failure::Usage(error),
             _ => Failure::Run(error),

@@ -25,7 +25,7 @@ pub enum Broken {
         why: Option<String>,
     },
     /// The sides can't be paired.
-    Unlike(String),
+    Mismatched(String),
     Other(anyhow::Error),
 }
 

@@ -64,7 +64,7 @@ impl SideSpec {
 pub struct AbSide {
     pub side: Side,
     /// As on the command line.
-    pub given: String,
+    pub argument: String,
     pub spec: SideSpec,
     /// The scenario that it runs; for a revision, the path in the clone.
     pub scenario: String,
@@ -98,8 +98,8 @@ pub fn both(base: &str, new: &str, scenario: Option<&str>) -> anyhow::Result<[Ab
         )
     })?;
     let ([base_spec, new_spec], [of_base, of_new]) = (specs, scenarios);
-    let side = |side, given: &str, spec, scenario| -> anyhow::Result<AbSide> {
-        let mut side = AbSide { side, given: given.to_owned(), spec, scenario };
+    let side = |side, argument: &str, spec, scenario| -> anyhow::Result<AbSide> {
+        let mut side = AbSide { side, argument: argument.to_owned(), spec, scenario };
         if let Some(revision) = side.revision() {
             side.scenario = revision.path_of(&side.scenario).map_err(|why| anyhow!(why))?;
         }
@@ -110,12 +110,12 @@ pub fn both(base: &str, new: &str, scenario: Option<&str>) -> anyhow::Result<[Ab
 
 /// The scenario of each side: its own, the one of the command line, or the other side's; else quickstart, except for a
 /// revision.
-fn scenarios<'a>(sides: [&'a SideSpec; 2], given: Option<&str>) -> Result<[String; 2], &'a Revision> {
+fn scenarios<'a>(sides: [&'a SideSpec; 2], argument: Option<&str>) -> Result<[String; 2], &'a Revision> {
     let own = sides.map(|side| match side {
         SideSpec::Scenario(name) => Some(name.as_str()),
         _ => None,
     });
-    let of = |side: usize| match (own[side].or(given).or(own[1 - side]), sides[side]) {
+    let of = |side: usize| match (own[side].or(argument).or(own[1 - side]), sides[side]) {
         (Some(name), _) => Ok(name.to_owned()),
         (None, SideSpec::Revision(revision)) => Err(revision),
         (None, _) => Ok("quickstart".to_owned()),

@@ -120,7 +120,7 @@ impl Lxc {
         if self.network {
             root.write_resolver(Path::new(native::RESOLVER))?;
         }
-        host_mounts::there(|| root.mount_overlay(&self.tree))
+        host_mounts::in_host_namespace(|| root.mount_overlay(&self.tree))
     }
 }
 

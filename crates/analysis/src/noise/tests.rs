@@ -38,7 +38,7 @@ fn what_sides_differ_by_is_the_deviation_of_one() {
 
 #[test]
 fn ten_sessions_are_enough_to_ask_for_three_deviations() {
-    let asked = [2, 3, 4, 9, 10, 200].map(deviations_asked);
+    let asked = [2, 3, 4, 9, 10, 200].map(deviations_needed);
     assert_eq!(asked, [19.207, 19.207, 9.219, 4.277, 3.0, 3.0]);
 }
 

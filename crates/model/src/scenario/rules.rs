@@ -70,7 +70,7 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         ("registry", image.registry.is_some()),
         ("cloud", image.cloud.is_some()),
     ];
-    for (key, _) in sources.iter().filter(|(_, given)| *given).skip(1) {
+    for (key, _) in sources.iter().filter(|(_, written)| *written).skip(1) {
         wrong(at!["image", *key], fail("give only one of suite, tarball, registry and cloud"));
     }
     let for_suites = [
@@ -79,7 +79,7 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         ("keyring", image.keyring.is_some()),
         ("components", !image.components.is_empty()),
     ];
-    for (key, _) in for_suites.iter().filter(|(_, given)| *given && image.suite.is_none()) {
+    for (key, _) in for_suites.iter().filter(|(_, written)| *written && image.suite.is_none()) {
         wrong(
             at!["image", *key],
             fail("this goes with a suite: leave it out for a tarball, registry or cloud image"),

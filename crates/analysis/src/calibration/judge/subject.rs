@@ -39,9 +39,9 @@ impl<'a> Subject<'a> {
         let of = |taken: &&ReferenceInstance| {
             taken.sample.target == target.name && (check == Check::Teardown || taken.check == check)
         };
-        let mine: Vec<&ReferenceInstance> = calibration.taken.iter().filter(of).collect();
+        let rows: Vec<&ReferenceInstance> = calibration.taken.iter().filter(of).collect();
         let (good, bad): (Vec<_>, Vec<_>) =
-            mine.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
+            rows.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
         let first =
             bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason was recorded"));
         Subject { check, target, cpus: calibration.host.cpus, good, bad: first.map(|why| (bad.len(), why)) }
