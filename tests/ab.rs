@@ -75,7 +75,7 @@ fn now() -> String {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn two_scenarios_are_measured_pair_by_pair_and_what_differs_is_found() {
+fn two_scenarios_are_measured_pair_by_pair_and_a_difference_is_found() {
     let out = tempfile::tempdir().unwrap();
     let (base, new) =
         (scenario("0.1", "samples = 6\nwarmup = 1"), scenario("0.3", "samples = 6\nwarmup = 1"));
@@ -253,7 +253,7 @@ fn samples_are_kept(out: &Path) {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn ctrl_c_and_sigterm_end_both_sides_and_keep_what_was_taken() {
+fn ctrl_c_and_sigterm_end_both_sides_and_keep_the_samples() {
     let bench = scenario("0.5", "");
     for (signal, whole_group, code) in [("-INT", true, 130), ("-TERM", false, 143), ("-TERM", true, 143)] {
         let out = tempfile::tempdir().unwrap();

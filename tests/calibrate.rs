@@ -30,7 +30,7 @@ fn calibrate(arguments: &[&str]) -> Ran {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_is_known_is_measured_within_its_bounds_on_every_target() {
+fn reference_workloads_are_measured_within_their_bounds_on_every_target() {
     // A start-up is noisy, the others are not.
     let runs = [
         ("delay", "4", &["startup.app", "started", "teardown", "work.cpu_guest"][..]),

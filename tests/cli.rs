@@ -79,7 +79,7 @@ fn a_side_of_an_ab_says_hello_before_anything_else_and_nothing_more_than_events(
 }
 
 #[test]
-fn the_kvm_probes_child_is_hidden_and_says_who_starts_it() {
+fn the_kvm_probes_child_is_hidden_and_names_its_parent_command() {
     let output = run(&["kvm-probe"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(err(&output), "kvm-probe: only the KVM probe starts this, with its own pid as the argument\n");
@@ -94,7 +94,7 @@ fn the_version_is_the_packages() {
 }
 
 #[test]
-fn wrong_usage_exits_with_2_and_says_what_was_wrong() {
+fn wrong_usage_exits_with_2_and_names_the_error() {
     for (args, word) in [
         (&["runn"][..], "'runn'"),
         (&["run", "--sampels", "5"], "'--sampels'"),
@@ -132,7 +132,7 @@ fn every_shipped_scenario_is_sound_as_a_file_and_by_name() {
 }
 
 #[test]
-fn check_says_what_running_the_scenario_takes() {
+fn check_shows_the_cost_of_running_the_scenario() {
     let output = run(&["check", "quickstart"]);
     assert_eq!(
         out(&output),
@@ -159,7 +159,7 @@ fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
 }
 
 #[test]
-fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_page_cache() {
+fn a_warm_page_cache_needs_the_warm_up_that_the_command_line_removes() {
     let least = "name = \"x\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n[sampling]\n";
     let (_dir, path) = file(&format!("{least}page_cache = \"warm\"\n"));
     assert_eq!(run(&["check", &path]).status.code(), Some(0));
@@ -238,7 +238,7 @@ fn check_goes_on_after_a_wrong_scenario() {
 }
 
 #[test]
-fn an_unknown_scenario_exits_with_2_and_lists_the_known_ones() {
+fn an_unknown_scenario_exits_with_2_and_lists_the_shipped_ones() {
     let output = run(&["check", "rediss"]);
     assert_eq!(output.status.code(), Some(2));
     let known = SHIPPED.map(|(name, _)| name).join(", ");

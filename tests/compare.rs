@@ -113,7 +113,7 @@ fn a_run_against_itself_is_not_regressed_and_a_slower_one_is() {
 }
 
 #[test]
-fn what_is_not_settled_is_4_only_where_that_is_asked_for_and_says_how_many_samples_it_takes() {
+fn inconclusive_exits_with_4_only_on_request_and_names_the_samples_needed() {
     let runs = Runs::new();
     let base = runs.put("base", |_| {});
     let near = runs.put("near", |results| slower(results, "docker", 1.06));
@@ -146,7 +146,7 @@ fn none_one_and_five_samples_are_never_a_verdict() {
 }
 
 #[test]
-fn failures_of_new_fail_the_gate_and_those_of_base_are_told() {
+fn failures_of_new_fail_the_gate_and_those_of_base_are_reported() {
     let runs = Runs::new();
     let base = runs.put("base", |_| {});
     let broken = runs.put("broken", |results| {
@@ -407,7 +407,7 @@ fn each_scenario_has_its_own_margin_and_one_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn failures_that_chance_explains_are_told_and_leave_it_unsettled() {
+fn failures_that_chance_explains_are_reported_and_leave_it_inconclusive() {
     let runs = Runs::new();
     let base = runs.put("base", |_| {});
     let flaky = runs.put("flaky", |results| {

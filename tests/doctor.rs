@@ -427,7 +427,7 @@ fn left_overs_are_listed_and_only_clean_without_dry_run_removes_them() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn an_ordinary_user_is_told_what_could_not_be_looked_at_and_why() {
+fn an_ordinary_user_sees_the_skipped_checks_and_the_reasons() {
     let dir = open_dir();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     // The program must be where nobody can reach it.

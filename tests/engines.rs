@@ -232,7 +232,7 @@ fn a_workload_that_dies_is_reported_with_its_code_by_every_engine() {
 
 #[test]
 #[ignore = "needs docker, crun, podman and libvirt's LXC driver: scripts/test runs it"]
-fn what_a_killed_run_leaves_of_every_engine_is_removed_by_clean() {
+fn clean_removes_the_left_overs_of_a_killed_run_on_every_engine() {
     for (targets, parent) in [("native,podman", "conmon"), ("native,libvirt-lxc", "libvirt_lxc")] {
         let bench = scenario("20s", "");
         let mut command = bench.command(&["--targets", targets]);

@@ -110,7 +110,7 @@ fn a_socket_that_is_forbidden_is_named_with_its_fix() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn an_image_that_cant_be_had_is_named_with_what_was_tried() {
+fn an_unavailable_image_is_named_with_all_attempts() {
     let bench = Bench::with_text(
         "name = \"test\"\n[image]\ntarball = \"nowhere.tar\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n",
     );
@@ -150,7 +150,7 @@ fn going_on(bench: &Bench) -> Run {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn ctrl_c_keeps_what_was_taken_and_leaves_nothing() {
+fn ctrl_c_keeps_the_samples_and_leaves_nothing() {
     let bench = scenario(GOOD);
     let mut run = going_on(&bench);
     std::thread::sleep(std::time::Duration::from_millis(1500));
@@ -164,7 +164,7 @@ fn ctrl_c_keeps_what_was_taken_and_leaves_nothing() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_a_killed_run_leaves_is_removed_by_clean() {
+fn clean_removes_the_left_overs_of_a_killed_run() {
     let bench = scenario(GOOD);
     let mut run = going_on(&bench);
     std::thread::sleep(std::time::Duration::from_millis(1500));

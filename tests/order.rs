@@ -240,7 +240,7 @@ async fn a_run_that_is_stopped_while_it_waits_for_its_turn_starts_nothing_more()
 }
 
 #[tokio::test]
-async fn a_stop_half_way_keeps_the_samples_taken_and_removes_what_runs() {
+async fn a_stop_half_way_keeps_the_samples_and_removes_running_instances() {
     let stop = CancellationToken::new();
     let watch = Recorder { stop_at: Some((4, stop)), ..Recorder::default() };
     let done =
@@ -282,7 +282,7 @@ async fn a_sample_that_cant_be_saved_ends_the_run_with_nothing_left() {
 }
 
 #[tokio::test]
-async fn a_second_start_has_an_initial_start_before_it_whose_end_is_waited_for() {
+async fn a_restart_waits_for_the_end_of_its_initial_start() {
     let greetings = [Greeting::AtOnce, Greeting::AfterHello];
     let each = [Start::Restart, Start::Restore].into_iter().flat_map(|b| greetings.map(|g| (b, g)));
     for (begins, greeting) in each {

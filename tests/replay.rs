@@ -112,7 +112,7 @@ fn criterion_gets_every_sample_in_the_order_taken_and_shows_their_median() {
 }
 
 #[test]
-fn warmups_failures_and_what_was_never_ready_are_not_replayed() {
+fn warmups_failures_and_samples_never_ready_are_not_replayed() {
     let ready = Some(5 * MS);
     let samples = vec![
         Sample { warmup: true, ..sample("native", ready) },

@@ -377,7 +377,7 @@ fn with_cargo(command: &mut Command, dir: &Path, script: &str) {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn who_calls_by_sudo_has_their_clone_built_as_themselves() {
+fn a_sudo_users_clone_is_built_as_that_user() {
     let clone = Clone::of_bootrace();
     clone.give_to(65534);
     let tools = tempfile::tempdir().unwrap();
@@ -426,7 +426,7 @@ fn a_build_that_is_ended_leaves_no_checkout_and_no_cargo() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn a_build_ends_with_who_asked_for_it() {
+fn a_build_ends_when_bootrace_ends() {
     let clone = Clone::of_bootrace();
     let tools = tempfile::tempdir().unwrap();
     let pid = tools.path().join("pid");

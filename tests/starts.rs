@@ -130,7 +130,7 @@ fn a_run_that_is_stopped_in_an_initial_start_leaves_nothing() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_a_run_that_is_killed_in_an_initial_start_leaves_is_removed_by_clean() {
+fn clean_removes_the_left_overs_of_a_run_killed_in_an_initial_start() {
     for (start, target) in KINDS {
         let bench = bench(start, "20s", "true");
         let mut run = begun(&bench, target);

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn burning_uses_what_it_says() {
+    fn burning_uses_the_requested_cpu_time() {
         let before = sys::process_cpu().unwrap();
         burn(before.as_nanos() as u64 + 20_000_000).unwrap();
         assert!(sys::process_cpu().unwrap() - before >= Duration::from_millis(20));

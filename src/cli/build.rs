@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_the_end_of_what_a_build_says_is_kept() {
+    async fn only_the_end_of_a_builds_output_is_kept() {
         let said: String = (0..100).map(|n| format!("line {n}\n")).collect();
         let lines = tail(said.as_bytes()).await;
         assert!(lines.starts_with("line 70\n") && lines.ends_with("line 99"), "{lines}");

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_is_there_and_what_this_build_cannot_use() {
+    fn the_table_lists_all_images_and_marks_unusable_ones() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let stored = |digest: &str, current| Stored {
             digest: digest.repeat(16),

@@ -123,14 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_runs_this_may_do_what_it_may() {
+    fn this_user_can_do_what_the_process_can() {
         let own = Account::own();
         assert!(own.is_ours());
         assert_eq!(own.run_as(|| Ok(rustix::process::geteuid().as_raw())).unwrap(), own.uid);
     }
 
     #[test]
-    fn a_user_is_known_by_name_and_a_number_that_nobody_has_by_its_digits() {
+    fn a_user_is_named_and_an_unused_number_is_shown_in_digits() {
         assert_eq!(Account::new(0, 0).name, "root");
         let nobody = Account::new(4_000_000_001, 4_000_000_002);
         assert_eq!((nobody.name.as_str(), nobody.groups), ("4000000001", vec![4_000_000_002]));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs root: scripts/test runs it"]
-    fn another_user_can_not_open_what_is_roots_alone_and_we_still_can() {
+    fn another_user_can_not_open_a_file_of_root_and_root_still_can() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let nobody = Account::new(65534, 65534);
         let error = nobody.run_as(|| File::open(file.path())).unwrap_err();

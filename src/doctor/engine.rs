@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_is_stopped_is_started_by_who_has_it() {
+    fn a_stopped_daemon_is_started_by_its_service_manager() {
         let stopped = Error::new("connecting", "No such file or directory").by(Cause::Unreachable);
         let confused = Error::new("connecting", "no reply");
         let fix = |error: &Error, elsewhere, systemd, installed| {
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_that_does_not_run_what_it_is_given_is_asked_for_its_log() {
+    fn a_daemon_that_fails_a_trial_is_fixed_with_the_help_of_its_log() {
         assert_eq!(DOCKER.fix_of_a_trial(Place::Unit), "sudo journalctl -eu docker.service shows more");
         let here = LIBVIRT.fix_of_a_trial(Place::Here);
         assert_eq!(here, "sudo tail /var/log/bootrace-libvirtd.log shows more");

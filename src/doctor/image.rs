@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cloud_images_lack_is_a_warning_and_stops_no_target() {
+    fn programs_missing_for_cloud_images_are_a_warning_and_stop_no_target() {
         assert_eq!(cloud(Vec::new()).status, Status::Ok);
         let check = cloud(vec!["xorriso is not installed".into(), "there is no /dev/loop-control".into()]);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_has_left_tuned_is_a_left_over_too() {
+    fn settings_of_a_killed_tuned_run_are_left_overs_too() {
         let check = judge(&Found::default(), &["/sys/kernel/mm/ksm/run: 0, was 1".into()], Vec::new(), None);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
         assert_eq!(check.found, "setting /sys/kernel/mm/ksm/run: 0, was 1");

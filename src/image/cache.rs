@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_maker_left_is_swept_and_what_a_living_one_has_is_not() {
+    fn the_sweep_removes_parts_of_an_interrupted_build_and_spares_a_running_one() {
         let (_dir, cache) = cache();
         let living = cache.temp().unwrap();
         let stale = cache.dir().join("tmp/killed");
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_temp_leaves_nothing_and_a_placed_one_replaces_what_was_no_entry() {
+    fn a_dropped_temp_leaves_nothing_and_a_placed_one_replaces_a_broken_entry() {
         let (_dir, cache) = cache();
         let dropped = cache.temp().unwrap();
         fs::write(dropped.join("x"), "x").unwrap();

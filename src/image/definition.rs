@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn ubuntu_has_universe_unless_told_otherwise() {
+    fn ubuntu_has_universe_unless_the_scenario_names_components() {
         let Source::Suite(suite) = first(&spec()).unwrap().source else { panic!() };
         assert_eq!(suite.components, ["main", "universe"]);
     }

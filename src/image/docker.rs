@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_29s_answers_say_whose_an_image_is() {
+    fn docker_29s_answers_tell_the_store_of_an_image() {
         let image = || serde_json::from_str(include_str!("samples/docker-29.image.json")).unwrap();
         let digest = "25f204e157163b3429db6c597ad202a59632389e5935f8863318cd0aa8b1a829";
         assert!(is_of(image(), digest) && !is_of(image(), &digest.replace('2', "3")));

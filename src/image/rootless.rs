@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_says_who_listens() {
+    async fn the_kernel_reports_the_listening_user() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("engine.sock");
         let _listener = UnixListener::bind(&socket).unwrap();

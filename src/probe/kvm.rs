@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn each_verdict_says_what_was_seen_and_what_to_do() {
+    fn each_verdict_has_its_finding_and_a_fix() {
         let say = |verdict: KvmVerdict| verdict.to_string();
         let hardware = say(KvmVerdict::Runs { degree: KvmDegree::Hardware, found: found(9.1e8, BARE) });
         let seen =
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_degree_is_told_by_the_ratio_to_the_host_and_by_what_the_processor_has() {
+    fn the_degree_follows_from_the_ratio_to_the_host_and_the_processors_features() {
         let guest = Processor { is_guest: true, ..BARE };
         for (rate, processor, degree) in [
             (9e8, BARE, KvmDegree::Hardware),
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_host_is_asked_again_and_what_it_then_says_counts() {
+    fn a_busy_host_is_probed_again_and_the_last_verdict_counts() {
         let unknown = || KvmVerdict::Unknown { why: "busy".into() };
         let broken = || KvmVerdict::Broken { why: "a loop".into() };
         let mut answers = vec![broken(), unknown()];

@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn firmware_is_what_of_the_boot_phase_was_before_the_guests_kernel_so_that_all_add_up() {
+    fn firmware_is_the_boot_phase_before_the_guests_kernel_so_that_all_add_up() {
         let boot = divided(&timeline(), Some(30_500), times());
         assert_eq!(boot.firmware, Some(9_500));
         assert_eq!(boot.sum(), timeline().phases().unwrap().boot);

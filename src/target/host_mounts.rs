@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs root (mounts): scripts/test runs it"]
-    fn what_is_not_mounted_is_gone_already() {
+    fn an_unmounted_path_is_success() {
         let dir = tempfile::tempdir().unwrap();
         discard(dir.path()).unwrap();
         discard(&dir.path().join("none")).unwrap();

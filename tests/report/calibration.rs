@@ -94,7 +94,7 @@ fn an_emulated_vm_and_a_reader_that_was_broken_are_named_wherever_figures_are() 
 }
 
 #[test]
-fn what_is_saved_is_read_again_and_gives_the_same_bytes() {
+fn a_saved_calibration_is_read_again_and_gives_the_same_bytes() {
     let calibration = calibration();
     let dir = tempfile::tempdir().unwrap();
     report::write(&calibration, dir.path()).unwrap();

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_judged_is_undecided_and_says_why() {
+    fn a_claim_that_cannot_be_judged_is_undecided_with_a_reason() {
         let (v, why) = verdict(json!({"at_most": "2MiB"}), 1.0, 2.0);
         assert_eq!(
             (v, why.as_str()),

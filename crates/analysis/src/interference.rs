@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_sample_has_no_mark_whatever_it_does_to_itself() {
+    fn a_quiet_sample_has_no_interference_whatever_it_does_to_itself() {
         assert_eq!(affected(2, |_| ()), []);
         assert_eq!(affected(64, |n| n.major_faults = Some(100_000)), []);
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_too_short_for_clock_ticks_is_not_marked_by_them() {
+    fn a_window_too_short_for_clock_ticks_has_no_interference_by_them() {
         let short = |n: &mut Interference| {
             (n.window_ns, n.psi_io_ns) = (5_000_000, Some(4_000_000));
             (n.others_cpu_ns, n.steal_ns) = (Some(40_000_000), Some(10_000_000));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_marks_nothing() {
+    fn unknown_readings_are_no_interference() {
         assert_eq!(affected(2, |n| *n = Interference { window_ns: SECOND, ..Default::default() }), []);
         assert_eq!(affected(2, |n| *n = Interference::default()), []);
     }

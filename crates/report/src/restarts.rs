@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_start_compares_with_its_like_of_another_kind() {
+    fn a_restart_compares_with_a_restart_of_another_kind() {
         let all = [
             target(Kind::Native, "native", None),
             target(Kind::Docker, "again", Some("restart")),

@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_in_the_unit_of_what_it_belongs_to() {
+    fn an_interval_is_in_the_unit_of_its_value() {
         let i = Interval { low: 0.9e9, high: 1.2e9, coverage: 0.99 };
         assert_eq!(interval(Unit::Time, 1e9, Some(&i)), "[0.90, 1.20]");
         assert_eq!(interval(Unit::Time, 0.95e9, Some(&i)), "[900, 1,200]");

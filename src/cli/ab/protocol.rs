@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_hello_is_said_for_what_it_is() {
+    fn anything_but_a_hello_is_reported_with_its_cause() {
         let why = |received| match check_hello(Side::New, received) {
             Err(Broken::Lost { side: Side::New, why: Some(why) }) => why,
             _ => panic!("its hello was accepted"),

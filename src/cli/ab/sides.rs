@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_name_and_a_toml_file_are_scenarios_and_an_executable_file_is_a_binary() {
+    fn a_shipped_name_and_a_toml_file_are_scenarios_and_an_executable_file_is_a_binary() {
         let scenario = |name: &str| SideSpec::Scenario(name.into());
         assert_eq!(SideSpec::parse("redis").unwrap(), scenario("redis"));
         assert_eq!(SideSpec::parse("no/such.toml").unwrap(), scenario("no/such.toml"));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_says_what_is_meant_whatever_else_it_could_be() {
+    fn a_prefix_decides_whatever_else_the_text_could_be() {
         assert_eq!(SideSpec::parse("scenario:/bin/sh").unwrap(), SideSpec::Scenario("/bin/sh".into()));
         let error = |text| format!("{:#}", SideSpec::parse(text).unwrap_err());
         assert!(
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nothing_is_said_with_all_that_was_tried() {
+    fn an_unusable_side_is_reported_with_all_attempts() {
         let error = SideSpec::parse("no-such-side").unwrap_err().to_string();
         for sign in [
             "\"no-such-side\"",

@@ -230,7 +230,7 @@ fn a_daemon_with_a_cgroup_is_counted_with_all_its_helpers_and_none_of_them_twice
 
 #[test]
 #[ignore = "needs root: scripts/test runs it"]
-fn what_a_daemon_does_by_itself_is_not_the_instances_own_and_what_its_shim_does_is() {
+fn a_shims_cpu_time_is_the_instances_own_and_a_daemons_is_not() {
     let mut daemon = Shell::in_cgroup("background");
     let mut shell = Shell::in_cgroup("idle");
     let mut meter = Meter::before(&[daemon.child.id()]).unwrap();
@@ -312,7 +312,7 @@ fn shared_memory_counts_once_whether_it_is_mapped_or_not() {
 }
 
 #[test]
-fn swap_is_the_cgroups_or_the_processes_whichever_has_more_and_what_is_outside() {
+fn swap_is_the_larger_of_cgroup_and_processes_plus_swap_outside() {
     let pss = |swap| Pss { swap, ..Pss::default() };
     let held = InstanceMemory { inside: pss(5), outside: pss(1), engine: 0 };
     assert_eq!((held.swap(0), held.swap(7)), (5 + 1, 7 + 1));

@@ -97,7 +97,7 @@ fn a_scope_is_no_service_and_the_innermost_unit_counts() {
 }
 
 #[test]
-fn what_our_own_starter_started_beside_us_is_somebody_elses() {
+fn siblings_from_our_parent_are_not_ours() {
     let own = "4:memory:/sessions/a\n0::/\n";
     assert!(is_beside("4:memory:/sessions/b\n0::/\n", own));
     assert!(!is_beside(own, own));

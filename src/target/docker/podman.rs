@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_has_ended_or_lacks_memory_is_told() {
+    fn only_ended_containers_and_lack_of_memory_are_reported() {
         let state = |status, oom_killed| ContainerState {
             status: Some(status),
             exit_code: Some(137),

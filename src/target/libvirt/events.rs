@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_domain_that_is_paused_is_heard_of_by_who_watches_it_alone() {
+    async fn a_paused_domain_is_reported_to_its_own_watch_only() {
         let connection = connection();
         let events = Events::of(&connection).unwrap();
         let (watch, other) = (events.watch("test"), events.watch("another"));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_before_anyone_asks_is_kept_and_the_first_end_counts() {
+    async fn early_events_are_kept_and_the_first_end_counts() {
         let connection = connection();
         let events = Events::of(&connection).unwrap();
         let watch = events.watch("test");
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_watches_the_next_of_a_name_hears_of_its_end_and_not_of_the_last_ones() {
+    async fn a_watch_on_a_reused_name_reports_only_its_own_domain() {
         let connection = connection();
         let events = Events::of(&connection).unwrap();
         let mut watch = events.watch("test");

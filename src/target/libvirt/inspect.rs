@@ -216,7 +216,7 @@ mod tests {
         <guest><os_type>hvm</os_type><arch name='s390x'><domain type='kvm'/></arch></guest></capabilities>";
 
     #[test]
-    fn what_libvirt_offers_is_read_for_this_architecture_alone() {
+    fn libvirts_capabilities_are_read_for_this_architecture_alone() {
         let expected = Offers {
             emulator: Some("/usr/bin/qemu-system-x86_64".into()),
             tcg: true,

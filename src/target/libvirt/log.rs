@@ -105,7 +105,7 @@ mod tests {
     const END: &str = "2026-11-25 01:53:16.944+0000: shutting down, reason=failed\n";
 
     #[test]
-    fn what_libvirt_writes_by_itself_tells_nothing() {
+    fn libvirts_routine_lines_explain_nothing() {
         assert!(relevant_lines(&format!("{START}{END}")).is_empty());
         assert_eq!(relevant_lines(&format!("{START}{WARNING}{END}")).len(), 1);
     }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_quoted_is_bounded_and_fit_for_a_terminal() {
+    fn a_quote_is_bounded_and_fit_for_a_terminal() {
         let lines = relevant_lines(&format!("\u{1b}[2J error {}\n", "x".repeat(10_000)).repeat(50));
         assert_eq!(lines.len(), LINES);
         assert!(lines.iter().all(|l| l.starts_with("[2J error x") && l.len() == LENGTH), "{lines:?}");

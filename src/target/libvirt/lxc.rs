@@ -282,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_domains_is_said_of_containers() {
+    fn messages_on_domains_speak_of_containers() {
         assert_eq!(of_container("the domain stopped: QEMU died"), "the container stopped: libvirt_lxc died");
         assert!(is_missing(
             &Error::new("connecting", "no connection driver available").by(Cause::Unsupported)

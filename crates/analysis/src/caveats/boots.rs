@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_is_still_starting_is_told_with_the_fix() {
+    fn a_system_that_is_still_starting_is_a_caveat_with_a_fix() {
         for finished in [None, Some(3_600_000_000_000)] {
             let caveats = caveats(boot(finished));
             assert_eq!(caveats.len(), 1);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_missing_are_told_with_the_agents_reason() {
+    fn missing_parts_are_reported_with_the_agents_reason() {
         let caveats = caveats(Boot { error: Some("run systemctl: it hangs".into()), ..boot(None) });
         assert_eq!(caveats.len(), 1);
         assert!(caveats[0].ends_with("Error: run systemctl: it hangs"), "{caveats:?}");

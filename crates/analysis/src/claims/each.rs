@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_more_instance_costs_is_judged_by_its_interval() {
+    fn the_cost_of_one_more_instance_is_judged_by_its_interval() {
         let verdict = |bound: &str| judge(json!({ "at_most": bound }), 20).verdict;
         assert_eq!(verdict("5MiB"), ClaimVerdict::Supported);
         assert_eq!(verdict("2MiB"), ClaimVerdict::Refuted);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_not_decides_nothing_and_says_why() {
+    fn a_missing_figure_decides_nothing_with_a_reason() {
         let few = judge(json!({ "at_most": "5MiB" }), 5);
         assert_eq!(few.why, "5 instances at once are too few for an interval: need >= 6");
         let none = judge(json!({"metric": "density.cpu", "at_most": "1%"}), 20);

@@ -83,7 +83,7 @@ fn a_guest_that_was_ended_is_named_by_where_it_was() {
 
 /// On the host where this first occurred, the probe of a working KVM got 106 of 400 ms.
 #[test]
-fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
+fn a_busy_hosts_effect_on_a_guest_is_no_verdict_on_its_kvm() {
     let starved = End::Starved { wall: Duration::from_secs(15), cpu: Duration::from_millis(106) };
     for end in [&starved, &End::Killed, &End::NotStarted(io::Error::from_raw_os_error(libc::EAGAIN))] {
         for rate in [0.0, 2e6, 9e8] {
@@ -101,7 +101,7 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
 }
 
 #[test]
-fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
+fn a_hosts_temporary_shortage_is_no_verdict_on_its_kvm() {
     let of = |step, errno| {
         let report = Report { step, errno: Some(errno), ..Report::default() };
         Plan::new().judge(&report, &End::Done, "")

@@ -116,7 +116,7 @@ fn time(taken: &mut ReferenceInstance) -> &mut crate::sample::Timeline {
 }
 
 #[test]
-fn what_is_measured_without_error_passes_every_check_on_every_target() {
+fn measurements_without_error_pass_every_check_on_every_target() {
     for target in ["docker", "libvirt"] {
         for check in [Check::Delay, Check::Memory, Check::File, Check::Cpu, Check::Idle] {
             let verdicts = verdicts(taken(check, target, |_, _| {}));
@@ -155,7 +155,7 @@ fn a_phase_before_the_launch_that_moves_with_the_delay_fails() {
 }
 
 #[test]
-fn a_phase_that_is_only_noisy_is_no_failure_and_says_what_the_noise_allows() {
+fn a_phase_that_is_only_noisy_passes_with_a_note_on_the_noise() {
     let noisy = taken(Check::Delay, "docker", |amount, taken| {
         // Up and down by a fifth of a second, more at the ends than in between.
         let off = [0, 200_000_000, 30_000_000, 180_000_000, 60_000_000][(amount / 500_000_000) as usize];
@@ -234,7 +234,7 @@ fn a_missed_engine_process_fails() {
 }
 
 #[test]
-fn cpu_time_is_judged_on_the_host_and_told_of_an_emulated_vm() {
+fn cpu_time_is_judged_on_the_host_and_only_shown_for_an_emulated_vm() {
     let twice = |target| {
         taken(Check::Delay, target, |_, taken| {
             taken.sample.work_ns.cpu = taken.sample.work_ns.cpu.map(|ns| 2 * ns);
@@ -266,7 +266,7 @@ fn a_failed_instance_fails_its_rows_and_says_why() {
 }
 
 #[test]
-fn what_a_calibration_that_was_cut_short_has_not_measured_is_no_failure() {
+fn checks_that_an_interrupted_calibration_lacks_do_not_fail() {
     let mut all = taken(Check::Memory, "docker", |_, _| {});
     all.truncate(3);
     let mut calibration = calibration(all);
@@ -308,7 +308,7 @@ fn whatever_is_left_behind_fails() {
 }
 
 #[test]
-fn the_channel_is_told_by_median_and_99th_percentile() {
+fn the_channel_is_described_by_median_and_99th_percentile() {
     let mut all = taken(Check::Channel, "docker", |_, _| {});
     all.truncate(1);
     all[0].round_trips_ns = (1..=200).rev().collect();
