@@ -57,7 +57,7 @@ fn sides_that_cant_be_paired_or_are_wrong_exit_with_2_before_anything_runs() {
 
 // With them.
 
-/// Whose containers Docker started, in order, since a time of its own clock.
+/// The runs of the containers that Docker started, in order, since a time by its clock.
 fn docker_starts(since: &str) -> Vec<String> {
     let until = now();
     let format = "{{index .Actor.Attributes \"bootrace.run\"}}";

@@ -71,11 +71,11 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
 #[test]
 fn a_side_of_an_ab_says_hello_before_anything_else_and_nothing_more_than_events() {
     let part = r#"{"ab":"ab-1","side":"new","run":"ab-1-new","partner":"ab-1-base","dir":"/nowhere"}"#;
-    let output = run(&["run", "--paced", part, "no/such.toml"]);
+    let output = run(&["run", "--as-side", part, "no/such.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(out(&output), "{\"event\":\"hello\",\"protocol\":1}\n");
     assert!(err(&output).contains("no/such.toml"), "{}", err(&output));
-    assert!(!out(&run(&["run", "--help"])).contains("paced"));
+    assert!(!out(&run(&["run", "--help"])).contains("as-side"));
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn keep(results: &mut Value, most: usize) {
 
 fn fail(sample: &mut Value) {
     sample["outcome"] = json!("failed");
-    sample["error"] = json!("starting: <b>\u{1b}[31mno</b> | `such` thing");
+    sample["error"] = json!("starting: <b>\u{1b}[31mno</b> | `such` file");
     sample["timeline_ns"]["ready"] = Value::Null;
 }
 
@@ -269,7 +269,7 @@ fn of_directories_of_runs_the_newest_of_each_scenario_is_taken_whatever_they_are
     assert_eq!(code(&output), 3, "{}", out(&output));
     assert!(err(&output).contains("startup of two on docker"), "{}", err(&output));
     assert!(!err(&output).contains("startup of one"), "{}", err(&output));
-    // One that is damaged is left out, and told.
+    // A damaged run is left out and reported.
     runs.write("after/d", b"{");
     let output = runs.compare(&runs.path("before"), &runs.path("after"), &[]);
     assert_eq!(code(&output), 3, "{}", out(&output));
@@ -343,7 +343,7 @@ fn an_ab_is_paired_by_round_and_rendered_again_as_it_was_judged() {
     let base = runs.put("ab-x-1/base", side("base", 1.0));
     let new = runs.put("ab-x-1/new", side("new", 1.2));
     let ab = runs.path("ab-x-1");
-    // What differs is what is compared: it is told, and nothing is refused.
+    // The sides' differences are the subject here: they are shown, and no comparison is refused.
     let output = runs.compare(&base, &new, &["--out", ab.to_str().unwrap(), "--margin", "15"]);
     assert_eq!(code(&output), 3, "{}{}", out(&output), err(&output));
     assert!(

@@ -41,7 +41,7 @@ struct Recorder {
     steps: Vec<Step>,
     /// Stops the run at a given turn.
     stop_at_turn: Option<(usize, CancellationToken)>,
-    /// What was asked and told, with how many samples there were by then.
+    /// The calls of the watcher, each with the number of samples by then.
     turns: Vec<(&'static str, usize, usize)>,
 }
 
@@ -210,8 +210,8 @@ async fn a_target_that_never_succeeds_is_given_up_and_the_results_say_so() {
     let done = run(&[("bad", &[Part::StartFails]), ("good", &[])]).await;
     let results = done.results.unwrap();
     assert_eq!((of(&results, "bad").len(), of(&results, "good").len()), (3, 5));
-    let told = &results.run.warnings[0];
-    assert!(told.contains("target bad failed 3 times") && told.ends_with("and run again"), "{told}");
+    let warning = &results.run.warnings[0];
+    assert!(warning.contains("target bad failed 3 times") && warning.ends_with("and run again"), "{warning}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What criterion is told about a run. The bench target's own module, since nothing can link to a bench.
+//! A run as criterion's benchmarks. Includes the bench target's module, since no crate can link to a bench.
 
 #[path = "../benches/startup/replay.rs"]
 mod replay;

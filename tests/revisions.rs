@@ -367,7 +367,7 @@ fn a_build_that_fails_is_said_with_its_own_words_and_leaves_no_checkout() {
     assert!(ran.stderr.len() < 2000 && !ran.stderr.contains('\u{1b}'), "{}", ran.stderr);
 }
 
-/// A cargo that does what it is told, for who builds and how long it takes.
+/// A cargo that runs the given script, which records its user and takes its time.
 fn with_cargo(command: &mut Command, dir: &Path, script: &str) {
     let cargo = dir.join("cargo");
     fs::write(&cargo, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();

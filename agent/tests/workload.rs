@@ -1,4 +1,4 @@
-//! The workload: started, watched until ready, its end told, its processes taken along.
+//! The workload: the agent starts it, watches for readiness, reports its end and ends its processes.
 
 mod common;
 

@@ -12,11 +12,11 @@ use self::{
 use super::{
     Failure, compare,
     options::{Rounds, Session},
-    paced::SideConfig,
     prepare::must_be_root,
     print,
     progress::Progress,
     run::{self, Finished},
+    side::SideConfig,
     signals::{self, Signals},
     source,
 };
@@ -181,7 +181,7 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
     let side_config =
         serde_json::to_string(&side_config).context("writing a side's configuration as JSON")?;
     let mut arguments: Vec<OsString> =
-        ["run", "--quiet", "--paced", &side_config, "--seed", &seed.to_string()].map(OsString::from).into();
+        ["run", "--quiet", "--as-side", &side_config, "--seed", &seed.to_string()].map(OsString::from).into();
     let mut option = |name: &str, value: Option<String>| {
         arguments.extend(value.into_iter().flat_map(|value| [name.into(), value.into()]));
     };

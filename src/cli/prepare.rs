@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, paced::SideConfig, progress::Progress, signals::Signals};
+use super::{Failure, progress::Progress, side::SideConfig, signals::Signals};
 use crate::{
     image::{self, Cache, Forms, Image},
     probe::host,

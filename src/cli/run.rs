@@ -13,10 +13,10 @@ use super::{
     claims::{self, FailOn},
     density,
     options::{Rounds, Session},
-    paced::{Event, Pacer, SideConfig},
     prepare::{Prepared, Request, prepare},
     print,
     progress::Progress,
+    side::{Event, SideChannel, SideConfig},
     signals::{self, Signals},
 };
 use crate::{
@@ -52,7 +52,7 @@ pub struct Options {
     pub json: bool,
     /// Run as a side of `bootrace ab`, which sets this option.
     #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune", "build"])]
-    pub paced: Option<SideConfig>,
+    pub as_side: Option<SideConfig>,
 }
 
 /// A finished run and its directory.
@@ -67,12 +67,12 @@ pub struct Finished {
 /// # Errors
 /// [`Failure::Usage`] before anything runs; else the error of the first run that does not finish.
 pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
-    let mut pacer = match &options.paced {
-        Some(_) => Some(Pacer::open().map_err(Failure::Run)?),
+    let mut channel = match &options.as_side {
+        Some(_) => Some(SideChannel::open().map_err(Failure::Run)?),
         None => None,
     };
-    if pacer.is_some() && options.scenarios.len() != 1 {
-        return Err(Failure::Usage(anyhow!("--paced is for one scenario")));
+    if channel.is_some() && options.scenarios.len() != 1 {
+        return Err(Failure::Usage(anyhow!("--as-side is for one scenario")));
     }
     let scenarios =
         options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
@@ -88,14 +88,14 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
             }
         }
         for (scenario, folder) in scenarios {
-            let pacer = pacer.as_mut();
-            finished.push(run_one(scenario, &folder, options, signals, tuning, pacer).await?);
+            let channel = channel.as_mut();
+            finished.push(run_one(scenario, &folder, options, signals, tuning, channel).await?);
         }
         Ok(finished)
     });
     ran.map_err(|failure| match failure {
         // The end of standard input has no signal number; it counts as a hang-up.
-        Failure::Interrupted { signal, .. } | Failure::Stopped { signal } if options.paced.is_some() => {
+        Failure::Interrupted { signal, .. } | Failure::Stopped { signal } if options.as_side.is_some() => {
             Failure::SideStopped { signal: signal.max(1) }
         }
         other => other,
@@ -125,7 +125,7 @@ pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf),
     if let Some(warmup) = options.rounds.warmup {
         scenario.set_warmup(warmup).map_err(usage)?;
     }
-    if options.paced.is_some() {
+    if options.as_side.is_some() {
         density::leave_out(&mut scenario)?;
     }
     Ok((scenario, folder))
@@ -137,10 +137,10 @@ async fn run_one(
     options: &Options,
     signals: &Signals,
     tuning: &Tuning,
-    pacer: Option<&mut Pacer>,
+    channel: Option<&mut SideChannel>,
 ) -> Result<Finished, Failure> {
-    let progress = Progress::new(options.session.quiet || options.json || pacer.is_some());
-    let finished = measure(scenario, folder, options, &progress, signals, tuning, pacer).await?;
+    let progress = Progress::new(options.session.quiet || options.json || channel.is_some());
+    let finished = measure(scenario, folder, options, &progress, signals, tuning, channel).await?;
     let Finished { results, dir } = &finished;
     show(results, dir, options)?;
     match results.run.interrupted {
@@ -157,12 +157,12 @@ pub(super) async fn measure(
     progress: &Progress,
     signals: &Signals,
     tuning: &Tuning,
-    mut pacer: Option<&mut Pacer>,
+    mut channel: Option<&mut SideChannel>,
 ) -> Result<Finished, Failure> {
-    if let Some(pacer) = &mut pacer {
-        pacer.listen(&signals.stop);
+    if let Some(channel) = &mut channel {
+        channel.listen(&signals.stop);
     }
-    let side_config = options.paced.as_ref();
+    let side_config = options.as_side.as_ref();
     let request = Request { scenario: &scenario, folder, tune: options.session.tune, side_config };
     let prepared = prepare(&request, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
@@ -182,24 +182,24 @@ pub(super) async fn measure(
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances };
     let mut recorder = progress.record(&dir, &job);
-    let ran = match &mut pacer {
-        Some(pacer) => {
-            let mut watch = pacer.watch(&job, &mut recorder);
+    let ran = match &mut channel {
+        Some(channel) => {
+            let mut watch = channel.watch(&job, &mut recorder);
             runner::run(job, &mut watch, &signals.stop).await
         }
         None => runner::run(job, &mut recorder, &signals.stop).await,
     };
     let mut results = ran.map_err(Failure::Run)?;
     drop(lock);
-    if let Some(pacer) = &mut pacer {
+    if let Some(channel) = &mut channel {
         // The other side may still run its last trial, which a report's CPU time would disturb.
-        pacer.turn().await;
+        channel.turn().await;
     }
     results.run.warnings.extend(tuning.changed());
     recorder.finish();
     report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
-    if let Some(pacer) = pacer {
-        pacer.say(&Event::Finished { interrupted: results.run.interrupted });
+    if let Some(channel) = channel {
+        channel.say(&Event::Finished { interrupted: results.run.interrupted });
     }
     Ok(Finished { results, dir })
 }
@@ -215,7 +215,7 @@ fn header(
 ) -> Results {
     let seed = options.session.seed.unwrap_or_else(fresh_seed);
     let now = jiff::Timestamp::now();
-    let id = match &options.paced {
+    let id = match &options.as_side {
         Some(side_config) => side_config.run.clone(),
         None => format!("{}-{}-{seed}", scenario.name, now.strftime("%Y%m%dT%H%M%SZ")),
     };
@@ -234,7 +234,7 @@ fn header(
             cache_drop_ns: None,
             warnings,
             source: None,
-            ab: options.paced.as_ref().map(SideConfig::record),
+            ab: options.as_side.as_ref().map(SideConfig::record),
         },
         host,
         image,
@@ -270,7 +270,7 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
         let json = serde_json::to_string_pretty(results).context("writing results as JSON");
         return print(&(json.map_err(Failure::Run)? + "\n"));
     }
-    if options.session.quiet || options.paced.is_some() {
+    if options.session.quiet || options.as_side.is_some() {
         return Ok(());
     }
     print(&(report::table(results, &analysis::analyse(results), true) + "\n"))?;

@@ -47,7 +47,7 @@ fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Rootles
     let user = user.map_or("a user other than root".into(), |uid| format!("user {uid}"));
     let why = format!(
         "it is rootless: it runs as {user}, and its containers have cgroups, mounts and user namespaces of that \
-         user's, in which bootrace can't start and measure the same thing as elsewhere"
+         user's, in which bootrace can't measure as on other targets"
     );
     let named = std::env::var_os(variable).is_some_and(|named| !named.is_empty());
     let by = if named { format!(" ({variable})") } else { String::new() };

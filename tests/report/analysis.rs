@@ -233,8 +233,8 @@ fn interference_with_a_warm_up_is_no_caveat_and_each_target_counts_its_own() {
     assert_eq!(analyse(&results).caveats, [] as [String; 0]);
     results.samples.iter_mut().filter(|s| s.target != "native" && s.round == 3).for_each(interfere);
     let caveats = analyse(&results).caveats;
-    let told = "1 of 10 samples of docker, 1 of 10 samples of libvirt were taken while the host swapped: ";
-    assert!(caveats.len() == 1 && caveats[0].starts_with(told), "{caveats:#?}");
+    let caveat = "1 of 10 samples of docker, 1 of 10 samples of libvirt were taken while the host swapped: ";
+    assert!(caveats.len() == 1 && caveats[0].starts_with(caveat), "{caveats:#?}");
 }
 
 #[test]

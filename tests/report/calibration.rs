@@ -56,7 +56,7 @@ fn calibration() -> Calibration {
         host,
         image,
         targets: targets[1..].to_vec(),
-        left_out: BTreeMap::from([("native".into(), "it was told to stay away".into())]),
+        left_out: BTreeMap::from([("native".into(), "it is disabled".into())]),
         warnings: Vec::new(),
         rows: Vec::new(),
         taken,

@@ -387,13 +387,13 @@ fn the_page_tells_how_to_do_the_same_run_again_and_its_scenario_is_one() {
 
 #[test]
 fn the_method_tells_of_polling_and_of_bound_cpus_only_where_there_were_any() {
-    let told = ["resolution is 1 ms", "bound to the same CPU 0-1 of the host"];
+    let hints = ["resolution is 1 ms", "bound to the same CPU 0-1 of the host"];
     let plain = read(written("unbound", &example::clean()).join("index.html"));
     let mut results = example::clean();
     results.run.scenario["workload"]["ready"] = serde_json::json!({ "tcp": 6379 });
     results.targets.iter_mut().for_each(|t| t.options["cpus"] = "0-1".into());
     let bound = read(written("bound", &results).join("index.html"));
-    for words in told {
+    for words in hints {
         assert!(!plain.contains(words) && bound.contains(words), "{words}");
     }
 }

@@ -181,7 +181,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// A quiet sample of two seconds with one thing changed.
+    /// A quiet sample of two seconds with one change.
     fn affected(cpus: u32, change: impl FnOnce(&mut Interference)) -> Vec<InterferenceKind> {
         let mut noise = Interference {
             window_ns: 2 * SECOND,

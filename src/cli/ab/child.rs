@@ -1,4 +1,4 @@
-//! A side of an A/B as a process: `bootrace run --paced`. The coordinator sends it turns and reads its events.
+//! A side of an A/B as a process: `bootrace run --as-side`. The coordinator sends it turns and reads its events.
 
 use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use crate::{cli::paced::Event, sample::Side};
+use crate::{cli::side::Event, sample::Side};
 
 /// The longest event is the plan of the longest run: a few MiB.
 const LONGEST: usize = 16 << 20;

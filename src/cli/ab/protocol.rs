@@ -7,7 +7,7 @@ use super::{
     coordinator::SideProcess,
 };
 use crate::{
-    cli::paced::{Event, PROTOCOL},
+    cli::side::{Event, PROTOCOL},
     plan::turns::Planned,
     sample::Side,
 };

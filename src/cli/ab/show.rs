@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 
 use crate::{
-    cli::{paced::Event, progress::Progress},
+    cli::{progress::Progress, side::Event},
     plan::turns::Planned,
     report::clean,
     sample::{Outcome, Side},

@@ -250,7 +250,7 @@ fn foreign_options(scenario: &Scenario, document: &Document<'_>) -> Vec<(usize, 
     found
 }
 
-/// Each kind has its own start modes, and not every workload becomes ready again after a second start.
+/// Each kind has its own start modes, and not every workload becomes ready again after a restart.
 fn check_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
     let start = target.start;
     if target.kind().started(start).is_none() {

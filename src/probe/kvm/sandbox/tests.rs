@@ -79,10 +79,7 @@ fn a_child_that_computes_for_ever_ends_at_its_cpu_limit_and_its_output_is_kept()
             std::hint::spin_loop();
         }
     }
-    let this = again(
-        &a_child_that_computes_for_ever_ends_at_its_cpu_limit_and_its_output_is_kept,
-        0,
-    );
+    let this = again(&a_child_that_computes_for_ever_ends_at_its_cpu_limit_and_its_output_is_kept, 0);
     let (said, end) = run(this, Patience { cpu: SHORT, ..ENOUGH });
     let End::Spent { cpu } = end else { panic!("{end:?}") };
     assert!(cpu >= SHORT);
@@ -143,7 +140,7 @@ fn a_child_that_the_host_is_too_busy_for_is_given_its_cpu_time_however_long_that
 }
 
 #[test]
-fn a_child_that_crashes_or_panics_or_is_killed_is_named_and_the_caller_lives() {
+fn a_child_that_crashes_or_panics_or_is_killed_is_named_and_its_parent_lives() {
     match job() {
         None => {}
         Some(0) => kill_process(getpid(), Signal::KILL).unwrap(),
@@ -151,7 +148,7 @@ fn a_child_that_crashes_or_panics_or_is_killed_is_named_and_the_caller_lives() {
         Some(_) => panic!("on purpose"),
     }
     let end = |job| {
-        let this = again(&a_child_that_crashes_or_panics_or_is_killed_is_named_and_the_caller_lives, job);
+        let this = again(&a_child_that_crashes_or_panics_or_is_killed_is_named_and_its_parent_lives, job);
         run(this, ENOUGH).1
     };
     assert!(matches!(end(0), End::Killed), "{:?}", end(0));

@@ -1,4 +1,4 @@
-//! `bootrace run --paced`: one side of an A/B. It waits for a line on standard input before each trial, and reports
+//! `bootrace run --as-side`: one side of an A/B. It waits for a line on standard input before each trial, and reports
 //! on standard output, one [`Event`] as a JSON line each. `bootrace ab` coordinates it.
 
 use std::{
@@ -25,7 +25,7 @@ use crate::{
 /// need the same protocol.
 pub const PROTOCOL: u32 = 1;
 
-/// The configuration of a side: the value of `--paced`, as JSON.
+/// The configuration of a side: the value of `--as-side`, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SideConfig {
     /// The A/B's id.
@@ -73,14 +73,14 @@ pub enum Event {
 }
 
 /// A side's end of the protocol.
-pub struct Pacer {
+pub struct SideChannel {
     out: File,
     input: Option<File>,
     turns: Option<mpsc::UnboundedReceiver<()>>,
     stop: CancellationToken,
 }
 
-impl Pacer {
+impl SideChannel {
     /// Takes standard input and output for the protocol, so that no other code or child process reads or writes them,
     /// and says hello. Starts no thread yet.
     ///
@@ -96,11 +96,11 @@ impl Pacer {
             rustix::stdio::dup2_stdout(&null)?;
             Ok((input.into(), out.into()))
         };
-        let (input, out) = taken().context("taking standard input and output for --paced")?;
+        let (input, out) = taken().context("taking standard input and output for --as-side")?;
         let stop = CancellationToken::new();
-        let mut pacer = Pacer { out, input: Some(input), turns: None, stop };
-        pacer.say(&Event::Hello { protocol: PROTOCOL });
-        Ok(pacer)
+        let mut channel = SideChannel { out, input: Some(input), turns: None, stop };
+        channel.say(&Event::Hello { protocol: PROTOCOL });
+        Ok(channel)
     }
 
     /// Starts to listen. The end of standard input stops the run, as a signal does.
@@ -137,7 +137,7 @@ impl Pacer {
     }
 
     /// Reports that the side is ready, and returns its watcher.
-    pub fn watch<'a>(&'a mut self, job: &Job, recorder: &'a mut Recorder) -> PacedWatch<'a> {
+    pub fn watch<'a>(&'a mut self, job: &Job, recorder: &'a mut Recorder) -> SideWatch<'a> {
         let results = &job.results;
         let trials = plan(job.targets.len(), &job.scenario.sampling, results.run.seed);
         let planned = |trial: Trial| Planned {
@@ -147,26 +147,26 @@ impl Pacer {
         };
         let trials = trials.into_iter().map(planned).collect();
         self.say(&Event::Ready { trials, warnings: results.run.warnings.clone() });
-        PacedWatch { pacer: self, recorder, trial: 0 }
+        SideWatch { channel: self, recorder, trial: 0 }
     }
 }
 
 /// A run's watcher that waits for its turns.
-pub struct PacedWatch<'a> {
-    pacer: &'a mut Pacer,
+pub struct SideWatch<'a> {
+    channel: &'a mut SideChannel,
     recorder: &'a mut Recorder,
     trial: usize,
 }
 
 #[async_trait]
-impl Watch for PacedWatch<'_> {
+impl Watch for SideWatch<'_> {
     async fn turn(&mut self, done: usize) {
         self.trial = done;
-        self.pacer.turn().await;
+        self.channel.turn().await;
     }
 
     fn left_out(&mut self, done: usize) {
-        self.pacer.say(&Event::Done { trial: done, outcome: None, startup_ns: None, error: None });
+        self.channel.say(&Event::Done { trial: done, outcome: None, startup_ns: None, error: None });
     }
 
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step) {
@@ -176,7 +176,7 @@ impl Watch for PacedWatch<'_> {
     fn sampled(&mut self, results: &Results) -> anyhow::Result<()> {
         self.recorder.sampled(results)?;
         if let Some(sample) = results.samples.last() {
-            self.pacer.say(&Event::Done {
+            self.channel.say(&Event::Done {
                 trial: self.trial,
                 outcome: Some(sample.outcome),
                 startup_ns: sample.timeline_ns.startup(),
