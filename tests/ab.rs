@@ -43,7 +43,7 @@ fn sides_that_cant_be_paired_or_are_wrong_exit_with_2_before_anything_runs() {
     let (ten, twenty) =
         (scenario("0", "samples = 10\nwarmup = 1"), scenario("0", "samples = 20\nwarmup = 2"));
     let both = || ab(&toml(&ten), &toml(&twenty), out.path());
-    ran(both()).fails(2, &["base has 1 to warm up and 10 measured ones, new 2 and 20", "--samples"]);
+    ran(both()).fails(2, &["base has 1 warm-up and 10 measured rounds, new 2 and 20", "--samples"]);
     let mut command = both();
     command.args(["--samples", "3", "--warmup", "0", "quickstart"]);
     ran(command).fails(2, &["both sides are scenarios", "leave it out"]);
@@ -222,7 +222,7 @@ fn an_executable_is_a_side_and_one_that_is_no_bootrace_is_refused() {
     for foreign in ["binary:/bin/true", yes.to_str().unwrap()] {
         let reports = tempfile::tempdir().unwrap();
         run(&copy, foreign, reports.path())
-            .fails(1, &["the new side", "could not be prepared", "it is no bootrace, or one from before"]);
+            .fails(1, &["the new side", "could not be prepared", "it is no bootrace, or one that is older"]);
         assert_eq!(fs::read_dir(reports.path()).unwrap().count(), 0, "nothing was measured or is left");
     }
     assert_eq!(left_over(), Vec::<String>::new());

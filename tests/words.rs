@@ -148,7 +148,7 @@ fn old_words(line: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
     let (exact_lower, line_lower) = (exact.to_lowercase(), line.to_lowercase());
     OLD.into_iter().filter(move |(old, _)| {
         // A word with a dot is a key, which may contain underscores. A capitalised word is the name of a type.
-        let line = match (old.contains('.'), old.starts_with(char::is_uppercase)) {
+        let line = match (old.contains('.'), old.contains(char::is_uppercase)) {
             (true, _) => &line_lower,
             (false, true) => &exact,
             (false, false) => &exact_lower,

@@ -118,10 +118,13 @@ fn wrong_usage_exits_with_2_and_writes_nothing() {
     for (arguments, words) in [
         (
             &["--format", "gab"][..],
-            "--format gab writes several files: name a directory for them with --to DIR",
+            "--format gab writes several files\n    fix: name a directory for them with --to DIR",
         ),
         (&["--format", "criterion", "--to", "file"], "file is no directory"),
-        (&["--format", "csv", "--to", "run"], "run is a directory: name a file, as in --to run/samples.csv"),
+        (
+            &["--format", "csv", "--to", "run"],
+            "run is a directory\n    fix: name a file, as in --to run/samples.csv",
+        ),
         (&["--format", "xml"], "'xml'"),
         (&[], "--format"),
     ] {
