@@ -31,9 +31,10 @@ use bootrace::{
     scenario::{self, Kind, Scenario, Span},
     target::{
         Cpus, InstanceId, Target,
-        docker::{self, Docker},
-        libvirt::{self, Driver, Libvirt, vm_options::VmOptions, xml},
+        container::{self, Docker},
+        libvirt::{self, Driver},
         native::{self, Native},
+        vm::{self, Libvirt, options::VmOptions, xml},
     },
 };
 use bootrace_agent::protocol::{FromAgent, PATH, ToAgent};
@@ -275,7 +276,7 @@ impl Bench {
         ]);
         command.args([
             "--label",
-            &format!("{}={}", docker::LABEL, instance_id.run),
+            &format!("{}={}", container::LABEL, instance_id.run),
             "--cpuset-cpus",
             &self.cpus.list(),
         ]);
@@ -386,7 +387,7 @@ fn spawn_in(root: &Path, command: &[String], cpus: &Cpus) -> anyhow::Result<u64>
 }
 
 fn libvirt_disk(instance_id: &InstanceId) -> std::path::PathBuf {
-    instance_id.dir.join(bootrace::target::libvirt::DISK)
+    instance_id.dir.join(vm::DISK)
 }
 
 fn run_quiet(program: &str, arguments: &[&str]) -> anyhow::Result<()> {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use crate::{
     kind::Kind,
     runner::left_over::{Found, Unseen},
+    target::daemon,
 };
 
 pub mod drive;
@@ -22,9 +23,13 @@ pub fn record_left_overs(calibration: &mut Calibration, found: Found) {
     calibration.record_left_overs(left_over, unseen.map(|unseen| unseen.error.to_string()));
 }
 
-/// Whether an unread place counts. An absent engine has no left-overs, unless this calibration measured it.
+/// Whether an unread place counts. An absent engine has no left-overs, unless this calibration measured a kind of its
+/// daemon.
 fn matters(unseen: &Unseen, measured: &BTreeSet<Kind>) -> bool {
-    !unseen.error.is_unreachable() || unseen.kind.is_none_or(|kind| measured.contains(&kind))
+    let same =
+        |kind, other| kind == other || daemon::of(kind).is_some() && daemon::of(kind) == daemon::of(other);
+    let was_measured = |kind| measured.iter().any(|other| same(kind, *other));
+    !unseen.error.is_unreachable() || unseen.kind.is_none_or(was_measured)
 }
 
 #[cfg(test)]
@@ -34,16 +39,20 @@ mod tests {
 
     #[test]
     fn an_engine_that_was_measured_and_is_gone_in_the_end_is_no_proof_that_nothing_is_left() {
-        let measured = BTreeSet::from([Kind::Docker]);
-        let matters = |kind, cause| {
+        let matters_after = |measured, kind, cause| {
             let error = Error::new("connecting", "nobody listens").by(cause);
-            matters(&Unseen { kind, error }, &measured)
+            matters(&Unseen { kind, error }, &BTreeSet::from([measured]))
         };
+        let matters = |kind, cause| matters_after(Kind::Docker, kind, cause);
         assert!(
             matters(Some(Kind::Docker), Cause::Unreachable)
                 && matters(None, Cause::Unreachable)
                 && matters(Some(Kind::Libvirt), Cause::TimedOut)
         );
         assert!(!matters(Some(Kind::Libvirt), Cause::Unreachable), "it was not measured");
+        assert!(
+            matters_after(Kind::Lxc, Some(Kind::Libvirt), Cause::Unreachable),
+            "one daemon has VMs and containers"
+        );
     }
 }

@@ -1,8 +1,6 @@
-//! The causes of failures that the program acts on, and their fixes.
+//! The causes of failures that the program acts on.
 
 use std::io;
-
-use crate::kind::Kind;
 
 /// The cause of a failure. The program decides by it, never by a message's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,25 +33,3 @@ impl Cause {
 
 /// The fix for a missing permission.
 pub const NEEDS_ROOT: &str = "sudo bootrace run: a run needs root, whatever its targets";
-
-/// Fixes by kind of target and cause.
-const HINTS: [(Kind, Cause, &str); 9] = [
-    (Kind::Docker, Cause::Denied, NEEDS_ROOT),
-    (Kind::Docker, Cause::Unreachable, "scripts/setup installs and starts Docker"),
-    (Kind::Podman, Cause::Denied, NEEDS_ROOT),
-    (Kind::Podman, Cause::Unreachable, "scripts/setup installs podman and starts its service"),
-    (Kind::Libvirt, Cause::Denied, NEEDS_ROOT),
-    (Kind::Libvirt, Cause::Unreachable, "scripts/setup installs and starts libvirtd"),
-    (Kind::Lxc, Cause::Denied, NEEDS_ROOT),
-    (Kind::Lxc, Cause::Unreachable, "scripts/setup installs and starts libvirtd"),
-    (
-        Kind::Lxc,
-        Cause::Unsupported,
-        "scripts/setup installs libvirt's LXC driver (libvirt-daemon-driver-lxc) and restarts libvirtd",
-    ),
-];
-
-/// The fix for this cause and the engine of this kind of target, if there is a single one.
-pub fn hint(kind: Kind, cause: Cause) -> Option<&'static str> {
-    HINTS.iter().find(|(of, by, _)| (*of, *by) == (kind, cause)).map(|(_, _, hint)| *hint)
-}

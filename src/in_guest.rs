@@ -14,7 +14,7 @@ use std::{
 use crate::{
     image::{self, Cache, Forms, VmFiles},
     scenario,
-    target::libvirt::xml::{MACHINE, RANDOM_FEATURE},
+    target::vm::xml::{MACHINE, RANDOM_FEATURE},
 };
 
 /// An emulated systemd takes some 40 s to come up; the rest is for busy hosts.

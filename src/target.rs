@@ -1,4 +1,4 @@
-//! Targets, one for each way to run the workload: `native`, `docker` (also podman) and `libvirt` (also LXC).
+//! Targets, one for each way to run the workload: [`native`], [`container`] (Docker and podman), [`lxc`] and [`vm`].
 //!
 //! A target reports *where* an instance can be measured ([`Scope`]). It measures nothing itself, so that the same code
 //! measures all targets. It takes no timestamps either: the runner takes them around [`Instance::start`] and
@@ -19,7 +19,8 @@ use crate::{
     scenario::{CpuChoice, Start},
 };
 
-pub mod docker;
+pub mod container;
+pub mod daemon;
 pub mod engine;
 #[cfg(test)]
 #[path = "../tests/common/fake_target.rs"]
@@ -27,7 +28,9 @@ pub mod fake;
 pub mod host_mounts;
 mod left_over;
 pub mod libvirt;
+pub mod lxc;
 pub mod native;
+pub mod vm;
 
 pub use left_over::{LeftOver, ResourceKind};
 

@@ -73,7 +73,7 @@ fn a_side_of_an_ab_says_hello_before_anything_else_and_nothing_more_than_events(
     let part = r#"{"ab":"ab-1","side":"new","run":"ab-1-new","partner":"ab-1-base","dir":"/nowhere"}"#;
     let output = run(&["run", "--as-side", part, "no/such.toml"]);
     assert_eq!(output.status.code(), Some(2));
-    assert_eq!(out(&output), "{\"event\":\"hello\",\"protocol\":1}\n");
+    assert_eq!(out(&output), "{\"event\":\"hello\",\"protocol\":2}\n");
     assert!(err(&output).contains("no/such.toml"), "{}", err(&output));
     assert!(!out(&run(&["run", "--help"])).contains("as-side"));
 }
@@ -258,7 +258,7 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     assert!(
         text.contains(
             "\n  docker   can't run: connecting to Docker at unix:///no/such.sock: Socket not found: "
-        ) && text.contains("; fix: start the daemon that DOCKER_HOST names, or unset DOCKER_HOST"),
+        ) && text.contains("; fix: start what DOCKER_HOST names, or unset it"),
         "{text}"
     );
 }

@@ -467,7 +467,7 @@ fn noisy(runs: &Runs, results: &Path, sessions: usize, percent: f64) -> PathBuf 
         })
     };
     let record = json!({
-        "schema": "bootrace.noise/1", "host": key, "cpu_model": null, "cpus": 2, "kernel_release": "",
+        "schema": "bootrace.noise/2", "host": key, "cpu_model": null, "cpus": 2, "kernel_release": "",
         "sessions": (0..sessions).map(session).collect::<Vec<_>>(),
     });
     let path = runs.path("state").join("noise").join(format!("{key}.json"));

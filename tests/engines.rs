@@ -328,13 +328,15 @@ fn an_engine_that_is_down_is_named_with_its_fix() {
     let bench = scenario("0s", "");
     let podman =
         bench.command(&["--targets", "podman"]).env("CONTAINER_HOST", "unix:///nowhere/podman.sock").output();
-    Ran::new(podman.unwrap(), None)
-        .fails(1, &["connecting to podman at unix:///nowhere/podman.sock", "scripts/setup"]);
+    Ran::new(podman.unwrap(), None).fails(
+        1,
+        &["connecting to podman at unix:///nowhere/podman.sock", "start what CONTAINER_HOST names"],
+    );
     let lxc = bench
         .command(&["--targets", "libvirt-lxc"])
         .env("LIBVIRT_DEFAULT_URI", "lxc+unix:///?socket=/nowhere/libvirt-sock")
         .output();
-    Ran::new(lxc.unwrap(), None).fails(1, &["/nowhere/libvirt-sock", "scripts/setup"]);
+    Ran::new(lxc.unwrap(), None).fails(1, &["/nowhere/libvirt-sock", "start what LIBVIRT_DEFAULT_URI"]);
 }
 
 /// A podman that answers for a user who is not root.

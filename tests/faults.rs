@@ -71,12 +71,12 @@ fn an_engine_that_is_down_is_named_with_its_fix() {
         .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
         .output();
     Ran::new(docker.unwrap(), None)
-        .fails(1, &["connecting to Docker at unix:///nowhere/docker.sock", "scripts/setup"]);
+        .fails(1, &["connecting to Docker at unix:///nowhere/docker.sock", "start what DOCKER_HOST names"]);
 
     let uri = "qemu+unix:///system?socket=/nowhere/libvirt-sock";
     let libvirt = scenario(GOOD).command(&["--targets", "libvirt"]).env("LIBVIRT_DEFAULT_URI", uri).output();
     Ran::new(libvirt.unwrap(), None)
-        .fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "scripts/setup"]);
+        .fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "start what LIBVIRT_DEFAULT_URI"]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ use bootrace::{
     runner::{make_instance_id, trial},
     sample::{self, Outcome, Sample},
     scenario::{Accel, Scenario, TargetOptions},
-    target::{Error, Instance, InstanceId, Target, libvirt::Libvirt},
+    target::{Error, Instance, InstanceId, Target, vm::Libvirt},
 };
 use common::{Bench, Ran, left_over, probe_kvm};
 use tokio_util::sync::CancellationToken;

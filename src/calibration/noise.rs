@@ -84,7 +84,7 @@ mod tests {
         let mut record = Record::new(key(&host), &host);
         fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
         assert_eq!(load_from(&path, &host).unwrap(), record);
-        record.schema = "bootrace.noise/2".into();
+        record.schema = "bootrace.noise/99".into();
         fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
         assert!(load_from(&path, &host).unwrap_err().to_string().contains("noise/2"));
     }

@@ -13,7 +13,7 @@ use crate::{
     analysis::{
         Metric,
         comparison::{self, Comparison, Difference, Margin, Rules, Subject},
-        gate::{GateVerdict, LEAST_MARGIN},
+        gate::{self, GateVerdict, LEAST_MARGIN},
     },
     calibration::noise::{self, Floor},
     report::{self, comparison as shown},
@@ -155,7 +155,7 @@ pub fn compare(pairs: &[(&Results, &Results)], gate: &Gate) -> Result<Comparison
             .extend(record.floors().into_iter().filter(|floor| !floors.contains(floor)).collect::<Vec<_>>());
     }
     let metrics = |new: &Results| match gate.metrics.is_empty() {
-        true => metrics_of(new),
+        true => gate::metrics_of(new),
         false => gate.metrics.clone(),
     };
     let margin = |new: &Results, target: &TargetRecord, metric: Metric, paired: bool| {
@@ -190,14 +190,6 @@ fn check_gate(results: &Results) -> Result<(), Failure> {
         Some(margin) if margin_of(results).is_none() => wrong("margin", margin),
         _ => Ok(()),
     }
-}
-
-/// The metrics that a scenario gates.
-fn metrics_of(results: &Results) -> Vec<Metric> {
-    let named = gate_of(results, "metrics").and_then(|metrics| metrics.as_array());
-    let named: Vec<Metric> =
-        named.into_iter().flatten().filter_map(|name| Metric::from_name(name.as_str()?)).collect();
-    if named.is_empty() { vec![Metric::Startup] } else { named }
 }
 
 fn margin_of(results: &Results) -> Option<f64> {

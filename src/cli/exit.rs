@@ -27,7 +27,7 @@ const TABLE: [(Exit, &str, &str); 6] = [
         "2",
         "usage: the command line, a scenario or a results file is wrong, or two runs can't be compared",
     ),
-    (Exit::Refuted, "3", "NEW is regressed, or a claim is refuted; --fail-on never turns it off for claims"),
+    (Exit::Refuted, "3", "NEW is regressed, or a claim is refuted; not with --fail-on never"),
     (
         Exit::Undecided,
         "4",

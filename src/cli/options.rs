@@ -13,7 +13,7 @@ pub struct Rounds {
     /// Run only these targets of the scenario, by name.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     pub targets: Vec<String>,
-    /// Number of measured rounds, of each side in an A/B; 0 measures the density alone.
+    /// Number of measured rounds, of each side in an A/B; 0 measures the density alone (run only).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(*scenario::SAMPLES.end())))]
     pub samples: Option<u32>,
     /// Number of warm-up rounds: recorded, excluded from all statistics.

@@ -23,7 +23,7 @@ use crate::{
 
 /// The version of the events and of [`SideConfig`]. Coordinator and side may be of different builds of bootrace, but
 /// need the same protocol.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The configuration of a side: the value of `--as-side`, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]

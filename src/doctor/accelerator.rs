@@ -1,15 +1,15 @@
-//! Checks KVM: its presence, whether it runs Linux, whether QEMU's user may open it, and whether libvirt offers it.
+//! KVM: whether it is there and runs Linux, QEMU's user can open it, and libvirt offers it.
 
 use std::{fs::File, io, path::Path};
 
-use super::{Check, account::Account, engine};
+use super::{Check, account::Account};
 use crate::{
     cause::Cause,
+    kind::Kind,
     probe::kvm::{self, KvmVerdict},
     sample::KvmDegree,
-    scenario::Kind,
     sys,
-    target::libvirt::inspect::Hypervisor,
+    target::{daemon::LIBVIRT, vm::inspect::Hypervisor},
 };
 
 const DEVICE: &str = "/dev/kvm";
@@ -86,10 +86,7 @@ pub fn access(account: &Account) -> Option<Check> {
                 "libvirt runs QEMU as {name}, which can't open {DEVICE} ({e}): each VM, emulated or not, takes \
                  libvirt a minute to start"
             );
-            let fix = format!(
-                "sudo chgrp kvm {DEVICE} && sudo chmod 660 {DEVICE} && {}",
-                engine::restart_libvirt()
-            );
+            let fix = format!("sudo chgrp kvm {DEVICE} && sudo chmod 660 {DEVICE} && {}", restart_libvirt());
             Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix)
         }
         Err(e) => {
@@ -97,6 +94,11 @@ pub fn access(account: &Account) -> Option<Check> {
             Check::warning(id, title, found).fix("sudo modprobe kvm_intel || sudo modprobe kvm_amd")
         }
     })
+}
+
+/// Restarts this host's libvirt, which remembers what it found when it started.
+fn restart_libvirt() -> String {
+    LIBVIRT.restart(LIBVIRT.place_here())
 }
 
 /// libvirt remembers from its start whether KVM was usable.
@@ -108,7 +110,7 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Kvm
     }
     let found =
         "libvirt offers no KVM though QEMU's user can open it: libvirt keeps the state of its own start";
-    let fix = engine::restart_libvirt();
+    let fix = restart_libvirt();
     Some(match verdict {
         KvmVerdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix),
         _ => Check::warning(id, title, found).fix(fix),
@@ -118,7 +120,7 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Kvm
 #[cfg(test)]
 mod tests {
     use super::{super::Status, *};
-    use crate::target::libvirt::inspect::Offers;
+    use crate::target::vm::inspect::Offers;
 
     #[test]
     fn kvm_that_emulates_is_said_in_plain_words_and_stops_nothing() {

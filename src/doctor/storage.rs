@@ -1,13 +1,13 @@
-//! Checks the free space for images, containers and temporary files.
+//! Room for images, containers and temporary files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Check;
-use crate::{image::Cache, scenario::Kind};
+use crate::{image::Cache, kind::Kind};
 
-/// The most that building an image takes, in bytes. Instances write far less.
+/// Most that making an image takes, in bytes; instances write little beside it.
 const FOR_AN_IMAGE: u64 = 2 << 30;
-/// The most that instances of an existing image write, in bytes.
+/// Most that instances of an existing image write, in bytes.
 const FOR_INSTANCES: u64 = 256 << 20;
 /// For sockets and lists, in bytes.
 const FOR_TEMPORARY: u64 = 64 << 20;
@@ -15,37 +15,29 @@ const FOR_TEMPORARY: u64 = 64 << 20;
 /// The fix for a full cache.
 pub const PRUNE: &str = "bootrace image prune --all, or another directory in BOOTRACE_CACHE";
 
-/// `have_image`: the default image is in the cache.
-pub fn check(cache: &Result<Cache, String>, docker_root: Option<PathBuf>, have_image: bool) -> Vec<Check> {
+/// Whether the cache of images has room. `have_image`: it has the default image.
+pub fn cache(cache: &Result<Cache, String>, have_image: bool) -> Check {
     let (id, title) = ("space.cache", "space for images");
-    let mut checks = vec![match cache {
+    match cache {
         Ok(cache) => room(id, title, cache.dir(), have_image, &Kind::ALL, PRUNE),
         Err(error) => Check::failed(id, title, error, &Kind::ALL).fix("name a directory in BOOTRACE_CACHE"),
-    }];
-    let (id, title) = ("space.docker", "space for Docker");
-    let prune = "docker system prune, or another directory: data-root in /etc/docker/daemon.json; for containerd's \
-                 images root in /etc/containerd/config.toml";
-    checks.push(match docker_root {
-        Some(root) if root.exists() => room(id, title, &root, have_image, &[Kind::Docker], prune),
-        Some(root) => Check::not_checked(id, title, format!("{} is not on this host", root.display())),
-        None => Check::not_checked(
-            id,
-            title,
-            "Docker doesn't report the place of its images; root can see containerd's",
-        ),
-    });
+    }
+}
+
+/// Whether the directory of temporary files has room.
+pub fn temporary() -> Check {
     let (id, title) = ("space.temporary", "space for temporary files");
     let temp = std::env::temp_dir();
-    checks.push(match free_bytes(&temp) {
+    match free_bytes(&temp) {
         Ok(free) if free >= FOR_TEMPORARY => Check::ok(id, title, describe(free, &temp)),
         Ok(free) => Check::failed(id, title, describe(free, &temp), &Kind::ALL)
             .fix("remove files there, or name another directory in TMPDIR"),
         Err(error) => Check::not_checked(id, title, error),
-    });
-    checks
+    }
 }
 
-fn room(
+/// Whether a directory has room for an image, or for instances if the image is there.
+pub fn room(
     id: &'static str,
     title: &'static str,
     dir: &Path,
@@ -89,7 +81,7 @@ fn size(bytes: u64) -> String {
     }
 }
 
-/// Free space for ordinary users: even root may lack the right to the reserved blocks, as in a container.
+/// Free bytes for any user: root's reserve is not there for root everywhere, as in a container without that capability.
 fn free_bytes(dir: &Path) -> Result<u64, String> {
     let stat =
         rustix::fs::statvfs(dir).map_err(|e| format!("reading the free space of {}: {e}", dir.display()))?;

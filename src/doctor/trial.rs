@@ -13,7 +13,7 @@ use std::{
 use bootrace_agent::protocol::AGENT_PATH;
 use tokio_util::sync::CancellationToken;
 
-use super::{Check, account::Account, engine, for_a_trial, host, storage};
+use super::{Check, account::Account, for_a_trial, host, storage};
 use crate::{
     image::{self, Cache, ContainerEngine},
     plan,
@@ -22,9 +22,11 @@ use crate::{
     scenario::{self, Kind, Scenario},
     target::{
         InstanceId, Target,
-        docker::{self, Docker},
-        libvirt::{inspect, lxc::Lxc},
+        container::{self, Docker},
+        daemon,
+        lxc::Lxc,
         native::{self, Native},
+        vm::inspect,
     },
 };
 
@@ -33,12 +35,11 @@ const SLOW_END: Duration = Duration::from_secs(1);
 
 /// The agent as its own workload: with a socket that nobody listens at it ends with code 1.
 fn scenario() -> Scenario {
+    let targets: String = Kind::ALL.iter().map(|kind| format!("[[target]]\nkind = \"{kind}\"\n")).collect();
     let text = format!(
         "name = \"doctor\"\n[workload]\ncommand = [\"{AGENT_PATH}\", \"/nobody/listens\"]\nready = {{ exit = 1 }}\n\
-         [resources]\ncpus = 1\nmemory = \"64MiB\"\n\
-         [sampling]\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"60s\"\n\
-         [[target]]\nkind = \"native\"\n[[target]]\nkind = \"docker\"\n[[target]]\nkind = \"podman\"\n\
-         [[target]]\nkind = \"lxc\"\n"
+         [resources]\ncpus = 1\nmemory = \"96MiB\"\n\
+         [sampling]\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"60s\"\n{targets}"
     );
     Scenario::parse(&text, "the doctor's trial").expect("it is the same for everyone, and a test parses it")
 }
@@ -142,21 +143,13 @@ impl Bench {
         Ok(fs::remove_dir_all(&instance_id.dir)?)
     }
 
-    pub async fn docker(&self) -> Check {
-        self.container(ContainerEngine::Docker, "docker.trial", "a container").await
-    }
-
-    pub async fn podman(&self) -> Check {
-        self.container(ContainerEngine::Podman, "podman.trial", "a container of podman's").await
-    }
-
-    /// A trial of libvirt's LXC driver.
+    /// Runs a libvirt container.
     pub async fn lxc(&self) -> Check {
         let tried = async {
             let target = Lxc::connect(self.target(Kind::Lxc), &self.scenario.resources, false, self.tree());
             self.run(&target.await?).await
         };
-        self.judge("lxc.trial", "a container of libvirt's", Kind::Lxc, self.in_time(tried).await)
+        self.judge("lxc.trial", "a libvirt container", Kind::Lxc, self.in_time(tried).await)
     }
 
     fn target(&self, kind: Kind) -> &scenario::ScenarioTarget {
@@ -166,11 +159,12 @@ impl Bench {
             .expect("the trials' scenario has every kind that is tried")
     }
 
-    async fn container(&self, engine: ContainerEngine, id: &'static str, title: &'static str) -> Check {
+    /// Runs a container of an engine.
+    pub async fn container(&self, engine: ContainerEngine, id: &'static str, title: &'static str) -> Check {
         let kind = engine.kind();
-        let image = format!("{}:{}", docker::TRIAL_IMAGE, self.home.instance);
+        let image = format!("{}:{}", container::TRIAL_IMAGE, self.home.instance);
         let tried = async {
-            image::trial::import(engine, &self.tree(), &image, (docker::LABEL, &self.run)).await?;
+            image::trial::import(engine, &self.tree(), &image, (container::LABEL, &self.run)).await?;
             let target =
                 Docker::connect(engine, self.target(kind), &self.scenario.resources, false, image.clone())
                     .await?;
@@ -179,7 +173,7 @@ impl Bench {
         let tried = self.in_time(tried).await;
         // Also after a time-out. `bootrace clean` finds the rest.
         let removed =
-            self.in_time(async { Ok(docker::left_over::remove_image(engine, &image).await?) }).await;
+            self.in_time(async { Ok(container::left_over::remove_image(engine, &image).await?) }).await;
         self.judge(id, title, kind, tried.and_then(|took| removed.map(|()| took)))
     }
 
@@ -216,9 +210,7 @@ impl Bench {
                 );
                 Check::ok(id, title, found)
             }
-            Err(error) => {
-                Check::failed(id, title, format!("{error:#}"), &[kind]).fix(engine::fix_of_a_trial(kind))
-            }
+            Err(error) => Check::failed(id, title, format!("{error:#}"), &[kind]).fix(fix(kind)),
         }
     }
 
@@ -229,7 +221,7 @@ impl Bench {
             Ok(took) => took,
             Err(error) => {
                 let failed = Check::failed(id, title, format!("{error:#}"), &[Kind::Libvirt]);
-                return vec![failed.fix(engine::fix_of_a_trial(Kind::Libvirt))];
+                return vec![failed.fix(fix(Kind::Libvirt))];
             }
         };
         let how = if accelerator == Accelerator::Kvm { "on KVM" } else { "emulated (TCG)" };
@@ -266,6 +258,17 @@ impl Bench {
     }
 }
 
+/// The fix of a failed trial, if its error names none.
+fn fix(kind: Kind) -> String {
+    let fix = match daemon::of(kind) {
+        None => {
+            "sudo dmesg shows what the kernel refused; or name another directory in BOOTRACE_CACHE".into()
+        }
+        Some(daemon) => daemon.log(daemon.place()),
+    };
+    format!("{fix}; sudo bootrace clean removes left-overs")
+}
+
 impl Drop for Bench {
     /// Leaves a failed trial's directory: a mount may remain in it, and `bootrace clean` removes that first.
     fn drop(&mut self) {
@@ -278,9 +281,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_trials_scenario_is_one() {
-        let scenario = scenario();
-        let kinds: Vec<Kind> = scenario.targets.iter().map(|target| target.kind()).collect();
-        assert_eq!(kinds, [Kind::Native, Kind::Docker, Kind::Podman, Kind::Lxc]);
+    fn the_trials_scenario_has_every_kind() {
+        let kinds: Vec<Kind> = scenario().targets.iter().map(|target| target.kind()).collect();
+        assert_eq!(kinds, Kind::ALL);
+    }
+
+    #[test]
+    fn a_failed_trial_names_the_log_of_its_engine() {
+        for kind in Kind::ALL {
+            assert!(fix(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
+        }
     }
 }

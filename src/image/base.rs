@@ -6,6 +6,7 @@
 
 use std::{path::Path, time::Instant};
 
+use bootrace_model::foreign::tail;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use super::{
     cache::{Cache, open_up},
     cloud,
     definition::{Definition, Source},
-    error::{Error, ErrorOrigin, tame},
+    error::{Error, ErrorOrigin},
     job::Job,
     lock::Lock,
     manifest::{Manifest, Sum, read_json, sum_file, write_json},
@@ -103,7 +104,7 @@ pub(super) async fn choose(
         Err(error) => error,
     };
     let Some(origin) = error.about_the_source() else { return Err(error) };
-    let reason = tame(&error.to_string(), 1000);
+    let reason = tail(&error.to_string(), 1000);
     job.say(format!("using {fallback_name} in its place: {reason}"));
     let base = Box::pin(ensure(job, second)).await?;
     if origin == ErrorOrigin::There {
@@ -196,7 +197,7 @@ async fn build(job: &Job<'_>, definition: &Definition, dir: &Path) -> Result<(Fi
             open_up(tar)?;
             let copied = tar.to_path_buf();
             let sum = job.blocking(move || sum_file(&copied)).await?;
-            (sum, format!("tarball: {}", tame(&tarball.path.to_string_lossy(), 300)))
+            (sum, format!("tarball: {}", tail(&tarball.path.to_string_lossy(), 300)))
         }
         Source::Cloud(cloud) => {
             let built = cloud::build(job, cloud, dir, tar).await?;

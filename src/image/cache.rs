@@ -21,10 +21,11 @@ use std::{
     time::Duration,
 };
 
+use bootrace_model::foreign::tail;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    error::{Error, tame},
+    error::Error,
     lock::{Kind, Lock},
 };
 
@@ -195,7 +196,7 @@ fn sound(dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Cache {
-        dir: tame(&dir.to_string_lossy(), 300).into(),
+        dir: tail(&dir.to_string_lossy(), 300).into(),
         why: format!(
             "mounts and containers can't have ':', ',', '\"', '\\' or control characters in a path; name another \
              directory with {VARIABLE}"

@@ -72,31 +72,3 @@ pub enum ErrorOrigin {
     /// By a request to the source, which takes time.
     There,
 }
-
-/// Makes foreign text safe for a terminal: escapes control characters, and keeps the last `max` bytes, since programs
-/// print the reason of a failure last.
-pub(super) fn tame(text: &str, max: usize) -> String {
-    let text = text.trim();
-    let start = text.ceil_char_boundary(text.len().saturating_sub(max));
-    let mut tame = String::from(if start > 0 { "..." } else { "" });
-    for c in text[start..].chars() {
-        match c {
-            '\n' => tame.push_str(" | "),
-            c if c.is_control() => tame.extend(c.escape_default()),
-            c => tame.push(c),
-        }
-    }
-    tame
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_is_bounded_and_cannot_move_the_cursor() {
-        assert_eq!(tame("\u{1b}[2Jno\nroom\n", 100), "\\u{1b}[2Jno | room");
-        assert_eq!(tame("abcdef", 3), "...def");
-        assert_eq!(tame("aé", 1), "...");
-    }
-}

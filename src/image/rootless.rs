@@ -90,10 +90,10 @@ mod tests {
 
     #[test]
     fn docker_says_that_it_is_rootless() {
-        assert!(reports_rootless(&info(include_str!("../target/docker/samples/29/info-rootless.json"))));
-        assert!(!reports_rootless(&info(include_str!("../target/docker/samples/29/info.json"))));
-        assert!(!reports_rootless(&info(include_str!("../target/docker/samples/20.10/info.json"))));
-        assert!(!reports_rootless(&info(include_str!("../target/docker/samples/podman/info.json"))));
+        assert!(reports_rootless(&info(include_str!("../target/container/samples/29/info-rootless.json"))));
+        assert!(!reports_rootless(&info(include_str!("../target/container/samples/29/info.json"))));
+        assert!(!reports_rootless(&info(include_str!("../target/container/samples/20.10/info.json"))));
+        assert!(!reports_rootless(&info(include_str!("../target/container/samples/podman/info.json"))));
     }
 
     #[test]

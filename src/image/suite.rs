@@ -81,12 +81,16 @@ pub(super) async fn ask(
 ) -> Result<(), Error> {
     require("mmdebstrap")?;
     check(suite)?;
-    let temp = std::env::temp_dir();
+    // Its own, since a mmdebstrap that is killed leaves files there.
+    let temp = tempfile::Builder::new()
+        .prefix("bootrace-")
+        .tempdir()
+        .map_err(Error::io("making a directory in", &std::env::temp_dir()))?;
     let mode = if sys::is_root() { "root" } else { "chrootless" };
     // Lets apt, which knows the reason, time out first.
     let seconds = (patience.as_secs() / 2).max(1);
     let mut tool = Tool::new("mmdebstrap")
-        .env("TMPDIR", temp)
+        .env("TMPDIR", temp.path())
         .args(["--simulate", "--format=tar", "--variant=custom"])
         .arg(format!("--mode={mode}"))
         .arg(format!("--components={}", suite.components.join(",")))

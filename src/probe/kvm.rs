@@ -231,6 +231,7 @@ mod guest {
     use std::{env::consts::ARCH, io};
 
     use super::{KvmVerdict, Pid};
+    use crate::cause::Cause;
 
     pub fn probe() -> KvmVerdict {
         let why = format!("the probe guest is for x86-64, this is {ARCH}");

@@ -6,9 +6,11 @@ use async_trait::async_trait;
 
 use super::{
     Error, LeftOver, ResourceKind, Target,
-    docker::{self, Docker},
-    libvirt::{self, Driver, Libvirt, lxc::Lxc},
+    container::{self, Docker},
+    libvirt::{self, Driver},
+    lxc::{self, Lxc},
     native::{self, Native},
+    vm::{self, Libvirt},
 };
 use crate::{
     image::{ContainerEngine, Image},
@@ -109,11 +111,11 @@ struct Containers(ContainerEngine);
 #[async_trait]
 impl Engine for Containers {
     async fn reach(&self, _: &scenario::ScenarioTarget) -> Result<(), Error> {
-        docker::is_measurable(self.0).await
+        container::is_measurable(self.0).await
     }
 
     async fn validate(&self, spec: &scenario::ScenarioTarget, _: &Resources) -> Result<(), Error> {
-        docker::check(self.0, spec).await
+        container::check(self.0, spec).await
     }
 
     async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error> {
@@ -131,21 +133,21 @@ impl Engine for Containers {
         // bootrace runs nothing on a remote engine, and an engine without a socket was never used.
         let here = self.0.address().starts_with("unix://") && self.0.may_exist();
         match self.0.kind().is_standard() || here {
-            true => docker::left_over::find(self.0, &**wanted).await,
+            true => container::left_over::find(self.0, &**wanted).await,
             false => Ok(Vec::new()),
         }
     }
 
     async fn remove(&self, left_over: &LeftOver) -> Result<(), Error> {
         match left_over.kind {
-            ResourceKind::Image => docker::left_over::remove_image(self.0, &left_over.name).await,
+            ResourceKind::Image => container::left_over::remove_image(self.0, &left_over.name).await,
             ResourceKind::Container
             | ResourceKind::Domain
             | ResourceKind::Log
             | ResourceKind::Cgroup
             | ResourceKind::Mount
             | ResourceKind::Files
-            | ResourceKind::Lock => docker::left_over::remove_container(self.0, &left_over.name).await,
+            | ResourceKind::Lock => container::left_over::remove_container(self.0, &left_over.name).await,
         }
     }
 }
@@ -155,11 +157,11 @@ struct Vms;
 #[async_trait]
 impl Engine for Vms {
     async fn reach(&self, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
-        libvirt::connect_to(libvirt::uri_of(spec)?).await.map(drop)
+        libvirt::connect_to(Driver::Qemu, libvirt::uri_of(spec, Driver::Qemu)?).await.map(drop)
     }
 
     async fn validate(&self, spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
-        libvirt::check(spec, resources).await
+        vm::check(spec, resources).await
     }
 
     async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error> {
@@ -186,11 +188,11 @@ struct LxcContainers;
 #[async_trait]
 impl Engine for LxcContainers {
     async fn reach(&self, spec: &scenario::ScenarioTarget) -> Result<(), Error> {
-        Vms.reach(spec).await
+        lxc::check(libvirt::uri_of(spec, Driver::Lxc)?).await
     }
 
     async fn validate(&self, spec: &scenario::ScenarioTarget, _: &Resources) -> Result<(), Error> {
-        libvirt::lxc::check(&libvirt::uri_of(spec)?).await
+        self.reach(spec).await
     }
 
     async fn connect(&self, request: &Request<'_>, image: &Image) -> Result<Box<dyn Target>, Error> {

@@ -59,7 +59,7 @@ fn critcmp_compares_two_exported_runs_by_the_ids_of_cargo_bench() {
     assert_eq!(ask(&["--baselines"]), format!("{}\nslower\n", base.run.id));
     let shown = ask(&[&base.run.id, "slower", "--list", "--color", "never"]);
     let ids: Vec<_> = shown.lines().filter(|l| l.starts_with("quickstart/")).collect();
-    let metrics = ["work.time", "startup"];
+    let metrics = ["startup", "work.time"];
     let wanted =
         metrics.iter().flat_map(|m| ["docker", "libvirt", "native"].map(|t| format!("quickstart/{m}/{t}")));
     assert_eq!(ids, wanted.collect::<Vec<_>>());

@@ -48,6 +48,17 @@ fn a_case_without_a_figure_fails_and_an_undecided_one_is_skipped() {
 }
 
 #[test]
+fn a_figure_that_a_kind_cannot_have_is_skipped() {
+    let mut results = example::clean();
+    results.run.scenario["gate"] = json!({"metrics": ["memory.overhead"]});
+    let suites = parsed(&results);
+    for case in cases(&suites) {
+        assert_eq!(case.status.is_skipped(), case.original_name.ends_with("/native"), "{case:?}");
+        assert!(!case.status.is_failure(), "{case:?}");
+    }
+}
+
+#[test]
 fn hostile_names_and_errors_are_text() {
     let mut results = hostile();
     results.run.scenario["claim"] =

@@ -29,9 +29,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Metric,
     median::{FEWEST, Interval},
     paired, unpaired,
 };
+use crate::sample::Results;
 
 /// Smallest default margin: users and schedulers don't notice a smaller change.
 pub const LEAST_MARGIN: f64 = 0.05;
@@ -281,6 +283,14 @@ fn needed(ratio: f64, interval: Interval, n: usize, margin: f64, band: &Band) ->
     // An interval that just reaches the bound decides half of the time.
     let needed = (n as f64 * times * times * FORECAST_FACTOR).ceil();
     (needed.is_finite() && needed <= f64::from(MOST)).then(|| (needed as u32).max(n as u32 + 1))
+}
+
+/// The metrics that the run's scenario gates; start-up where it names none. Leaves out names of a newer version.
+pub fn metrics_of(results: &Results) -> Vec<Metric> {
+    let named = results.run.scenario.get("gate").and_then(|gate| gate.get("metrics")?.as_array());
+    let named: Vec<Metric> =
+        named.into_iter().flatten().filter_map(|name| Metric::from_name(name.as_str()?)).collect();
+    if named.is_empty() { vec![Metric::Startup] } else { named }
 }
 
 /// Changes REGRESSED to INCONCLUSIVE for figures that fail Holm's procedure. Each figure comes with its

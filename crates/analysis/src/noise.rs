@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The schema that this version writes.
-pub const SCHEMA: &str = "bootrace.noise/1";
+pub const SCHEMA: &str = "bootrace.noise/2";
 /// Number of newest sessions to keep for each kind of target.
 const KEPT: usize = 200;
 /// Fewest sessions with a deviation between them.
@@ -151,7 +151,7 @@ fn of_the_host(results: &Results, target: &crate::sample::TargetRecord) -> [Stri
     let host = &results.host;
     let programs = target.kind.row().programs.iter();
     let versions: Vec<&str> = programs.map(|program| host.version(*program).unwrap_or("-")).collect();
-    let versions = versions.join("/");
+    let versions = if versions.is_empty() { "-".into() } else { versions.join("/") };
     [
         format!("bootrace {}", results.run.bootrace_version),
         format!("engine {versions}"),

@@ -251,7 +251,7 @@ static DOCKER: Row = Row {
         (Start::Unpause, "a container that ran until ready and was frozen with its memory, resumed"),
     ],
     least_memory: MEMORY_PROCESS,
-    programs: &[Program::Docker, Program::Containerd, Program::Runc, Program::Crun],
+    programs: &[Program::Docker, Program::Containerd, Program::Runc],
 };
 
 static LIBVIRT: Row = Row {
@@ -283,7 +283,7 @@ static PODMAN: Row = Row {
     options: &["network", "log_driver"],
     starts: &[CREATE],
     least_memory: MEMORY_PROCESS,
-    programs: &[Program::Podman, Program::Crun, Program::Runc],
+    programs: &[Program::Podman, Program::Crun],
 };
 
 static LXC: Row = Row {

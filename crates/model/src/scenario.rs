@@ -54,7 +54,7 @@ pub use target::{
 pub use units::{Bound, Bytes, Share, Span};
 
 /// The TOML of the quickstart scenario, which is in the binary.
-pub const QUICKSTART: &str = include_str!("../../../scenarios/quickstart.toml");
+pub const QUICKSTART: &str = include_str!("../scenarios/quickstart.toml");
 
 /// Largest scenario file, in bytes; a larger one is no scenario.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -260,7 +260,7 @@ pub struct Resources {
 pub struct Sampling {
     /// Measured rounds; 0 only beside a `[density]`.
     pub samples: u32,
-    /// Warm-up rounds before them: recorded, excluded from all statistics.
+    /// Warm-up rounds before the measured ones: recorded, excluded from all statistics.
     pub warmup: u32,
     /// Wait between ready and the memory reading.
     pub settle: Span,

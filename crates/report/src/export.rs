@@ -300,15 +300,6 @@ impl<'a> Run<'a> {
         });
         Run { results, analysis, targets: targets.collect(), scenario }
     }
-
-    /// Metrics of the scenario's gate.
-    fn gate_metrics(&self) -> Vec<Metric> {
-        let named = self.results.run.scenario.get("gate").and_then(|gate| gate.get("metrics"));
-        match named.and_then(|names| names.as_array()) {
-            Some(names) => names.iter().filter_map(|name| Metric::from_name(name.as_str()?)).collect(),
-            None => vec![Metric::Startup],
-        }
-    }
 }
 
 impl Target<'_> {

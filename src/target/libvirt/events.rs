@@ -386,7 +386,7 @@ mod tests {
     #[ignore = "needs docker and libvirt: scripts/test runs it"]
     async fn nothing_is_left_of_a_connection_that_is_dropped() {
         start_loop().unwrap();
-        let connection = Connect::open(Some(&super::super::uri())).unwrap();
+        let connection = Connect::open(Some(&super::super::Driver::Qemu.uri())).unwrap();
         let events = Events::of(&connection).unwrap();
         let shared = events.shared.clone();
         assert_eq!(Arc::strong_count(&shared), 4, "ours, the events', and one for each callback");

@@ -7,26 +7,19 @@ use std::{
 
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 
-use super::{
-    Error, PREFIX, blocking, connect, connect_to,
-    log::{self, Driver},
-    lxc, uri, xml,
-};
+use super::{Driver, METADATA_URI, PREFIX, blocking, connect_to, log};
 use crate::{
-    kind::Kind,
-    target::{LeftOver, ResourceKind, engine::Wanted},
+    cause::Cause,
+    target::{Error, LeftOver, ResourceKind, engine::Wanted},
 };
 
 /// How long libvirt may take to release the name of a domain that has ended.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection to the driver's libvirt: if the environment names another driver's, this host's own.
 async fn connect_of(driver: Driver) -> Result<Connect, Error> {
-    match driver {
-        // If the default URI is another driver's, VMs are at this host's own QEMU driver.
-        Driver::Qemu if uri().starts_with("qemu") => connect().await,
-        Driver::Qemu => connect_to("qemu:///system".into()).await,
-        Driver::Lxc => connect_to(lxc::uri()).await,
-    }
+    let uri = driver.uri();
+    connect_to(driver, if driver.has(&uri) { uri } else { driver.usual_uri().into() }).await
 }
 
 /// Finds bootrace's domains, by name and metadata, whose name is `wanted`; none if libvirt lacks the driver.
@@ -35,15 +28,13 @@ async fn connect_of(driver: Driver) -> Result<Connect, Error> {
 /// When libvirt does not answer.
 pub async fn find(driver: Driver, wanted: Wanted) -> Result<Vec<LeftOver>, Error> {
     let connection = match connect_of(driver).await {
-        Err(e) if driver == Driver::Lxc && (e.is_unreachable() || lxc::is_missing(&e)) => {
+        // A libvirt without the driver has no containers; one that does not answer is reported for VMs.
+        Err(e) if driver == Driver::Lxc && matches!(e.cause, Cause::Unreachable | Cause::Unsupported) => {
             return Ok(Vec::new());
         }
         connection => connection?,
     };
-    let engine = match driver {
-        Driver::Qemu => Some(Kind::Libvirt),
-        Driver::Lxc => Some(Kind::Lxc),
-    };
+    let engine = Some(driver.kind());
     blocking("listing domains".into(), move || {
         let mut found = Vec::new();
         for domain in connection.list_all_domains(0)? {
@@ -68,7 +59,7 @@ fn ours(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Option<String>
         return Ok(None);
     }
     match domain.xml_desc(0) {
-        Ok(text) => Ok(text.contains(xml::METADATA_URI).then_some(name)),
+        Ok(text) => Ok(text.contains(METADATA_URI).then_some(name)),
         Err(e) if e.code() == ErrorNumber::NoDomain.into() => Ok(None),
         Err(e) => Err(e),
     }
@@ -86,7 +77,7 @@ pub async fn destroy(driver: Driver, name: &str) -> Result<(), Error> {
 }
 
 /// Destroys the domain of this name, looked up unless `known`. Succeeds if it is gone or ends meanwhile.
-pub(super) fn destroy_by_name(
+pub(in crate::target) fn destroy_by_name(
     connection: &Connect,
     name: &str,
     known: Option<Domain>,
@@ -105,7 +96,7 @@ pub(super) fn destroy_by_name(
 
 /// Returns when libvirt has no domain of this name any more, shortly after its end event, or after a limit. If the
 /// domain stays, the start of the next one with its name fails with a clear error.
-pub(super) fn until_gone(connection: &Connect, name: &str) -> Result<(), virt::error::Error> {
+pub(in crate::target) fn until_gone(connection: &Connect, name: &str) -> Result<(), virt::error::Error> {
     let begun = Instant::now();
     while begun.elapsed() < RELEASE_TIMEOUT {
         match connection.lookup_domain_by_name(name) {

@@ -132,7 +132,7 @@ fn swap(host: &Host) -> Option<String> {
     let used = host.swap_used_bytes.filter(|used| *used > 0);
     let used = used.map(|used| format!(", {} of them in use", used.div_ceil(1 << 20))).unwrap_or_default();
     Some(format!(
-        "the host has {} MiB of swap{used}: no memory figure includes swapped-out pages; turn swap off for the run (swapoff -a), or run with --tune, which makes the kernel avoid it",
+        "the host has {} MiB of swap{used}: only memory.swap includes swapped-out pages; turn swap off for the run (swapoff -a), or run with --tune, which makes the kernel avoid it",
         host.swap_bytes.div_ceil(1 << 20)
     ))
 }

@@ -1,5 +1,4 @@
-//! The published schema is generated from the types: `BOOTRACE_GENERATE=1 cargo test --lib published_schema` writes
-//! it.
+//! The published schema is generated from the types: `BOOTRACE_GENERATE=1 cargo test -p bootrace-model` writes it.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};

@@ -31,7 +31,7 @@ const LEFT_BY_DEFAULT: u64 = 1 << 30;
 pub struct Density {
     /// Most instances of a target at once.
     pub instances: u32,
-    /// The same for VMs, which cost more; none given: `instances`.
+    /// Most VMs of a target at once, as VMs cost more; none given: `instances`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vms: Option<u32>,
     /// The run starts no more once the host's available memory would fall below this; none given: a tenth

@@ -19,7 +19,7 @@ pub struct Gate {
     /// Ids of the metrics: at least one, none twice.
     pub metrics: Vec<String>,
     /// Changes within this margin count as no change: a share, above 0 and below 1, in TOML and results as `"5%"`.
-    /// `None`: the host's noise decides.
+    /// None given: the host's noise decides.
     #[cfg_attr(test, schemars(with = "Option<super::Share>"))]
     #[serde(skip_serializing_if = "Option::is_none", with = "as_share")]
     pub margin: Option<f64>,

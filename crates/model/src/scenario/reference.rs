@@ -32,7 +32,7 @@ written! {
     Share: "share",
     Span: "time",
     Bound: "time, size, share or number of times",
-    CpuChoice: "number or list of CPUs",
+    CpuChoice: "whole number, or CPUs as in `\"2-3\"`",
 }
 
 /// What a value is, in words.
@@ -58,7 +58,10 @@ fn form(schema: &Value, whole: &Value) -> String {
     };
     match kind {
         "array" => format!("list of {}s", form(&schema["items"], whole)),
-        "object" => "table".into(),
+        "object" => match schema["properties"].as_object().and_then(|keys| keys.keys().next()) {
+            Some(key) => format!("`{{ {key} = [...] }}`"),
+            None => "table".into(),
+        },
         "integer" => "whole number".into(),
         other => other.into(),
     }

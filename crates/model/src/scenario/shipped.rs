@@ -10,15 +10,15 @@ pub const FOLDER: &str = "scenarios";
 
 /// The scenarios in the binary: name and TOML.
 pub const SHIPPED: [(&str, &str); 9] = [
-    ("boots", include_str!("../../../../scenarios/boots.toml")),
-    ("density", include_str!("../../../../scenarios/density.toml")),
-    ("engines", include_str!("../../../../scenarios/engines.toml")),
-    ("folklore", include_str!("../../../../scenarios/folklore.toml")),
-    ("nginx", include_str!("../../../../scenarios/nginx.toml")),
-    ("python", include_str!("../../../../scenarios/python.toml")),
+    ("boots", include_str!("../../scenarios/boots.toml")),
+    ("density", include_str!("../../scenarios/density.toml")),
+    ("engines", include_str!("../../scenarios/engines.toml")),
+    ("folklore", include_str!("../../scenarios/folklore.toml")),
+    ("nginx", include_str!("../../scenarios/nginx.toml")),
+    ("python", include_str!("../../scenarios/python.toml")),
     ("quickstart", super::QUICKSTART),
-    ("redis", include_str!("../../../../scenarios/redis.toml")),
-    ("starts", include_str!("../../../../scenarios/starts.toml")),
+    ("redis", include_str!("../../scenarios/redis.toml")),
+    ("starts", include_str!("../../scenarios/starts.toml")),
 ];
 
 /// Finds a scenario by name or path, and the folder that its relative paths start from.

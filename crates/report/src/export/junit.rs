@@ -2,7 +2,7 @@
 //! the scenario's gate.
 //!
 //! A refuted claim is a failure, an undecided one is skipped. A gate's figure fails where its target has no good
-//! sample; `bootrace compare` compares two runs. Times are in seconds, as the format requires.
+//! sample, and is skipped where its kind has no such figure; `bootrace compare` compares two runs. Times are in seconds, as the format requires.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use quick_xml::{Writer, events::BytesText};
 
 use super::{Run, Target, text};
 use crate::{
-    analysis::{ClaimVerdict, Figure, Unit},
+    analysis::{ClaimVerdict, Figure, Unit, gate},
     claims,
 };
 
@@ -36,12 +36,15 @@ pub fn file(run: &Run<'_>) -> Vec<u8> {
         let said = format!("{}: {finding}", claims::about(claim, run.analysis));
         cases.push((format!("claim: {}", text::clean(&claim.says, LONGEST)), None, case, said));
     }
-    for metric in run.gate_metrics() {
+    for metric in gate::metrics_of(run.results) {
         for target in &run.targets {
             let name = format!("gate: {} of {}", metric.name(), target.label);
             let (seconds, case, said) = match target.analysed.figure(metric) {
                 Some(figure) => (seconds(figure), Case::Passed, shown(figure, target)),
-                None => (None, Case::Failed("no good sample has this metric".into()), String::new()),
+                None if target.good.is_empty() => {
+                    (None, Case::Failed("no good sample".into()), String::new())
+                }
+                None => (None, Case::Skipped("this target has no such figure".into()), String::new()),
             };
             cases.push((name, seconds, case, said));
         }
@@ -119,7 +122,7 @@ fn seconds(figure: &Figure) -> Option<f64> {
     (figure.metric.unit() == Unit::Time).then_some(figure.median / 1e9)
 }
 
-/// "median 142 ms [132, 154] of 10 samples, image debian bookworm".
+/// "median 142 ms [132, 154] of 10 samples, TCG (emulated)".
 fn shown(figure: &Figure, target: &Target<'_>) -> String {
     let interval = text::interval(figure.metric.unit(), figure.median, figure.interval.as_ref());
     let accelerator = target.accelerator.map(|accelerator| format!(", {accelerator}")).unwrap_or_default();

@@ -6,8 +6,10 @@ use std::path::Path;
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use quick_xml::escape::escape;
 
-use super::super::xml::METADATA_URI;
-use crate::{scenario::Bytes, target::Cpus};
+use crate::{
+    scenario::Bytes,
+    target::{Cpus, libvirt::METADATA_URI},
+};
 
 pub struct Container<'a> {
     pub name: &'a str,

@@ -5,6 +5,8 @@ use std::{ffi::CString, path::Path};
 use virt::{domain::Domain, error::Error};
 use virt_sys as sys;
 
+use crate::target::libvirt::fix;
+
 /// Pauses the domain, writes its memory to a file, and ends it. Blocks until then.
 ///
 /// # Errors
@@ -15,6 +17,6 @@ pub(super) fn save(domain: &Domain, to: &Path) -> Result<(), String> {
     // SAFETY: the domain is open as long as it is borrowed, and libvirt copies the path.
     match unsafe { sys::virDomainSave(domain.as_ptr(), path.as_ptr()) } {
         0 => Ok(()),
-        _ => Err(super::fix::explain(&Error::last_error())),
+        _ => Err(fix::explain(&Error::last_error())),
     }
 }

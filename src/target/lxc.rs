@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use tokio::{sync::Mutex, time::timeout};
 use virt::domain::Domain;
 
-use super::{
+use super::libvirt::{
     Driver, Link, blocking, connect_to, events::Watch, fix, left_over::destroy_by_name, log, uri_of, version,
 };
 use crate::{
@@ -36,12 +36,6 @@ mod xml;
 /// How long libvirt may take to report a container's end.
 const NOTICE: Duration = Duration::from_millis(500);
 
-/// The libvirt that LIBVIRT_DEFAULT_URI names if that is of this driver; else the host's own.
-pub fn uri() -> String {
-    let named = std::env::var("LIBVIRT_DEFAULT_URI").ok();
-    named.filter(|uri| uri.starts_with("lxc")).unwrap_or_else(|| "lxc:///".into())
-}
-
 /// Whether libvirt is there without this driver.
 pub fn is_missing(error: &Error) -> bool {
     error.cause == Cause::Unsupported
@@ -51,16 +45,16 @@ pub fn is_missing(error: &Error) -> bool {
 ///
 /// # Errors
 /// When it does not answer, or has no such driver.
-pub(in crate::target) async fn check(uri: &str) -> Result<(), Error> {
-    connect_to(uri.into()).await.map(drop)
+pub(super) async fn check(uri: String) -> Result<(), Error> {
+    connect_to(Driver::Lxc, uri).await.map(drop)
 }
 
-/// The version of the libvirt at [`uri`].
+/// The version of the libvirt that the environment names, else of this host's own.
 ///
 /// # Errors
 /// When it does not answer, or has no such driver.
 pub async fn inspect() -> Result<Option<String>, Error> {
-    let connection = connect_to(uri()).await?;
+    let connection = connect_to(Driver::Lxc, Driver::Lxc.uri()).await?;
     blocking("asking libvirt for its version".into(), move || Ok(connection.lib_version().ok().map(version)))
         .await
 }
@@ -90,8 +84,8 @@ impl Lxc {
         network: bool,
         tree: PathBuf,
     ) -> Result<Self, Error> {
-        let uri = uri_of(spec)?;
-        let link = Link::open(uri.clone()).await?;
+        let uri = uri_of(spec, Driver::Lxc)?;
+        let link = Link::open(Driver::Lxc, uri.clone()).await?;
         let asked = link.connection.clone();
         let libvirt = blocking("asking libvirt for its version".into(), move || {
             Ok(asked.lib_version().ok().map(version))
@@ -262,7 +256,7 @@ impl Instance for Container {
         let mut connection = self.link.connection.clone();
         if self.link.events.lost().is_some() {
             // libvirtd may have been restarted, and the container may have survived that.
-            (connection, known) = (connect_to(self.link.uri.clone()).await?, None);
+            (connection, known) = (self.link.connect().await?, None);
         }
         // A create call that was given up may have succeeded all the same.
         let destroy = move || destroy_by_name(&connection, &name, known);

@@ -14,21 +14,23 @@ use virt::{
     enumutil::Enum,
 };
 
-use super::{
-    DISK, Link, blocking, connect_to,
-    events::Watch,
-    fix,
-    left_over::{destroy_by_name, until_gone},
-    log::{self, Driver},
-    save::save,
-};
+use super::{DISK, save::save};
 use crate::{
     probe::{
         Scope,
         disk::{Files, Place},
     },
     scenario::Start,
-    target::{EndNotice, Error, Instance, InstanceId, Rest},
+    target::{
+        EndNotice, Error, Instance, InstanceId, Rest,
+        libvirt::{
+            Driver, Link, blocking,
+            events::Watch,
+            fix,
+            left_over::{destroy_by_name, until_gone},
+            log,
+        },
+    },
 };
 
 /// File name of a VM's saved memory in its directory.
@@ -199,7 +201,7 @@ impl Instance for Vm {
         let mut connection = self.link.connection.clone();
         if self.link.events.lost().is_some() {
             // libvirtd may have been restarted, and the domain may have survived that.
-            (connection, known) = (connect_to(self.link.uri.clone()).await?, None);
+            (connection, known) = (self.link.connect().await?, None);
         }
         // A create call that was given up may have succeeded all the same.
         let destroy = move || destroy_by_name(&connection, &name, known);

@@ -18,7 +18,7 @@ use bollard::{
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use futures_util::StreamExt;
 
-use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
+use super::{Cpus, Error, Instance, InstanceId, Rest, Target, daemon};
 pub use crate::image::ContainerEngine;
 use crate::{
     cause::Cause,
@@ -80,7 +80,8 @@ pub async fn is_measurable(engine: ContainerEngine) -> Result<(), Error> {
 /// An engine's error: what failed, the cause, and the fix.
 fn failed(engine: ContainerEngine, tried: impl Into<String>, error: &ClientError) -> Error {
     let (text, cause) = (explain(error), cause(error));
-    let hint = crate::cause::hint(engine.kind(), cause).or_else(|| runtime::hint(&text));
+    let hint = daemon::of(engine.kind()).and_then(|daemon| daemon.hint(cause, daemon.place()));
+    let hint = hint.or_else(|| runtime::hint(&text).map(str::to_owned));
     Error::new(tried, text).by(cause).with_hint(hint)
 }
 
@@ -104,7 +105,6 @@ fn cause(error: &ClientError) -> Cause {
     match error {
         ClientError::SocketNotFoundError(_) => Cause::Unreachable,
         ClientError::RequestTimeoutError => Cause::TimedOut,
-        ClientError::DockerResponseServerError { status_code: 403, .. } => Cause::Denied,
         ClientError::DockerResponseServerError { status_code: 404, .. } => Cause::NotFound,
         _ => sources(error)
             .find_map(|source| source.downcast_ref::<std::io::Error>())
@@ -435,14 +435,14 @@ async fn remove(engine: ContainerEngine, client: &Client, name: &str) -> Result<
     let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     match client.remove_container(name, Some(options)).await {
         Ok(()) => Ok(()),
-        Err(e) if status(&e) == Some(404) => Ok(()),
+        Err(e) if cause(&e) == Cause::NotFound => Ok(()),
         Err(e) if podman::is_going(engine, &e) => podman::gone(client, name).await.map_err(|e| failed(&e)),
         // It has ended by itself and the engine is removing it.
         Err(e) if status(&e) == Some(409) => {
             let options = WaitContainerOptionsBuilder::new().condition("removed").build();
             match client.wait_container(name, Some(options)).next().await {
                 Some(Ok(_) | Err(ClientError::DockerContainerWaitError { .. })) => Ok(()),
-                Some(Err(e)) if status(&e) == Some(404) => Ok(()),
+                Some(Err(e)) if cause(&e) == Cause::NotFound => Ok(()),
                 Some(Err(e)) => Err(failed(&e)),
                 None => {
                     let why = format!("{} ended its answer early", engine.name());

@@ -6,12 +6,15 @@ use std::collections::BTreeMap;
 use quick_xml::{Reader, escape::escape, events::Event};
 use virt::connect::Connect;
 
-use super::{accelerator, blocking, connect_to, xml};
+use super::{accelerator, xml};
 use crate::{
     probe::huge,
     sample::Accelerator,
     scenario::{self, Bytes, DiskCache, Resources},
-    target::Error,
+    target::{
+        Error,
+        libvirt::{Driver, blocking, connect_to},
+    },
 };
 
 /// A target's resolved options.
@@ -38,7 +41,7 @@ pub async fn check(uri: &str, spec: &scenario::ScenarioTarget, resources: &Resou
     }
     if wanted.cpu_model.is_some() {
         let choice = accelerator::choose(wanted.accel.unwrap_or_default()).await?;
-        VmOptions::resolve(&connect_to(uri.into()).await?, spec, resources, &choice).await?;
+        VmOptions::resolve(&connect_to(Driver::Qemu, uri.into()).await?, spec, resources, &choice).await?;
     }
     Ok(())
 }

@@ -5,15 +5,12 @@ use std::path::Path;
 use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
 use quick_xml::escape::escape;
 
-use super::{start::Start, vm_options::VmOptions};
+use super::{options::VmOptions, start::Start};
 use crate::{
     sample::Accelerator,
     scenario::Bytes,
-    target::{Cpus, InstanceId},
+    target::{Cpus, InstanceId, libvirt::METADATA_URI},
 };
-
-/// Namespace of the metadata of bootrace's domains.
-pub const METADATA_URI: &str = "https://bootrace.invalid/domain/1";
 
 #[cfg(target_arch = "x86_64")]
 pub const MACHINE: &str = "q35";

@@ -12,8 +12,14 @@ use quick_xml::{
     events::{BytesStart, Event},
 };
 
-use super::{Error, blocking, connect, left_over, log, log::Driver, version, xml};
-use crate::sample::Accelerator;
+use super::xml;
+use crate::{
+    sample::Accelerator,
+    target::{
+        Error,
+        libvirt::{Driver, METADATA_URI, blocking, connect_to, left_over, log, version},
+    },
+};
 
 /// A libvirt that answers, with its version.
 #[derive(Debug, Clone, Default)]
@@ -40,7 +46,7 @@ pub struct Offers {
 /// # Errors
 /// When it does not answer.
 pub async fn inspect() -> Result<Hypervisor, Error> {
-    let connection = connect().await?;
+    let connection = connect_to(Driver::Qemu, Driver::Qemu.uri()).await?;
     blocking("asking libvirt for its version".into(), move || {
         Ok(Hypervisor { libvirt: connection.lib_version().ok().map(version), ..Hypervisor::default() })
     })
@@ -52,7 +58,7 @@ pub async fn inspect() -> Result<Hypervisor, Error> {
 /// # Errors
 /// When it does not answer.
 pub async fn offers() -> Result<(Option<String>, Offers), Error> {
-    let connection = connect().await?;
+    let connection = connect_to(Driver::Qemu, Driver::Qemu.uri()).await?;
     blocking("asking libvirt for its capabilities".into(), move || {
         let offers = Offers::parse(&connection.capabilities()?, std::env::consts::ARCH);
         // Fails if there is no emulator.
@@ -143,7 +149,7 @@ pub async fn try_domain(
     disk: &Path,
     socket: &Path,
 ) -> Result<TrialTimes, Error> {
-    let connection = connect().await?;
+    let connection = connect_to(Driver::Qemu, Driver::Qemu.uri()).await?;
     let text = trial_xml(name, run, accelerator, disk, socket);
     let begun = Instant::now();
     let flags = virt_sys::VIR_DOMAIN_START_AUTODESTROY | virt_sys::VIR_DOMAIN_START_PAUSED;
@@ -192,7 +198,7 @@ fn trial_xml(name: &str, run: &str, accelerator: Accelerator, disk: &Path, socke
 </domain>
 ",
         name = escape(name),
-        uri = xml::METADATA_URI,
+        uri = METADATA_URI,
         run = escape(run),
         arch = std::env::consts::ARCH,
         machine = xml::MACHINE,

@@ -10,8 +10,9 @@ use bollard::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{explain, status};
+use super::{cause, explain};
 use crate::{
+    cause::Cause,
     image::ContainerEngine,
     probe::{limits, process},
 };
@@ -84,7 +85,7 @@ pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
     loop {
         let said = match client.inspect_container(name, None).await {
             Ok(container) => ended(&container.state.unwrap_or_default()),
-            Err(e) if status(&e) == Some(404) => {
+            Err(e) if cause(&e) == Cause::NotFound => {
                 return Some("podman says that the container has ended and was removed".into());
             }
             // While it removes a container, its answers vary and differ from Docker's.
@@ -127,7 +128,7 @@ pub(super) async fn gone(client: &Client, name: &str) -> Result<(), ClientError>
     let deadline = Instant::now() + REMOVAL;
     loop {
         match client.inspect_container(name, None).await {
-            Err(e) if status(&e) == Some(404) => return Ok(()),
+            Err(e) if cause(&e) == Cause::NotFound => return Ok(()),
             Err(e) if Instant::now() >= deadline => return Err(e),
             Ok(_) if Instant::now() >= deadline => {
                 let message = format!("it is still there after {REMOVAL:?}: podman is busy or hangs");

@@ -9,8 +9,9 @@ use bollard::{
     },
 };
 
-use super::{Error, LABEL, TRIAL_IMAGE, connect_to, failed, remove, status};
+use super::{Error, LABEL, TRIAL_IMAGE, cause, connect_to, failed, remove};
 use crate::{
+    cause::Cause,
     image::ContainerEngine,
     target::{LeftOver, ResourceKind},
 };
@@ -67,7 +68,7 @@ pub async fn remove_image(engine: ContainerEngine, name: &str) -> Result<(), Err
     let client = connect_to(engine).await?;
     let options: RemoveImageOptions = RemoveImageOptionsBuilder::new().build();
     match client.remove_image(name, Some(options), None).await {
-        Err(e) if status(&e) != Some(404) => Err(failed(engine, format!("removing image {name}"), &e)),
+        Err(e) if cause(&e) != Cause::NotFound => Err(failed(engine, format!("removing image {name}"), &e)),
         _ => Ok(()),
     }
 }
