@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_failed_trial_names_the_log_of_its_engine() {
         for kind in Kind::ALL {
-            assert!(fix(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
+            assert!(fix(kind).ends_with("; sudo bootrace clean removes left-overs"), "{kind}");
         }
     }
 }

@@ -39,7 +39,7 @@ fn is_shown(c: char) -> bool {
 
 /// Makes text of a scenario, guest or engine inert for readers: line breaks become spaces; control
 /// characters, invisible ones and those that change the reading direction are removed; text beyond
-/// `longest` characters is replaced by its length. Callers escape the result for HTML or Markdown.
+/// `longest` characters is replaced by its length. The result is not escaped for HTML or Markdown.
 pub fn clean(text: &str, longest: usize) -> String {
     let mut shown = String::new();
     let mut left = 0;
