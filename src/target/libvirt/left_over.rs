@@ -100,9 +100,10 @@ pub(in crate::target) fn until_gone(connection: &Connect, name: &str) -> Result<
     let begun = Instant::now();
     while begun.elapsed() < RELEASE_TIMEOUT {
         match connection.lookup_domain_by_name(name) {
-            Ok(_) => thread::sleep(Duration::from_millis(2)),
-            Err(e) if e.code() == ErrorNumber::NoDomain.into() => return Ok(()),
-            Err(e) => return Err(e),
+            Err(e) if e.code() != ErrorNumber::NoDomain.into() => return Err(e),
+            // A lookup skips a domain that libvirt is removing, whose name a new one can't have yet; this list has it.
+            Err(_) if !connection.list_defined_domains()?.iter().any(|other| other == name) => return Ok(()),
+            _ => thread::sleep(Duration::from_millis(2)),
         }
     }
     Ok(())
