@@ -58,8 +58,8 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
         None => &[Metric::Startup],
     };
     let targets: Vec<String> = scenario.targets.into_iter().map(|t| t.name).collect();
-    if !asked_to_measure().map_err(Failure::Usage)? {
-        pretend(&mut criterion, &scenario.name, metrics, &targets);
+    if !measures().map_err(Failure::Usage)? {
+        list_or_test(&mut criterion, &scenario.name, metrics, &targets);
         return Ok(true);
     }
 
@@ -101,7 +101,7 @@ fn bench(mut criterion: Criterion) -> Result<bool, Failure> {
 }
 
 /// Lists or tests the scenario's benchmarks for criterion's `--list` and `--test`, without measuring.
-fn pretend(criterion: &mut Criterion, scenario: &str, metrics: &[Metric], targets: &[String]) {
+fn list_or_test(criterion: &mut Criterion, scenario: &str, metrics: &[Metric], targets: &[String]) {
     let mut group = criterion.benchmark_group(scenario);
     for metric in metrics {
         for target in targets {
@@ -114,7 +114,7 @@ fn pretend(criterion: &mut Criterion, scenario: &str, metrics: &[Metric], target
 
 /// Whether criterion measures: not with `--list` or `--test`, under `cargo test` (which has no `--bench`), or when it
 /// only compares saved results.
-fn asked_to_measure() -> anyhow::Result<bool> {
+fn measures() -> anyhow::Result<bool> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|a| a.split('=').next() == Some(name));
     for replayed in ["--quick", "--profile-time"] {

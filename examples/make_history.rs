@@ -17,7 +17,7 @@ use serde_json::Value;
 pub const LEVELS: [(f64, f64); 4] = [(0.0, 1.0), (0.2, 1.15), (0.5, 0.9), (0.8, 1.08)];
 
 /// A roughly normal deviate with mean 0 and standard deviation 1.
-fn bell(random: &mut ChaCha8Rng) -> f64 {
+fn normal_deviate(random: &mut ChaCha8Rng) -> f64 {
     let uniform = |r: &mut ChaCha8Rng| f64::from(r.next_u32()) / f64::from(u32::MAX);
     (0..12).map(|_| uniform(random)).sum::<f64>() - 6.0
 }
@@ -29,7 +29,7 @@ pub fn make(template: &Value, dir: &Path, runs: usize, seed: u64) -> io::Result<
     for index in 0..runs {
         let through = index as f64 / runs as f64;
         let level = LEVELS.iter().rev().find(|(from, _)| through >= *from).map_or(1.0, |(_, level)| *level);
-        let level = level * (0.02 * bell(&mut random)).exp();
+        let level = level * (0.02 * normal_deviate(&mut random)).exp();
         let at = start + jiff::SignedDuration::from_hours(index as i64);
         let mut run = template.clone();
         let id = format!("quickstart-{}-{index}", at.strftime("%Y%m%dT%H%M%SZ"));
@@ -42,7 +42,7 @@ pub fn make(template: &Value, dir: &Path, runs: usize, seed: u64) -> io::Result<
             "dirty": false,
         });
         for sample in run["samples"].as_array_mut().into_iter().flatten() {
-            let by = level * (0.03 * bell(&mut random)).exp();
+            let by = level * (0.03 * normal_deviate(&mut random)).exp();
             for moment in sample["timeline_ns"].as_object_mut().into_iter().flatten() {
                 if let Some(ns) = moment.1.as_u64() {
                     *moment.1 = ((ns as f64 * by) as u64).into();

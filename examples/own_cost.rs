@@ -292,7 +292,7 @@ impl Bench {
             .read_exact(&mut byte)
             .context("docker run printed nothing")?;
         let ns = Timestamp::now().since(begin);
-        quietly("docker", &["kill", &instance_id.instance])?;
+        run_quiet("docker", &["kill", &instance_id.instance])?;
         child.wait()?;
         Ok(ns)
     }
@@ -304,7 +304,7 @@ impl Bench {
         command.args(["-q", "-c", "qemu:///system", "create"]).arg(&file).stdout(Stdio::null());
         let (ns, mut child, _control) = self.until_ready(instance_id, command).await?;
         child.wait()?;
-        quietly("virsh", &["-q", "-c", "qemu:///system", "destroy", &instance_id.instance])?;
+        run_quiet("virsh", &["-q", "-c", "qemu:///system", "destroy", &instance_id.instance])?;
         libvirt::remove_log(Driver::Qemu, &instance_id.instance)?;
         Ok(ns)
     }
@@ -390,7 +390,7 @@ fn libvirt_disk(instance_id: &InstanceId) -> std::path::PathBuf {
     instance_id.dir.join(vm::DISK)
 }
 
-fn quietly(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+fn run_quiet(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let output = Command::new(program).args(arguments).output()?;
     ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())

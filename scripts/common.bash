@@ -84,7 +84,7 @@ give_back_written_files() {
     done
 }
 
-# As GitHub documents it for its runners. Only on a CI's own machine, since the rule is for all users.
+# A udev rule as in GitHub's documentation of its runners. Only for a CI's own machine, since it applies to all users.
 enable_kvm() {
     [[ ${CI-} == true && -e /dev/kvm ]] || return 0
     command -v udevadm >/dev/null && [[ -d /run/udev ]] || return 0

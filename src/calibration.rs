@@ -16,11 +16,11 @@ pub mod noise;
 mod watched;
 
 /// Records the left-overs of a calibration's instances and judges the calibration again.
-pub fn see_what_is_left(calibration: &mut Calibration, found: Found) {
+pub fn record_left_overs(calibration: &mut Calibration, found: Found) {
     let measured: BTreeSet<Kind> = calibration.targets.iter().map(|target| target.kind).collect();
     let unseen = found.unseen.into_iter().filter(|unseen| matters(unseen, &measured));
-    let left_over = found.things.iter().map(ToString::to_string).collect();
-    calibration.see_what_is_left(left_over, unseen.map(|unseen| unseen.error.to_string()));
+    let left_over = found.left_overs.iter().map(ToString::to_string).collect();
+    calibration.record_left_overs(left_over, unseen.map(|unseen| unseen.error.to_string()));
 }
 
 /// Whether an unread place counts. An absent engine has no left-overs, unless this calibration measured a kind of its

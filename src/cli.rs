@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand; knows all, decides little.
+//! The command line: one file per subcommand. It calls the other modules and shows their results.
 
 use std::io::Write;
 
@@ -28,11 +28,11 @@ pub mod history;
 pub mod image;
 pub mod list;
 pub mod options;
-mod paced;
 mod prepare;
 mod progress;
 pub mod report;
 pub mod run;
+mod side;
 mod signals;
 mod source;
 mod sudo_user;
@@ -50,9 +50,8 @@ const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HEADING: Style = Style::new().bold();
 
 const ABOUT: &str = "\
-What does it cost to run the same thing in a container and in a virtual machine?
-Runs one workload from one root file system as a process, in containers and in VMs,
-and reports the difference with confidence intervals.";
+Run one workload from one root file system as a process, in containers and in VMs,
+and report the difference with confidence intervals.";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -147,7 +146,10 @@ pub enum Command {
 }
 
 impl Command {
-    /// Does what the command line asks for.
+    /// Runs the subcommand.
+    ///
+    /// # Errors
+    /// With the [`Failure`] that decides the exit code.
     pub fn run(self) -> Result<(), Failure> {
         match self {
             Command::Run(options) => run::verdict(&run::run(&options)?, options.fail_on),
@@ -167,37 +169,37 @@ impl Command {
     }
 }
 
-/// What ends the program with another code than 0.
+/// An end of the program with another exit code than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A run failed.
     #[error("{0:#}")]
     Run(anyhow::Error),
-    /// Not every target can run, as was said on standard output.
+    /// Not every target can run; standard output has the reasons.
     #[error("not every target can run")]
     Unfit,
     /// Usage or scenario error.
     #[error("{0:#}")]
     Usage(anyhow::Error),
-    /// Regressed, or a claim refuted.
+    /// NEW has regressed, or a claim is refuted.
     #[error("{0}")]
     Refuted(String),
-    /// Neither regressed nor not, and the caller wants it settled.
+    /// A verdict is inconclusive or a claim undecided, and `--fail-on` counts that as a failure.
     #[error("{0}")]
     Undecided(String),
-    /// Ended by Ctrl-C or SIGTERM, everything taken kept.
+    /// Ended by Ctrl-C or SIGTERM; all samples so far are kept.
     #[error("interrupted; the samples taken are kept in {}", .dir.display())]
     Interrupted { signal: u8, dir: std::path::PathBuf },
-    /// A side of an A/B that was ended, whose other end says what there is to say.
+    /// A side of an A/B that the coordinator ended. The coordinator reports it, so the side prints nothing.
     #[error("interrupted")]
-    Unpaced { signal: u8 },
-    /// Ended before anything was measured.
+    SideStopped { signal: u8 },
+    /// Ended before the first sample.
     #[error("interrupted before anything was measured")]
     Stopped { signal: u8 },
 }
 
 impl Failure {
-    /// How the program ends with it.
+    /// The exit that it leads to.
     pub fn exit(&self) -> Exit {
         match self {
             Failure::Run(_) | Failure::Unfit => Exit::Failed,
@@ -205,7 +207,7 @@ impl Failure {
             Failure::Refuted(_) => Exit::Refuted,
             Failure::Undecided(_) => Exit::Undecided,
             Failure::Interrupted { signal, .. }
-            | Failure::Unpaced { signal }
+            | Failure::SideStopped { signal }
             | Failure::Stopped { signal } => Exit::Signal(*signal),
         }
     }
@@ -215,11 +217,11 @@ impl Failure {
         self.exit().code()
     }
 
-    /// Writes it to standard error, its causes below it.
+    /// Writes the error to standard error, with its causes below it.
     pub fn print(&self) {
         let error = match self {
             Failure::Run(error) | Failure::Usage(error) => error,
-            Failure::Unfit | Failure::Unpaced { .. } => return,
+            Failure::Unfit | Failure::SideStopped { .. } => return,
             _ => return print_error(&[self.to_string()]),
         };
         match error.downcast_ref::<scenario::Error>() {
@@ -231,27 +233,27 @@ impl Failure {
     }
 }
 
-/// As much of a message as anybody reads, in characters.
+/// The longest message that is shown, in characters.
 const LONGEST_MESSAGE: usize = 8192;
 
 /// Writes an error and its causes, outermost first.
 fn print_error(chain: &[String]) {
     let mut text = String::new();
     for (depth, message) in chain.iter().enumerate() {
-        // Many errors end with their cause's text already.
+        // Many errors already end with their cause's text.
         if depth > 0 && chain[depth - 1].ends_with(message.as_str()) {
             continue;
         }
         let title = if depth == 0 { "error" } else { "  because" };
-        // It may hold what a guest or an engine said: nothing that acts on a terminal gets through.
+        // The message may contain text of a guest or an engine: remove terminal control codes.
         let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
         text.push_str(&format!("{BAD}{title}:{BAD:#} {message}\n"));
     }
-    // Nothing is left to be done where standard error is gone.
+    // If standard error is closed, there is nowhere to report it.
     let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
-/// The metric of single instances that an option names.
+/// Parses an option's metric of single instances.
 fn metric(name: &str) -> Result<Metric, String> {
     let metric = Metric::from_name(name).filter(|metric| !metric.is_of_density());
     metric.ok_or_else(|| metric::unknown(name, Metric::of_instances()))
@@ -260,12 +262,14 @@ fn metric(name: &str) -> Result<Metric, String> {
 /// Writes a warning to standard error.
 fn warn(message: &str) {
     let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
-    // Nothing is left to be done where standard error is gone.
+    // If standard error is closed, there is nowhere to report it.
     let _ = anstream::stderr().write_all(format!("{WARNING}warning:{WARNING:#} {message}\n").as_bytes());
 }
 
-/// Writes to standard output, styled where it is a terminal. A reader that has gone away (`| head`) has
-/// what it wanted.
+/// Writes to standard output, with colours on a terminal. A closed pipe (`| head`) is no error.
+///
+/// # Errors
+/// [`Failure::Run`] when writing fails otherwise.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -276,7 +280,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Sends the log to standard error: warnings, or what RUST_LOG or `-v` asks for.
+/// Sends the log to standard error: warnings, or the levels of RUST_LOG or `-v`.
 pub fn log(verbose: u8) {
     use std::io::IsTerminal;
     use tracing_subscriber::EnvFilter;

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_must_not_be_read_by_anybody_else_is_sent_after_the_hello() {
+    async fn a_greeting_after_hello_is_not_sent_before() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("control.sock");
         let mut control = Control::listen(&socket, ToAgent::Identify, Greeting::AfterHello).unwrap();

@@ -49,7 +49,7 @@ pub enum Status {
     Ok,
     /// Runs are possible, at some cost.
     Warning,
-    /// The targets that it stops can't run.
+    /// The targets that depend on it can't run.
     Failed,
     /// The doctor could not check it; the finding says why.
     NotChecked,
@@ -58,7 +58,7 @@ pub enum Status {
 /// One need of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// For programs: stable.
+    /// A stable id for programs.
     pub id: &'static str,
     pub title: &'static str,
     pub status: Status,
@@ -136,7 +136,7 @@ impl Report {
             let can_run = stopping.is_empty();
             let seen = seen.get(&kind);
             let good = seen.map_or("it answers", |seen| seen.found.as_str());
-            // The checks are in an order in which the first is the cause of the others.
+            // Checks are ordered by cause: the first failure explains the others.
             let reason = stopping.first().map_or(good.to_owned(), |check| match &check.fix {
                 Some(fix) if !check.found.contains(fix) => format!("{}; fix: {fix}", check.found),
                 _ => check.found.clone(),
@@ -172,7 +172,7 @@ trait Diagnosis {
     }
 
     /// The checks that start nothing.
-    fn glance(&self) -> Vec<Check>;
+    fn quick_check(&self) -> Vec<Check>;
 
     /// Every check, the cause of others before them, with an instance at the end.
     async fn examine(&self, trials: &Trials<'_>) -> Vec<Check>;
@@ -216,10 +216,10 @@ fn seen(diagnoses: &Diagnoses) -> BTreeMap<Kind, Seen> {
 }
 
 /// Asks every engine and starts nothing: quick, and bounded by `patience` for each engine.
-pub async fn glance(patience: Duration) -> Report {
+pub async fn quick_check(patience: Duration) -> Report {
     let diagnoses = diagnose_all(patience).await;
     let mut checks = vec![host::privileges(), host::cgroups()];
-    checks.extend(diagnoses.iter().flat_map(|(_, diagnosis)| diagnosis.glance()));
+    checks.extend(diagnoses.iter().flat_map(|(_, diagnosis)| diagnosis.quick_check()));
     Report::of(checks, &seen(&diagnoses))
 }
 

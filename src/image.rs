@@ -42,7 +42,7 @@ pub use cache::{Abandoned, Cache};
 pub use docker::LABEL as DOCKER_LABEL;
 pub use engine::{ContainerEngine, SNAPSHOTTER, has_containerd_store};
 pub use ensure::ensure;
-pub use error::{Error, FoundOut};
+pub use error::{Error, ErrorOrigin};
 pub use forms::{Forms, Image, StockFiles, SystemFiles, VmFiles};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};

@@ -1,4 +1,4 @@
-//! From the command line to the exit code.
+//! The program: parses the command line, runs it, and exits with its code.
 
 use std::process::ExitCode;
 

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_end_is_the_supervisors_and_what_can_not_start_is_an_error() {
+    fn the_programs_end_is_the_supervisors_and_a_failed_start_is_an_error() {
         let end = |script: &str| {
             let mut command = shell(script);
             let _lifeline = supervise(&mut command, None).unwrap();
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_ends_takes_with_it_what_it_has_left_running() {
+    fn a_program_that_ends_takes_its_running_children_with_it() {
         // An orphan in its own session, with the shell's standard output.
         let mut command = shell("exec 9>&1; said=$(setsid sh -c 'sleep 1000 >&9 & echo begun'); echo $said");
         let _lifeline = supervise(&mut command, None).unwrap();
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_for_a_program_is_held_until_nothing_of_it_is_left() {
+    fn a_held_descriptor_stays_open_until_all_of_the_programs_processes_end() {
         let (mut reader, writer) = io::pipe().unwrap();
         let mut command = shell("setsid sleep 1000 & exec cat");
         command.stdin(Stdio::piped());

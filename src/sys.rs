@@ -1,4 +1,4 @@
-//! Small things of the system that several parts need: they read `/proc` and know nothing of instances.
+//! Helpers for the system that several modules need. They know nothing of instances.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The kernel's estimate of memory that it can give out without swapping (MemAvailable), in bytes; `None` where it has none.
+/// The kernel's estimate of memory available without swapping (MemAvailable), in bytes; `None` if it has none.
 pub fn available_memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

@@ -25,12 +25,12 @@ const STATE: &str = "/run/bootrace/tuned";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(
-        "tuning this host: another tuned run is going on, and its end would put the settings back in the middle of this one; wait for it, or run without --tune"
+        "tuning this host: another tuned run is active, and its end would restore the settings during this one\nfix: wait for it, or run without --tune"
     )]
     Busy,
     #[error("{tried} {path}: {why}")]
     State { tried: &'static str, path: String, why: String },
-    #[error("settings of this host could not be put back (bootrace clean tries again): {}", .0.join("; "))]
+    #[error("restoring this host's settings: {}\nfix: sudo bootrace clean tries again", .0.join("; "))]
     NotPutBack(Vec<String>),
 }
 
@@ -43,11 +43,11 @@ pub struct Handle(Arc<Shared>);
 
 struct Shared {
     place: Place,
-    held: Mutex<Option<Held>>,
+    held: Mutex<Option<Guard>>,
 }
 
 /// While this exists, settings may differ from the original ones.
-struct Held {
+struct Guard {
     settings: Vec<Setting>,
     _lock: File,
 }
@@ -162,7 +162,7 @@ impl Tuning {
         let plans = settings::plan(&place.root);
         let changes: Vec<Change> = plans.iter().flat_map(|plan| plan.changes.clone()).collect();
         place.save(&changes)?;
-        let held = held.insert(Held { settings: Vec::new(), _lock: lock_file });
+        let held = held.insert(Guard { settings: Vec::new(), _lock: lock_file });
         held.settings.extend(plans.into_iter().map(|plan| plan.carry_out(&place.root)));
         held.settings.push(caches);
         Ok(held.settings.clone())
@@ -261,7 +261,7 @@ fn clean_at(place: &Place) -> Result<Vec<String>, Error> {
     }
 }
 
-fn lock(held: &Mutex<Option<Held>>) -> MutexGuard<'_, Option<Held>> {
+fn lock(held: &Mutex<Option<Guard>>) -> MutexGuard<'_, Option<Guard>> {
     // A thread that panicked with it had changed only some settings; the saved list has all of them.
     held.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

@@ -28,10 +28,10 @@ fn results(out: &Path, side: Side) -> Results {
 #[test]
 fn a_side_that_is_nothing_exits_with_2_and_all_that_was_tried() {
     let out = tempfile::tempdir().unwrap();
-    let ran = ran(ab("quickstart", "no-such-thing", out.path()));
+    let ran = ran(ab("quickstart", "no-such-side", out.path()));
     ran.fails(
         2,
-        &["--new no-such-thing", "no scenario (known are", "no executable file", "no git revision here"],
+        &["--new no-such-side", "no scenario (shipped are", "no executable file", "no git revision here"],
     );
     assert_eq!(ran.stdout, "");
     assert_eq!(fs::read_dir(out.path()).unwrap().count(), 0);
@@ -43,7 +43,7 @@ fn sides_that_cant_be_paired_or_are_wrong_exit_with_2_before_anything_runs() {
     let (ten, twenty) =
         (scenario("0", "samples = 10\nwarmup = 1"), scenario("0", "samples = 20\nwarmup = 2"));
     let both = || ab(&toml(&ten), &toml(&twenty), out.path());
-    ran(both()).fails(2, &["base has 1 to warm up and 10 measured ones, new 2 and 20", "--samples"]);
+    ran(both()).fails(2, &["base has 1 warm-up and 10 measured rounds, new 2 and 20", "--samples"]);
     let mut command = both();
     command.args(["--samples", "3", "--warmup", "0", "quickstart"]);
     ran(command).fails(2, &["both sides are scenarios", "leave it out"]);
@@ -57,7 +57,7 @@ fn sides_that_cant_be_paired_or_are_wrong_exit_with_2_before_anything_runs() {
 
 // With them.
 
-/// Whose containers Docker started, in order, since a time of its own clock.
+/// The runs of the containers that Docker started, in order, since a time by its clock.
 fn docker_starts(since: &str) -> Vec<String> {
     let until = now();
     let format = "{{index .Actor.Attributes \"bootrace.run\"}}";
@@ -75,7 +75,7 @@ fn now() -> String {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn two_scenarios_are_measured_pair_by_pair_and_what_differs_is_found() {
+fn two_scenarios_are_measured_pair_by_pair_and_a_difference_is_found() {
     let out = tempfile::tempdir().unwrap();
     let (base, new) =
         (scenario("0.1", "samples = 6\nwarmup = 1"), scenario("0.3", "samples = 6\nwarmup = 1"));
@@ -222,7 +222,7 @@ fn an_executable_is_a_side_and_one_that_is_no_bootrace_is_refused() {
     for foreign in ["binary:/bin/true", yes.to_str().unwrap()] {
         let reports = tempfile::tempdir().unwrap();
         run(&copy, foreign, reports.path())
-            .fails(1, &["the new side", "could not be prepared", "it is no bootrace, or one from before"]);
+            .fails(1, &["the new side", "could not be prepared", "it is no bootrace, or one that is older"]);
         assert_eq!(fs::read_dir(reports.path()).unwrap().count(), 0, "nothing was measured or is left");
     }
     assert_eq!(left_over(), Vec::<String>::new());
@@ -253,7 +253,7 @@ fn samples_are_kept(out: &Path) {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn ctrl_c_and_sigterm_end_both_sides_and_keep_what_was_taken() {
+fn ctrl_c_and_sigterm_end_both_sides_and_keep_the_samples() {
     let bench = scenario("0.5", "");
     for (signal, whole_group, code) in [("-INT", true, 130), ("-TERM", false, 143), ("-TERM", true, 143)] {
         let out = tempfile::tempdir().unwrap();

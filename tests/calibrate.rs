@@ -30,12 +30,12 @@ fn calibrate(arguments: &[&str]) -> Ran {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_is_known_is_measured_within_its_bounds_on_every_target() {
+fn reference_workloads_are_measured_within_their_bounds_on_every_target() {
     // A start-up is noisy, the others are not.
     let runs = [
         ("delay", "4", &["startup.app", "started", "teardown", "work.cpu_guest"][..]),
         ("memory,file,channel", "3", &["memory.footprint", "memory.workload", "memory.cache"][..]),
-        // Of VMs they are told: emulation has its own cost.
+        // For VMs the figures are only shown: emulation has its own cost.
         ("cpu,idle", "3", &["memory.footprint"][..]),
     ];
     for (checks, samples, metrics) in runs {

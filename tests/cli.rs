@@ -64,15 +64,15 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
 #[test]
 fn a_side_of_an_ab_says_hello_before_anything_else_and_nothing_more_than_events() {
     let part = r#"{"ab":"ab-1","side":"new","run":"ab-1-new","partner":"ab-1-base","dir":"/nowhere"}"#;
-    let output = run(&["run", "--paced", part, "no/such.toml"]);
+    let output = run(&["run", "--as-side", part, "no/such.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(out(&output), "{\"event\":\"hello\",\"protocol\":2}\n");
     assert!(err(&output).contains("no/such.toml"), "{}", err(&output));
-    assert!(!out(&run(&["run", "--help"])).contains("paced"));
+    assert!(!out(&run(&["run", "--help"])).contains("as-side"));
 }
 
 #[test]
-fn the_kvm_probes_child_is_hidden_and_says_who_starts_it() {
+fn the_kvm_probes_child_is_hidden_and_names_its_parent_command() {
     let output = run(&["kvm-probe"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(err(&output), "kvm-probe: only the KVM probe starts this, with its own pid as the argument\n");
@@ -87,7 +87,7 @@ fn the_version_is_the_packages() {
 }
 
 #[test]
-fn wrong_usage_exits_with_2_and_says_what_was_wrong() {
+fn wrong_usage_exits_with_2_and_names_the_error() {
     for (args, word) in [
         (&["runn"][..], "'runn'"),
         (&["run", "--sampels", "5"], "'--sampels'"),
@@ -125,7 +125,7 @@ fn every_shipped_scenario_is_sound_as_a_file_and_by_name() {
 }
 
 #[test]
-fn check_says_what_running_the_scenario_takes() {
+fn check_shows_the_cost_of_running_the_scenario() {
     let output = run(&["check", "quickstart"]);
     assert_eq!(
         out(&output),
@@ -152,7 +152,7 @@ fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
 }
 
 #[test]
-fn a_warm_up_that_the_command_line_takes_away_is_missed_by_who_asked_for_a_warm_page_cache() {
+fn a_warm_page_cache_needs_the_warm_up_that_the_command_line_removes() {
     let least = "name = \"x\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n[sampling]\n";
     let (_dir, path) = file(&format!("{least}page_cache = \"warm\"\n"));
     assert_eq!(run(&["check", &path]).status.code(), Some(0));
@@ -231,7 +231,7 @@ fn check_goes_on_after_a_wrong_scenario() {
 }
 
 #[test]
-fn an_unknown_scenario_exits_with_2_and_lists_the_known_ones() {
+fn an_unknown_scenario_exits_with_2_and_lists_the_shipped_ones() {
     let output = run(&["check", "rediss"]);
     assert_eq!(output.status.code(), Some(2));
     let known = SHIPPED.map(|(name, _)| name).join(", ");

@@ -75,7 +75,7 @@ fn keep(results: &mut Value, most: usize) {
 
 fn fail(sample: &mut Value) {
     sample["outcome"] = json!("failed");
-    sample["error"] = json!("starting: <b>\u{1b}[31mno</b> | `such` thing");
+    sample["error"] = json!("starting: <b>\u{1b}[31mno</b> | `such` file");
     sample["timeline_ns"]["ready"] = Value::Null;
 }
 
@@ -113,7 +113,7 @@ fn a_run_against_itself_is_not_regressed_and_a_slower_one_is() {
 }
 
 #[test]
-fn what_is_not_settled_is_4_only_where_that_is_asked_for_and_says_how_many_samples_it_takes() {
+fn inconclusive_exits_with_4_only_on_request_and_names_the_samples_needed() {
     let runs = Runs::new();
     let base = runs.put("base", |_| {});
     let near = runs.put("near", |results| slower(results, "docker", 1.06));
@@ -146,7 +146,7 @@ fn none_one_and_five_samples_are_never_a_verdict() {
 }
 
 #[test]
-fn failures_of_new_fail_the_gate_and_those_of_base_are_told() {
+fn failures_of_new_fail_the_gate_and_those_of_base_are_reported() {
     let runs = Runs::new();
     let base = runs.put("base", |_| {});
     let broken = runs.put("broken", |results| {
@@ -269,7 +269,7 @@ fn of_directories_of_runs_the_newest_of_each_scenario_is_taken_whatever_they_are
     assert_eq!(code(&output), 3, "{}", out(&output));
     assert!(err(&output).contains("startup of two on docker"), "{}", err(&output));
     assert!(!err(&output).contains("startup of one"), "{}", err(&output));
-    // One that is damaged is left out, and told.
+    // A damaged run is left out and reported.
     runs.write("after/d", b"{");
     let output = runs.compare(&runs.path("before"), &runs.path("after"), &[]);
     assert_eq!(code(&output), 3, "{}", out(&output));
@@ -343,7 +343,7 @@ fn an_ab_is_paired_by_round_and_rendered_again_as_it_was_judged() {
     let base = runs.put("ab-x-1/base", side("base", 1.0));
     let new = runs.put("ab-x-1/new", side("new", 1.2));
     let ab = runs.path("ab-x-1");
-    // What differs is what is compared: it is told, and nothing is refused.
+    // The sides' differences are the subject here: they are shown, and no comparison is refused.
     let output = runs.compare(&base, &new, &["--out", ab.to_str().unwrap(), "--margin", "15"]);
     assert_eq!(code(&output), 3, "{}{}", out(&output), err(&output));
     assert!(
@@ -407,7 +407,7 @@ fn each_scenario_has_its_own_margin_and_one_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn failures_that_chance_explains_are_told_and_leave_it_unsettled() {
+fn failures_that_chance_explains_are_reported_and_leave_it_inconclusive() {
     let runs = Runs::new();
     let base = runs.put("base", |_| {});
     let flaky = runs.put("flaky", |results| {
@@ -485,7 +485,7 @@ fn runs_apart_must_differ_by_more_than_this_hosts_sessions_do() {
     let record = noisy(&runs, &base, 12, 30.0);
     let output = runs.compare(&base, &slow, &[]);
     assert_eq!(code(&output), 0, "{}", out(&output));
-    assert!(out(&output).contains("what 12 A/A sessions ask for"), "{}", out(&output));
+    assert!(out(&output).contains("from 12 A/A sessions"), "{}", out(&output));
     assert_eq!(code(&runs.compare(&base, &slow, &["--margin", "5"])), 3, "what is asked for comes first");
     // Few sessions know little of what they differ by.
     noisy(&runs, &base, 3, 3.0);

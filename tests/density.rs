@@ -110,7 +110,7 @@ fn begun(bench: &Bench) -> std::process::Child {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn an_interrupt_in_the_middle_removes_all_and_keeps_what_was_read() {
+fn an_interrupt_in_the_middle_removes_all_and_keeps_the_readings() {
     let bench = Bench::new(&scenario(0, "256MiB", "instances = 100\n"));
     let mut child = begun(&bench);
     let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
@@ -125,7 +125,7 @@ fn an_interrupt_in_the_middle_removes_all_and_keeps_what_was_read() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_a_killed_run_leaves_is_removed_by_clean() {
+fn clean_removes_the_left_overs_of_a_killed_run() {
     let bench = Bench::new(&scenario(0, "256MiB", "instances = 100\n"));
     let mut child = begun(&bench);
     child.kill().unwrap();

@@ -116,7 +116,7 @@ fn on_a_host_that_was_set_up_every_target_can_run_and_it_is_said_how() {
     }
     assert!(!text.contains('\u{1b}'), "it is no terminal");
     let none = String::from_utf8(bootrace(&["clean", "--dry-run"]).output().unwrap().stdout).unwrap();
-    assert_eq!(none, "nothing was left behind\n", "of the doctor's own trials");
+    assert_eq!(none, "no left-overs\n", "of the doctor's own trials");
 }
 
 /// As an upgrade deletes it under a run. The probe starts the program once more.
@@ -330,7 +330,12 @@ fn a_full_disk_is_named_with_the_directory_and_the_fix() {
         let full = Tmpfs::new(size);
         let said = Said::by(doctor().env("BOOTRACE_CACHE", full.0.path()));
         let path = full.0.path().display().to_string();
-        said.names("space.cache", "failed", &[&path, "making an image takes about 2 GiB"], "BOOTRACE_CACHE");
+        said.names(
+            "space.cache",
+            "failed",
+            &[&path, "building an image takes about 2 GiB"],
+            "BOOTRACE_CACHE",
+        );
         said.stops(&["native", "docker", "libvirt"]);
     }
 }
@@ -409,13 +414,13 @@ fn left_overs_are_listed_and_only_clean_without_dry_run_removes_them() {
         "it is still there"
     );
     assert_eq!(clean(&["clean"]), "removed container bootrace-0badcafe-3\n");
-    assert_eq!(clean(&["clean", "--dry-run"]), "nothing was left behind\n");
+    assert_eq!(clean(&["clean", "--dry-run"]), "no left-overs\n");
     assert_eq!(Said::by(&mut doctor()).check("left_over")["status"], "ok");
 }
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn an_ordinary_user_is_told_what_could_not_be_looked_at_and_why() {
+fn an_ordinary_user_sees_the_skipped_checks_and_the_reasons() {
     let dir = open_dir();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
     // The program must be where nobody can reach it.

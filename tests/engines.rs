@@ -229,7 +229,7 @@ fn a_workload_that_dies_is_reported_with_its_code_by_every_engine() {
 
 #[test]
 #[ignore = "needs docker, crun, podman and libvirt's LXC driver: scripts/test runs it"]
-fn what_a_killed_run_leaves_of_every_engine_is_removed_by_clean() {
+fn clean_removes_the_left_overs_of_a_killed_run_on_every_engine() {
     for (targets, parent) in [("native,podman", "conmon"), ("native,libvirt-lxc", "libvirt_lxc")] {
         let bench = scenario("20s", "");
         let mut command = bench.command(&["--targets", targets]);
@@ -319,13 +319,15 @@ fn an_engine_that_is_down_is_named_with_its_fix() {
     let bench = scenario("0s", "");
     let podman =
         bench.command(&["--targets", "podman"]).env("CONTAINER_HOST", "unix:///nowhere/podman.sock").output();
-    Ran::new(podman.unwrap(), None)
-        .fails(1, &["connecting to podman at unix:///nowhere/podman.sock", "scripts/setup"]);
+    Ran::new(podman.unwrap(), None).fails(
+        1,
+        &["connecting to podman at unix:///nowhere/podman.sock", "start what CONTAINER_HOST names"],
+    );
     let lxc = bench
         .command(&["--targets", "libvirt-lxc"])
         .env("LIBVIRT_DEFAULT_URI", "lxc+unix:///?socket=/nowhere/libvirt-sock")
         .output();
-    Ran::new(lxc.unwrap(), None).fails(1, &["/nowhere/libvirt-sock", "scripts/setup"]);
+    Ran::new(lxc.unwrap(), None).fails(1, &["/nowhere/libvirt-sock", "start what LIBVIRT_DEFAULT_URI"]);
 }
 
 /// A podman that answers for a user who is not root.

@@ -71,12 +71,12 @@ fn an_engine_that_is_down_is_named_with_its_fix() {
         .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
         .output();
     Ran::new(docker.unwrap(), None)
-        .fails(1, &["connecting to Docker at unix:///nowhere/docker.sock", "scripts/setup"]);
+        .fails(1, &["connecting to Docker at unix:///nowhere/docker.sock", "start what DOCKER_HOST names"]);
 
     let uri = "qemu+unix:///system?socket=/nowhere/libvirt-sock";
     let libvirt = scenario(GOOD).command(&["--targets", "libvirt"]).env("LIBVIRT_DEFAULT_URI", uri).output();
     Ran::new(libvirt.unwrap(), None)
-        .fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "scripts/setup"]);
+        .fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "start what LIBVIRT_DEFAULT_URI"]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_socket_that_is_forbidden_is_named_with_its_fix() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn an_image_that_cant_be_had_is_named_with_what_was_tried() {
+fn an_unavailable_image_is_named_with_all_attempts() {
     let bench = Bench::with_text(
         "name = \"test\"\n[image]\ntarball = \"nowhere.tar\"\n[workload]\ncommand = [\"true\"]\nready = { exit = 0 }\n",
     );
@@ -150,7 +150,7 @@ fn going_on(bench: &Bench) -> Run {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn ctrl_c_keeps_what_was_taken_and_leaves_nothing() {
+fn ctrl_c_keeps_the_samples_and_leaves_nothing() {
     let bench = scenario(GOOD);
     let mut run = going_on(&bench);
     std::thread::sleep(std::time::Duration::from_millis(1500));
@@ -164,7 +164,7 @@ fn ctrl_c_keeps_what_was_taken_and_leaves_nothing() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_a_killed_run_leaves_is_removed_by_clean() {
+fn clean_removes_the_left_overs_of_a_killed_run() {
     let bench = scenario(GOOD);
     let mut run = going_on(&bench);
     std::thread::sleep(std::time::Duration::from_millis(1500));
@@ -172,7 +172,7 @@ fn what_a_killed_run_leaves_is_removed_by_clean() {
 
     // A run that goes on is left alone.
     let output = String::from_utf8(clean().stdout).unwrap();
-    assert!(output.contains("nothing was left behind"), "{output}");
+    assert!(output.contains("no left-overs"), "{output}");
     run.0.kill().unwrap();
     run.0.wait().unwrap();
     let results = bench.results().unwrap();

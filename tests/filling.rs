@@ -234,7 +234,7 @@ async fn one_that_ends_while_others_are_added_is_a_failure_and_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_in_the_middle_removes_all_and_keeps_what_was_read() {
+async fn a_stop_in_the_middle_removes_all_and_keeps_the_readings() {
     for step in [Step::Starting, Step::Settling, Step::Idling] {
         let watch = Recorder { stop_at: Some((3, step, CancellationToken::new())), ..Recorder::default() };
         let slow = with_density(|density| density.settle = Span(Duration::from_millis(50)));
@@ -259,7 +259,7 @@ async fn results_that_cant_be_saved_end_the_run_with_nothing_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_removal_that_takes_a_second_try_is_told_and_the_others_are_removed() {
+async fn a_removal_that_takes_a_second_try_is_reported_and_the_others_are_removed() {
     let done = run(&[("a", &[Part::Good, Part::RemoveFails, Part::Good])]).await;
     assert_eq!((done.count("stage"), done.count("remove")), (4, 5));
     assert!(done.left.is_empty(), "{:?}", done.left);

@@ -152,7 +152,7 @@ fn links_and_copies_are_no_further_runs_and_the_order_is_that_of_time() {
 }
 
 #[test]
-fn hosts_and_accelerators_are_never_mixed_and_what_else_changed_is_noted() {
+fn hosts_and_accelerators_are_never_mixed_and_other_changes_are_noted() {
     let dir = made(24);
     for i in 0..24 {
         changed(&file_of(dir.path(), i), |run| {
@@ -227,7 +227,11 @@ fn sides_of_an_ab_are_no_points_unless_that_is_asked_for() {
     fs::copy(file_of(dir.path(), 3), only.path().join("results.json")).unwrap();
     let output = history(&[only.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("--with-ab includes them"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("fix: --with-ab includes the sides of A/Bs (1 left out)"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -257,7 +261,7 @@ fn a_gate_and_claims_change_no_figure_and_so_are_no_note() {
 }
 
 #[test]
-fn runs_of_one_id_and_time_that_differ_are_ordered_by_what_is_in_them() {
+fn runs_of_one_id_and_time_that_differ_are_ordered_by_content() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let made = made(2);
     let [first, second] = [0, 1].map(|i| file_of(made.path(), i));
@@ -367,7 +371,7 @@ fn runs_without_a_good_sample_are_counted_and_few_samples_have_no_interval() {
 }
 
 #[test]
-fn what_strangers_wrote_into_runs_can_do_nothing_on_the_page() {
+fn foreign_text_in_runs_is_harmless_on_the_page() {
     let hostile = "</script><img src=x onerror=alert(1)>\u{1b}[31m\u{202e}";
     let dir = made(14);
     for i in 0..14 {

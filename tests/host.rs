@@ -65,7 +65,7 @@ fn assert_interference(results: &Results, kind: InterferenceKind) {
 
 #[test]
 #[ignore = "needs root, docker and libvirt: scripts/test runs it"]
-fn a_program_that_spins_beside_a_run_marks_its_samples() {
+fn a_program_that_spins_beside_a_run_is_interference() {
     let cpus = thread::available_parallelism().unwrap().get();
     let hog = Hog::new(cpus, |_| (0..100_000).for_each(|_| std::hint::spin_loop()));
     let bench = scenario("samples = 2\nsettle = \"1s\"");
@@ -85,7 +85,7 @@ fn a_program_that_spins_beside_a_run_marks_its_samples() {
 
 #[test]
 #[ignore = "needs root, docker, libvirt and a kernel with PSI: scripts/test runs it"]
-fn a_program_that_writes_to_disk_beside_a_run_marks_its_samples() {
+fn a_program_that_writes_to_disk_beside_a_run_is_interference() {
     let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let path = dir.path().to_owned();
     let hog = Hog::new(2, move |i| {
@@ -103,7 +103,7 @@ fn a_program_that_writes_to_disk_beside_a_run_marks_its_samples() {
 
 #[test]
 #[ignore = "needs root, docker and libvirt: scripts/test runs it"]
-fn a_container_of_somebody_else_is_counted_and_told() {
+fn another_users_container_is_counted_and_reported() {
     let count = |results: &Results| results.host.other_containers.unwrap();
     let bench = scenario("samples = 1\nsettle = \"0s\"");
     let first = bench.run(&["--targets", "docker"]).results.unwrap();
@@ -181,7 +181,7 @@ fn clean() -> String {
 
 #[test]
 #[ignore = "needs root, docker, libvirt and a kernel with KSM: scripts/test runs it"]
-fn a_tuned_run_is_measured_as_tuned_and_puts_back_what_it_found_also_when_it_fails() {
+fn a_tuned_run_is_measured_as_tuned_and_restores_settings_also_when_it_fails() {
     let ksm = Ksm::on();
     let bench = scenario("samples = 1\nsettle = \"0s\"");
     let ran = bench.run(&["--tune", "--targets", "native"]);
@@ -208,7 +208,7 @@ fn a_tuned_run_is_measured_as_tuned_and_puts_back_what_it_found_also_when_it_fai
 
 #[test]
 #[ignore = "needs root, docker, libvirt and a kernel with KSM: scripts/test runs it"]
-fn ctrl_c_once_or_twice_puts_back_what_was_tuned() {
+fn ctrl_c_once_or_twice_restores_tuned_settings() {
     let _ksm = Ksm::on();
     let bench = scenario("settle = \"5s\"");
     for twice in [false, true] {
@@ -235,7 +235,7 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
     thread::spawn(move || said.for_each(drop));
     let busy = scenario("samples = 1").run(&["--tune", "--targets", "native"]);
     busy.fails(1, &["another tuned run is going on"]);
-    assert!(clean().contains("nothing was left behind"), "a run that goes on keeps its settings");
+    assert!(clean().contains("no left-overs"), "a run that goes on keeps its settings");
     run.kill().unwrap();
     run.wait().unwrap();
     assert_eq!(Ksm::now(), "0");
@@ -248,7 +248,7 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
 
     let untuned = scenario("samples = 1\nsettle = \"0s\"").run(&["--targets", "native"]);
     let warnings = untuned.results.unwrap().run.warnings;
-    assert!(warnings.iter().any(|w| w.contains("bootrace clean puts them back")), "{warnings:?}");
+    assert!(warnings.iter().any(|w| w.contains("bootrace clean restores them")), "{warnings:?}");
     assert_eq!(Ksm::now(), "0", "only who is asked to touches settings");
 
     assert!(clean().contains("/sys/kernel/mm/ksm/run: 1 again"));

@@ -204,7 +204,7 @@ async fn a_tarball_becomes_every_form_of_the_same_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker and root: scripts/test runs it"]
-async fn a_second_time_nothing_is_made_and_what_was_lost_is() {
+async fn a_second_build_makes_only_the_lost_parts() {
     let fixture = Fixture::new();
     let spec = fixture.tarball(true);
     let first = fixture.ensure(&spec, ALL).await.unwrap();
@@ -254,7 +254,7 @@ fn of_two_that_want_the_same_image_one_makes_it_and_the_other_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: scripts/test runs it"]
-async fn an_image_without_kernel_does_for_a_bare_process_and_a_vm_is_told_what_to_add() {
+async fn an_image_without_kernel_does_for_a_bare_process_and_a_vm_names_the_missing_package() {
     let fixture = Fixture::new();
     let spec = fixture.tarball(false);
     let error = fixture.ensure(&spec, Forms { vm: true, ..TREE }).await.unwrap_err().to_string();
@@ -269,7 +269,7 @@ async fn an_image_without_kernel_does_for_a_bare_process_and_a_vm_is_told_what_t
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and GRUB: scripts/test runs it"]
-async fn a_whole_system_is_booted_from_a_disk_with_a_loader_and_what_lacks_one_is_told_what() {
+async fn a_whole_system_boots_from_a_disk_with_a_loader_and_a_missing_part_is_named() {
     const SYSTEM: Forms = Forms { vm: true, systemd: true, initrd: true, bios: true, ..NOTHING };
     let fixture = Fixture::new();
     let error = fixture.ensure(&fixture.tarball(true), SYSTEM).await.unwrap_err().to_string();
@@ -323,7 +323,7 @@ async fn a_whole_system_is_booted_from_a_disk_with_a_loader_and_what_lacks_one_i
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root: scripts/test runs it"]
-async fn what_is_no_archive_makes_no_image_and_leaves_nothing_half_made() {
+async fn a_broken_archive_makes_no_image_and_leaves_no_parts() {
     let fixture = Fixture::new();
     let spec = fixture.tarball(false);
     let whole = fs::read(fixture.path("root.tar.gz")).unwrap();
@@ -436,7 +436,7 @@ impl Drop for Registry {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs docker, docker-registry and root: scripts/test runs it"]
-async fn a_registrys_image_is_pulled_and_what_it_does_not_have_is_said() {
+async fn a_registrys_image_is_pulled_and_a_missing_one_is_reported() {
     let fixture = Fixture::new();
     let registry = Registry::start(&fixture);
     registry.answers().await;

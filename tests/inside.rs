@@ -20,7 +20,7 @@ fn shared(isolation: &Isolation, kind: &str) -> Option<bool> {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn each_targets_walls_are_those_that_it_is_known_for() {
+fn each_targets_isolation_is_that_of_its_kind() {
     let claims: String = [
         ("native", "kernel.shared", true),
         ("docker", "kernel.shared", true),

@@ -318,7 +318,7 @@ fn virsh(arguments: &[&str]) {
 
 #[test]
 #[ignore = "needs root, docker, libvirt and virsh: scripts/test runs it"]
-fn a_vm_that_somebody_pauses_is_reported_with_whose_doing_it_was() {
+fn a_vm_that_another_program_pauses_is_reported_with_the_cause() {
     let signs = ["libvirt reports: the domain was paused", "Its state is paused: user"];
     first_fails(None, |name| virsh(&["suspend", name]), &signs);
 }
@@ -373,7 +373,7 @@ fn pass_on(mut from: UnixStream, mut to: UnixStream) -> io::Result<()> {
 
 #[test]
 #[ignore = "needs root, docker, libvirt and qemu-img: scripts/test runs it"]
-fn a_lost_connection_is_told_at_once_and_made_anew_for_the_next_vm() {
+fn a_lost_connection_is_reported_at_once_and_made_anew_for_the_next_vm() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("libvirt");
     let between = Between::listen(&socket);

@@ -283,7 +283,7 @@ fn a_container_joins_the_network_that_it_was_given() {
 
 #[test]
 #[ignore = "needs root, docker and libvirt: scripts/test runs it"]
-fn what_the_engine_lacks_is_refused_with_what_it_has() {
+fn a_missing_option_is_refused_with_the_available_ones() {
     for (option, signs) in [
         ("runtime = \"nosuch\"", ["Docker's runtime nosuch", "it has", "runc"]),
         ("network = \"nosuch\"", ["Docker's network nosuch", "it has", "bridge, host"]),

@@ -41,7 +41,7 @@ struct Recorder {
     steps: Vec<Step>,
     /// Stops the run at a given turn.
     stop_at_turn: Option<(usize, CancellationToken)>,
-    /// What was asked and told, with how many samples there were by then.
+    /// The calls of the watcher, each with the number of samples by then.
     turns: Vec<(&'static str, usize, usize)>,
 }
 
@@ -210,8 +210,8 @@ async fn a_target_that_never_succeeds_is_given_up_and_the_results_say_so() {
     let done = run(&[("bad", &[Part::StartFails]), ("good", &[])]).await;
     let results = done.results.unwrap();
     assert_eq!((of(&results, "bad").len(), of(&results, "good").len()), (3, 5));
-    let told = &results.run.warnings[0];
-    assert!(told.contains("target bad failed 3 times") && told.ends_with("and run again"), "{told}");
+    let warning = &results.run.warnings[0];
+    assert!(warning.contains("target bad failed 3 times") && warning.ends_with("and run again"), "{warning}");
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn a_run_that_is_stopped_while_it_waits_for_its_turn_starts_nothing_more()
 }
 
 #[tokio::test]
-async fn a_stop_half_way_keeps_the_samples_taken_and_removes_what_runs() {
+async fn a_stop_half_way_keeps_the_samples_and_removes_running_instances() {
     let stop = CancellationToken::new();
     let watch = Recorder { stop_at: Some((4, stop)), ..Recorder::default() };
     let done =
@@ -282,7 +282,7 @@ async fn a_sample_that_cant_be_saved_ends_the_run_with_nothing_left() {
 }
 
 #[tokio::test]
-async fn a_second_start_has_an_initial_start_before_it_whose_end_is_waited_for() {
+async fn a_restart_waits_for_the_end_of_its_initial_start() {
     let greetings = [Greeting::AtOnce, Greeting::AfterHello];
     let each = [Start::Restart, Start::Restore].into_iter().flat_map(|b| greetings.map(|g| (b, g)));
     for (begins, greeting) in each {

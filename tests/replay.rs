@@ -1,4 +1,4 @@
-//! What criterion is told about a run. The bench target's own module, since nothing can link to a bench.
+//! A run as criterion's benchmarks. Includes the bench target's module, since no crate can link to a bench.
 
 #[path = "../benches/startup/replay.rs"]
 mod replay;
@@ -102,7 +102,7 @@ fn criterion_gets_every_sample_in_the_order_taken_and_shows_their_median() {
 }
 
 #[test]
-fn warmups_failures_and_what_was_never_ready_are_not_replayed() {
+fn warmups_failures_and_samples_never_ready_are_not_replayed() {
     let ready = Some(5 * MS);
     let samples = vec![
         Sample { warmup: true, ..sample("native", ready) },

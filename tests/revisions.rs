@@ -277,7 +277,7 @@ fn a_revision_without_the_scenario_is_a_wrong_command_line_before_anything_is_bu
     fs::remove_file(clone.dir.path().join(SCENARIO)).unwrap();
     clone.write(SCENARIO, "name = 1\n");
     clone.commit("wrong");
-    fails("HEAD~3", "HEAD", &[SCENARIO], &["the new side", "a wrong scenario", "startup.toml:1:8: name"]);
+    fails("HEAD~3", "HEAD", &[SCENARIO], &["the new side", "reading the scenario", "startup.toml:1:8: name"]);
 }
 
 #[test]
@@ -367,7 +367,7 @@ fn a_build_that_fails_is_said_with_its_own_words_and_leaves_no_checkout() {
     assert!(ran.stderr.len() < 2000 && !ran.stderr.contains('\u{1b}'), "{}", ran.stderr);
 }
 
-/// A cargo that does what it is told, for who builds and how long it takes.
+/// A cargo that runs the given script, which records its user and takes its time.
 fn with_cargo(command: &mut Command, dir: &Path, script: &str) {
     let cargo = dir.join("cargo");
     fs::write(&cargo, format!("#!/bin/sh\nset -e\n{script}\n")).unwrap();
@@ -377,7 +377,7 @@ fn with_cargo(command: &mut Command, dir: &Path, script: &str) {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn who_calls_by_sudo_has_their_clone_built_as_themselves() {
+fn a_sudo_users_clone_is_built_as_that_user() {
     let clone = Clone::of_bootrace();
     clone.give_to(65534);
     let tools = tempfile::tempdir().unwrap();
@@ -429,7 +429,7 @@ fn a_build_that_is_ended_leaves_no_checkout_and_no_cargo() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn a_build_ends_with_who_asked_for_it() {
+fn a_build_ends_when_bootrace_ends() {
     let clone = Clone::of_bootrace();
     let tools = tempfile::tempdir().unwrap();
     let (mut run, pid) = long_build(&clone, tools.path(), "$$ $!");

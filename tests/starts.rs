@@ -1,4 +1,4 @@
-//! Second starts: a container and a VM that ran before are started again, or go on where they were set aside.
+//! Restarts and resumes: a container and a VM that ran before are started again, or resume from their saved state.
 
 mod common;
 
@@ -58,7 +58,7 @@ fn a_restarted_instance_has_its_disk_and_a_new_memory() {
     for sample in &samples {
         let phases = sample.timeline_ns.phases().unwrap();
         assert_eq!(Some(phases.engine + phases.boot + phases.app), sample.timeline_ns.startup());
-        // The second life burns as much as the first, which is in no figure.
+        // The restart burns as much CPU time as the initial start, which no figure includes.
         let burnt = Duration::from_nanos(sample.cpu_ns.startup.unwrap());
         assert!(burnt > Duration::from_millis(290), "{} {burnt:?}", sample.target);
     }
@@ -107,7 +107,7 @@ fn begun(bench: &Bench, target: &str) -> Child {
 /// Waits until something of ours is there.
 fn something_runs() {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !left_over().iter().any(|thing| thing.starts_with("container") || thing.starts_with("domain")) {
+    while !left_over().iter().any(|left| left.starts_with("container") || left.starts_with("domain")) {
         assert!(Instant::now() < deadline, "nothing was started");
         thread::sleep(Duration::from_millis(50));
     }
@@ -130,7 +130,7 @@ fn a_run_that_is_stopped_in_an_initial_start_leaves_nothing() {
 
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
-fn what_a_run_that_is_killed_in_an_initial_start_leaves_is_removed_by_clean() {
+fn clean_removes_the_left_overs_of_a_run_killed_in_an_initial_start() {
     for (start, target) in KINDS {
         let bench = bench(start, "20s", "true");
         let mut run = begun(&bench, target);

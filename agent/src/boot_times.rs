@@ -24,7 +24,7 @@ const MAX_RECORDS: usize = 100_000;
 
 /// How the agent came to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Began {
+pub enum BootOrigin {
     /// In a system that was already running: there is no boot to divide.
     Elsewhere,
     /// As the initrd's first program, this long after the kernel's start.
@@ -35,7 +35,7 @@ pub enum Began {
 
 /// Times by this kernel's CLOCK_MONOTONIC; `None` where unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Moments {
+struct Milestones {
     /// The exec of the initrd's first program; `None` in a container.
     initrd: Option<Duration>,
     systemd: Option<Duration>,
@@ -44,16 +44,16 @@ struct Moments {
 }
 
 /// The parts of the time until hello, when the kernel's uptime was `uptime_ns`.
-pub fn read(began: Began, uptime_ns: u64) -> BootTimes {
+pub fn read(origin: BootOrigin, uptime_ns: u64) -> BootTimes {
     let uptime = Duration::from_nanos(uptime_ns);
-    match began {
-        Began::Elsewhere => BootTimes::default(),
-        Began::AsInit(began) => BootTimes {
-            kernel_ns: Some(ns(began)),
-            initrd_ns: uptime.checked_sub(began).map(ns),
+    match origin {
+        BootOrigin::Elsewhere => BootTimes::default(),
+        BootOrigin::AsInit(origin) => BootTimes {
+            kernel_ns: Some(ns(origin)),
+            initrd_ns: uptime.checked_sub(origin).map(ns),
             ..BootTimes::default()
         },
-        Began::AsService => {
+        BootOrigin::AsService => {
             // systemd's clock stops during suspend.
             let asleep = match (sys::uptime(), sys::monotonic()) {
                 (Ok(uptime), Ok(monotonic)) => uptime.saturating_sub(monotonic),
@@ -62,7 +62,7 @@ pub fn read(began: Began, uptime_ns: u64) -> BootTimes {
             let own_kernel = !in_container();
             let (mut moments, error) = match of_systemd() {
                 Ok(moments) => (moments, None),
-                Err(error) => (Moments::default(), Some(error)),
+                Err(error) => (Milestones::default(), Some(error)),
             };
             if own_kernel && moments.initrd.is_none() {
                 moments.initrd = of_kernel_log();
@@ -85,8 +85,8 @@ fn ns(time: Duration) -> u64 {
 }
 
 /// A part lasts from one known time to the next known one; the part before includes a part of unknown start.
-fn divide(hello: Duration, moments: Moments, own_kernel: bool) -> BootTimes {
-    let Moments { initrd, systemd, unit, finished } = moments;
+fn divide(hello: Duration, moments: Milestones, own_kernel: bool) -> BootTimes {
+    let Milestones { initrd, systemd, unit, finished } = moments;
     let part = |from: Option<Duration>, to: [Option<Duration>; 3]| {
         let to = to.into_iter().flatten().next().unwrap_or(hello);
         to.checked_sub(from?).map(ns)
@@ -103,7 +103,7 @@ fn divide(hello: Duration, moments: Moments, own_kernel: bool) -> BootTimes {
     }
 }
 
-fn of_systemd() -> Result<Moments, String> {
+fn of_systemd() -> Result<Milestones, String> {
     let (initrd, systemd, finished, unit) = (
         "InitRDTimestampMonotonic",
         "UserspaceTimestampMonotonic",
@@ -113,7 +113,7 @@ fn of_systemd() -> Result<Moments, String> {
     let manager = show(&[initrd, systemd, finished], None)?;
     let ours = show(&[unit], Some(UNIT))?;
     let missing = |name: &str| format!("{SYSTEMCTL} show says no {name}");
-    Ok(Moments {
+    Ok(Milestones {
         initrd: stamp(&manager, initrd),
         systemd: Some(stamp(&manager, systemd).ok_or_else(|| missing(systemd))?),
         unit: Some(stamp(&ours, unit).ok_or_else(|| missing(unit))?),
@@ -229,18 +229,19 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_machines_boot_add_up_to_the_uptime_at_hello_whatever_is_unknown() {
-        let whole = Moments { initrd: ms(2_000), systemd: ms(9_000), unit: ms(30_000), finished: ms(35_000) };
+        let whole =
+            Milestones { initrd: ms(2_000), systemd: ms(9_000), unit: ms(30_000), finished: ms(35_000) };
         let hello = Duration::from_millis(31_000);
         let times = divide(hello, whole, true);
         let parts = [times.kernel_ns, times.initrd_ns, times.userspace_ns, times.unit_ns];
         assert_eq!(parts, [2_000, 7_000, 21_000, 1_000].map(|ms| Some(ms * 1_000_000)));
         assert_eq!(times.finished_ns, Some(35_000_000_000));
         for moments in [
-            Moments { initrd: None, ..whole },
-            Moments { systemd: None, ..whole },
-            Moments { unit: None, ..whole },
-            Moments { systemd: None, unit: None, ..whole },
-            Moments::default(),
+            Milestones { initrd: None, ..whole },
+            Milestones { systemd: None, ..whole },
+            Milestones { unit: None, ..whole },
+            Milestones { systemd: None, unit: None, ..whole },
+            Milestones::default(),
         ] {
             let times = divide(hello, moments, true);
             assert_eq!(sum(&times), 31_000_000_000, "{moments:?}: {times:?}");
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn a_container_has_systemds_parts_alone() {
         let moments =
-            Moments { initrd: ms(1), systemd: ms(900_000), unit: ms(900_400), finished: ms(900_700) };
+            Milestones { initrd: ms(1), systemd: ms(900_000), unit: ms(900_400), finished: ms(900_700) };
         let times = divide(Duration::from_millis(900_410), moments, false);
         assert_eq!((times.kernel_ns, times.initrd_ns), (None, None));
         assert_eq!((times.userspace_ns, times.unit_ns), (Some(400_000_000), Some(10_000_000)));
@@ -259,9 +260,9 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_init_itself_divides_by_its_own_start() {
-        let times = read(Began::AsInit(Duration::from_millis(1_500)), 1_800_000_000);
+        let times = read(BootOrigin::AsInit(Duration::from_millis(1_500)), 1_800_000_000);
         assert_eq!((times.kernel_ns, times.initrd_ns), (Some(1_500_000_000), Some(300_000_000)));
-        assert_eq!(read(Began::Elsewhere, 5), BootTimes::default());
+        assert_eq!(read(BootOrigin::Elsewhere, 5), BootTimes::default());
     }
 
     #[test]

@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_told_by_number_and_start_whatever_its_name_is() {
+    fn a_process_is_identified_by_number_and_start_whatever_its_name_is() {
         let rest = "S 3 7 7 0 -1 4194560 100 200 0 0 5 6 7 8 20 0 1 0 991 1000000 42";
         assert_eq!(started_ticks(&format!("7 (a) b (c)) {rest}")), Some(991));
         assert_eq!(started_ticks("7 (sh) S 3"), None);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_process_may_do_is_read_from_its_status() {
+    fn a_processs_privileges_are_read_from_its_status() {
         let text = "Name:\tsh\nUid:\t1000\t0\t0\t0\nCapInh:\t0\nCapEff:\t00000000a80425fb\nCapBnd:\t000001ffffffffff\n\
                     NoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t1\nCpus_allowed:\t3\nCpus_allowed_list:\t0-1\n";
         let expected = Process {

@@ -18,7 +18,7 @@ use bootrace_agent::{
     reference::{self, ReferenceWorkload},
 };
 
-use crate::{boot_times::Began, channel::Channel, serve::Agent, service::Place};
+use crate::{boot_times::BootOrigin, channel::Channel, serve::Agent, service::Place};
 
 mod below;
 mod boot_times;
@@ -46,7 +46,7 @@ extern "C" fn main(_count: i32, _arguments: *const *const std::ffi::c_char) -> i
 #[cfg_attr(test, allow(dead_code))]
 fn run() -> bool {
     if process::id() == 1 && env::args_os().next().is_some_and(|name| name == "/init") {
-        let began = sys::uptime().map_or(Began::Elsewhere, Began::AsInit);
+        let began = sys::uptime().map_or(BootOrigin::Elsewhere, BootOrigin::AsInit);
         let booted = vm::boot().map_err(|e| e.to_string());
         if let Err(error) = booted.and_then(|channel| serve(channel, began)) {
             vm::log(error);
@@ -59,7 +59,7 @@ fn run() -> bool {
     }
     let ended = match reference_workload() {
         Some(workload) => workload.and_then(run_reference::run),
-        None => connect().and_then(|channel| serve(channel, Began::Elsewhere)),
+        None => connect().and_then(|channel| serve(channel, BootOrigin::Elsewhere)),
     };
     if let Err(error) = &ended {
         eprintln!("bootrace-agent: {error}");
@@ -71,10 +71,10 @@ fn run() -> bool {
 /// the image may run outside bootrace.
 fn service(own_network: bool) {
     let Some(place) = service::place() else { return };
-    sys::shed_inheritance();
+    sys::reset_process_state();
     let ready = sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"));
     let channel = ready.and_then(|()| service::open(place, own_network));
-    if let Err(error) = channel.and_then(|channel| serve(channel, Began::AsService)) {
+    if let Err(error) = channel.and_then(|channel| serve(channel, BootOrigin::AsService)) {
         eprintln!("bootrace-agent: {error}");
         vm::log(error);
     }
@@ -96,7 +96,7 @@ fn reference_workload() -> Option<Result<ReferenceWorkload, String>> {
 fn connect() -> Result<Channel, String> {
     let socket = env::args_os().nth(1).map_or_else(|| SOCKET_PATH.into(), PathBuf::from);
     if process::id() != 1 {
-        sys::shed_inheritance();
+        sys::reset_process_state();
         sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"))?;
     }
     if socket.as_os_str() == ON_STDIN_FLAG {
@@ -107,7 +107,7 @@ fn connect() -> Result<Channel, String> {
 }
 
 /// Serves over an open stream until it ends; sends an error to the harness if it still listens.
-fn serve(channel: Channel, began: Began) -> Result<(), String> {
+fn serve(channel: Channel, began: BootOrigin) -> Result<(), String> {
     sys::same_start();
     let writer = channel.writer().clone();
     let result = identity::hello().and_then(|hello| {

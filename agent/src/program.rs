@@ -12,7 +12,7 @@ use std::{
 
 use bootrace_agent::protocol::{Exit, OUTPUT_TAIL, PATH};
 
-use crate::sys::{self, Ended};
+use crate::sys::{self, ExitedChild};
 
 /// Why a program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -106,7 +106,7 @@ impl Process {
     }
 
     /// The way it ended, with the tail of its output.
-    pub fn exit(&self, ended: &Ended) -> Exit {
+    pub fn exit(&self, ended: &ExitedChild) -> Exit {
         Exit { code: ended.code, signal: ended.signal, output: self.tail.text() }
     }
 }

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_written_message_reads_back_the_same() {
         for workload in [
             ReferenceWorkload::Delay { ns: 5 },
             ReferenceWorkload::Anonymous { bytes: 0 },

@@ -25,18 +25,18 @@ pub fn run(workload: ReferenceWorkload) -> Result<(), String> {
     match workload {
         ReferenceWorkload::Delay { ns } => {
             thread::sleep(Duration::from_nanos(ns));
-            stay(())
+            print_ready_and_park(())
         }
-        ReferenceWorkload::Anonymous { bytes } => stay(touch(bytes)?),
+        ReferenceWorkload::Anonymous { bytes } => print_ready_and_park(touch(bytes)?),
         ReferenceWorkload::File { bytes } => {
-            stay(read_file(Path::new(FILE), bytes).map_err(|e| format!("read {FILE}: {e}"))?)
+            print_ready_and_park(read_file(Path::new(FILE), bytes).map_err(|e| format!("read {FILE}: {e}"))?)
         }
         ReferenceWorkload::Burn { ns } => burn(ns),
     }
 }
 
 /// Prints the ready line and keeps `held` for ever.
-fn stay<T>(held: T) -> Result<(), String> {
+fn print_ready_and_park<T>(held: T) -> Result<(), String> {
     println!("{READY}");
     loop {
         thread::park();
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn burning_uses_what_it_says() {
+    fn burning_uses_the_requested_cpu_time() {
         let before = sys::process_cpu().unwrap();
         burn(before.as_nanos() as u64 + 20_000_000).unwrap();
         assert!(sys::process_cpu().unwrap() - before >= Duration::from_millis(20));

@@ -15,14 +15,14 @@ use bootrace_agent::protocol::{FrameError, FromAgent, Hello, Ready, ToAgent, Wor
 
 use crate::{
     below,
-    boot_times::{self, Began},
+    boot_times::{self, BootOrigin},
     channel::{Channel, Writer},
     copy,
     identity::Evidence,
     introspect,
     program::Process,
     ready::Watch,
-    sys::{self, Ended},
+    sys::{self, ExitedChild},
 };
 
 /// Why the agent can't serve any longer.
@@ -45,7 +45,7 @@ struct Child {
 pub struct Agent {
     channel: Channel,
     hello: Hello,
-    began: Began,
+    began: BootOrigin,
     child_events: File,
     /// Started at most once.
     workload: Option<Child>,
@@ -61,7 +61,7 @@ impl Agent {
     ///
     /// # Errors
     /// When the harness is gone, or SIGCHLD can't be watched.
-    pub fn new(mut channel: Channel, hello: Hello, began: Began) -> Result<Self, ServeError> {
+    pub fn new(mut channel: Channel, hello: Hello, began: BootOrigin) -> Result<Self, ServeError> {
         let child_events = sys::child_events()
             .map_err(|error| ServeError::System { tried: "watch for children that end", error })?;
         channel.wait().map_err(|error| ServeError::System { tried: "wait for the request", error })?;
@@ -276,7 +276,7 @@ impl Agent {
         Ok(())
     }
 
-    fn workload_ended(&mut self, ended: &Ended) -> Result<(), ServeError> {
+    fn workload_ended(&mut self, ended: &ExitedChild) -> Result<(), ServeError> {
         if self.watch.as_mut().is_some_and(|w| w.exited(ended.code)) {
             self.ready()?;
         }

@@ -20,9 +20,9 @@ const VIRTIO: &str = "0x1af4";
 const SERIAL: [&str; 2] = ["0x1003", "0x1043"];
 const NETWORK_CARD: [&str; 2] = ["0x1000", "0x1041"];
 /// Longest wait for udev to load the driver of the control port.
-const DRIVEN: Duration = Duration::from_secs(60);
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for udev to name the network interface.
-const NAMED: Duration = Duration::from_secs(30);
+const NAMING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The kernel's routes.
 const ROUTES: &str = "/proc/net/route";
@@ -63,7 +63,7 @@ pub fn open(place: Place, own_network: bool) -> Result<Channel, String> {
             .map_err(|e| format!("connect to the harness at {SOCKET_PATH}: {e}")),
         Place::Vm { network } => {
             let events = sys::device_events().map_err(|e| format!("listen for device events: {e}"))?;
-            let channel = vm::open_port(&events, DRIVEN).map_err(|e| e.to_string())?;
+            let channel = vm::open_port(&events, DRIVER_TIMEOUT).map_err(|e| e.to_string())?;
             let joined = || if own_network { joined_by_the_system() } else { join() };
             if network && let Err(error) = joined() {
                 // The log gets the error too.
@@ -107,14 +107,14 @@ fn has_default(routes: &str) -> bool {
 }
 
 fn join() -> Result<(), String> {
-    let deadline = Instant::now() + NAMED;
+    let deadline = Instant::now() + NAMING_TIMEOUT;
     let interface = loop {
         if let Some(name) = interface(Path::new("/sys/class/net"), Path::new("/run/udev/data")) {
             break name;
         }
         if Instant::now() > deadline {
             return Err(format!(
-                "find the network interface: udev has named none after {NAMED:?}; has the image's kernel virtio_net?"
+                "find the network interface: udev has named none after {NAMING_TIMEOUT:?}; has the image's kernel virtio_net?"
             ));
         }
         // No event of the kernel reports that udev has finished with a device.

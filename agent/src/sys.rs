@@ -15,7 +15,7 @@ use std::{
 
 /// A child that ended and was reaped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ended {
+pub struct ExitedChild {
     pub pid: u32,
     pub code: Option<i32>,
     pub signal: Option<i32>,
@@ -36,7 +36,7 @@ fn duration(time: libc::timeval) -> Duration {
 }
 
 /// Reaps one child that has ended; `None` when none has. `block`: waits for one, and `None` means no child is left.
-pub fn reap(block: bool) -> Option<Ended> {
+pub fn reap(block: bool) -> Option<ExitedChild> {
     let mut status = 0;
     let mut usage = MaybeUninit::<libc::rusage>::zeroed();
     let flags = if block { 0 } else { libc::WNOHANG };
@@ -47,7 +47,7 @@ pub fn reap(block: bool) -> Option<Ended> {
     }
     // SAFETY: all-zero is a valid rusage, and wait4 has filled it.
     let usage = unsafe { usage.assume_init() };
-    Some(Ended {
+    Some(ExitedChild {
         pid: pid as u32,
         code: libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)),
         signal: libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)),
@@ -90,7 +90,7 @@ pub fn ignore_broken_pipes() {
 
 /// Sheds what a bare process inherits and a container does not: open files, ignored and blocked signals (nohup's,
 /// say), the session with its terminal and Ctrl-C.
-pub fn shed_inheritance() {
+pub fn reset_process_state() {
     let kept = [libc::SIGKILL, libc::SIGSTOP, libc::SIGPIPE, libc::SIGSEGV, libc::SIGBUS];
     // SAFETY: the agent has opened nothing above standard error yet. The set is initialised before it is used;
     // signals with handlers of the Rust runtime keep them. Failures are harmless: setsid of a session leader,

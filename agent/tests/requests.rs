@@ -63,7 +63,7 @@ fn identity_has_the_digests_of_both_executables_and_the_argv_that_the_kernel_has
 }
 
 #[test]
-fn identity_of_a_workload_that_has_ended_is_that_of_what_was_executed() {
+fn identity_of_a_workload_that_has_ended_is_that_of_its_executable() {
     let mut agent = Agent::new();
     agent.start(&["true", "--argument"], Ready::Exit(0));
     agent.ready();
@@ -167,7 +167,7 @@ fn a_stream_that_ends_inside_a_frame_is_an_error() {
 }
 
 #[test]
-fn what_is_seen_from_inside_is_what_proc_says_and_the_asker_is_found_by_pid_and_start() {
+fn the_inside_view_equals_proc_and_a_process_is_found_by_pid_and_start() {
     let mut agent = Agent::with("echo ready; exec sleep infinity", Ready::Line("ready".into()));
     let pid = agent.workload();
     agent.ready();

@@ -1,4 +1,4 @@
-//! The workload: started, watched until ready, its end told, its processes taken along.
+//! The workload: the agent starts it, watches for readiness, reports its end and ends its processes.
 
 mod common;
 
@@ -142,7 +142,7 @@ fn an_error_about_a_huge_argument_still_fits_a_frame() {
 }
 
 #[test]
-fn the_environment_is_path_and_what_was_given_and_nothing_else() {
+fn the_environment_is_path_and_the_scenarios_variables_only() {
     let mut agent = Agent::new();
     agent.start(&["env"], Ready::Exit(0));
     agent.ready();
@@ -237,7 +237,7 @@ fn a_program_that_goes_to_the_background_is_ready_when_its_first_process_exits()
 }
 
 #[test]
-fn an_agent_without_a_harness_says_what_it_tried() {
+fn an_agent_without_a_harness_reports_its_attempts() {
     let output =
         Command::new(env!("CARGO_BIN_EXE_bootrace-agent")).arg("/no/such/control.sock").output().unwrap();
     assert_eq!(output.status.code(), Some(1));

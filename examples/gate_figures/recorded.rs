@@ -159,7 +159,7 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
             missed.push(format!("recorded, {what}: {} of {} are false alarms", tally.regressed, tally.all));
         }
     }
-    let mut told = Vec::new();
+    let mut found = Vec::new();
     for (slower, samples, least) in [(20, 20, 0.95), (10, 40, 0.8)] {
         let jobs = recorded.sessions.iter().filter(|s| s.slower == slower && s.base.len() >= samples);
         let jobs: Vec<&Session> = jobs.collect();
@@ -169,7 +169,7 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
         let seen = median(&ratios).map_or("none".into(), |r| format!("{:+.1} %", (r - 1.0) * 100.0));
         println!("{}", tally.line(&format!("NEW {slower} % slower ({seen} by the medians), n = {samples}")));
         let wholly = jobs.iter().filter(|job| wholly_beyond(&job.pairs()[..samples])).count();
-        told.push(format!("NEW {slower} % slower, n = {samples}: {wholly} of {}", jobs.len()));
+        found.push(format!("NEW {slower} % slower, n = {samples}: {wholly} of {}", jobs.len()));
         if jobs.len() < 40 || tally.share(tally.regressed) < least {
             missed.push(format!(
                 "NEW {slower} % slower: found in {} of {} jobs",
@@ -178,7 +178,7 @@ pub fn report(recorded: &Recorded) -> anyhow::Result<Vec<String>> {
             ));
         }
     }
-    println!("\nFound if the whole interval had to lie beyond the margin: {}.\n", told.join("; "));
+    println!("\nFound if the whole interval had to lie beyond the margin: {}.\n", found.join("; "));
     Ok(missed)
 }
 

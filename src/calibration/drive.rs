@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Break, Calibration, Check, Plan, Taken, plan::Step, watched::Watched};
+use super::{Break, Calibration, Check, Plan, ReferenceInstance, plan::Step, watched::Watched};
 use crate::{
     control::Timestamp,
     plan::Trial,
@@ -19,7 +19,7 @@ use crate::{
 /// Round trips per target.
 const ROUND_TRIPS: u32 = 500;
 /// How long processes that are ending may take.
-const LINGERING: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The input of a calibration.
 pub struct Job {
@@ -79,7 +79,7 @@ async fn take(
     instance_id: &InstanceId,
     stop: &CancellationToken,
     errors: &mut Vec<String>,
-) -> anyhow::Result<Option<Taken>> {
+) -> anyhow::Result<Option<ReferenceInstance>> {
     let scenario = step
         .check
         .scenario(step.amount)
@@ -90,7 +90,7 @@ async fn take(
     let mut new_processes = None;
     let mut watch = |now: runner::Step| {
         if now == runner::Step::Reading {
-            new_processes = Some(process::held_by_new(&target.seen().before, &roots));
+            new_processes = Some(process::pss_of_new(&target.seen().before, &roots));
         }
     };
     let pings = if step.check == Check::Channel { ROUND_TRIPS } else { 0 };
@@ -116,25 +116,25 @@ async fn take(
         None => None,
     };
     let seen = target.seen();
-    Ok(Some(Taken {
+    Ok(Some(ReferenceInstance {
         check: step.check,
         amount: step.amount,
         work_ns: step.check.work_ns(),
         start_call_ns: seen.start_call_ns,
         remove_call_ns: seen.remove_call_ns,
         new_processes_bytes: new_processes,
-        processes_left: still_there(&seen.before, &roots).await,
+        processes_left: surviving_processes(&seen.before, &roots).await,
         round_trips_ns: end.round_trips_ns,
         sample,
     }))
 }
 
 /// Counts processes that came with the instance and outlive it. Waits for helpers of the engine that are still ending.
-async fn still_there(before: &BTreeSet<u32>, roots: &[u32]) -> u64 {
+async fn surviving_processes(before: &BTreeSet<u32>, roots: &[u32]) -> u64 {
     if process::new_since(before, roots).is_empty() {
         return 0;
     }
-    sleep(LINGERING).await;
+    sleep(EXIT_TIMEOUT).await;
     process::new_since(before, roots).len() as u64
 }
 

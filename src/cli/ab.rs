@@ -1,4 +1,4 @@
-//! `bootrace ab`: two sides on one host, their samples taken in turn.
+//! `bootrace ab`: two sides on one host, interleaved.
 
 use std::{ffi::OsString, path::Path};
 
@@ -12,11 +12,11 @@ use self::{
 use super::{
     Failure, compare,
     options::{Rounds, Session},
-    paced::SideConfig,
     prepare::must_be_root,
     print,
     progress::Progress,
     run::{self, Finished},
+    side::SideConfig,
     signals::{self, Signals},
     source,
 };
@@ -58,7 +58,7 @@ The two samples of a pair follow each other directly, so that drift of the host 
 The result is in reports/ab-TIME-SEED: index.html, summary.md and comparison.json, and base and new, each a run with its
 report; reports/latest is the newest. bootrace compare --help explains the verdicts.";
 
-/// As given on the command line; `None` and empty: as the scenario says.
+/// Options as on the command line; `None` and empty: the scenario decides.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Present state: a scenario, an executable of bootrace, or a git revision of your clone.
@@ -85,8 +85,8 @@ pub struct Options {
 /// Measures both sides and compares them.
 ///
 /// # Errors
-/// A usage error before anything runs; [`Failure::Run`] when a build failed, a side was lost or a sample failed; what was
-/// measured is kept.
+/// [`Failure::Usage`] before anything runs; [`Failure::Run`] when a build fails, a side ends early or a sample fails;
+/// all samples so far are kept.
 pub fn run(options: &Options) -> Result<(), Failure> {
     if options.rounds.samples == Some(0) {
         return Err(Failure::Usage(anyhow!("an A/B compares rounds: --samples takes 1 or more")));
@@ -105,7 +105,7 @@ async fn coordinate(
     tuning: &Tuning,
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.session.quiet || options.json);
-    // The checkouts are there until the sides have ended.
+    // The checkouts stay until the sides have ended.
     let (_checkouts, runs) = prepare::prepare(&sides, options, &progress, signals).await?;
     let seed = options.session.seed.unwrap_or_else(run::fresh_seed);
     let mut tuned = None;
@@ -130,11 +130,11 @@ async fn coordinate(
     let finished: Vec<Finished> =
         sides.into_iter().zip([base, new]).map(|(results, dir)| Finished { results, dir }).collect();
     judged.map_err(|failure| with_cause(failure, &finished))?;
-    // How many failed is for the gate to say; a target of which there is none to judge is another matter.
-    finished.iter().try_for_each(run::targets_were_good)
+    // The gate judges the number of failures, but not a target without a single good sample.
+    finished.iter().try_for_each(run::targets_are_good)
 }
 
-/// Where the gate says that too many of NEW's samples failed, what failed in them.
+/// The errors of NEW's failed samples, if the gate finds too many of them.
 fn with_cause(failure: Failure, finished: &[Finished]) -> Failure {
     let why = finished.last().map(run::samples_are_good);
     match (failure, why) {
@@ -143,7 +143,7 @@ fn with_cause(failure: Failure, finished: &[Finished]) -> Failure {
     }
 }
 
-/// What both sides have.
+/// The common input of both sides.
 struct Common<'a> {
     id: &'a str,
     seed: u64,
@@ -151,12 +151,12 @@ struct Common<'a> {
     tuned: &'a Option<Vec<Setting>>,
 }
 
-/// What a side measures. Of an executable nothing is known.
+/// The commit that a side measures; `None` for an executable, whose commit is unknown.
 fn source_of(given: &SideSpec) -> Option<Source> {
     match given {
         SideSpec::Scenario(name) => {
             let (_, folder) = scenario::find(name).ok()?;
-            // One that is built in is of no folder.
+            // A built-in scenario has no folder.
             let built_in = folder == Path::new(".") && !name.contains('/') && !name.ends_with(".toml");
             if built_in { None } else { source::of_folder(&folder) }
         }
@@ -169,7 +169,7 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
     let Common { id, seed, options, tuned } = *common;
     let side = of.side;
     let run = |side| format!("{id}-{side}");
-    let part = SideConfig {
+    let side_config = SideConfig {
         ab: id.into(),
         side,
         run: run(side),
@@ -178,9 +178,10 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
         tuned: tuned.clone(),
         source: source_of(&of.spec),
     };
-    let part = serde_json::to_string(&part).context("writing a side's configuration as JSON")?;
+    let side_config =
+        serde_json::to_string(&side_config).context("writing a side's configuration as JSON")?;
     let mut arguments: Vec<OsString> =
-        ["run", "--quiet", "--paced", &part, "--seed", &seed.to_string()].map(OsString::from).into();
+        ["run", "--quiet", "--as-side", &side_config, "--seed", &seed.to_string()].map(OsString::from).into();
     let mut option = |name: &str, value: Option<String>| {
         arguments.extend(value.into_iter().flat_map(|value| [name.into(), value.into()]));
     };
@@ -194,8 +195,8 @@ fn side_process(of: &AbSide, how: &SideRun, common: &Common) -> anyhow::Result<S
     };
     Ok(SideProcess {
         side,
-        given: of.given.clone(),
-        // This one also where the file that it came from has been replaced.
+        argument: of.argument.clone(),
+        // The running program, even if its file has been replaced.
         start: how.program.clone().unwrap_or_else(|| "/proc/self/exe".into()),
         program,
         commit: of.revision().map(|revision| revision.commit.clone()),
@@ -209,10 +210,10 @@ fn load(dir: &Path) -> Result<Results, Failure> {
     report::load(dir).map_err(|e| Failure::Run(e.into()))
 }
 
-/// Holds NEW against BASE, writes and shows that.
+/// Compares NEW to BASE, writes the comparison and shows it.
 ///
 /// # Errors
-/// When it can't be written; else as the gate ends.
+/// When a file can't be written; else with the gate's verdict.
 fn judge([base, new]: &[Results; 2], dir: &Path, options: &Options) -> Result<(), Failure> {
     let pairs = [(base, new)];
     let comparison = compare::compare(&pairs, &options.gate)?;

@@ -1,4 +1,4 @@
-//! Runs the `[build]` command of a scenario: in a checkout, as its owner, and never longer than we run.
+//! Runs the `[build]` command of a scenario: in a checkout, as its owner. It ends with bootrace at the latest.
 
 use std::{collections::VecDeque, io, path::Path, process::Stdio};
 
@@ -17,14 +17,14 @@ use crate::{
     supervisor,
 };
 
-/// How much of a build's output is kept for its error.
+/// How much of a build's output its error shows, in bytes.
 const TAIL_BYTES: usize = 4096;
 const TAIL_LINES: usize = 30;
 
 /// Runs the scenario's `[build]` command, if it has one, in the clone that holds the scenario.
 ///
 /// # Errors
-/// [`Failure::Usage`] when the scenario has a `[build]` and is in no clone; else as [`run`].
+/// [`Failure::Usage`] when a scenario with `[build]` is in no clone; else as [`run`].
 pub async fn in_clone(
     scenario: &Scenario,
     folder: &Path,
@@ -36,7 +36,7 @@ pub async fn in_clone(
     let folder = folder.map_err(Failure::Usage)?;
     let Some(top) = git::top(&folder) else {
         return Err(Failure::Usage(anyhow!(
-            "--build runs the [build] of {} in its git clone, and {} is in none: build by hand, and leave --build out",
+            "--build runs the [build] of {} in its git clone, and {} is in none\nfix: build by hand, and leave --build out",
             scenario.name,
             folder.display()
         )));
@@ -48,8 +48,8 @@ pub async fn in_clone(
 /// Runs the command in `folder`, the top of a checkout; `what` names the checkout in errors.
 ///
 /// # Errors
-/// [`Failure::Run`] when the command can't start, or fails: with the end of its output. [`Failure::Stopped`] on a signal;
-/// then nothing of the build is left running.
+/// [`Failure::Run`] when the command can't start, or fails: with the end of its output. [`Failure::Stopped`] on a
+/// signal, after all processes of the build have ended.
 pub async fn run(
     build: &Build,
     what: &str,
@@ -62,12 +62,12 @@ pub async fn run(
     };
     let mut command = as_sudo_user(program, sudo_user);
     git::alone(&mut command);
-    // One folder for the builds of both sides would mix them.
+    // A common target directory would mix the builds of both sides.
     command.env_remove("CARGO_TARGET_DIR").env("PATH", sudo_user::path(sudo_user));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
     let piped = io::pipe().and_then(|(reader, writer)| {
         command.stdout(writer.try_clone()?).stderr(writer);
-        // A second Ctrl-C or a SIGKILL ends us at once: the supervisor ends the build then.
+        // A second Ctrl-C or a SIGKILL ends bootrace at once; then the supervisor ends the build.
         Ok((reader, supervisor::supervise(&mut command, None)?))
     });
     let (reader, lifeline) = piped.context("making pipes for a build").map_err(Failure::Run)?;
@@ -75,7 +75,7 @@ pub async fn run(
     let reader = reader.context("reading a build's output").map_err(Failure::Run)?;
     let mut command = tokio::process::Command::from(command);
     let mut child = command.spawn().map_err(|e| not_started(build, what, e))?;
-    // The writing ends in it would keep the output open.
+    // It holds the pipe's write ends, which would keep the output open.
     drop(command);
     let (tail, status) = tokio::select! {
         done = async { (tail(reader).await, child.wait().await) } => done,
@@ -108,12 +108,12 @@ fn not_started(build: &Build, what: &str, error: io::Error) -> Failure {
     Failure::Run(anyhow!("building {what}: {} does not start: {error}{fix}", shown(build)))
 }
 
-/// The command in one line.
+/// The command as one line.
 fn shown(build: &Build) -> String {
     clean(&build.command.join(" "), 200)
 }
 
-/// The last lines of all that is read.
+/// Reads to the end and keeps the last lines.
 async fn tail(mut output: impl AsyncRead + Unpin) -> String {
     let mut tail: VecDeque<u8> = VecDeque::new();
     let mut chunk = [0; TAIL_BYTES];
@@ -132,11 +132,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_the_end_of_what_a_build_says_is_kept() {
+    async fn only_the_end_of_a_builds_output_is_kept() {
         let said: String = (0..100).map(|n| format!("line {n}\n")).collect();
         let lines = tail(said.as_bytes()).await;
         assert!(lines.starts_with("line 70\n") && lines.ends_with("line 99"), "{lines}");
-        // One line of a mebibyte is bounded too.
+        // A single line of a MiB is cut too.
         let long = "x".repeat(1 << 20) + "end";
         let line = tail(long.as_bytes()).await;
         assert!(line.len() == TAIL_BYTES && line.ends_with("xend"), "{}", line.len());

@@ -1,4 +1,4 @@
-//! `bootrace calibrate`: what the error of the figures is on this host.
+//! `bootrace calibrate`: measures the error of the figures on this host.
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +12,14 @@ use indicatif::ProgressBar;
 use super::{
     Failure,
     options::Session,
-    prepare::{Prepared, Wanted, must_be_root, prepare},
+    prepare::{Prepared, Request, must_be_root, prepare},
     print,
     progress::Progress,
     run,
     signals::{self, Signals},
 };
 use crate::{
-    calibration::{Break, Calibration, Check, Plan, SCHEMA, drive, see_what_is_left},
+    calibration::{Break, Calibration, Check, Plan, SCHEMA, drive, record_left_overs},
     kind::Family,
     probe::host,
     report::calibration as report,
@@ -46,20 +46,20 @@ Examples:
 It writes reports/calibration-.../index.html and calibration.json. With --aa it writes a run for each session,
 and adds it to the noise record of this host in /var/lib/bootrace/noise (BOOTRACE_STATE names another directory).";
 
-/// How often each known amount is run, unless another number is asked for.
+/// The default number of samples of each reference workload.
 const SAMPLES: u32 = 5;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Calibrate only these kinds of target, each of which must run here; default: native, docker and libvirt, as far
-    /// as they run here.
+    /// Calibrate only these kinds of target; each must run here [default: those of native, docker and libvirt that run
+    /// here].
     #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(Kind::ALL.map(Kind::name)))]
     pub targets: Vec<String>,
     /// Run only these checks.
     #[arg(long, value_delimiter = ',', value_name = "A,B", value_parser = PossibleValuesParser::new(Check::ALL.map(Check::name)))]
     pub checks: Vec<String>,
-    /// Run each known amount so often (default 5; half as often where nothing is noisy); with --aa, samples of each side
-    /// in each session (default 10).
+    /// Run each reference workload this often (default 5; half as often for those without noise); with --aa, take this
+    /// many samples of each side in each session (default 10).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub samples: Option<u32>,
     /// Run each target against itself and record the noise floor, which sets the margin of a gate.
@@ -73,17 +73,17 @@ pub struct Options {
     /// Print calibration.json (with --aa: the noise record and its floors) instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// Break a reader on purpose, to see the calibration fail.
+    /// Break a reader on purpose, to check that the calibration fails.
     #[arg(long = "break", value_name = "READER", value_parser = PossibleValuesParser::new(Break::ALL.map(Break::name)))]
     pub broken: Option<String>,
 }
 
-/// Runs what is known and holds what was measured to it.
+/// Runs the reference workloads and compares their figures to the known values.
 ///
 /// # Errors
-/// [`Failure::Run`] when something is beyond its bound or nothing could be measured.
+/// [`Failure::Run`] when a figure is beyond its bound, or no target can run.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    // Before the runtime has threads, which would not share it.
+    // Before the runtime starts threads, since a mount namespace is per thread.
     let isolated = native::isolate_mounts();
     signals::watched(async |signals, tuning| {
         let (scenario, left_out) = runnable(options, isolated).await.map_err(Failure::Run)?;
@@ -102,11 +102,15 @@ async fn calibrate(
     tuning: &Tuning,
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.session.quiet || options.json);
-    say_left_out(&left_out, &progress);
-    let wanted =
-        Wanted { scenario: &scenario, folder: Path::new("."), tune: options.session.tune, part: None };
+    report_left_out(&left_out, &progress);
+    let request = Request {
+        scenario: &scenario,
+        folder: Path::new("."),
+        tune: options.session.tune,
+        side_config: None,
+    };
     let Prepared { targets, image, host, warnings, instances } =
-        prepare(&wanted, &progress, signals, tuning).await?;
+        prepare(&request, &progress, signals, tuning).await?;
     let calibration = header(options, &targets, left_out, image, host, warnings);
     let dir = options.session.out.join(&calibration.id);
     let lock = runner::Lock::take(&calibration.id).map_err(Failure::Run)?;
@@ -115,7 +119,7 @@ async fn calibrate(
     let plan = Plan::new(&checks(options), &vms, options.samples.unwrap_or(SAMPLES), calibration.seed);
     let mut bar = Bar { bar: progress.bar("calibrate", plan.0.len() as u64), dir: dir.clone() };
     let broken = Break::ALL.into_iter().find(|b| Some(b.name()) == options.broken.as_deref());
-    let mine = Owner::Run(calibration.id.clone());
+    let owner = Owner::Run(calibration.id.clone());
     let job = drive::Job { targets, plan, broken, calibration, instances: instances.clone() };
     let mut calibration = drive::run(job, &mut bar, &signals.stop).await.map_err(Failure::Run)?;
     drop(lock);
@@ -125,7 +129,7 @@ async fn calibrate(
     }
     calibration.warnings.extend(tuning.changed());
     calibration.host.noise_after = Some(host::noise());
-    see_what_is_left(&mut calibration, left_over::find(&instances, &mine).await);
+    record_left_overs(&mut calibration, left_over::find(&instances, &owner).await);
 
     report::write(&calibration, &dir).map_err(|e| Failure::Run(e.into()))?;
     show(&calibration, &dir, options)?;
@@ -135,22 +139,22 @@ async fn calibrate(
     verdict(&calibration)
 }
 
-/// Targets that can't run here, and why.
+/// The targets that can't run here, with reasons.
 type LeftOut = BTreeMap<String, String>;
 
-fn say_left_out(left_out: &LeftOut, progress: &Progress) {
+fn report_left_out(left_out: &LeftOut, progress: &Progress) {
     for (name, why) in left_out {
         progress.say(&format!("{name} can't run here and is left out: {why}"));
     }
 }
 
 fn checks(options: &Options) -> Vec<Check> {
-    let wanted =
+    let request =
         |check: &Check| options.checks.is_empty() || options.checks.iter().any(|c| c == check.name());
-    Check::ALL.into_iter().filter(wanted).collect()
+    Check::ALL.into_iter().filter(request).collect()
 }
 
-/// A scenario with the targets that are asked for; without being asked, with those that can run here.
+/// A scenario with the targets of `--targets`, else with the standard ones that can run here.
 async fn runnable(
     options: &Options,
     isolated: Result<(), target::Error>,
@@ -158,7 +162,7 @@ async fn runnable(
     must_be_root()?;
     let mut scenario =
         Check::Idle.scenario(0).context("the calibration's own scenario is wrong: this is a bug")?;
-    // Its scenarios name none, which is those that every host is to have; the others are there for who asks.
+    // A scenario that names no target has the standard ones; `--targets` adds the others.
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.is_standard()) {
         if options.targets.iter().any(|name| name == kind.name()) {
             scenario.targets.push(scenario::ScenarioTarget {
@@ -186,12 +190,12 @@ async fn runnable(
     scenario.targets.retain(|target| !left_out.contains_key(&target.name));
     anyhow::ensure!(
         !scenario.targets.is_empty(),
-        "no target can run here: bootrace doctor says what fixes that"
+        "no target can run here\nfix: bootrace doctor names the fix of each"
     );
     Ok((scenario, left_out))
 }
 
-/// The calibration before anything was taken.
+/// The calibration before its first row.
 fn header(
     options: &Options,
     targets: &[Box<dyn Target>],
@@ -235,7 +239,7 @@ fn show(calibration: &Calibration, dir: &Path, options: &Options) -> Result<(), 
     print(&format!("report: {}\n", dir.join("index.html").display()))
 }
 
-/// The table has said what failed.
+/// The verdict of a calibration as an exit code. The table has the details.
 fn verdict(calibration: &Calibration) -> Result<(), Failure> {
     match (calibration.passed(), calibration.failed_rows().next()) {
         (true, _) => Ok(()),
@@ -254,7 +258,7 @@ fn verdict(calibration: &Calibration) -> Result<(), Failure> {
     }
 }
 
-/// Shows how far it is, and saves.
+/// Shows the progress, and saves each row.
 struct Bar {
     bar: ProgressBar,
     dir: PathBuf,

@@ -1,4 +1,4 @@
-//! `bootrace check`: is a scenario right? Reads the file alone.
+//! `bootrace check`: validates scenarios offline.
 
 use super::{Failure, GOOD, print};
 use crate::scenario::{self, Scenario, Span};
@@ -10,7 +10,10 @@ pub struct Options {
     pub scenarios: Vec<String>,
 }
 
-/// Checks each of them; fails if any is wrong, after all were looked at.
+/// Checks all scenarios, and reports each that is wrong.
+///
+/// # Errors
+/// [`Failure::Usage`] when at least one is wrong, after all were checked.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let mut failures = Vec::new();
     for name in &options.scenarios {
@@ -26,7 +29,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Err(Failure::Usage(last.into()))
 }
 
-/// What running it takes.
+/// One line: targets, rounds, claims and density.
 fn summary(scenario: &Scenario) -> String {
     let sampling = &scenario.sampling;
     let rounds = sampling.warmup + sampling.samples;

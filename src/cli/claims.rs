@@ -1,4 +1,4 @@
-//! What judged claims do to the exit code.
+//! The exit code for judged claims.
 
 use super::Failure;
 use crate::{
@@ -7,20 +7,21 @@ use crate::{
     sample::Results,
 };
 
-/// Which claims end the program with a code of their own.
+/// Which claims decide the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum FailOn {
-    /// Refuted ones, with 3.
+    /// A refuted claim: 3.
     #[default]
     Refuted,
-    /// Refuted ones with 3, else undecided ones with 4.
+    /// A refuted claim: 3; else an undecided one: 4.
     Undecided,
-    /// None.
+    /// No claim.
     Never,
 }
 
 /// # Errors
-/// [`Failure::Refuted`] where a claim of any of the runs is, else [`Failure::Undecided`], as asked for.
+/// As `fail_on` says: [`Failure::Refuted`] when any run has a refuted claim, else [`Failure::Undecided`] when any has
+/// an undecided one.
 pub(super) fn hold<'a>(runs: impl Iterator<Item = &'a Results>, fail_on: FailOn) -> Result<(), Failure> {
     if fail_on == FailOn::Never {
         return Ok(());

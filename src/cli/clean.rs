@@ -1,4 +1,4 @@
-//! `bootrace clean`: removes what runs left behind that were killed.
+//! `bootrace clean`: removes the left-overs of killed runs.
 
 use std::time::Duration;
 
@@ -12,31 +12,29 @@ use crate::{
     tune,
 };
 
-/// An engine may still be making what a killed run has asked it for; where something was found, it is looked again after
-/// this.
-const AFTERMATH: Duration = Duration::from_secs(2);
+/// The time between the first and the second search: an engine may still be making what a killed run requested.
+const RECHECK_DELAY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Remove also what belongs to running runs.
+    /// Remove also the instances of running runs.
     #[arg(long)]
     pub all: bool,
-    /// Print what would be removed, and remove nothing.
+    /// Print what would be removed; remove nothing.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Finds containers by label, domains by metadata, cgroups, processes and files by name, and removes them;
-/// puts back the settings that a tuned run left.
-/// An engine that is not there can have nothing left: it is said, and is no error.
+/// Finds containers by label, domains by metadata, cgroups, processes and files by name, and removes them; restores
+/// the settings that a tuned run left. An absent engine is reported and is no error, since it has no left-overs.
 ///
 /// # Errors
-/// When something was found and could not be removed.
+/// [`Failure::Run`] when a left-over can't be found out or removed.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let done = runtime.block_on(clean(options)).map_err(Failure::Run);
-    // Without waiting for a call into an engine that hangs.
+    // Without waiting for a blocking call into an engine that hangs.
     runtime.shutdown_background();
     done
 }
@@ -44,15 +42,15 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 async fn clean(options: &Options) -> anyhow::Result<()> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
-        "what a run leaves belongs to root, and an ordinary user can't even see all of it: run bootrace clean with sudo"
+        "left-overs belong to root, and another user can't see all of them\nfix: sudo bootrace clean"
     );
     let cache = Cache::open(None)?;
-    let whose = if options.all { Owner::Everyones } else { Owner::Ended };
-    let found = left_over::find(&cache.instances_dir(), &whose).await;
+    let owner = if options.all { Owner::Everyones } else { Owner::Ended };
+    let found = left_over::find(&cache.instances_dir(), &owner).await;
     let mut failed = false;
     for Unseen { error, .. } in &found.unseen {
         if error.is_unreachable() {
-            anstream::eprintln!("not looked at, since nothing answers there: {error}");
+            anstream::eprintln!("skipped, since the engine does not answer: {error}");
         } else {
             failed = true;
             anstream::eprintln!("{error}");
@@ -68,17 +66,17 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         print(&format!("{} {build}\n", if options.dry_run { "would remove" } else { "removed" }))?;
     }
     if options.dry_run {
-        for thing in &found.things {
-            print(&format!("would remove {thing}\n"))?;
+        for left_over in &found.left_overs {
+            print(&format!("would remove {left_over}\n"))?;
         }
-    } else if !found.things.is_empty() {
-        failed |= !removed(&found.things).await?;
-        tokio::time::sleep(AFTERMATH).await;
-        let late = left_over::find(&cache.instances_dir(), &whose).await;
-        failed |= !removed(&late.things).await?;
+    } else if !found.left_overs.is_empty() {
+        failed |= !removed(&found.left_overs).await?;
+        tokio::time::sleep(RECHECK_DELAY).await;
+        let late = left_over::find(&cache.instances_dir(), &owner).await;
+        failed |= !removed(&late.left_overs).await?;
     }
     let settings = match options.dry_run {
-        true => tune::left().into_iter().map(|setting| format!("would put back {setting}")).collect(),
+        true => tune::left().into_iter().map(|setting| format!("would restore {setting}")).collect(),
         false => tune::clean().unwrap_or_else(|e| {
             failed = true;
             anstream::eprintln!("{e}");
@@ -88,28 +86,24 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     for line in &settings {
         print(&format!("{line}\n"))?;
     }
-    if found.things.is_empty() && unfinished.is_empty() && settings.is_empty() && !failed {
+    if found.left_overs.is_empty() && unfinished.is_empty() && settings.is_empty() && !failed {
         let all = found.unseen.is_empty();
-        print(if all {
-            "nothing was left behind\n"
-        } else {
-            "nothing was found where it could be looked\n"
-        })?;
+        print(if all { "no left-overs\n" } else { "no left-overs where a search was possible\n" })?;
     }
     anyhow::ensure!(
         !failed,
-        "not everything could be {}",
-        if options.dry_run { "looked at" } else { "removed" }
+        "some left-overs could not be {}; see the messages above",
+        if options.dry_run { "searched for" } else { "removed" }
     );
     Ok(())
 }
 
-/// Removes all that can be; false where something could not, which is said.
-async fn removed(things: &[LeftOver]) -> anyhow::Result<bool> {
+/// Removes left-overs and prints each. Returns false when any removal fails, after printing its error.
+async fn removed(left_overs: &[LeftOver]) -> anyhow::Result<bool> {
     let mut all = true;
-    for thing in things {
-        match left_over::remove(thing).await {
-            Ok(()) => print(&format!("removed {thing}\n"))?,
+    for left_over in left_overs {
+        match left_over::remove(left_over).await {
+            Ok(()) => print(&format!("removed {left_over}\n"))?,
             Err(error) => {
                 all = false;
                 anstream::eprintln!("{error}");

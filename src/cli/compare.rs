@@ -1,4 +1,4 @@
-//! `bootrace compare`: has NEW got worse than BASE?
+//! `bootrace compare`: judges whether NEW is worse than BASE.
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +40,8 @@ pub struct Options {
     pub new: PathBuf,
     #[command(flatten)]
     pub gate: Gate,
-    /// Warn, and do not fail, where host, accelerator, image or scenario differ; other hosts or accelerators then gate nothing.
+    /// Warn instead of failing when host, accelerator, image or scenario differ; figures of other hosts or accelerators
+    /// then do not gate.
     #[arg(long)]
     pub across_hosts: bool,
     /// Show all figures, not only those that gate.
@@ -60,7 +61,7 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// How two sides are judged, for every command that does.
+/// Options of the gate, for every command that judges two sides.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Gate {
     /// Gate on these metrics, as in memory.footprint, and only show the others [default: the scenario's, else startup].
@@ -85,7 +86,7 @@ pub enum FailOn {
     Never,
 }
 
-/// A share of "5", "7.5" or "5%".
+/// Parses "5", "7.5" or "5%" to a share.
 fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end();
     match number.parse::<f64>() {
@@ -94,17 +95,17 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Compares and shows.
+/// Compares two runs and shows the result.
 ///
 /// # Errors
-/// [`Failure::Usage`] for what can't be read or compared; else as the gate ends.
+/// [`Failure::Usage`] when a run can't be read or the two can't be compared; else with the gate's verdict.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let pairs = pairs(options)?;
     let pairs: Vec<(&Results, &Results)> = pairs.iter().map(|(base, new)| (base, new)).collect();
     pairs.iter().try_for_each(|(base, new)| have_rounds(base, new))?;
     let comparison = compare(&pairs, &options.gate)?;
     if !options.across_hosts {
-        are_alike(&comparison)?;
+        check_differences(&comparison)?;
     }
     if let Some(dir) = &options.out {
         shown::write(&comparison, &pairs, dir).map_err(|e| Failure::Run(e.into()))?;
@@ -122,13 +123,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     verdict(&comparison, options.gate.fail_on)
 }
 
-/// A gate is of single instances; of how many there are at once nothing is compared.
+/// Refuses a run without rounds: a gate compares single instances and no densities.
 fn have_rounds(base: &Results, new: &Results) -> Result<(), Failure> {
     let alone = |run: &Results| !run.density.is_empty() && run.samples.iter().all(|sample| sample.warmup);
     if alone(base) && alone(new) {
         let id = report::clean(&new.run.id, 80);
         return Err(Failure::Usage(anyhow!(
-            "{id} is a run of density alone, without rounds, and what is compared is of rounds: run it with --samples 20, say"
+            "{id} measured density alone, and a comparison needs rounds\nfix: bootrace run with --samples 20"
         )));
     }
     Ok(())
@@ -137,16 +138,16 @@ fn have_rounds(base: &Results, new: &Results) -> Result<(), Failure> {
 /// Judges pairs of runs as one gate.
 ///
 /// # Errors
-/// [`Failure::Usage`] where what is known of this host's noise can't be read, or a scenario's gate makes no sense.
+/// [`Failure::Usage`] when this host's noise record can't be read, or a scenario's gate is wrong.
 pub fn compare(pairs: &[(&Results, &Results)], gate: &Gate) -> Result<Comparison, Failure> {
     let mut floors: Vec<Floor> = Vec::new();
     for (_, new) in pairs {
         check_gate(new)?;
-        // Found by what this host is: of a run of another one there is none.
+        // Records are per host, so a run of another host has none here.
         let path = noise::file(&noise::key(&new.host));
         let record = noise::load(&new.host).map_err(|e| {
             Failure::Usage(anyhow!(
-                "reading what is known of this host's noise, {}: {e}; move it away to begin anew",
+                "reading this host's noise record {}: {e}\nfix: move it away to begin a new one",
                 path.display()
             ))
         })?;
@@ -158,7 +159,7 @@ pub fn compare(pairs: &[(&Results, &Results)], gate: &Gate) -> Result<Comparison
         false => gate.metrics.clone(),
     };
     let margin = |new: &Results, target: &TargetRecord, metric: Metric, paired: bool| {
-        let asked = gate.margin.map(|share| Margin { share, from: "as asked for".into() });
+        let asked = gate.margin.map(|share| Margin { share, from: "from --margin".into() });
         let of_scenario = || margin_of(new).map(|share| Margin { share, from: "the scenario's".into() });
         asked.or_else(of_scenario).unwrap_or_else(|| margin_of_host(&floors, new, target, metric, paired))
     };
@@ -169,12 +170,12 @@ fn gate_of<'a>(results: &'a Results, key: &str) -> Option<&'a serde_json::Value>
     results.run.scenario.get("gate")?.get(key).filter(|value| !value.is_null())
 }
 
-/// Results are files, and may have been made by a version that knows more.
+/// Judges by the scenario's gate. The results may come from a newer version, with values that this one can't judge.
 fn check_gate(results: &Results) -> Result<(), Failure> {
     let wrong = |what: &str, value: &serde_json::Value| {
         let value = report::clean(&value.to_string(), 80);
         Err(Failure::Usage(anyhow!(
-            "the scenario of {} has the gate's {what} {value}, which this version can't judge: name --{what} yourself",
+            "the scenario of {} has the gate's {what} {value}, which this version can't judge\nfix: give --{what}",
             report::clean(&results.run.id, 100)
         )))
     };
@@ -195,8 +196,8 @@ fn margin_of(results: &Results) -> Option<f64> {
     percent(gate_of(results, "margin")?.as_str()?).ok()
 }
 
-/// Rounds that pair share what sessions differ by, and what is left of a host's noise is in the interval; runs apart
-/// need what sessions that are the same differ by.
+/// The least margin. Paired rounds share the noise between sessions, and their interval has the rest; separate runs
+/// need a margin as large as the noise between equal sessions.
 fn margin_of_host(
     floors: &[Floor],
     new: &Results,
@@ -206,27 +207,30 @@ fn margin_of_host(
 ) -> Margin {
     let least = |from: &str| Margin { share: LEAST_MARGIN, from: from.into() };
     if paired {
-        return least("the least: rounds pair, so noise between runs is not in it");
+        return least("the least: rounds pair, so noise between runs does not count");
     }
     match noise::of_runs(floors, new, target, metric) {
         Some(floor) if floor.margin > LEAST_MARGIN => Margin {
             share: floor.margin,
             from: format!(
-                "what {} A/A sessions ask for, with a noise floor of {:.2} % ({})",
+                "from {} A/A sessions, with a noise floor of {:.2} % ({})",
                 floor.sessions,
                 floor.floor * 100.0,
                 floor.conditions
             ),
         },
-        Some(floor) => least(&format!("the least: {} A/A sessions ask for no more", floor.sessions)),
-        None => least("the least: this host's noise between runs is not known (bootrace calibrate --aa)"),
+        Some(floor) => least(&format!("the least: {} A/A sessions need no more", floor.sessions)),
+        None => least(
+            "the least: this host's noise between runs is unknown (bootrace calibrate --aa measures it)",
+        ),
     }
 }
 
-/// What the gate's verdict ends the program with.
+/// Turns the gate's verdict into an exit code.
 ///
 /// # Errors
-/// [`Failure::Run`] where NEW's samples failed, [`Failure::Refuted`] where it regressed, [`Failure::Undecided`].
+/// [`Failure::Run`] when NEW's samples failed, [`Failure::Refuted`] when NEW regressed, [`Failure::Undecided`] when the
+/// verdict is inconclusive and `--fail-on` says so.
 pub fn verdict(comparison: &Comparison, fail_on: FailOn) -> Result<(), Failure> {
     let Some(verdict) = comparison.verdict else { return Ok(()) };
     let reported = || {
@@ -256,8 +260,8 @@ pub fn verdict(comparison: &Comparison, fail_on: FailOn) -> Result<(), Failure> 
     }
 }
 
-/// A gate holds like against like.
-fn are_alike(comparison: &Comparison) -> Result<(), Failure> {
+/// Refuses, or warns of, differences that make a comparison meaningless.
+fn check_differences(comparison: &Comparison) -> Result<(), Failure> {
     let pairs = comparison.pairs.iter().filter(|pair| !pair.paired);
     let lines: Vec<String> = pairs
         .flat_map(|pair| pair.differences.iter().filter(|d| d.forbids()).map(move |d| (pair, d)))
@@ -271,23 +275,23 @@ fn are_alike(comparison: &Comparison) -> Result<(), Failure> {
             };
             let [name, what, base, new] =
                 [&pair.scenario, what, base, new].map(|text| report::clean(text, 160));
-            format!("{name} ({subject}): {what} is {base} of BASE, {new} of NEW")
+            format!("{name} ({subject}): {what} is {base} in BASE, {new} in NEW")
         })
         .collect();
     if lines.is_empty() {
         return Ok(());
     }
     Err(Failure::Usage(anyhow!(
-        "these runs are not alike, so that no gate can be made of them:\n{}\nrun both alike on one host; or let `bootrace ab` \
-         run both sides; or compare all the same with --across-hosts (between hosts and accelerators nothing gates then)",
+        "these runs differ in what a gate needs to be equal:\n{}\nfix: run both the same way on one host; or let `bootrace ab` \
+         run both sides; or compare with --across-hosts (between hosts and accelerators no figure gates then)",
         lines.join("\n")
     )))
 }
 
-/// Each run of BASE with that of NEW.
+/// Pairs each run of BASE with the one of NEW for the same scenario.
 fn pairs(options: &Options) -> Result<Vec<(Results, Results)>, Failure> {
     let (mut base, mut new) = (runs(&options.base)?, runs(&options.new)?);
-    // What was named itself is wanted, whatever its scenario is called.
+    // Two runs that the command line names are compared, whatever their scenarios' names.
     if base.len() == 1 && new.len() == 1 {
         return Ok(base
             .pop_first()
@@ -302,7 +306,7 @@ fn pairs(options: &Options) -> Result<Vec<(Results, Results)>, Failure> {
     for (path, name) in [(&options.new, missing(&base, &new)), (&options.base, missing(&new, &base))] {
         if let Some(name) = name {
             return Err(Failure::Usage(anyhow!(
-                "{} has no run of the scenario {name}, which the other side has: name runs of the same scenarios",
+                "{} has no run of the scenario {name}, which the other side has\nfix: name runs of the same scenarios",
                 path.display()
             )));
         }
@@ -310,7 +314,7 @@ fn pairs(options: &Options) -> Result<Vec<(Results, Results)>, Failure> {
     Ok(base.into_iter().filter_map(|(name, base)| Some((base, new.remove(&name)?))).collect())
 }
 
-/// By scenario: the run itself, or of a directory of runs the newest of each.
+/// Runs by scenario: the run at `path` itself, or the newest of each scenario in a directory of runs.
 fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
     let load = |path: &Path| report::load(path).map_err(|e| Failure::Usage(e.into()));
     let named = |results: Results| (comparison::scenario(&results).to_owned(), results);
@@ -332,7 +336,7 @@ fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
     let mut damaged = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| Failure::Usage(anyhow!("reading {}: {e}", path.display())))?;
-        // `latest` is a link to one that is found anyway.
+        // `latest` is a link to a run that is found anyway.
         if entry.file_type().is_ok_and(|t| t.is_symlink()) || !entry.path().join(report::RESULTS).exists() {
             continue;
         }

@@ -1,4 +1,4 @@
-//! What commands make of a scenario's density, beside running it.
+//! Density for commands other than `run`: refusal, verdict, summary.
 
 use anyhow::anyhow;
 
@@ -8,29 +8,29 @@ use crate::{
     scenario::{Density, Scenario},
 };
 
-/// The sides of an A/B take turns, and what fills the host on one would be in the other's way: they have rounds alone.
+/// Takes the density out of an A/B's scenario: instances that fill the host on one side would disturb the other side.
 ///
 /// # Errors
-/// [`Failure::Usage`] when nothing is left to be compared.
+/// [`Failure::Usage`] when the scenario has no rounds either.
 pub fn leave_out(scenario: &mut Scenario) -> Result<(), Failure> {
     scenario.density = None;
     match scenario.sampling.samples {
         0 => Err(Failure::Usage(anyhow!(
-            "an A/B compares rounds, and scenario {} has none (samples = 0): give some, as in --samples 20",
+            "an A/B compares rounds, and scenario {} has none (samples = 0)\nfix: give some, as in --samples 20",
             scenario.name
         ))),
         _ => Ok(()),
     }
 }
 
-/// Whether the run was to have no rounds, so that its targets have no samples.
+/// Whether the run has density alone, so that its targets have no samples.
 pub fn is_all(results: &Results) -> bool {
     results.run.scenario.pointer("/sampling/samples").and_then(serde_json::Value::as_u64) == Some(0)
 }
 
 /// # Errors
-/// [`Failure::Run`] when instances failed, or a target had none at all.
-pub fn was_good(finished: &Finished) -> Result<(), Failure> {
+/// [`Failure::Run`] when instances failed, or a target has no instance.
+pub fn check(finished: &Finished) -> Result<(), Failure> {
     for density in &finished.results.density {
         let why = density.limit_why.as_deref().unwrap_or("no reason is known");
         let (target, dir) = (&density.target, finished.dir.display());
@@ -52,7 +52,7 @@ pub fn was_good(finished: &Finished) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What it takes, for `check`.
+/// A summary for `check`.
 pub fn summary(density: &Density, scenario: &Scenario) -> String {
     let targets: Vec<&str> =
         scenario.targets.iter().map(|t| t.name.as_str()).filter(|name| density.has(name)).collect();

@@ -1,11 +1,11 @@
-//! `bootrace doctor`: what works on this host, what doesn't, and the fix.
+//! `bootrace doctor`: checks what a run needs on this host, and names fixes.
 
 use std::fmt::Write;
 
 use anstyle::Style;
 use anyhow::Context;
 
-use super::{BAD, Failure, GOOD, HEADING, WARNING, options::Asking, print};
+use super::{BAD, Failure, GOOD, HEADING, WARNING, options::EngineQuery, print};
 use crate::{
     doctor::{self, Ability, Check, Report, Status},
     report::clean,
@@ -23,26 +23,26 @@ Examples:
 
 Only scenarios that name them need podman and libvirt's LXC driver: the exit code does not depend on them.";
 
-/// As much of a finding as anybody reads, in characters.
+/// The longest finding that is shown, in characters.
 const LONGEST_FINDING: usize = 1000;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    pub asking: Asking,
+    pub asking: EngineQuery,
 }
 
-/// Looks at everything and prints it.
+/// Makes all checks and prints them.
 ///
 /// # Errors
 /// [`Failure::Unfit`] when a target can't run.
 pub fn run(options: &Options) -> Result<(), Failure> {
-    // Before the runtime has threads: a trial's mounts are for nobody to see.
+    // Before the runtime starts threads, so that all of them share the mount namespace of the trials.
     let isolated = native::isolate_mounts().map_err(|error| error.to_string());
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let report = runtime.block_on(doctor::examine(isolated, options.asking.patience.0));
-    // Without waiting for a call that hangs.
+    // Without waiting for a blocking call that hangs.
     runtime.shutdown_background();
     print(&if options.asking.json { json(&report) } else { text(&report) })?;
     if report.all_can_run() { Ok(()) } else { Err(Failure::Unfit) }
@@ -82,7 +82,7 @@ fn word(status: Status) -> (&'static str, Style) {
     }
 }
 
-/// The targets, and whether and how they can run.
+/// Each kind of target: whether it can run, and how.
 pub fn abilities(targets: &[Ability]) -> String {
     let mut text = format!("{HEADING}Targets{HEADING:#}\n");
     for Ability { kind, how, reason, .. } in targets {

@@ -1,6 +1,6 @@
-//! How the program ends: one table, which `--help`, the reference and the code itself go by.
+//! Exit codes in one table. `--help`, the reference and the code use it.
 
-/// What an exit code says.
+/// An end of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     Done,
@@ -12,7 +12,7 @@ pub enum Exit {
     Signal(u8),
 }
 
-/// Each exit, how its code is written, and what it means for every command.
+/// Each exit, its code as text, and its meaning for all commands.
 const TABLE: [(Exit, &str, &str); 6] = [
     (Exit::Done, "0", "done"),
     (
@@ -54,12 +54,12 @@ impl Exit {
     }
 }
 
-/// The rows of the table: code and meaning.
+/// The table's rows: code and meaning.
 pub fn rows() -> impl Iterator<Item = (&'static str, &'static str)> {
     TABLE.iter().map(|(_, code, meaning)| (*code, *meaning))
 }
 
-/// A help text with the exit codes below it.
+/// Appends the exit codes to a help text.
 pub(super) fn help(text: &str) -> String {
     let mut out = format!("{text}\n\nExit codes:");
     for (code, meaning) in rows() {

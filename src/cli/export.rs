@@ -1,4 +1,4 @@
-//! `bootrace export`: a run in the forms that other programs read.
+//! `bootrace export`: writes a run in formats that other programs read.
 
 use std::{
     io::{ErrorKind, Write},
@@ -22,12 +22,12 @@ Examples:
   bootrace export reports/latest --format criterion --to target/criterion    then: critcmp
   bootrace export reports/latest --format prometheus --to /var/lib/node_exporter/bootrace.prom
 
-Figures are medians with their intervals, or what the form asks for; csv has every sample. Emulated VMs are
-called TCG (emulated). What is where in each form: docs/exports.md.";
+Figures are medians with their intervals, or as the format requires; csv has every sample. Emulated VMs are
+called TCG (emulated). docs/exports.md describes the fields of each format.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// Directory of a run, with its results.json.
+    /// Directory of a run, which contains its results.json.
     #[arg(value_name = "RUN_DIR")]
     pub run: PathBuf,
     /// Format to export to.
@@ -44,7 +44,7 @@ fn formats() -> impl TypedValueParser<Value = Format> {
         .map(|name| Format::from_name(&name).expect("clap lets only their names through"))
 }
 
-/// Reads the run first, so that nothing is written of one that can't be read.
+/// Exports a run. It reads the run first, so that an unreadable run leaves no file.
 pub fn run(options: &Options) -> Result<(), Failure> {
     check(options).map_err(Failure::Usage)?;
     let results = report::load(&options.run).map_err(|e| Failure::Usage(e.into()))?;
@@ -68,14 +68,14 @@ fn check(options: &Options) -> anyhow::Result<()> {
     let (name, several) = (options.format.name(), options.format.has_several_files());
     match options.to.as_deref() {
         None if several => {
-            Err(anyhow!("--format {name} writes several files: name a directory for them with --to DIR"))
+            Err(anyhow!("--format {name} writes several files\nfix: name a directory for them with --to DIR"))
         }
         Some(path) if several && path.exists() && !path.is_dir() => Err(anyhow!(
-            "--format {name} writes several files, and {} is no directory: name one with --to DIR",
+            "--format {name} writes several files, and {} is no directory\nfix: name one with --to DIR",
             path.display()
         )),
         Some(path) if !several && (path.is_dir() || path.file_name().is_none()) => Err(anyhow!(
-            "--format {name} writes one file, and {} is a directory: name a file, as in --to {}",
+            "--format {name} writes one file, and {} is a directory\nfix: name a file, as in --to {}",
             path.display(),
             path.join(options.format.usual_path()).display()
         )),
@@ -83,7 +83,7 @@ fn check(options: &Options) -> anyhow::Result<()> {
     }
 }
 
-/// As it is: this is for programs. A reader that has gone away has what it wanted.
+/// Writes to standard output unchanged, for programs. A closed pipe is no error.
 fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
@@ -94,16 +94,16 @@ fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
     }
 }
 
-/// What the form has no place for, to standard error; a target without good samples is a failure.
+/// Writes to standard error what the format can't express. A target without a good sample is a failure.
 fn verdict(exported: &Export) -> Result<(), Failure> {
     for note in &exported.notes {
-        // Nothing is left to be done where standard error is gone.
+        // If standard error is closed, there is nowhere to report it.
         let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {}", clean(note, 500));
     }
     match exported.without_samples.as_slice() {
         [] => Ok(()),
         names => Err(Failure::Run(anyhow!(
-            "no good sample of {}: no figure of it is exported; what there is was",
+            "no good sample of {}, so none of its figures is exported; the others are",
             names.join(", ")
         ))),
     }

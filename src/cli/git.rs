@@ -1,8 +1,8 @@
-//! git, which answers for the folder that it is sent to and asks nobody.
+//! Runs git for one folder, without prompts and without the variables of a surrounding hook.
 
 use std::{path::Path, process::Command};
 
-/// What git sets for its hooks: below one, it would send us to the hook's repository.
+/// Variables that git sets for its hooks. Inside a hook they would redirect git to the hook's repository.
 const OF_HOOKS: [&str; 9] = [
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -15,7 +15,7 @@ const OF_HOOKS: [&str; 9] = [
     "GIT_SHALLOW_FILE",
 ];
 
-/// Sets this command's environment so.
+/// Removes them from the command's environment, and turns prompts off.
 pub fn alone(git: &mut Command) {
     for name in OF_HOOKS {
         git.env_remove(name);

@@ -1,4 +1,4 @@
-//! `bootrace history`: how figures went over many runs, and where they changed.
+//! `bootrace history`: the trend of figures over many runs, and its change points.
 
 use std::{io::Write, path::PathBuf};
 
@@ -39,7 +39,7 @@ pub struct Options {
     /// Show only this scenario; repeatable.
     #[arg(long = "scenario", value_name = "NAME")]
     pub scenarios: Vec<String>,
-    /// Identify hosts by processor and number of CPUs alone, for CI whose hosts change their names.
+    /// Identify hosts only by processor and number of CPUs, for CI with changing host names.
     #[arg(long)]
     pub any_host_name: bool,
     /// Include the sides of A/Bs; by default they are only counted.
@@ -65,7 +65,7 @@ pub struct Options {
 /// Shows the history of all runs below the directories.
 ///
 /// # Errors
-/// Usage where there is none; with `strict` where a file could not be read, after all was shown.
+/// [`Failure::Usage`] when there is no run; with `strict`, [`Failure::Run`] when a file is unreadable, after the output.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let mut metrics = options.metrics.clone();
     metrics.sort_unstable();
@@ -81,12 +81,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     };
     let shown = history::gather(&options.dirs, &wanted).map_err(|dir| {
         Failure::Usage(anyhow!(
-            "reading the runs below {}: {}; give a directory with runs in or below it",
+            "reading the runs below {}: {}\nfix: give a directory that contains runs, at any depth",
             dir.path.display(),
             dir.why
         ))
     })?;
-    there_is_something(&shown, options)?;
+    require_series(&shown, options)?;
     if let Some(out) = &options.out {
         history::write(&shown, out).map_err(|e| Failure::Run(e.into()))?;
     }
@@ -111,7 +111,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
+fn require_series(shown: &Shown, options: &Options) -> Result<(), Failure> {
     if !shown.history.series.is_empty() {
         return Ok(());
     }
@@ -120,25 +120,25 @@ fn there_is_something(shown: &Shown, options: &Options) -> Result<(), Failure> {
     let runs = shown.history.runs.len() + shown.others;
     if runs == 0 {
         let fix = match shown.of_an_ab {
-            0 => "`bootrace run` writes them to reports".into(),
-            n => format!("{n} of A/Bs' sides are left out; --with-ab includes them"),
+            0 => "`bootrace run`, which writes runs to reports".into(),
+            n => format!("--with-ab includes the sides of A/Bs ({n} left out)"),
         };
-        return Err(Failure::Usage(anyhow!("there is no run below {}: {fix}", dirs.join(", "))));
+        return Err(Failure::Usage(anyhow!("there is no run below {}\nfix: {fix}", dirs.join(", "))));
     }
     let known: Vec<&str> = shown.known.iter().take(20).map(String::as_str).collect();
     Err(Failure::Usage(anyhow!(
-        "none of the {runs} runs below {} has a good sample of what was asked for: scenarios and targets there are {}",
+        "none of the {runs} runs below {} has a good sample of the chosen scenarios, targets and metrics\nfix: choose from {}",
         dirs.join(", "),
         known.join(", ")
     )))
 }
 
-/// Says on standard error what is left out.
+/// Lists left-out files on standard error.
 fn warn(shown: &Shown) {
     let lines = history::left_out(shown);
     let Some((first, rest)) = lines.split_first() else { return };
     let mut text = format!("{WARNING}warning:{WARNING:#} {first}\n");
     rest.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
-    // Nothing is left to be done where standard error is gone.
+    // If standard error is closed, there is nowhere to report it.
     let _ = anstream::stderr().write_all(text.as_bytes());
 }

@@ -1,4 +1,4 @@
-//! `bootrace image`: builds, lists and prunes the images that runs use.
+//! `bootrace image`: builds, lists and prunes the images of runs.
 
 use anyhow::{Context, anyhow};
 use comfy_table::{Table, presets::NOTHING};
@@ -23,7 +23,7 @@ pub enum Action {
         /// Scenario files, or names of shipped scenarios.
         #[arg(value_name = "SCENARIO|NAME", default_value = "quickstart")]
         scenarios: Vec<String>,
-        /// Try again the archives that did not answer within the last day, in place of their fallback.
+        /// Try archives again that did not answer within the last day, instead of using their fallback.
         #[arg(long)]
         refresh: bool,
     },
@@ -38,13 +38,13 @@ pub enum Action {
         /// Remove all images, the root file systems below them, and the builds of revisions.
         #[arg(long)]
         all: bool,
-        /// Remove also images that were unused for this long, as in 12h or 30d.
+        /// Remove also images unused for this long, as in 12h or 30d.
         #[arg(long, value_name = "AGE", value_parser = age, conflicts_with = "all")]
         unused: Option<SignedDuration>,
     },
 }
 
-/// Does what the command line asks for; the cache directory is the environment's.
+/// Runs the subcommand on the cache of the environment.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
@@ -85,7 +85,7 @@ async fn build(cache: &Cache, scenarios: &[String], refresh: bool) -> Result<(),
 async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
     let images = image::list(cache).await.map_err(failure)?;
     if images.is_empty() {
-        anstream::println!("no images in {}: make one with bootrace image build", cache.dir().display());
+        anstream::println!("no images in {}; bootrace image build makes one", cache.dir().display());
     } else {
         anstream::println!("{}", table(&images, Timestamp::now()));
     }
@@ -98,9 +98,7 @@ async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
         return Ok(());
     }
     let wrong = wrong.join("\n");
-    Err(Failure::Run(anyhow!(
-        "the cache is damaged; bootrace image prune --all makes room for a sound one:\n{wrong}"
-    )))
+    Err(Failure::Run(anyhow!("the cache is damaged:\n{wrong}\nfix: bootrace image prune --all")))
 }
 
 async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
@@ -111,7 +109,7 @@ async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
     for name in &pruned.in_use {
         anstream::println!("kept {name}: it is in use");
     }
-    for (engine, why) in &pruned.unasked {
+    for (engine, why) in &pruned.unreachable {
         anstream::eprintln!("kept the images of {}: {why}", engine.name());
     }
     anstream::println!("{} freed", size(pruned.freed_bytes));
@@ -168,7 +166,7 @@ fn age(text: &str) -> Result<SignedDuration, String> {
     Ok(SignedDuration::from_hours(number * hours))
 }
 
-/// What the scenario has wrong is a usage error; all else but a signal made the command fail.
+/// A scenario's error is a usage error; any other error but a signal fails the command.
 pub(super) fn failure(error: Error) -> Failure {
     match error {
         Error::Scenario(_) => Failure::Usage(error.into()),
@@ -191,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_is_there_and_what_this_build_cannot_use() {
+    fn the_table_lists_all_images_and_marks_unusable_ones() {
         let now = Timestamp::from_second(1_000_000).unwrap();
         let stored = |digest: &str, current| Stored {
             digest: digest.repeat(16),

@@ -1,11 +1,11 @@
-//! `bootrace list`: what is there to run, and where it can run on this host.
+//! `bootrace list`: scenarios, and the targets that can run on this host.
 
 use std::{fmt::Write, path::Path};
 
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{BAD, Failure, HEADING, doctor::abilities, options::Asking, print};
+use super::{BAD, Failure, HEADING, doctor::abilities, options::EngineQuery, print};
 use crate::{
     doctor::{self, Ability},
     scenario,
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     #[command(flatten)]
-    pub asking: Asking,
+    pub asking: EngineQuery,
 }
 
 /// Prints scenarios and targets. A target that can't run is no failure.
@@ -23,9 +23,9 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let listing = Listing {
         scenarios: scenario::names().into_iter().map(Entry::new).collect(),
-        targets: runtime.block_on(doctor::glance(options.asking.patience.0)).targets,
+        targets: runtime.block_on(doctor::quick_check(options.asking.patience.0)).targets,
     };
-    // Without waiting for a call that hangs.
+    // Without waiting for a blocking call that hangs.
     runtime.shutdown_background();
     print(&if options.asking.json { listing.json() } else { listing.text() })
 }
@@ -36,15 +36,15 @@ struct Listing {
     targets: Vec<Ability>,
 }
 
-/// A scenario that can be named.
+/// A scenario of the list.
 #[derive(Debug, Serialize)]
 struct Entry {
     name: String,
     description: Option<String>,
-    /// Null for a scenario in the binary.
+    /// Null for a built-in scenario.
     path: Option<String>,
     targets: Vec<String>,
-    /// Why it can't be used.
+    /// The first error of a wrong scenario.
     error: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Options that several subcommands have: each is written once, and flattened into theirs.
+//! Options that subcommands share, to flatten into theirs.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use crate::{
     scenario::{self, Span},
 };
 
-/// What a scenario's rounds are, in place of what the scenario says. `None` and empty: as it says.
+/// Replacements for a scenario's rounds. `None` and empty: the scenario decides.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Rounds {
     /// Run only these targets of the scenario, by name.
@@ -21,7 +21,7 @@ pub struct Rounds {
     pub warmup: Option<u32>,
 }
 
-/// How a command that measures goes about it.
+/// Options of every command that measures.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Session {
     /// Seed of the random order [default: a new one, recorded in the results].
@@ -39,9 +39,9 @@ pub struct Session {
     pub quiet: bool,
 }
 
-/// How a command asks the engines, and prints what it found.
+/// Options of every command that only asks the engines.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Asking {
+pub struct EngineQuery {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

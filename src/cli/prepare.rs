@@ -1,8 +1,8 @@
-//! What every command that measures does before its first instance: engines, host, image, targets, caveats.
+//! The preparation of every command that measures: engines, host, image, targets, caveats.
 
 use std::path::{Path, PathBuf};
 
-use super::{Failure, paced::SideConfig, progress::Progress, signals::Signals};
+use super::{Failure, progress::Progress, side::SideConfig, signals::Signals};
 use crate::{
     image::{self, Cache, Forms, Image},
     probe::host,
@@ -13,40 +13,40 @@ use crate::{
     tune::{self, Tuning},
 };
 
-/// What is to be prepared for.
-pub struct Wanted<'a> {
+/// The input of a preparation.
+pub struct Request<'a> {
     pub scenario: &'a Scenario,
-    /// Where its relative paths start.
+    /// The base of its relative paths.
     pub folder: &'a Path,
     pub tune: bool,
-    /// Its part where it is a side of an A/B.
-    pub part: Option<&'a SideConfig>,
+    /// `None` unless the run is a side of an A/B.
+    pub side_config: Option<&'a SideConfig>,
 }
 
-/// Ready for the first instance.
+/// The result of a preparation.
 pub struct Prepared {
-    /// In the order of the scenario's.
+    /// In the scenario's order.
     pub targets: Vec<Box<dyn Target>>,
     pub image: sample::Image,
-    /// All that is known of it, tuned where that was wanted.
+    /// The facts of the host, after tuning.
     pub host: sample::Host,
-    /// Caveats that are known before the first figure; already printed.
+    /// Caveats that do not depend on samples; already printed.
     pub warnings: Vec<String>,
-    /// Where instances keep their files.
+    /// The directory of the instances' files.
     pub instances: PathBuf,
 }
 
-/// Builds the image if it isn't there, connects to the engines, tunes the host and looks at it.
+/// Builds the image if the cache lacks it, connects to the engines, tunes the host and reads its facts.
 ///
 /// # Errors
-/// When an engine does not answer, the host can't do what the scenario asks for, or the image can't be had.
+/// When an engine does not answer, the host lacks what the scenario needs, or the image can't be built.
 pub async fn prepare(
-    wanted: &Wanted<'_>,
+    request: &Request<'_>,
     progress: &Progress,
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<Prepared, Failure> {
-    let Wanted { scenario, folder, tune, part } = *wanted;
+    let Request { scenario, folder, tune, side_config } = *request;
     engines_answer(scenario).await.map_err(Failure::Run)?;
     host_can(scenario).await.map_err(Failure::Run)?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
@@ -58,10 +58,10 @@ pub async fn prepare(
         }
         _ = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
     };
-    // Writing out and dropping the page cache is no noise of others.
+    // Before tuning: its writing out and dropping of the page cache is no noise of other programs.
     let noise_before = host::noise();
-    let tuned = match part {
-        Some(part) => part.tuned.clone(),
+    let tuned = match side_config {
+        Some(side_config) => side_config.tuned.clone(),
         None if tune => Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?),
         None => None,
     };
@@ -70,14 +70,14 @@ pub async fn prepare(
     let mut asked = Vec::new();
     for target in &targets {
         target.versions(&mut host);
-        // Once each engine: what its targets would count is the same.
+        // Once per engine, since its targets would count the same left-overs.
         let kind = target.info().kind;
         if !asked.contains(&kind) {
             target.neighbours(&mut host).await;
             asked.push(kind);
         }
     }
-    let warnings = warnings(&targets, tune, part.map(|part| &*part.partner));
+    let warnings = warnings(&targets, tune, side_config.map(|side_config| &*side_config.partner));
     warnings.iter().for_each(|warning| progress.say(warning));
     Ok(Prepared { targets, image: image.info, host, warnings, instances: cache.instances_dir() })
 }
@@ -85,14 +85,14 @@ pub async fn prepare(
 fn warnings(targets: &[Box<dyn Target>], tune: bool, partner: Option<&str>) -> Vec<String> {
     let left = tune::left().first().filter(|_| !tune).map(|left| {
         format!(
-            "a tuned run that was killed has left this host's settings as it set them ({left}): bootrace clean puts them back"
+            "a killed tuned run left this host's settings changed ({left})\nfix: sudo bootrace clean restores them"
         )
     });
     let of_targets = targets.iter().flat_map(|target| target.warnings());
     runner::Lock::others(partner).into_iter().chain(left).chain(of_targets).collect()
 }
 
-/// Asks every engine that the scenario needs, before an image is built for it.
+/// Asks every engine of the scenario, before an image is built.
 async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
     for spec in &scenario.targets {
         engine::of(spec.kind()).reach(spec).await?;
@@ -103,12 +103,12 @@ async fn engines_answer(scenario: &Scenario) -> anyhow::Result<()> {
 pub fn must_be_root() -> anyhow::Result<()> {
     anyhow::ensure!(
         sys::is_root(),
-        "a run needs root, to build images, make cgroups and read the memory of engines: run bootrace with sudo"
+        "a run needs root, to build images, make cgroups and read the memory of engines\nfix: run bootrace with sudo"
     );
     Ok(())
 }
 
-/// Tries what the scenario chooses of this host and its engines, before an image is built for it.
+/// Checks that this host and its engines offer the scenario's options, before an image is built.
 async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
     Cpus::choose(&scenario.resources.cpus)?;
     for spec in &scenario.targets {

@@ -1,4 +1,4 @@
-//! What a run shows while it goes on: a bar on a terminal, a line per round elsewhere.
+//! Shows the progress of a run: a bar on a terminal, a line per round elsewhere.
 
 use std::{
     io::IsTerminal,
@@ -27,19 +27,19 @@ impl Progress {
         Progress { quiet, terminal: std::io::stderr().is_terminal() }
     }
 
-    /// Whether lines are shown in place of a bar.
+    /// Whether lines replace the bar.
     pub fn lines(&self) -> bool {
         !self.quiet && !self.terminal
     }
 
-    /// Says a line that stays.
+    /// Prints a line that stays.
     pub fn say(&self, line: &str) {
         if !self.quiet {
             anstream::eprintln!("{line}");
         }
     }
 
-    /// A bar of so many steps; none is drawn where there is no terminal.
+    /// A bar with this many steps; without a terminal it draws nothing.
     pub fn bar(&self, name: &str, steps: u64) -> ProgressBar {
         let bar = ProgressBar::new(steps);
         if self.quiet || !self.terminal {
@@ -51,7 +51,7 @@ impl Progress {
         bar
     }
 
-    /// A watcher that saves the results of `job` in `dir` as they come.
+    /// A watcher that saves each sample of `job` in `dir` at once.
     pub fn record(&self, dir: &Path, job: &Job) -> Recorder {
         let sampling = &job.scenario.sampling;
         let rounds = sampling.warmup + sampling.samples;
@@ -67,15 +67,15 @@ impl Progress {
     }
 }
 
-/// Saves each sample as it comes, and shows it.
+/// Saves each sample at once, and shows it.
 pub struct Recorder {
     dir: PathBuf,
     bar: ProgressBar,
     rounds: u32,
     targets: usize,
-    /// A line per round in place of the bar.
+    /// Print a line per round instead of the bar.
     lines: bool,
-    /// How many densities and bursts have had their line.
+    /// The number of densities and bursts already printed.
     reported: (usize, usize),
 }
 
@@ -84,8 +84,8 @@ impl Recorder {
         self.bar.finish_and_clear();
     }
 
-    /// A line that stays, above the bar or in its place.
-    fn tell(&self, line: &str) {
+    /// Prints a line that stays, above the bar or instead of it.
+    fn print_line(&self, line: &str) {
         match self.lines {
             true => anstream::eprintln!("{line}"),
             false => self.bar.println(line),
@@ -103,7 +103,7 @@ impl Recorder {
     }
 }
 
-/// What became of a target that was filled, in a line.
+/// One line on a target's density.
 fn filled(density: &Density) -> String {
     let last = density.steps.iter().rev().find_map(|step| Some((step.n, step.timeline_ns.ready?)));
     let last = last
@@ -116,7 +116,7 @@ fn filled(density: &Density) -> String {
     )
 }
 
-/// What became of a burst, in a line.
+/// One line on a burst.
 fn burst(target: &str, burst: &Burst) -> String {
     let ready = burst.ready_ns.len();
     let all = burst
@@ -129,7 +129,7 @@ fn burst(target: &str, burst: &Burst) -> String {
     format!("{target}: {} requested at once, {all}{failed}", burst.n)
 }
 
-/// What became of a sample, in a line; what a guest said in it is made inert.
+/// One line on a sample. Text from guests and engines is sanitised.
 fn words(sample: &Sample) -> String {
     match (sample.outcome, sample.timeline_ns.startup()) {
         (Outcome::Ok, Some(ns)) => format!("{} {:.1} ms", sample.target, ns as f64 / 1e6),
@@ -141,7 +141,7 @@ fn words(sample: &Sample) -> String {
     }
 }
 
-/// What is done to an instance.
+/// The words for a step of an instance.
 fn word(step: Step) -> &'static str {
     match step {
         Step::Cooling => "dropping the page cache for",
@@ -159,7 +159,7 @@ fn word(step: Step) -> &'static str {
 impl Watch for Recorder {
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step) {
         let what = word(step);
-        // Drawn here and nowhere else: a bar that redraws by itself would take CPU from what is measured.
+        // Drawn only between trials: a bar that redraws by itself would take CPU time from the instance.
         self.bar.set_position(done as u64);
         self.bar.set_message(format!("round {}: {what} {target}", trial.round + 1));
     }
@@ -187,10 +187,10 @@ impl Watch for Recorder {
         let Some(last) = results.density.last().filter(|last| last.limit.is_some()) else { return Ok(()) };
         if self.reported.0 < results.density.len() {
             self.reported = (results.density.len(), 0);
-            self.tell(&filled(last));
+            self.print_line(&filled(last));
         }
         for one in &last.bursts[self.reported.1..] {
-            self.tell(&burst(&last.target, one));
+            self.print_line(&burst(&last.target, one));
         }
         self.reported.1 = last.bursts.len();
         Ok(())

@@ -1,4 +1,4 @@
-//! `bootrace report`: renders runs, A/Bs and calibrations again from their JSON.
+//! `bootrace report`: regenerates the reports of runs, A/Bs and calibrations from their JSON.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub struct Options {
     /// Directories of runs, each with its results.json, of A/Bs, or of calibrations.
     #[arg(value_name = "RUN_DIR", required = true)]
     pub runs: Vec<PathBuf>,
-    /// Fail on claims, judged again: exit code 3 for a refuted one, 4 for an undecided one.
+    /// Judge claims again and fail on them: exit code 3 for a refuted one, 4 for an undecided one.
     #[arg(long, value_enum, default_value_t = FailOn::Never, value_name = "WHEN")]
     pub fail_on: FailOn,
     /// Write the files and print no table.
@@ -27,17 +27,17 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// Renders each run, A/B or calibration in its own directory; its JSON stays as it is. All are read before any is
-/// written, so that one that can't be read stops the command with nothing done.
+/// Renders each run, A/B or calibration in its own directory and leaves its JSON unchanged. It reads all before it
+/// writes any, so that an unreadable one stops the command before any change.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let read = options.runs.iter().map(|path| Ok((path, Saved::load(path)?)));
     let read = read.collect::<Result<Vec<_>, report::Error>>().map_err(|e| Failure::Usage(e.into()))?;
     for (path, saved) in &read {
-        // The JSON may be named itself.
+        // The path may name the JSON file itself.
         let dir = if path.is_dir() { path.as_path() } else { path.parent().unwrap_or(path) };
         let table = saved.render(dir).map_err(|e| Failure::Run(e.into()))?;
         if !options.quiet {
-            // anstream takes the colours out where the terminal or NO_COLOR wants none.
+            // anstream removes colours that the terminal or NO_COLOR does not want.
             print(&(table + "\n"))?;
             print(&format!("report: {}\n", dir.join("index.html").display()))?;
         }
@@ -49,14 +49,14 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     claims::hold(runs, options.fail_on)
 }
 
-/// What a directory of ours may hold.
+/// The content of a report directory.
 enum Saved {
     Run(Box<Results>),
     Calibration(Box<Calibration>),
     Ab(Box<Ab>),
 }
 
-/// Both sides, and how they were judged.
+/// Both sides and their comparison.
 struct Ab {
     sides: [Results; 2],
     comparison: Comparison,
@@ -84,7 +84,7 @@ impl Saved {
         }
     }
 
-    /// Gives the terminal's table.
+    /// Writes the report and returns the terminal's table.
     fn render(&self, dir: &Path) -> Result<String, report::Error> {
         match self {
             Saved::Run(results) => {

@@ -1,4 +1,4 @@
-//! `bootrace run`: from scenario to report.
+//! `bootrace run`: runs scenarios and writes their results and reports.
 
 use std::{
     fs,
@@ -13,10 +13,10 @@ use super::{
     claims::{self, FailOn},
     density,
     options::{Rounds, Session},
-    paced::{Event, Pacer, SideConfig},
-    prepare::{Prepared, Wanted, prepare},
+    prepare::{Prepared, Request, prepare},
     print,
     progress::Progress,
+    side::{Event, SideChannel, SideConfig},
     signals::{self, Signals},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
     tune::Tuning,
 };
 
-/// As given on the command line; `None` and empty: as the scenario says.
+/// Options as on the command line; `None` and empty: the scenario decides.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
     /// Scenario files, or names of shipped scenarios.
@@ -50,30 +50,29 @@ pub struct Options {
     /// Print results.json instead of the table.
     #[arg(long)]
     pub json: bool,
-    /// For `bootrace ab`, which starts its sides with this.
+    /// Run as a side of `bootrace ab`, which sets this option.
     #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune", "build"])]
-    pub paced: Option<SideConfig>,
+    pub as_side: Option<SideConfig>,
 }
 
-/// A run that came to its end, and where it was written.
+/// A finished run and its directory.
 #[derive(Debug)]
 pub struct Finished {
     pub results: Results,
     pub dir: PathBuf,
 }
 
-/// Runs every scenario in turn and writes its results and report. Whether the samples are good is for
-/// [`verdict`] to say.
+/// Runs one scenario after the other and writes results and reports. [`verdict`] judges the samples.
 ///
 /// # Errors
-/// A usage error before anything runs; else what kept a run from its end, at once.
+/// [`Failure::Usage`] before anything runs; else the error of the first run that does not finish.
 pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
-    let mut pacer = match &options.paced {
-        Some(_) => Some(Pacer::open().map_err(Failure::Run)?),
+    let mut channel = match &options.as_side {
+        Some(_) => Some(SideChannel::open().map_err(Failure::Run)?),
         None => None,
     };
-    if pacer.is_some() && options.scenarios.len() != 1 {
-        return Err(Failure::Usage(anyhow!("--paced is for one scenario")));
+    if channel.is_some() && options.scenarios.len() != 1 {
+        return Err(Failure::Usage(anyhow!("--as-side is for one scenario")));
     }
     let scenarios =
         options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
@@ -89,33 +88,33 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
             }
         }
         for (scenario, folder) in scenarios {
-            let pacer = pacer.as_mut();
-            finished.push(run_one(scenario, &folder, options, signals, tuning, pacer).await?);
+            let channel = channel.as_mut();
+            finished.push(run_one(scenario, &folder, options, signals, tuning, channel).await?);
         }
         Ok(finished)
     });
     ran.map_err(|failure| match failure {
-        // The end of standard input has no number of its own; it is as a terminal's that hangs up.
-        Failure::Interrupted { signal, .. } | Failure::Stopped { signal } if options.paced.is_some() => {
-            Failure::Unpaced { signal: signal.max(1) }
+        // The end of standard input has no signal number; it counts as a hang-up.
+        Failure::Interrupted { signal, .. } | Failure::Stopped { signal } if options.as_side.is_some() => {
+            Failure::SideStopped { signal: signal.max(1) }
         }
         other => other,
     })
 }
 
-/// Of a side of an A/B nothing: it is judged with the other one.
+/// The verdict on finished runs. A side of an A/B has none, since the coordinator judges both sides.
 ///
 /// # Errors
-/// [`Failure::Run`] when a sample failed or a target has none; else what [`claims::hold`] says of the claims.
+/// [`Failure::Run`] when a sample failed or a target has none; else as [`claims::hold`].
 pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
     let alone = || finished.iter().filter(|finished| finished.results.run.ab.is_none());
     alone().try_for_each(samples_are_good)?;
-    alone().try_for_each(density::was_good)?;
+    alone().try_for_each(density::check)?;
     claims::hold(alone().map(|run| &run.results), fail_on)
 }
 
 /// # Errors
-/// [`Failure::Usage`] when there is no such scenario, or it has an error, or not the targets that are asked for.
+/// [`Failure::Usage`] when the scenario is missing or wrong, or lacks a target of `--targets`.
 pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
     let usage = |e: scenario::Error| Failure::Usage(e.into());
     let (mut scenario, folder) = scenario::find(name).map_err(usage)?;
@@ -126,7 +125,7 @@ pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf),
     if let Some(warmup) = options.rounds.warmup {
         scenario.set_warmup(warmup).map_err(usage)?;
     }
-    if options.paced.is_some() {
+    if options.as_side.is_some() {
         density::leave_out(&mut scenario)?;
     }
     Ok((scenario, folder))
@@ -138,10 +137,10 @@ async fn run_one(
     options: &Options,
     signals: &Signals,
     tuning: &Tuning,
-    pacer: Option<&mut Pacer>,
+    channel: Option<&mut SideChannel>,
 ) -> Result<Finished, Failure> {
-    let progress = Progress::new(options.session.quiet || options.json || pacer.is_some());
-    let finished = measure(scenario, folder, options, &progress, signals, tuning, pacer).await?;
+    let progress = Progress::new(options.session.quiet || options.json || channel.is_some());
+    let finished = measure(scenario, folder, options, &progress, signals, tuning, channel).await?;
     let Finished { results, dir } = &finished;
     show(results, dir, options)?;
     match results.run.interrupted {
@@ -150,7 +149,7 @@ async fn run_one(
     }
 }
 
-/// A whole run, written with its report; also one that was interrupted.
+/// Runs a scenario and writes results and report, also after an interrupt.
 pub(super) async fn measure(
     scenario: Scenario,
     folder: &Path,
@@ -158,49 +157,49 @@ pub(super) async fn measure(
     progress: &Progress,
     signals: &Signals,
     tuning: &Tuning,
-    mut pacer: Option<&mut Pacer>,
+    mut channel: Option<&mut SideChannel>,
 ) -> Result<Finished, Failure> {
-    if let Some(pacer) = &mut pacer {
-        pacer.listen(&signals.stop);
+    if let Some(channel) = &mut channel {
+        channel.listen(&signals.stop);
     }
-    let part = options.paced.as_ref();
-    let wanted = Wanted { scenario: &scenario, folder, tune: options.session.tune, part };
-    let prepared = prepare(&wanted, progress, signals, tuning).await?;
+    let side_config = options.as_side.as_ref();
+    let request = Request { scenario: &scenario, folder, tune: options.session.tune, side_config };
+    let prepared = prepare(&request, progress, signals, tuning).await?;
     let Prepared { targets, image, host, warnings, instances } = prepared;
     let mut results = header(&scenario, &targets, image, host, warnings, options);
-    results.run.source = match part {
-        Some(part) => part.source.clone(),
+    results.run.source = match side_config {
+        Some(side_config) => side_config.source.clone(),
         None => super::source::find(options.commit.as_deref(), folder),
     };
-    let dir = match part {
-        Some(part) => part.dir.clone(),
+    let dir = match side_config {
+        Some(side_config) => side_config.dir.clone(),
         None => options.session.out.join(&results.run.id),
     };
     make_dir(&dir).map_err(Failure::Run)?;
-    if part.is_none() {
+    if side_config.is_none() {
         make_latest(&options.session.out, &results.run.id).map_err(Failure::Run)?;
     }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances };
     let mut recorder = progress.record(&dir, &job);
-    let ran = match &mut pacer {
-        Some(pacer) => {
-            let mut watch = pacer.watch(&job, &mut recorder);
+    let ran = match &mut channel {
+        Some(channel) => {
+            let mut watch = channel.watch(&job, &mut recorder);
             runner::run(job, &mut watch, &signals.stop).await
         }
         None => runner::run(job, &mut recorder, &signals.stop).await,
     };
     let mut results = ran.map_err(Failure::Run)?;
     drop(lock);
-    if let Some(pacer) = &mut pacer {
-        // The other side may be at its last trial, which the making of a report would disturb.
-        pacer.turn().await;
+    if let Some(channel) = &mut channel {
+        // The other side may still run its last trial, which a report's CPU time would disturb.
+        channel.turn().await;
     }
     results.run.warnings.extend(tuning.changed());
     recorder.finish();
     report::write(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
-    if let Some(pacer) = pacer {
-        pacer.say(&Event::Finished { interrupted: results.run.interrupted });
+    if let Some(channel) = channel {
+        channel.say(&Event::Finished { interrupted: results.run.interrupted });
     }
     Ok(Finished { results, dir })
 }
@@ -216,8 +215,8 @@ fn header(
 ) -> Results {
     let seed = options.session.seed.unwrap_or_else(fresh_seed);
     let now = jiff::Timestamp::now();
-    let id = match &options.paced {
-        Some(part) => part.run.clone(),
+    let id = match &options.as_side {
+        Some(side_config) => side_config.run.clone(),
         None => format!("{}-{}-{seed}", scenario.name, now.strftime("%Y%m%dT%H%M%SZ")),
     };
     Results {
@@ -235,7 +234,7 @@ fn header(
             cache_drop_ns: None,
             warnings,
             source: None,
-            ab: options.paced.as_ref().map(SideConfig::record),
+            ab: options.as_side.as_ref().map(SideConfig::record),
         },
         host,
         image,
@@ -245,7 +244,7 @@ fn header(
     }
 }
 
-/// 32 bits are enough, and keep the run's id short.
+/// A new seed. 32 bits suffice, and keep the run's id short.
 pub(super) fn fresh_seed() -> u64 {
     let mut bytes = [0; 4];
     match rand::rngs::SysRng.try_fill_bytes(&mut bytes) {
@@ -258,7 +257,7 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making the run's directory {}", dir.display()))
 }
 
-/// Points `DIR/latest` at the run, in one step.
+/// Points `DIR/latest` at the run, atomically.
 pub(super) fn make_latest(out: &Path, id: &str) -> anyhow::Result<()> {
     let (new, latest) = (out.join(format!(".latest-{id}")), out.join("latest"));
     std::os::unix::fs::symlink(id, &new)
@@ -271,15 +270,15 @@ fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure>
         let json = serde_json::to_string_pretty(results).context("writing results as JSON");
         return print(&(json.map_err(Failure::Run)? + "\n"));
     }
-    if options.session.quiet || options.paced.is_some() {
+    if options.session.quiet || options.as_side.is_some() {
         return Ok(());
     }
     print(&(report::table(results, &analysis::analyse(results), true) + "\n"))?;
     print(&format!("report: {}\n", dir.join("index.html").display()))
 }
 
-/// Every target has a good sample, where there were to be any.
-pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
+/// Checks that every target has a good sample, unless the run is of density alone.
+pub(super) fn targets_are_good(finished: &Finished) -> Result<(), Failure> {
     if density::is_all(&finished.results) {
         return Ok(());
     }
@@ -298,13 +297,13 @@ pub(super) fn targets_were_good(finished: &Finished) -> Result<(), Failure> {
     )))
 }
 
-/// A run with failed samples is a failed run, however good the others are.
+/// Checks that no sample failed: one failed sample fails the run.
 pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     let samples = &finished.results.samples;
     let measured =
         |target: &sample::TargetRecord| samples.iter().any(|s| s.target == target.name && !s.warmup);
     if !finished.results.targets.iter().all(measured) {
-        targets_were_good(finished)?;
+        targets_are_good(finished)?;
     }
     let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
     let Some(first) = bad.first() else { return Ok(()) };

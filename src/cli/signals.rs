@@ -1,4 +1,4 @@
-//! What a command that measures does around it: watches for signals, and puts back what it has tuned.
+//! Wraps every command that measures: watches for signals, and restores tuned settings.
 
 use std::{
     io::Write,
@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::Failure;
 use crate::tune::{self, Tuning};
 
-/// Runs `work` on a runtime of its own. What it tunes is put back, whatever becomes of it.
+/// Runs `work` on a runtime of its own, then restores tuned settings, also after an error.
 ///
 /// # Errors
-/// As `work` fails; else when the host's settings can't be put back.
+/// As `work`; else when the host's settings can't be restored.
 pub fn watched<T>(work: impl AsyncFnOnce(&Signals, &Tuning) -> Result<T, Failure>) -> Result<T, Failure> {
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
@@ -27,14 +27,14 @@ pub fn watched<T>(work: impl AsyncFnOnce(&Signals, &Tuning) -> Result<T, Failure
         let signals = Signals::watch(tuning.handle()).map_err(Failure::Run)?;
         work(&signals, &tuning).await
     });
-    // Without waiting for a call into an engine that hangs.
+    // Without waiting for a blocking call into an engine that hangs.
     runtime.shutdown_background();
-    // Its own failure is the one to report.
+    // A failure of `work` takes precedence.
     let put_back = tuning.put_back().map_err(|e| Failure::Run(e.into()));
     done.and_then(|done| put_back.map(|()| done))
 }
 
-/// Ctrl-C, SIGTERM and a hang-up: the first ends the run cleanly, the second at once.
+/// SIGINT, SIGTERM and SIGHUP: the first one ends the run cleanly, the second one at once.
 pub struct Signals {
     pub stop: CancellationToken,
     which: Arc<AtomicU8>,
@@ -50,7 +50,7 @@ impl Signals {
             let (stop, which, tuning) = (stop.clone(), which.clone(), tuning.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {
-                    // Not eprintln, which panics where the terminal is gone.
+                    // Not eprintln, which panics when the terminal is gone.
                     let mut stderr = std::io::stderr();
                     if which.swap(number, Ordering::Relaxed) != 0 {
                         tuning.put_back();

@@ -1,4 +1,4 @@
-//! What a run measures, as version control or CI tells: asked before the first instance, never an error.
+//! The commit that a run measures, from git or CI's variables, read before the first instance. Its absence is no error.
 
 use std::{
     io::Read,
@@ -9,16 +9,16 @@ use std::{
 
 use crate::sample::Source;
 
-/// A repository that takes longer to answer is not asked further. Git reads all of a large one when nothing of it is
-/// in the page cache, and a run without its commit is in no history.
+/// How long git may take for all questions. On a cold page cache git reads all of a large repository, and a run
+/// without its commit is missing in histories.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// No answer that is looked at is longer.
+/// The longest answer that is read, in bytes.
 const LONGEST: u64 = 4096;
 
-/// The commit of the command line.
+/// Parses the commit of the command line.
 ///
 /// # Errors
-/// When it is no hash.
+/// When the text is no hash.
 pub fn commit(text: &str) -> Result<String, String> {
     hash(text).ok_or_else(|| "a commit is 7 to 64 hex digits, as `git rev-parse HEAD` prints it".into())
 }
@@ -29,15 +29,15 @@ fn hash(text: &str) -> Option<String> {
     is_hash.then(|| text.to_ascii_lowercase())
 }
 
-/// From `commit` if given, else CI's variables, else git in the scenario's folder or the working directory. Where the
-/// commit is given, CI and git tell only the rest.
+/// The source from `commit`, else from CI's variables, else from git in the scenario's folder or the working
+/// directory. With `commit`, CI and git add only branch, address and changes.
 pub fn find(commit: Option<&str>, folder: &Path) -> Option<Source> {
     let found = from_ci(|name| std::env::var(name).ok())
         .or_else(|| [folder, Path::new(".")].into_iter().find_map(of_folder));
     let Some(commit) = commit.and_then(hash) else { return found };
     let same = found.as_ref().is_some_and(|f| f.commit.starts_with(&commit) || commit.starts_with(&f.commit));
     let found = found.unwrap_or_default();
-    // What git says of its own commit says nothing of another.
+    // Branch and changes that git reports belong to its own commit only.
     Some(Source {
         commit,
         dirty: found.dirty.filter(|_| same),
@@ -46,7 +46,7 @@ pub fn find(commit: Option<&str>, folder: &Path) -> Option<Source> {
     })
 }
 
-/// As git in `folder` tells, and nothing else.
+/// The source from git in `folder` alone.
 pub fn of_folder(folder: &Path) -> Option<Source> {
     from_git(folder, Instant::now() + PATIENCE)
 }
@@ -97,7 +97,7 @@ fn from_git(folder: &Path, deadline: Instant) -> Option<Source> {
     Some(Source { commit, branch, url, dirty: changed.map(|lines| !lines.trim().is_empty()) })
 }
 
-/// What git prints, its first [`LONGEST`] bytes; `None` when it fails or takes too long.
+/// The first [`LONGEST`] bytes of git's output; `None` when it fails or takes too long.
 fn git(folder: &Path, arguments: &[&str], deadline: Instant) -> Option<String> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let mut command = Command::new("git");
@@ -119,7 +119,7 @@ fn git(folder: &Path, arguments: &[&str], deadline: Instant) -> Option<String> {
     std::thread::spawn(move || {
         let mut text = String::new();
         let read = (&mut stdout).take(LONGEST).read_to_string(&mut text);
-        // The pipe goes with `stdout`, and a git that still writes with it.
+        // Dropping `stdout` closes the pipe, which ends a git that still writes.
         let _ = sender.send(read.ok().map(|_| text));
     });
     let text = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -140,7 +140,7 @@ fn git(folder: &Path, arguments: &[&str], deadline: Instant) -> Option<String> {
     ended.then_some(text)
 }
 
-/// Kills it, and leaves it to a thread to wait for: what waits for a dead disk does not end.
+/// Kills the process and reaps it in a thread, since a process that waits for a dead disk may never end.
 fn end(mut child: std::process::Child) {
     let _ = child.kill();
     std::thread::spawn(move || child.wait());

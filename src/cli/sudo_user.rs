@@ -1,5 +1,5 @@
-//! The sudo user: bootrace checks their clone out and builds it as them, with their compilers, so that nothing in it
-//! becomes root's and its build scripts run as they always do.
+//! The sudo user: bootrace checks out and builds a clone as its owner, with the owner's compilers, so that no file in
+//! it becomes root's and its build scripts run as usual.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -15,12 +15,12 @@ use crate::{cli, supervisor};
 pub struct SudoUser {
     pub uid: u32,
     pub gid: u32,
-    /// `None` when nothing says where it is.
+    /// `None` when the user database has none.
     home: Option<PathBuf>,
 }
 
 impl SudoUser {
-    /// `None` where the clone isn't the sudo user's, or nobody called us by sudo: then it is built as who we are.
+    /// `None` without sudo, or for a clone of another user: then bootrace builds as the current user.
     pub fn of(clone: &Path) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
@@ -31,7 +31,7 @@ impl SudoUser {
         (uid != 0 && owner == uid).then(|| SudoUser { uid, gid, home: home_of(uid) })
     }
 
-    /// Has the command run as them.
+    /// Makes the command run as this user.
     pub fn runs(&self, command: &mut Command) {
         command.uid(self.uid).gid(self.gid);
         if let Some(home) = &self.home {
@@ -40,14 +40,14 @@ impl SudoUser {
     }
 }
 
-/// By getent, which knows of users beyond /etc/passwd too.
+/// The user's home by getent, which finds users outside of /etc/passwd too.
 fn home_of(uid: u32) -> Option<PathBuf> {
     let output = Command::new("getent").args(["passwd", &uid.to_string()]).output().ok()?;
     let line = String::from_utf8(output.stdout).ok()?;
     line.trim_end().split(':').nth(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
 }
 
-/// PATH for a build: sudo leaves out the user's own folders, where rustup and others put compilers.
+/// PATH for a build, with the user's own folders of compilers (as rustup's), which sudo leaves out.
 pub fn path(sudo_user: Option<&SudoUser>) -> OsString {
     let own = |home: &Path| [home.join(".cargo/bin"), home.join(".local/bin")];
     let mut places: Vec<PathBuf> =
@@ -57,18 +57,18 @@ pub fn path(sudo_user: Option<&SudoUser>) -> OsString {
         places.extend(std::env::var_os("CARGO_HOME").map(|home| PathBuf::from(home).join("bin")));
         places.extend(std::env::var_os("HOME").into_iter().flat_map(|home| own(Path::new(&home))));
     }
-    // A colon in a name can't be written in PATH.
+    // PATH can't contain a folder with a colon in its name.
     places.retain(|place| !place.as_os_str().as_bytes().contains(&b':'));
     std::env::join_paths(places).unwrap_or_default()
 }
 
-/// git in this clone, whoever owns it, by that user where we are that user's root.
+/// git in this clone, whoever owns it; as the sudo user if the clone is theirs.
 pub fn git(clone: &Path) -> Command {
     let mut git = as_sudo_user("git", SudoUser::of(clone).as_ref());
     cli::git::alone(&mut git);
     let mut safe = OsString::from("safe.directory=");
     safe.push(clone);
-    // A Ctrl-C is for us: a checkout that is cut off in the middle is harder to remove.
+    // Keep Ctrl-C from git: an interrupted checkout is harder to remove.
     git.process_group(0);
     // The clone's hooks are for its user's own checkouts.
     git.arg("-C")
@@ -80,7 +80,7 @@ pub fn git(clone: &Path) -> Command {
     git
 }
 
-/// The program, run by them where there is one.
+/// The program, as the sudo user if there is one.
 pub fn as_sudo_user(program: impl AsRef<OsStr>, sudo_user: Option<&SudoUser>) -> Command {
     let mut command = Command::new(program);
     if let Some(sudo_user) = sudo_user {
@@ -89,8 +89,11 @@ pub fn as_sudo_user(program: impl AsRef<OsStr>, sudo_user: Option<&SudoUser>) ->
     command
 }
 
-/// What a command that went well said.
-pub fn said(mut command: Command) -> Result<String, String> {
+/// Runs the command and returns its trimmed standard output.
+///
+/// # Errors
+/// With its standard error when it fails, or the reason why it can't run.
+pub fn output_of(mut command: Command) -> Result<String, String> {
     let output = supervisor::supervise(&mut command, None).and_then(|lifeline| {
         let output = command.output();
         drop(lifeline);

@@ -20,19 +20,19 @@ pub async fn verdict() -> KvmVerdict {
     probing.unwrap_or_else(|error| KvmVerdict::Broken { why: format!("the probe ended early: {error}") })
 }
 
-/// What VMs run on.
+/// What VMs run on, as a phrase.
 pub fn how(verdict: &KvmVerdict) -> &'static str {
     match verdict {
         KvmVerdict::Runs { degree: KvmDegree::Hardware, .. } => "on KVM",
         KvmVerdict::Runs { degree: KvmDegree::Nested, .. } => "on KVM (nested)",
         KvmVerdict::Runs { degree: KvmDegree::Paravirtual, .. } => "on KVM (para-virtualised)",
         KvmVerdict::Runs { .. } => "on KVM (emulated)",
-        KvmVerdict::Untold { .. } => "in a VM (KVM or TCG: unknown)",
+        KvmVerdict::Unknown { .. } => "in a VM (KVM or TCG: unknown)",
         _ => "emulated (TCG)",
     }
 }
 
-/// What the verdict means for a run, in plain words.
+/// The check's result for a verdict on KVM.
 pub fn kvm(verdict: &KvmVerdict) -> Check {
     let (id, title) = ("kvm", "KVM");
     let emulated = "VMs will be emulated (TCG), and their figures compare with each other and say nothing about a VM \
@@ -40,18 +40,20 @@ pub fn kvm(verdict: &KvmVerdict) -> Check {
     match verdict {
         KvmVerdict::Runs { degree: KvmDegree::Hardware, .. } => Check::ok(id, title, verdict.to_string()),
         KvmVerdict::Runs { degree: degree @ KvmDegree::Emulated, .. } => {
-            Check::warning(id, title, format!("{verdict}; {}", degree.worth()))
+            Check::warning(id, title, format!("{verdict}; {}", degree.explanation()))
                 .fix("accel = \"tcg\" in the scenario, or a host with hardware or nested virtualisation")
         }
-        KvmVerdict::Runs { degree, .. } => Check::ok(id, title, format!("{verdict}; {}", degree.worth())),
-        KvmVerdict::Untold { .. } => {
+        KvmVerdict::Runs { degree, .. } => {
+            Check::ok(id, title, format!("{verdict}; {}", degree.explanation()))
+        }
+        KvmVerdict::Unknown { .. } => {
             Check::warning(id, title, verdict.to_string()).fix("bootrace doctor, when this host is less busy")
         }
-        // A run, which is root's, will find out.
+        // A run is root's and so finds out.
         KvmVerdict::Missing { cause: Cause::Denied, .. } if !sys::is_root() => {
             Check::not_checked(id, title, verdict.to_string())
         }
-        // It is there, and not for us.
+        // The device exists, and this process may not open it.
         KvmVerdict::Missing { cause: Cause::Denied, .. } => {
             Check::warning(id, title, format!("KVM can't be used: {emulated} ({verdict})"))
                 .fix("in a container, give it the device (--device /dev/kvm)")
@@ -65,8 +67,8 @@ pub fn kvm(verdict: &KvmVerdict) -> Check {
     }
 }
 
-/// Whether QEMU's user can open the device, tried as that user. Where it can't, libvirt probes QEMU again and again, and
-/// every start of a VM takes a minute, emulated ones too.
+/// Opens the device as QEMU's user. If that fails, libvirt probes QEMU again and again, and every start of a VM takes
+/// a minute, emulated or not.
 pub fn access(account: &Account) -> Option<Check> {
     let (id, title) = ("kvm.access", "KVM for QEMU's user");
     if !Path::new(DEVICE).exists() {
@@ -77,7 +79,7 @@ pub fn access(account: &Account) -> Option<Check> {
         return Some(Check::not_checked(id, title, why));
     }
     let name = &account.name;
-    Some(match account.act(|| File::options().read(true).write(true).open(DEVICE)) {
+    Some(match account.run_as(|| File::options().read(true).write(true).open(DEVICE)) {
         Ok(_) => Check::ok(id, title, format!("{name} can open {DEVICE}")),
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             let found = format!(
@@ -107,7 +109,7 @@ pub fn remembered(hypervisor: &Hypervisor, access: Option<&Check>, verdict: &Kvm
         return Some(Check::ok(id, title, "libvirt offers it"));
     }
     let found =
-        "libvirt offers no KVM though QEMU's user can open it: it remembers how things were when it started";
+        "libvirt offers no KVM though QEMU's user can open it: libvirt keeps the state of its own start";
     let fix = restart_libvirt();
     Some(match verdict {
         KvmVerdict::Runs { .. } => Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix),
@@ -132,11 +134,11 @@ mod tests {
 
     #[test]
     fn a_host_that_is_too_busy_to_tell_is_not_said_to_emulate() {
-        let untold = KvmVerdict::Untold { why: "106ms of CPU time".into() };
-        let check = kvm(&untold);
+        let unknown = KvmVerdict::Unknown { why: "106ms of CPU time".into() };
+        let check = kvm(&unknown);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
         assert!(check.found.contains("unknown") && !check.found.contains("emulated"), "{}", check.found);
-        assert_eq!(how(&untold), "in a VM (KVM or TCG: unknown)");
+        assert_eq!(how(&unknown), "in a VM (KVM or TCG: unknown)");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Looking at the host with the eyes of another user: QEMU's, which is not ours.
+//! Tries actions as another user of this host: QEMU's.
 
 use std::{
     ffi::{CStr, CString},
@@ -12,7 +12,7 @@ use rustix::{
 
 use crate::probe::kvm;
 
-/// A user of this host, by number, with the groups that it is in.
+/// A user of this host by number, with its groups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub name: String,
@@ -22,12 +22,12 @@ pub struct Account {
 }
 
 impl Account {
-    /// Who runs this.
+    /// The user of this process.
     pub fn own() -> Self {
         Account::new(rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
     }
 
-    /// With the groups that the host's user database gives to it, as libvirt does before it starts QEMU.
+    /// A user with its groups from the host's user database, as libvirt does before it starts QEMU.
     pub fn new(uid: u32, gid: u32) -> Self {
         let Some((name, primary)) = entry_of(uid) else {
             return Account { name: uid.to_string(), uid, gid, groups: vec![gid] };
@@ -39,7 +39,7 @@ impl Account {
         Account { name: name.to_string_lossy().into_owned(), uid, gid, groups }
     }
 
-    /// Whom libvirt's system driver runs QEMU as by its settings, else by what distributions build into it.
+    /// QEMU's user: from the settings of libvirt's system driver, else the default of distributions.
     pub fn configured_for_qemu() -> Self {
         let found = kvm::qemu_users().iter().find_map(|user| number_of(user));
         found.map_or_else(Account::own, |(uid, gid)| Account::new(uid, gid))
@@ -49,11 +49,11 @@ impl Account {
         self.uid == rustix::process::geteuid().as_raw()
     }
 
-    /// Does something as this user: in a thread of its own, since for the kernel each thread is somebody.
+    /// Runs `action` as this user, in a thread of its own, since the kernel keeps credentials per thread.
     ///
     /// # Errors
-    /// What `action` fails with; and for another user than ourselves if we aren't root.
-    pub fn act<T: Send>(&self, action: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    /// As `action`; when this process isn't root and the user is another one.
+    pub fn run_as<T: Send>(&self, action: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         let become_it = || -> io::Result<()> {
             if self.is_ours() {
                 return Ok(());
@@ -62,7 +62,7 @@ impl Account {
             let (uid, gid) = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
             set_thread_groups(&groups)?;
             set_thread_res_gid(gid, gid, gid)?;
-            // The last: it takes the right to do any of these away.
+            // Last, since it drops the right to do the others.
             Ok(set_thread_res_uid(uid, uid, uid)?)
         };
         thread::scope(|scope| {
@@ -72,7 +72,7 @@ impl Account {
     }
 }
 
-/// As large as any entry of a user database is, in bytes.
+/// The longest entry of a user database, in bytes.
 const LARGEST_ENTRY: usize = 64 << 10;
 const MOST_GROUPS: usize = 4096;
 
@@ -88,7 +88,7 @@ fn entry_of(uid: u32) -> Option<(CString, u32)> {
     }
 }
 
-/// Of a user by name or number: uid and primary gid.
+/// Uid and primary gid of a user by name or number.
 fn number_of(name: &str) -> Option<(u32, u32)> {
     if let Ok(uid) = name.parse() {
         return entry_of(uid).map(|(_, gid)| (uid, gid));
@@ -107,7 +107,7 @@ fn number_of(name: &str) -> Option<(u32, u32)> {
 fn groups_of(name: &CStr, gid: u32) -> Vec<u32> {
     let mut groups = vec![0; MOST_GROUPS];
     let mut count = MOST_GROUPS as libc::c_int;
-    // SAFETY: it writes at most `count` numbers, which is how many there is room for.
+    // SAFETY: it writes at most `count` numbers, the length of the buffer.
     let result = unsafe { libc::getgrouplist(name.as_ptr(), gid, groups.as_mut_ptr(), &mut count) };
     if result < 0 {
         return vec![gid];
@@ -123,14 +123,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_runs_this_may_do_what_it_may() {
+    fn this_user_can_do_what_the_process_can() {
         let own = Account::own();
         assert!(own.is_ours());
-        assert_eq!(own.act(|| Ok(rustix::process::geteuid().as_raw())).unwrap(), own.uid);
+        assert_eq!(own.run_as(|| Ok(rustix::process::geteuid().as_raw())).unwrap(), own.uid);
     }
 
     #[test]
-    fn a_user_is_known_by_name_and_a_number_that_nobody_has_by_its_digits() {
+    fn a_user_is_named_and_an_unused_number_is_shown_in_digits() {
         assert_eq!(Account::new(0, 0).name, "root");
         let nobody = Account::new(4_000_000_001, 4_000_000_002);
         assert_eq!((nobody.name.as_str(), nobody.groups), ("4000000001", vec![4_000_000_002]));
@@ -144,10 +144,10 @@ mod tests {
 
     #[test]
     #[ignore = "needs root: scripts/test runs it"]
-    fn another_user_can_not_open_what_is_roots_alone_and_we_still_can() {
+    fn another_user_can_not_open_a_file_of_root_and_root_still_can() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let nobody = Account::new(65534, 65534);
-        let error = nobody.act(|| File::open(file.path())).unwrap_err();
+        let error = nobody.run_as(|| File::open(file.path())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         File::open(file.path()).unwrap();
         assert!(rustix::process::geteuid().is_root());

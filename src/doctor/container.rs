@@ -55,7 +55,7 @@ pub async fn ask(engine: ContainerEngine, patience: Duration) -> Containers {
     };
     let (id, title, kind) = (names.id, engine.name(), engine.kind());
     let with = |check, answer| Containers { engine, names, check, answer };
-    if !kind.is_standard() && !engine.may_be_here() {
+    if !kind.is_standard() && !engine.may_exist() {
         let socket = engine.address();
         let socket = socket.trim_start_matches("unix://");
         let found = format!("there is no {socket}: only targets with kind = \"{kind}\" need it");
@@ -96,12 +96,12 @@ impl Diagnosis for Containers {
         }
     }
 
-    fn glance(&self) -> Vec<Check> {
+    fn quick_check(&self) -> Vec<Check> {
         vec![self.check.clone()]
     }
 
     async fn examine(&self, trials: &Trials<'_>) -> Vec<Check> {
-        let mut checks = self.glance();
+        let mut checks = self.quick_check();
         let Some(answer) = &self.answer else { return checks };
         if self.engine == ContainerEngine::Docker {
             checks.extend([api(answer), limits(answer)]);

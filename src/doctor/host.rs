@@ -1,4 +1,4 @@
-//! The host itself: who we are, kernel, control groups, clock.
+//! Checks the host itself: root, kernel, cgroups, clock.
 
 use super::Check;
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 const PRIVILEGES: &str = "privileges";
 const CGROUPS: &str = "cgroups";
 
-/// Controllers that a run limits or counts with, and what for.
+/// Controllers of a run and their purposes.
 const CONTROLLERS: [(&str, &str); 5] = [
     ("memory", "memory limits and readings"),
     ("cpuacct", "CPU time"),
@@ -18,7 +18,7 @@ const CONTROLLERS: [(&str, &str); 5] = [
     ("cpuset", "Docker's binding to CPUs"),
     ("pids", "Docker's limit on processes"),
 ];
-/// Without these there is nothing to measure with.
+/// Without these a run can't measure.
 const ESSENTIAL: [&str; 2] = ["memory", "cpuacct"];
 
 pub fn privileges() -> Check {
@@ -44,7 +44,7 @@ pub fn kernel() -> Check {
     }
 }
 
-/// Which version, and which controllers; that cgroups can be made is tried elsewhere.
+/// The version and controllers of cgroups; a trial checks that cgroups can be made.
 pub fn cgroups() -> Check {
     let title = "control groups";
     let (hierarchy, controllers) = match (cgroup::hierarchy(), cgroup::controllers()) {
@@ -89,7 +89,7 @@ fn judge_cgroups(version: u8, controllers: &[String]) -> Check {
 }
 
 pub fn clock() -> Check {
-    judge_clock(&clock::look())
+    judge_clock(&clock::measure())
 }
 
 fn judge_clock(clock: &clock::Clock) -> Check {

@@ -1,4 +1,4 @@
-//! Whether the default image can be made or is there.
+//! Checks whether the default image is in the cache or can be built.
 
 use std::{path::Path, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     scenario::{self, Kind},
 };
 
-/// What was found of the default image.
+/// The state of the default image.
 pub struct Found {
     pub checks: Vec<Check>,
     /// Its root file system, or its fallback's, is in the cache.
@@ -44,7 +44,7 @@ fn programs(cached: bool) -> Check {
     }
 }
 
-/// Nothing that a shipped scenario needs: no target stops for it.
+/// Programs for cloud images. No shipped scenario needs them, so their absence stops no target.
 fn cloud(missing: Vec<String>) -> Check {
     let (id, title) = ("image.cloud", "stock cloud images ([image] cloud)");
     match missing.as_slice() {
@@ -56,17 +56,17 @@ fn cloud(missing: Vec<String>) -> Check {
 
 const MIRROR: &str = "archive of the default image";
 
-/// The first choice is wanted, the fallback does, and what is in the cache needs neither.
+/// Fine if the first choice answers; a warning if only the fallback does, or only the cache has the image.
 fn mirror(reached: &[Reach]) -> Check {
     let id = "image.mirror";
     let [first, rest @ ..] = reached else {
-        return Check::not_checked(id, MIRROR, "there is none to be asked");
+        return Check::not_checked(id, MIRROR, "the image has no archive");
     };
     let Some(error) = &first.error else { return Check::ok(id, MIRROR, format!("{} answers", first.name)) };
-    let found = format!("{} can't be had: {}", first.name, error.why);
+    let found = format!("{} can't be reached: {}", first.name, error.why);
     let fix = fixes(reached);
     if let Some(fallback) = rest.iter().find(|reach| reach.error.is_none()) {
-        let found = format!("{found}; its fallback {} answers, and is used", fallback.name);
+        let found = format!("{found}; its fallback {} answers and replaces it", fallback.name);
         return Check::warning(id, MIRROR, found).fix(fix);
     }
     let others = rest.iter().filter_map(|reach| {
@@ -76,18 +76,17 @@ fn mirror(reached: &[Reach]) -> Check {
     let found = others.fold(found, |found, other| found + &other);
     match reached.iter().find(|reach| reach.cached) {
         Some(cached) => {
-            let found = format!("{found}; {} is in the cache, others can't be made", cached.name);
+            let found = format!("{found}; {} is in the cache, other images can't be built", cached.name);
             Check::warning(id, MIRROR, found).fix(fix)
         }
         None => Check::failed(id, MIRROR, found, &Kind::ALL).fix(fix),
     }
 }
 
-/// One for what is wrong here, one for what does not answer.
+/// Fixes: one for missing programs, one for an archive that does not answer.
 fn fixes(reached: &[Reach]) -> String {
     let any = |here| reached.iter().flat_map(|reach| &reach.error).any(|error| error.here == here);
-    let here =
-        any(true).then_some("scripts/setup, which installs the programs and keyrings that can be had here");
+    let here = any(true).then_some("scripts/setup, which installs the available programs and keyrings");
     let there = any(false).then_some(
         "see that the archive can be reached (http_proxy, apt's Acquire::http::Proxy), or name a mirror in the \
          scenario's [image]",
@@ -106,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cloud_images_lack_is_a_warning_and_stops_no_target() {
+    fn programs_missing_for_cloud_images_are_a_warning_and_stop_no_target() {
         assert_eq!(cloud(Vec::new()).status, Status::Ok);
         let check = cloud(vec!["xorriso is not installed".into(), "there is no /dev/loop-control".into()]);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
@@ -121,7 +120,7 @@ mod tests {
         let check = mirror(&fallback);
         assert_eq!(check.status, Status::Warning);
         assert!(
-            check.found.ends_with("its fallback debian/bookworm answers, and is used"),
+            check.found.ends_with("its fallback debian/bookworm answers and replaces it"),
             "{}",
             check.found
         );
@@ -129,7 +128,7 @@ mod tests {
             let none = [reach("ubuntu/noble", false, Some("x")), reach("debian/bookworm", cached, Some("y"))];
             let check = mirror(&none);
             assert_eq!(check.status, status);
-            assert!(check.found.contains("can't be had: x; nor can its fallback debian/bookworm: y"));
+            assert!(check.found.contains("can't be reached: x; nor can its fallback debian/bookworm: y"));
             assert!(check.fix.unwrap().contains("http_proxy"));
         }
     }

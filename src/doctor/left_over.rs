@@ -1,4 +1,4 @@
-//! What earlier runs left.
+//! Checks for left-overs of earlier runs.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::{
     tune,
 };
 
-/// How many things are named.
+/// The most left-overs to name.
 const NAMED: usize = 5;
 
-/// Looks, and removes nothing.
+/// Searches, and removes nothing.
 pub async fn check(cache: &Cache, patience: Duration) -> Check {
     let found = left_over::find_within(patience, &cache.instances_dir(), &Owner::Ended).await;
     let (builds, unread) = match cache.abandoned() {
@@ -22,19 +22,19 @@ pub async fn check(cache: &Cache, patience: Duration) -> Check {
     judge(&found, &tune::left(), builds, unread)
 }
 
-/// `settings`: of a tuned run that was killed. `builds`: image builds that were; `unread`: why they can't be listed.
+/// `settings`: of a killed tuned run. `builds`: killed image builds. `unread`: why those can't be listed.
 fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option<String>) -> Check {
     let (id, title) = ("left_over", "left-overs of earlier runs");
-    // Of an engine that is not there enough is said elsewhere.
+    // Another check explains an absent engine.
     let unseen = found.unseen.iter().map(|Unseen { error, .. }| match error.is_unreachable() {
-        true => format!("{}: nothing answers there", error.tried),
+        true => format!("{}: no answer", error.tried),
         false => error.to_string(),
     });
     let unseen: Vec<String> = unseen.chain(unread).collect();
     // Settings first: they concern every figure of this host.
     let settings = settings.iter().map(|setting| format!("setting {setting}"));
     let mut names: Vec<String> =
-        settings.chain(found.things.iter().map(ToString::to_string)).chain(builds).collect();
+        settings.chain(found.left_overs.iter().map(ToString::to_string)).chain(builds).collect();
     if let Some(more) = names.len().checked_sub(NAMED).filter(|more| *more > 0) {
         names.truncate(NAMED);
         names.push(format!("{more} more"));
@@ -42,7 +42,7 @@ fn judge(found: &Found, settings: &[String], builds: Vec<String>, unread: Option
     match (names.is_empty(), unseen.is_empty()) {
         (true, true) => Check::ok(id, title, "none"),
         (true, false) => {
-            Check::not_checked(id, title, format!("not all was looked at: {}", unseen.join("; ")))
+            Check::not_checked(id, title, format!("the search is incomplete: {}", unseen.join("; ")))
         }
         _ => Check::warning(id, title, names.join(", ")).fix("sudo bootrace clean (--dry-run lists them)"),
     }
@@ -56,14 +56,18 @@ mod tests {
     #[test]
     fn left_overs_are_named_with_the_fix_and_the_unseen_is_not_taken_for_nothing() {
         assert_eq!(judge(&Found::default(), &[], Vec::new(), None).status, Status::Ok);
-        let thing = |n: usize| LeftOver {
+        let left_over = |n: usize| LeftOver {
             kind: ResourceKind::Container,
             engine: Some(crate::kind::Kind::Docker),
             name: format!("c{n}"),
             instance: format!("bootrace-1-{n}"),
         };
-        let check =
-            judge(&Found { things: (0..7).map(thing).collect(), unseen: Vec::new() }, &[], Vec::new(), None);
+        let check = judge(
+            &Found { left_overs: (0..7).map(left_over).collect(), unseen: Vec::new() },
+            &[],
+            Vec::new(),
+            None,
+        );
         assert_eq!(check.status, Status::Warning);
         assert_eq!(
             check.found,
@@ -71,7 +75,7 @@ mod tests {
         );
         let check = judge(
             &Found {
-                things: Vec::new(),
+                left_overs: Vec::new(),
                 unseen: vec![Unseen { kind: None, error: Error::new("listing", "no") }],
             },
             &[],
@@ -86,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_has_left_tuned_is_a_left_over_too() {
+    fn settings_of_a_killed_tuned_run_are_left_overs_too() {
         let check = judge(&Found::default(), &["/sys/kernel/mm/ksm/run: 0, was 1".into()], Vec::new(), None);
         assert_eq!((check.status, check.stops.len()), (Status::Warning, 0));
         assert_eq!(check.found, "setting /sys/kernel/mm/ksm/run: 0, was 1");

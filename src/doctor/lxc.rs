@@ -45,12 +45,12 @@ impl Diagnosis for Lxc {
         self.check.found.clone()
     }
 
-    fn glance(&self) -> Vec<Check> {
+    fn quick_check(&self) -> Vec<Check> {
         vec![self.check.clone()]
     }
 
     async fn examine(&self, trials: &Trials<'_>) -> Vec<Check> {
-        let mut checks = self.glance();
+        let mut checks = self.quick_check();
         if self.answers {
             checks.push(match trials.bench {
                 Ok(bench) => bench.lxc().await,

@@ -12,7 +12,7 @@ impl Diagnosis for Native {
         "root, with cgroups".into()
     }
 
-    fn glance(&self) -> Vec<Check> {
+    fn quick_check(&self) -> Vec<Check> {
         Vec::new()
     }
 

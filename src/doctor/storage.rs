@@ -9,7 +9,7 @@ use crate::{image::Cache, kind::Kind};
 const FOR_AN_IMAGE: u64 = 2 << 30;
 /// Most that instances of an existing image write, in bytes.
 const FOR_INSTANCES: u64 = 256 << 20;
-/// Sockets and lists.
+/// For sockets and lists, in bytes.
 const FOR_TEMPORARY: u64 = 64 << 20;
 
 /// The fix for a full cache.
@@ -31,7 +31,7 @@ pub fn temporary() -> Check {
     match free_bytes(&temp) {
         Ok(free) if free >= FOR_TEMPORARY => Check::ok(id, title, describe(free, &temp)),
         Ok(free) => Check::failed(id, title, describe(free, &temp), &Kind::ALL)
-            .fix("remove what is not needed there, or name another directory in TMPDIR"),
+            .fix("remove files there, or name another directory in TMPDIR"),
         Err(error) => Check::not_checked(id, title, error),
     }
 }
@@ -63,7 +63,7 @@ fn judge(
     if free >= FOR_AN_IMAGE {
         return Check::ok(id, title, found);
     }
-    let found = format!("{found}; making an image takes about {}", size(FOR_AN_IMAGE));
+    let found = format!("{found}; building an image takes about {}", size(FOR_AN_IMAGE));
     match have_image && free >= FOR_INSTANCES {
         true => Check::warning(id, title, found).fix(fix),
         false => Check::failed(id, title, found, stops).fix(fix),
@@ -84,7 +84,7 @@ fn size(bytes: u64) -> String {
 /// Free bytes for any user: root's reserve is not there for root everywhere, as in a container without that capability.
 fn free_bytes(dir: &Path) -> Result<u64, String> {
     let stat =
-        rustix::fs::statvfs(dir).map_err(|e| format!("asking how much is free in {}: {e}", dir.display()))?;
+        rustix::fs::statvfs(dir).map_err(|e| format!("reading the free space of {}: {e}", dir.display()))?;
     Ok(stat.f_bavail * stat.f_frsize)
 }
 

@@ -1,5 +1,5 @@
-//! Each engine tried with something that runs: a root file system that holds only our agent, started and measured as in
-//! a run by the runner's own code. Of libvirt a paused VM without an operating system, since booting one takes seconds.
+//! Trials of each engine: a root file system that contains only the agent, started and measured by the runner's own
+//! code as in a run. For libvirt a paused VM without an operating system, since a boot takes seconds.
 
 use std::{
     fs,
@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// Teardown waits for QEMU to be reaped; longer than this it waits for a slow PID 1.
+/// Teardown waits until QEMU is reaped; more than this means a slow PID 1.
 const SLOW_END: Duration = Duration::from_secs(1);
 
-/// The agent as its own workload: reported to connect to where nobody listens, it ends with code 1.
+/// The agent as its own workload: with a socket that nobody listens at it ends with code 1.
 fn scenario() -> Scenario {
     let targets: String = Kind::ALL.iter().map(|kind| format!("[[target]]\nkind = \"{kind}\"\n")).collect();
     let text = format!(
@@ -44,24 +44,24 @@ fn scenario() -> Scenario {
     Scenario::parse(&text, "the doctor's trial").expect("it is the same for everyone, and a test parses it")
 }
 
-/// Where trials are made: in the cache, where instances' files are too.
+/// The directory of trials: in the cache, as that of instances.
 pub struct Bench {
     run: String,
-    /// Keeps `clean` away while it lasts.
+    /// The lock keeps `bootrace clean` from removing trials.
     _lock: Lock,
     instances: PathBuf,
     home: InstanceId,
     next: AtomicUsize,
     scenario: Scenario,
-    /// How long each trial may take.
+    /// Time limit of each trial.
     patience: Duration,
 }
 
 impl Bench {
-    /// `patience`: what an engine gets for an answer.
+    /// `patience`: how long an engine may take to answer.
     ///
     /// # Errors
-    /// When its files can't be made.
+    /// When the directory or its files can't be made.
     pub fn new(cache: &Cache, patience: Duration) -> anyhow::Result<Self> {
         let run = format!("doctor-{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
         let lock = Lock::take(&run)?;
@@ -81,7 +81,7 @@ impl Bench {
         make_instance_id(&self.instances, &self.run, self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Whether the file system of images can be read by another user: QEMU's.
+    /// Whether QEMU's user can read the file system of images.
     pub fn readable(&self, account: &Account, cache: &Cache) -> Check {
         let (id, title) = ("qemu.files", "images for QEMU's user");
         let (name, file) = (&account.name, self.home.dir.join("image"));
@@ -93,7 +93,7 @@ impl Bench {
             return Check::failed(id, title, format!("writing {}: {e}", file.display()), &Kind::ALL)
                 .fix(storage::PRUNE);
         }
-        match account.act(|| fs::File::open(&file)) {
+        match account.run_as(|| fs::File::open(&file)) {
             Ok(_) => Check::ok(id, title, format!("{name} can read {}", cache.dir().display())),
             Err(e) => {
                 let fix = match cache.barrier() {
@@ -109,7 +109,7 @@ impl Bench {
         }
     }
 
-    /// Cgroups, then a root file system, then a bare process with both: the first that fails is the cause.
+    /// Tries cgroups, then a root file system, then a bare process with both: the first failure is the cause.
     pub async fn native(&self, isolated: &Result<(), String>) -> Check {
         let (id, title) = ("native.trial", "a bare process");
         let failed = |found: String| Check::failed(id, title, found, &[Kind::Native]);
@@ -131,7 +131,7 @@ impl Bench {
         let target = Native::new(&self.scenario.targets[0], &self.scenario.resources, false, self.tree());
         match target {
             Ok(target) => self.judge(id, title, Kind::Native, self.run(&target).await),
-            // It may use no CPU, or can't learn which.
+            // The process has no CPU, or can't read which ones it has.
             Err(error) => failed(error.to_string())
                 .fix("taskset -c 0 bootrace doctor; in a container, give it a CPU (--cpuset-cpus)"),
         }
@@ -171,13 +171,13 @@ impl Bench {
             self.run(&target).await
         };
         let tried = self.in_time(tried).await;
-        // Also of a trial that was given up; what this does not get is found by `clean`.
+        // Also after a time-out. `bootrace clean` finds the rest.
         let removed =
             self.in_time(async { Ok(container::left_over::remove_image(engine, &image).await?) }).await;
         self.judge(id, title, kind, tried.and_then(|took| removed.map(|()| took)))
     }
 
-    /// Runs one instance as a run does, to its end.
+    /// Runs one instance to its end, as a run does.
     async fn run(&self, target: &dyn Target) -> anyhow::Result<Sample> {
         let instance_id = self.instance_id()?;
         let place = plan::Trial { round: 0, position: 0, warmup: false, target: 0 };
@@ -204,7 +204,7 @@ impl Bench {
                 let timeline = sample.timeline_ns;
                 let ms = |ns: Option<u64>| ns.map_or("?".into(), |ns| (ns / 1_000_000).to_string());
                 let found = format!(
-                    "our agent ran in one: ready after {} ms, measured, gone after {} ms",
+                    "the agent ran in one: ready after {} ms, measured, gone after {} ms",
                     ms(timeline.ready),
                     ms(timeline.teardown())
                 );
@@ -214,7 +214,7 @@ impl Bench {
         }
     }
 
-    /// Starts a paused VM that opens a disk and our socket.
+    /// Starts a paused VM that opens a disk and the control socket.
     pub async fn libvirt(&self, accelerator: Accelerator) -> Vec<Check> {
         let (id, title) = ("libvirt.trial", "a VM");
         let took = match self.in_time(self.domain(accelerator)).await {
@@ -239,7 +239,7 @@ impl Bench {
         checks
     }
 
-    async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::Took> {
+    async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::TrialTimes> {
         let instance_id = self.instance_id()?;
         let (disk, socket) = (instance_id.dir.join("disk"), instance_id.socket());
         let _listener = UnixListener::bind(&socket)?;
@@ -254,7 +254,7 @@ impl Bench {
     }
 
     fn late(&self) -> anyhow::Error {
-        anyhow::anyhow!("it was not done in {:?}: busy or hanging", self.patience)
+        anyhow::anyhow!("it did not finish within {:?}: busy or hanging", self.patience)
     }
 }
 
@@ -266,11 +266,11 @@ fn fix(kind: Kind) -> String {
         }
         Some(daemon) => daemon.log(daemon.place()),
     };
-    format!("{fix}; sudo bootrace clean removes what is left")
+    format!("{fix}; sudo bootrace clean removes left-overs")
 }
 
 impl Drop for Bench {
-    /// Not what a failed trial left: something may still be mounted there, and `clean` knows how to remove it.
+    /// Leaves a failed trial's directory: a mount may remain in it, and `bootrace clean` removes that first.
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.home.dir);
     }
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_failed_trial_names_the_log_of_its_engine() {
         for kind in Kind::ALL {
-            assert!(fix(kind).ends_with("; sudo bootrace clean removes what is left"), "{kind}");
+            assert!(fix(kind).ends_with("; sudo bootrace clean removes left-overs"), "{kind}");
         }
     }
 }

@@ -127,7 +127,7 @@ impl Diagnosis for Vms {
         let versions = versions.collect::<Vec<_>>().join(", ");
         let accelerator = match &self.verdict {
             KvmVerdict::Runs { .. } => "KVM",
-            KvmVerdict::Untold { .. } => "unknown",
+            KvmVerdict::Unknown { .. } => "unknown",
             KvmVerdict::Missing { .. } | KvmVerdict::Broken { .. } | KvmVerdict::Emulated { .. } => {
                 "TCG (emulated)"
             }
@@ -139,7 +139,7 @@ impl Diagnosis for Vms {
         accelerator::how(&self.verdict)
     }
 
-    fn glance(&self) -> Vec<Check> {
+    fn quick_check(&self) -> Vec<Check> {
         let access = accelerator::access(&self.account());
         [self.check.clone()].into_iter().chain(access).collect()
     }

@@ -6,6 +6,7 @@
 
 use std::{path::Path, time::Instant};
 
+use bootrace_model::foreign::tail;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use super::{
     cache::{Cache, open_up},
     cloud,
     definition::{Definition, Source},
-    error::{Error, FoundOut, tame},
+    error::{Error, ErrorOrigin},
     job::Job,
     lock::Lock,
     manifest::{Manifest, Sum, read_json, sum_file, write_json},
@@ -82,14 +83,14 @@ pub(super) async fn choose(
         return Ok((base, None));
     }
     let note = job.cache.choice(&first.key());
-    let second_name = second.source.to_string();
+    let fallback_name = second.source.to_string();
     let tried = match first.check() {
         Ok(()) => {
             if let Some(Choice { reason, until, .. }) = read_json(&note).filter(Choice::is_fresh)
                 && let Some(base) = find(job, &second).await?
             {
                 job.say(format!(
-                    "using {second_name} in its place until {}, or bootrace image build --refresh: {reason}",
+                    "using {fallback_name} in its place until {}, or bootrace image build --refresh: {reason}",
                     until.strftime("%Y-%m-%d %H:%M UTC")
                 ));
                 return Ok((base, Some(reason)));
@@ -102,11 +103,11 @@ pub(super) async fn choose(
         Ok(base) => return Ok((base, None)),
         Err(error) => error,
     };
-    let Some(found_out) = error.about_the_source() else { return Err(error) };
-    let reason = tame(&error.to_string(), 1000);
-    job.say(format!("using {second_name} in its place: {reason}"));
+    let Some(origin) = error.about_the_source() else { return Err(error) };
+    let reason = tail(&error.to_string(), 1000);
+    job.say(format!("using {fallback_name} in its place: {reason}"));
     let base = Box::pin(ensure(job, second)).await?;
-    if found_out == FoundOut::There {
+    if origin == ErrorOrigin::There {
         let until = Timestamp::now() + PATIENCE;
         write_json(&note, &Choice { asked: first.source.to_string(), reason: reason.clone(), until })?;
     }
@@ -196,7 +197,7 @@ async fn build(job: &Job<'_>, definition: &Definition, dir: &Path) -> Result<(Fi
             open_up(tar)?;
             let copied = tar.to_path_buf();
             let sum = job.blocking(move || sum_file(&copied)).await?;
-            (sum, format!("tarball: {}", tame(&tarball.path.to_string_lossy(), 300)))
+            (sum, format!("tarball: {}", tail(&tarball.path.to_string_lossy(), 300)))
         }
         Source::Cloud(cloud) => {
             let built = cloud::build(job, cloud, dir, tar).await?;

@@ -71,10 +71,10 @@ pub(super) async fn make(
     let temp = job.cache.temp()?;
     let backing = place(image, firmware).join(DISK);
     let digest = &tree.about.digest;
-    let menu = menu(tree, system, &vm::uuid(digest))?;
+    let grub_config = grub_config(tree, system, &vm::uuid(digest))?;
     let front = match firmware {
-        Firmware::Bios => bios(job, temp.path(), &menu).await?,
-        Firmware::Uefi => uefi(job, temp.path(), &menu, digest).await?,
+        Firmware::Bios => bios(job, temp.path(), &grub_config).await?,
+        Firmware::Uefi => uefi(job, temp.path(), &grub_config, digest).await?,
     };
     let (disk, root, signature) = (temp.join(DISK), root.to_path_buf(), signature(digest));
     let bytes = job.blocking(move || assemble(&disk, &front, &root, signature)).await?;
@@ -131,7 +131,7 @@ impl Front {
 }
 
 /// GRUB's menu, in the small language of its core, without variables that others could set.
-fn menu(tree: &Tree, system: &SystemFiles, root_uuid: &str) -> Result<String, Error> {
+fn grub_config(tree: &Tree, system: &SystemFiles, root_uuid: &str) -> Result<String, Error> {
     let no_system = |why: String| Error::NoSystem { image: tree.about.source.clone(), why };
     let kernel = kernel::find(&tree.open()?).map_err(no_system)?;
     let initrd = tree.about.initrd.clone().map_err(no_system)?;
@@ -148,11 +148,11 @@ fn menu(tree: &Tree, system: &SystemFiles, root_uuid: &str) -> Result<String, Er
     ))
 }
 
-/// GRUB's core with `menu`, for one of GRUB's platforms.
+/// GRUB's core with `grub_config`, for one of GRUB's platforms.
 async fn core(
     job: &Job<'_>,
     dir: &Path,
-    menu: &str,
+    grub_config: &str,
     platform: &str,
     modules: &[&str],
 ) -> Result<PathBuf, Error> {
@@ -166,7 +166,7 @@ async fn core(
         return Err(Error::MissingTool { program, package });
     }
     let (config, core) = (dir.join("grub.cfg"), dir.join("core"));
-    fs::write(&config, menu).map_err(Error::io("writing", &config))?;
+    fs::write(&config, grub_config).map_err(Error::io("writing", &config))?;
     let tool = Tool::new("grub-mkimage")
         .args(["--format", platform, "--prefix", "/boot/grub", "--config"])
         .arg(&config)
@@ -180,8 +180,8 @@ async fn core(
 }
 
 /// The first sector loads the second, which loads the rest of the core behind it.
-async fn bios(job: &Job<'_>, dir: &Path, menu: &str) -> Result<Front, Error> {
-    let core = core(job, dir, menu, "i386-pc", &["biosdisk"]).await?;
+async fn bios(job: &Job<'_>, dir: &Path, grub_config: &str) -> Result<Front, Error> {
+    let core = core(job, dir, grub_config, "i386-pc", &["biosdisk"]).await?;
     let gap = read(&core)?;
     fs::remove_file(&core).map_err(Error::io("removing", &core))?;
     if gap.len() as u64 > (FIRST - 1) * SECTOR {
@@ -196,12 +196,12 @@ async fn bios(job: &Job<'_>, dir: &Path, menu: &str) -> Result<Front, Error> {
 }
 
 /// The firmware reads a program with a fixed name from a FAT file system.
-async fn uefi(job: &Job<'_>, dir: &Path, menu: &str, digest: &str) -> Result<Front, Error> {
+async fn uefi(job: &Job<'_>, dir: &Path, grub_config: &str, digest: &str) -> Result<Front, Error> {
     let (platform, name) = match std::env::consts::ARCH {
         "aarch64" => ("arm64-efi", "BOOTAA64.EFI"),
         _ => ("x86_64-efi", "BOOTX64.EFI"),
     };
-    let core = core(job, dir, menu, platform, &["fat"]).await?;
+    let core = core(job, dir, grub_config, platform, &["fat"]).await?;
     let esp = dir.join("esp");
     let mtools = |program| {
         Tool::new(program).env("SOURCE_DATE_EPOCH", EPOCH).env("MTOOLS_SKIP_CHECK", "1").arg("-i").arg(&esp)

@@ -117,7 +117,7 @@ mod tests {
         ["usr/lib/systemd/systemd", "sbin/init", "usr/lib/systemd/systemd-udevd", "boot/initrd.img-6.1.0"];
 
     #[test]
-    fn what_a_tree_lacks_for_a_boot_is_named_with_the_package_that_has_it() {
+    fn a_missing_part_for_a_boot_is_named_with_its_package() {
         let (_dir, whole) = tree(&WHOLE);
         assert_eq!(initrd(&whole, &kernel()).as_deref(), Ok("boot/initrd.img-6.1.0"));
         for (missing, (sign, package)) in WHOLE.iter().zip([

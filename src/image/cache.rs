@@ -21,10 +21,11 @@ use std::{
     time::Duration,
 };
 
+use bootrace_model::foreign::tail;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    error::{Error, tame},
+    error::Error,
     lock::{Kind, Lock},
 };
 
@@ -195,7 +196,7 @@ fn sound(dir: &Path) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Cache {
-        dir: tame(&dir.to_string_lossy(), 300).into(),
+        dir: tail(&dir.to_string_lossy(), 300).into(),
         why: format!(
             "mounts and containers can't have ':', ',', '\"', '\\' or control characters in a path; name another \
              directory with {VARIABLE}"
@@ -204,7 +205,7 @@ fn sound(dir: &Path) -> Result<(), Error> {
 }
 
 /// How long killed makers may take to end: they write to a disk that may be busy.
-const DEATH: std::time::Duration = std::time::Duration::from_secs(60);
+const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// What a killed maker has left.
 #[derive(Debug, PartialEq, Eq)]
@@ -217,7 +218,7 @@ pub struct Abandoned {
 impl Abandoned {
     /// Kills them and returns when they have ended, or after a limit.
     fn end(&self) {
-        let deadline = std::time::Instant::now() + DEATH;
+        let deadline = std::time::Instant::now() + KILL_TIMEOUT;
         let mut left = self.processes.clone();
         while !left.is_empty() && std::time::Instant::now() < deadline {
             for pid in left.iter().filter_map(|pid| Pid::from_raw(*pid)) {
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_maker_left_is_swept_and_what_a_living_one_has_is_not() {
+    fn the_sweep_removes_parts_of_an_interrupted_build_and_spares_a_running_one() {
         let (_dir, cache) = cache();
         let living = cache.temp().unwrap();
         let stale = cache.dir().join("tmp/killed");
@@ -437,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_temp_leaves_nothing_and_a_placed_one_replaces_what_was_no_entry() {
+    fn a_dropped_temp_leaves_nothing_and_a_placed_one_replaces_a_broken_entry() {
         let (_dir, cache) = cache();
         let dropped = cache.temp().unwrap();
         fs::write(dropped.join("x"), "x").unwrap();

@@ -9,12 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bootrace_model::foreign::tail;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    error::{Error, tame},
-    manifest::sha256,
-};
+use super::{error::Error, manifest::sha256};
 use crate::scenario;
 
 /// Changes when bootrace builds the same definition differently.
@@ -163,7 +161,7 @@ impl Suite {
             Some(("debian", name)) => (Distribution::Debian, name),
             Some(("ubuntu", name)) => (Distribution::Ubuntu, name),
             _ => {
-                let text = tame(text, 80);
+                let text = tail(text, 80);
                 return wrong(format!(
                     "{text:?} is no suite: write debian/NAME or ubuntu/NAME, as in ubuntu/noble"
                 ));
@@ -205,7 +203,7 @@ impl Cloud {
             true if sha256.is_none() => {
                 return wrong(format!(
                     "{} has no sha256 beside it: what a URL gives may change",
-                    tame(cloud, 200)
+                    tail(cloud, 200)
                 ));
             }
             true => Place::Url(cloud.into()),
@@ -217,8 +215,8 @@ impl Cloud {
     /// Its origin: a URL or a file's name.
     pub fn name(&self) -> String {
         match &self.place {
-            Place::File(file) => tame(&file.path.to_string_lossy(), 300),
-            Place::Url(url) => tame(url, 300),
+            Place::File(file) => tail(&file.path.to_string_lossy(), 300),
+            Place::Url(url) => tail(url, 300),
         }
     }
 }
@@ -314,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn ubuntu_has_universe_unless_told_otherwise() {
+    fn ubuntu_has_universe_unless_the_scenario_names_components() {
         let Source::Suite(suite) = first(&spec()).unwrap().source else { panic!() };
         assert_eq!(suite.components, ["main", "universe"]);
     }

@@ -58,7 +58,7 @@ pub(super) async fn find(docker: &Client, digest: &str) -> Result<Option<String>
 /// Compares the label: an engine's image id is a digest of something else in each store.
 fn is_of(image: ImageInspect, digest: &str) -> bool {
     let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
-    marks(&labels).is_some_and(|(its, _)| its == digest)
+    image_labels(&labels).is_some_and(|(its, _)| its == digest)
 }
 
 /// Streams the tree into the engine. Call it with the image's build lock held.
@@ -136,7 +136,7 @@ pub(super) async fn of_cache(docker: &Client, cache: &Cache) -> Result<Vec<(Stri
 /// Docker 20.10 reports a placeholder as its name.
 fn named(images: Vec<ImageSummary>, ours: &str) -> Vec<(String, String)> {
     let named = images.into_iter().filter_map(|image| {
-        let (digest, _) = marks(&image.labels).filter(|(_, cache)| *cache == ours)?;
+        let (digest, _) = image_labels(&image.labels).filter(|(_, cache)| *cache == ours)?;
         let digest = digest.to_owned();
         let name = image.repo_tags.into_iter().find(|name| name != "<none>:<none>");
         Some((name.unwrap_or(image.id), digest))
@@ -154,7 +154,7 @@ fn changes(engine: ContainerEngine, digest: &str, cache: &str) -> Vec<String> {
 }
 
 /// Digest and cache directory of a bootrace image, from its labels in either form.
-fn marks(labels: &HashMap<String, String>) -> Option<(&str, &str)> {
+fn image_labels(labels: &HashMap<String, String>) -> Option<(&str, &str)> {
     let image = labels.get(LABEL)?;
     let cache = labels.get(CACHE_LABEL).map_or("", String::as_str);
     Some(image.split_once(' ').unwrap_or((image, cache)))
@@ -181,13 +181,16 @@ mod tests {
         };
         let docker: HashMap<_, _> = labels(&[(LABEL, "0123"), (CACHE_LABEL, "/a b")]);
         let podman: HashMap<_, _> = labels(&[(LABEL, "0123 /a b")]);
-        assert_eq!((marks(&docker), marks(&podman)), (Some(("0123", "/a b")), Some(("0123", "/a b"))));
-        assert_eq!(marks(&labels(&[("another", "0123")])), None);
+        assert_eq!(
+            (image_labels(&docker), image_labels(&podman)),
+            (Some(("0123", "/a b")), Some(("0123", "/a b")))
+        );
+        assert_eq!(image_labels(&labels(&[("another", "0123")])), None);
         assert_eq!(changes(ContainerEngine::Podman, "0123", "/a b").len(), 1);
     }
 
     #[test]
-    fn docker_29s_answers_say_whose_an_image_is() {
+    fn docker_29s_answers_tell_the_store_of_an_image() {
         let image = || serde_json::from_str(include_str!("samples/docker-29.image.json")).unwrap();
         let digest = "25f204e157163b3429db6c597ad202a59632389e5935f8863318cd0aa8b1a829";
         assert!(is_of(image(), digest) && !is_of(image(), &digest.replace('2', "3")));

@@ -3,8 +3,9 @@
 use std::{error::Error as _, ops::Deref, path::Path};
 
 use bollard::{Docker, errors::Error as Bollard, models::SystemInfo};
+use bootrace_model::foreign::tail;
 
-use super::error::{Error, tame};
+use super::error::Error;
 use crate::kind::{Kind, Program};
 
 /// The longest part of an engine's message that an error shows, in bytes.
@@ -83,7 +84,7 @@ impl ContainerEngine {
     }
 
     /// False if its usual socket is missing and the environment names no other: then bootrace has never used it.
-    pub fn may_be_here(self) -> bool {
+    pub fn may_exist(self) -> bool {
         let named = std::env::var_os(self.variable()).is_some_and(|named| !named.is_empty());
         named || self.address().strip_prefix("unix://").is_none_or(|socket| Path::new(socket).exists())
     }
@@ -176,7 +177,7 @@ pub(super) fn is_conflict(error: &Bollard) -> bool {
 /// The engine's message; for a failed connection the system's error with the fix.
 fn why(engine: ContainerEngine, error: &Bollard) -> String {
     if let Bollard::DockerResponseServerError { message, .. } = error {
-        return tame(message, SHOWN);
+        return tail(message, SHOWN);
     }
     let mut last: &dyn std::error::Error = error;
     let mut kind = None;
@@ -195,7 +196,7 @@ fn why(engine: ContainerEngine, error: &Bollard) -> String {
         }
         _ => String::new(),
     };
-    format!("{}{fix}", tame(&text, SHOWN))
+    format!("{}{fix}", tail(&text, SHOWN))
 }
 
 #[cfg(test)]

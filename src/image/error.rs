@@ -26,7 +26,7 @@ pub enum Error {
     Rootless(#[from] Rootless),
     /// A source of root file systems can't be reached, lacks the requested content, or can't be trusted.
     #[error("{asked} is not available: {why}")]
-    Source { asked: String, why: String, found_out: FoundOut },
+    Source { asked: String, why: String, origin: ErrorOrigin },
     #[error("a VM needs a kernel from its image, and {image} has none that fits: {why}")]
     NoKernel { image: String, why: String },
     /// A target boots the image's whole system, and the image has none.
@@ -56,9 +56,9 @@ impl Error {
     }
 
     /// How the failure of a source was found, if another source may work; else `None`.
-    pub(super) fn about_the_source(&self) -> Option<FoundOut> {
+    pub(super) fn about_the_source(&self) -> Option<ErrorOrigin> {
         match self {
-            Error::Source { found_out, .. } => Some(*found_out),
+            Error::Source { origin, .. } => Some(*origin),
             _ => None,
         }
     }
@@ -75,37 +75,9 @@ pub struct Rootless {
 
 /// How bootrace found that a source is not available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FoundOut {
+pub enum ErrorOrigin {
     /// On this host: the check is cheap, and the cause may be fixed at any time.
     Here,
     /// By a request to the source, which takes time.
     There,
-}
-
-/// Makes foreign text safe for a terminal: escapes control characters, and keeps the last `max` bytes, since programs
-/// print the reason of a failure last.
-pub(super) fn tame(text: &str, max: usize) -> String {
-    let text = text.trim();
-    let start = text.ceil_char_boundary(text.len().saturating_sub(max));
-    let mut tame = String::from(if start > 0 { "..." } else { "" });
-    for c in text[start..].chars() {
-        match c {
-            '\n' => tame.push_str(" | "),
-            c if c.is_control() => tame.extend(c.escape_default()),
-            c => tame.push(c),
-        }
-    }
-    tame
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_text_is_bounded_and_cannot_move_the_cursor() {
-        assert_eq!(tame("\u{1b}[2Jno\nroom\n", 100), "\\u{1b}[2Jno | room");
-        assert_eq!(tame("abcdef", 3), "...def");
-        assert_eq!(tame("aé", 1), "...");
-    }
 }

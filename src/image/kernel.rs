@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn dependencies_come_first_once_each_and_what_is_built_in_is_left_out() {
+    fn dependencies_come_first_once_each_and_built_in_modules_are_left_out() {
         let modules = lists().order().unwrap();
         let expected = [
             "virtio",

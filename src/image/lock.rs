@@ -23,7 +23,7 @@ pub(super) enum Kind {
 }
 
 /// Interval between attempts to get a lock that another process holds.
-const AGAIN: Duration = Duration::from_millis(50);
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Lock {
     /// A descriptor that keeps the lock as long as any process has it open.
@@ -62,7 +62,7 @@ impl Lock {
             if let Some(say) = say.take() {
                 say();
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_entry_is_found_with_what_was_said_of_it() {
+    fn a_whole_entry_is_found_with_its_manifest() {
         let (dir, manifest) = entry();
         let found = Manifest::<u8>::load(dir.path()).unwrap();
         assert_eq!((found.about, &found.files), (7, &manifest.files));

@@ -37,7 +37,7 @@ pub struct Pruned {
     pub in_use: Vec<String>,
     /// Engines that did not answer, with the reason: their images are still there. Without engines that were never
     /// installed.
-    pub unasked: Vec<(ContainerEngine, String)>,
+    pub unreachable: Vec<(ContainerEngine, String)>,
 }
 
 /// Removes the images that `what` selects, and what interrupted builds left behind.
@@ -54,15 +54,15 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
                 let images = docker::of_cache(&client, cache).await?;
                 pruner.engines.push(Own { client, images });
             }
-            Err(_) if !engine.kind().is_standard() && !engine.may_be_here() => {}
-            Err(error) => pruner.pruned.unasked.push((engine, error.to_string())),
+            Err(_) if !engine.kind().is_standard() && !engine.may_exist() => {}
+            Err(error) => pruner.pruned.unreachable.push((engine, error.to_string())),
         }
     }
     let mut kept = Vec::new();
     let mut needed_bases = Vec::new();
     for dir in children(&cache.images())? {
         let stored = stored::read(&dir);
-        if !(what.takes(stored.as_ref()) && pruner.remove_image(&dir).await?) {
+        if !(what.removes(stored.as_ref()) && pruner.remove_image(&dir).await?) {
             needed_bases.extend(stored.map(|stored| stored.base));
             kept.push(name(&dir));
         }
@@ -91,7 +91,7 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
 }
 
 impl Prune {
-    fn takes(self, image: Option<&Stored>) -> bool {
+    fn removes(self, image: Option<&Stored>) -> bool {
         let Some(image) = image else { return true };
         match self {
             Prune::Stale => !image.current,

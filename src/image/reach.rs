@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Cache, Error, FoundOut, base,
+    Cache, Error, ErrorOrigin, base,
     definition::{Definition, Source},
     manifest::Manifest,
     suite,
@@ -67,7 +67,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
         Source::Tarball(_) | Source::Registry(_) | Source::Cloud(_) => Ok(()),
     };
     let error = asked.err().map(|error| match error {
-        Error::Source { why, found_out, .. } => Unreachable { why, here: found_out == FoundOut::Here },
+        Error::Source { why, origin, .. } => Unreachable { why, here: origin == ErrorOrigin::Here },
         Error::Interrupted => Unreachable {
             why: format!("its archive did not answer in {patience:?}: slow, or out of reach"),
             here: false,

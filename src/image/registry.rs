@@ -10,11 +10,12 @@ use bollard::{
         RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
     },
 };
+use bootrace_model::foreign::tail;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{
     engine::{Client, connect, is_not_found, refused},
-    error::{Error, FoundOut, tame},
+    error::{Error, ErrorOrigin},
     job::Job,
     manifest::{Sum, save},
 };
@@ -45,7 +46,7 @@ pub(super) async fn build(
     let source = |why: String| Error::Source {
         asked: format!("the registry's image {reference}"),
         why,
-        found_out: FoundOut::There,
+        origin: ErrorOrigin::There,
     };
     let docker = connect().await?;
     remove_orphans(&docker).await?;
@@ -66,7 +67,7 @@ pub(super) async fn build(
     let removed = docker.remove_container(&container, Some(options)).await;
     let sum = exported?;
     removed.map_err(refused("remove the container that an image was made in"))?;
-    Ok((sum, tame(&origin, 300)))
+    Ok((sum, tail(&origin, 300)))
 }
 
 /// Pulls the image unless the engine has it, like `docker run`.
@@ -160,7 +161,7 @@ async fn last_words(docker: &Client, container: &str) -> String {
     let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("8").build();
     let chunks: Vec<_> = docker.logs(container, Some(options)).take(64).collect().await;
     let bytes: Vec<u8> = chunks.into_iter().flatten().flat_map(LogOutput::into_bytes).collect();
-    tame(&String::from_utf8_lossy(&bytes), 700)
+    tail(&String::from_utf8_lossy(&bytes), 700)
 }
 
 /// Removes the containers of killed builders.

@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_or_too_large_is_not_read() {
+    fn only_regular_files_of_bounded_size_are_read() {
         let (_dir, root) = tree();
         root.write("large", b"0123456789", 0o644).unwrap();
         assert!(root.read("large", 9).is_err());

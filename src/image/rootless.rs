@@ -16,14 +16,14 @@ pub use super::error::Rootless;
 /// When the engine is rootless, with the fix.
 pub async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Rootless> {
     let user = listener(&engine.address()).await.filter(|uid| *uid != 0);
-    match is_told(info) || user.is_some() {
+    match reports_rootless(info) || user.is_some() {
         true => Err(refusal(engine, &engine.address(), user)),
         false => Ok(()),
     }
 }
 
 /// Whether the engine reports that it is rootless. Docker does; podman's answer lacks it.
-fn is_told(info: &SystemInfo) -> bool {
+fn reports_rootless(info: &SystemInfo) -> bool {
     let named = |option: &String| option.split(',').any(|part| part == "name=rootless");
     info.security_options.iter().flatten().any(named)
 }
@@ -36,10 +36,10 @@ async fn listener(address: &str) -> Option<u32> {
 
 fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Rootless {
     let (name, variable) = (engine.name(), engine.variable());
-    let whose = user.map_or("a user other than root".into(), |uid| format!("user {uid}"));
+    let user = user.map_or("a user other than root".into(), |uid| format!("user {uid}"));
     let why = format!(
-        "it is rootless: it runs as {whose}, and its containers have cgroups, mounts and user namespaces of that \
-         user's, in which bootrace can't start and measure the same thing as elsewhere"
+        "it is rootless: it runs as {user}, and its containers have cgroups, mounts and user namespaces of that \
+         user's, in which bootrace can't measure as on other targets"
     );
     let named = std::env::var_os(variable).is_some_and(|named| !named.is_empty());
     let by = if named { format!(" ({variable})") } else { String::new() };
@@ -82,10 +82,10 @@ mod tests {
 
     #[test]
     fn docker_says_that_it_is_rootless() {
-        assert!(is_told(&info(include_str!("../target/container/samples/29/info-rootless.json"))));
-        assert!(!is_told(&info(include_str!("../target/container/samples/29/info.json"))));
-        assert!(!is_told(&info(include_str!("../target/container/samples/20.10/info.json"))));
-        assert!(!is_told(&info(include_str!("../target/container/samples/podman/info.json"))));
+        assert!(reports_rootless(&info(include_str!("../target/container/samples/29/info-rootless.json"))));
+        assert!(!reports_rootless(&info(include_str!("../target/container/samples/29/info.json"))));
+        assert!(!reports_rootless(&info(include_str!("../target/container/samples/20.10/info.json"))));
+        assert!(!reports_rootless(&info(include_str!("../target/container/samples/podman/info.json"))));
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_kernel_says_who_listens() {
+    async fn the_kernel_reports_the_listening_user() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("engine.sock");
         let _listener = UnixListener::bind(&socket).unwrap();

@@ -8,7 +8,7 @@ use tokio_util::{io::ReaderStream, sync::CancellationToken};
 use super::{
     bootable,
     definition::{Definition, Distribution, Source, Suite},
-    error::{Error, FoundOut},
+    error::{Error, ErrorOrigin},
     job::Job,
     manifest::{Sum, save},
     tool::{Tool, require},
@@ -82,7 +82,7 @@ impl Definition {
 /// Checks the suite without asking its archive.
 pub(super) fn check(suite: &Suite) -> Result<(), Error> {
     let known = known(suite, Path::new(TABLES));
-    known.and_then(|()| keyring(suite)).map_err(|why| cannot_be_had(suite, why, FoundOut::Here))
+    known.and_then(|()| keyring(suite)).map_err(|why| unavailable(suite, why, ErrorOrigin::Here))
 }
 
 /// Asks the suite's archive for its release files and checks their signatures, like the first step of a build: with the
@@ -136,8 +136,8 @@ fn keyring_option(keyring: &Path) -> std::ffi::OsString {
     option
 }
 
-fn cannot_be_had(suite: &Suite, why: String, found_out: FoundOut) -> Error {
-    Error::Source { asked: Source::Suite(suite.clone()).to_string(), why, found_out }
+fn unavailable(suite: &Suite, why: String, origin: ErrorOrigin) -> Error {
+    Error::Source { asked: Source::Suite(suite.clone()).to_string(), why, origin }
 }
 
 /// Why mmdebstrap failed. Only apt's messages about the archive are a reason for the fallback. A full disk, a killed
@@ -154,12 +154,12 @@ fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
         ));
     }
     if said(&["NO_PUBKEY", "is not signed"]) {
-        return cannot_be_had(suite, format!("{}{why}", unknown_key(suite)), FoundOut::Here);
+        return unavailable(suite, format!("{}{why}", unknown_key(suite)), ErrorOrigin::Here);
     }
     if !is_full(output)
         && said(&["Failed to fetch", "does not have a Release file", "no longer has a Release file"])
     {
-        return cannot_be_had(suite, why, FoundOut::There);
+        return unavailable(suite, why, ErrorOrigin::There);
     }
     Error::Tree { image: asked.to_string(), why }
 }
@@ -323,16 +323,16 @@ mod tests {
     #[test]
     fn only_an_archive_that_cannot_be_had_means_another_one() {
         let about = |output: &str| explain(&noble(), "ended with exit code 25", output).about_the_source();
-        for (output, found_out) in [
+        for (output, origin) in [
             (
                 "E: Failed to fetch http://x/InRelease  Could not connect to x:80 (1.2.3.4)",
-                Some(FoundOut::There),
+                Some(ErrorOrigin::There),
             ),
             (
                 "E: The repository 'http://x noble Release' does not have a Release file.",
-                Some(FoundOut::There),
+                Some(ErrorOrigin::There),
             ),
-            ("E: The repository 'http://x noble InRelease' is not signed.", Some(FoundOut::Here)),
+            ("E: The repository 'http://x noble InRelease' is not signed.", Some(ErrorOrigin::Here)),
             ("E: Failed to fetch http://x/a.deb  write (28: No space left on device)", None),
             ("E: Unable to locate package redis-sever", None),
             (
@@ -341,7 +341,7 @@ mod tests {
             ),
             ("it said nothing", None),
         ] {
-            assert_eq!(about(output), found_out, "{output}");
+            assert_eq!(about(output), origin, "{output}");
         }
         let error = explain(&noble(), "ended with exit code 25", "E: Unable to locate package redis-sever");
         assert_eq!(

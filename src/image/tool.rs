@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bootrace_model::foreign::tail;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -16,10 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    cache::Temp,
-    error::{Error, tame},
-};
+use super::{cache::Temp, error::Error};
 use crate::supervisor::{self, Lifeline};
 
 /// The number of bytes kept from the end of a program's error output.
@@ -170,7 +168,7 @@ impl Tool {
             // The reader failed first: its error is the cause.
             (Ok(status), Err(error))
                 if status.success()
-                    || gave_up_on(status)
+                    || ended_by_sigpipe(status)
                     || meaningful(&tail.borrow()).contains("Broken pipe") =>
             {
                 Err(error)
@@ -308,7 +306,7 @@ async fn drain(mut stream: ChildStdout) -> Result<(), Error> {
     Ok(())
 }
 
-fn gave_up_on(status: ExitStatus) -> bool {
+fn ended_by_sigpipe(status: ExitStatus) -> bool {
     status.signal() == Some(Signal::PIPE.as_raw())
 }
 
@@ -340,7 +338,7 @@ fn meaningful(stderr: &[u8]) -> String {
     let chosen = if errors.is_empty() { &lines } else { &errors };
     match chosen.len() {
         0 => "it said nothing".into(),
-        n => tame(&chosen[n.saturating_sub(5)..].join("\n"), SHOWN),
+        n => tail(&chosen[n.saturating_sub(5)..].join("\n"), SHOWN),
     }
 }
 

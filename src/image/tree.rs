@@ -6,6 +6,7 @@ use std::{
 };
 
 use bootrace_agent::protocol::{AGENT_PATH, COW_PATH, IMAGE_DIGEST_PATH, SOCKET_PATH};
+use bootrace_model::foreign::tail;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     bootable,
     cache::discard,
     cow_file,
-    error::{Error, tame},
+    error::Error,
     job::Job,
     kernel,
     manifest::{Manifest, sha256},
@@ -216,7 +217,7 @@ fn os_release(tree: &Rootfs) -> (String, String) {
     let value = |key: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
         let value = line.trim().trim_matches(['"', '\'']);
-        (!value.is_empty()).then(|| tame(value, 64))
+        (!value.is_empty()).then(|| tail(value, 64))
     };
     let distribution = value("ID").unwrap_or_else(|| "unknown".into());
     let suite = value("VERSION_CODENAME").or_else(|| value("VERSION_ID")).unwrap_or_else(|| "unknown".into());

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_system_that_expects_other_partitions_is_told_to_leave_them() {
+    fn only_a_system_that_expects_other_partitions_gets_a_changed_fstab() {
         let dir = tempfile::tempdir().unwrap();
         let root = Rootfs::open(dir.path()).unwrap();
         assert!(!mounts_by_fstab(&root));

@@ -34,7 +34,7 @@ impl Clock {
 }
 
 /// Reads the clock some thousand times, which takes a few milliseconds.
-pub fn look() -> Clock {
+pub fn measure() -> Clock {
     let now = || {
         let t = clock_gettime(ClockId::Monotonic);
         t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn the_clock_moves_and_a_reading_costs_time() {
-        let clock = look();
+        let clock = measure();
         assert!(clock.step_ns.unwrap() > 0 && clock.cost_ns > 0, "{clock:?}");
     }
 

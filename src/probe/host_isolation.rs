@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_is_told_by_pid_and_start() {
+    fn this_process_is_identified_by_pid_and_start() {
         let (pid, ticks) = this_process().unwrap();
         assert_eq!(pid, std::process::id());
         assert!(ticks > 0);

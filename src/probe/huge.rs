@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_promised_to_others_is_not_available() {
+    fn reserved_pages_are_not_available() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = "MemFree: 1 kB\nHugePages_Total:     128\nHugePages_Free:      100\nHugePages_Rsvd:       30\n\
                     HugePages_Surp:        0\nHugepagesize:       2048 kB\n";

@@ -12,7 +12,7 @@ const ATTEMPTS: usize = 3;
 /// a minute at most if KVM hangs or this host is too busy. The guest runs in a sandboxed child, so it can't harm this
 /// process. The child is this program, started again, whose `main` calls [`child`], or the one of [`use_program`].
 pub fn probe() -> KvmVerdict {
-    until_told(guest::probe)
+    retry_unknown(guest::probe)
 }
 
 /// Lets this program be started again as the sandboxed child of [`probe`]. A `main` calls it before it reads its
@@ -39,8 +39,8 @@ pub fn child() -> Option<ExitCode> {
     })
 }
 
-fn until_told(mut probe: impl FnMut() -> KvmVerdict) -> KvmVerdict {
-    let reported = |verdict: &KvmVerdict| !matches!(verdict, KvmVerdict::Untold { .. });
+fn retry_unknown(mut probe: impl FnMut() -> KvmVerdict) -> KvmVerdict {
+    let reported = |verdict: &KvmVerdict| !matches!(verdict, KvmVerdict::Unknown { .. });
     (1..ATTEMPTS).map(|_| probe()).find(reported).unwrap_or_else(probe)
 }
 
@@ -84,16 +84,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_host_is_asked_again_and_what_it_then_says_counts() {
-        let untold = || KvmVerdict::Untold { why: "busy".into() };
+    fn a_busy_host_is_probed_again_and_the_last_verdict_counts() {
+        let unknown = || KvmVerdict::Unknown { why: "busy".into() };
         let broken = || KvmVerdict::Broken { why: "a loop".into() };
-        let mut answers = vec![broken(), untold()];
-        assert_eq!(until_told(|| answers.pop().unwrap()), broken());
-        let mut answers = vec![untold(), broken()];
-        assert_eq!(until_told(|| answers.pop().unwrap()), broken());
+        let mut answers = vec![broken(), unknown()];
+        assert_eq!(retry_unknown(|| answers.pop().unwrap()), broken());
+        let mut answers = vec![unknown(), broken()];
+        assert_eq!(retry_unknown(|| answers.pop().unwrap()), broken());
         assert_eq!(answers.len(), 1, "a decided verdict is not probed again");
         let mut asked = 0;
-        assert_eq!(until_told(|| (asked += 1, untold()).1), untold());
+        assert_eq!(retry_unknown(|| (asked += 1, unknown()).1), unknown());
         assert_eq!(asked, ATTEMPTS);
     }
 }

@@ -296,14 +296,14 @@ impl Meter {
 
 /// Memory of an instance's processes: of those in its cgroup, and of the engine's outside of it.
 #[derive(Debug, Default)]
-struct Held {
+struct InstanceMemory {
     inside: Pss,
     outside: Pss,
     /// PSS of the engine's processes, wherever they are.
     engine: u64,
 }
 
-impl Held {
+impl InstanceMemory {
     fn footprint(&self, charged_shmem: u64) -> u64 {
         let shmem = self.inside.shmem.max(charged_shmem) + self.outside.shmem;
         let private = self.inside.hugetlb_private + self.outside.hugetlb_private;
@@ -320,7 +320,7 @@ impl Held {
 }
 
 impl Instance {
-    fn held(&self) -> Result<Held, Error> {
+    fn held(&self) -> Result<InstanceMemory, Error> {
         let members = match &self.members {
             Some(dir) => cgroup::pids(dir)?,
             None => process::tree(self.leader)?,
@@ -328,7 +328,7 @@ impl Instance {
         let inside: BTreeSet<u32> = members.into_iter().chain([self.leader]).collect();
         let outside: BTreeSet<u32> =
             self.engine.iter().copied().filter(|pid| !inside.contains(pid)).collect();
-        let mut held = Held::default();
+        let mut held = InstanceMemory::default();
         for &pid in inside.iter().chain(&outside) {
             let pss = match process::pss(&PathBuf::from(format!("/proc/{pid}"))) {
                 Err(error) if error.gone && pid != self.leader => continue,

@@ -218,7 +218,7 @@ fn ended(pid: u32) -> bool {
 ///
 /// # Errors
 /// When a process can't be read, unless it ends meanwhile.
-pub fn held_by_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> {
+pub fn pss_of_new(before: &BTreeSet<u32>, roots: &[u32]) -> Result<u64, Error> {
     let mut sum = 0;
     for pid in new_since(before, roots) {
         match pss(&PathBuf::from(format!("/proc/{pid}"))) {

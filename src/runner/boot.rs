@@ -1,19 +1,17 @@
 //! Divides an instance's boot phase into its parts, from the host's stamps and the guest's own figures.
 
 use bootrace_agent::protocol::BootTimes;
+use bootrace_model::foreign::clean;
 
 use crate::sample::{Boot, Timeline};
 
-/// The longest reason that a sample keeps, in bytes.
+/// The longest reason that a sample keeps, in characters.
 const LONGEST_ERROR: usize = 500;
 
 /// `uptime_ns`: the uptime of the instance's own kernel at hello; `None` if it shares the host's kernel.
 pub fn divided(timeline: &Timeline, uptime_ns: Option<u64>, times: BootTimes) -> Boot {
     let phase = timeline.phases().map(|phases| phases.boot);
-    let error = times.error.map(|mut error| {
-        error.truncate(error.floor_char_boundary(LONGEST_ERROR));
-        error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-    });
+    let error = times.error.map(|error| clean(&error, LONGEST_ERROR));
     Boot {
         // `None` for a kernel that was up before the engine's start call returned: its firmware ran before this phase.
         firmware: phase.zip(uptime_ns).and_then(|(phase, uptime)| phase.checked_sub(uptime)),
@@ -45,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn firmware_is_what_of_the_boot_phase_was_before_the_guests_kernel_so_that_all_add_up() {
+    fn firmware_is_the_boot_phase_before_the_guests_kernel_so_that_all_add_up() {
         let boot = divided(&timeline(), Some(30_500), times());
         assert_eq!(boot.firmware, Some(9_500));
         assert_eq!(boot.sum(), timeline().phases().unwrap().boot);
@@ -63,6 +61,6 @@ mod tests {
         let error = Some(format!("\u{1b}[2J{}", "é".repeat(10_000)));
         let boot = divided(&timeline(), None, BootTimes { error, ..times() });
         let error = boot.error.unwrap();
-        assert!(error.len() <= LONGEST_ERROR && error.starts_with(" [2Jé"), "{error}");
+        assert!(error.chars().count() < LONGEST_ERROR + 20 && error.starts_with("[2Jé"), "{error}");
     }
 }

@@ -38,7 +38,7 @@ use record::{record, step};
 /// The number of instances removed at a time. Engines do little more at once, and their queues would only grow.
 const REMOVED_AT_ONCE: usize = 4;
 /// How long the runner waits for the reason when an instance can't be read any more.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(4);
+const REASON_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(4);
 
 /// What the density of all targets shares.
 pub struct Host<'a> {
@@ -86,7 +86,7 @@ pub async fn run(
             number: &mut number,
             results,
             watch,
-            there: Vec::new(),
+            running: Vec::new(),
         };
         filling.all().await?;
     }
@@ -105,7 +105,7 @@ struct Filling<'a> {
     results: &'a mut Results,
     watch: &'a mut dyn Watch,
     /// The running instances, in the order of the record's steps.
-    there: Vec<RunningInstance>,
+    running: Vec<RunningInstance>,
 }
 
 /// The limit that stopped the additions, and its explanation.
@@ -116,7 +116,7 @@ impl Filling<'_> {
         let begin = Timestamp::now();
         let mut added = self.add_all().await;
         if matches!(added, Ok((Limit::Count | Limit::Memory | Limit::Startup, _)))
-            && let Err(void) = self.prove_all().await
+            && let Err(void) = self.check_identities().await
         {
             added = Ok(void);
         }
@@ -151,7 +151,7 @@ impl Filling<'_> {
             Err(e) => return Ok((Limit::Failure, format!("before the first: reading {e}"))),
         };
         loop {
-            let (n, most) = (self.there.len() as u32 + 1, self.record().most);
+            let (n, most) = (self.running.len() as u32 + 1, self.record().most);
             if self.host.stop.is_cancelled() {
                 return Ok(stopped());
             }
@@ -194,7 +194,7 @@ impl Filling<'_> {
                 self.watch.filling(&self.name, n, most, Step::Starting);
                 match self.start(&mut running, &mut sample).await {
                     Ok(()) => {
-                        self.there.push(running);
+                        self.running.push(running);
                         self.record().steps.push(step(n, &sample));
                         return None;
                     }
@@ -232,10 +232,10 @@ impl Filling<'_> {
         self.wait(self.density.settle).await?;
         self.watch.filling(&self.name, n, most, Step::Reading);
         let host = host::memory();
-        let footprints = self.of_all(|meter| Ok(meter.own_memory()?.footprint)).await?;
+        let footprints = self.read_meters(|meter| Ok(meter.own_memory()?.footprint)).await?;
         let daemons = daemons.memory().map(|memory| memory.daemons);
         if let Err(e) = &daemons {
-            return Err((Limit::Failure, format!("with {n} there: reading {e}")));
+            return Err((Limit::Failure, format!("with {n} running: reading {e}")));
         }
         let last = self.last();
         last.host = host;
@@ -245,10 +245,10 @@ impl Filling<'_> {
         let idle = self.host.scenario.sampling.idle;
         if !idle.0.is_zero() {
             self.watch.filling(&self.name, n, most, Step::Idling);
-            let before = self.of_all(Meter::own_cpu_ns).await?;
+            let before = self.read_meters(Meter::own_cpu_ns).await?;
             let from = Timestamp::now();
             self.wait(idle).await?;
-            let after = self.of_all(Meter::own_cpu_ns).await?;
+            let after = self.read_meters(Meter::own_cpu_ns).await?;
             // Both passes read in the same order and speed, so each instance's window is the time between their ends.
             let window = Timestamp::now().since(from);
             let used = after.iter().zip(&before).map(|(after, before)| after.saturating_sub(*before)).sum();
@@ -260,24 +260,24 @@ impl Filling<'_> {
 
     /// Waits, and fails if an instance ends meanwhile.
     async fn wait(&mut self, time: Span) -> Result<(), Stop> {
-        let waited = join_all(self.there.iter_mut().map(|running| running.wait(time.0))).await;
+        let waited = join_all(self.running.iter_mut().map(|running| running.wait(time.0))).await;
         let ended = waited.into_iter().enumerate().filter_map(|(i, ended)| Some((i, ended.err()?)));
         self.died(ended.collect()).await
     }
 
     /// Reads each instance's meter once.
-    async fn of_all<T>(
+    async fn read_meters<T>(
         &mut self,
         read: impl Fn(&Meter) -> Result<T, crate::probe::Error>,
     ) -> Result<Vec<T>, Stop> {
         let mut values = Vec::new();
-        for i in 0..self.there.len() {
-            let running = &mut self.there[i];
+        for i in 0..self.running.len() {
+            let running = &mut self.running[i];
             match metered(running, &read) {
                 Ok(value) => values.push(value),
                 Err(ended) => {
                     // The instance or its engine may have sent a better reason.
-                    let said = running.wait(LAST_WORDS).await.err();
+                    let said = running.wait(REASON_TIMEOUT).await.err();
                     self.died(vec![(i, said.unwrap_or(ended))]).await?;
                 }
             }
@@ -291,9 +291,10 @@ impl Filling<'_> {
             return Err(stopped());
         }
         let Some((i, why)) = ended.first_mut() else { return Ok(()) };
-        self.there[*i].explain(why).await;
+        self.running[*i].explain(why).await;
         let (InstanceEnd::Failed(text) | InstanceEnd::TimedOut(text)) = why else { return Err(stopped()) };
-        let text = bounded(format!("number {} ended while there were {}: {text}", *i + 1, self.there.len()));
+        let text =
+            bounded(format!("number {} ended while there were {}: {text}", *i + 1, self.running.len()));
         self.record().died += ended.len() as u32;
         self.last().error = Some(text.clone());
         Err((Limit::Failure, text))
@@ -322,14 +323,14 @@ impl Filling<'_> {
 
     /// Removes all instances, several at a time, and adds the timestamps of the removal to their steps.
     async fn remove_all(&mut self) {
-        let there = std::mem::take(&mut self.there);
-        if there.is_empty() {
+        let running = std::mem::take(&mut self.running);
+        if running.is_empty() {
             return;
         }
-        let all = there.len() as u32;
+        let all = running.len() as u32;
         self.watch.filling(&self.name, all, all, Step::Removing);
         let begin = Timestamp::now();
-        for (i, moments, removal) in remove(there).await {
+        for (i, moments, removal) in remove(running).await {
             let timeline = &mut self.record().steps[i].timeline_ns;
             (timeline.stopping, timeline.gone) = (moments.stopping, moments.gone);
             self.removed(removal);
@@ -366,11 +367,11 @@ fn stopped() -> Stop {
 }
 
 /// Removes instances, several at a time. Returns for each its index and the timestamps of the removal.
-async fn remove(there: Vec<RunningInstance>) -> Vec<(usize, Timeline, Removal)> {
+async fn remove(running: Vec<RunningInstance>) -> Vec<(usize, Timeline, Removal)> {
     let one = |(i, mut running): (usize, RunningInstance)| async move {
         let mut moments = Timeline::default();
         let removal = running.remove(&mut moments).await;
         (i, moments, removal)
     };
-    stream::iter(there.into_iter().enumerate().map(one)).buffer_unordered(REMOVED_AT_ONCE).collect().await
+    stream::iter(running.into_iter().enumerate().map(one)).buffer_unordered(REMOVED_AT_ONCE).collect().await
 }

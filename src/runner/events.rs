@@ -12,10 +12,10 @@ use crate::{
 
 /// How long to wait for messages of an instance after its engine has reported its end: they may still be on their
 /// way, and explain more.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const MESSAGE_GRACE: Duration = Duration::from_millis(200);
 /// How long to wait for the engine's reason after an instance's channel has closed. libvirt reports it when all of
 /// QEMU is gone.
-const OBITUARY: Duration = Duration::from_secs(3);
+const REASON_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub struct EventStream {
     pub control: Control,
@@ -43,7 +43,7 @@ impl EventStream {
             match first {
                 // A closed channel stays closed: if this future is dropped, the next call reports it again.
                 Ok(event) if matches!(event.what, ChannelEvent::Closed) => {
-                    let Ok(how) = timeout(OBITUARY, ended).await else { return Ok(event) };
+                    let Ok(how) = timeout(REASON_TIMEOUT, ended).await else { return Ok(event) };
                     (self.dead, self.ended) = (Some(how), None);
                 }
                 Ok(event) => return Ok(event),
@@ -51,7 +51,7 @@ impl EventStream {
             }
         }
         let Some(how) = &self.dead else { return Ok(self.control.next().await) };
-        match timeout(LAST_WORDS, self.control.next()).await {
+        match timeout(MESSAGE_GRACE, self.control.next()).await {
             Ok(event) if matches!(event.what, ChannelEvent::Said(_)) => Ok(event),
             _ => Err(how.clone()),
         }

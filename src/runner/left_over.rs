@@ -38,7 +38,7 @@ impl Owner {
 /// What the search found, and the places that it could not search.
 #[derive(Debug, Default)]
 pub struct Found {
-    pub things: Vec<LeftOver>,
+    pub left_overs: Vec<LeftOver>,
     /// Engines that did not answer, directories that could not be read.
     pub unseen: Vec<Unseen>,
 }
@@ -53,15 +53,15 @@ pub struct Unseen {
 
 /// Finds containers by label, domains by metadata, and logs, cgroups, mounts, files and locks by name. `instances` is
 /// the directory of this cache's instances. Removes nothing.
-pub async fn find(instances: &Path, whose: &Owner) -> Found {
-    find_within(PATIENCE, instances, whose).await
+pub async fn find(instances: &Path, owner: &Owner) -> Found {
+    find_within(PATIENCE, instances, owner).await
 }
 
 /// [`find`], with `patience` for each engine.
-pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) -> Found {
+pub async fn find_within(patience: Duration, instances: &Path, owner: &Owner) -> Found {
     let wanted = || {
-        let whose = whose.clone();
-        move |instance: &str| whose.has(instance)
+        let owner = owner.clone();
+        move |instance: &str| owner.has(instance)
     };
     let wanted = &wanted;
     let engines = join_all(Kind::ALL.map(|kind| async move {
@@ -78,7 +78,7 @@ pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) ->
     let mut found = Found::default();
     for (kind, part) in engines.await.into_iter().chain(here.map(|part| (None, part))) {
         match part {
-            Ok(things) => found.things.extend(things),
+            Ok(left_overs) => found.left_overs.extend(left_overs),
             Err(error) => found.unseen.push(Unseen { kind, error }),
         }
     }
@@ -89,21 +89,21 @@ pub async fn find_within(patience: Duration, instances: &Path, whose: &Owner) ->
 ///
 /// # Errors
 /// When it can't be removed.
-pub async fn remove(thing: &LeftOver) -> Result<(), Error> {
-    let failed = |e: io::Error| Error::new(format!("removing {thing}"), e);
-    if let Some(kind) = thing.engine {
-        return engine::of(kind).remove(thing).await;
+pub async fn remove(left_over: &LeftOver) -> Result<(), Error> {
+    let failed = |e: io::Error| Error::new(format!("removing {left_over}"), e);
+    if let Some(kind) = left_over.engine {
+        return engine::of(kind).remove(left_over).await;
     }
-    match thing.kind {
-        ResourceKind::Mount => host_mounts::discard(Path::new(&thing.name)).map_err(failed),
-        ResourceKind::Log => libvirt::left_over::discard_log(&thing.instance),
-        ResourceKind::Lock => lock::discard(Path::new(&thing.name)).map_err(failed),
-        ResourceKind::Files => match fs::remove_dir_all(&thing.name) {
+    match left_over.kind {
+        ResourceKind::Mount => host_mounts::discard(Path::new(&left_over.name)).map_err(failed),
+        ResourceKind::Log => libvirt::left_over::discard_log(&left_over.instance),
+        ResourceKind::Lock => lock::discard(Path::new(&left_over.name)).map_err(failed),
+        ResourceKind::Files => match fs::remove_dir_all(&left_over.name) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
             _ => Ok(()),
         },
         ResourceKind::Container | ResourceKind::Image | ResourceKind::Domain | ResourceKind::Cgroup => {
-            Err(Error::new(format!("removing {thing}"), "no engine has it: this is a bug"))
+            Err(Error::new(format!("removing {left_over}"), "no engine has it: this is a bug"))
         }
     }
 }
@@ -123,7 +123,7 @@ async fn in_time<T>(
 
 /// Roots of instances that are still mounted where the host sees them.
 fn mounted(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
-    let points = host_mounts::there(|| mounts::below(instances).map_err(io::Error::other))
+    let points = host_mounts::in_host_namespace(|| mounts::below(instances).map_err(io::Error::other))
         .map_err(|e| Error::new(format!("looking for mounts below {}", instances.display()), e))?;
     let mut found = Vec::new();
     for point in points {
@@ -187,9 +187,9 @@ mod tests {
     #[test]
     fn a_runs_left_overs_are_its_own_and_no_other_runs() {
         let (one, other) = (tag("one"), tag("other"));
-        let whose = Owner::Run("one".into());
-        assert!(whose.has(&format!("{one}-0")) && whose.has(&format!("{one}-17")));
-        assert!(!whose.has(&format!("{other}-0")) && !whose.has(&one) && !whose.has(&format!("{one}0-1")));
+        let owner = Owner::Run("one".into());
+        assert!(owner.has(&format!("{one}-0")) && owner.has(&format!("{one}-17")));
+        assert!(!owner.has(&format!("{other}-0")) && !owner.has(&one) && !owner.has(&format!("{one}0-1")));
     }
 
     #[test]

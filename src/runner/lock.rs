@@ -16,10 +16,10 @@ use anyhow::Context;
 const LOCKS: &str = "/run/bootrace";
 
 /// How often to try a lock, a millisecond apart. A process that only checks the lock holds it for microseconds.
-const ASKED: u32 = 50;
+const LOCK_ATTEMPTS: u32 = 50;
 
 /// False, after a millisecond.
-fn nap() -> bool {
+fn sleep_1ms() -> bool {
     std::thread::sleep(std::time::Duration::from_millis(1));
     false
 }
@@ -43,7 +43,7 @@ impl Lock {
         loop {
             let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
             // Another process may be checking the lock at this time.
-            let locked = (0..ASKED).any(|_| file.try_lock().is_ok() || nap());
+            let locked = (0..LOCK_ATTEMPTS).any(|_| file.try_lock().is_ok() || sleep_1ms());
             anyhow::ensure!(locked, "locking {}: is the same run going on?", path.display());
             // The previous holder may have removed the file in between.
             let same = |named: fs::Metadata, held: fs::Metadata| named.ino() == held.ino();

@@ -20,7 +20,7 @@ use crate::{
     target::{self, Instance, InstanceId, Target},
 };
 
-mod second;
+mod restart;
 
 /// How long an engine may take to finish a start call after the user has stopped the run: an interrupted start is
 /// harder to remove.
@@ -31,7 +31,7 @@ pub(super) const ANSWER: Duration = Duration::from_secs(60);
 /// are slow; but an engine that never answers must not hold up the run.
 const REMOVAL: Duration = Duration::from_secs(120);
 /// Limit for an engine's explanation of a failure.
-const POST_MORTEM: Duration = Duration::from_secs(5);
+const EXPLANATION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An instance's limits.
 #[derive(Debug, Clone)]
@@ -159,7 +159,7 @@ impl RunningInstance {
     }
 
     /// Attaches the meter before a restart and subtracts the CPU time used so far.
-    pub(super) fn acquaint(&mut self, mut meter: Meter) -> Result<Meter, InstanceEnd> {
+    pub(super) fn attach_meter(&mut self, mut meter: Meter) -> Result<Meter, InstanceEnd> {
         if let Some(leader) = self.events.control.peer() {
             meter.attach(&self.instance.scope(leader))?;
             self.spent = meter.cpu_ns()?;
@@ -242,7 +242,7 @@ impl RunningInstance {
                         how(&exit)
                     )));
                 }
-                other => self.unless_bad(other)?,
+                other => self.ignore_or_fail(other)?,
             }
         }
     }
@@ -251,7 +251,7 @@ impl RunningInstance {
     pub(super) async fn wait(&mut self, time: Duration) -> Result<(), InstanceEnd> {
         let end = Instant::now() + time;
         while let Ok(event) = timeout_at(end, self.next()).await {
-            self.unless_bad(event?.what)?;
+            self.ignore_or_fail(event?.what)?;
         }
         Ok(())
     }
@@ -283,7 +283,7 @@ impl RunningInstance {
             let event = event?;
             match event.what {
                 ChannelEvent::Said(message) if wanted(&message) => return Ok((event.at, message)),
-                other => self.unless_bad(other)?,
+                other => self.ignore_or_fail(other)?,
             }
         }
     }
@@ -297,7 +297,7 @@ impl RunningInstance {
     }
 
     /// Ignores events that may come at any time; fails on those that mean the end.
-    fn unless_bad(&self, what: ChannelEvent) -> Result<(), InstanceEnd> {
+    fn ignore_or_fail(&self, what: ChannelEvent) -> Result<(), InstanceEnd> {
         match what {
             ChannelEvent::Closed => {
                 Err(InstanceEnd::Failed("the instance ended: its control channel closed".into()))
@@ -318,7 +318,7 @@ impl RunningInstance {
     /// Adds the engine's explanation to a failure.
     pub(super) async fn explain(&mut self, ended: &mut InstanceEnd) {
         if let InstanceEnd::Failed(text) | InstanceEnd::TimedOut(text) = ended
-            && let Ok(Some(account)) = timeout(POST_MORTEM, self.instance.post_mortem()).await
+            && let Ok(Some(account)) = timeout(EXPLANATION_TIMEOUT, self.instance.post_mortem()).await
         {
             *text = format!("{}. {account}", text.trim_end_matches(['.', '\n']));
         }

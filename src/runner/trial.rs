@@ -136,7 +136,7 @@ async fn measure(
 ) -> Result<(), InstanceEnd> {
     let sampling = &scenario.sampling;
     step(Step::Starting);
-    let meter = running.acquaint(Meter::before(&target.daemons())?)?;
+    let meter = running.attach_meter(Meter::before(&target.daemons())?)?;
     running.request(&mut sample.timeline_ns).await?;
     running.attach(meter)?;
     sample.cpu_ns.startup = Some(running.cpu_ns()?);
@@ -175,7 +175,7 @@ async fn measure(
     let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
     if let FromAgent::Identity(identity) = running.ask(&ToAgent::Identify, answer).await? {
         sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));
-        sample.identity = Some(as_seen_inside(identity));
+        sample.identity = Some(identity_record(identity));
     }
     if let Some(times) = times {
         let own_kernel = target.info().accelerator != Accelerator::None;
@@ -255,7 +255,7 @@ async fn work(
     Ok(())
 }
 
-pub(super) fn as_seen_inside(identity: protocol::Identity) -> Identity {
+pub(super) fn identity_record(identity: protocol::Identity) -> Identity {
     Identity {
         image_digest: identity.image_digest,
         agent_digest: identity.agent_digest,

@@ -116,7 +116,7 @@ impl Daemon {
         }
     }
 
-    /// Where its log is.
+    /// The command that shows its log.
     pub fn log(&self, place: Place) -> String {
         let log = match place {
             Place::Elsewhere => format!("the log of what {} names", self.named_by),

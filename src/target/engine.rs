@@ -57,7 +57,7 @@ pub trait Engine: Send + Sync {
     ///
     /// # Errors
     /// When it can't be removed.
-    async fn remove(&self, thing: &LeftOver) -> Result<(), Error>;
+    async fn remove(&self, left_over: &LeftOver) -> Result<(), Error>;
 }
 
 /// The engine of a kind.
@@ -96,8 +96,8 @@ impl Engine for Process {
         native::find_cgroups(&**wanted)
     }
 
-    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
-        native::discard_cgroup(thing.name.as_ref())
+    async fn remove(&self, left_over: &LeftOver) -> Result<(), Error> {
+        native::discard_cgroup(left_over.name.as_ref())
     }
 }
 
@@ -126,23 +126,23 @@ impl Engine for Containers {
 
     async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error> {
         // bootrace runs nothing on a remote engine, and an engine without a socket was never used.
-        let here = self.0.address().starts_with("unix://") && self.0.may_be_here();
+        let here = self.0.address().starts_with("unix://") && self.0.may_exist();
         match self.0.kind().is_standard() || here {
             true => container::left_over::find(self.0, &**wanted).await,
             false => Ok(Vec::new()),
         }
     }
 
-    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
-        match thing.kind {
-            ResourceKind::Image => container::left_over::remove_image(self.0, &thing.name).await,
+    async fn remove(&self, left_over: &LeftOver) -> Result<(), Error> {
+        match left_over.kind {
+            ResourceKind::Image => container::left_over::remove_image(self.0, &left_over.name).await,
             ResourceKind::Container
             | ResourceKind::Domain
             | ResourceKind::Log
             | ResourceKind::Cgroup
             | ResourceKind::Mount
             | ResourceKind::Files
-            | ResourceKind::Lock => container::left_over::remove_container(self.0, &thing.name).await,
+            | ResourceKind::Lock => container::left_over::remove_container(self.0, &left_over.name).await,
         }
     }
 }
@@ -173,8 +173,8 @@ impl Engine for Vms {
         libvirt::left_over::find(Driver::Qemu, wanted.clone()).await
     }
 
-    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
-        libvirt::left_over::destroy(Driver::Qemu, &thing.name).await
+    async fn remove(&self, left_over: &LeftOver) -> Result<(), Error> {
+        libvirt::left_over::destroy(Driver::Qemu, &left_over.name).await
     }
 }
 
@@ -199,7 +199,7 @@ impl Engine for LxcContainers {
         libvirt::left_over::find(Driver::Lxc, wanted.clone()).await
     }
 
-    async fn remove(&self, thing: &LeftOver) -> Result<(), Error> {
-        libvirt::left_over::destroy(Driver::Lxc, &thing.name).await
+    async fn remove(&self, left_over: &LeftOver) -> Result<(), Error> {
+        libvirt::left_over::destroy(Driver::Lxc, &left_over.name).await
     }
 }

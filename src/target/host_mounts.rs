@@ -23,7 +23,7 @@ pub(super) fn remember() {
 ///
 /// # Errors
 /// When `work` fails, or this process may not enter the namespace, which takes root.
-pub fn there<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+pub fn in_host_namespace<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let Some(host) = HOST.get() else { return work() };
     let enter_and_work = || {
         // SAFETY: only this thread stops sharing its working directory and umask, as the kernel demands for setns.
@@ -42,7 +42,7 @@ pub fn there<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result
 /// # Errors
 /// When the kernel refuses.
 pub fn discard(at: &Path) -> io::Result<()> {
-    there(|| match unmount(at, UnmountFlags::DETACH) {
+    in_host_namespace(|| match unmount(at, UnmountFlags::DETACH) {
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => Ok(()),
         result => Ok(result?),
     })
@@ -55,12 +55,12 @@ mod tests {
     #[test]
     fn without_mounts_of_ones_own_the_work_is_done_here() {
         let here = thread::current().id();
-        assert_eq!(there(|| Ok(thread::current().id())).unwrap(), here);
+        assert_eq!(in_host_namespace(|| Ok(thread::current().id())).unwrap(), here);
     }
 
     #[test]
     #[ignore = "needs root (mounts): scripts/test runs it"]
-    fn what_is_not_mounted_is_gone_already() {
+    fn an_unmounted_path_is_success() {
         let dir = tempfile::tempdir().unwrap();
         discard(dir.path()).unwrap();
         discard(&dir.path().join("none")).unwrap();

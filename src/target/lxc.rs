@@ -114,7 +114,7 @@ impl Lxc {
         if self.network {
             root.write_resolver(Path::new(native::RESOLVER))?;
         }
-        host_mounts::there(|| root.mount_overlay(&self.tree))
+        host_mounts::in_host_namespace(|| root.mount_overlay(&self.tree))
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_domains_is_said_of_containers() {
+    fn messages_on_domains_speak_of_containers() {
         assert_eq!(of_container("the domain stopped: QEMU died"), "the container stopped: libvirt_lxc died");
         assert!(is_missing(
             &Error::new("connecting", "no connection driver available").by(Cause::Unsupported)

@@ -35,14 +35,15 @@ fn governor(root: &Path) -> Plan {
         "governor",
         "performance",
         files,
-        "no CPU frequency policy is here; in a guest the clock rate is its host's matter",
+        "this kernel has no CPU frequency policy; in a guest the host controls the clock rate",
     )
 }
 
 /// Intel's driver inverts the value; other drivers have one switch for all CPUs or one each.
 fn turbo(root: &Path) -> Plan {
     let plan = |want, files: Vec<PathBuf>| {
-        let plan = Plan::new(root, "turbo", want, files, "no switch for it is here; a BIOS may have one");
+        let plan =
+            Plan::new(root, "turbo", want, files, "this kernel has no switch for it; the BIOS may have one");
         let words: &[_] =
             if want == "1" { &[("0", "on"), ("1", "off")] } else { &[("1", "on"), ("0", "off")] };
         Plan { words, ..plan }

@@ -43,7 +43,7 @@ const BEFORE: [&str; 5] = ["powersave", "performance", "0", "1", "60"];
 const TUNED: [&str; 5] = ["performance", "performance", "1", "0", "1"];
 
 #[test]
-fn everything_is_set_told_and_put_back() {
+fn all_settings_are_set_reported_and_restored() {
     let (_dir, place) = a_host();
     let tuning = Tuning::at(place.clone());
     let settings = tuning.apply().unwrap();
@@ -108,7 +108,7 @@ fn killed(place: &Place) {
 }
 
 #[test]
-fn what_a_killed_run_left_is_listed_and_put_back_by_clean() {
+fn clean_lists_and_restores_the_settings_of_a_killed_run() {
     let (_dir, place) = a_host();
     assert_eq!(clean_at(&place).unwrap(), [] as [String; 0]);
     assert!(!place.state.exists(), "nothing is made where nothing was tuned");
@@ -149,7 +149,7 @@ fn while_one_tuned_run_goes_on_another_is_refused_and_clean_leaves_it_alone() {
 }
 
 #[test]
-fn what_somebody_else_changed_meanwhile_is_left_to_them() {
+fn a_setting_that_another_program_changed_is_left_alone() {
     let (_dir, place) = a_host();
     let tuning = Tuning::at(place.clone());
     tuning.apply().unwrap();
@@ -162,7 +162,7 @@ fn what_somebody_else_changed_meanwhile_is_left_to_them() {
 }
 
 #[test]
-fn what_is_not_there_or_refuses_says_so_and_the_rest_is_set() {
+fn a_missing_or_refused_setting_is_reported_and_the_rest_is_set() {
     let (dir, place) = host(&[(KSM, "1\n")]);
     // A file that root itself can't write to.
     let refusing = dir.path().join(governor(0));
@@ -199,7 +199,7 @@ fn merging_that_is_being_undone_is_not_stopped_and_boost_is_off_where_there_is_n
 }
 
 #[test]
-fn what_can_not_be_put_back_stays_saved_and_is_tried_again() {
+fn a_setting_that_can_not_be_restored_stays_saved_and_is_tried_again() {
     let (dir, place) = a_host();
     let tuning = Tuning::at(place.clone());
     tuning.apply().unwrap();

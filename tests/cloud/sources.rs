@@ -380,7 +380,7 @@ fn serve(file: PathBuf) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root, loop devices and curl: scripts/test runs it"]
-async fn an_image_is_fetched_by_its_url_and_what_is_not_it_is_refused() {
+async fn an_image_is_fetched_by_its_url_and_another_file_is_refused() {
     let fixture = Fixture::new();
     let file = fixture.ubuntu();
     let sum = sha256(&file);

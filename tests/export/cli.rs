@@ -98,7 +98,7 @@ fn links_and_devices_are_written_to_and_not_replaced() {
 }
 
 #[test]
-fn what_is_there_is_written_over_file_by_file_and_what_is_not_ours_stays() {
+fn existing_files_are_replaced_one_by_one_and_foreign_files_stay() {
     let saved = Saved::new(&real());
     fs::create_dir(saved.path("out")).unwrap();
     fs::write(saved.path("out/bigger-is-better.json"), "old").unwrap();
@@ -118,10 +118,13 @@ fn wrong_usage_exits_with_2_and_writes_nothing() {
     for (arguments, words) in [
         (
             &["--format", "gab"][..],
-            "--format gab writes several files: name a directory for them with --to DIR",
+            "--format gab writes several files\n    fix: name a directory for them with --to DIR",
         ),
         (&["--format", "criterion", "--to", "file"], "file is no directory"),
-        (&["--format", "csv", "--to", "run"], "run is a directory: name a file, as in --to run/samples.csv"),
+        (
+            &["--format", "csv", "--to", "run"],
+            "run is a directory\n    fix: name a file, as in --to run/samples.csv",
+        ),
         (&["--format", "xml"], "'xml'"),
         (&[], "--format"),
     ] {
@@ -163,7 +166,7 @@ fn results_that_cannot_be_read_exit_with_2_and_write_nothing() {
 }
 
 #[test]
-fn a_target_without_good_samples_exits_with_1_after_what_there_is_was_exported() {
+fn a_target_without_good_samples_exits_with_1_after_the_other_figures_are_exported() {
     let mut results = example::clean();
     results.samples.retain(|s| s.warmup || s.target != "docker");
     let saved = Saved::new(&results);
@@ -172,7 +175,7 @@ fn a_target_without_good_samples_exits_with_1_after_what_there_is_was_exported()
         assert_eq!(output.status.code(), Some(1), "{format}");
         assert_eq!(
             text(&output.stderr),
-            "error: no good sample of docker: no figure of it is exported; what there is was\n"
+            "error: no good sample of docker, so none of its figures is exported; the others are\n"
         );
         assert!(saved.path(to).exists());
     }
@@ -183,7 +186,7 @@ fn a_target_without_good_samples_exits_with_1_after_what_there_is_was_exported()
 }
 
 #[test]
-fn what_cannot_be_written_exits_with_1_and_says_where() {
+fn a_failed_write_exits_with_1_and_names_the_path() {
     let saved = Saved::new(&real());
     let output = saved.export(&["--format", "csv", "--to", "/proc/no/samples.csv"]);
     assert_eq!(output.status.code(), Some(1));

@@ -38,7 +38,7 @@ fn close(ours: &Value, theirs: &Value, within: f64) -> bool {
 }
 
 #[test]
-fn the_files_say_what_criterions_own_say_of_the_same_samples() {
+fn the_files_equal_criterions_own_for_the_same_samples() {
     let dir = tempfile::tempdir().unwrap();
     for results in [real(), example::clean()] {
         replayed(&mut criterion(dir.path()), &results);

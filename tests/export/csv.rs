@@ -63,7 +63,7 @@ fn figures_can_be_made_again_of_the_rows_that_count() {
 }
 
 #[test]
-fn outliers_and_interference_are_marked() {
+fn outliers_and_interference_have_columns() {
     let mut results = example::results();
     results.samples[5].interference.as_mut().unwrap().swapped_in_pages = Some(4096);
     let rows = table(&results);

@@ -35,7 +35,7 @@ fn each_claim_and_each_figure_of_the_gate_is_a_test_case() {
 }
 
 #[test]
-fn what_has_no_figure_fails_and_what_is_undecided_is_skipped() {
+fn a_case_without_a_figure_fails_and_an_undecided_one_is_skipped() {
     let mut results = example::clean();
     results.run.scenario["gate"] = json!({"metrics": ["startup"]});
     results.run.scenario["claim"] =

@@ -131,7 +131,7 @@ fn a_clean_run_raises_no_caveat() {
 }
 
 #[test]
-fn each_thing_that_is_wrong_raises_its_caveat() {
+fn each_fault_raises_its_caveat() {
     type Change = fn(&mut Results);
     let cases: [(Change, &str); 39] = [
         (|r| r.targets[2].accelerator = Accelerator::Tcg, "TCG (emulated)"),
@@ -233,12 +233,12 @@ fn interference_with_a_warm_up_is_no_caveat_and_each_target_counts_its_own() {
     assert_eq!(analyse(&results).caveats, [] as [String; 0]);
     results.samples.iter_mut().filter(|s| s.target != "native" && s.round == 3).for_each(interfere);
     let caveats = analyse(&results).caveats;
-    let told = "1 of 10 samples of docker, 1 of 10 samples of libvirt were taken while the host swapped: ";
-    assert!(caveats.len() == 1 && caveats[0].starts_with(told), "{caveats:#?}");
+    let caveat = "1 of 10 samples of docker, 1 of 10 samples of libvirt were taken while the host swapped: ";
+    assert!(caveats.len() == 1 && caveats[0].starts_with(caveat), "{caveats:#?}");
 }
 
 #[test]
-fn whose_kernel_a_target_ran_on_is_told_by_its_boot_id() {
+fn a_targets_kernel_is_identified_by_its_boot_id() {
     let identities = analyse(&example::clean()).identities;
     let kernels: Vec<Kernel> = identities.targets.iter().map(|t| t.kernel).collect();
     assert_eq!(kernels, [Kernel::SharedWithHost, Kernel::SharedWithHost, Kernel::Own]);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use bootrace::{
-    calibration::{Break, Calibration, Check, SCHEMA, Taken},
+    calibration::{Break, Calibration, Check, ReferenceInstance, SCHEMA},
     report::calibration as report,
     sample::{Accelerator, Outcome, Results},
 };
@@ -30,7 +30,7 @@ fn calibration() -> Calibration {
                     }
                 }
                 (sample.work_ns.cpu, sample.work_ns.cpu_guest) = (check.work_ns(), check.work_ns());
-                taken.push(Taken {
+                taken.push(ReferenceInstance {
                     check,
                     amount,
                     work_ns: check.work_ns(),
@@ -56,7 +56,7 @@ fn calibration() -> Calibration {
         host,
         image,
         targets: targets[1..].to_vec(),
-        left_out: BTreeMap::from([("native".into(), "it was told to stay away".into())]),
+        left_out: BTreeMap::from([("native".into(), "it is disabled".into())]),
         warnings: Vec::new(),
         rows: Vec::new(),
         taken,
@@ -94,7 +94,7 @@ fn an_emulated_vm_and_a_reader_that_was_broken_are_named_wherever_figures_are() 
 }
 
 #[test]
-fn what_is_saved_is_read_again_and_gives_the_same_bytes() {
+fn a_saved_calibration_is_read_again_and_gives_the_same_bytes() {
     let calibration = calibration();
     let dir = tempfile::tempdir().unwrap();
     report::write(&calibration, dir.path()).unwrap();

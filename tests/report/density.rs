@@ -111,7 +111,7 @@ fn all_of_it_keeps_to_the_schema_and_every_field_is_in_it() {
 }
 
 #[test]
-fn what_one_more_costs_is_in_every_form_with_its_interval() {
+fn the_cost_of_one_more_is_in_every_form_with_its_interval() {
     let results = results();
     let dir = written("density-forms", &results);
     let (page, summary) = (read(dir.join("index.html")), read(dir.join("summary.md")));
@@ -159,7 +159,7 @@ fn a_density_alone_shows_nothing_of_single_samples() {
 }
 
 #[test]
-fn claims_about_it_are_judged_by_what_the_run_has() {
+fn claims_about_it_are_judged_by_the_runs_density() {
     let claims = analyse(&results()).claims;
     let words: Vec<_> = claims.iter().map(|claim| claim.verdict.word()).collect();
     assert_eq!(words, ["supported", "supported"], "{claims:#?}");

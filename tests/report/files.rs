@@ -87,7 +87,7 @@ fn how_warm_the_page_cache_was_is_on_every_chart_and_wherever_figures_are() {
 }
 
 #[test]
-fn what_dropping_the_page_cache_took_is_told_beside_what_was_measured() {
+fn the_time_to_drop_the_page_cache_is_shown_beside_the_figures() {
     let mut results = example::clean();
     results.run.scenario["sampling"]["page_cache"] = "cold".into();
     results.run.cache_drop_ns = Some(8_150_000_000);
@@ -297,7 +297,7 @@ fn samples_with_interference_have_a_square_a_legend_and_a_word_and_only_they() {
 }
 
 #[test]
-fn a_run_that_was_tuned_shows_what_it_found_and_set() {
+fn a_tuned_run_shows_the_original_and_the_set_values() {
     let mut results = example::clean();
     let setting = |name: &str, found: Option<&str>, set: Option<&str>| Setting {
         name: name.into(),
@@ -387,13 +387,13 @@ fn the_page_tells_how_to_do_the_same_run_again_and_its_scenario_is_one() {
 
 #[test]
 fn the_method_tells_of_polling_and_of_bound_cpus_only_where_there_were_any() {
-    let told = ["resolution is 1 ms", "bound to the same CPU 0-1 of the host"];
+    let hints = ["resolution is 1 ms", "bound to the same CPU 0-1 of the host"];
     let plain = read(written("unbound", &example::clean()).join("index.html"));
     let mut results = example::clean();
     results.run.scenario["workload"]["ready"] = serde_json::json!({ "tcp": 6379 });
     results.targets.iter_mut().for_each(|t| t.options["cpus"] = "0-1".into());
     let bound = read(written("bound", &results).join("index.html"));
-    for words in told {
+    for words in hints {
         assert!(!plain.contains(words) && bound.contains(words), "{words}");
     }
 }
@@ -436,7 +436,7 @@ fn a_report_is_made_again_from_results_alone_and_leaves_them_as_they_are() {
 }
 
 #[test]
-fn results_that_cannot_be_read_are_a_usage_error_that_says_what_is_wrong() {
+fn unreadable_results_are_a_usage_error_with_the_reason() {
     let dir = written("unreadable", &example::results());
     let file = dir.join("results.json");
     let good = read(&file);

@@ -171,7 +171,7 @@ fn claims_about_facts_are_judged_and_shown() {
 }
 
 #[test]
-fn what_a_guest_says_of_itself_is_text_and_nothing_else() {
+fn a_guests_text_about_itself_stays_text() {
     let mut results = results();
     let hostile = "<script>alert(1)</script> | `x` @someone \u{1b}[31m".to_owned() + &"y".repeat(5000);
     for sample in &mut results.samples {

@@ -50,7 +50,7 @@ fn a_side_of_an_ab_says_so_and_any_other_run_says_nothing_of_it() {
 }
 
 #[test]
-fn the_schema_is_strict_on_what_is_there_and_open_to_what_is_added() {
+fn the_schema_is_strict_on_existing_fields_and_open_to_new_ones() {
     let good = serde_json::to_value(example::results()).unwrap();
     type Change = fn(&mut Value);
     let wrong: [(Change, &str); 13] = [

@@ -2,7 +2,7 @@
 //! cost on every target, and the calibration compares its figures with the truth.
 //!
 //! ```text
-//! reference workloads -> trials -> Taken -> rows: truth, measured, error, bound, verdict
+//! reference workloads -> trials -> ReferenceInstance -> rows: truth, measured, error, bound, verdict
 //! ```
 //! [`plan`] lists the instances to run, [`judge`] turns their measurements into rows.
 //! [`noise`](crate::noise) complements it: an A/A test compares a target with itself, where the true difference is 0.
@@ -12,4 +12,4 @@ pub mod plan;
 mod record;
 
 pub use plan::{Check, Plan};
-pub use record::{Break, Calibration, CheckVerdict, Quantity, Row, SCHEMA, Taken};
+pub use record::{Break, Calibration, CheckVerdict, Quantity, ReferenceInstance, Row, SCHEMA};

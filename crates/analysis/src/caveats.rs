@@ -180,11 +180,11 @@ fn unread(results: &Results) -> Vec<String> {
 
 fn noise(results: &Results) -> Vec<String> {
     let host = &results.host;
-    let mut found = moment(&host.noise_before, host.cpus, "before");
+    let mut found = noise_at(&host.noise_before, host.cpus, "before");
     let Some(after) = &host.noise_after else { return found };
     // The run itself loads the CPUs, so load and CPU pressure right after it say nothing about other processes.
     let after_run = Noise { load_1m: None, psi_cpu_some_avg10: None, ..*after };
-    found.extend(moment(&after_run, host.cpus, "right after"));
+    found.extend(noise_at(&after_run, host.cpus, "right after"));
     let stolen = after.steal_ns.zip(host.noise_before.steal_ns).and_then(|(a, b)| a.checked_sub(b));
     // It includes the time stolen while targets were filled.
     let filling = results.density.iter().filter_map(|density| density.wall_ns).sum::<u64>();
@@ -201,7 +201,7 @@ fn noise(results: &Results) -> Vec<String> {
     found
 }
 
-fn moment(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
+fn noise_at(noise: &Noise, cpus: u32, when: &str) -> Vec<String> {
     let mut found = Vec::new();
     if let Some(load) = noise.load_1m.filter(|l| *l > f64::from(cpus)) {
         found.push(format!("the load was {load:.1} on {cpus} CPUs {when} the run: other processes used the CPUs; stop them (top shows them), wait, and run again"));

@@ -13,10 +13,10 @@ mod each;
 mod judged;
 
 pub(super) use each::Filled;
-pub use judged::{ClaimVerdict, Figured, Judged, Measured};
+pub use judged::{ClaimVerdict, EstimateKind, Judged, Measured};
 
 /// A claim that needs more samples than these is practically undecidable.
-const HOPELESS: f64 = 10_000.0;
+const TOO_MANY_SAMPLES: f64 = 10_000.0;
 
 /// The ratio of the first target to the second.
 pub(super) type Ratios<'a> = dyn FnMut(&str, &str, Metric) -> RelativeTo + 'a;
@@ -40,8 +40,8 @@ fn judge_one(
     filled: &Filled,
     ratios: &mut Ratios<'_>,
 ) -> Judged {
-    let given = |key: &str| json.get(key).and_then(|v| v.as_str()).map(str::to_owned);
-    let text = |key: &str| given(key).unwrap_or_default();
+    let field = |key: &str| json.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    let text = |key: &str| field(key).unwrap_or_default();
     let bounds = [("at_most", "at most"), ("at_least", "at least")];
     let bound = bounds.iter().filter(|(key, _)| json.get(key).is_some());
     let bound: Vec<String> = bound.map(|(key, words)| format!("{words} {}", text(key))).collect();
@@ -57,7 +57,7 @@ fn judge_one(
         says: text("says"),
         metric: text("metric"),
         target: text("target"),
-        relative_to: given("relative_to"),
+        relative_to: field("relative_to"),
         bound: bound.join(", "),
         measured: measured.ok(),
         verdict,
@@ -85,12 +85,12 @@ fn measure(
         let figure =
             figure.ok_or_else(|| format!("{} has no good sample with {}", claim.target, claim.metric))?;
         let (value, interval, n) = (figure.median, figure.interval, figure.n);
-        return Ok(Measured { value, unit: Some(metric.unit()), interval, n, of: Figured::Median });
+        return Ok(Measured { value, unit: Some(metric.unit()), interval, n, of: EstimateKind::Median });
     };
     match ratios(&claim.target, other, metric) {
         RelativeTo::Ratio(ratio) => {
             let (value, interval, n) = (ratio.estimate, ratio.interval, ratio.pairs);
-            Ok(Measured { value, unit: None, interval, n, of: Figured::Ratio })
+            Ok(Measured { value, unit: None, interval, n, of: EstimateKind::Ratio })
         }
         RelativeTo::None(why) => Err(format!("there is no ratio of {}: {why}", claim.metric)),
         RelativeTo::Baseline => Err("a target's ratio to itself is always 1".into()),
@@ -157,7 +157,7 @@ fn enough(measured: &Measured, interval: &Interval, least: f64, most: f64) -> f6
 
 /// Two digits, rounded up: it is an estimate.
 fn in_words(samples: f64) -> String {
-    if samples.is_nan() || samples > HOPELESS {
+    if samples.is_nan() || samples > TOO_MANY_SAMPLES {
         return "more than 10,000".into();
     }
     let step = 10_f64.powf((samples.max(1.0).log10().floor() - 1.0).max(0.0));
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_judged_is_undecided_and_says_why() {
+    fn a_claim_that_cannot_be_judged_is_undecided_with_a_reason() {
         let (v, why) = verdict(json!({"at_most": "2MiB"}), 1.0, 2.0);
         assert_eq!(
             (v, why.as_str()),
@@ -293,7 +293,7 @@ mod tests {
         let judged = at_most("4x");
         assert_eq!((judged.relative_to.as_deref(), judged.bound.as_str()), (Some("podman"), "at most 4x"));
         let interval = Some(Interval { low: 2.9, high: 3.4, coverage: 0.99 });
-        let of = Figured::Ratio;
+        let of = EstimateKind::Ratio;
         assert_eq!(judged.measured, Some(Measured { value: 3.1, unit: None, interval, n: 20, of }));
     }
 

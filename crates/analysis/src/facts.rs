@@ -47,7 +47,7 @@ impl Fact {
 
 /// `None` for a claim that is about no fact.
 pub(super) fn judge(json: &serde_json::Value, results: &Results) -> Option<Judged> {
-    let given = |key: &str| json.get(key).and_then(|v| v.as_str()).map(str::to_owned);
+    let field = |key: &str| json.get(key).and_then(|v| v.as_str()).map(str::to_owned);
     let fact = json.get("fact")?;
     let is = json.get("is").and_then(|is| is.as_bool());
     let decided = serde_json::from_value::<Claim>(json.clone())
@@ -55,9 +55,9 @@ pub(super) fn judge(json: &serde_json::Value, results: &Results) -> Option<Judge
         .and_then(|claim| decide(&claim, results));
     let (verdict, why) = decided.unwrap_or_else(|why| (ClaimVerdict::Undecided, why));
     Some(Judged {
-        says: given("says").unwrap_or_default(),
+        says: field("says").unwrap_or_default(),
         metric: fact.as_str().unwrap_or_default().to_owned(),
-        target: given("target").unwrap_or_default(),
+        target: field("target").unwrap_or_default(),
         relative_to: None,
         bound: is.map_or_else(String::new, |is| format!("is {is}")),
         measured: None,

@@ -256,7 +256,7 @@ fn trimmed(value: f64) -> String {
 }
 
 /// Factor on the number of samples that just reaches the bound, so that the forecast decides most of the time.
-const TO_BE_SURE: f64 = 1.7;
+const FORECAST_FACTOR: f64 = 1.7;
 
 /// The fewest pairs whose range covers with `level`: 1 - 2^(1 - n).
 fn fewest(level: f64) -> u32 {
@@ -281,7 +281,7 @@ fn needed(ratio: f64, interval: Interval, n: usize, margin: f64, band: &Band) ->
         (below / (middle + edge)).max(above / (edge - middle))
     };
     // An interval that just reaches the bound decides half of the time.
-    let needed = (n as f64 * times * times * TO_BE_SURE).ceil();
+    let needed = (n as f64 * times * times * FORECAST_FACTOR).ceil();
     (needed.is_finite() && needed <= f64::from(MOST)).then(|| (needed as u32).max(n as u32 + 1))
 }
 

@@ -16,7 +16,7 @@ use crate::sample::Accelerator;
 
 mod run;
 
-pub use run::{Figure, HostName, Measured, Run, Timeless};
+pub use run::{Figure, HostName, InvalidStartTime, Measured, Run};
 
 /// Smallest deviation as a share of a value: a series that hardly moves has no change of 0.01 %.
 const FLOOR: f64 = 1e-4;
@@ -154,14 +154,14 @@ pub fn ordered(mut runs: Vec<Run>) -> (Vec<Run>, usize) {
 }
 
 /// Collects the points of every series, by key. `keep` selects targets by scenario and name.
-pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> bool) -> Vec<Unfitted> {
-    let mut all: BTreeMap<_, Unfitted> = BTreeMap::new();
+pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> bool) -> Vec<RawSeries> {
+    let mut all: BTreeMap<_, RawSeries> = BTreeMap::new();
     for (index, run) in runs.iter().enumerate() {
         for (place, target) in run.targets.iter().enumerate().filter(|(_, t)| keep(&run.scenario, &t.name)) {
             for (i, metric) in metrics.iter().enumerate() {
                 let order =
                     (&run.scenario, i, &target.name, &target.kind, target.accelerator as u8, &run.host);
-                let series = all.entry(order).or_insert_with(|| Unfitted {
+                let series = all.entry(order).or_insert_with(|| RawSeries {
                     key: Key {
                         scenario: run.scenario.clone(),
                         metric: *metric,
@@ -190,7 +190,7 @@ pub fn series(runs: &[Run], metrics: &[Metric], keep: impl Fn(&str, &str) -> boo
 
 /// A series before the search for changes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Unfitted {
+pub struct RawSeries {
     key: Key,
     points: Vec<Point>,
     empty: Vec<usize>,
@@ -198,7 +198,7 @@ pub struct Unfitted {
     places: Vec<usize>,
 }
 
-impl Unfitted {
+impl RawSeries {
     /// Finds the changes; the same seed gives the same ones.
     pub fn fit(&self, runs: &[Run], seed: u64) -> Series {
         let figures: Vec<Figure> = self.points.iter().map(|p| p.figure).collect();

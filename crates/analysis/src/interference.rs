@@ -72,7 +72,7 @@ impl InterferenceKind {
     }
 
     /// Completes "samples were taken".
-    fn while_what(self) -> &'static str {
+    fn clause(self) -> &'static str {
         match self {
             InterferenceKind::BusyHost => "while other processes used the CPUs",
             InterferenceKind::Stolen => "while a hypervisor took CPU time away (steal)",
@@ -169,7 +169,7 @@ pub(super) fn caveats(results: &Results) -> Vec<String> {
         } else {
             String::new()
         };
-        let (what, fix) = (kind.while_what(), kind.fix());
+        let (what, fix) = (kind.clause(), kind.fix());
         (!each.is_empty()).then(|| format!("{} were taken {what}{up_to}: {fix}", each.join(", ")))
     };
     InterferenceKind::ALL.into_iter().filter_map(caveat).collect()
@@ -181,7 +181,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// A quiet sample of two seconds with one thing changed.
+    /// A quiet sample of two seconds with one change.
     fn affected(cpus: u32, change: impl FnOnce(&mut Interference)) -> Vec<InterferenceKind> {
         let mut noise = Interference {
             window_ns: 2 * SECOND,
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_sample_has_no_mark_whatever_it_does_to_itself() {
+    fn a_quiet_sample_has_no_interference_whatever_it_does_to_itself() {
         assert_eq!(affected(2, |_| ()), []);
         assert_eq!(affected(64, |n| n.major_faults = Some(100_000)), []);
     }
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_too_short_for_clock_ticks_is_not_marked_by_them() {
+    fn a_window_too_short_for_clock_ticks_has_no_interference_by_them() {
         let short = |n: &mut Interference| {
             (n.window_ns, n.psi_io_ns) = (5_000_000, Some(4_000_000));
             (n.others_cpu_ns, n.steal_ns) = (Some(40_000_000), Some(10_000_000));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_marks_nothing() {
+    fn unknown_readings_are_no_interference() {
         assert_eq!(affected(2, |n| *n = Interference { window_ns: SECOND, ..Default::default() }), []);
         assert_eq!(affected(2, |n| *n = Interference::default()), []);
     }

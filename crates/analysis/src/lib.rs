@@ -37,7 +37,7 @@ mod target;
 pub mod unpaired;
 
 pub use bootrace_model::metric::{Metric, Unit, is_measured};
-pub use claims::{ClaimVerdict, Figured, Judged, Measured};
+pub use claims::{ClaimVerdict, EstimateKind, Judged, Measured};
 pub use drift::{Drift, drift};
 pub use facts::Fact;
 pub use identity::{Identities, Kernel, Seen, short};
@@ -114,8 +114,8 @@ type Series = Vec<(usize, u32, f64)>;
 
 fn series(results: &Results, target: &str, metric: Metric, baseline: Option<&str>) -> Series {
     let of = |name: &str| -> Vec<(usize, &Sample)> {
-        let mine = |(_, s): &(usize, &Sample)| s.target == name && is_measured(s);
-        results.samples.iter().enumerate().filter(mine).collect()
+        let of_target = |(_, s): &(usize, &Sample)| s.target == name && is_measured(s);
+        results.samples.iter().enumerate().filter(of_target).collect()
     };
     if metric != Metric::Overhead {
         return of(target).into_iter().filter_map(|(i, s)| Some((i, s.round, metric.of(s)?))).collect();

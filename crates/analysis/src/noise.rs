@@ -243,12 +243,12 @@ fn floor(metric: &str, sessions: &[&Session]) -> Option<Floor> {
 /// Margin for a gate, as a share, from the medians of both sides of each session (above zero).
 pub fn margin(sessions: &[[f64; 2]]) -> f64 {
     let (within, between) = deviations(sessions);
-    LEAST_MARGIN.max(deviations_asked(sessions.len()) * std::f64::consts::SQRT_2 * larger(within, between))
+    LEAST_MARGIN.max(deviations_needed(sessions.len()) * std::f64::consts::SQRT_2 * larger(within, between))
 }
 
 /// Number of deviations in a margin: three from ten sessions on. Fewer sessions may underestimate the deviation, so
 /// they take Student's t with the same tail probability (0.135 %) and one degree of freedom less than sessions.
-fn deviations_asked(sessions: usize) -> f64 {
+fn deviations_needed(sessions: usize) -> f64 {
     const T: [f64; 7] = [19.207, 9.219, 6.620, 5.507, 4.904, 4.530, 4.277];
     T.get(sessions.saturating_sub(FEWEST)).copied().unwrap_or(3.0)
 }

@@ -1,5 +1,5 @@
-//! Foreign text made safe to print: quoted, cut, and without characters that control a terminal. And the nearest name
-//! to a mistyped one.
+//! Makes foreign text (of scenarios, images, guests and engines) safe to print, and finds the nearest name to a mistyped
+//! one.
 
 /// Longest piece of foreign text that a message repeats, in characters.
 pub const LONGEST_QUOTE: usize = 60;
@@ -25,10 +25,70 @@ pub fn printable(text: &str) -> String {
     text.chars().flat_map(|c| if is_active(c) { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// Whether a character controls a terminal: control characters, and those that change the direction of the text around
-/// them.
+/// Whether a character controls a terminal, or hides or reorders the text around it.
 pub fn is_active(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let invisible = matches!(c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    invisible || c.is_control()
+}
+
+fn is_shown(c: char) -> bool {
+    c.is_whitespace() || !is_active(c)
+}
+
+/// Makes text of a scenario, guest or engine inert for readers: line breaks become spaces; control
+/// characters, invisible ones and those that change the reading direction are removed; text beyond
+/// `longest` characters is replaced by its length. The result is not escaped for HTML or Markdown.
+pub fn clean(text: &str, longest: usize) -> String {
+    let mut shown = String::new();
+    let mut left = 0;
+    let mut last = ' ';
+    for (i, c) in text.chars().filter(|c| is_shown(*c)).enumerate() {
+        let c = if c.is_whitespace() { ' ' } else { c };
+        if i >= longest {
+            left += 1;
+        } else if c != ' ' || last != ' ' {
+            shown.push(c);
+        }
+        last = c;
+    }
+    let mut shown = shown.trim_end().to_owned();
+    if left > 0 {
+        shown.push_str(&format!(" … ({left} more)"));
+    }
+    shown
+}
+
+/// Like [`clean`], with the line breaks kept.
+pub fn clean_lines(text: &str, longest: usize) -> String {
+    let whole: Vec<String> = text.chars().take(longest).collect::<String>().lines().map(line).collect();
+    let more = text.chars().count().saturating_sub(longest);
+    let mut shown = whole.join("\n");
+    if more > 0 {
+        shown.push_str(&format!("\n… ({more} more)"));
+    }
+    shown
+}
+
+fn line(text: &str) -> String {
+    text.chars().filter(|c| is_shown(*c)).map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
+}
+
+/// Makes foreign text safe for a terminal: escapes control characters, and keeps the last `max` bytes, since programs
+/// print the reason of a failure last.
+pub fn tail(text: &str, max: usize) -> String {
+    let text = text.trim();
+    let start = text.ceil_char_boundary(text.len().saturating_sub(max));
+    let mut shown = String::from(if start > 0 { "..." } else { "" });
+    for c in text[start..].chars() {
+        match c {
+            '\n' => shown.push_str(" | "),
+            c if is_active(c) => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 /// ` (did you mean NAME?)` where a known name is near; else an empty string.
@@ -49,4 +109,23 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let near = known.iter().min_by_key(distance)?;
     let differs = strsim::damerau_levenshtein(name, near);
     (differs <= 1.max(near.len() / 3)).then_some(*near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_can_neither_colour_a_terminal_nor_turn_or_break_a_line() {
+        assert_eq!(clean("\u{1b}[31mred\u{7}\r\n  two\u{202e}x\u{200b}", 99), "[31mred twox");
+        assert_eq!(clean(&"a".repeat(100), 5), "aaaaa … (95 more)");
+        assert_eq!(clean_lines("a\u{1b}\n\tb", 99), "a\n b");
+    }
+
+    #[test]
+    fn the_tail_of_foreign_text_is_bounded_and_cannot_move_the_cursor() {
+        assert_eq!(tail("\u{1b}[2Jno\nroom\n", 100), "\\u{1b}[2Jno | room");
+        assert_eq!(tail("abcdef", 3), "...def");
+        assert_eq!(tail("aé", 1), "...");
+    }
 }

@@ -175,7 +175,7 @@ impl Start {
     }
 
     /// Whether it needs an initial start before it.
-    pub fn is_second(self) -> bool {
+    pub fn needs_initial_start(self) -> bool {
         self != Start::Create
     }
 }

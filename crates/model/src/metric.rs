@@ -175,7 +175,7 @@ const ROW: Row = Row {
     source: Source::PairedFootprint,
 };
 
-fn whole(value: Option<u64>) -> Option<f64> {
+fn as_float(value: Option<u64>) -> Option<f64> {
     value.map(|value| value as f64)
 }
 
@@ -207,7 +207,7 @@ metrics! {
         terminal: Terminal::Interval(0),
         in_raw_table: true,
         rate: Some(("start-ups one after another", "start-ups/s")),
-        source: Source::Sample(|s| whole(s.timeline_ns.startup())),
+        source: Source::Sample(|s| as_float(s.timeline_ns.startup())),
     }
     /// `startup.engine`: the engine's phase of start-up.
     Engine {
@@ -217,7 +217,7 @@ metrics! {
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(1),
         in_raw_table: true,
-        source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.engine))),
+        source: Source::Sample(|s| as_float(s.timeline_ns.phases().map(|p| p.engine))),
     }
     /// `startup.boot`: from the engine's phase to the agent's hello.
     Boot {
@@ -229,7 +229,7 @@ metrics! {
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(1),
         in_raw_table: true,
-        source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.boot))),
+        source: Source::Sample(|s| as_float(s.timeline_ns.phases().map(|p| p.boot))),
     }
     /// `startup.firmware`: the part of a VM's boot before its kernel.
     Firmware {
@@ -239,7 +239,7 @@ metrics! {
                   part of the kernel that unpacks it. The five parts from here to the agent unit add up to boot.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
-        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.firmware)),
+        source: Source::Sample(|s| as_float(s.boot_ns.as_ref()?.firmware)),
     }
     /// `startup.kernel`: kernel start to the first program.
     Kernel {
@@ -248,7 +248,7 @@ metrics! {
         meaning: "From the kernel's start until the initrd's first program, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
-        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.kernel)),
+        source: Source::Sample(|s| as_float(s.boot_ns.as_ref()?.kernel)),
     }
     /// `startup.initrd`: the initrd's part of the boot.
     Initrd {
@@ -258,7 +258,7 @@ metrics! {
                   first program, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
-        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.initrd)),
+        source: Source::Sample(|s| as_float(s.boot_ns.as_ref()?.initrd)),
     }
     /// `startup.userspace`: systemd until the agent's unit.
     Userspace {
@@ -268,7 +268,7 @@ metrics! {
                   inside has this and the agent unit alone; they begin with systemd, before the engine's start call returns.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
-        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.userspace)),
+        source: Source::Sample(|s| as_float(s.boot_ns.as_ref()?.userspace)),
     }
     /// `startup.agent_unit`: the agent's unit until its hello.
     AgentUnit {
@@ -277,7 +277,7 @@ metrics! {
         meaning: "From the start of the agent's systemd unit until the agent's hello, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
-        source: Source::Sample(|s| whole(s.boot_ns.as_ref()?.agent_unit)),
+        source: Source::Sample(|s| as_float(s.boot_ns.as_ref()?.agent_unit)),
     }
     /// `startup.app`: hello until ready.
     App {
@@ -288,7 +288,7 @@ metrics! {
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(1),
         in_raw_table: true,
-        source: Source::Sample(|s| whole(s.timeline_ns.phases().map(|p| p.app))),
+        source: Source::Sample(|s| as_float(s.timeline_ns.phases().map(|p| p.app))),
     }
     /// `teardown`: the request to stop until nothing is left.
     Teardown {
@@ -297,7 +297,7 @@ metrics! {
         meaning: "From the request to stop the instance until nothing of it is left.",
         terminal: Terminal::Interval(0),
         in_raw_table: true,
-        source: Source::Sample(|s| whole(s.timeline_ns.teardown())),
+        source: Source::Sample(|s| as_float(s.timeline_ns.teardown())),
     }
     /// `memory.footprint`: memory that the host gets back with the instance.
     Footprint {
@@ -310,7 +310,7 @@ metrics! {
         terminal: Terminal::Interval(0),
         in_raw_table: true,
         panel: Some("what the host gets back, without page cache"),
-        source: Source::Sample(|s| whole(s.memory_bytes.footprint)),
+        source: Source::Sample(|s| as_float(s.memory_bytes.footprint)),
     }
     /// `memory.overhead`: footprint less the baseline's.
     Overhead {
@@ -334,7 +334,7 @@ metrics! {
                   memory is in QEMU.",
         in_raw_table: true,
         panel: Some("shim or QEMU, with their mapped files (PSS)"),
-        source: Source::Sample(|s| whole(s.memory_bytes.engine_pss)),
+        source: Source::Sample(|s| as_float(s.memory_bytes.engine_pss)),
     }
     /// `memory.workload`: resident set of the workload.
     Workload {
@@ -346,7 +346,7 @@ metrics! {
         terminal: Terminal::Median(0),
         in_raw_table: true,
         panel: Some("read inside: in a VM, the guest's figure"),
-        source: Source::Sample(|s| whole(s.memory_bytes.workload_rss)),
+        source: Source::Sample(|s| as_float(s.memory_bytes.workload_rss)),
     }
     /// `memory.cache`: page cache charged to the cgroup.
     PageCache {
@@ -358,7 +358,7 @@ metrics! {
         ratio: Ratio::Nowhere,
         in_raw_table: true,
         panel: Some("charged to it, not in the footprint"),
-        source: Source::Sample(|s| whole(s.memory_bytes.cgroup_file)),
+        source: Source::Sample(|s| as_float(s.memory_bytes.cgroup_file)),
     }
     /// `memory.guest_cache`: page cache inside a VM.
     GuestCache {
@@ -369,7 +369,7 @@ metrics! {
         meaning: "Page cache of a VM's own kernel, as the guest reports it. The host can't tell it from the guest's other \
                   memory and gets it back with the VM, so it is in the footprint.",
         ratio: Ratio::Nowhere,
-        source: Source::Sample(|s| whole(s.memory_bytes.guest_cache)),
+        source: Source::Sample(|s| as_float(s.memory_bytes.guest_cache)),
     }
     /// `memory.swap`: memory swapped out.
     Swap {
@@ -380,7 +380,7 @@ metrics! {
         meaning: "Memory of the instance and its engine's processes that is swapped out. The host gets no memory back for it, so it \
                   is in no other figure; above 0, the instance needs more than its footprint.",
         ratio: Ratio::Nowhere,
-        source: Source::Sample(|s| whole(s.memory_bytes.swap)),
+        source: Source::Sample(|s| as_float(s.memory_bytes.swap)),
     }
     /// `memory.daemons`: growth of the engine's daemons.
     Daemons {
@@ -404,7 +404,7 @@ metrics! {
         terminal: Terminal::Interval(0),
         in_raw_table: true,
         panel: Some("host CPU, engine's daemons included"),
-        source: Source::Sample(|s| whole(s.cpu_ns.startup)),
+        source: Source::Sample(|s| as_float(s.cpu_ns.startup)),
     }
     /// `cpu.idle`: host CPU share of the idle instance.
     CpuIdle {
@@ -435,7 +435,7 @@ metrics! {
         in_raw_table: true,
         panel: Some("wall time, by the host's clock"),
         rate: Some(("works one after another", "works/s")),
-        source: Source::Sample(|s| whole(s.work_ns.wall)),
+        source: Source::Sample(|s| as_float(s.work_ns.wall)),
     }
     /// `work.cpu`: host CPU time of the work command.
     WorkCpu {
@@ -445,7 +445,7 @@ metrics! {
         meaning: "CPU time that the host spends on the instance during the work command, without the engine's daemons.",
         needs: Needs::Work,
         panel: Some("host CPU time that the work takes"),
-        source: Source::Sample(|s| whole(s.work_ns.cpu)),
+        source: Source::Sample(|s| as_float(s.work_ns.cpu)),
     }
     /// `work.cpu_guest`: the same as the command's own kernel accounts for it.
     WorkCpuGuest {
@@ -455,7 +455,7 @@ metrics! {
         meaning: "CPU time of the work command as its own kernel accounts for it; in a VM, the host's cost beyond it is that \
                   of virtualisation.",
         needs: Needs::Work,
-        source: Source::Sample(|s| whole(s.work_ns.cpu_guest)),
+        source: Source::Sample(|s| as_float(s.work_ns.cpu_guest)),
     }
     /// `disk.image`: blocks of the shared image.
     DiskImage {
@@ -468,7 +468,7 @@ metrics! {
         emulation_changes_it: false,
         terminal: Terminal::Median(0),
         panel: Some("allocated blocks, shared by all instances"),
-        source: Source::Sample(|s| whole(s.disk.as_ref()?.image_bytes)),
+        source: Source::Sample(|s| as_float(s.disk.as_ref()?.image_bytes)),
     }
     /// `disk.instance`: blocks of one instance alone.
     DiskInstance {
@@ -482,7 +482,7 @@ metrics! {
         emulation_changes_it: false,
         terminal: Terminal::Median(0),
         panel: Some("allocated blocks that exist for it alone"),
-        source: Source::Sample(|s| whole(s.disk.as_ref()?.instance_bytes)),
+        source: Source::Sample(|s| as_float(s.disk.as_ref()?.instance_bytes)),
     }
     /// `disk.provision`: time to make the instance's disk.
     DiskProvision {
@@ -492,7 +492,7 @@ metrics! {
         meaning: "Wall time to make the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; \
                   both are part of start-up. native: the overlay's mount, before start-up.",
         emulation_changes_it: false,
-        source: Source::Sample(|s| whole(s.disk.as_ref()?.provision_ns)),
+        source: Source::Sample(|s| as_float(s.disk.as_ref()?.provision_ns)),
     }
     /// `cow.first_write`: first write to a file of the image.
     CowFirstWrite {
@@ -505,7 +505,7 @@ metrics! {
         needs: Needs::Cow,
         terminal: Terminal::Median(0),
         panel: Some("one page of the image's file, to the disk"),
-        source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.first_write_ns))),
+        source: Source::Sample(|s| as_float(Some(s.disk.as_ref()?.cow.as_ref()?.first_write_ns))),
     }
     /// `cow.rewrite`: second write to that file.
     CowRewrite {
@@ -515,7 +515,7 @@ metrics! {
         meaning: "The same for a second write, to another page of that file.",
         needs: Needs::Cow,
         terminal: Terminal::Median(1),
-        source: Source::Sample(|s| whole(Some(s.disk.as_ref()?.cow.as_ref()?.rewrite_ns))),
+        source: Source::Sample(|s| as_float(Some(s.disk.as_ref()?.cow.as_ref()?.rewrite_ns))),
     }
     /// `cow.bytes`: growth by the first write.
     CowBytes {

@@ -165,9 +165,9 @@ fn head(density: &Density, longest: usize) -> (String, Option<&'static str>) {
 
 /// For a terminal with `width` columns.
 pub fn table(all: &[Density], width: usize) -> String {
-    let abreast = (width.saturating_sub(usize::from(LABEL) + 4) / usize::from(COLUMN + 1)).max(1);
+    let per_table = (width.saturating_sub(usize::from(LABEL) + 4) / usize::from(COLUMN + 1)).max(1);
     let mut out = String::from("density: one more instance at a time, all of them stay\n");
-    for some in all.chunks(abreast) {
+    for some in all.chunks(per_table) {
         let heads = some.iter().map(|density| match head(density, usize::from(COLUMN) - 2) {
             (name, Some(accelerator)) => format!("{name}\n{accelerator}"),
             (name, None) => name,

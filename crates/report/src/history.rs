@@ -24,7 +24,9 @@ pub use json::json;
 pub use load::{LeftOut, Loaded, load};
 use shown::also_changed;
 pub use shown::{FILE, NAMED, Shown};
-pub(crate) use shown::{Group, commit_name, commit_page, groups, host_name, minute, newest, not_taken, size};
+pub(crate) use shown::{
+    Group, commit_name, commit_page, groups, host_name, left_out_lines, minute, newest, size,
+};
 pub use table::{left_out, table};
 
 /// Selection of runs and figures for a history.

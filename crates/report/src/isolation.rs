@@ -141,7 +141,7 @@ const ROWS: [(&str, &str, Cell); 17] = [
         },
     ),
     ("no new privileges", "Whether set-user-ID programs have no effect for it.", |_, seen, _| {
-        Some(yes(seen.no_new_privileges?))
+        Some(yes_or_no(seen.no_new_privileges?))
     }),
     ("security label", "From AppArmor, SELinux or another security module.", |_, seen, _| {
         seen.security_label.clone()
@@ -162,11 +162,11 @@ const ROWS: [(&str, &str, Cell); 17] = [
         Some(format!("{kind}, {}", if seen.root_writable { "writable" } else { "read-only" }))
     }),
     ("/sys writable", "If so, root inside can change the kernel's settings there.", |_, seen, _| {
-        Some(yes(seen.sys_writable))
+        Some(yes_or_no(seen.sys_writable))
     }),
 ];
 
-fn yes(is: bool) -> String {
+fn yes_or_no(is: bool) -> String {
     if is { "yes" } else { "no" }.into()
 }
 
@@ -185,8 +185,8 @@ fn latest<'a>(
     names: fn(&Isolation) -> &Option<Vec<String>>,
 ) -> &'a [String] {
     let until = results.samples.iter().position(|other| std::ptr::eq(other, sample)).map_or(0, |at| at + 1);
-    let mine = results.samples[..until].iter().rev().filter(|other| other.target == sample.target);
-    let mut named = mine.filter_map(|other| names(other.isolation.as_ref()?).as_deref());
+    let of_target = results.samples[..until].iter().rev().filter(|other| other.target == sample.target);
+    let mut named = of_target.filter_map(|other| names(other.isolation.as_ref()?).as_deref());
     named.next().unwrap_or_default()
 }
 

@@ -25,7 +25,7 @@ mod isolation;
 mod markdown;
 mod output;
 pub mod parallel;
-mod second;
+mod restarts;
 mod summary;
 mod table;
 mod terminal;

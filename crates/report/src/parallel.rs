@@ -22,7 +22,7 @@ pub fn each<T: Sync, R: Send, S>(
     work: impl Fn(&mut S, &T) -> R + Sync,
 ) -> Vec<R> {
     let next = AtomicUsize::new(0);
-    let mine = || {
+    let worker = || {
         let mut tool = tool();
         let mut done = Vec::new();
         while let Some((index, item)) = {
@@ -34,8 +34,8 @@ pub fn each<T: Sync, R: Send, S>(
         done
     };
     let mut done: Vec<(usize, R)> = thread::scope(|scope| {
-        let others: Vec<_> = (1..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(mine)).collect();
-        let mut done = mine();
+        let others: Vec<_> = (1..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(worker)).collect();
+        let mut done = worker();
         for other in others {
             done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }

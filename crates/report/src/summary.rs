@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{
     claims, density, isolation,
     markdown::escape,
-    second,
+    restarts,
     text::{self, NOTHING},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
             text::PageCache::of(results).sentence(),
         );
     }
-    for sentence in second::sentences(results) {
+    for sentence in restarts::sentences(results) {
         let _ = writeln!(out, "\nRestart or resume. {}", escape(&sentence));
     }
     if !analysis.density.is_empty() {

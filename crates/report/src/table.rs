@@ -27,7 +27,7 @@ pub fn table(results: &Results, analysis: &Analysis, color: bool) -> String {
 pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: usize) -> String {
     let width = width.clamp(NARROWEST, WIDTH);
     // A separator follows each column.
-    let abreast = (width - usize::from(LABEL) - 4) / usize::from(COLUMN + 1);
+    let per_table = (width - usize::from(LABEL) - 4) / usize::from(COLUMN + 1);
     let paint = Paint(color);
     let mut out = String::new();
     let name = results.run.scenario.get("name").and_then(|n| n.as_str()).unwrap_or("run");
@@ -37,7 +37,7 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
     let about = if beside { about } else { wrap(&about, width).join("\n") };
     let _ = writeln!(out, "{}{between}{}", paint.bold(&name), paint.dim(&about));
     let rounds = !text::is_density_alone(results);
-    for targets in analysis.targets.chunks(abreast).filter(|_| rounds) {
+    for targets in analysis.targets.chunks(per_table).filter(|_| rounds) {
         for (i, line) in one_table(analysis, targets).lines().enumerate() {
             let line = line.trim_end();
             let _ = writeln!(out, "{}", if i == 1 { paint.bold(line) } else { line.to_owned() });

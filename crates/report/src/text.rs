@@ -1,4 +1,6 @@
-//! Formats numbers (three digits and a unit), and makes untrusted text inert.
+//! Formats numbers: three digits and a unit.
+
+pub use bootrace_model::foreign::{clean, clean_lines};
 
 use crate::{
     analysis::{self, Interval, Metric, Unit},
@@ -11,52 +13,6 @@ pub const EMULATED: &str = "TCG (emulated)";
 pub const NOTHING: &str = "–";
 /// Stands where there are too few samples for an interval.
 pub const TOO_FEW: &str = "need >= 6";
-
-/// Makes text of a scenario, guest or engine inert for readers: line breaks become spaces; control
-/// characters, invisible ones and those that change the reading direction are removed; text beyond
-/// `longest` characters is replaced by its length. Callers escape the result for HTML or Markdown.
-pub fn clean(text: &str, longest: usize) -> String {
-    let mut shown = String::new();
-    let mut left = 0;
-    let mut last = ' ';
-    for (i, c) in text.chars().filter(|c| !acts(*c)).enumerate() {
-        let c = if c.is_whitespace() { ' ' } else { c };
-        if i >= longest {
-            left += 1;
-        } else if c != ' ' || last != ' ' {
-            shown.push(c);
-        }
-        last = c;
-    }
-    let mut shown = shown.trim_end().to_owned();
-    if left > 0 {
-        shown.push_str(&format!(" … ({left} more)"));
-    }
-    shown
-}
-
-/// Like [`clean`], with the line breaks kept.
-pub fn clean_lines(text: &str, longest: usize) -> String {
-    let whole: Vec<String> = text.chars().take(longest).collect::<String>().lines().map(line).collect();
-    let more = text.chars().count().saturating_sub(longest);
-    let mut shown = whole.join("\n");
-    if more > 0 {
-        shown.push_str(&format!("\n… ({more} more)"));
-    }
-    shown
-}
-
-fn line(text: &str) -> String {
-    text.chars().filter(|c| !acts(*c)).map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
-}
-
-/// Control characters except white space, and formatting characters that hide or reorder text.
-fn acts(c: char) -> bool {
-    let invisible = matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    invisible || (c.is_control() && !c.is_whitespace())
-}
 
 /// Shortens a name for charts and tables to `longest` characters, the last one an ellipsis.
 pub fn clip(text: &str, longest: usize) -> String {
@@ -279,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_is_in_the_unit_of_what_it_belongs_to() {
+    fn an_interval_is_in_the_unit_of_its_value() {
         let i = Interval { low: 0.9e9, high: 1.2e9, coverage: 0.99 };
         assert_eq!(interval(Unit::Time, 1e9, Some(&i)), "[0.90, 1.20]");
         assert_eq!(interval(Unit::Time, 0.95e9, Some(&i)), "[900, 1,200]");
@@ -295,10 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_text_can_neither_colour_a_terminal_nor_turn_or_break_a_line() {
-        assert_eq!(clean("\u{1b}[31mred\u{7}\r\n  two\u{202e}x\u{200b}", 99), "[31mred two".to_owned() + "x");
-        assert_eq!(clean(&"a".repeat(100), 5), "aaaaa … (95 more)");
+    fn a_long_name_is_clipped() {
         assert_eq!(clip("a-very-long-name", 8), "a-very-…");
-        assert_eq!(clean_lines("a\u{1b}\n\tb", 99), "a\n b");
     }
 }

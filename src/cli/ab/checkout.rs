@@ -1,14 +1,12 @@
-//! The checkouts of git revisions: beside the clone, built by their scenario's `[build]`, and removed when the A/B has
-//! ended.
-//!
-//! Below the cache, whose entries are whole or not there:
+//! Checks git revisions out below the cache, builds each by its scenario's `[build]`, and removes the checkouts when
+//! the A/B ends. An entry of the cache is complete or absent:
 //! ```text
-//! builds/COMMIT-KEY/bootrace      a bootrace that a [build] made; KEY: of command, compiler and flags
-//! builds/clones/KEY/base, new     the checkouts of the two sides; gone when the A/B is
+//! builds/COMMIT-KEY/bootrace      a bootrace that a [build] made; KEY: hash of command, compiler and flags
+//! builds/clones/KEY/base, new     the checkouts of the two sides; removed when the A/B ends
 //! builds/clones/KEY.kept/         what a [build] keeps, so that the next build of the clone is faster
 //! builds/clones/KEY.lock          one A/B of a clone at a time
 //! ```
-//! The clone's owner may write to `KEY/` alone: we move nothing to a place that a build may have linked elsewhere.
+//! The clone's owner may write only to `KEY/`. bootrace moves no file through a symbolic link that a build made.
 
 use std::{
     fs::{self, File},
@@ -26,7 +24,7 @@ use crate::{
         Failure, build,
         progress::Progress,
         signals::Signals,
-        sudo_user::{SudoUser, git, said},
+        sudo_user::{SudoUser, git, output_of},
     },
     digest::hex,
     image::Cache,
@@ -34,10 +32,10 @@ use crate::{
     scenario::Build,
 };
 
-/// The checkouts of one A/B. All are removed when this is dropped.
+/// The checkouts of one A/B. Dropping it removes them.
 pub struct Checkouts {
     trees: Vec<Tree>,
-    /// One was built.
+    /// At least one checkout was built.
     built: bool,
     dir: PathBuf,
     builds: PathBuf,
@@ -51,9 +49,9 @@ pub struct Checkouts {
 pub struct Checkout {
     side: Side,
     pub revision: Revision,
-    /// Its scenario, absolute.
+    /// Absolute path of its scenario.
     pub scenario: PathBuf,
-    /// Its top folder, canonical.
+    /// Canonical path of its top folder.
     top: PathBuf,
 }
 
@@ -62,7 +60,7 @@ struct Tree {
     side: Side,
     clone: PathBuf,
     dir: PathBuf,
-    /// Where it is, and where it is kept.
+    /// The folder that its build keeps: its place in the checkout, and its place in the cache.
     keep: Option<(PathBuf, PathBuf)>,
 }
 
@@ -78,33 +76,33 @@ impl Drop for Tree {
 fn remove_tree(clone: &Path, dir: &Path) {
     let mut git = git(clone);
     git.args(["worktree", "remove", "--force", "--force"]).arg(dir);
-    // It fails where there is none, as before the first build.
-    if let Err(why) = said(git) {
+    // Fails if there is no such checkout, as before the first build.
+    if let Err(why) = output_of(git) {
         tracing::debug!(dir = %dir.display(), why, "git worktree remove");
     }
     let _ = fs::remove_dir_all(dir);
 }
 
-/// Moves what a build keeps out of its checkout. A symbolic link is no folder of the checkout's own.
+/// Moves the folder that a build keeps from its checkout to the cache, unless its path leads through a symbolic link.
 fn give_back(folder: &Path, kept: &Path) {
     if folder.canonicalize().is_ok_and(|real| real == folder) && folder.is_dir() {
         move_folder(folder, kept);
     }
 }
 
-/// What is kept only saves time: a build does without.
+/// A kept folder only saves time, so a failure is logged and the build goes on without it.
 fn move_folder(from: &Path, to: &Path) {
     let parent = to.parent().unwrap_or(to);
     if let Err(why) = fs::create_dir_all(parent).and_then(|()| fs::rename(from, to)) {
-        tracing::debug!(from = %from.display(), to = %to.display(), %why, "what a build keeps");
+        tracing::debug!(from = %from.display(), to = %to.display(), %why, "moving the folder that a build keeps");
     }
 }
 
 impl Checkouts {
-    /// Waits until no other A/B of the clone is going on.
+    /// Waits until no other A/B of the clone runs.
     ///
     /// # Errors
-    /// When the folders can't be made; [`Failure::Stopped`] on a signal.
+    /// [`Failure::Run`] when a folder can't be made; [`Failure::Stopped`] on a signal.
     pub async fn open(
         cache: &Cache,
         clone: &Path,
@@ -132,7 +130,7 @@ impl Checkouts {
         scenario: &str,
     ) -> Result<Checkout, Failure> {
         let dir = self.dir.join(side.name());
-        // What a killed A/B left.
+        // A killed A/B left it.
         if dir.exists() {
             remove_tree(&revision.clone, &dir);
         }
@@ -146,8 +144,8 @@ impl Checkouts {
         Ok(Checkout { side, revision: revision.clone(), scenario: file, top })
     }
 
-    /// Runs the command of a checkout's `[build]`. Gives the bootrace that it makes, which is built once for each commit,
-    /// command and compiler; `None` where it makes none.
+    /// Runs the command of a checkout's `[build]`. Returns the path of the bootrace that it makes, which is built once
+    /// for each commit, command and compiler; `None` if it makes no bootrace.
     ///
     /// # Errors
     /// As [`build::run`]; [`Failure::Run`] when the command makes no such program.
@@ -169,14 +167,14 @@ impl Checkouts {
         progress.say(&format!("building {revision}: the first build of a clone may take minutes"));
         let begin = Instant::now();
         if self.built && build.keep.is_some() {
-            // Compilers go by times: files that are older than what the other side's build kept would not be compiled.
+            // Compilers compare times: they would skip sources that are older than the other side's build.
             remove_tree(&revision.clone, top);
             add_tree(revision, top).map_err(Failure::Run)?;
         }
         self.built = true;
         self.lend(*side, top, build);
         if let Some((program, _)) = &program {
-            // One that is kept is of another revision.
+            // A kept program was built from another revision.
             let _ = inside(top, program).and_then(|old| fs::remove_file(old).map_err(|e| e.to_string()));
         }
         build::run(build, &revision.to_string(), top, self.sudo_user.as_ref(), signals).await?;
@@ -188,15 +186,15 @@ impl Checkouts {
             ))
         })?;
         keep_program(&made, &built).map_err(Failure::Run)?;
-        // The other side's build may start with it.
+        // Now, so that the other side's build can start with it.
         if let Some((folder, kept)) = self.tree(*side).and_then(|tree| tree.keep.take()) {
             give_back(&folder, &kept);
         }
         Ok(Some(built))
     }
 
-    /// Moves what earlier builds of the clone kept into a checkout. It goes back when the checkout is removed, since a
-    /// scenario may name files in it.
+    /// Moves the folder that earlier builds of the clone kept into a checkout. It stays there until the checkout is
+    /// removed, since a scenario may name files in it.
     fn lend(&mut self, side: Side, top: &Path, build: &Build) {
         let Some(keep) = &build.keep else { return };
         let (folder, kept) = (top.join(keep), self.dir.with_extension("kept").join(key(keep)));
@@ -214,18 +212,18 @@ impl Checkouts {
     }
 }
 
-/// Gives the canonical path of the checkout.
+/// Checks the revision out and returns the checkout's canonical path.
 fn add_tree(revision: &Revision, dir: &Path) -> anyhow::Result<PathBuf> {
     let mut git = git(&revision.clone);
-    // By force: git may still have it in its list, as a checkout that is gone.
+    // By force: git may still list a removed checkout at this path.
     git.args(["worktree", "add", "--force", "--detach"]).arg(dir).arg(&revision.commit);
-    let top = said(git).and_then(|_| dir.canonicalize().map_err(|e| e.to_string()));
+    let top = output_of(git).and_then(|_| dir.canonicalize().map_err(|e| e.to_string()));
     top.map_err(|why| {
         anyhow!("checking out {revision} of {} in {}: {why}", revision.clone.display(), dir.display())
     })
 }
 
-/// The file at a relative path below `top`, canonical.
+/// Canonical path of the file at a relative path below `top`.
 fn inside(top: &Path, path: &str) -> Result<PathBuf, String> {
     let file = top.join(path).canonicalize().map_err(|e| e.to_string())?;
     match file.starts_with(top) {
@@ -235,7 +233,7 @@ fn inside(top: &Path, path: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Copies what was built to where it is looked for, whole or not at all.
+/// Copies a built program into the cache, by a rename, so that it is complete or absent.
 fn keep_program(program: &Path, built: &Path) -> anyhow::Result<()> {
     let home = built.parent().unwrap_or(built);
     let builds = home.parent().unwrap_or(home);
@@ -246,7 +244,7 @@ fn keep_program(program: &Path, built: &Path) -> anyhow::Result<()> {
         fs::set_permissions(new.path(), fs::Permissions::from_mode(0o755))?;
         File::open(new.path().join("bootrace"))?.sync_all()?;
         match fs::rename(new.path(), home) {
-            // Another clone has the same commit, and was faster.
+            // An A/B of another clone has built the same commit meanwhile.
             Err(_) if built.exists() => Ok(()),
             renamed => renamed.map(|()| drop(new.keep())),
         }
@@ -254,15 +252,15 @@ fn keep_program(program: &Path, built: &Path) -> anyhow::Result<()> {
     kept().with_context(|| format!("keeping {} in {}", program.display(), home.display()))
 }
 
-/// A name for it among others.
+/// A short hash as the name of a folder.
 fn key(text: &str) -> String {
     hex(&Sha256::digest(text)[..8])
 }
 
-/// The last one is the builder's own.
+/// Makes the folders. The last one belongs to the sudo user.
 fn make_dirs(dirs: [&Path; 3], sudo_user: Option<&SudoUser>) -> anyhow::Result<()> {
     fs::create_dir_all(dirs[2]).with_context(|| format!("making {}", dirs[2].display()))?;
-    // Who builds must be able to enter them, whatever our umask is.
+    // The sudo user must be able to enter them, whatever root's umask is.
     for dir in dirs {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("opening {} to those who build", dir.display()))?;
@@ -277,12 +275,12 @@ fn make_dirs(dirs: [&Path; 3], sudo_user: Option<&SudoUser>) -> anyhow::Result<(
 async fn lock(path: &Path, progress: &Progress, signals: &Signals) -> Result<File, Failure> {
     let file = File::create(path).with_context(|| format!("making {}", path.display()));
     let file = file.map_err(Failure::Run)?;
-    let mut said = false;
+    let mut output_of = false;
     while file.try_lock().is_err() {
-        if !said {
+        if !output_of {
             progress.say("waiting for another A/B of this clone");
         }
-        said = true;
+        output_of = true;
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(200)) => {}
             () = signals.stop.cancelled() => return Err(Failure::Stopped { signal: signals.signal() }),
@@ -308,7 +306,7 @@ mod tests {
             assert!(inside(&top, path).unwrap_err().contains("out of the checkout"), "{path}");
         }
         assert!(inside(&top, "none").unwrap_err().starts_with("No such file"));
-        // Nor is one taken for what a build keeps.
+        // A link as the folder that a build keeps is not moved.
         give_back(&top.join("folder"), &top.join("kept/folder"));
         assert!(fs::symlink_metadata(top.join("kept")).is_err());
     }

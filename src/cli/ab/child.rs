@@ -1,4 +1,4 @@
-//! A side of an A/B as a process: `bootrace run --paced`. The coordinator sends it its turns and reads its events.
+//! A side of an A/B as a process: `bootrace run --as-side`. The coordinator sends it turns and reads its events.
 
 use std::{ffi::OsString, io, path::PathBuf, process::Stdio, time::Duration};
 
@@ -11,37 +11,37 @@ use tokio::{
 };
 use tokio_util::codec::{FramedRead, LinesCodec};
 
-use crate::{cli::paced::Event, sample::Side};
+use crate::{cli::side::Event, sample::Side};
 
 /// The longest event is the plan of the longest run: a few MiB.
 const LONGEST: usize = 16 << 20;
-/// How long a killed one may take to be gone: what waits for a dead disk may take for ever.
-const DEATH: Duration = Duration::from_secs(30);
+/// How long a killed side may take to end: a process that waits for a dead disk may never end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Child {
     pub side: Side,
     process: tokio::process::Child,
     /// `None` once the coordinator has asked it to end.
     turns: Option<ChildStdin>,
-    /// Ends when its standard output does, or after something that is no event.
+    /// Ends with the side's standard output, or after a line that is no event.
     events: mpsc::UnboundedReceiver<Result<Event, String>>,
-    /// Nothing that it says counts any more.
+    /// Its further events are ignored.
     killed: bool,
 }
 
 /// How a child ended.
 pub struct SideEnd {
     pub side: Side,
-    /// In words.
+    /// A phrase for messages, such as "exit status: 1".
     pub how: String,
     pub code: Option<i32>,
-    /// It has said that all is written.
+    /// It has reported that its results and report are written.
     pub finished: bool,
 }
 
 impl Child {
-    /// Starts it in a process group of its own: a terminal's Ctrl-C is for the coordinator alone, and reaches the sides
-    /// by the end of their standard input, as any other end of the coordinator does.
+    /// Starts a side in a process group of its own, so that a terminal's Ctrl-C reaches only the coordinator. However
+    /// the coordinator ends, the sides see the end of their standard input.
     ///
     /// # Errors
     /// When the program can't be executed.
@@ -68,27 +68,27 @@ impl Child {
         Ok(Child { side, process, turns, events, killed: false })
     }
 
-    /// Gives it a turn. One that is gone is missed when it is to be heard.
+    /// Sends a turn. If the side has ended, `receive` reports it.
     pub async fn go(&mut self) {
         if let Some(turns) = &mut self.turns {
             let _ = turns.write_all(b"go\n").await;
         }
     }
 
-    /// Its next event; `None` when there is no more, else why what it said is none. May be dropped half-way.
-    pub async fn hear(&mut self) -> Option<Result<Event, String>> {
+    /// Returns its next event, `None` at the end, or the reason why a line is no event. Cancel-safe.
+    pub async fn receive(&mut self) -> Option<Result<Event, String>> {
         self.events.recv().await
     }
 
-    /// Tells it to end: what it measures is given up and removed.
+    /// Asks it to end by closing its standard input: it gives up its trial and removes the instance.
     pub fn stop(&mut self) {
         self.turns = None;
     }
 
-    /// For what is no bootrace that could clean up after itself.
+    /// Kills it. For a program that speaks no protocol and so can't clean up after itself.
     pub fn kill(&mut self) {
         use rustix::process::{Pid, Signal, kill_process_group};
-        // With all that it started, as far as that has stayed in its group.
+        // With its whole process group.
         if let Some(group) = self.process.id().and_then(|id| Pid::from_raw(id as i32)) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -98,18 +98,21 @@ impl Child {
     /// Waits for its end.
     pub async fn end(mut self) -> SideEnd {
         let mut finished = false;
-        // What a killed one started, and moved to another group, may keep its standard output open for ever.
+        // A process that a killed side started in another group may keep its standard output open for ever.
         while !self.killed
-            && let Some(Ok(event)) = self.hear().await
+            && let Some(Ok(event)) = self.receive().await
         {
             finished |= matches!(event, Event::Finished { .. });
         }
-        // Not before: a side that has finished needs no end of its standard input, and may take that for a stop.
+        // Only now: a side that still writes its report would take the end of its standard input for a stop.
         self.stop();
-        let limit = if self.killed { DEATH } else { Duration::MAX };
+        let limit = if self.killed { KILL_TIMEOUT } else { Duration::MAX };
         let status = tokio::time::timeout(limit, self.process.wait()).await;
         let status = status.unwrap_or_else(|_| {
-            Err(io::Error::other(format!("it was killed and has not ended within {} s", DEATH.as_secs())))
+            Err(io::Error::other(format!(
+                "it was killed and has not ended within {} s",
+                KILL_TIMEOUT.as_secs()
+            )))
         });
         let how = status.as_ref().map_or_else(|e| e.to_string(), |status| status.to_string());
         SideEnd { side: self.side, how, code: status.ok().and_then(|status| status.code()), finished }
@@ -120,7 +123,7 @@ impl Child {
 mod tests {
     use super::*;
 
-    /// A shell that waits for a program of its own, which says nothing and keeps the pipe.
+    /// A shell that waits for a child, which writes nothing and keeps the pipe open.
     #[tokio::test]
     async fn one_that_is_killed_ends_with_all_that_it_started() {
         for started in ["sleep 600; true", "setsid sleep 4; true"] {
@@ -141,12 +144,12 @@ mod tests {
             while members() == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            // The shell has started it.
+            // The shell has started its child.
             tokio::time::sleep(Duration::from_millis(100)).await;
             child.kill();
             let ended = tokio::time::timeout(Duration::from_secs(60), child.end()).await;
             assert!(!ended.expect("it is waited for though it is gone").finished, "{started}");
-            // The kernel ends each of a group when it comes to it; only the first one was waited for.
+            // The kernel ends the group's members one by one, and only the first is a child of ours.
             let none = async {
                 while members() > 0 {
                     tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,33 +1,32 @@
-//! Which compiler builds, and with what flags: the same commit that is built otherwise is another bootrace.
+//! A key for compiler and flags: the same commit built by another compiler is another bootrace.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt, path::Path};
 
 use sha2::{Digest, Sha256};
 
 use crate::{
-    cli::sudo_user::{self, SudoUser, as_sudo_user, said},
+    cli::sudo_user::{self, SudoUser, as_sudo_user, output_of},
     digest::hex,
     scenario::Build,
 };
 
-/// What cargo takes flags from.
+/// The variables from which cargo takes flags.
 const FLAGS: [&str; 2] = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"];
 
-/// 12 hex digits that are others for another compiler, other flags or another build. Where there is no compiler to ask,
-/// that is a state of its own.
+/// 12 hex digits that change with the compiler, its flags and the `[build]`. The absence of a compiler has a key too.
 pub fn key(build: &Build, sudo_user: Option<&SudoUser>, folder: &Path) -> String {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = as_sudo_user(&rustc, sudo_user);
     command.env("PATH", sudo_user::path(sudo_user)).arg("-vV").current_dir(folder);
     let flags = FLAGS.map(std::env::var_os);
-    digest(said(command).ok().as_deref(), flags.each_ref().map(Option::as_deref), build)
+    digest(output_of(command).ok().as_deref(), flags.each_ref().map(Option::as_deref), build)
 }
 
 fn digest(version: Option<&str>, flags: [Option<&OsStr>; 2], build: &Build) -> String {
     let mut all = Sha256::new();
     let words = build.command.iter().chain(&build.program).map(OsStr::new);
     for part in [version.map(OsStr::new)].into_iter().chain(flags).chain(words.map(Some)) {
-        // Unset flags are as empty ones; no part has a zero byte in it.
+        // Unset flags count as empty ones; a zero byte separates, since no field contains one.
         all.update(part.unwrap_or_default().as_bytes());
         all.update([0]);
     }

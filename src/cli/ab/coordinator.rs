@@ -1,4 +1,4 @@
-//! The coordinator: both sides as children, one prepared after the other, then turn by turn.
+//! The coordinator of an A/B: starts both sides, prepares one after the other, then gives them turns.
 
 use std::path::{Path, PathBuf};
 
@@ -19,46 +19,46 @@ use crate::{
     sample::Side,
 };
 
-/// How often what a killed side left is looked for; engines take their time.
+/// How often to look for a killed side's left-overs: engines need time to remove them.
 const SWEEPS: u32 = 20;
 
-/// What is to be coordinated.
+/// An A/B to run.
 pub struct Job {
     pub id: String,
-    /// Where reports are written, and this A/B below it.
+    /// The folder of reports; this A/B gets one below it.
     pub out: PathBuf,
     pub seed: u64,
-    /// Base, then new.
+    /// Base first, then new.
     pub sides: [SideProcess; 2],
 }
 
-/// One side: how it is started, and what is kept of it.
+/// One side: its program, arguments and record.
 #[derive(Debug, Clone, Serialize)]
 pub struct SideProcess {
     pub side: Side,
     /// As the user called it.
-    pub given: String,
-    /// What is executed.
+    pub argument: String,
+    /// The executable to start.
     #[serde(skip)]
     pub start: PathBuf,
-    /// The file that it is.
+    /// The executable's path for the record.
     pub program: PathBuf,
-    /// Where it is a git revision.
+    /// `None` unless the side is a git revision.
     pub commit: Option<String>,
-    /// As given; of a revision its path in the clone.
+    /// The scenario as on the command line; for a revision, its path in the clone.
     pub scenario: String,
     #[serde(skip)]
     pub arguments: Vec<std::ffi::OsString>,
-    /// Its run.
+    /// The id of its run.
     pub run: String,
 }
 
-/// `ab.json`: who took part, and who went first in each pair.
+/// `ab.json`: both sides, and the order of each pair.
 #[derive(Serialize)]
 struct Record<'a> {
     schema: &'static str,
     id: &'a str,
-    /// Of the coordinator; a side's own is in its results.
+    /// The coordinator's version; each side's own is in its results.
     bootrace_version: &'static str,
     seed: u64,
     sides: &'a [SideProcess; 2],
@@ -81,11 +81,11 @@ impl Job {
         self.dir().join(side.name())
     }
 
-    /// Runs both sides to the end. What was measured is in the sides' directories, however this ends.
+    /// Runs both sides to the end. Samples are in the sides' directories, however this ends.
     ///
     /// # Errors
-    /// [`Failure::Usage`] and [`Failure::Run`] as the sides' own, when they can't be prepared; when a side is lost;
-    /// on a signal [`Failure::Interrupted`], or [`Failure::Stopped`] when nothing was measured.
+    /// [`Failure::Usage`] and [`Failure::Run`] when a side can't be prepared or is lost; on a signal
+    /// [`Failure::Interrupted`], or [`Failure::Stopped`] before the first sample.
     pub async fn coordinate(&self, progress: &Progress, signals: &Signals) -> Result<(), Failure> {
         let mut protocol = Protocol::new(&signals.stop);
         let done = self.take_turns(&mut protocol, progress).await;
@@ -96,9 +96,9 @@ impl Job {
             None => Ok(()),
         });
         for ended in ended.iter().filter(|ended| !ended.finished) {
-            // What ended by itself before its first turn has left nothing.
+            // A side that ends by itself before its first turn leaves no instance.
             if begun || ended.code.is_none() {
-                self.tidy_up_after(ended.side, progress).await;
+                self.clean_up(ended.side, progress).await;
             }
         }
         if !begun {
@@ -109,7 +109,7 @@ impl Job {
             Ok(()) => Ok(()),
             Err(Broken::Stopped) => Err(self.interrupted(signals)),
             Err(Broken::Lost { side, why }) => Err(self.lost(side, why, &ended, begun)),
-            Err(Broken::Unlike(why)) => Err(Failure::Usage(anyhow!(why))),
+            Err(Broken::Mismatched(why)) => Err(Failure::Usage(anyhow!(why))),
             Err(Broken::Other(error)) => Err(Failure::Run(error)),
         }
     }
@@ -117,9 +117,9 @@ impl Job {
     async fn take_turns(&self, protocol: &mut Protocol, progress: &Progress) -> Result<(), Broken> {
         let mut plans = Vec::new();
         let mut said: Vec<String> = Vec::new();
-        // One after the other: an image that both have is then built once.
+        // One after the other, so that an image of both is built once.
         for side_process in &self.sides {
-            progress.say(&format!("preparing the {} side: {}", side_process.side, side_process.given));
+            progress.say(&format!("preparing the {} side: {}", side_process.side, side_process.argument));
             let (plan, warnings) = protocol.prepare(side_process).await?;
             plans.push(plan);
             for warning in warnings {
@@ -130,7 +130,7 @@ impl Job {
             }
         }
         let [base, new] = &plans[..] else { unreachable!("there are two sides, and so two plans") };
-        alike(rounds(base), rounds(new)).map_err(Broken::Unlike)?;
+        rounds_match(rounds(base), rounds(new)).map_err(Broken::Mismatched)?;
         let order = turns(base, new, self.seed);
         let plan = |side| if side == Side::Base { base } else { new };
         let first = |turn: &&crate::plan::turns::Turn| turn.paired == Some(Place::First);
@@ -167,8 +167,8 @@ impl Job {
         run::make_latest(&self.out, &self.id)
     }
 
-    /// A side that did not finish by itself may have left instances, and has no report.
-    async fn tidy_up_after(&self, side: Side, progress: &Progress) {
+    /// Removes the left-overs of a side that did not finish by itself, and writes its report.
+    async fn clean_up(&self, side: Side, progress: &Progress) {
         let run = &self.sides[side as usize].run;
         if let Err(why) = sweep(run).await {
             progress.say(&format!("{why:#}: bootrace clean removes what is left of the {side} side"));
@@ -181,10 +181,10 @@ impl Job {
         }
     }
 
-    /// Nothing was measured, so there is nothing to keep.
+    /// Removes the directory of an A/B without a sample.
     fn forget(&self) {
         if let Err(why) = std::fs::remove_dir_all(self.dir()) {
-            tracing::debug!(dir = %self.dir().display(), %why, "an A/B that never began");
+            tracing::debug!(dir = %self.dir().display(), %why, "removing the directory of an A/B without a sample");
         }
     }
 
@@ -204,11 +204,11 @@ impl Job {
         if begun {
             return Failure::Run(anyhow!(
                 "the {side} side, {}, ended before its time ({how}){why}; the samples taken are kept in {}",
-                side_process.given,
+                side_process.argument,
                 self.dir().display()
             ));
         }
-        let error = anyhow!("the {side} side, {}, could not be prepared ({how}){why}", side_process.given);
+        let error = anyhow!("the {side} side, {}, could not be prepared ({how}){why}", side_process.argument);
         match ended.and_then(|ended| ended.code) {
             Some(2) => Failure::Usage(error),
             _ => Failure::Run(error),
@@ -216,7 +216,7 @@ impl Job {
     }
 }
 
-/// Warm-up and measured rounds.
+/// Counts warm-up and measured rounds.
 fn rounds(plan: &[Planned]) -> (u32, u32) {
     let count = |warmup| {
         let rounds: std::collections::BTreeSet<u32> =
@@ -226,50 +226,50 @@ fn rounds(plan: &[Planned]) -> (u32, u32) {
     (count(true), count(false))
 }
 
-/// Pairs are of one round: both sides must have as many, warm-up and measured.
+/// Checks that both sides have the same number of warm-up and measured rounds, since a pair comes from one round.
 ///
 /// # Errors
-/// With what differs and the fix.
-pub fn alike(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
+/// When they differ, with the numbers and the fix.
+pub fn rounds_match(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
     if base == new {
         return Ok(());
     }
     Err(format!(
-        "the sides' rounds don't pair: base has {} to warm up and {} measured ones, new {} and {}; make their [sampling] the same, or give --warmup and --samples",
+        "the sides' rounds don't pair: base has {} warm-up and {} measured rounds, new {} and {}\nfix: make their [sampling] the same, or give --warmup and --samples",
         base.0, base.1, new.0, new.1
     ))
 }
 
-/// Removes what a run left that can't do it any more.
+/// Removes the left-overs of a run that has ended.
 async fn sweep(run: &str) -> anyhow::Result<()> {
     let cache = Cache::open(None)?;
-    let whose = Owner::Run(run.into());
+    let owner = Owner::Run(run.into());
     let mut last = None;
     for _ in 0..SWEEPS {
-        let found = left_over::find(&cache.instances_dir(), &whose).await;
-        if found.things.is_empty() {
+        let found = left_over::find(&cache.instances_dir(), &owner).await;
+        if found.left_overs.is_empty() {
             return Ok(());
         }
-        for thing in &found.things {
-            // A second look decides: an engine may be removing it right now.
-            last = left_over::remove(thing).await.err().or(last);
+        for left_over in &found.left_overs {
+            // An engine may be removing it right now, so only the next search decides.
+            last = left_over::remove(left_over).await.err().or(last);
         }
         tokio::time::sleep(std::time::Duration::from_millis(250)).await;
     }
-    let why = last.map_or_else(|| "it comes again".into(), |error| error.to_string());
-    Err(anyhow!("what {run} left can't be removed: {why}"))
+    let why = last.map_or_else(|| "they come back".into(), |error| error.to_string());
+    Err(anyhow!("removing the left-overs of run {run}: {why}"))
 }
 
-/// A directory for this A/B alone; gives the A/B's id, which is the directory's name.
+/// Makes a directory for this A/B alone. Its name is the A/B's id.
 ///
 /// # Errors
-/// When it can't be made.
+/// When the directory can't be made.
 pub async fn make_dir(out: &Path, seed: u64) -> anyhow::Result<String> {
     std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     loop {
         let id = format!("ab-{}-{seed}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
         match std::fs::create_dir(out.join(&id)) {
-            // Another one with this seed began in this second.
+            // Another A/B with this seed began in the same second.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
@@ -287,10 +287,10 @@ mod tests {
 
     #[test]
     fn rounds_that_do_not_pair_are_refused_with_the_fix() {
-        assert!(alike((1, 20), (1, 20)).is_ok());
-        let why = alike((1, 20), (2, 20)).unwrap_err();
+        assert!(rounds_match((1, 20), (1, 20)).is_ok());
+        let why = rounds_match((1, 20), (2, 20)).unwrap_err();
         assert!(
-            why.contains("base has 1 to warm up and 20 measured ones, new 2 and 20")
+            why.contains("base has 1 warm-up and 20 measured rounds, new 2 and 20")
                 && why.contains("--warmup"),
             "{why}"
         );

@@ -1,4 +1,4 @@
-//! What both sides need before the first turn: their scenarios, read and held against each other, and their builds.
+//! Prepares both sides before the first turn: reads and compares their scenarios, and builds revisions.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -17,29 +17,29 @@ use crate::{
     scenario::Build,
 };
 
-/// Reads the scenarios that are files here. Those of revisions are read by [`prepare`].
+/// Reads the scenarios that are files here; [`prepare`] reads those of revisions.
 ///
 /// # Errors
-/// [`Failure::Usage`] when one is wrong, or both have different rounds.
+/// [`Failure::Usage`] when a scenario is wrong or the sides' rounds differ.
 pub fn check(sides: &[AbSide; 2], options: &Options) -> Result<(), Failure> {
     let mut rounds = Vec::new();
     for side in sides.iter().filter(|side| matches!(side.spec, SideSpec::Scenario(_))) {
         rounds.push(read(&side.scenario, options)?.0);
     }
-    alike(&rounds)
+    check_rounds(&rounds)
 }
 
-/// The warm-up and measured rounds of a scenario that this bootrace runs, and how it is built.
+/// The warm-up and measured rounds of a scenario that this bootrace runs, and its `[build]`.
 fn read(scenario: &str, options: &Options) -> Result<((u32, u32), Option<Build>), Failure> {
-    // A bootrace of another build may know other scenarios than this one: it says itself what is wrong.
+    // Another build of bootrace may accept other scenarios, so it validates its own.
     let (mut scenario, _) = run::load(scenario, &as_of_run(options))?;
     density::leave_out(&mut scenario)?;
     Ok(((scenario.sampling.warmup, scenario.sampling.samples), scenario.build))
 }
 
-fn alike(rounds: &[(u32, u32)]) -> Result<(), Failure> {
+fn check_rounds(rounds: &[(u32, u32)]) -> Result<(), Failure> {
     match rounds {
-        [base, new] => coordinator::alike(*base, *new).map_err(|why| Failure::Usage(anyhow!(why))),
+        [base, new] => coordinator::rounds_match(*base, *new).map_err(|why| Failure::Usage(anyhow!(why))),
         _ => Ok(()),
     }
 }
@@ -48,11 +48,12 @@ fn as_of_run(options: &Options) -> run::Options {
     run::Options { rounds: options.rounds.clone(), ..run::Options::default() }
 }
 
-/// With the revision whose scenario is wrong.
+/// Adds the side and its revision to the error of a scenario.
 fn of_revision(side: &AbSide, revision: &Revision, failure: Failure) -> Failure {
     let (side, scenario) = (side.side, &side.scenario);
     let text = |error: anyhow::Error| {
-        anyhow!("{error:#}").context(format!("the {side} side, {revision}, has a wrong scenario {scenario}"))
+        anyhow!("{error:#}")
+            .context(format!("reading the scenario {scenario} of the {side} side, {revision}"))
     };
     match failure {
         Failure::Usage(error) => Failure::Usage(text(error)),
@@ -61,7 +62,7 @@ fn of_revision(side: &AbSide, revision: &Revision, failure: Failure) -> Failure 
     }
 }
 
-/// Either both revisions make the bootrace that measures them, or neither does.
+/// Checks that both revisions make the bootrace that measures them, or neither does.
 fn one_bootrace(found: &[Option<(Checkout, Option<Build>)>]) -> Result<(), Failure> {
     let makes = |build: &Option<Build>| build.as_ref().is_some_and(|build| build.program.is_some());
     let [Some((base, of_base)), Some((new, of_new))] = found else { return Ok(()) };
@@ -70,7 +71,7 @@ fn one_bootrace(found: &[Option<(Checkout, Option<Build>)>]) -> Result<(), Failu
         (base_makes, _) => {
             let (one, other) = if base_makes { (base, new) } else { (new, base) };
             Err(Failure::Usage(anyhow!(
-                "the [build] of {} makes the bootrace that measures it, and that of {} does not: give both or neither a program",
+                "the [build] of {} makes the bootrace that measures it, and that of {} does not\nfix: give both or neither a program",
                 one.revision,
                 other.revision
             )))
@@ -78,7 +79,7 @@ fn one_bootrace(found: &[Option<(Checkout, Option<Build>)>]) -> Result<(), Failu
     }
 }
 
-/// How a side is run.
+/// The program and scenario of a side.
 pub struct SideRun {
     /// The bootrace of an executable or of a build; `None`: this one.
     pub program: Option<PathBuf>,
@@ -86,11 +87,12 @@ pub struct SideRun {
     pub scenario: OsString,
 }
 
-/// Checks revisions out, reads their scenarios, then builds them: what is wrong with either side is said before a build.
+/// Checks revisions out, reads their scenarios, then builds them, so that a wrong scenario of either side is reported
+/// before any build.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a scenario that a revision lacks, is wrong, or does not fit the other side's; as
-/// [`Checkouts::build`].
+/// [`Failure::Usage`] when a revision's scenario is missing, wrong, or does not fit the other side's; as
+/// [`Checkouts::build`] when a build fails.
 pub async fn prepare(
     sides: &[AbSide; 2],
     options: &Options,
@@ -124,7 +126,7 @@ pub async fn prepare(
         };
         found.push(Some((checkout, build)));
     }
-    alike(&rounds)?;
+    check_rounds(&rounds)?;
     one_bootrace(&found)?;
     let mut runs = Vec::new();
     for (side, found) in sides.iter().zip(found) {

@@ -1,4 +1,4 @@
-//! The protocol between the coordinator and both sides.
+//! The coordinator's end of the protocol with both sides.
 
 use tokio_util::sync::CancellationToken;
 
@@ -7,25 +7,25 @@ use super::{
     coordinator::SideProcess,
 };
 use crate::{
-    cli::paced::{Event, PROTOCOL},
+    cli::side::{Event, PROTOCOL},
     plan::turns::Planned,
     sample::Side,
 };
 
-/// For the first word of a side, which a bootrace says before it does anything.
+/// How long a side may take to say hello, which a bootrace does first of all.
 const HELLO: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Why it did not come to its end.
+/// Why an A/B ended early.
 pub enum Broken {
     /// A signal.
     Stopped,
-    /// A side ended before its time, or said what it should not.
+    /// A side ended early, or sent an unexpected event.
     Lost {
         side: Side,
         why: Option<String>,
     },
     /// The sides can't be paired.
-    Unlike(String),
+    Mismatched(String),
     Other(anyhow::Error),
 }
 
@@ -33,7 +33,7 @@ pub enum Broken {
 pub struct Protocol {
     children: Vec<Child>,
     stop: CancellationToken,
-    /// The first turn was given.
+    /// The coordinator has given the first turn.
     pub begun: bool,
 }
 
@@ -50,22 +50,22 @@ impl Protocol {
         let child = Child::start(side_process.side, &side_process.start, &side_process.arguments)
             .map_err(Broken::Other)?;
         self.children.push(child);
-        let heard = tokio::time::timeout(HELLO, self.hear(side_process.side)).await;
-        if let Err(broken) = greeted(side_process.side, heard.ok()) {
-            // Before its hello a bootrace has done nothing that it would have to clean up.
+        let received = tokio::time::timeout(HELLO, self.receive(side_process.side)).await;
+        if let Err(broken) = check_hello(side_process.side, received.ok()) {
+            // Before its hello a bootrace makes nothing that needs a clean-up.
             self.of(side_process.side).kill();
             return Err(broken);
         }
-        match self.hear(side_process.side).await? {
+        match self.receive(side_process.side).await? {
             Event::Ready { trials, warnings } => Ok((trials, warnings)),
             other => Err(unexpected(side_process.side, &other)),
         }
     }
 
-    /// Gives a side its turn; returns when its trial is done and removed.
+    /// Gives a side its turn; returns when its trial is done and its instance removed.
     pub async fn trial(&mut self, side: Side, trial: usize) -> Result<Event, Broken> {
         self.of(side).go().await;
-        match self.hear(side).await? {
+        match self.receive(side).await? {
             event @ Event::Done { trial: reported, .. } if reported == trial => Ok(event),
             other => Err(unexpected(side, &other)),
         }
@@ -75,22 +75,22 @@ impl Protocol {
         &mut self.children[side as usize]
     }
 
-    /// What a side says next. The other one has nothing to say meanwhile, and ends only when something is wrong.
-    async fn hear(&mut self, side: Side) -> Result<Event, Broken> {
+    /// The next event of a side. Meanwhile the other side must neither send an event nor end.
+    async fn receive(&mut self, side: Side) -> Result<Event, Broken> {
         let (base, new) = self.children.split_at_mut(1);
         let (base, new) = (base.first_mut(), new.first_mut());
         let (one, other) = if side == Side::Base { (base, new) } else { (new, base) };
         let Some(one) = one else { return Err(Broken::Lost { side, why: None }) };
         let others = async {
             match other {
-                Some(other) => other.hear().await,
+                Some(other) => other.receive().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = self.stop.cancelled() => Err(Broken::Stopped),
-            event = one.hear() => match event {
+            event = one.receive() => match event {
                 Some(Ok(event)) => Ok(event),
                 Some(Err(why)) => Err(Broken::Lost { side, why: Some(why) }),
                 None => Err(Broken::Lost { side, why: None }),
@@ -103,7 +103,7 @@ impl Protocol {
         }
     }
 
-    /// Lets both write their reports, or has them give up; waits for their ends.
+    /// Lets both sides write their reports, or asks them to give up; waits for their ends.
     pub async fn end(mut self, done: &Result<(), Broken>) -> Vec<SideEnd> {
         for child in &mut self.children {
             match done {
@@ -119,24 +119,24 @@ impl Protocol {
     }
 }
 
-/// Whether the first that was heard is a hello that we understand; `None` is nothing in time.
-fn greeted(side: Side, heard: Option<Result<Event, Broken>>) -> Result<(), Broken> {
-    let none = "it is no bootrace, or one from before there was bootrace ab, and can't take turns";
-    let why = match heard {
+/// Checks that a side's first event is a hello of our protocol; `None`: no event came in time.
+fn check_hello(side: Side, received: Option<Result<Event, Broken>>) -> Result<(), Broken> {
+    let none = "it is no bootrace, or one that is older than bootrace ab";
+    let why = match received {
         Some(Ok(Event::Hello { protocol: PROTOCOL })) => return Ok(()),
         Some(Ok(Event::Hello { protocol })) => format!(
-            "it takes turns by protocol {protocol}, and this bootrace by {PROTOCOL}: run bootrace ab with a bootrace of its version"
+            "it speaks protocol {protocol}, and this bootrace {PROTOCOL}\nfix: run bootrace ab with a bootrace of its version"
         ),
         Some(Err(Broken::Lost { side: lost, .. })) if lost == side => none.into(),
         Some(Err(broken)) => return Err(broken),
         Some(Ok(_)) => none.into(),
-        None => format!("it said nothing within {} s: {none}", HELLO.as_secs()),
+        None => format!("it sent nothing within {} s: {none}", HELLO.as_secs()),
     };
     Err(Broken::Lost { side, why: Some(why) })
 }
 
 fn unexpected(side: Side, event: &Event) -> Broken {
-    Broken::Lost { side, why: Some(format!("it said {event:?} out of turn")) }
+    Broken::Lost { side, why: Some(format!("it sent {event:?} out of turn")) }
 }
 
 #[cfg(test)]
@@ -144,16 +144,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_hello_is_said_for_what_it_is() {
-        let why = |heard| match greeted(Side::New, heard) {
+    fn anything_but_a_hello_is_reported_with_its_cause() {
+        let why = |received| match check_hello(Side::New, received) {
             Err(Broken::Lost { side: Side::New, why: Some(why) }) => why,
-            _ => panic!("it was greeted"),
+            _ => panic!("its hello was accepted"),
         };
-        assert!(greeted(Side::New, Some(Ok(Event::Hello { protocol: PROTOCOL }))).is_ok());
+        assert!(check_hello(Side::New, Some(Ok(Event::Hello { protocol: PROTOCOL }))).is_ok());
         let other = why(Some(Ok(Event::Hello { protocol: PROTOCOL + 1 })));
-        let expected = format!("by protocol {}, and this bootrace by {PROTOCOL}", PROTOCOL + 1);
+        let expected = format!("speaks protocol {}, and this bootrace {PROTOCOL}", PROTOCOL + 1);
         assert!(other.contains(&expected), "{other}");
-        assert!(why(None).starts_with("it said nothing within 30 s: it is no bootrace"));
+        assert!(why(None).starts_with("it sent nothing within 30 s: it is no bootrace"));
         let noise = Broken::Lost { side: Side::New, why: Some("expected value".into()) };
         assert!(why(Some(Err(noise))).starts_with("it is no bootrace"));
     }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::{
     cli::{
         self,
-        sudo_user::{git, said},
+        sudo_user::{git, output_of},
     },
     sample::Source,
     scenario,
@@ -14,49 +14,49 @@ use crate::{
 /// A commit of the clone that holds the working directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revision {
-    /// As the user called it.
+    /// As on the command line.
     name: String,
     pub commit: String,
     /// The clone's top directory.
     pub clone: PathBuf,
-    /// Where that can be read on the web.
+    /// The clone's web address.
     url: Option<String>,
 }
 
 impl Revision {
-    /// Asks git.
+    /// Asks git for the commit.
     ///
     /// # Errors
-    /// With git's words, or why it could not be asked.
+    /// With git's message, or the reason why git can't run.
     pub fn find(revision: &str) -> Result<Self, String> {
         if revision.is_empty() || revision.starts_with('-') {
-            return Err("that can't be the name of one".into());
+            return Err("a revision's name is neither empty nor begins with -".into());
         }
         let here = std::env::current_dir().map_err(|e| e.to_string())?;
         let clone =
             cli::git::top(&here).ok_or_else(|| format!("{} is in no git repository", here.display()))?;
         let mut git = git(clone);
         git.args(["rev-parse", "--verify", "--quiet"]).arg(format!("{revision}^{{commit}}"));
-        let commit = said(git).map_err(|why| match why.is_empty() {
+        let commit = output_of(git).map_err(|why| match why.is_empty() {
             true => format!("{} has no such commit", clone.display()),
             false => why,
         })?;
         let mut git = self::git(clone);
         git.args(["remote", "get-url", "origin"]);
-        let url = said(git).ok().as_deref().and_then(cli::source::web);
+        let url = output_of(git).ok().as_deref().and_then(cli::source::web);
         Ok(Revision { name: revision.into(), commit: commit.trim().into(), clone: clone.into(), url })
     }
 
-    /// As results have it.
+    /// Its record in results.
     pub fn source(&self) -> Source {
-        // It is checked out for the A/B alone.
+        // A fresh checkout has no changes.
         Source { commit: self.commit.clone(), branch: None, url: self.url.clone(), dirty: Some(false) }
     }
 
-    /// The path of a scenario in the clone, from how the user calls it where they are.
+    /// The path in the clone of a scenario that the command line names relative to the working directory.
     ///
     /// # Errors
-    /// When that is outside of the clone.
+    /// When the scenario is outside of the clone.
     pub fn path_of(&self, scenario: &str) -> Result<String, String> {
         let path = match scenario.contains('/') || scenario.ends_with(".toml") {
             true => PathBuf::from(scenario),
@@ -70,12 +70,12 @@ impl Revision {
                 part => absolute.push(part),
             }
         }
-        // A path that the user gave by a symbolic link to the clone is the clone's too.
+        // The path may lead to the clone by a symbolic link.
         let real = absolute.canonicalize().unwrap_or_default();
         let inside = [&absolute, &real].into_iter().find_map(|path| path.strip_prefix(&self.clone).ok());
         inside.and_then(Path::to_str).map(str::to_owned).ok_or_else(|| {
             format!(
-                "the scenario {} is outside of the clone {}: a revision takes its own scenario, so name a file of the clone",
+                "the scenario {} is outside of the clone {}, and a revision takes its own scenario\nfix: name a file of the clone",
                 path.display(),
                 self.clone.display()
             )

@@ -1,22 +1,22 @@
-//! What is seen of an A/B while it goes on: a bar on a terminal, a line per round elsewhere.
+//! Shows the progress of an A/B: a bar on a terminal, a line per round elsewhere.
 
 use indicatif::ProgressBar;
 
 use crate::{
-    cli::{paced::Event, progress::Progress},
+    cli::{progress::Progress, side::Event},
     plan::turns::Planned,
     report::clean,
     sample::{Outcome, Side},
 };
 
-/// Longest error that is shown, in characters.
+/// Longest error to show, in characters.
 const LONGEST: usize = 500;
 
 pub struct Show {
     bar: ProgressBar,
     rounds: u32,
     lines: bool,
-    /// Of the round that goes on, in order: target, and its start-up on either side in words.
+    /// The current round, in order: target, and its start-up on either side as text.
     round: Vec<(String, [Option<String>; 2])>,
 }
 
@@ -29,15 +29,15 @@ impl Show {
         Show { bar: progress.bar("ab", turns as u64), rounds, lines, round: Vec::new() }
     }
 
-    /// A side is about to measure.
+    /// Shows that a side is about to measure.
     pub fn turn(&mut self, at: usize, side: Side, trial: &Planned) {
-        // Drawn here and nowhere else: a bar that redraws by itself would take CPU from what is measured.
+        // Drawn only between trials: a bar that redraws by itself would take CPU time from the instance.
         self.bar.set_position(at as u64);
         let target = clean(&trial.target, 64);
         self.bar.set_message(format!("round {} of {}: {side} {target}", trial.round + 1, self.rounds));
     }
 
-    /// It has, and so has the other one where `round_ends`.
+    /// Shows a side's trial; `round_ends` after the last one of a round.
     pub fn done(&mut self, side: Side, trial: &Planned, done: &Event, round_ends: bool) {
         let target = clean(&trial.target, 64);
         if let Some(why) = failure(done) {
@@ -83,7 +83,7 @@ fn startup(done: &Event) -> String {
     }
 }
 
-/// What a guest or an engine said in it is made inert.
+/// Start-up or failure as text. Text from guests and engines is sanitised.
 fn failure(done: &Event) -> Option<String> {
     match done {
         Event::Done { outcome: Some(Outcome::Failed | Outcome::TimedOut), error, .. } => {

@@ -1,4 +1,4 @@
-//! What the user calls a side: a scenario, a bootrace executable, or a git revision of their clone.
+//! The sides of an A/B as on the command line: a scenario, a bootrace executable, or a git revision of the clone.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -10,24 +10,24 @@ use anyhow::{Context, anyhow};
 use super::revision::Revision;
 use crate::{sample::Side, scenario};
 
-/// What was meant.
+/// What the text of `--base` or `--new` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SideSpec {
-    /// A file, or a name that is known here; run by this bootrace.
+    /// A file or a shipped scenario, run by this bootrace.
     Scenario(String),
-    /// A bootrace, canonical.
+    /// Canonical path of a bootrace executable.
     Binary(PathBuf),
-    /// A commit that has the scenario, and that is yet to be checked out.
+    /// A commit that has the scenario, not yet checked out.
     Revision(Revision),
 }
 
 impl SideSpec {
-    /// Tells what `text` is: `scenario:`, `binary:` and `rev:` say it; else a path that ends with `.toml` or a known
-    /// name is a scenario, an executable file a binary, and what git knows as a commit a revision, in this order.
+    /// Classifies `text`: by its prefix `scenario:`, `binary:` or `rev:`; else a path that ends with `.toml` or a shipped
+    /// name is a scenario, an executable file a binary, and a commit in git a revision, in this order.
     ///
     /// # Errors
-    /// With all that was tried.
-    pub fn tell(text: &str) -> anyhow::Result<SideSpec> {
+    /// When `text` is none of these, with the reason for each.
+    pub fn parse(text: &str) -> anyhow::Result<SideSpec> {
         if let Some(name) = text.strip_prefix("scenario:") {
             return Ok(SideSpec::Scenario(name.into()));
         }
@@ -54,19 +54,19 @@ impl SideSpec {
             Err(why) => why,
         };
         Err(anyhow!(
-            "{text:?} is nothing that could be measured: no scenario (known are {}; a file ends with .toml), no executable file ({no_binary}), and no git revision here ({no_revision})",
+            "{text:?} is no scenario (shipped are {}; a file ends with .toml), no executable file ({no_binary}), and no git revision here ({no_revision})",
             known.join(", ")
         ))
     }
 }
 
-/// One side as far as it is known without running anything.
+/// One side before anything of it runs.
 pub struct AbSide {
     pub side: Side,
-    /// As the user calls it.
-    pub given: String,
+    /// As on the command line.
+    pub argument: String,
     pub spec: SideSpec,
-    /// What it runs; of a revision the path in the clone.
+    /// The scenario that it runs; for a revision, the path in the clone.
     pub scenario: String,
 }
 
@@ -79,27 +79,27 @@ impl AbSide {
     }
 }
 
-/// Both sides, by what the user calls them and the scenario that is for sides without one of their own.
+/// Both sides from the command line; `scenario` is for sides that are no scenario themselves.
 ///
 /// # Errors
-/// When one is nothing that can be measured, or a revision has no scenario in its clone.
+/// When a side can't be classified, or a revision has no scenario in its clone.
 pub fn both(base: &str, new: &str, scenario: Option<&str>) -> anyhow::Result<[AbSide; 2]> {
-    let tell = |side: Side, text: &str| SideSpec::tell(text).with_context(|| format!("--{side} {text}"));
-    let specs = [tell(Side::Base, base)?, tell(Side::New, new)?];
+    let parse = |side: Side, text: &str| SideSpec::parse(text).with_context(|| format!("--{side} {text}"));
+    let specs = [parse(Side::Base, base)?, parse(Side::New, new)?];
     if let ([SideSpec::Scenario(_), SideSpec::Scenario(_)], Some(scenario)) = (&specs, scenario) {
         anyhow::bail!(
-            "both sides are scenarios, so nothing would run the scenario {scenario:?}: leave it out"
+            "both sides are scenarios, so no side would run the scenario {scenario:?}\nfix: leave it out"
         );
     }
     let scenarios = scenarios([&specs[0], &specs[1]], scenario).map_err(|revision| {
         anyhow!(
-            "the revision {revision} needs a scenario of the clone {}: name its file after the options, as in bench/startup.toml",
+            "the revision {revision} needs a scenario of the clone {}\nfix: name its file after the options, as in bench/startup.toml",
             revision.clone.display()
         )
     })?;
     let ([base_spec, new_spec], [of_base, of_new]) = (specs, scenarios);
-    let side = |side, given: &str, spec, scenario| -> anyhow::Result<AbSide> {
-        let mut side = AbSide { side, given: given.to_owned(), spec, scenario };
+    let side = |side, argument: &str, spec, scenario| -> anyhow::Result<AbSide> {
+        let mut side = AbSide { side, argument: argument.to_owned(), spec, scenario };
         if let Some(revision) = side.revision() {
             side.scenario = revision.path_of(&side.scenario).map_err(|why| anyhow!(why))?;
         }
@@ -108,14 +108,14 @@ pub fn both(base: &str, new: &str, scenario: Option<&str>) -> anyhow::Result<[Ab
     Ok([side(Side::Base, base, base_spec, of_base)?, side(Side::New, new, new_spec, of_new)?])
 }
 
-/// What each side runs: its own scenario, the one that is given, the other side's; else quickstart, which is no scenario of
-/// a revision.
-fn scenarios<'a>(sides: [&'a SideSpec; 2], given: Option<&str>) -> Result<[String; 2], &'a Revision> {
+/// The scenario of each side: its own, the one of the command line, or the other side's; else quickstart, except for a
+/// revision.
+fn scenarios<'a>(sides: [&'a SideSpec; 2], argument: Option<&str>) -> Result<[String; 2], &'a Revision> {
     let own = sides.map(|side| match side {
         SideSpec::Scenario(name) => Some(name.as_str()),
         _ => None,
     });
-    let of = |side: usize| match (own[side].or(given).or(own[1 - side]), sides[side]) {
+    let of = |side: usize| match (own[side].or(argument).or(own[1 - side]), sides[side]) {
         (Some(name), _) => Ok(name.to_owned()),
         (None, SideSpec::Revision(revision)) => Err(revision),
         (None, _) => Ok("quickstart".to_owned()),
@@ -139,12 +139,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_known_name_and_a_toml_file_are_scenarios_and_an_executable_file_is_a_binary() {
+    fn a_shipped_name_and_a_toml_file_are_scenarios_and_an_executable_file_is_a_binary() {
         let scenario = |name: &str| SideSpec::Scenario(name.into());
-        assert_eq!(SideSpec::tell("redis").unwrap(), scenario("redis"));
-        assert_eq!(SideSpec::tell("no/such.toml").unwrap(), scenario("no/such.toml"));
+        assert_eq!(SideSpec::parse("redis").unwrap(), scenario("redis"));
+        assert_eq!(SideSpec::parse("no/such.toml").unwrap(), scenario("no/such.toml"));
         assert_eq!(
-            SideSpec::tell("/bin/sh").unwrap(),
+            SideSpec::parse("/bin/sh").unwrap(),
             SideSpec::Binary(Path::new("/bin/sh").canonicalize().unwrap())
         );
     }
@@ -160,9 +160,9 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_says_what_is_meant_whatever_else_it_could_be() {
-        assert_eq!(SideSpec::tell("scenario:/bin/sh").unwrap(), SideSpec::Scenario("/bin/sh".into()));
-        let error = |text| format!("{:#}", SideSpec::tell(text).unwrap_err());
+    fn a_prefix_decides_whatever_else_the_text_could_be() {
+        assert_eq!(SideSpec::parse("scenario:/bin/sh").unwrap(), SideSpec::Scenario("/bin/sh".into()));
+        let error = |text| format!("{:#}", SideSpec::parse(text).unwrap_err());
         assert!(
             error("binary:redis").starts_with("redis is no bootrace: No such file"),
             "{}",
@@ -178,11 +178,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_nothing_is_said_with_all_that_was_tried() {
-        let error = SideSpec::tell("no-such-thing").unwrap_err().to_string();
+    fn an_unusable_side_is_reported_with_all_attempts() {
+        let error = SideSpec::parse("no-such-side").unwrap_err().to_string();
         for sign in [
-            "\"no-such-thing\"",
-            "no scenario (known are ",
+            "\"no-such-side\"",
+            "no scenario (shipped are ",
             "redis",
             "no executable file (No such file",
             "no git revision here (",

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-use super::{super::run, LeftOut, Options, say_left_out};
+use super::{super::run, LeftOut, Options, report_left_out};
 use crate::{
     analysis,
     calibration::noise::{self, Record, Session},
@@ -16,13 +16,13 @@ use crate::{
     tune::Tuning,
 };
 
-/// Good samples of each side and session, unless others are asked for.
+/// The default number of good samples of each side in each session.
 const SAMPLES: u32 = 10;
 
-/// Takes the sessions, adds them to what is known of this host, and shows the floors.
+/// Runs the sessions, adds them to this host's noise record, and shows the floors.
 ///
 /// # Errors
-/// [`Failure::Run`] when a sample failed or the record can't be kept.
+/// [`Failure::Run`] when a sample fails or the record can't be saved.
 pub async fn run(
     options: &Options,
     runnable: &Scenario,
@@ -31,12 +31,12 @@ pub async fn run(
     tuning: &Tuning,
 ) -> Result<(), Failure> {
     let progress = Progress::new(options.session.quiet || options.json);
-    say_left_out(left_out, &progress);
+    report_left_out(left_out, &progress);
     let kinds: Vec<Kind> = runnable.targets.iter().map(|target| target.kind()).collect();
     let scenario =
         scenario(&kinds, options.samples.unwrap_or(SAMPLES)).map_err(|e| Failure::Run(e.into()))?;
     let first_seed = options.session.seed.unwrap_or_else(run::fresh_seed);
-    // What is there and can't be read is to be said before anything is measured.
+    // Read the record before measuring, so that an unreadable one costs no session.
     let mut record = keep(&host::facts(), Vec::new())?;
     for number in 0..options.sessions {
         progress.say(&format!("session {} of {}", number + 1, options.sessions));
@@ -55,13 +55,13 @@ pub async fn run(
         }
         run::samples_are_good(&finished)?;
         let results = &finished.results;
-        // Each session is kept as soon as it is there.
+        // Save each session at once.
         record = keep(&results.host, noise::sessions(results, &analysis::analyse(results)))?;
     }
     show(&record, options)
 }
 
-/// The quickstart workload without its work, each kind of target twice.
+/// The quickstart workload without its work command; each kind of target twice.
 fn scenario(kinds: &[Kind], samples: u32) -> Result<Scenario, scenario::Error> {
     let mut scenario = Scenario::parse(scenario::QUICKSTART, "quickstart (built in)")?;
     let targets: String = kinds
@@ -79,14 +79,14 @@ fn scenario(kinds: &[Kind], samples: u32) -> Result<Scenario, scenario::Error> {
     Ok(Scenario { workload: scenario.workload, resources: scenario.resources, image: scenario.image, ..aa })
 }
 
-/// What is known of this host's noise, these sessions among it.
+/// Adds sessions to this host's noise record and returns all of it.
 fn keep(host: &Host, sessions: Vec<Session>) -> Result<Record, Failure> {
     let save = |record: &Record, path: &Path| shown::save_noise(record, path).map_err(anyhow::Error::from);
     noise::keep(host, sessions, save)
         .with_context(|| {
             let path = noise::file(&noise::key(host));
             format!(
-                "keeping what is known of this host's noise in {}: move it away to begin anew",
+                "saving this host's noise record {}\nfix: if it is damaged, move it away to begin a new one",
                 path.display()
             )
         })

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bootrace_model::foreign;
 use futures_util::{StreamExt, TryStreamExt};
 use rustix::{
     mount::{MountPropagationFlags, mount_bind, mount_change},
@@ -168,7 +169,7 @@ impl Export {
             let meant =
                 |(volume, _): &&(Volume, PathBuf)| entry.means(&volume.partition, &volume.file_system);
             let Some((_, source)) = mounted.iter().find(meant) else {
-                left_out.push(format!("{} ({})", entry.at, super::super::error::tame(&entry.kind, 32)));
+                left_out.push(format!("{} ({})", entry.at, foreign::tail(&entry.kind, 32)));
                 continue;
             };
             // Uses the directory's descriptor, since its path may lead out of the tree.

@@ -8,7 +8,7 @@ use tokio_util::io::ReaderStream;
 use super::super::{
     cache::open_up,
     definition::{Cloud, HostFile, Place},
-    error::{Error, FoundOut},
+    error::{Error, ErrorOrigin},
     job::Job,
     manifest::{Sum, save, sum_file},
     tool::{Tool, require},
@@ -24,9 +24,9 @@ const SLOWEST: (&str, &str) = ("1024", "60");
 /// # Errors
 /// When the download or copy fails, the file is too large, or its sha256 is not the scenario's.
 pub async fn fetch(job: &Job<'_>, cloud: &Cloud, to: &Path) -> Result<Sum, Error> {
-    let (sum, found_out) = match &cloud.place {
-        Place::File(file) => (copy(job, cloud, file, to).await?, FoundOut::Here),
-        Place::Url(url) => (download(job, cloud, url, to).await?, FoundOut::There),
+    let (sum, origin) = match &cloud.place {
+        Place::File(file) => (copy(job, cloud, file, to).await?, ErrorOrigin::Here),
+        Place::Url(url) => (download(job, cloud, url, to).await?, ErrorOrigin::There),
     };
     match &cloud.sha256 {
         Some(expected) if *expected != sum.sha256 => Err(Error::Source {
@@ -36,7 +36,7 @@ pub async fn fetch(job: &Job<'_>, cloud: &Cloud, to: &Path) -> Result<Sum, Error
                  sum that its publisher gives (SHA256SUMS), and fetch the image that has it",
                 sum.sha256
             ),
-            found_out,
+            origin,
         }),
         _ => Ok(sum),
     }
@@ -83,7 +83,7 @@ async fn download(job: &Job<'_>, cloud: &Cloud, url: &str, to: &Path) -> Result<
         Err(Error::Tool { outcome, output, .. }) => Err(Error::Source {
             asked: cloud.to_string(),
             why: format!("curl {outcome}: {output}"),
-            found_out: FoundOut::There,
+            origin: ErrorOrigin::There,
         }),
         other => other,
     }

@@ -8,7 +8,7 @@ const MOST: usize = 32;
 /// A line: a partition and its mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    what: What,
+    what: FstabSource,
     /// An absolute path below the root, without `..`.
     pub at: String,
     /// Type of the file system: `ext4`, `vfat`.
@@ -16,7 +16,7 @@ pub struct Entry {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
+enum FstabSource {
     Uuid(String),
     Label(String),
     PartUuid(String),
@@ -38,11 +38,11 @@ fn entry(line: &str) -> Option<Entry> {
         at.strip_prefix('/').map(|below| below.trim_end_matches('/')).filter(|below| !below.is_empty())?;
     let plain = !below.split('/').any(|part| ["", ".", ".."].contains(&part)) && !at.contains('\\');
     plain.then_some(())?;
-    Some(Entry { what: What::read(what)?, at: format!("/{below}"), kind: kind.into() })
+    Some(Entry { what: FstabSource::read(what)?, at: format!("/{below}"), kind: kind.into() })
 }
 
-impl What {
-    fn read(text: &str) -> Option<What> {
+impl FstabSource {
+    fn read(text: &str) -> Option<FstabSource> {
         let (key, value) = match text.split_once('=') {
             Some((key, value)) => (key, value.trim_matches('"')),
             None => match text.strip_prefix("/dev/disk/by-").and_then(|rest| rest.split_once('/')) {
@@ -54,11 +54,11 @@ impl What {
             },
         };
         Some(match key {
-            "UUID" => What::Uuid(value.to_ascii_lowercase()),
-            "LABEL" => What::Label(value.into()),
-            "PARTUUID" => What::PartUuid(value.to_ascii_lowercase()),
+            "UUID" => FstabSource::Uuid(value.to_ascii_lowercase()),
+            "LABEL" => FstabSource::Label(value.into()),
+            "PARTUUID" => FstabSource::PartUuid(value.to_ascii_lowercase()),
             // From `vda16` as well as `nvme0n1p16`.
-            "" => What::Number(value.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?),
+            "" => FstabSource::Number(value.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?),
             _ => return None,
         })
     }
@@ -68,10 +68,10 @@ impl Entry {
     /// Whether the line names this partition with this file system.
     pub fn means(&self, partition: &Partition, file_system: &Ext4) -> bool {
         match &self.what {
-            What::Uuid(uuid) => *uuid == file_system.uuid,
-            What::Label(label) => *label == file_system.label,
-            What::PartUuid(uuid) => *uuid == partition.uuid,
-            What::Number(number) => *number == partition.number,
+            FstabSource::Uuid(uuid) => *uuid == file_system.uuid,
+            FstabSource::Label(label) => *label == file_system.label,
+            FstabSource::PartUuid(uuid) => *uuid == partition.uuid,
+            FstabSource::Number(number) => *number == partition.number,
         }
     }
 }

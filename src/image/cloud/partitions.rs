@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_disk_without_a_table_and_a_place_without_a_file_system_are_told() {
+    async fn a_disk_without_a_table_and_a_place_without_a_file_system_are_reported() {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("disk.raw");
         let cancel = CancellationToken::new();

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_make_qemu_read_other_files_is_refused() {
+    fn a_qcow2_that_refers_to_other_files_is_refused() {
         let with = |at: usize, value: u8| {
             let mut head = head(3);
             head[at] = value;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sound_qcow2_is_named() {
+    fn a_broken_qcow2_is_named() {
         let with = |at: usize, value: u8| {
             let mut head = head(3);
             head[at] = value;

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_commands_install_what_the_seed_has_where_containers_have_it_and_do_not_wait() {
+    fn the_commands_install_the_seeds_files_at_the_paths_of_containers_and_do_not_wait() {
         let text = user_data();
         let config = text.strip_prefix("#cloud-config\n").unwrap();
         let config: serde_json::Value = serde_json::from_str(config).unwrap();

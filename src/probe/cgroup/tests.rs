@@ -257,7 +257,7 @@ fn before_linux_5_18_kernel_memory_is_the_sum_of_its_parts() {
 }
 
 #[test]
-fn an_error_names_the_file_and_what_it_lacks() {
+fn an_error_names_the_file_and_the_missing_field() {
     let dir = dir_with(&[("memory.stat", "anon 1\nfile 2\n")]);
     let error = v2::memory(dir.path()).unwrap_err().to_string();
     assert!(error.ends_with("memory.stat: has no \"shmem\" with a number"), "{error}");

@@ -28,7 +28,8 @@ impl Root {
 
     /// The hypervisor's name. `signature` is the hypervisor leaf of CPUID, if the processor has one.
     pub(super) fn virtualised(&self, signature: Option<String>) -> Option<String> {
-        let name = self.text("sys/hypervisor/type").or_else(|| signature.map(|text| known(&text).to_owned()));
+        let name =
+            self.text("sys/hypervisor/type").or_else(|| signature.map(|text| name_of(&text).to_owned()));
         match self.flags_hypervisor() {
             Some(true) => {
                 let product = self.text("sys/class/dmi/id/product_name");
@@ -45,7 +46,7 @@ impl Root {
 }
 
 /// The usual name behind a CPUID signature.
-fn known(signature: &str) -> &str {
+fn name_of(signature: &str) -> &str {
     match signature {
         "KVMKVMKVM" | "Linux KVM Hv" => "KVM",
         TCG => "QEMU TCG (emulated)",

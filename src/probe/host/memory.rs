@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_writes_is_read_and_what_it_does_not_is_unknown() {
+    fn meminfo_is_read_and_missing_lines_are_unknown() {
         let dir = tempfile::tempdir().unwrap();
         let put = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn this_host_tells_what_it_can_give_out() {
+    fn this_host_reports_its_available_memory() {
         assert!(memory().available_bytes.is_some_and(|bytes| bytes > 1 << 20));
     }
 }

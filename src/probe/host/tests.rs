@@ -15,7 +15,7 @@ const CPUINFO: &str = "processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nfl
                        processor\t: 1\nmodel\t\t: 17\nmodel name\t: AMD EPYC\nflags\t\t: fpu hypervisor sse\n";
 
 #[test]
-fn what_the_files_say_is_what_is_recorded() {
+fn the_record_equals_the_files() {
     let (_dir, root) = host(&[
         ("proc/sys/kernel/random/boot_id", "4d2f\n"),
         ("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "powersave\n"),
@@ -34,7 +34,7 @@ fn what_the_files_say_is_what_is_recorded() {
 }
 
 #[test]
-fn what_is_not_there_is_not_known_rather_than_off() {
+fn a_missing_file_is_unknown_rather_than_off() {
     let (_dir, root) = host(&[]);
     let facts = root.facts();
     assert_eq!((facts.turbo, facts.smt, facts.ksm), (None, None, None));
@@ -67,13 +67,13 @@ fn a_hypervisor_is_named_by_cpuid_and_board() {
 }
 
 #[test]
-fn bare_metal_is_not_fooled_by_what_cpuid_says_there() {
+fn bare_metal_is_recognised_whatever_cpuid_says() {
     let (_dir, root) = host(&[("proc/cpuinfo", &CPUINFO.replace("hypervisor ", ""))]);
     assert_eq!(root.virtualised(Some("GenuineJunk".into())).as_deref(), Some("none"));
 }
 
 #[test]
-fn an_emulated_processor_is_told_by_its_bios_or_by_cpuid_and_from_kvm() {
+fn an_emulated_processor_is_recognised_by_its_bios_or_cpuid_and_distinguished_from_kvm() {
     let bare = CPUINFO.replace("hypervisor ", "");
     let emulator = |cpuinfo: &str, bios: &str, signature: &str| {
         let (_dir, root) = host(&[
@@ -120,7 +120,7 @@ fn this_very_host_has_processors_memory_and_a_kernel() {
 }
 
 #[test]
-fn clock_rates_are_told_by_range_and_counted_in_cpus() {
+fn clock_rates_are_shown_as_a_range_and_counted_in_cpus() {
     let policy = |n: u32, file: &str| format!("sys/devices/system/cpu/cpufreq/policy{n}/{file}");
     let mut files = Vec::new();
     for (n, cpus, max, now) in [(0, "0 1", "5000000", "4000000"), (2, "2 3", "5000000", "3000000")] {

@@ -37,13 +37,13 @@ pub fn closed_to_qemu() -> Option<String> {
     }
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let access = Access { mode: device.mode(), owner: device.uid(), group: device.gid() };
-    let who = User::find(&qemu_users(), &read("/etc/passwd"), &read("/etc/group"))?;
-    (!who.may_open(&access)).then(|| {
+    let user = User::find(&qemu_users(), &read("/etc/passwd"), &read("/etc/group"))?;
+    (!user.may_open(&access)).then(|| {
         format!(
-            "libvirt's QEMU runs as {}, who can't open {DEVICE} (mode {:04o}): libvirt then takes up to a minute longer \
+            "libvirt's QEMU runs as {}, which can't open {DEVICE} (mode {:04o}): libvirt then takes up to a minute longer \
              to start each VM, emulated ones too. Run scripts/setup, or chgrp kvm {DEVICE}, chmod 660 {DEVICE} and \
              restart libvirtd",
-            who.name,
+            user.name,
             access.mode & 0o7777
         )
     })

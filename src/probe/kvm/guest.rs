@@ -132,7 +132,7 @@ impl Plan {
 pub fn probe() -> KvmVerdict {
     let Some(program) = PROGRAM.get() else {
         let why = "this program can't start a sandboxed child: its main must call probe::kvm::child";
-        return KvmVerdict::Untold { why: why.into() };
+        return KvmVerdict::Unknown { why: why.into() };
     };
     let mut command = Command::new(program);
     command.arg(CHILD).arg(getpid().to_string());
@@ -311,7 +311,7 @@ impl Plan {
             return match errno {
                 // A temporary shortage on this host says nothing about its KVM.
                 libc::ENOMEM | libc::EAGAIN | libc::EINTR | libc::EMFILE | libc::ENFILE => {
-                    KvmVerdict::Untold { why: why() }
+                    KvmVerdict::Unknown { why: why() }
                 }
                 _ if step == 0 => missing(&error),
                 _ => KvmVerdict::Broken { why: why() },
@@ -384,7 +384,7 @@ fn unknown(end: &End, step: &str, said: &str) -> KvmVerdict {
         }
         End::Done => format!("the process of a probe guest ended at {step}{said}"),
     };
-    KvmVerdict::Untold { why }
+    KvmVerdict::Unknown { why }
 }
 
 /// The last line of a child's output that is no report, such as a panic's or the dynamic linker's.

@@ -26,7 +26,7 @@ pub enum KvmVerdict {
     /// KVM can't be used; `Cause::Unreachable`: its device is missing.
     Missing { cause: Cause, why: String },
     /// Undecided: this host is too busy, or KVM hangs.
-    Untold { why: String },
+    Unknown { why: String },
 }
 
 /// Measurements of a guest.
@@ -88,7 +88,7 @@ impl KvmVerdict {
             KvmVerdict::Runs { degree, found } => (*degree, Some(found)),
             KvmVerdict::Emulated { found, .. } => (KvmDegree::Emulated, Some(found)),
             KvmVerdict::Broken { .. } => (KvmDegree::Broken, None),
-            KvmVerdict::Missing { .. } | KvmVerdict::Untold { .. } => return None,
+            KvmVerdict::Missing { .. } | KvmVerdict::Unknown { .. } => return None,
         };
         Some(sample::Kvm {
             degree,
@@ -159,7 +159,7 @@ impl fmt::Display for KvmVerdict {
             KvmVerdict::Broken { why } => {
                 write!(f, "KVM does not run a probe guest: {why}; use accel = \"tcg\"")
             }
-            KvmVerdict::Untold { why } => write!(
+            KvmVerdict::Unknown { why } => write!(
                 f,
                 "whether KVM works is unknown: {why}; try again when this host is less busy, or choose \
                  accel = \"kvm\" or \"tcg\""
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_verdict_says_what_was_seen_and_what_to_do() {
+    fn each_verdict_has_its_finding_and_a_fix() {
         let say = |verdict: KvmVerdict| verdict.to_string();
         let hardware = say(KvmVerdict::Runs { degree: KvmDegree::Hardware, found: found(9.1e8, BARE) });
         let seen =
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_degree_is_told_by_the_ratio_to_the_host_and_by_what_the_processor_has() {
+    fn the_degree_follows_from_the_ratio_to_the_host_and_the_processors_features() {
         let guest = Processor { is_guest: true, ..BARE };
         for (rate, processor, degree) in [
             (9e8, BARE, KvmDegree::Hardware),

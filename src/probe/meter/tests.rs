@@ -226,7 +226,7 @@ fn a_daemon_with_a_cgroup_is_counted_with_all_its_helpers_and_none_of_them_twice
 
 #[test]
 #[ignore = "needs root: scripts/test runs it"]
-fn what_a_daemon_does_by_itself_is_not_the_instances_own_and_what_its_shim_does_is() {
+fn a_shims_cpu_time_is_the_instances_own_and_a_daemons_is_not() {
     let mut daemon = Shell::in_cgroup("background");
     let mut shell = Shell::in_cgroup("idle");
     let mut meter = Meter::before(&[daemon.child.id()]).unwrap();
@@ -302,15 +302,15 @@ fn a_leader_that_has_ended_is_an_error_that_names_it() {
 #[test]
 fn shared_memory_counts_once_whether_it_is_mapped_or_not() {
     let pss = |shmem| Pss { anon: 10, shmem, ..Pss::default() };
-    let held = |shmem| Held { inside: pss(shmem), outside: pss(1), engine: 0 };
+    let held = |shmem| InstanceMemory { inside: pss(shmem), outside: pss(1), engine: 0 };
     assert_eq!(held(5).footprint(0), 10 + 10 + 5 + 1, "charged to another cgroup");
     assert_eq!(held(5).footprint(7), 10 + 10 + 7 + 1, "more of it than is mapped");
 }
 
 #[test]
-fn swap_is_the_cgroups_or_the_processes_whichever_has_more_and_what_is_outside() {
+fn swap_is_the_larger_of_cgroup_and_processes_plus_swap_outside() {
     let pss = |swap| Pss { swap, ..Pss::default() };
-    let held = Held { inside: pss(5), outside: pss(1), engine: 0 };
+    let held = InstanceMemory { inside: pss(5), outside: pss(1), engine: 0 };
     assert_eq!((held.swap(0), held.swap(7)), (5 + 1, 7 + 1));
     assert_eq!(held.footprint(0), 0, "swapped-out memory is none that the host would get back");
 }
@@ -318,7 +318,7 @@ fn swap_is_the_cgroups_or_the_processes_whichever_has_more_and_what_is_outside()
 #[test]
 fn huge_pages_that_two_processes_map_count_once() {
     let pss = Pss { hugetlb_private: 2, hugetlb_shared: 8, ..Pss::default() };
-    let mut held = Held::default();
+    let mut held = InstanceMemory::default();
     held.inside.add(&pss);
     held.inside.add(&pss);
     held.outside.add(&pss);

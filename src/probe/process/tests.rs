@@ -97,7 +97,7 @@ fn a_scope_is_no_service_and_the_innermost_unit_counts() {
 }
 
 #[test]
-fn what_our_own_starter_started_beside_us_is_somebody_elses() {
+fn siblings_from_our_parent_are_not_ours() {
     let own = "4:memory:/sessions/a\n0::/\n";
     assert!(is_beside("4:memory:/sessions/b\n0::/\n", own));
     assert!(!is_beside(own, own));
@@ -115,7 +115,7 @@ fn new_are_our_own_children_and_theirs_until_they_end() {
     while new.len() < 2 {
         new = new_since(&before, &roots);
     }
-    assert!(new.contains(&child.id()) && held_by_new(&before, &roots).unwrap() > 0);
+    assert!(new.contains(&child.id()) && pss_of_new(&before, &roots).unwrap() > 0);
     assert_eq!(new_since(&before, &[u32::MAX]), [] as [u32; 0], "of nobody else");
     for pid in new {
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();

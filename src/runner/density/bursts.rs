@@ -70,15 +70,15 @@ impl Filling<'_> {
         }
         self.watch.filling(&self.name, n, n, Step::Starting);
         let mut done = at_once(staged).await;
-        let mut there = Vec::new();
+        let mut instances = Vec::new();
         let (mut ready, mut requests) = (Vec::new(), Vec::new());
         for (running, timeline, ended) in done.came.drain(..) {
             requests.push(running.requested());
-            there.push(running);
+            instances.push(running);
             match ended {
                 Ok(()) => ready.extend(timeline.ready.map(|ns| (requests[requests.len() - 1], ns))),
                 Err(mut ended) => {
-                    if let Some(running) = there.last_mut() {
+                    if let Some(running) = instances.last_mut() {
                         running.explain(&mut ended).await;
                     }
                     errors.push(ended);
@@ -86,7 +86,7 @@ impl Filling<'_> {
             }
         }
         self.watch.filling(&self.name, n, n, Step::Removing);
-        for (_, _, removal) in remove(there).await {
+        for (_, _, removal) in remove(instances).await {
             self.removed(removal);
         }
         if errors.iter().any(|ended| matches!(ended, InstanceEnd::Stopped)) {

@@ -3,16 +3,16 @@
 use bootrace_agent::protocol::{FromAgent, ToAgent};
 
 use super::{Filling, Limit, Stop};
-use crate::{agent, runner::trial::as_seen_inside};
+use crate::{agent, runner::trial::identity_record};
 
 impl Filling<'_> {
     /// Asks each running instance for its identity, after the last reading, since an answer makes its agent larger. An
     /// instance of another image or agent voids the figures.
-    pub(super) async fn prove_all(&mut self) -> Result<(), Stop> {
-        for i in 0..self.there.len() {
+    pub(super) async fn check_identities(&mut self) -> Result<(), Stop> {
+        for i in 0..self.running.len() {
             let answer = |m: &FromAgent| matches!(m, FromAgent::Identity(_));
-            let identity = match self.there[i].ask(&ToAgent::Identify, answer).await {
-                Ok(FromAgent::Identity(identity)) => as_seen_inside(identity),
+            let identity = match self.running[i].ask(&ToAgent::Identify, answer).await {
+                Ok(FromAgent::Identity(identity)) => identity_record(identity),
                 Ok(_) => continue,
                 Err(ended) => return self.died(vec![(i, ended)]).await,
             };

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_says_by_its_driver_whose_its_images_are() {
+    fn an_engines_driver_tells_the_store_of_its_images() {
         assert_eq!(store(DOCKER_29), Store { name: "overlayfs".into(), containerd: true });
         assert_eq!(store(DOCKER_20_10), Store { name: "overlay2".into(), containerd: false });
         let long = SystemInfo { driver: Some("x".repeat(1000)), ..SystemInfo::default() };
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_process_here_shows_is_taken_from_dockers_own_store_or_left_out() {
+    fn an_unseen_store_is_taken_from_dockers_own_directory_or_left_out() {
         let (dir, overlay) = overlay("1/diff", &["1-init/diff", "2/diff"]);
         let path = |name: &str| dir.path().join(name).display().to_string();
         let data = [

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_engine_lacks_is_refused_with_what_it_has() {
+    fn a_missing_option_is_refused_with_the_available_ones() {
         let known = || vec!["runc".to_owned(), "crun".to_owned()];
         assert_eq!(has("runc", known(), "fix"), Ok(()));
         assert_eq!(

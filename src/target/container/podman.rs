@@ -61,8 +61,9 @@ pub(super) fn services() -> Vec<u32> {
 
 /// The caveat about a service that ends by itself when it is idle.
 pub(super) fn ends_by_itself(services: &[u32]) -> Option<String> {
-    let stays = |pid: &u32| process::arguments(*pid).windows(2).any(|two| stays(&two[0], &two[1]));
-    if !services.is_empty() && services.iter().all(stays) {
+    let runs_forever =
+        |pid: &u32| process::arguments(*pid).windows(2).any(|two| runs_forever(&two[0], &two[1]));
+    if !services.is_empty() && services.iter().all(runs_forever) {
         return None;
     }
     Some(
@@ -72,7 +73,7 @@ pub(super) fn ends_by_itself(services: &[u32]) -> Option<String> {
     )
 }
 
-fn stays(word: &str, next: &str) -> bool {
+fn runs_forever(word: &str, next: &str) -> bool {
     let joined = |word: &str| ["--time=0", "-t=0", "-t0"].contains(&word);
     joined(word) || joined(next) || (["--time", "-t"].contains(&word) && next == "0")
 }
@@ -146,24 +147,24 @@ mod tests {
     #[test]
     fn a_service_stays_only_where_its_time_is_none() {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
-        let stays = |text: &str| words(text).windows(2).any(|two| stays(&two[0], &two[1]));
+        let runs_forever = |text: &str| words(text).windows(2).any(|two| runs_forever(&two[0], &two[1]));
         for text in [
             "podman system service --time=0 unix:///x",
             "podman system service -t 0",
             "podman system service --time 0",
         ] {
-            assert!(stays(text), "{text}");
+            assert!(runs_forever(text), "{text}");
         }
         for text in
             ["podman system service", "podman system service --time=5", "podman system service --time 05"]
         {
-            assert!(!stays(text), "{text}");
+            assert!(!runs_forever(text), "{text}");
         }
         assert!(ends_by_itself(&[]).is_some(), "who isn't there yet is started when it is asked");
     }
 
     #[test]
-    fn only_what_has_ended_or_lacks_memory_is_told() {
+    fn only_ended_containers_and_lack_of_memory_are_reported() {
         let state = |status, oom_killed| ContainerState {
             status: Some(status),
             exit_code: Some(137),

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_runtimes_that_are_known_are_executed() {
+    fn only_listed_runtimes_are_executed() {
         let path = |path: &str| Runtime { path: Some(path.into()), ..Runtime::default() };
         let runtimes =
             HashMap::from([("crun".into(), path("/usr/bin/crun")), ("mine".into(), path("/usr/bin/reboot"))]);

@@ -69,7 +69,7 @@ impl Shared {
 
     fn ended(&self, domain: &str, how: &str) {
         if let Some(watched) = self.domains().watched.get(domain).filter(|watched| !watched.to_come) {
-            tell(&watched.end, format!("the domain {how}"));
+            report_once(&watched.end, format!("the domain {how}"));
         }
     }
 
@@ -82,13 +82,13 @@ impl Shared {
     fn lost(&self, why: &str) {
         let text = format!("the connection to libvirt was lost ({why}): was libvirtd stopped or restarted?");
         let mut domains = self.domains();
-        domains.watched.values().for_each(|watched| tell(&watched.end, text.clone()));
+        domains.watched.values().for_each(|watched| report_once(&watched.end, text.clone()));
         domains.lost = Some(text);
     }
 }
 
 /// Keeps only the first text: it has the cause, and later ones the consequences.
-fn tell(sender: &watch::Sender<Option<String>>, text: String) {
+fn report_once(sender: &watch::Sender<Option<String>>, text: String) {
     sender.send_if_modified(|reported| {
         let first = reported.is_none();
         if first {
@@ -108,7 +108,7 @@ impl Events {
         let opaque = |shared: &Arc<Shared>| Arc::into_raw(shared.clone()).cast_mut().cast::<c_void>();
         // SAFETY: libvirt itself passes lifecycle callbacks by this type, and calls this one as what it is.
         let heard = unsafe {
-            std::mem::transmute::<LifecycleCallback, unsafe extern "C" fn(_, _, _)>(heard_of_domain)
+            std::mem::transmute::<LifecycleCallback, unsafe extern "C" fn(_, _, _)>(on_domain_event)
         };
         let ours = opaque(&shared);
         // SAFETY: the connection is open, and `ours` is a separate reference, which `forget` drops.
@@ -129,7 +129,7 @@ impl Events {
         // SAFETY: as above.
         let registered = unsafe {
             let connection = events.connection.as_ptr();
-            sys::virConnectRegisterCloseCallback(connection, Some(heard_of_close), ours, Some(forget))
+            sys::virConnectRegisterCloseCallback(connection, Some(on_connection_close), ours, Some(forget))
         };
         if registered < 0 {
             let error = Error::last_error();
@@ -168,7 +168,7 @@ impl Drop for Events {
     fn drop(&mut self) {
         // SAFETY: the connection is open; deregistering a callback that is not registered is a harmless error.
         unsafe {
-            sys::virConnectUnregisterCloseCallback(self.connection.as_ptr(), Some(heard_of_close));
+            sys::virConnectUnregisterCloseCallback(self.connection.as_ptr(), Some(on_connection_close));
             sys::virConnectDomainEventDeregisterAny(self.connection.as_ptr(), self.callback);
         }
     }
@@ -222,7 +222,7 @@ impl Drop for Watch {
 type LifecycleCallback =
     unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
 
-unsafe extern "C" fn heard_of_domain(
+unsafe extern "C" fn on_domain_event(
     _connection: sys::virConnectPtr,
     domain: sys::virDomainPtr,
     event: c_int,
@@ -250,7 +250,11 @@ unsafe extern "C" fn heard_of_domain(
     0
 }
 
-unsafe extern "C" fn heard_of_close(_connection: sys::virConnectPtr, reason: c_int, opaque: *mut c_void) {
+unsafe extern "C" fn on_connection_close(
+    _connection: sys::virConnectPtr,
+    reason: c_int,
+    opaque: *mut c_void,
+) {
     let why = match reason as sys::virConnectCloseReason {
         sys::VIR_CONNECT_CLOSE_REASON_EOF => "end of file",
         sys::VIR_CONNECT_CLOSE_REASON_KEEPALIVE => "it did not answer",
@@ -326,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_domain_that_is_paused_is_heard_of_by_who_watches_it_alone() {
+    async fn a_paused_domain_is_reported_to_its_own_watch_only() {
         let connection = connection();
         let events = Events::of(&connection).unwrap();
         let (watch, other) = (events.watch("test"), events.watch("another"));
@@ -338,7 +342,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_happens_before_anyone_asks_is_kept_and_the_first_end_counts() {
+    async fn early_events_are_kept_and_the_first_end_counts() {
         let connection = connection();
         let events = Events::of(&connection).unwrap();
         let watch = events.watch("test");
@@ -352,7 +356,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_watches_the_next_of_a_name_hears_of_its_end_and_not_of_the_last_ones() {
+    async fn a_watch_on_a_reused_name_reports_only_its_own_domain() {
         let connection = connection();
         let events = Events::of(&connection).unwrap();
         let mut watch = events.watch("test");
@@ -404,7 +408,7 @@ mod tests {
         let (ended, running) = (of("ended"), of("running"));
         shared.ended("ended", "crashed");
         // SAFETY: what is registered with libvirt is such a pointer.
-        unsafe { heard_of_close(std::ptr::null_mut(), 1, Arc::as_ptr(&shared).cast_mut().cast()) };
+        unsafe { on_connection_close(std::ptr::null_mut(), 1, Arc::as_ptr(&shared).cast_mut().cast()) };
         assert_eq!(ended.end().await, "the domain crashed");
         let lost = running.end().await;
         assert!(lost.starts_with("the connection to libvirt was lost (end of file)"), "{lost}");

@@ -110,6 +110,6 @@ mod tests {
         );
         let svm = "the CPU is incompatible with host CPU: Host CPU does not provide required features: svm";
         assert!(of(svm).unwrap().contains("CPU model"));
-        assert_eq!(of("no such thing"), None);
+        assert_eq!(of("no such message"), None);
     }
 }

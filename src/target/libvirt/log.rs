@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bootrace_model::foreign::clean;
 use tokio::time::{Instant, sleep};
 
 use super::{super::Error, driver::Driver};
@@ -18,7 +19,7 @@ const TAIL: u64 = 16 << 10;
 const LINES: usize = 6;
 const LENGTH: usize = 240;
 /// How long to wait for virtlogd, which writes the log shortly after QEMU has ended.
-const LAG: Duration = Duration::from_millis(500);
+const LOG_DELAY: Duration = Duration::from_millis(500);
 
 pub fn path(driver: Driver, domain: &str) -> PathBuf {
     PathBuf::from(format!("{}/{domain}.log", driver.logs()))
@@ -39,13 +40,13 @@ pub fn remove(driver: Driver, domain: &str) -> Result<bool, Error> {
 
 /// The lines of a domain's log that explain its end. `over`: it has ended, so wait a little for them.
 pub async fn complaints(driver: Driver, domain: &str, over: bool) -> Vec<String> {
-    let deadline = Instant::now() + LAG;
+    let deadline = Instant::now() + LOG_DELAY;
     loop {
-        let lines = tail(&path(driver, domain)).map(|text| telling(&text)).unwrap_or_default();
+        let lines = tail(&path(driver, domain)).map(|text| relevant_lines(&text)).unwrap_or_default();
         if !lines.is_empty() || !over || Instant::now() >= deadline {
             return lines;
         }
-        sleep(LAG / 20).await;
+        sleep(LOG_DELAY / 20).await;
     }
 }
 
@@ -60,7 +61,7 @@ fn tail(log: &Path) -> io::Result<String> {
 
 /// Errors, without the command line, which libvirt writes there too; warnings only if there are no errors. Removes
 /// control characters, since the text goes to terminals.
-fn telling(log: &str) -> Vec<String> {
+fn relevant_lines(log: &str) -> Vec<String> {
     let complains = |line: &&str| {
         ["qemu-system", "KVM", "error", "failure", "Failure"].iter().any(|sign| line.contains(sign))
             && !["/", "-", "LC_ALL=", "PATH="].iter().any(|start| line.starts_with(start))
@@ -73,8 +74,7 @@ fn telling(log: &str) -> Vec<String> {
     let (warnings, errors): (Vec<_>, Vec<_>) =
         log.lines().filter(complains).partition(|line| line.contains("warning:"));
     let lines = if errors.is_empty() { warnings } else { errors };
-    let plain = |line: &str| line.chars().filter(|c| !c.is_control()).take(LENGTH).collect();
-    lines.into_iter().take(LINES).map(plain).collect()
+    lines.into_iter().take(LINES).map(|line| clean(line, LENGTH)).collect()
 }
 
 #[cfg(test)]
@@ -88,9 +88,9 @@ mod tests {
     const END: &str = "2026-11-25 01:53:16.944+0000: shutting down, reason=failed\n";
 
     #[test]
-    fn what_libvirt_writes_by_itself_tells_nothing() {
-        assert!(telling(&format!("{START}{END}")).is_empty());
-        assert_eq!(telling(&format!("{START}{WARNING}{END}")).len(), 1);
+    fn libvirts_routine_lines_explain_nothing() {
+        assert!(relevant_lines(&format!("{START}{END}")).is_empty());
+        assert_eq!(relevant_lines(&format!("{START}{WARNING}{END}")).len(), 1);
     }
 
     #[test]
@@ -99,13 +99,16 @@ mod tests {
         let text = format!(
             "{START}{WARNING}KVM internal error. Suberror: 1\nextra data[0]: 1\nemulation failure\n{registers}{END}"
         );
-        assert_eq!(telling(&text), ["KVM internal error. Suberror: 1", "emulation failure"]);
+        assert_eq!(relevant_lines(&text), ["KVM internal error. Suberror: 1", "emulation failure"]);
     }
 
     #[test]
-    fn what_is_quoted_is_bounded_and_fit_for_a_terminal() {
-        let lines = telling(&format!("\u{1b}[2J error {}\n", "x".repeat(10_000)).repeat(50));
+    fn a_quote_is_bounded_and_fit_for_a_terminal() {
+        let lines = relevant_lines(&format!("\u{1b}[2J error {}\n", "x".repeat(10_000)).repeat(50));
         assert_eq!(lines.len(), LINES);
-        assert!(lines.iter().all(|l| l.starts_with("[2J error x") && l.len() == LENGTH), "{lines:?}");
+        assert!(
+            lines.iter().all(|l| l.starts_with("[2J error x") && l.chars().count() < LENGTH + 20),
+            "{lines:?}"
+        );
     }
 }

@@ -23,7 +23,7 @@ use crate::{
 const CGROUP: &str = "bootrace";
 
 /// How long a killed process may take to end: one that waits for a dead disk or NFS server may never end.
-const DEATH: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
+const KILL_TIMEOUT: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 /// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for their end through
 /// pidfds.
@@ -72,10 +72,10 @@ fn send_kill(handle: &OwnedFd) -> io::Result<()> {
 
 fn wait(handle: &OwnedFd) -> io::Result<()> {
     let mut gone = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
-    match rustix::io::retry_on_intr(|| poll(&mut gone, Some(&DEATH)))? {
+    match rustix::io::retry_on_intr(|| poll(&mut gone, Some(&KILL_TIMEOUT)))? {
         0 => Err(io::Error::other(format!(
             "it was killed and has not ended within {} s: it waits in the kernel, for a disk or a server maybe",
-            DEATH.tv_sec
+            KILL_TIMEOUT.tv_sec
         ))),
         _ => Ok(()),
     }

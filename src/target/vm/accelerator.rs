@@ -43,19 +43,20 @@ fn decide(asked: Accel, verdict: &KvmVerdict) -> Result<Choice, Error> {
         )),
         (_, KvmVerdict::Runs { degree, .. }) => {
             let emulated = *degree == KvmDegree::Emulated;
-            let warning = emulated.then(|| format!("runs on KVM, and {}. {verdict}", degree.worth()));
+            let warning = emulated.then(|| format!("runs on KVM, and {}. {verdict}", degree.explanation()));
             chosen(Accelerator::Kvm, verdict.to_string(), warning)
         }
         (Accel::Kvm, _) => {
             let reason = format!("asked for by the scenario, in spite of the probe: {verdict}");
-            let worth = verdict.record().map_or("its VMs may not start", |kvm| kvm.degree.worth());
+            let explanation =
+                verdict.record().map_or("its VMs may not start", |kvm| kvm.degree.explanation());
             let warning = format!(
-                "uses KVM only because the scenario asks for it (accel = \"kvm\"): {worth}. {verdict}"
+                "uses KVM only because the scenario asks for it (accel = \"kvm\"): {explanation}. {verdict}"
             );
             chosen(Accelerator::Kvm, reason, Some(warning))
         }
         // Emulated VMs would give results, and nobody would know that KVM may have been available.
-        (_, KvmVerdict::Untold { .. }) => Err(Error::new("choosing between KVM and emulation", verdict)),
+        (_, KvmVerdict::Unknown { .. }) => Err(Error::new("choosing between KVM and emulation", verdict)),
         _ => chosen(Accelerator::Tcg, verdict.to_string(), None),
     }
 }
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_host_that_is_too_busy_to_tell_is_neither_a_yes_nor_a_no() {
-        let verdict = KvmVerdict::Untold { why: "106ms of CPU time".into() };
+        let verdict = KvmVerdict::Unknown { why: "106ms of CPU time".into() };
         let error = decide(Accel::Auto, &verdict).unwrap_err().to_string();
         for part in ["106ms of CPU time", "when this host is less busy", "accel = \"kvm\" or \"tcg\""] {
             assert!(error.contains(part), "{error}");

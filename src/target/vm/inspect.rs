@@ -133,7 +133,7 @@ fn account(label: &str) -> Option<(u32, u32)> {
 
 /// How long it took to start and to end a domain.
 #[derive(Debug, Clone, Copy)]
-pub struct Took {
+pub struct TrialTimes {
     pub start: Duration,
     pub end: Duration,
 }
@@ -148,7 +148,7 @@ pub async fn try_domain(
     accelerator: Accelerator,
     disk: &Path,
     socket: &Path,
-) -> Result<Took, Error> {
+) -> Result<TrialTimes, Error> {
     let connection = connect_to(Driver::Qemu, Driver::Qemu.uri()).await?;
     let text = trial_xml(name, run, accelerator, disk, socket);
     let begun = Instant::now();
@@ -168,7 +168,7 @@ pub async fn try_domain(
     let _ = log::remove(Driver::Qemu, name);
     started?;
     ended?;
-    Ok(Took { start, end })
+    Ok(TrialTimes { start, end })
 }
 
 fn trial_xml(name: &str, run: &str, accelerator: Accelerator, disk: &Path, socket: &Path) -> String {
@@ -222,7 +222,7 @@ mod tests {
         <guest><os_type>hvm</os_type><arch name='s390x'><domain type='kvm'/></arch></guest></capabilities>";
 
     #[test]
-    fn what_libvirt_offers_is_read_for_this_architecture_alone() {
+    fn libvirts_capabilities_are_read_for_this_architecture_alone() {
         let expected = Offers {
             emulator: Some("/usr/bin/qemu-system-x86_64".into()),
             tcg: true,

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_with_a_network_is_there_a_nic_and_the_agent_told() {
+    fn only_with_a_network_is_there_a_nic_and_an_agents_option() {
         for (network, count) in [(false, 0), (true, 1)] {
             let xml = machine("plain", network);
             assert_eq!(xml.matches("<interface type='user'>").count(), count);

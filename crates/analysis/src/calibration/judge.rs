@@ -1,6 +1,6 @@
 //! Derives rows from measurements: truth, measured, error, bound, verdict. Pure.
 
-use super::{Calibration, Check, CheckVerdict, Quantity, Row, Taken};
+use super::{Calibration, Check, CheckVerdict, Quantity, ReferenceInstance, Row};
 use crate::median::median;
 
 mod subject;
@@ -48,7 +48,7 @@ pub fn rows(calibration: &Calibration) -> Vec<Row> {
 
 impl Calibration {
     /// Records leftovers of its instances and errors of the search for them, then judges again.
-    pub fn see_what_is_left(&mut self, left_over: Vec<String>, unseen: impl IntoIterator<Item = String>) {
+    pub fn record_left_overs(&mut self, left_over: Vec<String>, unseen: impl IntoIterator<Item = String>) {
         self.errors.extend(unseen.into_iter().map(|error| format!("searching for leftovers: {error}")));
         self.left_over = Some(left_over);
         self.judge();
@@ -93,15 +93,15 @@ fn left_over(calibration: &Calibration) -> Option<Row> {
 const HOST_PER_GUEST: &str =
     "host CPU time for each second of guest CPU time: the cost of virtualisation, not an error";
 
-fn app(taken: &Taken) -> Option<f64> {
+fn app(taken: &ReferenceInstance) -> Option<f64> {
     Some(taken.sample.timeline_ns.phases()?.app as f64)
 }
 
-fn footprint(taken: &Taken) -> Option<f64> {
+fn footprint(taken: &ReferenceInstance) -> Option<f64> {
     Some(taken.sample.memory_bytes.footprint? as f64)
 }
 
-fn cache(taken: &Taken) -> Option<f64> {
+fn cache(taken: &ReferenceInstance) -> Option<f64> {
     Some(taken.sample.memory_bytes.cgroup_file? as f64)
 }
 

@@ -43,7 +43,7 @@ pub struct Calibration {
     /// Derived from the fields below by [`rows`](super::judge::rows).
     pub rows: Vec<Row>,
     /// Every instance, in the order in which they ran.
-    pub taken: Vec<Taken>,
+    pub taken: Vec<ReferenceInstance>,
     /// Leftovers of its instances after the end; null before that.
     pub left_over: Option<Vec<String>>,
     /// Errors outside of samples.
@@ -52,7 +52,7 @@ pub struct Calibration {
 
 /// One instance of a reference workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Taken {
+pub struct ReferenceInstance {
     /// Check that the instance belongs to.
     pub check: Check,
     /// Known amount, in ns or bytes by its check.

@@ -20,7 +20,7 @@ fn of(results: &Results, target: &TargetAnalysis, settle: u64) -> Vec<String> {
     let boots = || good().filter_map(|s| Some((s, s.boot_ns.as_ref()?)));
     let count = good().count();
     let mut found = Vec::new();
-    let starting = boots().filter(|(sample, boot)| was_starting(sample, boot, settle)).count();
+    let starting = boots().filter(|(sample, boot)| is_still_starting(sample, boot, settle)).count();
     if starting > 0 {
         found.push(format!(
             "{}: in {starting} of {count} samples the system had not finished its start-up when its memory was read, so \
@@ -41,7 +41,7 @@ fn of(results: &Results, target: &TargetAnalysis, settle: u64) -> Vec<String> {
 }
 
 /// Measures hello and the parts before it by the guest's clock, and the time after it by the host's.
-fn was_starting(sample: &Sample, boot: &Boot, settle: u64) -> bool {
+fn is_still_starting(sample: &Sample, boot: &Boot, settle: u64) -> bool {
     let Some(userspace) = boot.userspace else { return false };
     let Some(finished) = boot.finished else { return boot.error.is_none() };
     // Both count from the start of the kernel, or of systemd in a container.
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_that_is_still_starting_is_told_with_the_fix() {
+    fn a_system_that_is_still_starting_is_a_caveat_with_a_fix() {
         for finished in [None, Some(3_600_000_000_000)] {
             let caveats = caveats(boot(finished));
             assert_eq!(caveats.len(), 1);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_are_missing_are_told_with_the_agents_reason() {
+    fn missing_parts_are_reported_with_the_agents_reason() {
         let caveats = caveats(Boot { error: Some("run systemctl: it hangs".into()), ..boot(None) });
         assert_eq!(caveats.len(), 1);
         assert!(caveats[0].ends_with("Error: run systemctl: it hangs"), "{caveats:?}");

@@ -49,8 +49,8 @@ fn without_hardware(results: &Results) -> Option<String> {
     };
     let names: Vec<&str> = results.targets.iter().filter(on_it).map(|t| t.name.as_str()).collect();
     (!names.is_empty()).then(|| {
-        let (names, name, worth) = (names.join(" and "), degree.name(), degree.worth());
-        format!("{names} ran on KVM that is {name} (pvm): {worth}; use a host with VMX or SVM for that")
+        let (names, name, explanation) = (names.join(" and "), degree.name(), degree.explanation());
+        format!("{names} ran on KVM that is {name} (pvm): {explanation}; use a host with VMX or SVM for that")
     })
 }
 

@@ -20,7 +20,7 @@ fn has_fix(caveat: &str) -> bool {
 }
 
 #[test]
-fn what_has_no_fix_is_told_from_what_has_one() {
+fn caveats_without_a_fix_are_distinguished() {
     for without in [
         "could not be read: CPU governor, turbo",
         "--tune could not set turbo (there is no such file)",
@@ -64,7 +64,7 @@ fn worst(virtualised: &str) -> Results {
 }
 
 #[test]
-fn every_fact_of_a_host_that_is_told_says_what_to_do() {
+fn every_caveat_about_a_host_has_a_fix() {
     let mut pvm = worst("KVM");
     let kvm = Kvm { degree: KvmDegree::Paravirtual, loop_ratio: Some(0.9), exit_ns: None };
     pvm.targets.iter_mut().for_each(|t| t.kvm = Some(kvm));
@@ -82,7 +82,7 @@ fn every_fact_of_a_host_that_is_told_says_what_to_do() {
 }
 
 #[test]
-fn every_other_caveat_says_what_to_do_too() {
+fn every_other_caveat_has_a_fix_too() {
     type Change = fn(&mut Results);
     let cases: [(Change, &str); 22] = [
         (|r| r.samples.iter_mut().for_each(|s| s.identity = None), "identity: "),
@@ -152,7 +152,7 @@ fn interference(results: &mut Results) {
 }
 
 #[test]
-fn who_says_which_cpus_is_not_told_to() {
+fn a_scenario_that_lists_cpus_has_no_caveat_on_them() {
     let reported = |results: &Results| {
         let caveats = host::facts(results);
         caveats.iter().filter(|caveat| caveat.contains("in [resources], for example cpus = \"")).count()
@@ -164,7 +164,7 @@ fn who_says_which_cpus_is_not_told_to() {
 }
 
 #[test]
-fn who_asked_for_emulation_is_told_to_ask_for_another() {
+fn a_chosen_emulation_has_the_scenarios_key_as_its_fix() {
     let mut results = results();
     results.targets.retain(|t| t.kind == Kind::Libvirt);
     let name = results.targets[0].name.clone();

@@ -1,6 +1,6 @@
 //! Claims about density, judged by the cost of one more instance on a target that the run filled.
 
-use super::{Figured, Measured};
+use super::{EstimateKind, Measured};
 use crate::{
     Metric,
     density::{self, Density},
@@ -32,7 +32,7 @@ pub(super) fn measure(claim: &Claim, metric: Metric, filled: &Filled) -> Result<
             (ratio.map_err(|why| format!("there is no ratio of {}: {why}", claim.metric))?, None)
         }
     };
-    Ok(Measured { value: each.value, unit, interval: each.interval, n: each.n, of: Figured::Each })
+    Ok(Measured { value: each.value, unit, interval: each.interval, n: each.n, of: EstimateKind::Each })
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_more_instance_costs_is_judged_by_its_interval() {
+    fn the_cost_of_one_more_instance_is_judged_by_its_interval() {
         let verdict = |bound: &str| judge(json!({ "at_most": bound }), 20).verdict;
         assert_eq!(verdict("5MiB"), ClaimVerdict::Supported);
         assert_eq!(verdict("2MiB"), ClaimVerdict::Refuted);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_not_decides_nothing_and_says_why() {
+    fn a_missing_figure_decides_nothing_with_a_reason() {
         let few = judge(json!({ "at_most": "5MiB" }), 5);
         assert_eq!(few.why, "5 instances at once are too few for an interval: need >= 6");
         let none = judge(json!({"metric": "density.cpu", "at_most": "1%"}), 20);

@@ -57,12 +57,12 @@ pub struct Measured {
     /// Number of good samples, of rounds with both targets, or of instances.
     pub n: usize,
     /// Kind of estimate that `value` is.
-    pub of: Figured,
+    pub of: EstimateKind,
 }
 
 /// Kind of estimate that a claim is judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Figured {
+pub enum EstimateKind {
     /// Median of the good samples.
     Median,
     /// Ratio of two targets over the pairs of each round.
@@ -71,13 +71,13 @@ pub enum Figured {
     Each,
 }
 
-impl Figured {
+impl EstimateKind {
     /// Its name, and the observations that it is computed from.
     pub(crate) fn words(self) -> (&'static str, &'static str) {
         match self {
-            Figured::Median => ("median", "good samples"),
-            Figured::Ratio => ("ratio", "rounds with both"),
-            Figured::Each => ("estimate", "instances at once"),
+            EstimateKind::Median => ("median", "good samples"),
+            EstimateKind::Ratio => ("ratio", "rounds with both"),
+            EstimateKind::Each => ("estimate", "instances at once"),
         }
     }
 }

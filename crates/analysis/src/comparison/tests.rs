@@ -49,7 +49,7 @@ fn the_worst_figure_is_the_gates() {
 }
 
 #[test]
-fn keys_of_a_scenario_are_told_apart_and_those_that_mean_nothing_are_not() {
+fn differing_keys_of_a_scenario_are_listed_except_meaningless_ones() {
     let base =
         json!({"name": "a", "workload": {"command": ["x"]}, "sampling": {"samples": 10, "settle": "1s"}});
     let mut new =

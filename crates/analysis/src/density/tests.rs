@@ -61,7 +61,7 @@ fn figures(costs: &[f64]) -> Density {
 }
 
 #[test]
-fn what_each_instance_costs_is_what_it_was_made_to_cost() {
+fn the_cost_of_each_instance_is_found() {
     let costs: Vec<f64> = (0..20).map(|i| (4.0 + if i % 2 == 0 { 0.25 } else { -0.25 }) * MIB).collect();
     let found = figures(&costs);
     let memory = found.memory.unwrap();
@@ -86,7 +86,7 @@ fn what_each_instance_costs_is_what_it_was_made_to_cost() {
 }
 
 #[test]
-fn a_second_half_that_is_cheaper_bends_the_line_and_is_told() {
+fn a_second_half_that_is_cheaper_bends_the_line_and_is_reported() {
     let costs: Vec<f64> =
         (0..30).map(|i| (if i < 15 { 8.0 } else { 5.0 } + f64::from(i % 3) * 0.1) * MIB).collect();
     let halves = figures(&costs).halves.unwrap();
@@ -104,7 +104,7 @@ fn few_instances_give_a_slope_without_an_interval_and_none_gives_nothing() {
 }
 
 #[test]
-fn a_reading_that_is_missing_ends_the_series_and_a_death_ends_what_was_there_at_once() {
+fn a_missing_reading_ends_the_series_and_a_death_ends_the_count_at_once() {
     let mut density = density(&[MIB; 10]);
     density.steps[7].footprint_sum_bytes = None;
     let found = one(&density, Accelerator::None, 0.99);
@@ -154,7 +154,7 @@ fn coverage(cost: f64, reading: f64) -> (f64, f64) {
 }
 
 #[test]
-fn the_interval_covers_what_it_says_where_least_squares_would_not() {
+fn the_interval_covers_at_its_level_where_least_squares_would_not() {
     let (ours, naive) = coverage(0.2, 0.0);
     assert!((0.98..=0.997).contains(&ours), "costs that vary: {ours}");
     assert!(naive < 0.8, "a line through readings that accumulate: {naive}");

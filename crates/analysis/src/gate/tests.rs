@@ -92,7 +92,7 @@ fn more_figures_take_more_pairs() {
 }
 
 #[test]
-fn pairs_and_sets_agree_on_what_is_plain() {
+fn pairs_and_sets_agree_on_clear_cases() {
     let base: Vec<f64> = (0..20).map(|i| 100.0 + f64::from(i * 7 % 11)).collect();
     let new: Vec<f64> = base.iter().map(|b| b * 1.3).collect();
     let pairs = Values::Paired(base.iter().copied().zip(new.iter().copied()).collect());

@@ -75,16 +75,19 @@ pub struct Figure {
 /// The start time of a run is invalid.
 #[derive(Debug, thiserror::Error)]
 #[error("its started_at, {0:?}, is not a time")]
-pub struct Timeless(String);
+pub struct InvalidStartTime(String);
 
 impl Run {
     /// Extracts the figures of `metrics` from a run.
     ///
     /// # Errors
     /// When its `started_at` is not a time.
-    pub fn of(results: &Results, metrics: &[Metric]) -> Result<Self, Timeless> {
+    pub fn of(results: &Results, metrics: &[Metric]) -> Result<Self, InvalidStartTime> {
         let run = &results.run;
-        let time = run.started_at.parse().map_err(|_| Timeless(run.started_at.chars().take(40).collect()))?;
+        let time = run
+            .started_at
+            .parse()
+            .map_err(|_| InvalidStartTime(run.started_at.chars().take(40).collect()))?;
         let scenario = run.scenario.get("name").and_then(|name| name.as_str()).unwrap_or("run");
         let host = &results.host;
         Ok(Run {

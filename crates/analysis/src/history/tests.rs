@@ -41,7 +41,7 @@ fn wobble(i: usize) -> f64 {
 }
 
 #[test]
-fn a_step_has_levels_in_the_metrics_unit_and_what_changed_with_it() {
+fn a_step_has_levels_in_the_metrics_unit_and_the_changes_beside_it() {
     let medians: Vec<f64> = (0..24).map(|i| wobble(i) * if i >= 12 { 240.0 } else { 200.0 }).collect();
     let series = fitted(&medians);
     assert!(series.log);
@@ -116,7 +116,7 @@ fn copies_are_one_run_and_two_sides_of_one_id_are_two() {
 }
 
 #[test]
-fn what_a_line_explains_is_a_drift() {
+fn a_trend_along_a_line_is_a_drift() {
     let medians: Vec<f64> = (0..40).map(|i| wobble(i) * (0.01 * i as f64).exp()).collect();
     let series = fitted(&medians);
     assert_eq!(series.fit.changes.iter().map(|c| c.kind).collect::<Vec<_>>(), [Kind::Drift]);

@@ -27,7 +27,7 @@ fn sides_that_never_differ_have_no_noise_and_the_least_margin() {
 
 /// ln(b / a) = +0.04, -0.04: w = 0.04 / sqrt(2).
 #[test]
-fn what_sides_differ_by_is_the_deviation_of_one() {
+fn the_difference_of_sides_is_the_deviation_of_one() {
     let (up, down) = (0.04_f64.exp(), (-0.04_f64).exp());
     let floors = record(vec![session(0, 1.0, up), session(1, 1.0, down)]).floors();
     let expected = (0.04 / 2.0_f64.sqrt()).exp_m1();
@@ -38,7 +38,7 @@ fn what_sides_differ_by_is_the_deviation_of_one() {
 
 #[test]
 fn ten_sessions_are_enough_to_ask_for_three_deviations() {
-    let asked = [2, 3, 4, 9, 10, 200].map(deviations_asked);
+    let asked = [2, 3, 4, 9, 10, 200].map(deviations_needed);
     assert_eq!(asked, [19.207, 19.207, 9.219, 4.277, 3.0, 3.0]);
 }
 

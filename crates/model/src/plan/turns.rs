@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coin_that_the_seed_decides_says_who_goes_first() {
+    fn a_coin_from_the_seed_decides_the_order() {
         let plan = planned(&["native"], 200, 7);
         let firsts =
             |seed| -> Vec<Side> { turns(&plan, &plan, seed).chunks(2).map(|pair| pair[0].side).collect() };

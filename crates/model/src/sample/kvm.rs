@@ -44,7 +44,7 @@ impl KvmDegree {
     }
 
     /// What the figures of its VMs show, as the end of a sentence.
-    pub fn worth(self) -> &'static str {
+    pub fn explanation(self) -> &'static str {
         match self {
             KvmDegree::Hardware => "its VMs' figures are those of hardware virtualisation",
             KvmDegree::Nested => {

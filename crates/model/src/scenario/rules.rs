@@ -77,7 +77,7 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         ("registry", image.registry.is_some()),
         ("cloud", image.cloud.is_some()),
     ];
-    for (key, _) in sources.iter().filter(|(_, given)| *given).skip(1) {
+    for (key, _) in sources.iter().filter(|(_, written)| *written).skip(1) {
         wrong(at!["image", *key], fail("give only one of suite, tarball, registry and cloud"));
     }
     let for_suites = [
@@ -86,7 +86,7 @@ fn image(image: &Image, wrong: &mut Wrong<'_>) {
         ("keyring", image.keyring.is_some()),
         ("components", !image.components.is_empty()),
     ];
-    for (key, _) in for_suites.iter().filter(|(_, given)| *given && image.suite.is_none()) {
+    for (key, _) in for_suites.iter().filter(|(_, written)| *written && image.suite.is_none()) {
         wrong(
             at!["image", *key],
             fail("this goes with a suite: leave it out for a tarball, registry or cloud image"),
@@ -220,7 +220,7 @@ fn options(index: usize, target: &ScenarioTarget, workload: &Workload, wrong: &m
             }
         }
     }
-    wrong(at!["target", index, "start"], second_start(target, workload));
+    wrong(at!["target", index, "start"], check_start(target, workload));
     if let Some(uri) = target.uri() {
         wrong(at!["target", index, "uri"], super::uri::fits(target.kind(), uri));
     }
@@ -257,8 +257,8 @@ fn foreign_options(scenario: &Scenario, document: &Document<'_>) -> Vec<(usize, 
     found
 }
 
-/// Each kind has its own start modes, and not every workload becomes ready again after a second start.
-fn second_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
+/// Each kind has its own start modes, and not every workload becomes ready again after a restart.
+fn check_start(target: &ScenarioTarget, workload: &Workload) -> Result<(), String> {
     let start = target.start;
     if target.kind().started(start).is_none() {
         let starts: Vec<String> =

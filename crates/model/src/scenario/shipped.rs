@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_gets_the_known_ones_and_the_nearest() {
+    fn an_unknown_name_gets_the_shipped_ones_and_the_nearest() {
         let folder = tempfile::tempdir().unwrap();
         for file in ["mine.toml", "not a name.toml", "notes.txt"] {
             std::fs::write(folder.path().join(file), "").unwrap();

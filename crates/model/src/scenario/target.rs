@@ -256,7 +256,7 @@ impl From<Written> for ScenarioTarget {
 impl From<ScenarioTarget> for Written {
     fn from(target: ScenarioTarget) -> Self {
         Written {
-            start: Some(target.start).filter(|start| start.is_second()),
+            start: Some(target.start).filter(|start| start.needs_initial_start()),
             name: target.name,
             ..Written::of(target.options)
         }

@@ -59,7 +59,7 @@ fn an_image_without_a_source_is_of_the_default_suite() {
 }
 
 #[test]
-fn what_is_resolved_reads_back_as_the_same() {
+fn a_resolved_scenario_reads_back_as_the_same() {
     for (name, text) in SHIPPED {
         let scenario = Scenario::parse(text, name).unwrap();
         let mut read = serde_json::from_value::<Scenario>(scenario.to_json()).unwrap();
@@ -96,7 +96,7 @@ x.toml:11:11: sampling.samples: "ten" is a string: write a whole number from 1 t
 }
 
 #[test]
-fn what_is_no_toml_is_said_with_its_place() {
+fn a_toml_error_has_its_place() {
     assert_eq!(
         parse("name = \"x\"\nfoo = bar\n").unwrap_err(),
         "x.toml:2:7: this is not TOML: string values must be quoted, expected literal string"
@@ -109,7 +109,7 @@ fn what_is_no_toml_is_said_with_its_place() {
 }
 
 #[test]
-fn unknown_keys_get_the_known_ones_and_the_nearest() {
+fn unknown_keys_get_the_valid_ones_and_the_nearest() {
     assert_eq!(
         wrong("[sampling]\nsample = 5"),
         "x.toml:6:1: sampling.sample: unknown key (did you mean samples?): expected one of samples, warmup, settle, idle, timeout, page_cache"
@@ -121,7 +121,7 @@ fn unknown_keys_get_the_known_ones_and_the_nearest() {
 }
 
 #[test]
-fn missing_keys_are_named_with_what_belongs_there() {
+fn missing_keys_are_named_with_an_example() {
     assert_eq!(
         parse("name = 'x'").unwrap_err(),
         "x.toml:1:1: workload: this key is missing: write a table, as in [workload]"

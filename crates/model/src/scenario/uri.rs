@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_nothing_or_something_else_is_refused_with_what_to_write() {
+    fn an_unsupported_uri_is_refused_with_the_right_one() {
         for (kind, uri, why) in [
             (Kind::Libvirt, "test:///default", "driver for tests"),
             (Kind::Libvirt, "lxc:///", "its driver is lxc"),

@@ -1,7 +1,7 @@
 //! The shapes of a chart, drawn by plotters; only this file uses plotters.
 //!
 //! Plotters writes literal colours, whole pixels and no titles. Therefore every role has a marker colour that becomes a
-//! CSS class, and shapes are [`FINE`] times as large.
+//! CSS class, and shapes are [`SHAPE_SCALE`] times as large.
 
 use plotters::{
     backend::SVGBackend,
@@ -13,7 +13,7 @@ use plotters::{
     },
 };
 
-use super::document::{Drawing, FINE, PALETTE};
+use super::document::{Drawing, PALETTE, SHAPE_SCALE};
 use crate::{Error, terminal::wrap, text};
 
 /// The width that a chart is laid out for, in pixels.
@@ -162,7 +162,7 @@ impl Canvas {
         let mut body = String::new();
         let failed = |e: &dyn std::fmt::Display| Error::Chart { chart, why: e.to_string() };
         {
-            let size = ((width * FINE) as u32, (height * FINE) as u32);
+            let size = ((width * SHAPE_SCALE) as u32, (height * SHAPE_SCALE) as u32);
             let area = SVGBackend::with_string(&mut body, size).into_drawing_area();
             for shape in &self.shapes {
                 draw(&area, shape).map_err(|e| failed(&e))?;
@@ -182,12 +182,12 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 type Drawn = Result<(), plotters::drawing::DrawingAreaErrorKind<std::io::Error>>;
 
 fn draw(area: &Area<'_>, shape: &Shape) -> Drawn {
-    let at = |(x, y): (f64, f64)| ((x * FINE).round() as i32, (y * FINE).round() as i32);
+    let at = |(x, y): (f64, f64)| ((x * SHAPE_SCALE).round() as i32, (y * SHAPE_SCALE).round() as i32);
     let color = |role: Role, opacity: f64| -> RGBAColor { role.marker().mix(opacity) };
     let stroke = |role, width: f64, opacity| ShapeStyle {
         color: color(role, opacity),
         filled: false,
-        stroke_width: (width * FINE).round() as u32,
+        stroke_width: (width * SHAPE_SCALE).round() as u32,
     };
     match shape {
         Shape::Text { x, y, text, size, role, anchor, bold } => {
@@ -198,7 +198,7 @@ fn draw(area: &Area<'_>, shape: &Shape) -> Drawn {
             };
             let weight = if *bold { FontStyle::Bold } else { FontStyle::Normal };
             // The back end divides sizes by 1.24.
-            let font = ("sans-serif", size * FINE * 1.24, weight).into_font();
+            let font = ("sans-serif", size * SHAPE_SCALE * 1.24, weight).into_font();
             let style = font.color(&role.marker()).pos(Pos::new(h_pos, VPos::Center));
             area.draw(&Text::new(text.clone(), at((*x, *y)), style))
         }
@@ -210,12 +210,14 @@ fn draw(area: &Area<'_>, shape: &Shape) -> Drawn {
             area.draw(&PathElement::new(points, stroke(*role, *width, *opacity)))
         }
         Shape::Dot { at: centre, radius, role, opacity } => {
-            let radius = (radius * FINE).round() as u32;
+            let radius = (radius * SHAPE_SCALE).round() as u32;
             area.draw(&Circle::new(at(*centre), radius, color(*role, *opacity).filled()))
         }
-        Shape::Ring { at: centre, radius, role, width } => {
-            area.draw(&Circle::new(at(*centre), (radius * FINE).round() as u32, stroke(*role, *width, 1.0)))
-        }
+        Shape::Ring { at: centre, radius, role, width } => area.draw(&Circle::new(
+            at(*centre),
+            (radius * SHAPE_SCALE).round() as u32,
+            stroke(*role, *width, 1.0),
+        )),
     }
 }
 

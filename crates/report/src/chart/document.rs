@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt::Write};
 
 /// Scale of the shapes in plotters, which uses whole pixels only.
-pub(super) const FINE: f64 = 4.0;
+pub(super) const SHAPE_SCALE: f64 = 4.0;
 
 /// Light and dark colours. The targets' colours are distinct for every kind of colour vision (after
 /// Okabe and Ito 2008), reach a contrast of 3:1, and repeat after the sixth; every row has a label too.
@@ -72,7 +72,7 @@ impl Chart {
             escape(&self.description),
             dark_style(),
             PALETTE[0].0,
-            1.0 / FINE,
+            1.0 / SHAPE_SCALE,
             d.body,
         )
     }
@@ -90,7 +90,7 @@ impl Chart {
                     d.height,
                     escape(self.title),
                     escape(&self.description),
-                    1.0 / FINE,
+                    1.0 / SHAPE_SCALE,
                     d.body,
                     name = self.name,
                 )

@@ -121,11 +121,11 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &TargetAn
     let samples = &source.results.samples;
     let step = (right - left - 16.0) / (samples.len().max(2) - 1) as f64;
     let place = |index: usize| left + 8.0 + step * index as f64;
-    let mine: Vec<(usize, &Sample)> =
+    let of_target: Vec<(usize, &Sample)> =
         samples.iter().enumerate().filter(|(_, s)| s.target == target.name).collect();
     let median = target.median(Metric::Startup).filter(|m| *m > 0.0);
     let multiple = |s: &Sample| Some(s.timeline_ns.ready? as f64 / median?).filter(|m| *m > 0.0);
-    let path: Vec<(f64, f64)> = mine
+    let path: Vec<(f64, f64)> = of_target
         .iter()
         .filter(|(_, s)| is_measured(s))
         .filter_map(|(i, s)| Some((place(*i), y(multiple(s)?))))
@@ -133,7 +133,7 @@ fn strip(source: &Source<'_>, canvas: &mut Canvas, role: Role, target: &TargetAn
     if path.len() > 1 {
         canvas.line(&path, role, 1.0, 0.5);
     }
-    for (index, sample) in mine {
+    for (index, sample) in of_target {
         let x = place(index);
         let height = multiple(sample).filter(|_| sample.outcome == Outcome::Ok).map_or(bottom - 8.0, y);
         if source.has_interference(sample) {

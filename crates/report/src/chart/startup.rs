@@ -157,12 +157,12 @@ fn dots(
         canvas.rect((low, high), (top, bottom), role, 0.2);
     }
     canvas.rect((median - 1.25, median + 1.25), (top, bottom), role, 1.0);
-    let mine = source.results.samples.iter().enumerate();
-    let mine =
-        mine.filter(|(_, s)| s.target == target.name && is_measured(s) && s.timeline_ns.ready.is_some());
-    let mine: Vec<_> = mine.collect();
-    let step = (bottom - top - 10.0) / (mine.len().max(2) - 1) as f64;
-    for (place, (index, sample)) in mine.iter().enumerate() {
+    let of_target = source.results.samples.iter().enumerate();
+    let of_target =
+        of_target.filter(|(_, s)| s.target == target.name && is_measured(s) && s.timeline_ns.ready.is_some());
+    let of_target: Vec<_> = of_target.collect();
+    let step = (bottom - top - 10.0) / (of_target.len().max(2) - 1) as f64;
+    for (place, (index, sample)) in of_target.iter().enumerate() {
         let Some(ready) = sample.timeline_ns.ready else { continue };
         let at = (axis.x(ready as f64), top + 5.0 + step * place as f64);
         canvas.dot(at, 3.4, role, 0.75);

@@ -116,7 +116,7 @@ fn read(path: &Path, buffer: &mut Vec<u8>, metrics: &[Metric]) -> Result<Run, St
 }
 
 fn parse(json: &[u8]) -> Result<Results, String> {
-    match serde_json::from_slice::<Lean<'_>>(json) {
+    match serde_json::from_slice::<FigureFields<'_>>(json) {
         Ok(lean) if lean.schema == SCHEMA => Ok(lean.into()),
         Ok(lean) => Err(foreign(&lean.schema)),
         Err(why) => match serde_json::from_slice::<OnlySchema<'_>>(json) {
@@ -142,7 +142,7 @@ struct OnlySchema<'a> {
 
 /// [`Results`] without the fields that no figure uses, such as identity, interference and errors.
 #[derive(Deserialize)]
-struct Lean<'a> {
+struct FigureFields<'a> {
     #[serde(borrow)]
     schema: Cow<'a, str>,
     run: sample::Run,
@@ -192,8 +192,8 @@ struct Sample<'a> {
     boot_ns: Option<sample::Boot>,
 }
 
-impl From<Lean<'_>> for Results {
-    fn from(lean: Lean<'_>) -> Self {
+impl From<FigureFields<'_>> for Results {
+    fn from(lean: FigureFields<'_>) -> Self {
         let host = lean.host;
         Results {
             schema: lean.schema.into_owned(),

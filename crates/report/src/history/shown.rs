@@ -87,7 +87,7 @@ pub fn groups(history: &History) -> (Vec<Group<'_>>, usize) {
 }
 
 /// Sentences about left-out sides of A/Bs and other runs.
-pub fn not_taken(shown: &Shown) -> Vec<String> {
+pub fn left_out_lines(shown: &Shown) -> Vec<String> {
     let are =
         |n: usize, one: &str, many: &str| if n == 1 { format!("1 {one}") } else { format!("{n} {many}") };
     let mut said = Vec::new();

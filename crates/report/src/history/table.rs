@@ -5,7 +5,7 @@ use std::fmt::Write;
 use anstyle::Style;
 use comfy_table::{Cell, CellAlignment, Table};
 
-use super::{NAMED, Shown, also_changed, commit_name, groups, host_name, minute, not_taken, size};
+use super::{NAMED, Shown, also_changed, commit_name, groups, host_name, left_out_lines, minute, size};
 use crate::{
     analysis::{
         history::{History, Series},
@@ -30,7 +30,7 @@ pub fn table(shown: &Shown) -> String {
     };
     let (n, s) = (history.runs.len(), if history.runs.len() == 1 { "" } else { "s" });
     let _ = writeln!(out, "history of {n} run{s}{first_and_last}");
-    for line in not_taken(shown) {
+    for line in left_out_lines(shown) {
         let _ = writeln!(out, "{DIM}{line}{DIM:#}");
     }
     let (groups, more) = groups(history);

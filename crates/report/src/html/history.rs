@@ -85,8 +85,8 @@ fn answer(shown: &Shown) -> Markup {
                 }
                 " in " (series.len()) " series of " (shown.history.runs.len()) " runs."
             }
-            @let not_taken = shown::not_taken(shown);
-            @if !odd.is_empty() || all > 0 || shown.copies > 0 || !not_taken.is_empty() {
+            @let left_out_lines = shown::left_out_lines(shown);
+            @if !odd.is_empty() || all > 0 || shown.copies > 0 || !left_out_lines.is_empty() {
                 ul.caveats {
                     @for series in odd.iter().take(20) {
                         li {
@@ -96,7 +96,7 @@ fn answer(shown: &Shown) -> Markup {
                         }
                     }
                     @if odd.len() > 20 { li { "The newest runs of " (odd.len() - 20) " other series are unusual too." } }
-                    @for line in &not_taken { li { (line) } }
+                    @for line in &left_out_lines { li { (line) } }
                     @if shown.copies > 0 { li { (shown.copies) " runs are duplicates, which count once." } }
                     @if all > 0 {
                         li {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::super::{second, text};
+use super::super::{restarts, text};
 use crate::{
     analysis::{Analysis, Unit},
     metric::{self, Metric},
@@ -43,7 +43,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                 @if tcp { li { "Ready means that its port accepts a connection. A listening socket gives no event, so the agent polls it: "
                     "the resolution is 1 ms or twenty times the cost of one attempt, whichever is longer." } }
                 li { (cache(results)) }
-                @for sentence in second::sentences(results) { li { "Restart or resume. " (sentence) } }
+                @for sentence in restarts::sentences(results) { li { "Restart or resume. " (sentence) } }
                 @if let Some(cpus) = bound(results) { li { "The bare process, the container and the VM's vCPUs are bound to the same CPU " (cpus) " of the host. "
                     "The engine's processes (shim, QEMU's I/O threads, daemons) are not bound." } }
                 @if let Some(ab) = &results.run.ab {
@@ -94,7 +94,7 @@ fn is_shown(metric: Metric, analysis: &Analysis) -> bool {
 }
 
 fn stock_and_cold(target: &TargetRecord) -> bool {
-    target.options.get("seed").is_some() && !target.start().is_second()
+    target.options.get("seed").is_some() && !target.start().needs_initial_start()
 }
 
 fn cache(results: &Results) -> String {

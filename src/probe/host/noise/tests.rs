@@ -40,7 +40,7 @@ fn reading(at: Instant, harness_cpu_ns: u64, busy: Option<u64>, swapped_in: Opti
 }
 
 #[test]
-fn what_is_left_of_the_busy_time_is_the_others() {
+fn the_rest_of_the_busy_time_belongs_to_others() {
     let start = Instant::now();
     let end = start + std::time::Duration::from_secs(2);
     let (from, to) = (reading(start, 5, Some(1000), Some(4)), reading(end, 25, Some(1900), Some(9)));
@@ -51,7 +51,7 @@ fn what_is_left_of_the_busy_time_is_the_others() {
 }
 
 #[test]
-fn what_one_of_two_readings_lacks_or_what_was_reset_is_not_known() {
+fn a_value_missing_in_one_reading_or_reset_is_unknown() {
     let now = Instant::now();
     let whole = reading(now, 0, Some(1000), Some(4));
     let lacking = reading(now, 0, None, Some(3));

@@ -84,12 +84,12 @@ fn a_guest_that_was_ended_is_named_by_where_it_was() {
 
 /// On the host where this first occurred, the probe of a working KVM got 106 of 400 ms.
 #[test]
-fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
+fn a_busy_hosts_effect_on_a_guest_is_no_verdict_on_its_kvm() {
     let starved = End::Starved { wall: Duration::from_secs(15), cpu: Duration::from_millis(106) };
     for end in [&starved, &End::Killed, &End::NotStarted(io::Error::from_raw_os_error(libc::EAGAIN))] {
         for rate in [0.0, 2e6, 9e8] {
             let verdict = judged(rate, &GOOD[..1], end);
-            assert!(matches!(verdict, KvmVerdict::Untold { .. }), "{end:?}: {verdict:?}");
+            assert!(matches!(verdict, KvmVerdict::Unknown { .. }), "{end:?}: {verdict:?}");
         }
     }
     let said = judged(9e8, &GOOD[..1], &starved).to_string();
@@ -102,15 +102,15 @@ fn what_a_busy_host_does_to_a_guest_is_no_word_on_its_kvm() {
 }
 
 #[test]
-fn what_a_host_lacks_at_the_moment_is_no_word_on_its_kvm() {
+fn a_hosts_temporary_shortage_is_no_verdict_on_its_kvm() {
     let of = |step, errno| {
         let report = Report { step, errno: Some(errno), ..Report::default() };
         Plan::new().judge(&report, &End::Done, "")
     };
     for errno in [libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENFILE] {
         assert!(
-            matches!(of(0, errno), KvmVerdict::Untold { .. })
-                && matches!(of(1, errno), KvmVerdict::Untold { .. })
+            matches!(of(0, errno), KvmVerdict::Unknown { .. })
+                && matches!(of(1, errno), KvmVerdict::Unknown { .. })
         );
     }
     assert!(matches!(of(1, libc::EBUSY), KvmVerdict::Broken { .. }));
@@ -128,7 +128,7 @@ fn a_child_that_is_no_probe_says_nothing_on_kvm() {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let verdict = Plan::new().carry_out(command);
-        assert!(matches!(&verdict, KvmVerdict::Untold { why: said } if said.contains(why)), "{verdict:?}");
+        assert!(matches!(&verdict, KvmVerdict::Unknown { why: said } if said.contains(why)), "{verdict:?}");
     }
 }
 

@@ -58,20 +58,20 @@ fn no_child_is_left() -> bool {
 }
 
 #[test]
-fn a_child_that_ends_leaves_what_it_wrote() {
+fn a_child_that_ends_leaves_its_output() {
     if job().is_some() {
         confine_to_parent();
         say("found 7");
         exit(0);
     }
-    let (said, end) = run(again(&a_child_that_ends_leaves_what_it_wrote, 0), ENOUGH);
+    let (said, end) = run(again(&a_child_that_ends_leaves_its_output, 0), ENOUGH);
     assert!(matches!(end, End::Done), "{end:?}");
     assert!(said.ends_with("\nfound 7\n"), "{said}");
     assert!(no_child_is_left());
 }
 
 #[test]
-fn a_child_that_computes_for_ever_is_ended_when_its_cpu_time_is_used_and_what_it_wrote_is_kept() {
+fn a_child_that_computes_for_ever_ends_at_its_cpu_limit_and_its_output_is_kept() {
     if job().is_some() {
         confine_to_parent();
         say("computing");
@@ -79,10 +79,7 @@ fn a_child_that_computes_for_ever_is_ended_when_its_cpu_time_is_used_and_what_it
             std::hint::spin_loop();
         }
     }
-    let this = again(
-        &a_child_that_computes_for_ever_is_ended_when_its_cpu_time_is_used_and_what_it_wrote_is_kept,
-        0,
-    );
+    let this = again(&a_child_that_computes_for_ever_ends_at_its_cpu_limit_and_its_output_is_kept, 0);
     let (said, end) = run(this, Patience { cpu: SHORT, ..ENOUGH });
     let End::Spent { cpu } = end else { panic!("{end:?}") };
     assert!(cpu >= SHORT);
@@ -104,7 +101,7 @@ fn a_child_that_sleeps_in_the_kernel_is_ended() {
 }
 
 #[test]
-fn what_a_child_takes_to_start_is_not_counted() {
+fn a_childs_start_is_not_counted() {
     let mut command = Command::new("sh");
     command.args(["-c", "i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; echo started; sleep 0.3"]);
     let (said, end) = run(command, Patience { cpu: SHORT / 2, ..ENOUGH });
@@ -143,7 +140,7 @@ fn a_child_that_the_host_is_too_busy_for_is_given_its_cpu_time_however_long_that
 }
 
 #[test]
-fn a_child_that_crashes_or_panics_or_is_killed_is_named_and_the_caller_lives() {
+fn a_child_that_crashes_or_panics_or_is_killed_is_named_and_its_parent_lives() {
     match job() {
         None => {}
         Some(0) => kill_process(getpid(), Signal::KILL).unwrap(),
@@ -151,7 +148,7 @@ fn a_child_that_crashes_or_panics_or_is_killed_is_named_and_the_caller_lives() {
         Some(_) => panic!("on purpose"),
     }
     let end = |job| {
-        let this = again(&a_child_that_crashes_or_panics_or_is_killed_is_named_and_the_caller_lives, job);
+        let this = again(&a_child_that_crashes_or_panics_or_is_killed_is_named_and_its_parent_lives, job);
         run(this, ENOUGH).1
     };
     assert!(matches!(end(0), End::Killed), "{:?}", end(0));

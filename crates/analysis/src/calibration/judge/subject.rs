@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Calibration, Check, CheckVerdict, Quantity, Row, Taken};
+use super::super::{Calibration, Check, CheckVerdict, Quantity, ReferenceInstance, Row};
 use crate::{
     InterferenceKind, interference,
     median::median,
@@ -25,23 +25,23 @@ pub struct Subject<'a> {
     target: &'a TargetRecord,
     /// Number of the host's CPUs.
     cpus: u32,
-    pub good: Vec<&'a Taken>,
+    pub good: Vec<&'a ReferenceInstance>,
     /// Number of failed instances, and the error of the first.
     bad: Option<(usize, &'a str)>,
 }
 
 /// A figure of an instance.
-pub type Figure = fn(&Taken) -> Option<f64>;
+pub type Figure = fn(&ReferenceInstance) -> Option<f64>;
 
 impl<'a> Subject<'a> {
     pub fn new(calibration: &'a Calibration, check: Check, target: &'a TargetRecord) -> Self {
         // Every instance is torn down.
-        let of = |taken: &&Taken| {
+        let of = |taken: &&ReferenceInstance| {
             taken.sample.target == target.name && (check == Check::Teardown || taken.check == check)
         };
-        let mine: Vec<&Taken> = calibration.taken.iter().filter(of).collect();
+        let rows: Vec<&ReferenceInstance> = calibration.taken.iter().filter(of).collect();
         let (good, bad): (Vec<_>, Vec<_>) =
-            mine.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
+            rows.into_iter().partition(|taken| taken.sample.outcome == Outcome::Ok);
         let first =
             bad.first().map(|taken| taken.sample.error.as_deref().unwrap_or("no reason was recorded"));
         Subject { check, target, cpus: calibration.host.cpus, good, bad: first.map(|why| (bad.len(), why)) }

@@ -21,7 +21,7 @@ fn target(name: &str, accelerator: Accelerator) -> TargetRecord {
     }
 }
 
-fn calibration(taken: Vec<Taken>) -> Calibration {
+fn calibration(taken: Vec<ReferenceInstance>) -> Calibration {
     Calibration {
         schema: SCHEMA.into(),
         id: "calibration-1".into(),
@@ -50,10 +50,14 @@ fn calibration(taken: Vec<Taken>) -> Calibration {
 }
 
 /// Every amount of a check, twice, each sample as `measure` leaves it.
-fn taken(check: Check, target: &str, measure: impl Fn(u64, &mut Taken)) -> Vec<Taken> {
+fn taken(
+    check: Check,
+    target: &str,
+    measure: impl Fn(u64, &mut ReferenceInstance),
+) -> Vec<ReferenceInstance> {
     let one = |(&amount, round): (&u64, u32)| {
         let trial = Trial { target: 0, round, position: 0, warmup: false };
-        let mut taken = Taken {
+        let mut taken = ReferenceInstance {
             check,
             amount,
             work_ns: check.work_ns(),
@@ -93,21 +97,21 @@ fn perfect(sample: &mut Sample, check: Check, amount: u64) {
     (sample.work_ns.cpu, sample.work_ns.cpu_guest) = (check.work_ns(), check.work_ns());
 }
 
-fn verdicts(taken: Vec<Taken>) -> Vec<(String, CheckVerdict)> {
+fn verdicts(taken: Vec<ReferenceInstance>) -> Vec<(String, CheckVerdict)> {
     rows(&calibration(taken)).into_iter().map(|row| (row.metric, row.verdict)).collect()
 }
 
-fn failing(taken: Vec<Taken>) -> Vec<String> {
+fn failing(taken: Vec<ReferenceInstance>) -> Vec<String> {
     let failing = |(metric, verdict)| (verdict == CheckVerdict::Fail).then_some(metric);
     verdicts(taken).into_iter().filter_map(failing).collect()
 }
 
-fn time(taken: &mut Taken) -> &mut crate::sample::Timeline {
+fn time(taken: &mut ReferenceInstance) -> &mut crate::sample::Timeline {
     &mut taken.sample.timeline_ns
 }
 
 #[test]
-fn what_is_measured_without_error_passes_every_check_on_every_target() {
+fn measurements_without_error_pass_every_check_on_every_target() {
     for target in ["docker", "libvirt"] {
         for check in [Check::Delay, Check::Memory, Check::File, Check::Cpu, Check::Idle] {
             let verdicts = verdicts(taken(check, target, |_, _| {}));
@@ -123,7 +127,7 @@ fn what_is_measured_without_error_passes_every_check_on_every_target() {
 #[test]
 fn a_delay_that_is_measured_too_long_by_more_than_its_bound_fails() {
     let by = |share: f64| {
-        let stretched = move |amount: u64, taken: &mut Taken| {
+        let stretched = move |amount: u64, taken: &mut ReferenceInstance| {
             let ready = &mut time(taken).ready;
             *ready = ready.map(|ready| ready + (amount as f64 * share) as u64);
         };
@@ -146,7 +150,7 @@ fn a_phase_before_the_launch_that_moves_with_the_delay_fails() {
 }
 
 #[test]
-fn a_phase_that_is_only_noisy_is_no_failure_and_says_what_the_noise_allows() {
+fn a_phase_that_is_only_noisy_passes_with_a_note_on_the_noise() {
     let noisy = taken(Check::Delay, "docker", |amount, taken| {
         // Up and down by a fifth of a second, more at the ends than in between.
         let off = [0, 200_000_000, 30_000_000, 180_000_000, 60_000_000][(amount / 500_000_000) as usize];
@@ -225,7 +229,7 @@ fn a_missed_engine_process_fails() {
 }
 
 #[test]
-fn cpu_time_is_judged_on_the_host_and_told_of_an_emulated_vm() {
+fn cpu_time_is_judged_on_the_host_and_only_shown_for_an_emulated_vm() {
     let twice = |target| {
         taken(Check::Delay, target, |_, taken| {
             taken.sample.work_ns.cpu = taken.sample.work_ns.cpu.map(|ns| 2 * ns);
@@ -257,7 +261,7 @@ fn a_failed_instance_fails_its_rows_and_says_why() {
 }
 
 #[test]
-fn what_a_calibration_that_was_cut_short_has_not_measured_is_no_failure() {
+fn checks_that_an_interrupted_calibration_lacks_do_not_fail() {
     let mut all = taken(Check::Memory, "docker", |_, _| {});
     all.truncate(3);
     let mut calibration = calibration(all);
@@ -286,12 +290,12 @@ fn figures_that_no_instance_gave_fail() {
 #[test]
 fn whatever_is_left_behind_fails() {
     let mut calibration = calibration(taken(Check::Teardown, "docker", |_, _| {}));
-    calibration.see_what_is_left(vec!["container bootrace-1-2".into()], []);
+    calibration.record_left_overs(vec!["container bootrace-1-2".into()], []);
     let row = calibration.rows.last().unwrap();
     assert_eq!((row.verdict, row.measured), (CheckVerdict::Fail, Some(1.0)));
     assert!(row.note.as_deref().unwrap().contains("bootrace-1-2"));
     assert!(!calibration.passed());
-    calibration.see_what_is_left(Vec::new(), []);
+    calibration.record_left_overs(Vec::new(), []);
     assert!(calibration.passed());
     calibration.taken[0].processes_left = 1;
     calibration.judge();
@@ -299,7 +303,7 @@ fn whatever_is_left_behind_fails() {
 }
 
 #[test]
-fn the_channel_is_told_by_median_and_99th_percentile() {
+fn the_channel_is_described_by_median_and_99th_percentile() {
     let mut all = taken(Check::Channel, "docker", |_, _| {});
     all.truncate(1);
     all[0].round_trips_ns = (1..=200).rev().collect();

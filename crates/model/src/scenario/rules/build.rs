@@ -22,12 +22,12 @@ impl Build {
     /// for that bootrace's version, so this reads no other section.
     pub fn of_program(path: &Path) -> Option<Build> {
         #[derive(Deserialize)]
-        struct Only {
+        struct BuildTable {
             build: Build,
         }
         let mut text = String::new();
         std::fs::File::open(path).ok()?.take(LARGEST_FILE).read_to_string(&mut text).ok()?;
-        let Only { build } = toml::from_str(&text).ok()?;
+        let BuildTable { build } = toml::from_str(&text).ok()?;
         let mut right = true;
         check_build(&build, &mut |_, result| right &= result.is_ok());
         (right && build.program.is_some()).then_some(build)

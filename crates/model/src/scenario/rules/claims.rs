@@ -88,7 +88,7 @@ fn about_a_fact(claim: &Claim, name: &str, wrong: &mut dyn FnMut(&str, Result<()
         ("at_most", claim.at_most.is_some()),
         ("at_least", claim.at_least.is_some()),
     ];
-    for (key, _) in of_figures.iter().filter(|(_, given)| *given) {
+    for (key, _) in of_figures.iter().filter(|(_, written)| *written) {
         wrong(
             key,
             fail(

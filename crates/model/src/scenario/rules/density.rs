@@ -92,7 +92,7 @@ fn lasting(scenario: &Scenario, density: &Density, wrong: &mut Wrong<'_>) {
         wrong(at!["density"], fail(text));
     }
     let mut has = scenario.targets.iter().filter(|target| density.has(&target.name));
-    if let Some(target) = has.find(|target| target.start.is_second()) {
+    if let Some(target) = has.find(|target| target.start.needs_initial_start()) {
         let text = "has another start than \"create\", but density creates each instance: list other targets";
         wrong(at!["density", "targets"], Err(format!("{} {text}", quoted(&target.name))));
     }

@@ -22,7 +22,7 @@ fn a_cloud_image_is_a_file_or_a_url_with_its_sum_and_replaces_the_default_suite(
 }
 
 #[test]
-fn what_is_wrong_with_a_cloud_image_is_said_with_its_fix() {
+fn an_error_in_a_cloud_image_has_its_fix() {
     let sum = "0".repeat(64);
     for (lines, message) in [
         (

@@ -16,7 +16,7 @@ fn density(lines: &str) -> Density {
 }
 
 #[test]
-fn what_is_not_given_has_a_default() {
+fn absent_keys_have_defaults() {
     let least = density("instances = 50");
     let settle = Span(Duration::from_secs(2));
     let expected = Density {
@@ -155,7 +155,7 @@ fn selected_targets_are_the_densitys_too() {
 }
 
 #[test]
-fn what_has_a_second_start_is_none_of_its_targets() {
+fn a_target_with_restarts_has_no_density() {
     let second = "[[target]]\nkind = 'docker'\nstart = 'restart'\n[[target]]\nkind = 'native'\n";
     let message = wrong(&format!("{second}[density]\ninstances = 2"));
     assert!(

@@ -102,7 +102,7 @@ fn a_container_without_a_network_contradicts_a_workload_that_needs_one() {
 }
 
 #[test]
-fn a_second_start_is_for_what_an_engine_keeps_and_resumes() {
+fn a_restart_needs_an_engine_that_keeps_instances() {
     for (target, why) in [
         (
             "kind = 'native'\nstart = 'restart'",
@@ -169,7 +169,7 @@ fn options_of_two_kinds_are_good_for_both_and_named_with_both_elsewhere() {
 }
 
 #[test]
-fn who_names_no_target_gets_the_three_that_every_host_has() {
+fn a_scenario_without_targets_gets_the_three_standard_ones() {
     assert_eq!(parse(LEAST).unwrap().target_names(), "native, docker, libvirt");
     let named = parse(&format!("{LEAST}[[target]]\nkind = 'podman'\n[[target]]\nkind = 'lxc'\n")).unwrap();
     assert_eq!(named.target_names(), "podman, lxc");

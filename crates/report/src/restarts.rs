@@ -5,8 +5,8 @@ use crate::sample::{Results, TargetRecord};
 
 /// A sentence for each target whose instances restart or resume; empty where all are created.
 pub fn sentences(results: &Results) -> Vec<String> {
-    let second = results.targets.iter().filter(|target| target.start().is_second());
-    second.map(|target| sentence(target, &results.targets)).collect()
+    let restarts = results.targets.iter().filter(|target| target.start().needs_initial_start());
+    restarts.map(|target| sentence(target, &results.targets)).collect()
 }
 
 fn sentence(target: &TargetRecord, all: &[TargetRecord]) -> String {
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_start_compares_with_its_like_of_another_kind() {
+    fn a_restart_compares_with_a_restart_of_another_kind() {
         let all = [
             target(Kind::Native, "native", None),
             target(Kind::Docker, "again", Some("restart")),

@@ -1,5 +1,5 @@
-//! `bootrace run --paced`: a run that is one side of an A/B. It waits for a line on standard input before each trial,
-//! and says on standard output what it does, an [`Event`] as JSON a line. `bootrace ab` is at the other end.
+//! `bootrace run --as-side`: one side of an A/B. It waits for a line on standard input before each trial, and reports
+//! on standard output, one [`Event`] as a JSON line each. `bootrace ab` coordinates it.
 
 use std::{
     fs::File,
@@ -21,10 +21,11 @@ use crate::{
     sample::{Ab, Outcome, Results, Setting, Side, Source},
 };
 
-/// Of the events and of [`SideConfig`]: both ends must have the same, and they may be of different versions.
+/// The version of the events and of [`SideConfig`]. Coordinator and side may be of different builds of bootrace, but
+/// need the same protocol.
 pub const PROTOCOL: u32 = 2;
 
-/// What a side of an A/B is started with, as JSON: the value of `--paced`.
+/// The configuration of a side: the value of `--as-side`, as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SideConfig {
     /// The A/B's id.
@@ -33,12 +34,12 @@ pub struct SideConfig {
     /// Ids of this run and of the other side's.
     pub run: String,
     pub partner: String,
-    /// Where this run writes, itself and not below it.
+    /// This run's own directory.
     pub dir: PathBuf,
-    /// What was set on the host for both.
+    /// The host settings that the coordinator tuned for both sides.
     #[serde(default)]
     pub tuned: Option<Vec<Setting>>,
-    /// What this side measures. What CI's variables and git in the working directory say is of both or of neither.
+    /// The commit of this side. CI's variables and git in the working directory can't tell the sides apart.
     #[serde(default)]
     pub source: Option<Source>,
 }
@@ -57,34 +58,34 @@ impl SideConfig {
     }
 }
 
-/// What a side says, a line each.
+/// A line from a side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// At once, before anything is prepared.
+    /// The first event, before any preparation.
     Hello { protocol: u32 },
-    /// Prepared: waits for its first turn.
+    /// Preparation is done, and the side waits for its first turn.
     Ready { trials: Vec<Planned>, warnings: Vec<String> },
-    /// A trial is done, saved and removed; `outcome` is null where it was left out.
+    /// A trial is done, its sample saved and its instance removed; `outcome` is null for a trial that was left out.
     Done { trial: usize, outcome: Option<Outcome>, startup_ns: Option<u64>, error: Option<String> },
-    /// All that it writes is written; nothing else comes.
+    /// The last event: results and report are written.
     Finished { interrupted: bool },
 }
 
 /// A side's end of the protocol.
-pub struct Pacer {
+pub struct SideChannel {
     out: File,
     input: Option<File>,
     turns: Option<mpsc::UnboundedReceiver<()>>,
     stop: CancellationToken,
 }
 
-impl Pacer {
-    /// Takes standard input and output for the protocol, so that nothing else that this process or a child of it reads or
-    /// writes gets into it, and says hello. Starts no thread yet.
+impl SideChannel {
+    /// Takes standard input and output for the protocol, so that no other code or child process reads or writes them,
+    /// and says hello. Starts no thread yet.
     ///
     /// # Errors
-    /// When they can't be taken.
+    /// When standard input or output can't be duplicated or replaced, or the hello can't be written.
     pub fn open() -> anyhow::Result<Self> {
         let taken = || -> rustix::io::Result<(File, File)> {
             let input = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
@@ -95,14 +96,14 @@ impl Pacer {
             rustix::stdio::dup2_stdout(&null)?;
             Ok((input.into(), out.into()))
         };
-        let (input, out) = taken().context("taking standard input and output for --paced")?;
+        let (input, out) = taken().context("taking standard input and output for --as-side")?;
         let stop = CancellationToken::new();
-        let mut pacer = Pacer { out, input: Some(input), turns: None, stop };
-        pacer.say(&Event::Hello { protocol: PROTOCOL });
-        Ok(pacer)
+        let mut channel = SideChannel { out, input: Some(input), turns: None, stop };
+        channel.say(&Event::Hello { protocol: PROTOCOL });
+        Ok(channel)
     }
 
-    /// Listens from now on: the end of standard input stops the run, as a signal does.
+    /// Starts to listen. The end of standard input stops the run, as a signal does.
     pub fn listen(&mut self, stop: &CancellationToken) {
         let Some(input) = self.input.take() else { return };
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -118,7 +119,7 @@ impl Pacer {
         });
     }
 
-    /// Returns when the other end gives a turn, or the run is to stop.
+    /// Returns when the coordinator gives a turn, or the run is to stop.
     pub async fn turn(&mut self) {
         let Some(turns) = &mut self.turns else { return };
         tokio::select! {
@@ -127,7 +128,7 @@ impl Pacer {
         }
     }
 
-    /// Who is gone needs no news, and the end of standard input says the same.
+    /// Sends an event. A failure means that the coordinator has ended, which the end of standard input reports too.
     pub fn say(&mut self, event: &Event) {
         if let Ok(mut line) = serde_json::to_vec(event) {
             line.push(b'\n');
@@ -135,8 +136,8 @@ impl Pacer {
         }
     }
 
-    /// The watcher of a paced run, which has said that it is ready.
-    pub fn watch<'a>(&'a mut self, job: &Job, recorder: &'a mut Recorder) -> Paced<'a> {
+    /// Reports that the side is ready, and returns its watcher.
+    pub fn watch<'a>(&'a mut self, job: &Job, recorder: &'a mut Recorder) -> SideWatch<'a> {
         let results = &job.results;
         let trials = plan(job.targets.len(), &job.scenario.sampling, results.run.seed);
         let planned = |trial: Trial| Planned {
@@ -146,26 +147,26 @@ impl Pacer {
         };
         let trials = trials.into_iter().map(planned).collect();
         self.say(&Event::Ready { trials, warnings: results.run.warnings.clone() });
-        Paced { pacer: self, recorder, trial: 0 }
+        SideWatch { channel: self, recorder, trial: 0 }
     }
 }
 
-/// Saves as any run's watcher does, and keeps to its turns.
-pub struct Paced<'a> {
-    pacer: &'a mut Pacer,
+/// A run's watcher that waits for its turns.
+pub struct SideWatch<'a> {
+    channel: &'a mut SideChannel,
     recorder: &'a mut Recorder,
     trial: usize,
 }
 
 #[async_trait]
-impl Watch for Paced<'_> {
+impl Watch for SideWatch<'_> {
     async fn turn(&mut self, done: usize) {
         self.trial = done;
-        self.pacer.turn().await;
+        self.channel.turn().await;
     }
 
     fn left_out(&mut self, done: usize) {
-        self.pacer.say(&Event::Done { trial: done, outcome: None, startup_ns: None, error: None });
+        self.channel.say(&Event::Done { trial: done, outcome: None, startup_ns: None, error: None });
     }
 
     fn step(&mut self, done: usize, trial: &Trial, target: &str, step: Step) {
@@ -175,7 +176,7 @@ impl Watch for Paced<'_> {
     fn sampled(&mut self, results: &Results) -> anyhow::Result<()> {
         self.recorder.sampled(results)?;
         if let Some(sample) = results.samples.last() {
-            self.pacer.say(&Event::Done {
+            self.channel.say(&Event::Done {
                 trial: self.trial,
                 outcome: Some(sample.outcome),
                 startup_ns: sample.timeline_ns.startup(),
