@@ -1,15 +1,9 @@
 //! The command line: one file per subcommand. It calls the other modules and shows their results.
 
-use std::io::Write;
+use anstyle::AnsiColor;
+use clap::{CommandFactory, Parser, Subcommand, builder::Styles};
 
-use anstyle::{AnsiColor, Style};
-use clap::{Parser, Subcommand, builder::Styles};
-
-use crate::{
-    metric::{self, Metric},
-    report::clean_lines,
-    scenario,
-};
+use crate::metric::{self, Metric};
 
 pub mod ab;
 mod build;
@@ -28,6 +22,7 @@ pub mod history;
 pub mod image;
 pub mod list;
 pub mod options;
+mod output;
 mod prepare;
 mod progress;
 pub mod report;
@@ -37,17 +32,14 @@ mod signals;
 mod source;
 mod sudo_user;
 
-use exit::Exit;
+use output::{BAD, GOOD, HEADING, WARNING, warn};
+pub use output::{Failure, print};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
-const GOOD: Style = AnsiColor::Green.on_default().bold();
-const BAD: Style = AnsiColor::Red.on_default().bold();
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-const HEADING: Style = Style::new().bold();
 
 const ABOUT: &str = "\
 Run one workload from one root file system as a process, in containers and in VMs,
@@ -164,120 +156,15 @@ impl Command {
             Command::List(options) => list::run(&options),
             Command::Image(options) => image::run(&options),
             Command::Clean(options) => clean::run(&options),
-            Command::Completions(options) => completions::run(&options),
+            Command::Completions(options) => completions::run(&options, Cli::command()),
         }
     }
-}
-
-/// An end of the program with another exit code than 0.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// A run failed.
-    #[error("{0:#}")]
-    Run(anyhow::Error),
-    /// Not every target can run; standard output has the reasons.
-    #[error("not every target can run")]
-    Unfit,
-    /// Usage or scenario error.
-    #[error("{0:#}")]
-    Usage(anyhow::Error),
-    /// NEW has regressed, or a claim is refuted.
-    #[error("{0}")]
-    Refuted(String),
-    /// A verdict is inconclusive or a claim undecided, and `--fail-on` counts that as a failure.
-    #[error("{0}")]
-    Undecided(String),
-    /// Ended by Ctrl-C or SIGTERM; all samples so far are kept.
-    #[error("interrupted; the samples taken are kept in {}", .dir.display())]
-    Interrupted { signal: u8, dir: std::path::PathBuf },
-    /// A side of an A/B that the coordinator ended. The coordinator reports it, so the side prints nothing.
-    #[error("interrupted")]
-    SideStopped { signal: u8 },
-    /// Ended before the first sample.
-    #[error("interrupted before anything was measured")]
-    Stopped { signal: u8 },
-}
-
-impl Failure {
-    /// The exit that it leads to.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Failure::Run(_) | Failure::Unfit => Exit::Failed,
-            Failure::Usage(_) => Exit::Usage,
-            Failure::Refuted(_) => Exit::Refuted,
-            Failure::Undecided(_) => Exit::Undecided,
-            Failure::Interrupted { signal, .. }
-            | Failure::SideStopped { signal }
-            | Failure::Stopped { signal } => Exit::Signal(*signal),
-        }
-    }
-
-    /// The process's exit code.
-    pub fn code(&self) -> u8 {
-        self.exit().code()
-    }
-
-    /// Writes the error to standard error, with its causes below it.
-    pub fn print(&self) {
-        let error = match self {
-            Failure::Run(error) | Failure::Usage(error) => error,
-            Failure::Unfit | Failure::SideStopped { .. } => return,
-            _ => return print_error(&[self.to_string()]),
-        };
-        match error.downcast_ref::<scenario::Error>() {
-            Some(scenario::Error::Invalid(problems)) => {
-                problems.iter().for_each(|problem| print_error(&[problem.to_string()]));
-            }
-            _ => print_error(&error.chain().map(ToString::to_string).collect::<Vec<_>>()),
-        }
-    }
-}
-
-/// The longest message that is shown, in characters.
-const LONGEST_MESSAGE: usize = 8192;
-
-/// Writes an error and its causes, outermost first.
-fn print_error(chain: &[String]) {
-    let mut text = String::new();
-    for (depth, message) in chain.iter().enumerate() {
-        // Many errors already end with their cause's text.
-        if depth > 0 && chain[depth - 1].ends_with(message.as_str()) {
-            continue;
-        }
-        let title = if depth == 0 { "error" } else { "  because" };
-        // The message may contain text of a guest or an engine: remove terminal control codes.
-        let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
-        text.push_str(&format!("{BAD}{title}:{BAD:#} {message}\n"));
-    }
-    // If standard error is closed, there is nowhere to report it.
-    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 /// Parses an option's metric of single instances.
 fn metric(name: &str) -> Result<Metric, String> {
     let metric = Metric::from_name(name).filter(|metric| !metric.is_of_density());
     metric.ok_or_else(|| metric::unknown(name, Metric::of_instances()))
-}
-
-/// Writes a warning to standard error.
-fn warn(message: &str) {
-    let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
-    // If standard error is closed, there is nowhere to report it.
-    let _ = anstream::stderr().write_all(format!("{WARNING}warning:{WARNING:#} {message}\n").as_bytes());
-}
-
-/// Writes to standard output, with colours on a terminal. A closed pipe (`| head`) is no error.
-///
-/// # Errors
-/// [`Failure::Run`] when writing fails otherwise.
-pub fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = anstream::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::Run(anyhow::Error::new(e).context("writing to standard output")))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Sends the log to standard error: warnings, or the levels of RUST_LOG or `-v`.

@@ -6,20 +6,21 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use async_trait::async_trait;
 use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::{
     image::{Cache, ContainerEngine},
-    kind::{Family, Kind},
+    kind::Kind,
     sys,
 };
 
 mod accelerator;
 mod account;
 mod asking;
+mod check;
 mod container;
+mod diagnosis;
 mod host;
 mod image;
 mod left_over;
@@ -29,78 +30,12 @@ mod storage;
 mod trial;
 mod vm;
 
+pub use check::{Check, Status};
+use diagnosis::{Diagnosis, Trials};
+
 /// How long an engine or an archive may take to answer. Some engines start on demand (libvirtd ends after two idle minutes,
 /// podman's service after seconds), and a busy host takes long to start them.
 pub const PATIENCE: &str = "30s";
-
-/// How long a trial of an engine may take, from nothing to gone. The first domain after libvirtd's start takes longest.
-fn for_a_trial(patience: Duration) -> Duration {
-    patience * 4
-}
-
-/// The finding on one that has not answered, which may be busy.
-fn no_answer(name: &str, patience: Duration) -> String {
-    format!("{name} did not answer in {patience:?}: busy or hanging")
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    Ok,
-    /// Runs are possible, at some cost.
-    Warning,
-    /// The targets that depend on it can't run.
-    Failed,
-    /// The doctor could not check it; the finding says why.
-    NotChecked,
-}
-
-/// One need of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// A stable id for programs.
-    pub id: &'static str,
-    pub title: &'static str,
-    pub status: Status,
-    /// The finding, in words.
-    pub found: String,
-    /// A command or an edit.
-    pub fix: Option<String>,
-    /// The kinds that can't run because of it; also of an engine that is not here and need not be (`not_checked`).
-    pub stops: Vec<Kind>,
-}
-
-impl Check {
-    fn new(id: &'static str, title: &'static str, status: Status, found: impl Into<String>) -> Self {
-        Check { id, title, status, found: found.into(), fix: None, stops: Vec::new() }
-    }
-
-    fn ok(id: &'static str, title: &'static str, found: impl Into<String>) -> Self {
-        Check::new(id, title, Status::Ok, found)
-    }
-
-    fn warning(id: &'static str, title: &'static str, found: impl Into<String>) -> Self {
-        Check::new(id, title, Status::Warning, found)
-    }
-
-    fn failed(id: &'static str, title: &'static str, found: impl Into<String>, stops: &[Kind]) -> Self {
-        Check { stops: stops.into(), ..Check::new(id, title, Status::Failed, found) }
-    }
-
-    /// `why` says why the doctor could not check it.
-    fn not_checked(id: &'static str, title: &'static str, why: impl Into<String>) -> Self {
-        Check::new(id, title, Status::NotChecked, why)
-    }
-
-    /// An engine that is not here, and that only scenarios need that name it.
-    fn absent(id: &'static str, title: &'static str, found: impl Into<String>, stops: &[Kind]) -> Self {
-        Check { stops: stops.into(), ..Check::new(id, title, Status::NotChecked, found) }
-    }
-
-    fn fix(self, fix: impl Into<String>) -> Self {
-        Check { fix: Some(fix.into()), ..self }
-    }
-}
 
 /// Whether a kind of target can run on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -154,41 +89,6 @@ impl Report {
 struct Seen {
     found: String,
     how: &'static str,
-}
-
-/// The diagnosis of one kind's engine, which was asked already.
-#[async_trait(?Send)]
-trait Diagnosis {
-    /// The reason to report if the kind can run.
-    fn found(&self) -> String;
-
-    /// What its instances run as, in [`Ability::how`]'s words.
-    fn how(&self, kind: Kind) -> &'static str {
-        match kind.family() {
-            Family::Process => "as a bare process",
-            Family::Container => "in a container",
-            Family::Vm => "in a VM",
-        }
-    }
-
-    /// The checks that start nothing.
-    fn quick_check(&self) -> Vec<Check>;
-
-    /// Every check, the cause of others before them, with an instance at the end.
-    async fn examine(&self, trials: &Trials<'_>) -> Vec<Check>;
-
-    /// Whether its own storage has room; `None` if it has none.
-    fn space(&self, _have_image: bool) -> Option<Check> {
-        None
-    }
-}
-
-/// What trials need; an `Err` says why there can be none.
-struct Trials<'a> {
-    bench: &'a Result<trial::Bench, String>,
-    cache: &'a Result<Cache, String>,
-    /// The result of [`crate::target::native::isolate_mounts`].
-    isolated: &'a Result<(), String>,
 }
 
 /// Asks the engine of a kind.

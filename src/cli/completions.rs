@@ -1,8 +1,6 @@
 //! `bootrace completions`: completion scripts for shells.
 
-use clap::CommandFactory;
-
-use super::{Cli, Failure, print};
+use super::{Failure, print};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
@@ -16,9 +14,9 @@ pub struct Options {
     pub shell: clap_complete::Shell,
 }
 
-/// Prints the script for one shell.
-pub fn run(options: &Options) -> Result<(), Failure> {
+/// Prints the script of a command line for one shell.
+pub fn run(options: &Options, mut command: clap::Command) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "bootrace", &mut script);
+    clap_complete::generate(options.shell, &mut command, "bootrace", &mut script);
     print(&String::from_utf8_lossy(&script))
 }

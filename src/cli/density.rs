@@ -1,8 +1,10 @@
 //! Density for commands other than `run`: refusal, verdict, summary.
 
+use std::path::Path;
+
 use anyhow::anyhow;
 
-use super::{Failure, run::Finished};
+use super::Failure;
 use crate::{
     sample::{Results, density::Limit},
     scenario::{Density, Scenario},
@@ -30,10 +32,10 @@ pub fn is_all(results: &Results) -> bool {
 
 /// # Errors
 /// [`Failure::Run`] when instances failed, or a target has no instance.
-pub fn check(finished: &Finished) -> Result<(), Failure> {
-    for density in &finished.results.density {
+pub fn check(results: &Results, dir: &Path) -> Result<(), Failure> {
+    for density in &results.density {
         let why = density.limit_why.as_deref().unwrap_or("no reason is known");
-        let (target, dir) = (&density.target, finished.dir.display());
+        let (target, dir) = (&density.target, dir.display());
         if density.limit == Some(Limit::Failure) || density.reached() == 0 {
             let reached = density.reached();
             return Err(Failure::Run(anyhow!(

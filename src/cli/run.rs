@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
 pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
     let alone = || finished.iter().filter(|finished| finished.results.run.ab.is_none());
     alone().try_for_each(samples_are_good)?;
-    alone().try_for_each(density::check)?;
+    alone().try_for_each(|run| density::check(&run.results, &run.dir))?;
     claims::hold(alone().map(|run| &run.results), fail_on)
 }
 

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::no_answer;
 use crate::{
     cause::Cause,
     target::{
@@ -10,6 +9,11 @@ use crate::{
         daemon::{Daemon, Place},
     },
 };
+
+/// The finding on one that has not answered, which may be busy.
+fn no_answer(name: &str, patience: Duration) -> String {
+    format!("{name} did not answer in {patience:?}: busy or hanging")
+}
 
 /// Why a daemon gave no usable answer.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use std::{
 use bootrace_agent::protocol::AGENT_PATH;
 use tokio_util::sync::CancellationToken;
 
-use super::{Check, account::Account, for_a_trial, host, storage};
+use super::{Check, account::Account, host, storage};
 use crate::{
     image::{self, Cache, ContainerEngine},
     plan,
@@ -29,6 +29,11 @@ use crate::{
         vm::inspect,
     },
 };
+
+/// How long a trial of an engine may take, from nothing to gone. The first domain after libvirtd's start takes longest.
+fn for_a_trial(patience: Duration) -> Duration {
+    patience * 4
+}
 
 /// Teardown waits until QEMU is reaped; more than this means a slow PID 1.
 const SLOW_END: Duration = Duration::from_secs(1);

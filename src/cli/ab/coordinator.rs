@@ -9,6 +9,7 @@ use super::{
     child::SideEnd,
     protocol::{Broken, Protocol},
     show::Show,
+    sides::SideProcess,
 };
 use crate::{
     cli::{Failure, progress::Progress, run, signals::Signals},
@@ -30,27 +31,6 @@ pub struct Job {
     pub seed: u64,
     /// Base first, then new.
     pub sides: [SideProcess; 2],
-}
-
-/// One side: its program, arguments and record.
-#[derive(Debug, Clone, Serialize)]
-pub struct SideProcess {
-    pub side: Side,
-    /// As the user called it.
-    pub argument: String,
-    /// The executable to start.
-    #[serde(skip)]
-    pub start: PathBuf,
-    /// The executable's path for the record.
-    pub program: PathBuf,
-    /// `None` unless the side is a git revision.
-    pub commit: Option<String>,
-    /// The scenario as on the command line; for a revision, its path in the clone.
-    pub scenario: String,
-    #[serde(skip)]
-    pub arguments: Vec<std::ffi::OsString>,
-    /// The id of its run.
-    pub run: String,
 }
 
 /// `ab.json`: both sides, and the order of each pair.

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     child::{Child, SideEnd},
-    coordinator::SideProcess,
+    sides::SideProcess,
 };
 use crate::{
     cli::side::{Event, PROTOCOL},

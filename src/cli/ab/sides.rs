@@ -6,9 +6,31 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use serde::Serialize;
 
 use super::revision::Revision;
 use crate::{sample::Side, scenario};
+
+/// One side: its program, arguments and record.
+#[derive(Debug, Clone, Serialize)]
+pub struct SideProcess {
+    pub side: Side,
+    /// As the user called it.
+    pub argument: String,
+    /// The executable to start.
+    #[serde(skip)]
+    pub start: PathBuf,
+    /// The executable's path for the record.
+    pub program: PathBuf,
+    /// `None` unless the side is a git revision.
+    pub commit: Option<String>,
+    /// The scenario as on the command line; for a revision, its path in the clone.
+    pub scenario: String,
+    #[serde(skip)]
+    pub arguments: Vec<std::ffi::OsString>,
+    /// The id of its run.
+    pub run: String,
+}
 
 /// What the text of `--base` or `--new` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
