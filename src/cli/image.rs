@@ -94,7 +94,7 @@ async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
     }
     let wrong = image::verify(cache).map_err(failure)?;
     if wrong.is_empty() {
-        anstream::println!("every file is as it was made");
+        anstream::println!("all files match their checksums");
         return Ok(());
     }
     let wrong = wrong.join("\n");

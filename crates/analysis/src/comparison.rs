@@ -261,12 +261,12 @@ impl Sides<'_> {
 
     /// A target that works in BASE and not in NEW is worse than any figure.
     fn missing(&self, target: &TargetRecord, base: &Side, new: &Side) -> Option<Judged> {
-        let of = |results: &Results, side: &Side, who: &str| {
+        let of = |results: &Results, side: &Side, label: &str| {
             let known = results.targets.iter().any(|t| t.name == target.name);
             match (known, side.ok, side.n) {
-                (false, ..) => Some(format!("{who} has no target {}", target.name)),
-                (true, 0, _) => Some(format!("{who} has no good sample of {}", target.name)),
-                (true, _, 0) => Some(format!("no sample of {} in {who} has this metric", target.name)),
+                (false, ..) => Some(format!("{label} has no target {}", target.name)),
+                (true, 0, _) => Some(format!("{label} has no good sample of {}", target.name)),
+                (true, _, 0) => Some(format!("no sample of {} in {label} has this metric", target.name)),
                 _ => None,
             }
         };

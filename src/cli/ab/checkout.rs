@@ -263,7 +263,7 @@ fn make_dirs(dirs: [&Path; 3], sudo_user: Option<&SudoUser>) -> anyhow::Result<(
     // The sudo user must be able to enter them, whatever root's umask is.
     for dir in dirs {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
-            .with_context(|| format!("opening {} to those who build", dir.display()))?;
+            .with_context(|| format!("setting the mode of {}", dir.display()))?;
     }
     if let Some(user) = sudo_user {
         chown(dirs[2], Some(user.uid), Some(user.gid))

@@ -160,7 +160,7 @@ mod tests {
         {
             assert!(!runs_forever(text), "{text}");
         }
-        assert!(ends_by_itself(&[]).is_some(), "who isn't there yet is started when it is asked");
+        assert!(ends_by_itself(&[]).is_some(), "a missing service is started on demand");
     }
 
     #[test]
