@@ -19,12 +19,14 @@ mod cloud;
 mod cow;
 mod cpus;
 mod density;
+mod deserialize;
 mod document;
 mod fact;
 mod fix;
 mod gate;
 mod needs;
 mod options;
+mod path;
 #[cfg(test)]
 mod reference;
 mod rules;
@@ -329,7 +331,7 @@ impl Scenario {
     /// Fills in the defaults that depend on other keys.
     fn resolved(mut self, document: &document::Document<'_>) -> Self {
         for (index, target) in self.targets.iter_mut().enumerate() {
-            if !document.has(document::at!["target", index, "name"]) {
+            if !document.has(path::at!["target", index, "name"]) {
                 target.name = target.kind().to_string();
             }
         }

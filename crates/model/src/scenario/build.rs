@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     LARGEST_FILE, Scenario,
-    document::at,
+    path::at,
     rules::Wrong,
     text::{command, ensure, fail, file_on_host},
 };

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bound, Kind, Scenario, density,
-    document::{Step, at},
     fact::{FACTS, is_fact},
     needs,
+    path::{Step, at},
     rules::Wrong,
     text::{fail, sentence},
 };

@@ -2,7 +2,7 @@
 
 use super::{
     Image,
-    document::at,
+    path::at,
     rules::Wrong,
     text::{ensure, fail, file_on_host},
 };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bytes,
-    document::at,
+    path::at,
     rules::Wrong,
     text::{between, ensure},
 };

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Bytes, PageCache, Ready, Scenario, Span,
-    document::at,
+    path::at,
     rules::{PAUSE_MOST, TIMEOUT_LEAST, TIMEOUT_MOST, Wrong},
     text::{between, ensure, fail, within},
 };

@@ -2,11 +2,15 @@
 
 use std::{fmt, ops::Range};
 
-use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
-use super::{Scenario, fix};
-use crate::foreign::{LONGEST_QUOTE, cut, did_you_mean, printable, quoted};
+use super::{
+    Scenario,
+    deserialize::{self, Fault},
+    fix,
+    path::{Step, show},
+};
+use crate::foreign::{cut, did_you_mean, printable};
 
 /// Most problems to report of one file: more would hide the first ones.
 const MOST_PROBLEMS: usize = 20;
@@ -36,39 +40,14 @@ impl fmt::Display for Problem {
     }
 }
 
-/// One step from a table or list to a value in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
-    Key(String),
-    Index(usize),
-}
-
-impl From<&str> for Step {
-    fn from(key: &str) -> Self {
-        Step::Key(key.into())
-    }
-}
-
-impl From<usize> for Step {
-    fn from(index: usize) -> Self {
-        Step::Index(index)
-    }
-}
-
-/// `at!["target", 1, "name"]`
-macro_rules! at {
-    ($($step:expr),* $(,)?) => { &[$($crate::scenario::document::Step::from($step)),*] };
-}
-pub(super) use at;
-
 /// A parsed file: values with their positions.
 pub(super) struct Document<'a> {
     origin: &'a str,
     text: &'a str,
-    /// As written.
+    /// As written, without what is left out.
     table: DeTable<'a>,
     problems: Vec<Problem>,
-    /// Paths of unusable values, left out so that the rest can still be checked.
+    /// Paths of unusable values, removed so that the rest can still be checked.
     left_out: Vec<Vec<Step>>,
 }
 
@@ -92,33 +71,28 @@ impl<'a> Document<'a> {
     /// Reads the scenario as written. Notes and leaves out each value that does not fit, as long as the rest makes
     /// a scenario; `None` where it does not.
     pub(super) fn read(&mut self) -> Option<Scenario> {
-        let mut rest = self.table.clone();
         loop {
-            let whole = toml::Spanned::new(0..0, rest.clone());
-            let error = match Scenario::deserialize(toml::de::Deserializer::from(whole)) {
+            let deserialize::Error { fault, mut path, span } = match deserialize::read(&self.table) {
                 Ok(scenario) => return Some(scenario),
                 Err(error) => error,
             };
-            let span = error.span().unwrap_or_default();
-            let mut at = find(&self.table, &span);
-            let missing = between(error.message(), "missing field `");
-            at.extend(missing.map(Step::from));
-            // serde may now miss a value that was left out; its problem is noted already.
-            if !self.left_out.iter().any(|left| left.starts_with(&at)) {
-                let text = missing.map_or_else(|| self.explain(&error, &at), |_| fix::missing(&at));
-                self.report(span, &at, text);
+            let missing = matches!(fault, Fault::MissingKey);
+            // A value that was left out may be missing now; its problem is noted already.
+            if !self.left_out.iter().any(|left| left.starts_with(&path)) {
+                let text = self.explain(fault, &path, &span);
+                self.report(span, &path, text);
             }
-            if missing.is_some() {
+            if missing {
                 return None;
             }
             // Leaving out an element would renumber its list: the whole list goes.
-            while matches!(at.last(), Some(Step::Index(_))) {
-                at.pop();
+            while matches!(path.last(), Some(Step::Index(_))) {
+                path.pop();
             }
-            if self.problems.len() >= MOST_PROBLEMS || !remove(&mut rest, &at) {
+            if self.problems.len() >= MOST_PROBLEMS || !remove(&mut self.table, &path) {
                 return None;
             }
-            self.left_out.push(at);
+            self.left_out.push(path);
         }
     }
 
@@ -133,7 +107,7 @@ impl<'a> Document<'a> {
 
     /// Whether the text has a value at a path.
     pub(super) fn has(&self, path: &[Step]) -> bool {
-        get(&self.table, path).is_some()
+        get(&self.table, path).is_some() || self.left_out.iter().any(|left| left == path)
     }
 
     /// All problems in the order of their lines.
@@ -154,38 +128,34 @@ impl<'a> Document<'a> {
         });
     }
 
-    /// serde's message in a scenario author's words.
-    fn explain(&self, error: &toml::de::Error, at: &[Step]) -> String {
-        let message = error.message();
-        if let Some(key) = between(message, "unknown field `") {
-            if let Some(new) = fix::renamed(key) {
-                return format!("this key is called {new} now");
+    /// The fault of the value or key at a path, in a scenario author's words.
+    fn explain(&self, fault: Fault, path: &[Step], span: &Range<usize>) -> String {
+        let written = cut(self.text.get(span.clone()).unwrap_or_default());
+        let what = match fault {
+            Fault::UnknownKey { key, known } => {
+                return match fix::renamed(&key, known) {
+                    Some(new) => format!("this key is called {new} now"),
+                    None => {
+                        let near = did_you_mean(&key, known);
+                        format!("unknown key{near}: expected one of {}", known.join(", "))
+                    }
+                };
             }
-            let known = listed(message);
-            return format!("unknown key{}: expected one of {}", did_you_mean(key, &known), known.join(", "));
-        }
-        let written = error.span().and_then(|span| self.text.get(span)).unwrap_or_default();
-        if message.starts_with("unknown variant `") {
-            if let Some(new) = between(message, "unknown variant `").and_then(fix::renamed) {
-                return format!("{} is called {new:?} now", cut(written));
-            }
-            return match fix::of(at).as_ref() {
-                "" => {
-                    format!("{} is not known here: write one of {}", cut(written), listed(message).join(", "))
-                }
-                fix => format!("{} is not known here: {fix}", cut(written)),
-            };
-        }
-        let what = match get(&self.table, at).map(|value| value.type_str()) {
-            _ if message.starts_with("invalid value: ") => format!("{} is out of range", cut(written)),
-            Some("table" | "inline table") => "a table does not fit here".to_string(),
-            Some("array") => "a list does not fit here".to_string(),
-            Some(kind) if message.starts_with("invalid type: ") => {
-                format!("{} is {} {kind}", cut(written), if kind.starts_with('i') { "an" } else { "a" })
-            }
-            _ => return printable(message),
+            Fault::UnknownValue { value, known } => match fix::renamed(&value, known) {
+                Some(new) => return format!("{written} is called {new:?} now"),
+                None => format!("{written} is not known here"),
+            },
+            Fault::MissingKey => "this key is missing".to_string(),
+            Fault::OutOfRange => format!("{written} is out of range"),
+            Fault::WrongType => match get(&self.table, path) {
+                Some(DeValue::Table(_)) => "a table does not fit here".to_string(),
+                Some(DeValue::Array(_)) => "a list does not fit here".to_string(),
+                Some(DeValue::Integer(_)) => format!("{written} is an integer"),
+                other => format!("{written} is a {}", other.map_or("value", DeValue::type_str)),
+            },
+            Fault::Refused(text) => return printable(&text),
         };
-        format!("{what}: {}", fix::of(at))
+        format!("{what}: {}", fix::of(path))
     }
 }
 
@@ -214,31 +184,6 @@ fn span_of(table: &DeTable<'_>, path: &[Step]) -> Option<Range<usize>> {
     }
 }
 
-/// The path of the innermost key or value at a span; empty if there is none.
-fn find(table: &DeTable<'_>, span: &Range<usize>) -> Vec<Step> {
-    fn in_table(table: &DeTable<'_>, span: &Range<usize>, path: &mut Vec<Step>) -> bool {
-        table.iter().any(|(key, value)| {
-            path.push(Step::Key(key.get_ref().to_string()));
-            let found = in_value(value.get_ref(), span, path) || key.span() == *span || value.span() == *span;
-            found || path.pop().is_none()
-        })
-    }
-    fn in_value(value: &DeValue<'_>, span: &Range<usize>, path: &mut Vec<Step>) -> bool {
-        match value {
-            DeValue::Table(table) => in_table(table, span, path),
-            DeValue::Array(array) => array.iter().enumerate().any(|(index, value)| {
-                path.push(Step::Index(index));
-                let found = in_value(value.get_ref(), span, path) || value.span() == *span;
-                found || path.pop().is_none()
-            }),
-            _ => false,
-        }
-    }
-    let mut path = Vec::new();
-    in_table(table, span, &mut path);
-    path
-}
-
 /// Takes a key out of its table.
 fn remove(table: &mut DeTable<'_>, path: &[Step]) -> bool {
     match path {
@@ -258,34 +203,4 @@ fn remove_from(value: &mut DeValue<'_>, path: &[Step]) -> bool {
         }
         _ => false,
     }
-}
-
-/// The text between `start` and the next backtick.
-fn between<'m>(message: &'m str, start: &str) -> Option<&'m str> {
-    message.strip_prefix(start)?.split('`').next()
-}
-
-/// The names in backticks after "expected".
-fn listed(message: &str) -> Vec<&str> {
-    let expected = message.rsplit_once(", expected ").map_or("", |(_, expected)| expected);
-    expected.split('`').skip(1).step_by(2).collect()
-}
-
-/// A path as users write it.
-fn show(path: &[Step]) -> String {
-    let mut text = String::new();
-    for step in path {
-        match step {
-            Step::Index(index) => text.push_str(&format!("[{index}]")),
-            Step::Key(key) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                let bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-                let is_bare = !key.is_empty() && key.len() <= LONGEST_QUOTE && key.chars().all(bare);
-                text.push_str(&if is_bare { key.clone() } else { quoted(key) });
-            }
-        }
-    }
-    text
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::document::Step;
+use super::path::Step;
 use crate::kind::Kind;
 
 /// The fix for a value at a path.
@@ -14,7 +14,7 @@ pub(super) fn of(path: &[Step]) -> Cow<'static, str> {
             Step::Index(_) => None,
         })
         .collect();
-    if keys == ["target", "kind"] {
+    if keys.starts_with(&["target", "kind"]) {
         let kinds: Vec<String> = Kind::ALL.iter().map(|kind| format!("\"{kind}\"")).collect();
         return format!("write one of {}", kinds.join(", ")).into();
     }
@@ -66,20 +66,20 @@ pub(super) fn of(path: &[Step]) -> Cow<'static, str> {
         ["sampling", "samples"] => "write a whole number from 1 to 2000",
         ["sampling", "warmup"] => "write a whole number from 0 to 1000",
         ["sampling", "settle" | "idle" | "timeout"] => r#"write a time as a string, as in "2s""#,
-        ["sampling", "page_cache"] => r#"write "cold" or "warm""#,
+        ["sampling", "page_cache", ..] => r#"write "cold" or "warm""#,
         ["claim", "at_most" | "at_least"] => {
             r#"write a time, a size or a percentage as a string, as in "2s", "512MiB" or "0.5%", or, with relative_to, a number of times, as in 100 or "1.5x""#
         }
-        ["target", "boot"] => r#"write one of "direct", "systemd", "firmware""#,
-        ["target", "firmware"] => r#"write "bios" or "uefi""#,
-        ["target", "init"] => r#"write "agent" or "systemd""#,
-        ["target", "start"] => r#"write one of "create", "restart", "unpause", "restore""#,
-        ["target", "accel"] => r#"write one of "auto", "kvm", "tcg""#,
+        ["target", "boot", ..] => r#"write one of "direct", "systemd", "firmware""#,
+        ["target", "firmware", ..] => r#"write "bios" or "uefi""#,
+        ["target", "init", ..] => r#"write "agent" or "systemd""#,
+        ["target", "start", ..] => r#"write one of "create", "restart", "unpause", "restore""#,
+        ["target", "accel", ..] => r#"write one of "auto", "kvm", "tcg""#,
         ["target", "cpu_model"] => {
             r#"write "host-passthrough", "host-model" or a CPU model of QEMU, as in "max""#
         }
         ["target", "hugepages"] => "write true or false",
-        ["target", "disk_cache"] => {
+        ["target", "disk_cache", ..] => {
             r#"write one of "none", "writeback", "writethrough", "directsync", "unsafe""#
         }
         ["target", "uri"] => r#"write a libvirt on this host, as in "qemu:///system" or "lxc:///""#,
@@ -94,12 +94,7 @@ pub(super) fn of(path: &[Step]) -> Cow<'static, str> {
 /// Keys and values of earlier versions, and their present names.
 const RENAMED: [(&str, &str); 3] = [("copy", "cow"), ("cache", "page_cache"), ("cold", "create")];
 
-/// The present name of a key or value of an earlier version.
-pub(super) fn renamed(old: &str) -> Option<&'static str> {
-    RENAMED.iter().find(|(name, _)| *name == old).map(|(_, new)| *new)
-}
-
-/// The problem of a key that is missing.
-pub(super) fn missing(path: &[Step]) -> String {
-    format!("this key is missing: {}", of(path))
+/// The present name of a key or value of an earlier version, where it is one of the `known` ones.
+pub(super) fn renamed(old: &str, known: &[&str]) -> Option<&'static str> {
+    RENAMED.iter().find(|(name, new)| *name == old && known.contains(new)).map(|(_, new)| *new)
 }

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Scenario, Share,
-    document::at,
-    needs,
+    Scenario, Share, needs,
+    path::at,
     rules::Wrong,
     text::{ensure, fail},
 };

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 use super::{
     Accel, Boot, Bytes, Image, Kind, PageCache, Ready, Sampling, Scenario, ScenarioTarget, Span, Start,
     Workload, boots, build, claims, cloud, cow, density,
-    document::{Document, Step, at},
+    document::Document,
     gate,
+    path::{Step, at},
     text::*,
 };
 use crate::foreign::quoted;

@@ -7,6 +7,7 @@ mod claims;
 mod cloud;
 mod cow;
 mod density;
+mod deserialize;
 mod gate;
 mod options;
 
