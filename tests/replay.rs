@@ -46,15 +46,8 @@ fn results(targets: &[&str], samples: Vec<Sample>) -> Results {
             started_at: "2026-01-02T03:04:05Z".into(),
             seed: 1,
             bootrace_version: "0".into(),
-            scenario: serde_json::Value::Null,
             planned: samples.len() as u32,
-            interrupted: false,
-            wall_ns: None,
-            measuring_ns: None,
-            cache_drop_ns: None,
-            warnings: Vec::new(),
-            source: None,
-            ab: None,
+            ..Run::default()
         },
         host: Host::default(),
         image: Image {

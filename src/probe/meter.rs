@@ -21,7 +21,7 @@
 //! Swapped-out memory is not part of it: it would not give the host memory back. The meter reads it separately, from
 //! the cgroup and the processes, whichever has more.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
     Error, Scope,
@@ -213,13 +213,6 @@ impl Meter {
             sum += tree_cpu_ns(instance.leader)?;
         }
         Ok(sum)
-    }
-
-    /// Resolution of [`Meter::cpu_ns`]: a clock tick if ended helpers are counted per process.
-    pub fn resolution(&self) -> Duration {
-        let by_tree = self.instance.as_ref().is_some_and(|instance| instance.cpu_by_tree);
-        let coarse = by_tree || !self.processes.is_empty();
-        if coarse { Duration::from_nanos(process::tick_ns()) } else { Duration::from_micros(1) }
     }
 
     /// The memory record without the workload's own reading.

@@ -19,7 +19,6 @@ use super::libvirt::{
     Driver, Link, blocking, connect_to, events::Watch, fix, left_over::destroy_instance, log, uri_of, version,
 };
 use crate::{
-    cause::Cause,
     kind::{Kind, Program},
     probe::{
         Scope, cgroup,
@@ -35,11 +34,6 @@ mod xml;
 
 /// How long libvirt may take to report a container's end.
 const NOTICE: Duration = Duration::from_millis(500);
-
-/// Whether libvirt is there without this driver.
-pub fn is_missing(error: &Error) -> bool {
-    error.cause == Cause::Unsupported
-}
 
 /// Checks that libvirt answers.
 ///
@@ -267,9 +261,5 @@ mod tests {
     #[test]
     fn messages_on_domains_speak_of_containers() {
         assert_eq!(of_container("the domain stopped: QEMU died"), "the container stopped: libvirt_lxc died");
-        assert!(is_missing(
-            &Error::new("connecting", "no connection driver available").by(Cause::Unsupported)
-        ));
-        assert!(!is_missing(&Error::new("connecting", "Permission denied")));
     }
 }

@@ -28,14 +28,8 @@ pub fn job(id: &str, scenario: &str, dir: &Path, log: &Log, parts: &[(&str, &[Pa
             seed: 7,
             bootrace_version: "0".into(),
             scenario: scenario.to_json(),
-            planned: 0,
             interrupted: true,
-            wall_ns: None,
-            measuring_ns: None,
-            cache_drop_ns: None,
-            warnings: Vec::new(),
-            source: None,
-            ab: None,
+            ..sample::Run::default()
         },
         host: Host::default(),
         image: sample::Image {

@@ -59,7 +59,7 @@ pub struct Results {
 }
 
 /// Identity, extent and caveats of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Run {
     /// `<scenario>-<UTC time>-<seed>`: also the name of the run's directory. One side of an A/B has the A/B's
