@@ -314,6 +314,20 @@ fn pairs(options: &Options) -> Result<Vec<(Results, Results)>, Failure> {
     Ok(base.into_iter().filter_map(|(name, base)| Some((base, new.remove(&name)?))).collect())
 }
 
+/// The error for a directory that has a comparison in place of a run.
+pub fn not_a_run(path: &Path) -> Option<anyhow::Error> {
+    if !path.join(shown::FILE).exists() {
+        return None;
+    }
+    Some(match path.join("base").is_dir() {
+        true => anyhow!(
+            "{} is an A/B and no run: name its sides, {0}/base and {0}/new (bootrace report {0} shows how they compare)",
+            path.display()
+        ),
+        false => anyhow!("{} is a comparison and no run: name the runs that it compares", path.display()),
+    })
+}
+
 /// Runs by scenario: the run at `path` itself, or the newest of each scenario in a directory of runs.
 fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
     let load = |path: &Path| report::load(path).map_err(|e| Failure::Usage(e.into()));
@@ -321,14 +335,8 @@ fn runs(path: &Path) -> Result<BTreeMap<String, Results>, Failure> {
     if !path.is_dir() || path.join(report::RESULTS).exists() {
         return Ok(BTreeMap::from([named(load(path)?)]));
     }
-    if path.join(shown::FILE).exists() {
-        return Err(Failure::Usage(match path.join("base").is_dir() {
-            true => anyhow!(
-                "{} is an A/B and no run: name its sides, {0}/base and {0}/new (bootrace report {0} shows how they compare)",
-                path.display()
-            ),
-            false => anyhow!("{} is a comparison and no run: name the runs that it compares", path.display()),
-        }));
+    if let Some(error) = not_a_run(path) {
+        return Err(Failure::Usage(error));
     }
     let entries =
         fs::read_dir(path).map_err(|e| Failure::Usage(anyhow!("reading {}: {e}", path.display())))?;

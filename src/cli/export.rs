@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::{Failure, WARNING, print};
+use super::{Failure, WARNING, compare::not_a_run, print};
 use crate::report::{
     self, clean,
     export::{Export, Files, Format, export, write_file, write_files},
@@ -47,6 +47,9 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 /// Exports a run. It reads the run first, so that an unreadable run leaves no file.
 pub fn run(options: &Options) -> Result<(), Failure> {
     check(options).map_err(Failure::Usage)?;
+    if let Some(error) = not_a_run(&options.run) {
+        return Err(Failure::Usage(error));
+    }
     let results = report::load(&options.run).map_err(|e| Failure::Usage(e.into()))?;
     let exported = export(&results, options.format);
     match (&exported.files, &options.to) {

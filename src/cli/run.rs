@@ -20,10 +20,12 @@ use super::{
     signals::{self, Signals},
 };
 use crate::{
-    analysis, report,
+    analysis,
+    kind::Family,
+    report,
     runner::{self, Job},
     sample::{self, Results},
-    scenario::{self, Kind, Scenario},
+    scenario::{self, Scenario},
     target::{Target, native},
     tune::Tuning,
 };
@@ -76,7 +78,7 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
     }
     let scenarios =
         options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
-    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind() == Kind::Native)) {
+    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind().family() == Family::Process)) {
         native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
     }
     let ran = signals::watched(async |signals, tuning| {

@@ -1,5 +1,7 @@
 //! What is written keeps to the published schema.
 
+use std::path::Path;
+
 use bootrace::{
     report,
     sample::{Ab, Kvm, KvmDegree, Setting, Side},
@@ -28,6 +30,15 @@ fn written_results_keep_to_the_published_schema_and_read_back_the_same() {
         let json: Value = serde_json::from_str(&read(dir.join("results.json"))).unwrap();
         assert_eq!(complaints(&json), [] as [String; 0]);
         assert_eq!(report::load(&dir).unwrap(), results);
+    }
+}
+
+#[test]
+fn recorded_results_keep_to_the_published_schema() {
+    for path in ["tests/report/recorded-run.json", "reports/sample/results.json"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let json: Value = serde_json::from_str(&read(file)).unwrap();
+        assert_eq!(complaints(&json), [] as [String; 0], "{path}");
     }
 }
 

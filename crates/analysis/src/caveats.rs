@@ -124,7 +124,7 @@ fn fallback(results: &Results) -> Option<String> {
 
 fn baseline_caveat(results: &Results, baseline: Option<&str>) -> Option<String> {
     let target = results.targets.iter().find(|t| Some(t.name.as_str()) == baseline)?;
-    (target.kind != Kind::Native)
+    (target.kind != Kind::BASELINE)
         .then(|| format!(
             "there is no native target: ratios and overheads refer to {}; add one (kind = \"native\") to compare with a bare process",
             target.name

@@ -104,8 +104,8 @@ pub fn analyse_at(results: &Results, level: f64) -> Analysis {
 /// nothing to compare.
 fn baseline(results: &Results) -> Option<String> {
     let targets = &results.targets;
-    let native = targets.iter().find(|t| t.name == Kind::Native.name());
-    let native = native.or_else(|| targets.iter().find(|t| t.kind == Kind::Native));
+    let native = targets.iter().find(|t| t.name == Kind::BASELINE.name());
+    let native = native.or_else(|| targets.iter().find(|t| t.kind == Kind::BASELINE));
     native.or_else(|| targets.first().filter(|_| targets.len() > 1)).map(|t| t.name.clone())
 }
 

@@ -315,6 +315,9 @@ impl Kind {
         all
     };
 
+    /// The kind whose targets are the default baseline of ratios and overheads.
+    pub const BASELINE: Kind = Kind::Native;
+
     /// Its row of [`TABLE`].
     pub fn row(self) -> &'static Row {
         match self {

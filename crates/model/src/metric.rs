@@ -179,9 +179,17 @@ fn as_float(value: Option<u64>) -> Option<f64> {
     value.map(|value| value as f64)
 }
 
-/// Declares [`Metric`] and [`TABLE`] together: an entry is a variant and its row, and what it leaves out is as in [`ROW`].
+/// Declares [`Metric`] and [`TABLE`] together: an entry is a variant and its row. Its first five
+/// fields are mandatory; those that it leaves out are as in [`ROW`].
 macro_rules! metrics {
-    ($($(#[$doc:meta])* $variant:ident { $($field:tt)* })*) => {
+    ($($(#[$doc:meta])* $variant:ident {
+        name: $name:literal,
+        label: $label:literal,
+        unit: $unit:expr,
+        group: $group:expr,
+        meaning: $meaning:literal,
+        $($field:tt)*
+    })*) => {
         /// One figure of an instance, or of a target that a run fills with instances (density). [`Row::meaning`] defines each.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Metric {
@@ -191,7 +199,16 @@ macro_rules! metrics {
         const COUNT: usize = [$(Metric::$variant),*].len();
 
         /// A row for each metric, in the order in which outputs show them.
-        pub const TABLE: [Row; COUNT] = [$(Row { metric: Metric::$variant, $($field)* ..ROW }),*];
+        pub const TABLE: [Row; COUNT] = [$(Row {
+            metric: Metric::$variant,
+            name: $name,
+            label: $label,
+            unit: $unit,
+            group: $group,
+            meaning: $meaning,
+            $($field)*
+            ..ROW
+        }),*];
     };
 }
 
@@ -200,6 +217,8 @@ metrics! {
     Startup {
         name: "startup",
         label: "start-up",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From just before the engine is asked to make the instance until the workload is ready. native: from before \
                   fork. docker: from before the create call, with the image at hand. libvirt: from before the instance's own \
                   disk is made.",
@@ -213,6 +232,8 @@ metrics! {
     Engine {
         name: "startup.engine",
         label: "engine",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "The part of start-up until the engine's start call returns, or until the agent's hello if that is earlier.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(1),
@@ -223,6 +244,8 @@ metrics! {
     Boot {
         name: "startup.boot",
         label: "boot",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From there until the agent's hello. In a VM: firmware, kernel and initramfs. native: the new process's exec, \
                   commonly less than a millisecond. docker: 0 where the hello comes before the start call returns, as it \
                   commonly does.",
@@ -235,6 +258,8 @@ metrics! {
     Firmware {
         name: "startup.firmware",
         label: "firmware",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "The boot phase of a VM less the guest's uptime at the agent's hello: QEMU, firmware, boot loader, and the \
                   part of the kernel that unpacks it. The five parts from here to the agent unit add up to boot.",
         ratio: Ratio::Nowhere,
@@ -245,6 +270,8 @@ metrics! {
     Kernel {
         name: "startup.kernel",
         label: "kernel",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From the kernel's start until the initrd's first program, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
@@ -254,6 +281,8 @@ metrics! {
     Initrd {
         name: "startup.initrd",
         label: "initrd",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From there until systemd starts in the root file system, or until the agent's hello where the agent is that \
                   first program, by the guest's clock.",
         ratio: Ratio::Nowhere,
@@ -264,6 +293,8 @@ metrics! {
     Userspace {
         name: "startup.userspace",
         label: "userspace",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From systemd's start until it starts the agent's unit, by the guest's clock. A container with systemd \
                   inside has this and the agent unit alone; they begin with systemd, before the engine's start call returns.",
         ratio: Ratio::Nowhere,
@@ -274,6 +305,8 @@ metrics! {
     AgentUnit {
         name: "startup.agent_unit",
         label: "agent unit",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From the start of the agent's systemd unit until the agent's hello, by the guest's clock.",
         ratio: Ratio::Nowhere,
         terminal: Terminal::Median(2),
@@ -283,6 +316,8 @@ metrics! {
     App {
         name: "startup.app",
         label: "app",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From the agent's hello until ready: the workload itself. Engine, boot and app add up to start-up exactly, \
                   in each sample.",
         ratio: Ratio::Nowhere,
@@ -294,6 +329,8 @@ metrics! {
     Teardown {
         name: "teardown",
         label: "teardown",
+        unit: Unit::Time,
+        group: Group::Time,
         meaning: "From the request to stop the instance until nothing of it is left.",
         terminal: Terminal::Interval(0),
         in_raw_table: true,
@@ -398,6 +435,7 @@ metrics! {
     CpuStartup {
         name: "cpu.startup",
         label: "CPU to start",
+        unit: Unit::Time,
         group: Group::Cpu,
         meaning: "CPU time that the host spends from requested to ready, the engine's daemons included.",
         ratio: Ratio::Everywhere,
@@ -427,6 +465,7 @@ metrics! {
     WorkTime {
         name: "work.time",
         label: "work time",
+        unit: Unit::Time,
         group: Group::Cpu,
         meaning: "Wall time of the scenario's work command by the host's clock, once ready.",
         needs: Needs::Work,
@@ -441,6 +480,7 @@ metrics! {
     WorkCpu {
         name: "work.cpu",
         label: "work CPU",
+        unit: Unit::Time,
         group: Group::Cpu,
         meaning: "CPU time that the host spends on the instance during the work command, without the engine's daemons.",
         needs: Needs::Work,
@@ -451,6 +491,7 @@ metrics! {
     WorkCpuGuest {
         name: "work.cpu_guest",
         label: "work CPU, inside",
+        unit: Unit::Time,
         group: Group::Cpu,
         meaning: "CPU time of the work command as its own kernel accounts for it; in a VM, the host's cost beyond it is that \
                   of virtualisation.",
@@ -488,6 +529,7 @@ metrics! {
     DiskProvision {
         name: "disk.provision",
         label: "disk provisioning",
+        unit: Unit::Time,
         group: Group::Disk,
         meaning: "Wall time to make the instance's own disk. docker: the create call; libvirt: the copy of an empty overlay; \
                   both are part of start-up. native: the overlay's mount, before start-up.",
@@ -498,6 +540,7 @@ metrics! {
     CowFirstWrite {
         name: "cow.first_write",
         label: "first write",
+        unit: Unit::Time,
         group: Group::Disk,
         meaning: "Wall time by the host's clock of the first write of one page to a file of the image ([cow]), from before the \
                   open until it is synced: overlayfs copies the whole file, qcow2 the clusters around the page. Whether \
@@ -511,6 +554,7 @@ metrics! {
     CowRewrite {
         name: "cow.rewrite",
         label: "second write",
+        unit: Unit::Time,
         group: Group::Disk,
         meaning: "The same for a second write, to another page of that file.",
         needs: Needs::Cow,
@@ -554,6 +598,7 @@ metrics! {
     DensityStartup {
         name: "density.startup",
         label: "start-up growth",
+        unit: Unit::Time,
         group: Group::Density,
         meaning: "Growth of the next instance's start-up with each instance that runs (Theil and Sen's slope).",
         needs: Needs::Density,

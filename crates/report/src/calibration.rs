@@ -1,6 +1,6 @@
 //! Presents a calibration: the table in the terminal, `calibration.json`, the page.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write, path::Path};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table};
@@ -43,13 +43,7 @@ pub fn render(calibration: &Calibration, dir: &Path) -> Result<(), Error> {
 /// When the file can't be read, is damaged, or has the schema of another version.
 pub fn load(path: &Path) -> Result<Calibration, Error> {
     let path = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
-    let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
-    let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
-    let calibration: Calibration = serde_json::from_slice(&json).map_err(damaged)?;
-    match calibration.schema == SCHEMA {
-        true => Ok(calibration),
-        false => Err(Error::Foreign { found: text::clip(&calibration.schema, 80), path }),
-    }
+    crate::output::read(path, SCHEMA)
 }
 
 /// Writes `calibration.json` alone, atomically.

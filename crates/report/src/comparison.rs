@@ -1,6 +1,6 @@
 //! Presents a comparison: the table in the terminal, `comparison.json`, `summary.md`, the page.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{fmt::Write, path::Path};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, CellAlignment, Table};
@@ -49,25 +49,12 @@ pub fn render(comparison: &Comparison, runs: &[(&Results, &Results)], dir: &Path
     put(&dir.join("index.html"), html::comparison::page(comparison, chart.as_ref()).as_bytes())
 }
 
-#[derive(serde::Deserialize)]
-struct Head {
-    schema: String,
-}
-
 /// Reads the comparison in the directory `dir`.
 ///
 /// # Errors
 /// When the file can't be read, is damaged, or has the schema of another version.
 pub fn load(dir: &Path) -> Result<Comparison, Error> {
-    let path = dir.join(FILE);
-    let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
-    let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
-    // The schema first: another version has other fields.
-    let Head { schema } = serde_json::from_slice(&json).map_err(damaged)?;
-    if schema != SCHEMA {
-        return Err(Error::Foreign { found: text::clip(&schema, 80), path });
-    }
-    serde_json::from_slice(&json).map_err(damaged)
+    crate::output::read(dir.join(FILE), SCHEMA)
 }
 
 /// `comparison.json`.
@@ -106,7 +93,7 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
             paragraph(
                 &mut out,
                 &format!(
-                    "{} caveat{} of both sides (--all shows them).",
+                    "{} caveat{} of both sides (bootrace compare --all shows them).",
                     of_both.len(),
                     if of_both.len() == 1 { "" } else { "s" }
                 ),
@@ -163,8 +150,12 @@ fn moved(pair: &Pair) -> String {
         .filter(|row| matches!(row.judged.verdict, GateVerdict::Regressed | GateVerdict::Improved))
         .map(|row| format!("{} on {} {} {}", row.metric, text::clip(&row.target, 24), word(row), ratio(row)))
         .collect();
-    let reported = if moved.is_empty() { "none changed".to_owned() } else { moved.join("; ") };
-    format!("Of {} figures that don't gate (--all shows them): {reported}.", rest().count())
+    let undecided = rest().filter(|row| row.judged.verdict == GateVerdict::Inconclusive).count();
+    let mut reported = if moved.is_empty() { "none is shown to change".to_owned() } else { moved.join("; ") };
+    if undecided > 0 {
+        reported.push_str(&format!("; {undecided} inconclusive"));
+    }
+    format!("Of {} figures that don't gate (bootrace compare --all shows them): {reported}.", rest().count())
 }
 
 /// Sources of the gating rows' margins, each once.

@@ -2,7 +2,7 @@
 //! comparisons and histories. `results.json` is the only input of a run's files, and the same results give the same
 //! bytes.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use bootrace_analysis as analysis;
 use bootrace_model::{kind, metric, sample};
@@ -80,13 +80,5 @@ pub fn render(results: &Results, dir: &Path) -> Result<(), Error> {
 /// When the file can't be read, is damaged, or has the schema of another version.
 pub fn load(path: &Path) -> Result<Results, Error> {
     let path = if path.is_dir() { path.join(RESULTS) } else { path.to_owned() };
-    let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
-    let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
-    // The schema first: the error for a foreign file would otherwise name a missing field.
-    let value: serde_json::Value = serde_json::from_slice(&json).map_err(damaged)?;
-    match value.get("schema").and_then(|s| s.as_str()) {
-        Some(SCHEMA) => serde_json::from_slice(&json).map_err(damaged),
-        Some(other) => Err(Error::Foreign { found: text::clip(other, 80), path }),
-        None => Err(Error::Damaged { path, why: "it has no \"schema\"".into() }),
-    }
+    output::read(path, SCHEMA)
 }

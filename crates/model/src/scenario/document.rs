@@ -8,7 +8,7 @@ use super::{
     Problem, Scenario,
     deserialize::{self, Fault},
     fix,
-    path::{Step, show},
+    path::{Step, at, show},
 };
 use crate::foreign::{cut, did_you_mean, printable};
 
@@ -123,6 +123,9 @@ impl<'a> Document<'a> {
             Fault::MissingKey => "this key is missing".to_string(),
             Fault::OutOfRange => format!("{written} is out of range"),
             Fault::WrongType => match get(&self.table, path) {
+                Some(DeValue::Table(_)) if *path == *at!["workload", "ready"] => {
+                    "this is not exactly one condition".to_string()
+                }
                 Some(DeValue::Table(_)) => "a table does not fit here".to_string(),
                 Some(DeValue::Array(_)) => "a list does not fit here".to_string(),
                 Some(DeValue::Integer(_)) => format!("{written} is an integer"),

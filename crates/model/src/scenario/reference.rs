@@ -138,7 +138,7 @@ fn the_reference_of_scenarios_is_that_of_the_types() {
     let whole = schemars::schema_for!(Scenario).to_value();
     let mut page = String::from(
         "# Scenario\n\nGenerated from the program's types. A scenario is a TOML file; unknown keys are errors. A size is a string as \
-         in `\"512MiB\"`, a time as in `\"2s\"`,\na share as in `\"0.5%\"`, a number of times as in `\"1.5x\"`. `bootrace check FILE` validates a file.\n",
+         in `\"512MiB\"`, a time in whole ms, s or m as in `\"2s\"`,\na share as in `\"0.5%\"`, a number of times as in `\"1.5x\"`. `bootrace check FILE` validates a file.\n",
     );
     table(&mut page, "", &whole, &whole);
     generated::holds("docs/scenario.md", &page);

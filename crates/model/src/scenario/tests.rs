@@ -233,7 +233,7 @@ fn an_image_has_exactly_one_source_of_safe_characters() {
         ),
         (
             "packages = ['redis', '-oAPT::x']",
-            r#"6:22: image.packages[1]: "-oAPT::x" is not a package name: write a-z, 0-9, '+', '.' and '-', with a letter or digit first"#,
+            r#"6:22: image.packages[1]: "-oAPT::x" is not a package name: write 2 to 100 of a-z, 0-9, '+', '.' and '-', with a letter or digit first"#,
         ),
         (
             "components = ['main', 'a b']",
@@ -325,8 +325,8 @@ fn exactly_one_way_to_be_ready_is_given() {
     let one_of = r#"write one of { line = "REGEX" }, { tcp = PORT }, { exit = CODE }, { file = "/PATH" }"#;
     for (ready, what) in [
         ("'exit'", "9: workload.ready: 'exit' is a string"),
-        ("{}", "9: workload.ready: a table does not fit here"),
-        ("{ exit = 0, tcp = 1 }", "9: workload.ready: a table does not fit here"),
+        ("{}", "9: workload.ready: this is not exactly one condition"),
+        ("{ exit = 0, tcp = 1 }", "9: workload.ready: this is not exactly one condition"),
     ] {
         let message = wrong_workload(&format!("command = ['a']\nready = {ready}"));
         assert_eq!(message, format!("x.toml:4:{what}: {one_of}"));

@@ -49,7 +49,7 @@ pub(super) fn package(text: &str) -> Result<(), String> {
     let good = (2..=100).contains(&text.len()) && starts_alphanumeric(text) && only(text, "+.-", false);
     ensure(good, || {
         format!(
-            "{} is not a package name: write a-z, 0-9, '+', '.' and '-', with a letter or digit first",
+            "{} is not a package name: write 2 to 100 of a-z, 0-9, '+', '.' and '-', with a letter or digit first",
             quoted(text)
         )
     })

@@ -122,8 +122,8 @@ fn metric(scenario: &Scenario, claim: &Claim) -> Result<(), String> {
         return fail("this needs rounds of single instances: write samples = 20, say, in [sampling]");
     }
     // The analysis chooses the baseline of overhead in the same way.
-    let natives = || scenario.targets.iter().filter(|target| target.kind() == Kind::Native);
-    let native = natives().find(|target| target.name == Kind::Native.name()).or_else(|| natives().next());
+    let natives = || scenario.targets.iter().filter(|target| target.kind() == Kind::BASELINE);
+    let native = natives().find(|target| target.name == Kind::BASELINE.name()).or_else(|| natives().next());
     match native {
         Some(native) if metric == Metric::Overhead && claim.targets().any(|t| t == native.name) => {
             fail("overhead is the difference to this claim's own target: make the claim about another target")

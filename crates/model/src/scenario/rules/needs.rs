@@ -28,7 +28,7 @@ fn measured(scenario: &Scenario, metric: Metric) -> Result<(), String> {
         Needs::Cow if scenario.cow.is_none() => {
             fail("this scenario measures no copy-on-write: give it a [cow] with file = \"100MiB\"")
         }
-        Needs::Native if !scenario.targets.iter().any(|target| target.kind() == Kind::Native) => {
+        Needs::Native if !scenario.targets.iter().any(|target| target.kind() == Kind::BASELINE) => {
             fail("overhead is the difference to a bare process: add a target with kind = \"native\"")
         }
         Needs::Idle | Needs::DensityIdle if !idle => {
