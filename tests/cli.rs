@@ -7,10 +7,12 @@ use std::{
     io::Write,
     path::Path,
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use bootrace::scenario::SHIPPED;
 use common::bootrace;
+use rustix::process::{Pid, Signal, kill_process};
 
 fn run(args: &[&str]) -> Output {
     bootrace(args).output().unwrap()
@@ -257,6 +259,34 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
 }
 
 #[test]
+fn a_run_is_stopped_while_an_engine_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("hangs.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let mut child = bootrace(&["run", "quickstart", "--targets", "docker", "--out"])
+        .arg(dir.path().join("out"))
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The question that gets no answer.
+    let _connection = listener.accept().unwrap();
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::INT).unwrap();
+    // Docker's client would wait for two minutes.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the run waits for the engine");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+}
+
+#[test]
 fn list_asks_the_engines_that_a_run_would_use_and_does_not_wait_for_one_that_hangs() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("hangs.sock");
@@ -270,7 +300,9 @@ fn list_asks_the_engines_that_a_run_would_use_and_does_not_wait_for_one_that_han
     let text = out(&output);
     assert!(text.contains("\n  docker   can't run: Docker did not answer in 2s: busy or hanging"), "{text}");
     assert!(
-        text.contains("\n  libvirt  can't run: connecting to libvirt at test+nonsense:///nothing: "),
+        text.contains(
+            "\n  libvirt  can't run: VMs can't be measured at \"test+nonsense:///nothing\", which LIBVIRT_DEFAULT_URI names: "
+        ),
         "{text}"
     );
 }

@@ -176,6 +176,11 @@ fn an_engine_that_is_not_there_is_named_with_its_fix_and_stops_its_target_alone(
     let said = Said::by(doctor().env("LIBVIRT_DEFAULT_URI", uri));
     said.names("libvirt", "failed", &["/nowhere/libvirt-sock"], "LIBVIRT_DEFAULT_URI");
     said.stops(&["libvirt"]);
+
+    // Its libvirt is well, and no restart would give it VMs.
+    let said = Said::by(doctor().env("LIBVIRT_DEFAULT_URI", "lxc:///"));
+    said.names("libvirt", "failed", &["its driver is lxc"], "unset LIBVIRT_DEFAULT_URI");
+    assert!(!said.json.to_string().contains("libvirtd.pid"), "{:#}", said.json);
 }
 
 #[test]

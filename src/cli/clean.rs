@@ -7,11 +7,14 @@ use anyhow::Context;
 use super::{Failure, print};
 use crate::{
     image::Cache,
+    report,
     runner::left_over::{self, Owner, Unseen},
     target::LeftOver,
     tune,
 };
 
+/// The longest error that is printed, in characters.
+const LONGEST: usize = 1000;
 /// The time between the first and the second search: an engine may still be making what a killed run requested.
 const RECHECK_DELAY: Duration = Duration::from_secs(2);
 
@@ -39,6 +42,11 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     done
 }
 
+/// Prints an error, which may have an engine's text.
+fn warn(error: impl std::fmt::Display) {
+    anstream::eprintln!("{}", report::clean(&error.to_string(), LONGEST));
+}
+
 async fn clean(options: &Options) -> anyhow::Result<()> {
     anyhow::ensure!(
         rustix::process::geteuid().is_root(),
@@ -50,16 +58,16 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     let mut failed = false;
     for Unseen { error, .. } in &found.unseen {
         if error.is_unreachable() {
-            anstream::eprintln!("skipped, since the engine does not answer: {error}");
+            warn(format_args!("skipped, since the engine does not answer: {error}"));
         } else {
             failed = true;
-            anstream::eprintln!("{error}");
+            warn(error);
         }
     }
     let unfinished = if options.dry_run { cache.abandoned() } else { cache.sweep() };
     let unfinished = unfinished.unwrap_or_else(|e| {
         failed = true;
-        anstream::eprintln!("{e}");
+        warn(&e);
         Vec::new()
     });
     for build in &unfinished {
@@ -79,7 +87,7 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         true => tune::left().into_iter().map(|setting| format!("would restore {setting}")).collect(),
         false => tune::clean().unwrap_or_else(|e| {
             failed = true;
-            anstream::eprintln!("{e}");
+            warn(&e);
             Vec::new()
         }),
     };
@@ -106,7 +114,7 @@ async fn removed(left_overs: &[LeftOver]) -> anyhow::Result<bool> {
             Ok(()) => print(&format!("removed {left_over}\n"))?,
             Err(error) => {
                 all = false;
-                anstream::eprintln!("{error}");
+                warn(error);
             }
         }
     }

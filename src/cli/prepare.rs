@@ -47,8 +47,9 @@ pub async fn prepare(
     tuning: &Tuning,
 ) -> Result<Prepared, Failure> {
     let Request { scenario, folder, tune, side_config } = *request;
-    engines_answer(scenario).await.map_err(Failure::Run)?;
-    host_can(scenario).await.map_err(Failure::Run)?;
+    // An engine that hangs must not hold a user who stops the run.
+    unless_stopped(signals, engines_answer(scenario)).await?;
+    unless_stopped(signals, host_can(scenario)).await?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
     let log = |line: &str| progress.say(line);
     let forms = Forms::of_image(&scenario.image, &scenario.targets);
@@ -65,7 +66,7 @@ pub async fn prepare(
         None if tune => Some(tuning.apply().map_err(|e| Failure::Run(e.into()))?),
         None => None,
     };
-    let targets = connect(scenario, &image).await.map_err(Failure::Run)?;
+    let targets = unless_stopped(signals, connect(scenario, &image)).await?;
     let mut host = sample::Host { tuned, noise_before, ..host::facts() };
     let mut asked = Vec::new();
     for target in &targets {
@@ -80,6 +81,17 @@ pub async fn prepare(
     let warnings = warnings(&targets, tune, side_config.map(|side_config| &*side_config.partner));
     warnings.iter().for_each(|warning| progress.say(warning));
     Ok(Prepared { targets, image: image.info, host, warnings, instances: cache.instances_dir() })
+}
+
+/// Ends `work` at the first signal.
+async fn unless_stopped<T>(
+    signals: &Signals,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done.map_err(Failure::Run),
+        _ = signals.stop.cancelled() => Err(Failure::Stopped { signal: signals.signal() }),
+    }
 }
 
 fn warnings(targets: &[Box<dyn Target>], tune: bool, partner: Option<&str>) -> Vec<String> {

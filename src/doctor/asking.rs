@@ -59,7 +59,7 @@ fn fix(daemon: &Daemon, error: &Error, place: Place) -> String {
         }
         (Cause::Unreachable, _, _) => daemon.start(place),
         (_, _, Some(hint)) => hint.clone(),
-        (_, Place::Elsewhere, None) => daemon.start(place),
+        (_, Place::Elsewhere, None) => format!("correct {}, or unset it", daemon.named_by),
         (_, Place::Unit | Place::Here, None) => "scripts/setup".into(),
     }
 }

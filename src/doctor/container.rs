@@ -125,14 +125,16 @@ impl Diagnosis for Containers {
             Some(root) => {
                 Some(Check::not_checked(id, title, format!("{} is not on this host", root.display())))
             }
-            None if self.answer.is_some() || kind.is_standard() => Some(Check::not_checked(
-                id,
-                title,
-                format!(
-                    "{} does not report the directory of its images; only root can see that of containerd",
-                    self.engine.name()
-                ),
-            )),
+            None if self.answer.is_some() => {
+                let name = self.engine.name();
+                let found = format!(
+                    "{name} does not report the directory of its images; only root can see that of containerd"
+                );
+                Some(Check::not_checked(id, title, found))
+            }
+            None if kind.is_standard() => {
+                Some(Check::not_checked(id, title, format!("{} does not answer", self.engine.name())))
+            }
             None => None,
         }
     }

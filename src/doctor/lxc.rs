@@ -11,7 +11,11 @@ use super::{
 use crate::{
     cause::Cause,
     kind::Kind,
-    target::{daemon::LIBVIRT, libvirt::Driver, lxc},
+    target::{
+        daemon::{LIBVIRT, Place},
+        libvirt::Driver,
+        lxc,
+    },
 };
 
 pub struct Lxc {
@@ -22,18 +26,22 @@ pub struct Lxc {
 /// Asks libvirt for its LXC driver.
 pub async fn ask(patience: Duration) -> Lxc {
     let (id, title) = ("lxc", "libvirt's LXC driver");
+    let usual = Driver::Lxc.uri() == Driver::Lxc.usual_uri();
     match asking::ask(patience, lxc::inspect()).await {
         Ok(version) => {
             let version = version.as_deref().unwrap_or("of unknown version");
             let found = format!("libvirt {version} at {}", Driver::Lxc.uri());
             Lxc { check: Check::ok(id, title, found), answers: true }
         }
-        Err(NoAnswer::Failed(error)) if matches!(error.cause, Cause::Unreachable | Cause::Unsupported) => {
+        Err(NoAnswer::Failed(error))
+            if usual && matches!(error.cause, Cause::Unreachable | Cause::Unsupported) =>
+        {
             let found = format!("{}: only targets with kind = \"lxc\" need it", error.why);
             Lxc { check: Check::absent(id, title, found, &[Kind::Lxc]).fix("scripts/setup"), answers: false }
         }
         Err(error) => {
-            let (found, fix) = error.explain(&LIBVIRT, LIBVIRT.place_here(), patience);
+            let place = if usual { LIBVIRT.place_here() } else { Place::Elsewhere };
+            let (found, fix) = error.explain(&LIBVIRT, place, patience);
             Lxc { check: Check::failed(id, title, found, &[Kind::Lxc]).fix(fix), answers: false }
         }
     }

@@ -9,6 +9,7 @@ use crate::{
     kind::Kind,
     probe::kvm::{KvmVerdict, closed_to_qemu},
     sample::Accelerator,
+    scenario::uri,
     target::{
         daemon::LIBVIRT,
         libvirt::Driver,
@@ -37,10 +38,15 @@ fn for_details(patience: Duration) -> Duration {
 
 async fn ask_libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
     let (id, title) = ("libvirt", "libvirt");
+    let uri = Driver::Qemu.uri();
+    if let Err(why) = uri::fits(Kind::Libvirt, &uri) {
+        let found = format!("VMs can't be measured at {uri:?}, which LIBVIRT_DEFAULT_URI names: {why}");
+        return (Check::failed(id, title, found, &[Kind::Libvirt]).fix("unset LIBVIRT_DEFAULT_URI"), None);
+    }
     match asking::ask(patience, inspect::inspect()).await {
         Ok(mut hypervisor) => {
             let version = hypervisor.libvirt.as_deref().unwrap_or("of unknown version");
-            let check = Check::ok(id, title, format!("libvirt {version} at {}", Driver::Qemu.uri()));
+            let check = Check::ok(id, title, format!("libvirt {version} at {uri}"));
             let details = tokio::time::timeout(for_details(patience), inspect::offers()).await;
             if let Ok(Ok((qemu, offers))) = details {
                 (hypervisor.qemu, hypervisor.offers) = (qemu, Some(offers));
@@ -71,7 +77,12 @@ fn emulator(hypervisor: &Hypervisor) -> Check {
             let arch = std::env::consts::ARCH;
             let package = if arch == "x86_64" { "qemu-system-x86" } else { "qemu-system-arm" };
             let found = format!("libvirt has no QEMU for {arch}");
-            let fix = format!("sudo apt-get install {package} && {}", LIBVIRT.restart(LIBVIRT.place_here()));
+            let install = format!("sudo apt-get install {package}");
+            // Only this host's own may be restarted, and it remembers which programs it found.
+            let fix = match Driver::Qemu.uri() == Driver::Qemu.usual_uri() {
+                true => format!("{install} && {}", LIBVIRT.restart(LIBVIRT.place_here())),
+                false => install,
+            };
             Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix)
         }
     }

@@ -94,10 +94,7 @@ impl ContainerEngine {
     /// # Errors
     /// When there is no socket, or the address is not that of a local one.
     pub fn client(self) -> Result<Docker, Bollard> {
-        match self {
-            ContainerEngine::Docker => Docker::connect_with_defaults(),
-            ContainerEngine::Podman => Docker::connect_with_host(&self.address()),
-        }
+        Docker::connect_with_host(&self.address())
     }
 
     /// The image name that bootrace gave: podman adds Docker's registry or `localhost` to it.

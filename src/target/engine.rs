@@ -125,9 +125,8 @@ impl Engine for Containers {
     }
 
     async fn left_overs(&self, wanted: &Wanted) -> Result<Vec<LeftOver>, Error> {
-        // bootrace runs nothing on a remote engine, and an engine without a socket was never used.
-        let here = self.0.address().starts_with("unix://") && self.0.may_exist();
-        match self.0.kind().is_standard() || here {
+        // An engine that need not be here and has no socket was never used. A search elsewhere fails and is reported.
+        match self.0.kind().is_standard() || self.0.may_exist() {
             true => container::left_over::find(self.0, &**wanted).await,
             false => Ok(Vec::new()),
         }

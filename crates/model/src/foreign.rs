@@ -30,7 +30,8 @@ pub fn is_active(c: char) -> bool {
     let invisible = matches!(c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
         | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
-    invisible || c.is_control()
+    // XML forbids the noncharacters at a plane's end.
+    invisible || c.is_control() || u32::from(c) & 0xfffe == 0xfffe
 }
 
 fn is_shown(c: char) -> bool {
@@ -117,7 +118,10 @@ mod tests {
 
     #[test]
     fn foreign_text_can_neither_colour_a_terminal_nor_turn_or_break_a_line() {
-        assert_eq!(clean("\u{1b}[31mred\u{7}\r\n  two\u{202e}x\u{200b}", 99), "[31mred twox");
+        assert_eq!(
+            clean("\u{1b}[31mred\u{7}\r\n  two\u{202e}x\u{200b}\u{fffe}\u{1ffff}", 99),
+            "[31mred twox"
+        );
         assert_eq!(clean(&"a".repeat(100), 5), "aaaaa … (95 more)");
         assert_eq!(clean_lines("a\u{1b}\n\tb", 99), "a\n b");
     }

@@ -2,8 +2,9 @@
 
 use bollard::{Docker as Client, errors::Error as ClientError};
 
-use super::{error::failed, podman};
+use super::error::failed;
 use crate::{
+    cause::Cause,
     image::{ContainerEngine, rootless},
     target::Error,
 };
@@ -24,7 +25,12 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
             None => error,
         }
     };
-    podman::is_local(engine, &host).map_err(|why| Error::new(&tried, why))?;
+    if !host.starts_with("unix://") {
+        let why = "it is no socket of this host, and bootrace reads the containers' processes on this host";
+        let fix =
+            format!("name a socket in {}, as in {}, or unset it", engine.variable(), engine.usual_address());
+        return Err(Error::new(&tried, why).by(Cause::Unsupported).with_hint(Some(fix)));
+    }
     let client = engine.client().map_err(failed)?;
     let client = client.negotiate_version().await.map_err(failed)?;
     tracing::debug!(host, version = %client.client_version(), "{name} answers");

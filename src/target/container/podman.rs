@@ -22,16 +22,6 @@ const NOTICE: Duration = Duration::from_secs(2);
 /// How long to wait when the container would be left behind otherwise. On a busy host podman is slow at it.
 const REMOVAL: Duration = Duration::from_secs(60);
 
-/// Checks that the address is that of a podman whose processes can be read on this host.
-pub(super) fn is_local(engine: ContainerEngine, address: &str) -> Result<(), String> {
-    if engine == ContainerEngine::Docker || address.starts_with("unix://") {
-        return Ok(());
-    }
-    Err("it is no socket of this host, and the container's processes are read here: name one in CONTAINER_HOST, as \
-         in unix:///run/podman/podman.sock, or unset it"
-        .into())
-}
-
 /// Seconds between podman's SIGTERM and SIGKILL. Docker kills at once when a container is removed by force. podman
 /// sends SIGTERM first, which the agent ignores as PID 1 of its namespace.
 pub(super) fn stop_timeout(engine: ContainerEngine) -> Option<i64> {
@@ -188,12 +178,5 @@ mod tests {
         assert!(is_going(ContainerEngine::Podman, &error(500, going)));
         assert!(!is_going(ContainerEngine::Docker, &error(500, going)));
         assert!(!is_going(ContainerEngine::Podman, &error(500, "no space left on device")));
-    }
-
-    #[test]
-    fn a_podman_of_another_host_is_refused_and_a_docker_is_its_own_matter() {
-        assert!(is_local(ContainerEngine::Podman, "ssh://root@elsewhere/run/podman.sock").is_err());
-        assert_eq!(is_local(ContainerEngine::Podman, "unix:///run/podman/podman.sock"), Ok(()));
-        assert_eq!(is_local(ContainerEngine::Docker, "tcp://127.0.0.1:2375"), Ok(()));
     }
 }

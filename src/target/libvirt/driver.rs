@@ -40,7 +40,7 @@ impl Driver {
     /// if it is of this driver.
     pub fn uri(self) -> String {
         let named = env::var("LIBVIRT_DEFAULT_URI").ok();
-        let fits = |uri: &String| self == Driver::Qemu || self.has(uri);
+        let fits = |uri: &String| !uri.is_empty() && (self == Driver::Qemu || self.has(uri));
         named.filter(fits).unwrap_or_else(|| self.usual_uri().into())
     }
 

@@ -28,8 +28,13 @@ async fn connect_of(driver: Driver) -> Result<Connect, Error> {
 /// When libvirt does not answer.
 pub async fn find(driver: Driver, wanted: Wanted) -> Result<Vec<LeftOver>, Error> {
     let connection = match connect_of(driver).await {
-        // A libvirt without the driver has no containers; one that does not answer is reported for VMs.
-        Err(e) if driver == Driver::Lxc && matches!(e.cause, Cause::Unreachable | Cause::Unsupported) => {
+        // A libvirt without the driver has no containers. If this host's own does not answer, the search for VMs reports it.
+        Err(e) if driver == Driver::Lxc && e.cause == Cause::Unsupported => return Ok(Vec::new()),
+        Err(e)
+            if driver == Driver::Lxc
+                && e.is_unreachable()
+                && [Driver::Lxc, Driver::Qemu].iter().all(|driver| driver.uri() == driver.usual_uri()) =>
+        {
             return Ok(Vec::new());
         }
         connection => connection?,
