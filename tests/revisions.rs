@@ -443,4 +443,15 @@ fn a_build_ends_when_bootrace_ends() {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+    let clean = |arguments: &[&str]| {
+        let output = common::bootrace(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(clean(&["clean", "--dry-run"]).contains("would remove checkout "));
+    let said = clean(&["clean"]);
+    assert!(
+        said.contains("removed checkout ") && said.contains(clone.dir.path().to_str().unwrap()),
+        "{said}"
+    );
+    clone.no_checkout_is_left();
 }

@@ -26,7 +26,7 @@ use crate::{
     tune::Tuning,
 };
 
-mod checkout;
+pub(super) mod checkout;
 mod child;
 mod compiler;
 mod coordinator;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Failure, print};
+use super::{Failure, ab::checkout, print};
 use crate::{
     image::Cache,
     report,
@@ -70,8 +70,19 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         warn(&e);
         Vec::new()
     });
+    let verb = if options.dry_run { "would remove" } else { "removed" };
     for build in &unfinished {
-        print(&format!("{} {build}\n", if options.dry_run { "would remove" } else { "removed" }))?;
+        print(&format!("{verb} {build}\n"))?;
+    }
+    let checkouts = checkout::left(&cache);
+    for left in &checkouts {
+        match if options.dry_run { Ok(()) } else { left.remove() } {
+            Ok(()) => print(&format!("{verb} {}\n", report::clean(&left.to_string(), LONGEST)))?,
+            Err(error) => {
+                failed = true;
+                warn(format_args!("{error:#}"));
+            }
+        }
     }
     if options.dry_run {
         for left_over in &found.left_overs {
@@ -94,7 +105,9 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
     for line in &settings {
         print(&format!("{line}\n"))?;
     }
-    if found.left_overs.is_empty() && unfinished.is_empty() && settings.is_empty() && !failed {
+    let none =
+        found.left_overs.is_empty() && unfinished.is_empty() && checkouts.is_empty() && settings.is_empty();
+    if none && !failed {
         let all = found.unseen.is_empty();
         print(if all { "no left-overs\n" } else { "no left-overs where a search was possible\n" })?;
     }

@@ -4,14 +4,21 @@
 //! builds/COMMIT-KEY/bootrace      a bootrace that a [build] made; KEY: hash of command, compiler and flags
 //! builds/clones/KEY/base, new     the checkouts of the two sides; removed when the A/B ends
 //! builds/clones/KEY.kept/         what a [build] keeps, so that the next build of the clone is faster
-//! builds/clones/KEY.lock          one A/B of a clone at a time
+//! builds/clones/KEY.lock          one A/B of a clone at a time; has the clone's path
 //! ```
 //! The clone's owner may write only to `KEY/`. bootrace moves no file through a symbolic link that a build made.
 
 use std::{
+    ffi::OsString,
+    fmt,
     fs::{self, File},
-    os::unix::fs::{PermissionsExt, chown},
+    io::Write,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{PermissionsExt, chown},
+    },
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -64,6 +71,79 @@ struct Tree {
     keep: Option<(PathBuf, PathBuf)>,
 }
 
+impl Drop for Checkouts {
+    fn drop(&mut self) {
+        self.trees.clear();
+        // A build may have made folders beside its checkout.
+        for dir in children(&self.dir) {
+            let _ = remove_any(&dir);
+        }
+    }
+}
+
+/// What a killed A/B left of its checkouts. Its clone stays locked until this is dropped.
+pub struct LeftCheckout {
+    clone: PathBuf,
+    dir: PathBuf,
+    _lock: Arc<File>,
+}
+
+impl fmt::Display for LeftCheckout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "checkout {} of {}", self.dir.display(), self.clone.display())
+    }
+}
+
+impl LeftCheckout {
+    /// Removes it, and its entry in the clone's list of worktrees.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn remove(&self) -> anyhow::Result<()> {
+        remove_tree(&self.clone, &self.dir);
+        remove_any(&self.dir).with_context(|| format!("removing {self}"))
+    }
+}
+
+/// Finds what killed A/Bs left of their checkouts.
+pub fn left(cache: &Cache) -> Vec<LeftCheckout> {
+    let mut found = Vec::new();
+    for path in
+        children(&cache.clones_dir()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "lock"))
+    {
+        let dirs = children(&path.with_extension(""));
+        let Ok(file) = File::open(&path) else { continue };
+        // Its holder removes them.
+        if dirs.is_empty() || file.try_lock().is_err() {
+            continue;
+        }
+        let clone = PathBuf::from(OsString::from_vec(fs::read(&path).unwrap_or_default()));
+        let lock = Arc::new(file);
+        found.extend(dirs.into_iter().map(|dir| LeftCheckout {
+            clone: clone.clone(),
+            dir,
+            _lock: lock.clone(),
+        }));
+    }
+    found
+}
+
+fn children(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+fn remove_any(path: &Path) -> std::io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    removed.or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+}
+
 impl Drop for Tree {
     fn drop(&mut self) {
         if let Some((folder, kept)) = self.keep.take() {
@@ -114,7 +194,9 @@ impl Checkouts {
         let dir = clones.join(key(&format!("{} {:?}", clone.display(), sudo_user.as_ref().map(|c| c.uid))));
         let made = make_dirs([&builds, &clones, &dir], sudo_user.as_ref());
         made.map_err(Failure::Run)?;
-        let lock = lock(&dir.with_extension("lock"), progress, signals).await?;
+        let mut lock = lock(&dir.with_extension("lock"), progress, signals).await?;
+        let noted = lock.set_len(0).and_then(|()| lock.write_all(clone.as_os_str().as_bytes()));
+        noted.context("noting the clone's path").map_err(Failure::Run)?;
         Ok(Checkouts { trees: Vec::new(), built: false, dir, builds, sudo_user, _lock: lock })
     }
 
@@ -273,7 +355,9 @@ fn make_dirs(dirs: [&Path; 3], sudo_user: Option<&SudoUser>) -> anyhow::Result<(
 }
 
 async fn lock(path: &Path, progress: &Progress, signals: &Signals) -> Result<File, Failure> {
-    let file = File::create(path).with_context(|| format!("making {}", path.display()));
+    // Its text is its holder's until the lock is taken.
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.with_context(|| format!("making {}", path.display()));
     let file = file.map_err(Failure::Run)?;
     let mut output_of = false;
     while file.try_lock().is_err() {
