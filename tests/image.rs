@@ -309,7 +309,7 @@ async fn a_whole_system_boots_from_a_disk_with_a_loader_and_a_missing_part_is_na
     assert!(text.trim_end_matches('\0').len() > 20_000);
     assert!(system.command_line.starts_with("root=UUID=") && system.command_line.contains(" rw "));
 
-    let stored = image::list(&fixture.cache).await.unwrap();
+    let stored = image::list(&fixture.cache, &|line| panic!("{line}")).await.unwrap();
     assert!(stored[0].forms.contains(&"bios") && !stored[0].forms.contains(&"uefi"), "{:?}", stored[0].forms);
     fixture.said();
     fixture.ensure(&spec, SYSTEM).await.unwrap();
@@ -336,7 +336,7 @@ async fn a_broken_archive_makes_no_image_and_leaves_no_parts() {
         );
         assert!(error.contains("it can't be unpacked, tar ended with exit code 2: "), "{error}");
         assert_eq!(fixture.in_cache("tmp"), [] as [PathBuf; 0]);
-        assert!(image::list(&fixture.cache).await.unwrap().is_empty());
+        assert!(image::list(&fixture.cache, &|line| panic!("{line}")).await.unwrap().is_empty());
     }
     fs::write(fixture.path("root.tar.gz"), &whole).unwrap();
     let image = fixture.ensure(&spec, TREE).await.unwrap();
@@ -357,7 +357,7 @@ async fn a_broken_archive_makes_no_image_and_leaves_no_parts() {
 async fn an_image_is_listed_checked_and_pruned_but_not_while_a_run_has_it() {
     let fixture = Fixture::new();
     let image = fixture.ensure(&fixture.tarball(true), ALL).await.unwrap();
-    let listed = image::list(&fixture.cache).await.unwrap();
+    let listed = image::list(&fixture.cache, &|line| panic!("{line}")).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].digest, image.info.digest);
     assert_eq!((listed[0].suite.as_str(), &listed[0].forms[..]), ("tiny/one", &["tree", "docker", "vm"][..]));

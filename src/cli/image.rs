@@ -83,7 +83,8 @@ async fn build(cache: &Cache, scenarios: &[String], refresh: bool) -> Result<(),
 }
 
 async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
-    let images = image::list(cache).await.map_err(failure)?;
+    let log = |line: &str| anstream::eprintln!("the forms of an engine are not listed: {line}");
+    let images = image::list(cache, &log).await.map_err(failure)?;
     if images.is_empty() {
         anstream::println!("no images in {}; bootrace image build makes one", cache.dir().display());
     } else {

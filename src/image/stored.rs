@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::MetadataExt,
     path::Path,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
@@ -24,6 +24,9 @@ use super::{
 use crate::{agent, scenario::Firmware};
 
 const FIRMWARES: [Firmware; 2] = [Firmware::Bios, Firmware::Uefi];
+
+/// How long an engine may take to answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file with an image's last use as its mtime.
 const USED: &str = "used";
@@ -49,14 +52,18 @@ pub struct Stored {
     pub base: String,
 }
 
-/// All complete images, the most recently used first. No image lists an engine that does not answer.
+/// All complete images, the most recently used first. No image lists an engine that does not answer, which `log` gets.
 ///
 /// # Errors
 /// When the cache can't be read, or an engine that answers can't list its images.
-pub async fn list(cache: &Cache) -> Result<Vec<Stored>, Error> {
+pub async fn list(cache: &Cache, log: &dyn Fn(&str)) -> Result<Vec<Stored>, Error> {
     let mut engines = Vec::new();
-    for engine in ContainerEngine::ALL {
-        engines.extend(Client::connect(engine).await);
+    for engine in ContainerEngine::ALL.into_iter().filter(|engine| engine.may_exist()) {
+        match tokio::time::timeout(PATIENCE, Client::connect(engine)).await {
+            Ok(Ok(client)) => engines.push(client),
+            Ok(Err(error)) => log(&error.to_string()),
+            Err(_) => log(&format!("{} did not answer in {PATIENCE:?}: busy or hanging", engine.name())),
+        }
     }
     let mut images = Vec::new();
     for dir in children(&cache.images())? {

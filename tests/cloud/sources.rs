@@ -335,7 +335,10 @@ async fn a_vm_gets_the_image_itself_below_its_overlay_and_a_seed_that_has_the_ag
     assert!(out.join("meta-data").exists() && out.join("bootrace-agent.service").exists());
 
     assert_eq!(image::verify(&fixture.cache).unwrap(), [] as [&str; 0]);
-    assert_eq!(image::list(&fixture.cache).await.unwrap()[0].forms, ["tree", "stock"]);
+    assert_eq!(
+        image::list(&fixture.cache, &|line| panic!("{line}")).await.unwrap()[0].forms,
+        ["tree", "stock"]
+    );
     // Who uses the image keeps its file, whatever becomes of what it was made of.
     assert_eq!(image::prune(&fixture.cache, Prune::All).await.unwrap().in_use, [image.info.digest.as_str()]);
     assert_eq!(fs::read_dir(fixture.cache.dir().join("bases")).unwrap().count(), 0);
