@@ -23,6 +23,9 @@ fn normal_deviate(random: &mut ChaCha8Rng) -> f64 {
 }
 
 /// Writes `runs` directories below `dir`, one hour apart.
+///
+/// # Errors
+/// When a directory or file can't be written.
 pub fn make(template: &Value, dir: &Path, runs: usize, seed: u64) -> io::Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let start: jiff::Timestamp = "2025-01-01T00:00:00Z".parse().map_err(io::Error::other)?;

@@ -15,6 +15,9 @@ pub struct Options {
 }
 
 /// Prints the script of a command line for one shell.
+///
+/// # Errors
+/// [`Failure::Run`] when standard output can't be written.
 pub fn run(options: &Options, mut command: clap::Command) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut command, "bootrace", &mut script);

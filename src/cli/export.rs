@@ -45,6 +45,10 @@ fn formats() -> impl TypedValueParser<Value = Format> {
 }
 
 /// Exports a run. It reads the run first, so that an unreadable run leaves no file.
+///
+/// # Errors
+/// [`Failure::Usage`] for a run or path that does not fit; [`Failure::Run`] when a file can't be written, or a target has no
+/// good sample.
 pub fn run(options: &Options) -> Result<(), Failure> {
     check(options).map_err(Failure::Usage)?;
     if let Some(error) = not_a_run(&options.run) {

@@ -45,6 +45,9 @@ pub enum Action {
 }
 
 /// Runs the subcommand on the cache of the environment.
+///
+/// # Errors
+/// [`Failure::Usage`] for a wrong scenario; [`Failure::Run`] when an image can't be built, listed or removed.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;

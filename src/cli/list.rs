@@ -18,6 +18,9 @@ pub struct Options {
 }
 
 /// Prints scenarios and targets. A target that can't run is no failure.
+///
+/// # Errors
+/// [`Failure::Run`] when standard output can't be written.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;

@@ -29,6 +29,9 @@ pub struct Options {
 
 /// Renders each run, A/B or calibration in its own directory and leaves its JSON unchanged. It reads all before it
 /// writes any, so that an unreadable one stops the command before any change.
+///
+/// # Errors
+/// [`Failure::Usage`] for a directory that it can't read; [`Failure::Run`] when a file can't be written; else by claims.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let read = options.runs.iter().map(|path| Ok((path, Saved::load(path)?)));
     let read = read.collect::<Result<Vec<_>, report::Error>>().map_err(|e| Failure::Usage(e.into()))?;
