@@ -205,7 +205,7 @@ fn an_executable_is_a_side_and_one_that_is_no_bootrace_is_refused() {
         (&row["target"], &row["base"]["n"], &row["new"]["n"]),
         (&"native".into(), &2.into(), &2.into())
     );
-    assert_eq!(record(&reports)["sides"][0]["given"], copy.as_str());
+    assert_eq!(record(&reports)["sides"][0]["argument"], copy.as_str());
 
     // A scenario and an executable: both have the one scenario there is.
     let mut mixed = ab(&toml(&bench), &copy, &reports);
