@@ -234,7 +234,7 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
     let (mut run, said) = going_on(&bench);
     thread::spawn(move || said.for_each(drop));
     let busy = scenario("samples = 1").run(&["--tune", "--targets", "native"]);
-    busy.fails(1, &["another tuned run is going on"]);
+    busy.fails(1, &["another tuned run is active"]);
     assert!(clean().contains("no left-overs"), "a run that goes on keeps its settings");
     run.kill().unwrap();
     run.wait().unwrap();
