@@ -134,7 +134,7 @@ impl Job {
 
     fn keep(&self, pairs: Vec<Pair<'_>>) -> anyhow::Result<()> {
         let record = Record {
-            schema: "bootrace.ab/1",
+            schema: "bootrace.ab/2",
             id: &self.id,
             bootrace_version: env!("CARGO_PKG_VERSION"),
             seed: self.seed,

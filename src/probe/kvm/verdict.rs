@@ -55,6 +55,7 @@ impl Findings {
     }
 
     /// The degree of a KVM that passed all checks.
+    #[cfg(any(test, target_arch = "x86_64"))]
     pub(super) fn degree(&self) -> KvmDegree {
         match self.processor {
             _ if self.is_emulated() => KvmDegree::Emulated,
