@@ -6,9 +6,11 @@ pub use bootrace_analysis::calibration::*;
 use std::collections::BTreeSet;
 
 use crate::{
+    cause::Cause,
+    daemon,
     kind::Kind,
     runner::left_over::{Found, Unseen},
-    target::daemon,
+    target::libvirt::Driver,
 };
 
 pub mod drive;
@@ -23,19 +25,22 @@ pub fn record_left_overs(calibration: &mut Calibration, found: Found) {
     calibration.record_left_overs(left_over, unseen.map(|unseen| unseen.error.to_string()));
 }
 
-/// Whether an unread place counts. An absent engine has no left-overs, unless this calibration measured a kind of its
-/// daemon.
+/// Whether an unread place counts. An engine that is absent, or of no use to bootrace, has no left-overs, unless this
+/// calibration measured a kind of its daemon.
 fn matters(unseen: &Unseen, measured: &BTreeSet<Kind>) -> bool {
-    let same =
-        |kind, other| kind == other || daemon::of(kind).is_some() && daemon::of(kind) == daemon::of(other);
-    let was_measured = |kind| measured.iter().any(|other| same(kind, *other));
-    !unseen.error.is_unreachable() || unseen.kind.is_none_or(was_measured)
+    // Only this host's own libvirt is sure to have both VMs and containers.
+    let one_daemon = |kind, other| {
+        daemon::of(kind).is_some() && daemon::of(kind) == daemon::of(other) && Driver::Qemu.is_usual()
+    };
+    let was_measured = |kind| measured.iter().any(|other| kind == *other || one_daemon(kind, *other));
+    let unused = matches!(unseen.error.cause, Cause::Unreachable | Cause::Unsupported);
+    !unused || unseen.kind.is_none_or(was_measured)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cause::Cause, target::Error};
+    use crate::target::Error;
 
     #[test]
     fn an_engine_that_was_measured_and_is_gone_in_the_end_is_no_proof_that_nothing_is_left() {
@@ -49,7 +54,9 @@ mod tests {
                 && matters(None, Cause::Unreachable)
                 && matters(Some(Kind::Libvirt), Cause::TimedOut)
         );
-        assert!(!matters(Some(Kind::Libvirt), Cause::Unreachable), "it was not measured");
+        for cause in [Cause::Unreachable, Cause::Unsupported] {
+            assert!(!matters(Some(Kind::Libvirt), cause), "it was not measured");
+        }
         assert!(
             matters_after(Kind::Lxc, Some(Kind::Libvirt), Cause::Unreachable),
             "one daemon has VMs and containers"

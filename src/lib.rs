@@ -28,6 +28,7 @@ pub mod calibration;
 pub mod cause;
 pub mod cli;
 pub mod control;
+pub mod daemon;
 pub mod doctor;
 pub mod image;
 pub mod probe;

@@ -20,7 +20,6 @@ use crate::{
 };
 
 pub mod container;
-pub mod daemon;
 pub mod engine;
 #[cfg(test)]
 #[path = "../tests/common/fake_target.rs"]

@@ -221,8 +221,10 @@ fn an_executable_is_a_side_and_one_that_is_no_bootrace_is_refused() {
     fs::set_permissions(&yes, fs::Permissions::from_mode(0o755)).unwrap();
     for foreign in ["binary:/bin/true", yes.to_str().unwrap()] {
         let reports = tempfile::tempdir().unwrap();
-        run(&copy, foreign, reports.path())
-            .fails(1, &["the new side", "could not be prepared", "it is no bootrace, or one that is older"]);
+        run(&copy, foreign, reports.path()).fails(
+            1,
+            &["the new side", "could not be prepared", "it is no bootrace, or one of another version"],
+        );
         assert_eq!(fs::read_dir(reports.path()).unwrap().count(), 0, "nothing was measured or is left");
     }
     assert_eq!(left_over(), Vec::<String>::new());

@@ -260,10 +260,20 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
 
 #[test]
 fn a_run_is_stopped_while_an_engine_hangs() {
+    is_stopped_while_an_engine_hangs(&["run", "quickstart", "--targets", "docker", "--out"]);
+}
+
+#[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn a_calibration_is_stopped_while_an_engine_hangs() {
+    is_stopped_while_an_engine_hangs(&["calibrate", "--targets", "docker", "--out"]);
+}
+
+fn is_stopped_while_an_engine_hangs(command: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("hangs.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let mut child = bootrace(&["run", "quickstart", "--targets", "docker", "--out"])
+    let mut child = bootrace(command)
         .arg(dir.path().join("out"))
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .stderr(Stdio::piped())
@@ -278,7 +288,7 @@ fn a_run_is_stopped_while_an_engine_hangs() {
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();
-            panic!("the run waits for the engine");
+            panic!("{command:?} waits for the engine");
         }
         std::thread::sleep(Duration::from_millis(20));
     }

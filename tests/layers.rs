@@ -25,7 +25,7 @@ const PROGRAM: &str = "src/lib.rs";
 /// The layers of the program, the lowest first. A module imports from lower layers and from itself.
 const LAYERS: [&[&str]; 7] = [
     &["agent", "cause", "supervisor", "sys"],
-    &["probe", "tune"],
+    &["daemon", "probe", "tune"],
     &["control", "image"],
     &["target"],
     &["runner"],

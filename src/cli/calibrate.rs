@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 use super::{
     Failure,
     options::Session,
-    prepare::{Prepared, Request, must_be_root, prepare},
+    prepare::{Prepared, Request, must_be_root, prepare, unless_stopped},
     print,
     progress::Progress,
     run,
@@ -86,7 +86,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     // Before the runtime starts threads, since a mount namespace is per thread.
     let isolated = native::isolate_mounts();
     signals::watched(async |signals, tuning| {
-        let (scenario, left_out) = runnable(options, isolated).await.map_err(Failure::Run)?;
+        let (scenario, left_out) = unless_stopped(signals, runnable(options, isolated)).await?;
         match options.aa {
             true => aa::run(options, &scenario, &left_out, signals, tuning).await,
             false => calibrate(options, scenario, left_out, signals, tuning).await,

@@ -68,23 +68,32 @@ pub async fn prepare(
     };
     let targets = unless_stopped(signals, connect(scenario, &image)).await?;
     let mut host = sample::Host { tuned, noise_before, ..host::facts() };
-    let mut asked = Vec::new();
-    for target in &targets {
-        target.versions(&mut host);
-        // Once per engine, since its targets would count the same left-overs.
-        let kind = target.info().kind;
-        if !asked.contains(&kind) {
-            target.neighbours(&mut host).await;
-            asked.push(kind);
-        }
-    }
+    unless_stopped(signals, ask_engines(&targets, &mut host)).await?;
     let warnings = warnings(&targets, tune, side_config.map(|side_config| &*side_config.partner));
     warnings.iter().for_each(|warning| progress.say(warning));
     Ok(Prepared { targets, image: image.info, host, warnings, instances: cache.instances_dir() })
 }
 
+/// Adds the engines' versions and other instances to the facts.
+async fn ask_engines(targets: &[Box<dyn Target>], host: &mut sample::Host) -> anyhow::Result<()> {
+    let mut asked = Vec::new();
+    for target in targets {
+        target.versions(host);
+        // Once per engine, since its targets would count the same left-overs.
+        let kind = target.info().kind;
+        if !asked.contains(&kind) {
+            target.neighbours(host).await;
+            asked.push(kind);
+        }
+    }
+    Ok(())
+}
+
 /// Ends `work` at the first signal.
-async fn unless_stopped<T>(
+///
+/// # Errors
+/// As `work`; [`Failure::Stopped`] at a signal.
+pub async fn unless_stopped<T>(
     signals: &Signals,
     work: impl Future<Output = anyhow::Result<T>>,
 ) -> Result<T, Failure> {

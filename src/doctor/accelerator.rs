@@ -5,11 +5,12 @@ use std::{fs::File, io, path::Path};
 use super::{Check, account::Account};
 use crate::{
     cause::Cause,
+    daemon::LIBVIRT,
     kind::Kind,
     probe::kvm::{self, KvmVerdict},
     sample::KvmDegree,
     sys,
-    target::{daemon::LIBVIRT, vm::inspect::Hypervisor},
+    target::{libvirt::Driver, vm::inspect::Hypervisor},
 };
 
 const DEVICE: &str = "/dev/kvm";
@@ -96,9 +97,9 @@ pub fn access(account: &Account) -> Option<Check> {
     })
 }
 
-/// Restarts this host's libvirt, which remembers what it found when it started.
+/// The fix of a libvirt that remembers what it found when it started.
 fn restart_libvirt() -> String {
-    LIBVIRT.restart(LIBVIRT.place_here())
+    LIBVIRT.restart(Driver::Qemu.place())
 }
 
 /// libvirt remembers from its start whether KVM was usable.

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use crate::{
     cause::Cause,
-    target::{
-        Error,
-        daemon::{Daemon, Place},
-    },
+    daemon::{Daemon, Place},
+    target::Error,
 };
 
 /// The finding on one that has not answered, which may be busy.
@@ -73,8 +71,8 @@ pub fn fix_of_no_answer(daemon: &Daemon, place: Place) -> String {
 mod tests {
     use super::*;
     use crate::{
+        daemon::{DOCKER, LIBVIRT, PODMAN},
         scenario::Span,
-        target::daemon::{DOCKER, LIBVIRT, PODMAN},
     };
 
     const PLACES: [Place; 3] = [Place::Elsewhere, Place::Unit, Place::Here];

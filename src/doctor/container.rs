@@ -6,11 +6,9 @@ use async_trait::async_trait;
 
 use super::{Check, Diagnosis, Trials, asking, storage};
 use crate::{
+    daemon,
     image::ContainerEngine,
-    target::{
-        container::inspect::{self, Engine, OLDEST_API},
-        daemon,
-    },
+    target::container::inspect::{self, Engine, OLDEST_API},
 };
 
 /// The names of an engine's checks, and what differs between the engines.
@@ -65,7 +63,7 @@ pub async fn ask(engine: ContainerEngine, patience: Duration) -> Containers {
     match asking::ask(patience, inspect::inspect(engine)).await {
         Ok(answer) => with(Check::ok(id, title, describe(engine, &answer)), Some(answer)),
         Err(error) => {
-            let (found, fix) = error.explain(daemon, daemon.place(), patience);
+            let (found, fix) = error.explain(daemon, engine.place(), patience);
             with(Check::failed(id, title, found, &[kind]).fix(fix), None)
         }
     }

@@ -10,12 +10,9 @@ use super::{
 };
 use crate::{
     cause::Cause,
+    daemon::LIBVIRT,
     kind::Kind,
-    target::{
-        daemon::{LIBVIRT, Place},
-        libvirt::Driver,
-        lxc,
-    },
+    target::{libvirt::Driver, lxc},
 };
 
 pub struct Lxc {
@@ -26,7 +23,6 @@ pub struct Lxc {
 /// Asks libvirt for its LXC driver.
 pub async fn ask(patience: Duration) -> Lxc {
     let (id, title) = ("lxc", "libvirt's LXC driver");
-    let usual = Driver::Lxc.uri() == Driver::Lxc.usual_uri();
     match asking::ask(patience, lxc::inspect()).await {
         Ok(version) => {
             let version = version.as_deref().unwrap_or("of unknown version");
@@ -34,14 +30,13 @@ pub async fn ask(patience: Duration) -> Lxc {
             Lxc { check: Check::ok(id, title, found), answers: true }
         }
         Err(NoAnswer::Failed(error))
-            if usual && matches!(error.cause, Cause::Unreachable | Cause::Unsupported) =>
+            if Driver::Lxc.is_usual() && matches!(error.cause, Cause::Unreachable | Cause::Unsupported) =>
         {
             let found = format!("{}: only targets with kind = \"lxc\" need it", error.why);
             Lxc { check: Check::absent(id, title, found, &[Kind::Lxc]).fix("scripts/setup"), answers: false }
         }
         Err(error) => {
-            let place = if usual { LIBVIRT.place_here() } else { Place::Elsewhere };
-            let (found, fix) = error.explain(&LIBVIRT, place, patience);
+            let (found, fix) = error.explain(&LIBVIRT, Driver::Lxc.place(), patience);
             Lxc { check: Check::failed(id, title, found, &[Kind::Lxc]).fix(fix), answers: false }
         }
     }

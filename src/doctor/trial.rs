@@ -23,7 +23,7 @@ use crate::{
     target::{
         InstanceId, Target,
         container::{self, Docker},
-        daemon,
+        engine,
         lxc::Lxc,
         native::{self, Native},
         vm::inspect,
@@ -265,11 +265,11 @@ impl Bench {
 
 /// The fix of a failed trial, if its error names none.
 fn fix(kind: Kind) -> String {
-    let fix = match daemon::of(kind) {
+    let fix = match engine::daemon_of(kind) {
         None => {
             "sudo dmesg shows what the kernel refused; or name another directory in BOOTRACE_CACHE".into()
         }
-        Some(daemon) => daemon.log(daemon.place()),
+        Some((daemon, place)) => daemon.log(place),
     };
     format!("{fix}; sudo bootrace clean removes left-overs")
 }

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 
 use super::{Check, Diagnosis, Status, Trials, accelerator, account::Account, asking};
 use crate::{
+    daemon::LIBVIRT,
     kind::Kind,
     probe::kvm::{KvmVerdict, closed_to_qemu},
     sample::Accelerator,
     scenario::uri,
     target::{
-        daemon::LIBVIRT,
         libvirt::Driver,
         vm::inspect::{self, Hypervisor},
     },
@@ -54,7 +54,7 @@ async fn ask_libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
             (check, Some(hypervisor))
         }
         Err(error) => {
-            let (found, fix) = error.explain(&LIBVIRT, LIBVIRT.place(), patience);
+            let (found, fix) = error.explain(&LIBVIRT, Driver::Qemu.place(), patience);
             (Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix), None)
         }
     }
@@ -65,7 +65,7 @@ fn emulator(hypervisor: &Hypervisor) -> Check {
     let (id, title) = ("qemu", "QEMU");
     let Some(offers) = &hypervisor.offers else {
         let found = "libvirt answers, but did not report in time what it offers: busy or hanging";
-        let fix = asking::fix_of_no_answer(&LIBVIRT, LIBVIRT.place());
+        let fix = asking::fix_of_no_answer(&LIBVIRT, Driver::Qemu.place());
         return Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix);
     };
     match &offers.emulator {
@@ -78,9 +78,9 @@ fn emulator(hypervisor: &Hypervisor) -> Check {
             let package = if arch == "x86_64" { "qemu-system-x86" } else { "qemu-system-arm" };
             let found = format!("libvirt has no QEMU for {arch}");
             let install = format!("sudo apt-get install {package}");
-            // Only this host's own may be restarted, and it remembers which programs it found.
-            let fix = match Driver::Qemu.uri() == Driver::Qemu.usual_uri() {
-                true => format!("{install} && {}", LIBVIRT.restart(LIBVIRT.place_here())),
+            // libvirt remembers which programs it found.
+            let fix = match Driver::Qemu.is_usual() {
+                true => format!("{install} && {}", LIBVIRT.restart(Driver::Qemu.place())),
                 false => install,
             };
             Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix)

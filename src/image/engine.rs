@@ -6,7 +6,11 @@ use bollard::{Docker, errors::Error as Bollard, models::SystemInfo};
 use bootrace_model::foreign::tail;
 
 use super::error::Error;
-use crate::kind::{Kind, Program};
+use crate::{
+    cause::Cause,
+    daemon::{self, Place},
+    kind::{Kind, Program},
+};
 
 /// The longest part of an engine's message that an error shows, in bytes.
 const SHOWN: usize = 500;
@@ -53,14 +57,6 @@ impl ContainerEngine {
         }
     }
 
-    /// The program that answers at its socket.
-    pub fn service(self) -> &'static str {
-        match self {
-            ContainerEngine::Docker => "dockerd",
-            ContainerEngine::Podman => "podman system service",
-        }
-    }
-
     /// The environment variable that names another address.
     pub fn variable(self) -> &'static str {
         match self {
@@ -81,6 +77,20 @@ impl ContainerEngine {
             ContainerEngine::Docker => "unix:///var/run/docker.sock",
             ContainerEngine::Podman => "unix:///run/podman/podman.sock",
         }
+    }
+
+    /// The place of the daemon at [`ContainerEngine::address`].
+    pub fn place(self) -> Place {
+        daemon::of(self.kind())
+            .map_or(Place::Elsewhere, |daemon| daemon.place(&self.address(), self.usual_address()))
+    }
+
+    /// Why its address can't be used, and the fix; `None` for a socket of this host.
+    pub fn elsewhere(self) -> Option<(&'static str, String)> {
+        let why = "it is no socket of this host, and bootrace reads the containers' processes on this host";
+        let fix =
+            format!("name a socket in {}, as in {}, or unset it", self.variable(), self.usual_address());
+        (!self.address().starts_with("unix://")).then_some((why, fix))
     }
 
     /// False if its usual socket is missing and the environment names no other: then bootrace has never used it.
@@ -135,10 +145,14 @@ impl Client {
     /// When the engine does not answer.
     pub async fn connect(engine: ContainerEngine) -> Result<Self, Error> {
         let tried = "answer";
-        let mut api = engine.client().map_err(refused_by(engine, tried))?;
+        if let Some((why, fix)) = engine.elsewhere() {
+            let why = format!("{}: {why}; fix: {fix}", engine.address());
+            return Err(Error::Engine { engine: engine.name(), tried: tried.into(), why });
+        }
+        let api = engine.client().map_err(refused_by(engine, tried))?;
+        let mut api = api.negotiate_version().await.map_err(refused_by(engine, tried))?;
         // The answer to an import or export may take as long as the image is large.
         api.set_timeout(std::time::Duration::from_secs(1800));
-        let api = api.negotiate_version().await.map_err(refused_by(engine, tried))?;
         Ok(Client { engine, api })
     }
 
@@ -186,14 +200,15 @@ fn why(engine: ContainerEngine, error: &Bollard) -> String {
         Some(_) => format!("{error}: {last}"),
         None => error.to_string(),
     };
-    let fix = match kind {
-        Some(std::io::ErrorKind::PermissionDenied) => "; a run needs root: sudo bootrace run".into(),
-        Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => {
-            format!("; is {} running? scripts/setup installs and starts it", engine.service())
-        }
-        _ => String::new(),
+    let cause = match (error, kind) {
+        (Bollard::SocketNotFoundError(_), _) => Cause::Unreachable,
+        (_, Some(std::io::ErrorKind::PermissionDenied)) => Cause::Denied,
+        (_, Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)) => Cause::Unreachable,
+        (Bollard::RequestTimeoutError, _) => Cause::TimedOut,
+        _ => Cause::Other,
     };
-    format!("{}{fix}", tail(&text, SHOWN))
+    let fix = daemon::of(engine.kind()).and_then(|daemon| daemon.hint(cause, engine.place()));
+    format!("{}{}", tail(&text, SHOWN), fix.map(|fix| format!("; fix: {fix}")).unwrap_or_default())
 }
 
 #[cfg(test)]

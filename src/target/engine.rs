@@ -11,6 +11,7 @@ use super::{
     vm::{self, Libvirt},
 };
 use crate::{
+    daemon::{self, Daemon, Place},
     image::{ContainerEngine, Image},
     kind::Kind,
     scenario::{self, Boot, Resources},
@@ -69,6 +70,18 @@ pub fn of(kind: Kind) -> &'static dyn Engine {
         Kind::Libvirt => &Vms,
         Kind::Lxc => &LxcContainers,
     }
+}
+
+/// The daemon of a kind, and its place for targets that name no other; `None`: the kind has no daemon.
+pub fn daemon_of(kind: Kind) -> Option<(&'static Daemon, Place)> {
+    let place = match kind {
+        Kind::Native => return None,
+        Kind::Docker => ContainerEngine::Docker.place(),
+        Kind::Podman => ContainerEngine::Podman.place(),
+        Kind::Libvirt => Driver::Qemu.place(),
+        Kind::Lxc => Driver::Lxc.place(),
+    };
+    Some((daemon::of(kind)?, place))
 }
 
 fn missing(form: &str) -> Error {

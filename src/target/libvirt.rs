@@ -6,11 +6,8 @@ use std::sync::Arc;
 use tokio::{sync::Mutex, task::spawn_blocking};
 use virt::connect::Connect;
 
-use super::{
-    Error,
-    daemon::{LIBVIRT, Place},
-};
-use crate::scenario;
+use super::Error;
+use crate::{daemon::LIBVIRT, scenario};
 
 pub(super) mod driver;
 pub(super) mod events;
@@ -61,7 +58,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub async fn connect_to(driver: Driver, uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
-    let place = if uri == driver.usual_uri() { LIBVIRT.place_here() } else { Place::Elsewhere };
+    let place = LIBVIRT.place(&uri, driver.usual_uri());
     let tried = format!("connecting to libvirt at {uri}");
     let connected = spawn_blocking(move || {
         // Otherwise libvirt prints every error to standard error itself.

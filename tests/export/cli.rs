@@ -143,16 +143,13 @@ fn results_that_cannot_be_read_exit_with_2_and_write_nothing() {
     let file = saved.path("run/results.json");
     let good = fs::read_to_string(&file).unwrap();
     for (content, words) in [
-        (&good[..good.len() / 2], "is damaged or not a results file of bootrace"),
+        (&good[..good.len() / 2], "is damaged or no file of bootrace"),
         ("{\"results\": []}", "it has no \"schema\""),
         (
             &good.replacen("bootrace.results/2", "bootrace.results/9", 1),
             "has the schema \"bootrace.results/9\"",
         ),
-        (
-            &good.replacen("\"ready\": ", "\"ready\": NaN, \"x\": ", 1),
-            "is damaged or not a results file of bootrace",
-        ),
+        (&good.replacen("\"ready\": ", "\"ready\": NaN, \"x\": ", 1), "is damaged or no file of bootrace"),
     ] {
         fs::write(&file, content).unwrap();
         let output = saved.export(&["--format", "bmf", "--to", "bmf.json"]);

@@ -443,10 +443,7 @@ fn unreadable_results_are_a_usage_error_with_the_reason() {
     let mut wrong = serde_json::from_str::<Value>(&good).unwrap();
     wrong["samples"][3]["round"] = "three".into();
     let cases = [
-        (
-            good[..good.len() / 2].to_owned(),
-            "is damaged or not a results file of bootrace: EOF while parsing",
-        ),
+        (good[..good.len() / 2].to_owned(), "is damaged or no file of bootrace: EOF while parsing"),
         ("{\"results\": []}".to_owned(), "it has no \"schema\""),
         ("[1, 2]".to_owned(), "it has no \"schema\""),
         (String::new(), "EOF while parsing"),

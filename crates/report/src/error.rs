@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::sample::SCHEMA;
-
 /// A failure to write a report or to read results.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,7 +31,7 @@ pub enum Error {
     },
     /// A file is not valid JSON of its schema.
     #[error(
-        "{} is damaged or not a results file of bootrace: {why}; fix: copy it from the run again",
+        "{} is damaged or no file of bootrace: {why}; fix: copy it from the run again",
         .path.display()
     )]
     Damaged {
@@ -44,7 +42,7 @@ pub enum Error {
     },
     /// A file has the schema of another version.
     #[error(
-        "{} has the schema {found:?}, this version reads {SCHEMA:?}; fix: use the bootrace that wrote it",
+        "{} has the schema {found:?}, this version reads {reads:?}; fix: use the bootrace that wrote it",
         .path.display()
     )]
     Foreign {
@@ -52,5 +50,7 @@ pub enum Error {
         path: PathBuf,
         /// Its schema, at most 80 characters.
         found: String,
+        /// The schema that this version reads.
+        reads: &'static str,
     },
 }

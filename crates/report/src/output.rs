@@ -28,13 +28,28 @@ pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 ///
 /// # Errors
 /// When the file can't be read, is damaged, or has another schema.
-pub(crate) fn read<T: serde::de::DeserializeOwned>(path: PathBuf, schema: &str) -> Result<T, Error> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: PathBuf, schema: &'static str) -> Result<T, Error> {
     let json = fs::read(&path).map_err(|why| Error::Read { path: path.clone(), why })?;
     let damaged = |why: serde_json::Error| Error::Damaged { path: path.clone(), why: why.to_string() };
     let value: serde_json::Value = serde_json::from_slice(&json).map_err(damaged)?;
     match value.get("schema").and_then(|schema| schema.as_str()) {
         Some(found) if found == schema => serde_json::from_slice(&json).map_err(damaged),
-        Some(found) => Err(Error::Foreign { found: text::clip(found, 80), path }),
+        Some(found) => Err(Error::Foreign { found: text::clip(found, 80), path, reads: schema }),
         None => Err(Error::Damaged { path, why: "it has no \"schema\"".into() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_version_is_named_with_its_own_schema() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("comparison.json");
+        fs::write(&path, r#"{"schema": "bootrace.comparison/1"}"#).unwrap();
+        let error = read::<serde_json::Value>(path, "bootrace.comparison/2").unwrap_err().to_string();
+        let schemas = r#"the schema "bootrace.comparison/1", this version reads "bootrace.comparison/2""#;
+        assert!(error.contains(schemas), "{error}");
     }
 }

@@ -121,7 +121,8 @@ impl Protocol {
 
 /// Checks that a side's first event is a hello of our protocol; `None`: no event came in time.
 fn check_hello(side: Side, received: Option<Result<Event, Broken>>) -> Result<(), Broken> {
-    let none = "it is no bootrace, or one that is older than bootrace ab";
+    let none =
+        "it is no bootrace, or one of another version\nfix: run bootrace ab with a bootrace of its version";
     let why = match received {
         Some(Ok(Event::Hello { protocol: PROTOCOL })) => return Ok(()),
         Some(Ok(Event::Hello { protocol })) => format!(

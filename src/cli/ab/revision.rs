@@ -30,7 +30,7 @@ impl Revision {
     /// With git's message, or the reason why git can't run.
     pub fn find(revision: &str) -> Result<Self, String> {
         if revision.is_empty() || revision.starts_with('-') {
-            return Err("a revision's name is neither empty nor begins with -".into());
+            return Err("a revision's name is not empty and does not begin with '-'".into());
         }
         let here = std::env::current_dir().map_err(|e| e.to_string())?;
         let clone =

@@ -25,10 +25,7 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
             None => error,
         }
     };
-    if !host.starts_with("unix://") {
-        let why = "it is no socket of this host, and bootrace reads the containers' processes on this host";
-        let fix =
-            format!("name a socket in {}, as in {}, or unset it", engine.variable(), engine.usual_address());
+    if let Some((why, fix)) = engine.elsewhere() {
         return Err(Error::new(&tried, why).by(Cause::Unsupported).with_hint(Some(fix)));
     }
     let client = engine.client().map_err(failed)?;

@@ -39,8 +39,7 @@ impl Store {
         Store { name, containerd: has_containerd_store(info) }
     }
 
-    /// Where a running container's disk is. Unknown places are left out: the engine may be on another host or use
-    /// another driver.
+    /// Where a running container's disk is. Unknown places are left out: the engine may use another driver.
     pub fn place(&self, container: &ContainerInspectResponse) -> Place {
         let nothing = Place { storage: self.name.clone(), ..Place::default() };
         let overlay = seen(container).or_else(|error| {

@@ -2,7 +2,11 @@
 
 use std::env;
 
-use crate::{cause::Cause, kind::Kind};
+use crate::{
+    cause::Cause,
+    daemon::{LIBVIRT, Place},
+    kind::Kind,
+};
 
 /// A driver of libvirt that bootrace uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +48,16 @@ impl Driver {
         named.filter(fits).unwrap_or_else(|| self.usual_uri().into())
     }
 
+    /// Whether [`Driver::uri`] is this host's own libvirt.
+    pub fn is_usual(self) -> bool {
+        self.uri() == self.usual_uri()
+    }
+
+    /// The place of the libvirt at [`Driver::uri`].
+    pub fn place(self) -> Place {
+        LIBVIRT.place(&self.uri(), self.usual_uri())
+    }
+
     /// Whether a URI is of this driver.
     pub fn has(self, uri: &str) -> bool {
         uri.split([':', '+']).next() == Some(self.scheme())
@@ -55,7 +69,12 @@ impl Driver {
             (Driver::Lxc, Cause::Unsupported) => Some(
                 "scripts/setup installs libvirt's LXC driver (libvirt-daemon-driver-lxc) and restarts libvirtd",
             ),
-            _ => None,
+            (Driver::Qemu, Cause::Unsupported) => {
+                Some("scripts/setup installs libvirt's QEMU driver (libvirt-daemon-driver-qemu) and QEMU")
+            }
+            (_, Cause::Denied | Cause::NotFound | Cause::Other | Cause::TimedOut | Cause::Unreachable) => {
+                None
+            }
         }
     }
 

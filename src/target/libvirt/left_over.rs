@@ -33,7 +33,7 @@ pub async fn find(driver: Driver, wanted: Wanted) -> Result<Vec<LeftOver>, Error
         Err(e)
             if driver == Driver::Lxc
                 && e.is_unreachable()
-                && [Driver::Lxc, Driver::Qemu].iter().all(|driver| driver.uri() == driver.usual_uri()) =>
+                && [Driver::Lxc, Driver::Qemu].into_iter().all(Driver::is_usual) =>
         {
             return Ok(Vec::new());
         }

@@ -1,7 +1,7 @@
 //! The daemons of the engines: how a user starts each on this host and finds its log, and the fix of a failure by its
 //! cause.
 
-use std::{env, path::Path};
+use std::path::Path;
 
 use crate::{
     cause::{Cause, NEEDS_ROOT},
@@ -15,9 +15,7 @@ pub struct Daemon {
     pub program: &'static str,
     /// Its systemd unit.
     pub unit: &'static str,
-    /// The environment variable that names another one than this host's.
-    pub variable: &'static str,
-    /// All that can name another one: the variable, and a scenario's option.
+    /// What can name another one than this host's: an environment variable, and a scenario's option.
     pub named_by: &'static str,
     /// The group whose members may use it; `None`: only root may.
     pub group: Option<&'static str>,
@@ -27,7 +25,6 @@ pub static DOCKER: Daemon = Daemon {
     name: "Docker",
     program: "dockerd",
     unit: "docker.service",
-    variable: "DOCKER_HOST",
     named_by: "DOCKER_HOST",
     group: Some("docker"),
 };
@@ -36,7 +33,6 @@ pub static PODMAN: Daemon = Daemon {
     name: "podman",
     program: "podman",
     unit: "podman.socket",
-    variable: "CONTAINER_HOST",
     named_by: "CONTAINER_HOST",
     group: None,
 };
@@ -45,7 +41,6 @@ pub static LIBVIRT: Daemon = Daemon {
     name: "libvirt",
     program: "libvirtd",
     unit: "libvirtd.service",
-    variable: "LIBVIRT_DEFAULT_URI",
     named_by: "LIBVIRT_DEFAULT_URI or the target's uri",
     group: Some("libvirt"),
 };
@@ -72,7 +67,7 @@ pub enum Place {
 }
 
 impl Place {
-    pub(crate) fn of(elsewhere: bool, systemd: bool, installed: bool) -> Self {
+    fn of(elsewhere: bool, systemd: bool, installed: bool) -> Self {
         match (elsewhere, systemd && installed) {
             (true, _) => Place::Elsewhere,
             (_, true) => Place::Unit,
@@ -82,17 +77,11 @@ impl Place {
 }
 
 impl Daemon {
-    /// The place of the daemon that the environment names, else of this host's.
-    pub fn place(&self) -> Place {
-        let elsewhere = env::var_os(self.variable).is_some_and(|named| !named.is_empty());
-        if elsewhere { Place::Elsewhere } else { self.place_here() }
-    }
-
-    /// The place of this host's daemon, whatever the environment names.
-    pub fn place_here(&self) -> Place {
+    /// The place of the daemon at an address, where `usual` is the address of this host's own.
+    pub fn place(&self, address: &str, usual: &str) -> Place {
         let units = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
         let installed = units.iter().any(|dir| Path::new(dir).join(self.unit).exists());
-        Place::of(false, Path::new("/run/systemd/system").is_dir(), installed)
+        Place::of(address != usual, Path::new("/run/systemd/system").is_dir(), installed)
     }
 
     /// The command that starts it, or what to change.
@@ -126,13 +115,12 @@ impl Daemon {
         format!("{log} shows more")
     }
 
-    /// The command that restarts this host's daemon. libvirtd's VMs keep running meanwhile.
+    /// The command that restarts it, or what to restart. libvirtd's VMs keep running meanwhile.
     pub fn restart(&self, place: Place) -> String {
         match place {
+            Place::Elsewhere => format!("restart what {} names", self.named_by),
             Place::Unit => format!("sudo systemctl restart {}", self.unit),
-            Place::Elsewhere | Place::Here => {
-                format!("sudo kill $(cat /run/{}.pid); sleep 2; scripts/setup", self.program)
-            }
+            Place::Here => format!("sudo kill $(cat /run/{}.pid); sleep 2; scripts/setup", self.program),
         }
     }
 }
@@ -166,5 +154,13 @@ mod tests {
         assert_eq!(LIBVIRT.restart(Place::Unit), "sudo systemctl restart libvirtd.service");
         let here = LIBVIRT.restart(Place::Here);
         assert_eq!(here, "sudo kill $(cat /run/libvirtd.pid); sleep 2; scripts/setup");
+        let elsewhere = LIBVIRT.restart(Place::Elsewhere);
+        assert_eq!(elsewhere, "restart what LIBVIRT_DEFAULT_URI or the target's uri names");
+    }
+
+    #[test]
+    fn a_variable_with_the_usual_address_names_this_hosts_daemon() {
+        assert_ne!(LIBVIRT.place("qemu:///system", "qemu:///system"), Place::Elsewhere);
+        assert_eq!(LIBVIRT.place("qemu+tcp://other/system", "qemu:///system"), Place::Elsewhere);
     }
 }
