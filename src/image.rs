@@ -28,7 +28,6 @@ mod partitions;
 mod prune;
 mod reach;
 mod registry;
-mod rootfs;
 pub mod rootless;
 mod stored;
 mod suite;

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     fs,
     os::unix::{
-        fs::{MetadataExt, chown},
+        fs::{MetadataExt, chown, symlink},
         net::UnixStream,
         process::CommandExt,
     },
@@ -20,8 +20,11 @@ use bootrace::{
     kind::Program,
     sample::{Outcome, Sample},
 };
-use bootrace_agent::protocol::AGENT_PATH;
-use common::{Bench, LIST_INTERFACES, Ran, boot_id, left_over, ran_the_same};
+use bootrace_agent::{
+    protocol::AGENT_PATH,
+    reference::{READY, ReferenceWorkload},
+};
+use common::{Bench, LIST_INTERFACES, Ran, boot_id, bootrace, cache::OwnCache, left_over, ran_the_same};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const TARGETS: &str = r#"
@@ -100,6 +103,46 @@ fn agents() -> BTreeMap<String, Seen> {
         found.insert(parent, Seen { pid, cpus: field("Cpus_allowed_list:"), memory_limit });
     }
     found
+}
+
+/// A root whose links, followed on the host, lead to a directory of the host.
+#[test]
+#[ignore = "needs docker, crun, podman and libvirt's LXC driver: scripts/test runs it"]
+fn links_of_an_image_stay_inside_it_on_every_target() {
+    let own = OwnCache::new();
+    let (root, host) = (own.path("root"), own.path("host"));
+    for dir in [root.join("etc"), host.clone(), root.join(host.strip_prefix("/").unwrap()).join("run")] {
+        fs::create_dir_all(dir).unwrap();
+    }
+    fs::create_dir(host.join("run")).unwrap();
+    fs::write(root.join("etc/os-release"), "ID=links\n").unwrap();
+    // One leads to a directory of the image, one to nothing in it.
+    symlink(host.join("run"), root.join("run")).unwrap();
+    symlink(host.join("tmp"), root.join("tmp")).unwrap();
+    let tar = Command::new("tar").arg("-cf").arg(own.path("root.tar")).arg("-C").arg(&root).arg(".").status();
+    assert!(tar.unwrap().success());
+    let workload = ReferenceWorkload::Delay { ns: 0 }.arguments();
+    let bench = Bench::with_text(&format!(
+        "name = \"test\"\n[image]\ntarball = {:?}\n\
+         [workload]\ncommand = [{AGENT_PATH:?}, {}]\nready = {{ line = \"^{READY}$\" }}\n\
+         [resources]\ncpus = 1\nmemory = \"64MiB\"\n\
+         [sampling]\nsamples = 1\nwarmup = 0\nsettle = \"0s\"\nidle = \"0s\"\ntimeout = \"60s\"\n{TARGETS}",
+        own.path("root.tar"),
+        workload.map(|word| format!("{word:?}")).join(", ")
+    ));
+    let with_cache = |mut command: Command| {
+        let output = command.env("BOOTRACE_CACHE", own.cache.dir()).output().unwrap();
+        Ran::new(output, bench.results())
+    };
+    let samples = with_cache(bench.command(&[])).good();
+    assert_eq!(samples.len(), 5);
+    ran_the_same(&samples);
+    let left = with_cache(bootrace(&["image", "prune", "--all"]));
+    assert_eq!(left.code, Some(0), "{}", left.stderr);
+    assert_eq!(left_after_a_moment(), Vec::<String>::new());
+    let host: Vec<_> = fs::read_dir(&host).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(host, ["run"]);
+    assert_eq!(fs::read_dir(own.path("host/run")).unwrap().count(), 0);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     ops::Deref,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -104,11 +104,15 @@ impl Fixture {
     }
 
     fn tarball(&self, kernel: bool) -> scenario::Image {
-        let root = self.root(kernel);
-        let mut tar = Command::new("tar");
-        tar.args(["--xattrs", "-czf"]).arg(self.path("root.tar.gz")).arg("-C").arg(root).arg(".");
-        assert!(tar.status().unwrap().success());
+        self.root(kernel);
+        self.pack();
         scenario::Image { tarball: Some("root.tar.gz".into()), ..nothing() }
+    }
+
+    fn pack(&self) {
+        let mut tar = Command::new("tar");
+        tar.args(["--xattrs", "--sparse", "-czf"]).arg(self.path("root.tar.gz"));
+        assert!(tar.arg("-C").arg(self.path("root")).arg(".").status().unwrap().success());
     }
 }
 
@@ -319,6 +323,46 @@ async fn a_whole_system_boots_from_a_disk_with_a_loader_and_a_missing_part_is_na
     fixture.ensure(&spec, SYSTEM).await.unwrap();
     assert!(same("0:0", &disk, &before), "the same image has the same disk");
     assert!(image::verify(&fixture.cache).unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root: scripts/test runs it"]
+async fn a_root_that_engines_would_read_differently_is_refused_by_name_and_leaves_no_parts() {
+    type Spoil = fn(&Path);
+    let cases: [(&str, Spoil); 5] = [
+        ("/etc is a symbolic link to /real, and each engine", |root| {
+            fs::rename(root.join("etc"), root.join("real")).unwrap();
+            symlink("/real", root.join("etc")).unwrap();
+        }),
+        ("take /home/.wh.file for the deletion of another file", |root| {
+            fs::write(root.join("home/.wh.file"), "").unwrap();
+        }),
+        ("overlays take /home/node, a character device 0:0, for the deletion", |root| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o644);
+            let kind = rustix::fs::FileType::CharacterDevice;
+            rustix::fs::mknodat(rustix::fs::CWD, root.join("home/node"), kind, mode, 0).unwrap();
+        }),
+        ("bytes of holes, 2147483648 of them in /home/lastlog, and container engines", |root| {
+            File::create(root.join("home/lastlog")).unwrap().set_len(2 << 30).unwrap();
+        }),
+        // More than any disk has, and a few bytes of archive.
+        ("its files take ", |root| {
+            File::create(root.join("home/lastlog")).unwrap().set_len(7 << 40).unwrap();
+        }),
+    ];
+    for (words, spoil) in cases {
+        let fixture = Fixture::new();
+        let spec = fixture.tarball(false);
+        spoil(&fixture.path("root"));
+        fixture.pack();
+        let error = fixture.ensure(&spec, TREE).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("the root file system of the tarball ") && error.contains(words),
+            "{error}"
+        );
+        assert!(error.contains("fix: "), "{error}");
+        assert_eq!(fixture.in_cache("tmp"), [] as [PathBuf; 0]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,8 @@
 
 use bootrace_agent::protocol::{AGENT_PATH, SERVICE_FLAG, UNIT};
 
-use super::{definition::Distribution, kernel::Kernel, rootfs::Rootfs};
+use super::{definition::Distribution, kernel::Kernel};
+use crate::sys::rootfs::Rootfs;
 
 /// A directory that systemd searches on every distribution. Presets remove no links there.
 const UNITS: &str = "/usr/lib/systemd/system";

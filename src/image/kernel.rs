@@ -6,7 +6,7 @@ use std::{
     io,
 };
 
-use super::rootfs::Rootfs;
+use crate::sys::rootfs::Rootfs;
 
 /// Modules that the agent always needs: for the control channel, disk and file system.
 const NEEDED: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_blk", "ext4"];

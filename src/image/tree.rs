@@ -8,6 +8,7 @@ use std::{
 use bootrace_agent::protocol::{AGENT_PATH, COW_PATH, IMAGE_DIGEST_PATH, SOCKET_PATH};
 use bootrace_model::foreign::tail;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     base::{Base, TAR},
@@ -18,10 +19,11 @@ use super::{
     job::Job,
     kernel,
     manifest::{Manifest, sha256},
-    rootfs::Rootfs,
     tool::Tool,
 };
-use crate::agent;
+use crate::{agent, sys::rootfs::Rootfs};
+
+mod sound;
 
 /// Its directory in the entry.
 const ROOT: &str = "root";
@@ -104,23 +106,34 @@ pub(super) async fn make(
     let temp = job.cache.temp()?;
     let root = temp.join(ROOT);
     super::cache::make_dir(&root)?;
+    let archive = job.cache.base(&base.key).join(TAR);
+    let image_name = base.definition().source.to_string();
     let unpack = Tool::new("tar")
         .within(&temp)?
         .args(["--extract", "--preserve-permissions", "--same-owner", "--numeric-owner"])
-        .args(["--xattrs", "--xattrs-include=*", "--anchored"])
-        // Each engine makes its own device nodes; .dockerenv is Docker's marker.
-        .args(["--exclude=./dev/*", "--exclude=dev/*", "--exclude=./.dockerenv", "--exclude=.dockerenv"])
+        // What an overlay remembers of its layers means nothing here, and something else in another overlay.
+        .args(["--xattrs", "--xattrs-include=*", "--xattrs-exclude=trusted.overlay.*"])
+        // They are removed afterwards in any case, and not every host may make devices.
+        .args(["--anchored", "--exclude=./dev/*", "--exclude=dev/*"])
         .arg("--directory")
         .arg(&root)
         .arg("--file")
-        .arg(job.cache.base(&base.key).join(TAR));
-    let image_name = base.definition().source.to_string();
-    match unpack.run(&job.cancel).await {
+        .arg(&archive);
+    let unsound = |why: String| Error::Tree { why, image: image_name.clone() };
+    let unpacked = match fits(&archive, temp.path(), &job.cancel).await {
+        Ok(Ok(())) => unpack.run(&job.cancel).await,
+        Ok(Err(why)) => return Err(unsound(why)),
+        Err(error) => Err(error),
+    };
+    match unpacked {
         Err(Error::Tool { outcome, output, .. }) => {
-            return Err(Error::Tree { why: why_not(job, base, outcome, output).await?, image: image_name });
+            return Err(unsound(why_not(job, base, outcome, output).await?));
         }
         other => other?,
     }
+    let checked = root.clone();
+    let sound = job.blocking(move || sound::check(&checked).map_err(Error::io("checking", &checked))).await?;
+    sound.map_err(unsound)?;
     let facts = Facts { digest: digest.into(), image: image_name.clone(), cow_bytes };
     let found = job.blocking(move || facts.complete(&root)).await?;
     let about = About {
@@ -146,6 +159,20 @@ pub(super) async fn make(
         dir: place(image),
         why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
+}
+
+/// Whether the archive's files fit into the free space of the cache.
+async fn fits(archive: &Path, cache: &Path, cancel: &CancellationToken) -> Result<Result<(), String>, Error> {
+    let space =
+        rustix::fs::statvfs(cache).map_err(|e| Error::io("reading the free space of", cache)(e.into()))?;
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let list = Tool::new("tar")
+        .args(["--list", "--verbose", "--numeric-owner", "--quoting-style=escape", "--file"])
+        .arg(archive);
+    list.with_stdout(cancel, |listing| async {
+        sound::fits(listing, free).await.map_err(Error::io("reading tar's list of", archive))
+    })
+    .await
 }
 
 /// Why unpacking failed. Removes an archive that has changed since it was made.

@@ -18,12 +18,11 @@ use super::{
     job::Job,
     kernel,
     manifest::{Manifest, sum_file},
-    rootfs::Rootfs,
     suite::EPOCH,
     tool::Tool,
     tree::Tree,
 };
-use crate::agent;
+use crate::{agent, sys::rootfs::Rootfs};
 
 const DISK: &str = "disk.raw";
 const OVERLAY: &str = "overlay.qcow2";

@@ -22,13 +22,13 @@ use super::super::{
     error::Error,
     job::Job,
     manifest::{Sum, save},
-    rootfs::Rootfs,
     tool::{Tool, require},
 };
 use super::{
     fstab,
     partitions::{self, Ext4, Partition},
 };
+use crate::sys::rootfs::Rootfs;
 
 /// The largest number of partitions that could be the root.
 const MOST: usize = 16;

@@ -14,12 +14,11 @@ use super::super::{
     error::Error,
     job::Job,
     manifest::{Manifest, sum_file},
-    rootfs::Rootfs,
     tool::Tool,
     tree::Tree,
 };
 use super::{DISK, header, seed};
-use crate::image::StockFiles;
+use crate::{image::StockFiles, sys::rootfs::Rootfs};
 
 const OVERLAY: &str = "overlay.qcow2";
 const SEED: &str = "seed.iso";

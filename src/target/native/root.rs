@@ -2,14 +2,19 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::{MetadataExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, FileType, Mode, makedev},
+    fs::{AtFlags, FileType, Mode, chmodat, makedev, mknodat, symlinkat},
     mount::{self, MountFlags, UnmountFlags},
 };
+
+use crate::sys::rootfs::Rootfs;
 
 /// The instance's root file system: an overlay with the image's tree as its lower layer.
 pub struct Root {
@@ -51,7 +56,8 @@ impl Root {
     /// When a mount or a device can't be made.
     pub fn mount(&mut self, tree: &Path) -> io::Result<()> {
         self.mount_overlay(tree)?;
-        let merged = &self.merged;
+        // The image's links must not lead out of it.
+        let root = Rootfs::open(&self.merged)?;
         let special = MountFlags::NOSUID | MountFlags::NOEXEC;
         for (kind, name, flags) in [
             ("proc", "proc", special | MountFlags::NODEV),
@@ -60,17 +66,17 @@ impl Root {
             ("devpts", "dev/pts", special),
             ("tmpfs", "dev/shm", special | MountFlags::NODEV),
         ] {
-            let at = merged.join(name);
-            fs::create_dir_all(&at)?;
+            let at = root.ensure_dir(name, 0o755)?;
             let options = match name {
                 "dev" => Some(c"mode=0755"),
                 "dev/pts" => Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5"),
                 "dev/shm" => Some(c"mode=1777"),
                 _ => None,
             };
-            mount::mount(kind, &at, kind, flags, options).map_err(|e| failed(&at, e))?;
+            mount::mount(kind, format!("/proc/self/fd/{}", at.as_raw_fd()), kind, flags, options)
+                .map_err(|e| failed(&self.merged.join(name), e))?;
         }
-        make_devices(&merged.join("dev"))
+        make_devices(&root.dir("dev")?)
     }
 
     /// The directories that belong to this instance alone.
@@ -120,21 +126,20 @@ fn failed(at: &Path, error: rustix::io::Errno) -> io::Error {
 }
 
 /// Makes the devices that a container gets, and no others of the host's.
-fn make_devices(dev: &Path) -> io::Result<()> {
+fn make_devices(dev: &OwnedFd) -> io::Result<()> {
     let nodes =
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
     for (name, major, minor) in nodes {
-        let node = dev.join(name);
         let mode = Mode::from_raw_mode(0o666);
-        rustix::fs::mknodat(CWD, &node, FileType::CharacterDevice, mode, makedev(major, minor))?;
+        mknodat(dev, name, FileType::CharacterDevice, mode, makedev(major, minor))?;
         // Sets the mode whatever the umask is.
-        rustix::fs::chmod(&node, mode)?;
+        chmodat(dev, name, mode, AtFlags::empty())?;
     }
     let links = [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")];
     for (name, rest) in links {
-        symlink(format!("/proc/self/fd{rest}"), dev.join(name))?;
+        symlinkat(format!("/proc/self/fd{rest}"), dev, name)?;
     }
-    symlink("pts/ptmx", dev.join("ptmx"))
+    Ok(symlinkat("pts/ptmx", dev, "ptmx")?)
 }
 
 #[cfg(test)]

@@ -10,12 +10,16 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, symlinkat, unlinkat,
+        AtFlags, CWD, Dir, Mode, OFlags, ResolveFlags, fchmod, mkdirat, openat, openat2, readlinkat,
+        symlinkat, unlinkat,
     },
     io::Errno,
 };
 
-pub(super) struct Rootfs(OwnedFd);
+/// How many dangling links [`Rootfs::ensure_dir`] follows, as many as the kernel does.
+const MOST_LINKS: u32 = 40;
+
+pub struct Rootfs(OwnedFd);
 
 impl Rootfs {
     /// Opens the root directory.
@@ -86,27 +90,62 @@ impl Rootfs {
         self.resolve(path, OFlags::PATH | OFlags::DIRECTORY)
     }
 
-    /// Creates the missing directories of a path, the last one with `mode`.
+    /// Creates the missing directories of a path, the last one with `mode`, and those that a dangling link names.
     ///
     /// # Errors
-    /// When a part of the path is a file, or a directory can't be created.
+    /// When a part of the path is a file, or a directory can't be created; the error names it.
     pub fn ensure_dir(&self, path: &str, mode: u32) -> io::Result<OwnedFd> {
+        self.ensure_dir_within(path, mode, MOST_LINKS)
+    }
+
+    fn ensure_dir_within(&self, path: &str, mode: u32, links: u32) -> io::Result<OwnedFd> {
+        let failed = |at: &str, e: io::Error| io::Error::new(e.kind(), format!("making {at}: {e}"));
         let mut done = String::new();
         let mut parent = self.resolve(".", OFlags::PATH | OFlags::DIRECTORY)?;
-        for part in path.split('/').filter(|part| !part.is_empty()) {
-            done = format!("{done}/{part}");
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        for (i, part) in parts.iter().enumerate() {
+            let above = done.clone();
+            done = format!("{above}/{part}");
             parent = match self.resolve(&done, OFlags::PATH | OFlags::DIRECTORY) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    mkdirat(&parent, part, Mode::from_raw_mode(0o755))?;
+                    match mkdirat(&parent, *part, Mode::from_raw_mode(0o755)) {
+                        // A dangling link: goes on where it leads.
+                        Err(Errno::EXIST) if links > 0 => {
+                            let target = readlinkat(&parent, *part, Vec::new())
+                                .map_err(|e| failed(&done, e.into()))?;
+                            let target = String::from_utf8_lossy(target.as_bytes()).into_owned();
+                            let above = if target.starts_with('/') { "" } else { above.as_str() };
+                            let rest = parts[i + 1..].join("/");
+                            return self.ensure_dir_within(
+                                &format!("{above}/{target}/{rest}"),
+                                mode,
+                                links - 1,
+                            );
+                        }
+                        made => made.map_err(|e| failed(&done, e.into()))?,
+                    }
                     let made = self.resolve(&done, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW)?;
-                    let mode = if done.trim_matches('/') == path.trim_matches('/') { mode } else { 0o755 };
+                    let mode = if i + 1 == parts.len() { mode } else { 0o755 };
                     fchmod(&made, Mode::from_raw_mode(mode))?;
                     made
                 }
-                found => found?,
+                found => found.map_err(|e| failed(&done, e))?,
             };
         }
         Ok(parent)
+    }
+
+    /// Removes what has this name, unless it is a directory. Succeeds if nothing has.
+    ///
+    /// # Errors
+    /// When it is a directory or can't be removed.
+    pub fn remove(&self, path: &str) -> io::Result<()> {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match self.dir(if parent.is_empty() { "." } else { parent }) {
+            Ok(parent) => remove(&parent, name),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     /// Writes a file and replaces whatever has its name.
@@ -129,10 +168,7 @@ impl Rootfs {
     ) -> io::Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.ensure_dir(parent, 0o755)?;
-        match unlinkat(&parent, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        remove(&parent, name)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
         fill(&mut file)?;
@@ -147,16 +183,21 @@ impl Rootfs {
     pub fn link(&self, path: &str, target: &str) -> io::Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.ensure_dir(parent, 0o755)?;
-        match unlinkat(&parent, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        remove(&parent, name)?;
         Ok(symlinkat(target, &parent, name)?)
     }
 
     fn resolve(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         Ok(openat2(&self.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+    }
+}
+
+/// Removes a file by its name in a directory, if it is there.
+fn remove(parent: &OwnedFd, name: &str) -> io::Result<()> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -212,6 +253,23 @@ mod tests {
         let meta = fs::metadata(inside.join("real/bootrace/file")).unwrap();
         assert_eq!(meta.permissions().mode() & 0o7777, 0o755);
         assert_eq!(root.list("link").unwrap(), ["bootrace"]);
+    }
+
+    #[test]
+    fn a_dangling_link_gets_its_directory_inside_the_tree() {
+        let (dir, root) = tree();
+        let inside = dir.path().join("root");
+        for (link, target) in
+            [("run", "/var/elsewhere/run"), ("usr/up", "../../../state"), ("loop", "loop/x")]
+        {
+            symlink(target, inside.join(link)).unwrap();
+        }
+        root.write("/run/bootrace/file", b"content", 0o644).unwrap();
+        assert_eq!(fs::read(inside.join("var/elsewhere/run/bootrace/file")).unwrap(), b"content");
+        root.ensure_dir("usr/up/sub", 0o700).unwrap();
+        assert!(inside.join("state/sub").is_dir() && !dir.path().join("state").exists());
+        let error = root.ensure_dir("loop", 0o755).err().unwrap().to_string();
+        assert!(error.starts_with("making /loop"), "{error}");
     }
 
     #[test]
