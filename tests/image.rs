@@ -17,8 +17,8 @@ use std::{
 use bollard::{
     Docker,
     query_parameters::{
-        CreateImageOptionsBuilder, ListContainersOptionsBuilder, PushImageOptionsBuilder, RemoveImageOptions,
-        RemoveImageOptionsBuilder,
+        CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
+        PushImageOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
     },
 };
 use bootrace::{
@@ -526,6 +526,62 @@ async fn a_registrys_image_is_pulled_and_a_missing_one_is_reported() {
     let error = fixture.ensure(&missing, DOCKER).await.unwrap_err().to_string();
     assert!(error.contains(&format!("{name}:2 is not available")) && error.contains("not found"), "{error}");
     docker.remove_image(&reference, Some(remove()), None).await.unwrap();
+}
+
+/// Copies a program of this host into a root, with its libraries.
+fn copy_program(root: &Path, name: &str) {
+    let program = fs::canonicalize(Path::new("/bin").join(name)).unwrap();
+    let libraries = output("ldd", &[], &program);
+    let libraries = libraries.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from);
+    for file in libraries.chain([program.clone()]) {
+        let inside = match file == program {
+            true => root.join("bin").join(name),
+            false => root.join(file.strip_prefix("/").unwrap()),
+        };
+        fs::create_dir_all(inside.parent().unwrap()).unwrap();
+        fs::copy(&file, inside).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker and root: scripts/test runs it"]
+async fn packages_keep_what_they_write_into_a_volume_and_see_nothing_of_the_images_environment() {
+    let fixture = Fixture::new();
+    let root = fixture.root(false);
+    ["sh", "rm"].iter().for_each(|name| copy_program(&root, name));
+    // Stands for the package manager, since no archive may be needed: its own variables show which it was given.
+    fs::create_dir_all(root.join("usr/bin")).unwrap();
+    fs::create_dir(root.join("data")).unwrap();
+    let script = "#!/bin/sh\necho \"$PATH|$LD_PRELOAD|$ODD\" >/data/seen\n";
+    fs::write(root.join("usr/bin/apt-get"), script).unwrap();
+    fs::set_permissions(root.join("usr/bin/apt-get"), fs::Permissions::from_mode(0o755)).unwrap();
+    let tar = fixture.path("volume.tar");
+    assert!(
+        Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").status().unwrap().success()
+    );
+    let docker = Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap();
+    let reference = "bootrace-test-volume:1";
+    let changes = ["VOLUME /data", "ENV PATH=/srv/app LD_PRELOAD=/x.so ODD=1", "USER 1000:1000"];
+    let options = CreateImageOptionsBuilder::new()
+        .from_src("-")
+        .repo(reference)
+        .changes(changes.map(String::from).to_vec())
+        .build();
+    let body = bollard::body_full(fs::read(&tar).unwrap().into());
+    let _: Vec<_> = docker.create_image(Some(options), Some(body), None).try_collect().await.unwrap();
+    let spec =
+        scenario::Image { registry: Some(reference.into()), packages: vec!["odd".into()], ..nothing() };
+    let image = fixture.ensure(&spec, TREE).await;
+    let remove = RemoveImageOptionsBuilder::new().force(true).build();
+    docker.remove_image(reference, Some(remove), None).await.unwrap();
+    let seen = fs::read_to_string(image.unwrap().tree.unwrap().join("data/seen")).unwrap();
+    let path = seen.strip_suffix("||\n").unwrap_or_else(|| panic!("{seen}"));
+    assert!(path.split(':').any(|dir| dir == "/usr/bin") && !path.contains("/srv/app"), "{seen}");
+    let filters = HashMap::from([("label", vec![image::BUILD_LABEL])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    assert_eq!(docker.list_containers(Some(options)).await.unwrap(), []);
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    assert_eq!(docker.list_images(Some(options)).await.unwrap(), []);
 }
 
 fn processes_of(cache: &Cache) -> usize {

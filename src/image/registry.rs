@@ -1,4 +1,7 @@
 //! A root file system from a registry's image: Docker pulls it, a container adds packages, and Docker exports it.
+//!
+//! Packages are added in an image of the same files without configuration: a volume would lose what they put there, and
+//! the image's environment is meant for its own program.
 
 use std::{collections::HashMap, path::Path};
 
@@ -6,14 +9,16 @@ use bollard::{
     container::LogOutput,
     models::{ContainerCreateBody, HostConfig},
     query_parameters::{
-        CreateContainerOptions, CreateImageOptionsBuilder, ListContainersOptionsBuilder, LogsOptionsBuilder,
-        RemoveContainerOptionsBuilder, StartContainerOptions, WaitContainerOptions,
+        CreateContainerOptions, CreateImageOptionsBuilder, ListContainersOptionsBuilder,
+        ListImagesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
+        WaitContainerOptions,
     },
 };
 use bootrace_model::foreign::tail;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{
+    docker,
     engine::{Client, connect, is_not_found, refused},
     error::{Error, ErrorOrigin},
     job::Job,
@@ -58,16 +63,71 @@ pub(super) async fn build(
     let pinned = image.repo_digests.and_then(|digests| digests.into_iter().next());
     let origin = pinned.or(image.id).unwrap_or_else(|| reference.into());
 
-    let container = create(&docker, reference, packages, bootable).await?;
+    let mut made = Made::default();
     let exported = tokio::select! {
-        exported = fill_and_export(job, &docker, &container, packages, tar) => exported,
+        exported = export(job, &docker, reference, packages, bootable, tar, &mut made) => exported,
         () = job.cancel.cancelled() => Err(Error::Interrupted),
     };
-    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-    let removed = docker.remove_container(&container, Some(options)).await;
+    let removed = made.remove(&docker).await;
     let sum = exported?;
-    removed.map_err(refused("remove the container that an image was made in"))?;
+    removed?;
     Ok((sum, tail(&origin, 300)))
+}
+
+/// What a build makes in the engine.
+#[derive(Default)]
+struct Made {
+    containers: Vec<String>,
+    image: Option<String>,
+}
+
+impl Made {
+    async fn remove(self, docker: &Client) -> Result<(), Error> {
+        for container in self.containers {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            let removed = docker.remove_container(&container, Some(options)).await;
+            removed.map_err(refused("remove the container that an image was made in"))?;
+        }
+        match self.image {
+            Some(image) => docker::remove(docker, &image).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Writes the files of the image, with the packages, to `tar`.
+async fn export(
+    job: &Job<'_>,
+    docker: &Client,
+    reference: &str,
+    packages: &[String],
+    bootable: bool,
+    tar: &Path,
+    made: &mut Made,
+) -> Result<Sum, Error> {
+    let mut container = create(docker, reference, packages, bootable, made).await?;
+    if !packages.is_empty() {
+        job.say(format!("adding {}", packages.join(", ")));
+        let plain = without_configuration(docker, &container, made).await?;
+        container = create(docker, &plain, packages, bootable, made).await?;
+        install(docker, &container).await?;
+    }
+    let chunks =
+        docker.export_container(&container).map_err(|error| refused("export the image's files")(error));
+    save(chunks, tar).await
+}
+
+/// An image of a container's files, whose volumes, environment and user are nobody's.
+async fn without_configuration(docker: &Client, container: &str, made: &mut Made) -> Result<String, Error> {
+    let image = format!("bootrace-build:{container}");
+    made.image = Some(image.clone());
+    let label = format!("LABEL {LABEL}={}", std::process::id());
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(&image).changes(vec![label]).build();
+    let files = docker.export_container(container).map_err(std::io::Error::other);
+    let progress = docker.create_image(Some(options), Some(bollard::body_try_stream(files)), None);
+    let tried = "import the files that packages are added to";
+    progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(tried))?;
+    Ok(image)
 }
 
 /// Pulls the image unless the engine has it, like `docker run`.
@@ -88,6 +148,7 @@ async fn create(
     reference: &str,
     packages: &[String],
     bootable: bool,
+    made: &mut Made,
 ) -> Result<String, Error> {
     let shell = ["sh", "-ec", INSTALL, "sh"].map(String::from).to_vec();
     let body = ContainerCreateBody {
@@ -113,23 +174,9 @@ async fn create(
         ..ContainerCreateBody::default()
     };
     let created = docker.create_container(None::<CreateContainerOptions>, body).await;
-    Ok(created.map_err(refused(format!("create a container of {reference}")))?.id)
-}
-
-async fn fill_and_export(
-    job: &Job<'_>,
-    docker: &Client,
-    container: &str,
-    packages: &[String],
-    tar: &Path,
-) -> Result<Sum, Error> {
-    if !packages.is_empty() {
-        job.say(format!("adding {}", packages.join(", ")));
-        install(docker, container).await?;
-    }
-    let chunks =
-        docker.export_container(container).map_err(|error| refused("export the image's files")(error));
-    save(chunks, tar).await
+    let id = created.map_err(refused(format!("create a container of {reference}")))?.id;
+    made.containers.push(id.clone());
+    Ok(id)
 }
 
 async fn install(docker: &Client, container: &str) -> Result<(), Error> {
@@ -164,19 +211,26 @@ async fn last_words(docker: &Client, container: &str) -> String {
     tail(&String::from_utf8_lossy(&bytes), 700)
 }
 
-/// Removes the containers of killed builders.
+/// Removes the containers and images of killed builders.
 async fn remove_orphans(docker: &Client) -> Result<(), Error> {
+    let is_orphan = |labels: Option<&HashMap<String, String>>| {
+        let builder = labels.and_then(|labels| labels.get(LABEL)?.parse::<u32>().ok());
+        !builder.is_some_and(processes::is_alive)
+    };
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let containers = docker.list_containers(Some(options)).await.map_err(refused("list containers"))?;
     for container in containers {
-        let builder = container.labels.as_ref().and_then(|labels| labels.get(LABEL)?.parse::<u32>().ok());
-        let alive = builder.is_some_and(processes::is_alive);
-        if let (false, Some(id)) = (alive, container.id) {
+        if let (true, Some(id)) = (is_orphan(container.labels.as_ref()), container.id) {
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
             // Another builder may do the same at this time.
             let _ = docker.remove_container(&id, Some(options)).await;
         }
+    }
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let images = docker.list_images(Some(options)).await.map_err(refused("list images"))?;
+    for image in images.into_iter().filter(|image| is_orphan(Some(&image.labels))) {
+        let _ = docker::remove(docker, &image.id).await;
     }
     Ok(())
 }

@@ -65,6 +65,9 @@ fn member(line: &str) -> Option<(u64, &str)> {
 /// # Errors
 /// When the tree can't be read, or a file can't be removed.
 pub(super) fn check(root: &Path) -> io::Result<Result<(), String>> {
+    if let Some(why) = another_form(root)? {
+        return Ok(Err(why));
+    }
     for name in REAL_DIRECTORIES {
         match fs::symlink_metadata(root.join(name)) {
             Ok(meta) if meta.is_symlink() => {
@@ -86,6 +89,31 @@ pub(super) fn check(root: &Path) -> io::Result<Result<(), String>> {
     MARKERS.into_iter().try_for_each(|marker| tree.remove(marker))?;
     empty(&root.join("dev"))?;
     walk(root)
+}
+
+/// What an archive is that has an image in another form, with the fix.
+fn another_form(root: &Path) -> io::Result<Option<String>> {
+    let is_root =
+        |dir: &Path| ["bin", "etc", "usr"].iter().any(|name| dir.join(name).symlink_metadata().is_ok());
+    if is_root(root) {
+        return Ok(None);
+    }
+    if ["manifest.json", "oci-layout"].iter().any(|name| root.join(name).symlink_metadata().is_ok()) {
+        return Ok(Some(
+            "it is an image with its layers, from docker save or in the OCI layout, and no root file system; fix: \
+             docker load it and name the image in registry, which takes it from the engine"
+                .into(),
+        ));
+    }
+    let mut entries = fs::read_dir(root)?;
+    let (Some(Ok(only)), None) = (entries.next(), entries.next()) else { return Ok(None) };
+    let nested = only.file_type()?.is_dir() && is_root(&only.path());
+    Ok(nested.then(|| {
+        let name = clean(&only.file_name().to_string_lossy(), SHOWN);
+        format!(
+            "its root is one directory too deep, in {name:?}; fix: pack it inside that directory, by tar -C"
+        )
+    }))
 }
 
 /// Removes all that is in a directory, if there is one.
@@ -203,6 +231,27 @@ mod tests {
         fs::remove_dir(tree.path().join("etc")).unwrap();
         fs::write(tree.path().join("etc"), "").unwrap();
         assert!(refusal(tree.path()).starts_with("/etc is no directory"));
+    }
+
+    #[test]
+    fn archives_of_another_form_are_named_with_the_fix() {
+        let refusal_of = |files: &[&str]| {
+            let dir = tempfile::tempdir().unwrap();
+            for file in files {
+                let path = dir.path().join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "").unwrap();
+            }
+            check(dir.path()).unwrap().err().unwrap_or_default()
+        };
+        for saved in [["manifest.json", "0123/layer.tar"], ["oci-layout", "blobs/sha256/0123"]] {
+            assert!(refusal_of(&saved).contains("from docker save"), "{saved:?}");
+        }
+        let nested = refusal_of(&["rootfs/etc/os-release", "rootfs/bin/sh"]);
+        assert!(nested.starts_with("its root is one directory too deep, in \"rootfs\"; fix: "), "{nested}");
+        // An image of one static program has no more than that.
+        assert_eq!(refusal_of(&["srv/program"]), "");
+        assert_eq!(refusal_of(&["etc/x", "manifest.json"]), "");
     }
 
     #[test]
