@@ -48,3 +48,4 @@ pub use prune::{Prune, Pruned, prune};
 pub use reach::{Reach, Unreachable, missing_for_cloud, missing_programs, reach};
 pub use registry::LABEL as BUILD_LABEL;
 pub use stored::{Stored, list, verify};
+pub use tree::names;

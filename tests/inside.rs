@@ -118,3 +118,55 @@ fn bytes_that_a_workload_writes_are_found_on_the_disk_and_an_overlay_copies_the_
     }
     assert_eq!(left_over(), Vec::<String>::new());
 }
+
+/// Prints a workload's surroundings, a line each, and ends: the harness then reports the lines.
+const SURROUNDINGS: &str = r#"
+for file in hosts hostname resolv.conf; do
+    echo "$file $(stat -c '%a %u:%g' /etc/$file) $(sha256sum </etc/$file | cut -c 1-16)"
+done
+echo "/etc $(cd /etc && find . -xdev | sort | sha256sum | cut -c 1-16)"
+echo "localhost $(getent ahosts localhost | cut -d ' ' -f 1 | sort -u | tr '\n' ' ')"
+echo "itself $(getent ahosts bootrace | cut -d ' ' -f 1 | sort -u | tr '\n' ' ')"
+echo "hostname $(cat /proc/sys/kernel/hostname)"
+echo "place $(pwd) $(umask) $(id -u):$(id -g):$(id -G)"
+echo "environment $(env | sort | tr '\n' ' ')"
+echo "files $(echo /proc/$$/fd/[0-9] | sed 's|/proc/[0-9]*/fd/||g')"
+echo "signals $(grep -E '^Sig(Blk|Ign)' /proc/$$/status | tr -d '\n\t')"
+echo "limits $(grep -vE 'Limit|pending|locked|processes' /proc/$$/limits | tr -s ' \n' ' ')"
+echo "time $(date +%Z) $(stat -c %a /tmp /dev/shm | tr '\n' ' ')"
+exit 3
+"#;
+
+/// Lines that differ on purpose: a bare process has the host's hostname.
+const DIFFERS: [(&str, &str); 1] = [("native", "hostname")];
+
+#[test]
+#[ignore = "needs docker, podman and libvirt with its LXC driver: scripts/test runs it"]
+fn a_workload_has_the_same_surroundings_on_every_target() {
+    let targets = ["native", "docker", "podman", "lxc", "libvirt"];
+    let bench = Bench::new(&format!(
+        "\n[workload]\ncommand = [\"sh\", \"-c\", '''{SURROUNDINGS}''']\nready = {{ line = \"never\" }}\n\
+         {SAMPLING}{}",
+        targets.map(|kind| format!("[[target]]\nkind = \"{kind}\"\n")).concat()
+    ));
+    let results = bench.run(&[]).results.unwrap();
+    let seen = |target: &str| -> Vec<String> {
+        let error = of(&results.samples, target).error.clone().unwrap();
+        let (_, lines) = error.split_once("the end of its output: ").unwrap_or_else(|| panic!("{error}"));
+        lines.lines().map(str::to_owned).collect()
+    };
+    let native = seen("native");
+    assert_eq!(native.len(), 14, "{native:#?}");
+    for target in targets {
+        let seen = seen(target);
+        for (native, line) in native.iter().zip(&seen) {
+            let name = line.split(' ').next().unwrap();
+            let on_purpose = ["native", target].iter().any(|target| DIFFERS.contains(&(*target, name)));
+            assert!(native == line || on_purpose, "native:  {native}\n{target}: {line}");
+        }
+        assert_eq!(seen.len(), native.len(), "{target}: {seen:#?}");
+    }
+    let line = |name: &str| native.iter().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    assert_eq!((line("localhost "), line("itself ")), ("127.0.0.1 ::1", "127.0.1.1"), "{native:#?}");
+    assert_eq!(left_over(), Vec::<String>::new());
+}

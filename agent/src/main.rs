@@ -14,7 +14,7 @@
 use std::{env, path::PathBuf, process};
 
 use bootrace_agent::{
-    protocol::{ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
+    protocol::{HOSTNAME, ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
     reference::{self, ReferenceWorkload},
 };
 
@@ -56,6 +56,13 @@ fn run() -> bool {
     if env::args_os().nth(1).is_some_and(|first| first == SERVICE_FLAG) {
         service(env::args_os().any(|word| word == OWN_NETWORK_FLAG));
         return true;
+    }
+    // A libvirt container has a hostname of its own, which is the host's until someone sets it.
+    if process::id() == 1
+        && env::var_os("LIBVIRT_LXC_NAME").is_some()
+        && let Err(error) = sys::set_hostname(HOSTNAME)
+    {
+        eprintln!("bootrace-agent: setting the hostname: {error}");
     }
     let ended = match reference_workload() {
         Some(workload) => workload.and_then(run_reference::run),

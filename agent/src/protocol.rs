@@ -30,6 +30,8 @@ pub const ON_STDIN_FLAG: &str = "--on-stdin";
 /// A word of the kernel command line of a VM with QEMU's user network. A word of this form, without a dot, is in
 /// the environment of the kernel's first process.
 pub const NETWORK_VARIABLE: &str = "BOOTRACE_NETWORK";
+/// The hostname of every instance that has one of its own.
+pub const HOSTNAME: &str = "bootrace";
 /// Where the agent lies in every image.
 pub const AGENT_PATH: &str = "/usr/lib/bootrace/agent";
 /// The file with an image's own digest: one line of lower-case hex.

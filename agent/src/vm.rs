@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bootrace_agent::protocol::{NETWORK_VARIABLE, PORT_NAME};
+use bootrace_agent::protocol::{HOSTNAME, NETWORK_VARIABLE, PORT_NAME};
 
 use crate::{channel::Channel, sys};
 
@@ -23,7 +23,6 @@ use crate::{channel::Channel, sys};
 const PORT_TIMEOUT: Duration = Duration::from_secs(60);
 const DISK: &str = "/dev/vda";
 const NEW_ROOT: &str = "/root";
-const HOSTNAME: &str = "bootrace";
 
 /// Drivers of the network; only a VM with a network loads them.
 const NETWORK_MODULES: &str = "/modules-network";

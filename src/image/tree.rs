@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{agent, sys::rootfs::Rootfs};
 
+pub mod names;
 mod sound;
 
 /// Its directory in the entry.
@@ -80,7 +81,7 @@ impl Tree {
 /// size of its `[cow]` file, which decides that file's content.
 pub(super) fn digest(base_sha256: &str, agent_digest: &str, cow_bytes: Option<u64>) -> String {
     let copy = cow_bytes.map(|bytes| format!("\ncopy {bytes}")).unwrap_or_default();
-    sha256(format!("bootrace image 2\n{base_sha256}\n{agent_digest}\n{}{copy}", bootable::unit()))
+    sha256(format!("bootrace image 3\n{base_sha256}\n{agent_digest}\n{}{copy}", bootable::unit()))
 }
 
 pub(super) fn place(image: &Path) -> PathBuf {
@@ -227,6 +228,7 @@ impl Facts {
         if let Some((dir, _)) = SOCKET_PATH.rsplit_once('/') {
             tree.ensure_dir(dir, 0o755)?;
         }
+        names::add(tree)?;
         tree.write(AGENT_PATH, agent::EXECUTABLE, 0o755)?;
         if let Some(bytes) = self.cow_bytes {
             tree.create(COW_PATH, 0o644, |file| cow_file::write(file, bytes))?;
@@ -271,7 +273,7 @@ mod tests {
     fn the_digest_is_of_root_file_system_and_agent() {
         assert_eq!(
             digest("aa", "bb", None),
-            sha256(format!("bootrace image 2\naa\nbb\n{}", bootable::unit()))
+            sha256(format!("bootrace image 3\naa\nbb\n{}", bootable::unit()))
         );
         assert_ne!(digest("aa", "bb", None), digest("aa", "bc", None));
         assert_ne!(digest("aa", "bb", None), digest("ab", "bb", None));

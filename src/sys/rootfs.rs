@@ -135,6 +135,18 @@ impl Rootfs {
         Ok(parent)
     }
 
+    /// Whether a name is that of a symbolic link; false if nothing has it.
+    ///
+    /// # Errors
+    /// When its directory can't be read.
+    pub fn is_link(&self, path: &str) -> io::Result<bool> {
+        match self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW) {
+            Ok(file) => Ok(File::from(file).metadata()?.is_symlink()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Removes what has this name, unless it is a directory. Succeeds if nothing has.
     ///
     /// # Errors

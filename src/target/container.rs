@@ -15,7 +15,7 @@ use bollard::{
         CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
-use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
+use bootrace_agent::protocol::{AGENT_PATH, HOSTNAME, SOCKET_PATH};
 use futures_util::StreamExt;
 
 use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
@@ -34,6 +34,7 @@ mod disk;
 mod error;
 pub mod inspect;
 pub mod left_over;
+mod names;
 mod options;
 mod podman;
 mod runtime;
@@ -190,11 +191,14 @@ impl Target for Docker {
     }
 
     async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
+        let names = names::binds(&instance_id.dir, self.options.network != options::NO_NETWORK)
+            .map_err(|e| Error::new(format!("staging {}", instance_id.instance), e))?;
+        let config = self.config(&instance_id.run, instance_id.socket(), names);
         Ok(Box::new(Container {
             engine: self.engine,
             client: self.client.clone(),
             name: instance_id.instance.clone(),
-            config: self.config(&instance_id.run, instance_id.socket()),
+            config,
             begins: self.begins,
             store: self.store.clone(),
             rested: false,
@@ -207,16 +211,18 @@ impl Target for Docker {
 }
 
 impl Docker {
-    fn config(&self, run: &str, socket: PathBuf) -> ContainerCreateBody {
+    fn config(&self, run: &str, socket: PathBuf, mut binds: Vec<String>) -> ContainerCreateBody {
+        binds.push(format!("{}:{SOCKET_PATH}:ro", socket.display()));
         let memory = self.resources.memory.0 as i64;
         let mut body = ContainerCreateBody {
             image: Some(self.image.clone()),
+            hostname: Some(HOSTNAME.into()),
             entrypoint: Some(vec![AGENT_PATH.into()]),
             cmd: Some(Vec::new()),
             labels: Some(HashMap::from([(LABEL.into(), run.into())])),
             stop_timeout: podman::stop_timeout(self.engine),
             host_config: Some(HostConfig {
-                binds: Some(vec![format!("{}:{SOCKET_PATH}:ro", socket.display())]),
+                binds: Some(binds),
                 network_mode: Some(self.options.network.clone()),
                 memory: Some(memory),
                 // The same limit for memory and swap together: no swap.

@@ -5,6 +5,9 @@ use bollard::{Docker as Client, models::SystemInfo};
 use super::{ContainerEngine, connect_to, failed};
 use crate::{scenario, target::Error};
 
+/// The engines' network of loopback alone.
+pub(super) const NO_NETWORK: &str = "none";
+
 /// A target's resolved options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Resolved {
@@ -62,7 +65,7 @@ pub(super) async fn resolve(
             })?;
         }
     }
-    let default_network = if network { "bridge" } else { "none" };
+    let default_network = if network { "bridge" } else { NO_NETWORK };
     Ok(Resolved {
         network: container.network.unwrap_or_else(|| default_network.into()),
         log_driver: container.log_driver.unwrap_or_else(|| "none".into()),

@@ -1,0 +1,64 @@
+//! The names that every instance knows itself and its neighbours by. Container engines lay such files over the image's
+//! own, and other targets have the image's: so every target gets these.
+
+use std::io;
+
+use bootrace_agent::protocol::HOSTNAME;
+
+use crate::sys::rootfs::Rootfs;
+
+/// `/etc/hosts`, as a Debian host without a name of its own has it.
+fn hosts() -> String {
+    format!(
+        "127.0.0.1\tlocalhost\n127.0.1.1\t{HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+    )
+}
+
+/// The files by their paths in the image. The last one, the resolver's, is for instances without a network.
+pub fn files() -> [(&'static str, String); 3] {
+    [("/etc/hosts", hosts()), ("/etc/hostname", format!("{HOSTNAME}\n")), (RESOLVER, String::new())]
+}
+
+/// The resolver's configuration. Without a network there is nothing to ask.
+pub const RESOLVER: &str = "/etc/resolv.conf";
+
+/// Writes the files into a tree. A link in the resolver's place stays: it is that of a system that makes the file as it
+/// boots.
+///
+/// # Errors
+/// When one can't be written.
+pub(super) fn add(tree: &Rootfs) -> io::Result<()> {
+    for (path, content) in files() {
+        if path != RESOLVER || !tree.is_link(path)? {
+            tree.write(path, content.as_bytes(), 0o644)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn what_the_building_host_left_is_replaced_and_a_resolver_of_the_system_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = Rootfs::open(dir.path()).unwrap();
+        let etc = dir.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        for name in ["hostname", "resolv.conf"] {
+            fs::write(etc.join(name), "the building host's").unwrap();
+        }
+        add(&tree).unwrap();
+        for (path, content) in files() {
+            assert_eq!(tree.read_text(path, 4096).unwrap(), content, "{path}");
+        }
+        fs::remove_file(etc.join("resolv.conf")).unwrap();
+        symlink("../run/systemd/resolve/stub-resolv.conf", etc.join("resolv.conf")).unwrap();
+        add(&tree).unwrap();
+        assert!(etc.join("resolv.conf").is_symlink());
+    }
+}
