@@ -25,6 +25,7 @@ mod kernel;
 mod lock;
 mod manifest;
 mod partitions;
+mod podman;
 mod prune;
 mod reach;
 mod registry;

@@ -436,6 +436,25 @@ async fn an_image_is_listed_checked_and_pruned_but_not_while_a_run_has_it() {
     assert!(docker.inspect_image(&reference).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs podman and root: scripts/test runs it"]
+async fn an_import_leaves_no_archive_in_podmans_temporary_directories() {
+    let archives = || -> Vec<PathBuf> {
+        let entries = ["/var/tmp", "/tmp"].map(|dir| fs::read_dir(dir).unwrap());
+        let paths = entries.into_iter().flatten().map(|entry| entry.unwrap().path());
+        let is_podmans = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.starts_with("api_load") || name.starts_with("libpod")
+        };
+        paths.filter(is_podmans).collect()
+    };
+    let fixture = Fixture::new();
+    let before = archives();
+    let image = fixture.ensure(&fixture.tarball(false), Forms { podman: true, ..NOTHING }).await.unwrap();
+    assert!(image.podman.unwrap().starts_with("bootrace:"));
+    assert_eq!(archives(), before);
+}
+
 /// A registry on a port of its own, gone when dropped.
 struct Registry {
     address: String,

@@ -8,9 +8,7 @@ use std::{
 
 use bollard::{
     models::{ImageInspect, ImageSummary},
-    query_parameters::{
-        CreateImageOptions, CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
-    },
+    query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
 };
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -22,6 +20,7 @@ use super::{
     error::Error,
     job::Job,
     manifest::Manifest,
+    podman,
     tool::Tool,
     tree::Tree,
 };
@@ -67,8 +66,7 @@ pub(super) async fn make(job: &Job<'_>, docker: &Client, image: &Path, tree: &Tr
     let digest = &tree.about.digest;
     let reference = reference(digest);
     let changes = changes(docker.engine, digest, &job.cache.dir().to_string_lossy());
-    let options = CreateImageOptionsBuilder::new().from_src("-").repo(&reference).changes(changes).build();
-    import(docker, &tree.root, options, &reference, &job.cancel).await?;
+    import(docker, &tree.root, changes, &reference, &job.cancel).await?;
     let temp = job.cache.temp()?;
     Manifest::new(About { reference: reference.clone() }, []).write(temp.path())?;
     temp.put(&place(image, docker.engine), job.cache)?;
@@ -85,7 +83,7 @@ pub(super) async fn make(job: &Job<'_>, docker: &Client, image: &Path, tree: &Tr
 pub(super) async fn import(
     docker: &Client,
     root: &Path,
-    options: CreateImageOptions,
+    changes: Vec<String>,
     reference: &str,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
@@ -98,8 +96,13 @@ pub(super) async fn import(
         .args(["--file=-", "."]);
     let packed = pack
         .with_stdout(cancel, |stdout| async {
-            let body = bollard::body_try_stream(ReaderStream::with_capacity(stdout, 256 << 10));
-            let progress = docker.create_image(Some(options), Some(body), None);
+            let files = ReaderStream::with_capacity(stdout, 256 << 10);
+            if docker.engine == ContainerEngine::Podman {
+                return podman::import(reference, &changes, files).await;
+            }
+            let options =
+                CreateImageOptionsBuilder::new().from_src("-").repo(reference).changes(changes).build();
+            let progress = docker.create_image(Some(options), Some(bollard::body_try_stream(files)), None);
             progress
                 .try_for_each(|_| async { Ok(()) })
                 .await

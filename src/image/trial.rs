@@ -6,7 +6,6 @@ use std::{
     path::Path,
 };
 
-use bollard::query_parameters::CreateImageOptionsBuilder;
 use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +52,5 @@ pub async fn import(
     let docker = Client::connect(engine).await?;
     let (name, value) = label;
     let changes = vec![format!("LABEL {name}={}", docker::quoted(value))];
-    let options = CreateImageOptionsBuilder::new().from_src("-").repo(reference).changes(changes).build();
-    docker::import(&docker, root, options, reference, &CancellationToken::new()).await
+    docker::import(&docker, root, changes, reference, &CancellationToken::new()).await
 }
