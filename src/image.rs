@@ -38,7 +38,7 @@ pub mod trial;
 mod vm;
 
 pub use base::forget_failure;
-pub use cache::{Abandoned, Cache};
+pub use cache::{Abandoned, Cache, Temp};
 pub use docker::LABEL as DOCKER_LABEL;
 pub use engine::{ContainerEngine, SNAPSHOTTER, has_containerd_store};
 pub use ensure::ensure;

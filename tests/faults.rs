@@ -148,6 +148,30 @@ fn going_on(bench: &Bench) -> Run {
     Run(child)
 }
 
+/// As in a container without a volume.
+#[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn a_cache_on_an_overlay_is_refused_before_anything_is_built() {
+    let bench = scenario(GOOD);
+    let dir = tempfile::tempdir().unwrap();
+    let parts = ["lower", "upper", "work", "merged"].map(|name| dir.path().join(name));
+    parts.iter().for_each(|part| std::fs::create_dir(part).unwrap());
+    let [lower, upper, work, merged] = parts.map(|part| part.to_str().unwrap().to_owned());
+    let run = bench.command(&["--targets", "native"]);
+    let script = "mount -t overlay -o \"$1\" overlay \"$2\" && export BOOTRACE_CACHE=\"$2/cache\" && shift 2 && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh"]);
+    command.args([&format!("lowerdir={lower},upperdir={upper},workdir={work}"), &merged]);
+    let output = command.arg(run.get_program()).args(run.get_args()).output().unwrap();
+    let ran = Ran::new(output, None);
+    ran.fails(
+        1,
+        &["trying a root in the cache", "fix: name a directory on a disk or volume in BOOTRACE_CACHE"],
+    );
+    assert!(!ran.stderr.contains("making the root file system"), "{}", ran.stderr);
+    assert_eq!(std::fs::read_dir(dir.path().join("upper/cache/tmp")).unwrap().count(), 0);
+}
+
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn ctrl_c_keeps_the_samples_and_leaves_nothing() {

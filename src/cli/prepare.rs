@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use super::{Failure, progress::Progress, side::SideConfig, signals::Signals};
 use crate::{
     image::{self, Cache, Forms, Image},
+    kind::ImageForm,
     probe::host,
     runner, sample,
     scenario::{PageCache, Scenario},
     sys,
-    target::{Cpus, Target, engine},
+    target::{Cpus, Target, engine, native},
     tune::{self, Tuning},
 };
 
@@ -51,6 +52,7 @@ pub async fn prepare(
     unless_stopped(signals, engines_answer(scenario)).await?;
     unless_stopped(signals, host_can(scenario)).await?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+    holds_roots(&cache, scenario).map_err(Failure::Run)?;
     let log = |line: &str| progress.say(line);
     let forms = Forms::of_image(&scenario.image, &scenario.targets);
     let image = tokio::select! {
@@ -137,6 +139,15 @@ async fn host_can(scenario: &Scenario) -> anyhow::Result<()> {
     }
     if scenario.sampling.page_cache_state() == Some(PageCache::Cold) {
         runner::drop_caches().await?;
+    }
+    Ok(())
+}
+
+/// Checks that the cache can hold the overlays of targets that have the image's tree as their root, before the image is
+/// built.
+fn holds_roots(cache: &Cache, scenario: &Scenario) -> anyhow::Result<()> {
+    if scenario.targets.iter().any(|target| target.kind().row().image == ImageForm::Tree) {
+        native::try_root(cache.temp()?.path())?;
     }
     Ok(())
 }

@@ -127,11 +127,9 @@ impl Bench {
             return failed(error.clone())
                 .fix("run bootrace on the host itself, or in a privileged container");
         }
-        if let Err(error) = self.try_root() {
-            return failed(format!("mounting an overlay: {error}")).fix(
-                "sudo modprobe overlay; in a container, run it privileged with BOOTRACE_CACHE on a volume, since \
-                 an overlay on an overlay is refused",
-            );
+        if let Err(error) = native::try_root(&self.home.dir.join("mounted")) {
+            let fix = error.hint.clone().unwrap_or_default();
+            return failed(error.without_hint()).fix(fix);
         }
         let target = Native::new(&self.scenario.targets[0], &self.scenario.resources, false, self.tree());
         match target {
@@ -140,12 +138,6 @@ impl Bench {
             Err(error) => failed(error.to_string())
                 .fix("taskset -c 0 bootrace doctor; in a container, give it a CPU (--cpuset-cpus)"),
         }
-    }
-
-    fn try_root(&self) -> anyhow::Result<()> {
-        let instance_id = self.instance_id()?;
-        native::try_root(&instance_id.dir, &self.tree())?;
-        Ok(fs::remove_dir_all(&instance_id.dir)?)
     }
 
     /// Runs a libvirt container.

@@ -109,8 +109,11 @@ impl Cache {
         self.dir.join("locks").join(format!("{key}.use"))
     }
 
-    /// A new temporary directory for an entry.
-    pub(super) fn temp(&self) -> Result<Temp, Error> {
+    /// A new temporary directory, for an entry or a trial.
+    ///
+    /// # Errors
+    /// When it or its lock can't be made.
+    pub fn temp(&self) -> Result<Temp, Error> {
         let tmp = self.dir.join("tmp");
         // Makers share it and a sweeper takes it exclusively, so that a sweeper never meets a new directory before its
         // maker has locked it.
@@ -244,7 +247,7 @@ impl fmt::Display for Abandoned {
 
 /// A temporary directory that is removed when it is dropped, unless it was put into place.
 #[derive(Debug)]
-pub(super) struct Temp {
+pub struct Temp {
     dir: PathBuf,
     lock: Option<Lock>,
 }

@@ -6,7 +6,7 @@
 //! only the instrument here: it waits in the root and the cgroups, and starts the workload at the request.
 
 use std::{
-    io,
+    fs, io,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -57,16 +57,26 @@ pub fn isolate_mounts() -> Result<(), Error> {
     mount::mount_change("/", propagation).map_err(failed)
 }
 
-/// Tries whether this host can mount a bare process's root: mounts one in `dir` with `tree` as its lower layer, and
-/// unmounts it. Call [`isolate_mounts`] first.
+/// Tries whether a bare process's root can be mounted in the empty directory `dir`, and unmounts it. Call
+/// [`isolate_mounts`] first.
 ///
 /// # Errors
-/// When it can't be mounted.
-pub fn try_root(dir: &Path, tree: &Path) -> io::Result<()> {
-    let mut root = Root::new(dir);
-    let tried = root.mount(tree);
-    root.unmount()?;
-    tried
+/// When it can't be mounted, with the fix.
+pub fn try_root(dir: &Path) -> Result<(), Error> {
+    let (tree, mut root) = (dir.join("tree"), Root::new(dir));
+    let tried = fs::create_dir_all(&tree).and_then(|()| root.mount(&tree));
+    let tried = root.unmount().and(tried);
+    tried.map_err(|e| {
+        let fix = match e.kind() {
+            io::ErrorKind::InvalidInput => {
+                "name a directory on a disk or volume in BOOTRACE_CACHE: an overlay, such as a container's own root, \
+                 can't hold another one"
+            }
+            io::ErrorKind::PermissionDenied => "run bootrace on the host itself, or in a privileged container",
+            _ => "sudo modprobe overlay",
+        };
+        Error::new(format!("trying a root in the cache, {}", dir.display()), needs_root(e)).with_hint(Some(fix))
+    })
 }
 
 fn needs_root(error: impl Into<io::Error>) -> String {
