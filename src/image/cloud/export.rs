@@ -61,7 +61,7 @@ pub async fn export(job: &Job<'_>, disk: Disk, dir: &Path, tar: &Path) -> Result
     let exporting = Export { disk, dir: dir.into(), tar: tar.into(), cancel: cancel.clone() };
     let (sum, left_out) = in_private_mounts(cancel, move || Box::pin(exporting.run(volumes))).await?;
     for entry in left_out {
-        job.say(format!("left out {entry}: neither a container nor a VM without firmware reads it"));
+        job.say(format!("left out {entry} of its /etc/fstab: it names no ext4 partition of this disk"));
     }
     Ok(sum)
 }
@@ -169,7 +169,11 @@ impl Export {
             let meant =
                 |(volume, _): &&(Volume, PathBuf)| entry.means(&volume.partition, &volume.file_system);
             let Some((_, source)) = mounted.iter().find(meant) else {
-                left_out.push(format!("{} ({})", entry.at, foreign::tail(&entry.kind, 32)));
+                left_out.push(format!(
+                    "{} ({})",
+                    foreign::clean(&entry.at, 200),
+                    foreign::tail(&entry.kind, 32)
+                ));
                 continue;
             };
             // Uses the directory's descriptor, since its path may lead out of the tree.

@@ -1,15 +1,19 @@
-//! Reads an image's `/etc/fstab`: its partitions and their mount points.
+//! Reads an image's `/etc/fstab` as its systemd does: its partitions and their mount points.
 
 use super::partitions::{Ext4, Partition};
 
 /// The largest number of entries that are used.
 const MOST: usize = 32;
 
-/// A line: a partition and its mount point.
+/// File systems that have none of the image's files.
+const WITHOUT_FILES: [&str; 9] =
+    ["cgroup", "cgroup2", "devpts", "devtmpfs", "proc", "ramfs", "swap", "sysfs", "tmpfs"];
+
+/// A line: a file system and its mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     what: FstabSource,
-    /// An absolute path below the root, without `..`.
+    /// An absolute path; without `..` where `what` is a partition.
     pub at: String,
     /// Type of the file system: `ext4`, `vfat`.
     pub kind: String,
@@ -22,9 +26,11 @@ enum FstabSource {
     PartUuid(String),
     /// The number in a name such as `/dev/vda16`.
     Number(u32),
+    /// Something else than a partition of this disk, or one by a name that only its own machine knows.
+    Other,
 }
 
-/// The lines that mount a partition below the root, outer mounts before inner ones.
+/// The lines that mount files below the root as the system boots, outer mounts before inner ones.
 pub fn read(text: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = text.lines().filter_map(entry).take(MOST).collect();
     entries.sort_by_key(|entry| entry.at.split('/').count());
@@ -33,12 +39,31 @@ pub fn read(text: &str) -> Vec<Entry> {
 
 fn entry(line: &str) -> Option<Entry> {
     let mut words = line.split_whitespace();
-    let (what, at, kind) = (words.next()?, words.next()?, words.next()?);
+    let (what, at, kind) = (unescaped(words.next()?), unescaped(words.next()?), words.next()?);
+    let mut options = words.next().unwrap_or_default().split(',');
+    let by_hand = options.clone().any(|o| o == "noauto") && !options.any(|o| o == "x-systemd.automount");
+    if what.starts_with('#') || by_hand || WITHOUT_FILES.contains(&kind) {
+        return None;
+    }
     let below =
         at.strip_prefix('/').map(|below| below.trim_end_matches('/')).filter(|below| !below.is_empty())?;
-    let plain = !below.split('/').any(|part| ["", ".", ".."].contains(&part)) && !at.contains('\\');
-    plain.then_some(())?;
-    Some(Entry { what: FstabSource::read(what)?, at: format!("/{below}"), kind: kind.into() })
+    let plain = !below.split('/').any(|part| ["", ".", ".."].contains(&part)) && !below.contains('\0');
+    let what = FstabSource::read(&what).filter(|_| plain).unwrap_or(FstabSource::Other);
+    Some(Entry { what, at: format!("/{below}"), kind: kind.into() })
+}
+
+/// A field without its escapes, fstab(5): a backslash and three octal digits for a byte.
+fn unescaped(field: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = field;
+    while let Some((before, after)) = rest.split_once('\\') {
+        bytes.extend(before.as_bytes());
+        let byte = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(byte.unwrap_or(b'\\'));
+        rest = if byte.is_some() { &after[3..] } else { after };
+    }
+    bytes.extend(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl FstabSource {
@@ -72,6 +97,7 @@ impl Entry {
             FstabSource::Label(label) => *label == file_system.label,
             FstabSource::PartUuid(uuid) => *uuid == partition.uuid,
             FstabSource::Number(number) => *number == partition.number,
+            FstabSource::Other => false,
         }
     }
 }
@@ -117,19 +143,43 @@ mod tests {
     }
 
     #[test]
-    fn hostile_and_senseless_lines_are_left_out() {
+    fn lines_are_mounted_that_systemd_mounts_and_the_others_are_reported() {
+        let text = "LABEL=BOOT /boot ext4 noauto 0 0\n\
+            LABEL=BOOT /on/access ext4 ro,noauto,x-systemd.automount 0 0\n\
+            LABEL=a\\040b /my\\040data ext4 defaults\n\
+            /dev/disk/by-id/virtio-1 /srv ext4 defaults\n\
+            server:/export /nfs nfs _netdev\n\
+            PARTLABEL=x /parts ext4\n\
+            tmpfs /tmp tmpfs\n";
+        let found = read(text);
+        let at: Vec<&str> = found.iter().map(|entry| entry.at.as_str()).collect();
+        assert_eq!(at, ["/my data", "/srv", "/nfs", "/parts", "/on/access"]);
+        assert_eq!(found[0].what, FstabSource::Label("a b".into()));
+        assert!(found[1..4].iter().all(|entry| entry.what == FstabSource::Other), "{found:?}");
+        assert_eq!(unescaped("a\\134040\\9\\"), "a\\040\\9\\");
+    }
+
+    #[test]
+    fn hostile_and_senseless_lines_mount_nothing() {
         for line in [
             "LABEL=a /../etc ext4",
             "LABEL=a /x/../../etc ext4",
+            "LABEL=a /x/\\056\\056/etc ext4",
+            "LABEL=a /x\\000 ext4",
+            "/dev/vda /x ext4",
+        ] {
+            let found = read(line);
+            assert!(found.iter().all(|entry| entry.what == FstabSource::Other), "{line}: {found:?}");
+        }
+        let lines = [
             "LABEL=a ../etc ext4",
             "LABEL=a // ext4",
-            "LABEL=a /x\\0402 ext4",
             "LABEL=a none swap",
             "tmpfs /tmp tmpfs",
             "LABEL=a /x",
-            "/dev/vda /x ext4",
             "",
-        ] {
+        ];
+        for line in lines {
             assert_eq!(read(line), [], "{line}");
         }
         assert_eq!(read(&"LABEL=a /x ext4\n".repeat(10_000)).len(), MOST);
