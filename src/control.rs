@@ -5,10 +5,14 @@
 //! complete, so that no event loop stands between an event and its timestamp.
 
 use std::{
+    fs,
     io::{self, ErrorKind},
     os::{
         fd::AsFd,
-        unix::net::{UnixListener, UnixStream},
+        unix::{
+            fs::{MetadataExt, PermissionsExt},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
     sync::{
@@ -94,17 +98,20 @@ pub enum Greeting {
 }
 
 impl Control {
-    /// Listens at `socket`, and sends `first` to the first peer that connects.
+    /// Listens at `socket`, and sends `first` to the first peer that connects. Only root may connect, and the owner of the
+    /// socket, to whom root may give it: libvirt gives it to QEMU's user.
     ///
     /// # Errors
     /// When the socket can't be made at that path.
     pub fn listen(socket: &Path, first: ToAgent, greeting: Greeting) -> io::Result<Self> {
         let listener = UnixListener::bind(socket)?;
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
+        let path = socket.to_owned();
         let shared = Arc::new(Shared { listener, peer: OnceLock::new(), dropped: AtomicBool::new(false) });
         let (sender, events) = mpsc::channel(BACKLOG);
         let its = shared.clone();
         thread::Builder::new().name("control".into()).spawn(move || {
-            if let Err(error) = receive(&its, &first, greeting, &sender) {
+            if let Err(error) = receive(&its, &path, &first, greeting, &sender) {
                 let _ =
                     sender.blocking_send(Event { at: Timestamp::now(), what: ChannelEvent::Broken(error) });
             }
@@ -140,14 +147,27 @@ impl Drop for Control {
     }
 }
 
+/// The first connection of a process that may connect, and its host pid.
+fn accept(listener: &UnixListener, socket: &Path) -> io::Result<(UnixStream, u32)> {
+    loop {
+        let (stream, _) = listener.accept()?;
+        let peer = socket_peercred(&stream)?;
+        let uid = peer.uid.as_raw();
+        if uid == 0 || fs::symlink_metadata(socket).is_ok_and(|socket| socket.uid() == uid) {
+            return Ok((stream, peer.pid.as_raw_pid().unsigned_abs()));
+        }
+        tracing::warn!("user {uid} may not connect to {}", socket.display());
+    }
+}
+
 fn receive(
     shared: &Shared,
+    socket: &Path,
     first: &ToAgent,
     greeting: Greeting,
     sender: &mpsc::Sender<Event>,
 ) -> Result<(), FrameError> {
-    let (mut stream, _) = shared.listener.accept()?;
-    let pid = socket_peercred(&stream).map_err(io::Error::from)?.pid.as_raw_pid().unsigned_abs();
+    let (mut stream, pid) = accept(&shared.listener, socket)?;
     let _ = shared.peer.set((stream.try_clone()?, pid));
     shared.hang_up();
     let mut greeted = greeting == Greeting::AtOnce;
@@ -194,6 +214,31 @@ mod tests {
         let mut agent = UnixStream::connect(&socket).unwrap();
         assert_eq!(read_frame::<ToAgent>(&mut agent).unwrap(), Some(ToAgent::Identify));
         (control, agent, dir)
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root (another user): scripts/test runs it"]
+    async fn another_user_can_neither_connect_nor_take_the_place_of_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let socket = dir.path().join("control.sock");
+        let control = Control::listen(&socket, ToAgent::Identify, Greeting::AtOnce).unwrap();
+        // Reads until the end of the stream: an agent would get its first message.
+        let connect = || {
+            let script = "use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => shift) or die qq($!\\n); \
+                          print length(join '', <$s>)";
+            let mut perl = std::process::Command::new("perl");
+            std::os::unix::process::CommandExt::uid(&mut perl, 65534);
+            let output = perl.args(["-e", script]).arg(&socket).output().unwrap();
+            String::from_utf8(if output.status.success() { output.stdout } else { output.stderr }).unwrap()
+        };
+        assert_eq!(connect(), "Permission denied\n");
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o666)).unwrap();
+        assert_eq!(connect(), "0");
+        assert_eq!(control.peer(), None);
+        let mut agent = UnixStream::connect(&socket).unwrap();
+        assert_eq!(read_frame::<ToAgent>(&mut agent).unwrap(), Some(ToAgent::Identify));
+        assert_eq!(control.peer(), Some(std::process::id()));
     }
 
     #[tokio::test]

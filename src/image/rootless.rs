@@ -1,6 +1,6 @@
-//! Refuses engines that don't run as root. A rootless engine's containers are in a user namespace, and in its user's
-//! cgroups (if any) and mounts. They can't use root's image and control socket, and their figures would not be
-//! comparable.
+//! Refuses engines whose containers are in a user namespace: those that don't run as root, whose containers are in
+//! their user's cgroups (if any) and mounts too, and those that map user ids. Such containers can't use root's image
+//! and control socket, and their figures would not be comparable.
 
 use std::path::{Path, PathBuf};
 
@@ -10,21 +10,32 @@ use tokio::net::UnixStream;
 use super::ContainerEngine;
 pub use super::error::Rootless;
 
-/// Checks that the engine is not rootless.
+/// Checks that the engine is not rootless and does not map user ids.
 ///
 /// # Errors
-/// When the engine is rootless, with the fix.
+/// When it is or does, with the fix.
 pub async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Rootless> {
     let user = listener(&engine.address()).await.filter(|uid| *uid != 0);
-    match reports_rootless(info) || user.is_some() {
+    match reports(info, "rootless") || user.is_some() {
         true => Err(refusal(engine, &engine.address(), user)),
+        false if reports(info, "userns") => Err(Rootless {
+            tried: format!("using containers of {} at {}", engine.name(), engine.address()),
+            why: "it maps its containers' user ids (userns-remap), so that they can't read an image or connect to \
+                  bootrace as on other targets"
+                .into(),
+            hint: format!(
+                "remove userns-remap from the engine's daemon.json, or name another engine in {}",
+                engine.variable()
+            ),
+        }),
         false => Ok(()),
     }
 }
 
-/// Whether the engine reports that it is rootless. Docker does; podman's answer lacks it.
-fn reports_rootless(info: &SystemInfo) -> bool {
-    let named = |option: &String| option.split(',').any(|part| part == "name=rootless");
+/// Whether the engine reports this security option. Docker does; podman's answer lacks them.
+fn reports(info: &SystemInfo, option: &str) -> bool {
+    let named =
+        |reported: &String| reported.split(',').any(|part| part.strip_prefix("name=") == Some(option));
     info.security_options.iter().flatten().any(named)
 }
 
@@ -82,10 +93,21 @@ mod tests {
 
     #[test]
     fn docker_says_that_it_is_rootless() {
-        assert!(reports_rootless(&info(include_str!("../target/container/samples/29/info-rootless.json"))));
-        assert!(!reports_rootless(&info(include_str!("../target/container/samples/29/info.json"))));
-        assert!(!reports_rootless(&info(include_str!("../target/container/samples/20.10/info.json"))));
-        assert!(!reports_rootless(&info(include_str!("../target/container/samples/podman/info.json"))));
+        assert!(reports(
+            &info(include_str!("../target/container/samples/29/info-rootless.json")),
+            "rootless"
+        ));
+        assert!(!reports(&info(include_str!("../target/container/samples/29/info.json")), "rootless"));
+        assert!(!reports(&info(include_str!("../target/container/samples/20.10/info.json")), "rootless"));
+        assert!(!reports(&info(include_str!("../target/container/samples/podman/info.json")), "rootless"));
+    }
+
+    #[test]
+    fn docker_says_that_it_maps_user_ids() {
+        let mut info = info(include_str!("../target/container/samples/29/info.json"));
+        assert!(!reports(&info, "userns"));
+        info.security_options.get_or_insert_default().push("name=userns".into());
+        assert!(reports(&info, "userns") && !reports(&info, "rootless"));
     }
 
     #[test]
