@@ -4,6 +4,7 @@ use std::{ffi::OsString, fs};
 
 pub mod mounts;
 pub mod processes;
+pub mod sockets;
 pub mod users;
 
 /// Whether this process runs as root.

@@ -9,7 +9,7 @@ use crate::{
     runner, sample,
     scenario::{PageCache, Scenario},
     sys,
-    target::{Cpus, Target, engine},
+    target::{Cpus, Target, engine, vm},
     tune::{self, Tuning},
 };
 
@@ -51,6 +51,9 @@ pub async fn prepare(
     unless_stopped(signals, engines_answer(scenario)).await?;
     unless_stopped(signals, host_can(scenario)).await?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
+    if scenario.targets.iter().any(|spec| spec.kind().is_vm()) {
+        vm::check_socket(&cache.instances_dir()).map_err(|e| Failure::Run(e.into()))?;
+    }
     let log = |line: &str| progress.say(line);
     let forms = Forms::of_image(&scenario.image, &scenario.targets);
     let image = tokio::select! {

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -20,13 +20,14 @@ use crate::{
     runner::{self, Lock, make_instance_id},
     sample::{Accelerator, Sample},
     scenario::{self, Kind, Scenario},
+    sys::{mounts, sockets},
     target::{
         InstanceId, Target,
         container::{self, Docker},
         engine,
         lxc::Lxc,
         native::{self, Native},
-        vm::inspect,
+        vm::{self, inspect},
     },
 };
 
@@ -128,10 +129,15 @@ impl Bench {
                 .fix("run bootrace on the host itself, or in a privileged container");
         }
         if let Err(error) = self.try_root() {
-            return failed(format!("mounting an overlay: {error}")).fix(
-                "sudo modprobe overlay; in a container, run it privileged with BOOTRACE_CACHE on a volume, since \
-                 an overlay on an overlay is refused",
-            );
+            // The mount loads the module where it can.
+            let fix = match mounts::has_file_system("overlay") {
+                false => "sudo modprobe overlay",
+                true => {
+                    "name a directory of another file system in BOOTRACE_CACHE, such as ext4 or XFS; in a container, run \
+                         it privileged with BOOTRACE_CACHE on a volume, since an overlay on an overlay is refused"
+                }
+            };
+            return failed(format!("mounting an overlay: {error}")).fix(fix);
         }
         let target = Native::new(&self.scenario.targets[0], &self.scenario.resources, false, self.tree());
         match target {
@@ -222,6 +228,12 @@ impl Bench {
     /// Starts a paused VM that opens a disk and the control socket.
     pub async fn libvirt(&self, accelerator: Accelerator) -> Vec<Check> {
         let (id, title) = ("libvirt.trial", "a VM");
+        if let Err(error) = vm::check_socket(&self.instances) {
+            let found = error.without_hint();
+            return vec![
+                Check::failed(id, title, found, &[Kind::Libvirt]).fix(error.hint.unwrap_or_default()),
+            ];
+        }
         let took = match self.in_time(self.domain(accelerator)).await {
             Ok(took) => took,
             Err(error) => {
@@ -247,7 +259,7 @@ impl Bench {
     async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::TrialTimes> {
         let instance_id = self.instance_id()?;
         let (disk, socket) = (instance_id.dir.join("disk"), instance_id.socket());
-        let _listener = UnixListener::bind(&socket)?;
+        let _listener = sockets::listen(&socket)?;
         fs::File::create(&disk)?.write_all(&[0; 4096])?;
         let tried = inspect::try_domain(&instance_id.instance, &self.run, accelerator, &disk, &socket).await;
         fs::remove_dir_all(&instance_id.dir)?;

@@ -7,7 +7,6 @@
 
 use std::{
     io,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -29,6 +28,7 @@ use crate::{
     },
     sample,
     scenario::{self, Resources},
+    sys::sockets,
 };
 
 mod groups;
@@ -157,7 +157,7 @@ impl Bare {
         self.root.mount(&target.tree)?;
         self.mounting = Some(begun.elapsed());
         groups::make(&instance_id.instance, &target.resources, &mut self.cgroups)?;
-        let channel = UnixStream::connect(instance_id.socket())?;
+        let channel = sockets::connect(&instance_id.socket())?;
         let launched = launch(&self.root.merged, &self.cgroups, target.cpus.set(), channel);
         let at = self.root.merged.display();
         self.agent = Some(
