@@ -59,7 +59,7 @@ rust_runs() {
 # Variables that sudo passes to programs that cargo built. Named one by one, since sudo-rs can't keep the whole
 # environment.
 kept_variables=(
-    BOOTRACE_{SCENARIO,SAMPLES,TUNE,CACHE,STATE} DOCKER_HOST CONTAINER_HOST LIBVIRT_DEFAULT_URI
+    BOOTRACE_{SCENARIO,SAMPLES,TUNE,CACHE,STATE} DOCKER_{HOST,CONTEXT,CONFIG} CONTAINER_HOST LIBVIRT_DEFAULT_URI
     RUST_{LOG,BACKTRACE,TEST_THREADS} NO_COLOR CARGO_TARGET_DIR CRITERION_HOME
     {http,https,no}_proxy {HTTP,HTTPS,NO}_PROXY
 )

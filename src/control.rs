@@ -26,6 +26,8 @@ use bootrace_agent::protocol::{FrameError, FromAgent, ToAgent, read_frame, write
 use rustix::net::{Shutdown, shutdown, sockopt::socket_peercred};
 use tokio::sync::mpsc;
 
+use crate::sys::sockets;
+
 /// A timestamp of the host's CLOCK_MONOTONIC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(u64);
@@ -104,7 +106,7 @@ impl Control {
     /// # Errors
     /// When the socket can't be made at that path.
     pub fn listen(socket: &Path, first: ToAgent, greeting: Greeting) -> io::Result<Self> {
-        let listener = UnixListener::bind(socket)?;
+        let listener = sockets::listen(socket)?;
         fs::set_permissions(socket, fs::Permissions::from_mode(0o600))?;
         let path = socket.to_owned();
         let shared = Arc::new(Shared { listener, peer: OnceLock::new(), dropped: AtomicBool::new(false) });

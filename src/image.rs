@@ -7,6 +7,7 @@
 //! [`ensure`] finds or builds what a scenario needs, and [`Cache`] stores it. The base is cached by its definition,
 //! everything after it by the image's digest.
 
+mod address;
 mod base;
 mod boot_disk;
 mod bootable;
@@ -15,6 +16,7 @@ mod cloud;
 mod cow_file;
 mod definition;
 mod docker;
+mod docker_config;
 mod engine;
 mod ensure;
 mod error;
@@ -37,12 +39,13 @@ mod tree;
 pub mod trial;
 mod vm;
 
+pub use address::{Address, Unusable};
 pub use base::forget_failure;
 pub use cache::{Abandoned, Cache, Temp};
 pub use docker::LABEL as DOCKER_LABEL;
 pub use engine::{ContainerEngine, SNAPSHOTTER, has_containerd_store};
 pub use ensure::ensure;
-pub use error::{Error, ErrorOrigin};
+pub use error::{Error, ErrorOrigin, Refusal};
 pub use forms::{Forms, Image, StockFiles, SystemFiles, VmFiles};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};

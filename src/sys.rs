@@ -1,14 +1,21 @@
 //! Helpers for the system that several modules need. They know nothing of instances.
 
-use std::fs;
+use std::{ffi::OsString, fs};
 
 pub mod mounts;
 pub mod processes;
 pub mod rootfs;
+pub mod sockets;
+pub mod users;
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// An environment variable. An empty one counts as unset, as for Docker and libvirt.
+pub fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 /// The kernel's estimate of memory available without swapping (MemAvailable), in bytes; `None` if it has none.

@@ -13,7 +13,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use crate::{
     cause::Cause,
     control::Greeting,
-    image::rootless::Rootless,
+    image::Refusal,
     probe::{Scope, disk},
     sample,
     scenario::{CpuChoice, Start},
@@ -275,8 +275,8 @@ impl Error {
     }
 }
 
-impl From<Rootless> for Error {
-    fn from(refused: Rootless) -> Self {
+impl From<Refusal> for Error {
+    fn from(refused: Refusal) -> Self {
         Error::new(refused.tried, refused.why).with_hint(Some(refused.hint))
     }
 }

@@ -252,10 +252,77 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     assert!(text.contains("\n  redis "), "{text}");
     assert!(
         text.contains(
-            "\n  docker   can't run: connecting to Docker at unix:///no/such.sock: Socket not found: "
-        ) && text.contains("; fix: start what DOCKER_HOST names, or unset it"),
+            "\n  docker   can't run: connecting to Docker at unix:///no/such.sock (DOCKER_HOST): Socket not found: "
+        ) && text.contains("; fix: start what DOCKER_HOST names, or unset DOCKER_HOST"),
         "{text}"
     );
+}
+
+/// Settings of Docker's program with one context, which is chosen.
+fn docker_settings(host: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    // sha256 of its name.
+    let meta =
+        dir.path().join("contexts/meta/a51146d38077ff992eba84cf1d5e9b249073503eb74868699016153b031a38f7");
+    fs::create_dir_all(&meta).unwrap();
+    let endpoint = format!(r#"{{"Name":"lab","Endpoints":{{"docker":{{"Host":"{host}"}}}}}}"#);
+    fs::write(meta.join("meta.json"), endpoint).unwrap();
+    fs::write(dir.path().join("config.json"), r#"{"currentContext":"lab"}"#).unwrap();
+    dir
+}
+
+#[test]
+fn the_context_of_docker_context_use_is_followed_and_named() {
+    let settings = docker_settings("unix:///no/such.sock");
+    let mut list = bootrace(&["list"]);
+    list.env_remove("DOCKER_CONTEXT").env("DOCKER_CONFIG", settings.path());
+    let text = out(&list.output().unwrap());
+    let by = format!("Docker's context \"lab\" ({})", settings.path().join("config.json").display());
+    let says = format!("can't run: connecting to Docker at unix:///no/such.sock ({by}): Socket not found: ");
+    let fix = format!("fix: start what {by} names, or docker context use default");
+    assert!(text.contains(&says) && text.contains(&fix), "{text}");
+}
+
+#[test]
+fn a_context_on_another_host_and_a_missing_one_end_a_run_before_anything_is_built() {
+    let settings = docker_settings("ssh://elsewhere");
+    for (context, signs) in [
+        (
+            "lab",
+            [
+                "ssh://elsewhere (Docker's context \"lab\" (DOCKER_CONTEXT)): it is no socket of this host",
+                "fix: unset DOCKER_CONTEXT",
+            ],
+        ),
+        (
+            "nosuch",
+            ["by Docker's context \"nosuch\" (DOCKER_CONTEXT): ", "contexts/meta has no context \"nosuch\""],
+        ),
+    ] {
+        let out = tempfile::tempdir().unwrap();
+        let mut run = bootrace(&["run", "quickstart", "--targets", "docker", "--out"]);
+        run.arg(out.path().join("run")).env("DOCKER_CONTEXT", context).env("DOCKER_CONFIG", settings.path());
+        let output = run.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(signs.iter().all(|sign| err(&output).contains(sign)), "{}", err(&output));
+    }
+}
+
+#[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn under_sudo_the_context_of_the_sudo_user_counts() {
+    let home = tempfile::tempdir().unwrap();
+    fs::rename(docker_settings("unix:///no/such.sock").keep(), home.path().join(".docker")).unwrap();
+    // A user whose home can be named.
+    let getent = home.path().join("getent");
+    fs::write(&getent, format!("#!/bin/sh\necho u:x:4242:4242::{}:/bin/sh\n", home.path().display()))
+        .unwrap();
+    fs::set_permissions(&getent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
+    let mut list = bootrace(&["list"]);
+    list.env_remove("DOCKER_CONTEXT").env_remove("DOCKER_CONFIG").env("SUDO_UID", "4242").env("PATH", path);
+    let text = out(&list.output().unwrap());
+    assert!(text.contains(&format!("({})", home.path().join(".docker/config.json").display())), "{text}");
 }
 
 #[test]

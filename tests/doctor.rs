@@ -215,6 +215,23 @@ fn an_engine_that_hangs_is_named_and_does_not_hang_the_doctor() {
     said.stops(&["docker", "libvirt"]);
 }
 
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_cache_with_a_long_path_serves_all_but_vms_which_are_refused_with_the_limit() {
+    let dir = open_dir();
+    let cache = dir.path().join("c".repeat(150));
+    let said = Said::by(doctor().env("BOOTRACE_CACHE", &cache));
+    for id in ["native.trial", "docker.trial"] {
+        assert_eq!(said.check(id)["status"], "ok", "{:#}", said.check(id));
+    }
+    said.names(
+        "libvirt.trial",
+        "failed",
+        &["a VM's control socket leaves it "],
+        "a shorter path in BOOTRACE_CACHE",
+    );
+}
+
 /// libvirtd ends two minutes after the last question, podman's service after seconds; the next question starts them.
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]

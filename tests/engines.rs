@@ -378,7 +378,7 @@ fn an_engine_that_is_down_is_named_with_its_fix() {
 fn an_engine_that_is_elsewhere_is_no_proof_that_nothing_is_left_here() {
     let mut command = common::bootrace(&["clean", "--dry-run"]);
     let ran = Ran::new(command.env("CONTAINER_HOST", "tcp://127.0.0.1:1").output().unwrap(), None);
-    ran.fails(1, &["connecting to podman at tcp://127.0.0.1:1", "or unset it"]);
+    ran.fails(1, &["connecting to podman at tcp://127.0.0.1:1", "or unset CONTAINER_HOST"]);
 }
 
 /// A podman that answers for a user who is not root.

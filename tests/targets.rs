@@ -81,6 +81,10 @@ fn every_readiness_works_on_every_target() {
             r#"["perl", "-MIO::Socket::INET", "-e", "my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 17171, Listen => 1, ReuseAddr => 1) or die; sleep"]"#,
             "{ tcp = 17171 }",
         ),
+        (
+            r#"["perl", "-MIO::Socket::IP", "-e", "my $s = IO::Socket::IP->new(LocalHost => '::', LocalPort => 17172, V6Only => 1, Listen => 1, ReuseAddr => 1) or die; sleep"]"#,
+            "{ tcp = 17172 }",
+        ),
     ];
     for (command, ready) in cases {
         let scenario = format!(

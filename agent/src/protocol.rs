@@ -100,7 +100,7 @@ pub enum Ready {
     Exit(i32),
     /// A line of its standard output or standard error matches this regular expression.
     Line(String),
-    /// Something accepts connections on this port of 127.0.0.1.
+    /// Something accepts connections on this port of 127.0.0.1 or ::1.
     Tcp(u16),
     /// This path exists.
     File(String),

@@ -1,13 +1,13 @@
 //! Watches for the event that makes a workload ready.
 //!
 //! The kernel reports `exit`, `line` and `file` at once. It reports nothing when a port begins to listen, so `tcp`
-//! tries to connect: every millisecond, or after twenty times the duration of the last try where that is longer. So
+//! tries to connect, by IPv4 and then by IPv6: every millisecond, or after twenty times the duration of the last try where that is longer. So
 //! the tries take at most a twentieth of the workload's CPU, and their interval is the resolution.
 
 use std::{
     fs::File,
     io::{self, Read},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::fd::{AsRawFd, RawFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -30,15 +30,19 @@ const TCP_FIRST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most bytes of a line to match.
 const MAX_LINE: usize = 64 * 1024;
 
+/// The addresses of the loopback interface: a server may listen at one alone.
+const LOOPBACK: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
 /// Why the agent can't watch for a readiness event; detected before the workload starts.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     #[error("watch for a line: {pattern:?} is not a regular expression: {error}")]
     Pattern { pattern: String, error: regex_lite::Error },
     #[error(
-        "watch port {0}: something accepts connections on 127.0.0.1:{0} before the workload has started, and would pass for it; stop that, or use another port"
+        "watch port {port}: something accepts connections on {address} before the workload has started, and would pass for it; stop that, or use another port",
+        port = address.port()
     )]
-    PortTaken(u16),
+    PortTaken { address: SocketAddr },
     #[error("watch port {port}: connect to 127.0.0.1: {error}; is the loopback interface up?")]
     Loopback { port: u16, error: io::Error },
     #[error(
@@ -71,16 +75,18 @@ impl Watch {
                 Err(error) => Err(WatchError::Pattern { pattern: pattern.clone(), error }),
             },
             Ready::Tcp(port) => {
-                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-                match TcpStream::connect_timeout(&address, TCP_FIRST_TIMEOUT) {
-                    Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {
-                        Ok(Watch::Tcp(Port { address, due: Instant::now() }))
+                for address in LOOPBACK.map(|ip| SocketAddr::from((ip, *port))) {
+                    match TcpStream::connect_timeout(&address, TCP_FIRST_TIMEOUT) {
+                        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                        // Many hosts have no IPv6.
+                        Err(e) if e.kind() != io::ErrorKind::TimedOut && address.is_ipv6() => {}
+                        Err(e) if e.kind() != io::ErrorKind::TimedOut => {
+                            return Err(WatchError::Loopback { port: *port, error: e });
+                        }
+                        Ok(_) | Err(_) => return Err(WatchError::PortTaken { address }),
                     }
-                    Err(e) if e.kind() != io::ErrorKind::TimedOut => {
-                        Err(WatchError::Loopback { port: *port, error: e })
-                    }
-                    Ok(_) | Err(_) => Err(WatchError::PortTaken(*port)),
                 }
+                Ok(Watch::again(*port))
             }
             Ready::File(path) => FileWatch::new(Path::new("/").join(path)).map(Watch::File),
         }
@@ -88,8 +94,7 @@ impl Watch {
 
     /// A watch for a port that accepted connections before a pause.
     pub fn again(port: u16) -> Self {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Watch::Tcp(Port { address, due: Instant::now() })
+        Watch::Tcp(Port { port, due: Instant::now() })
     }
 
     /// Takes bytes of standard output (0) or standard error (1); `None` is the stream's end.
@@ -136,17 +141,19 @@ impl Watch {
     }
 }
 
-/// A port of the loopback interface, and the time of the next try.
+/// A port of the loopback addresses, and the time of the next try.
 #[derive(Debug)]
 pub struct Port {
-    address: SocketAddr,
+    port: u16,
     due: Instant,
 }
 
 impl Port {
     fn accepts(&mut self) -> bool {
         let begin = Instant::now();
-        let accepts = TcpStream::connect_timeout(&self.address, TCP_TIMEOUT).is_ok();
+        let accepts = LOOPBACK
+            .into_iter()
+            .any(|ip| TcpStream::connect_timeout(&SocketAddr::from((ip, self.port)), TCP_TIMEOUT).is_ok());
         let now = Instant::now();
         self.due = now + TCP_INTERVAL.max(TCP_COST * (now - begin));
         accepts

@@ -76,6 +76,20 @@ fn a_port_that_accepts_makes_ready() {
 }
 
 #[test]
+fn a_server_on_ipv6_alone_makes_ready_and_one_from_before_is_a_failure() {
+    let server = TcpListener::bind(("::1", 0)).unwrap();
+    let port = server.local_addr().unwrap().port();
+    let error = Agent::with("sleep infinity", Ready::Tcp(port)).failed();
+    assert!(error.contains(&format!("[::1]:{port}")) && error.contains("before the workload"), "{error}");
+    drop(server);
+    let mut agent = Agent::with("exec sleep infinity", Ready::Tcp(port));
+    agent.workload();
+    assert!(agent.is_silent(), "nobody listens yet");
+    let _server = TcpListener::bind(("::1", port)).unwrap();
+    agent.ready();
+}
+
+#[test]
 fn a_port_that_is_taken_already_is_a_failure_and_nothing_is_started() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -7,7 +7,7 @@ use std::{
 
 pub use bootrace_analysis::noise::*;
 
-use crate::sample::Host;
+use crate::{sample::Host, sys};
 
 /// Names another directory for the hosts' records.
 pub const VARIABLE: &str = "BOOTRACE_STATE";
@@ -21,8 +21,7 @@ pub fn key(host: &Host) -> String {
 
 /// The path of a host's record.
 pub fn file(key: &str) -> PathBuf {
-    let state =
-        std::env::var_os(VARIABLE).filter(|dir| !dir.is_empty()).map_or_else(|| STATE.into(), PathBuf::from);
+    let state = sys::variable(VARIABLE).map_or_else(|| STATE.into(), PathBuf::from);
     state.join("noise").join(format!("{key}.json"))
 }
 

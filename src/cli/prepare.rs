@@ -10,7 +10,7 @@ use crate::{
     runner, sample,
     scenario::{PageCache, Scenario},
     sys,
-    target::{Cpus, Target, engine, native},
+    target::{Cpus, Target, engine, native, vm},
     tune::{self, Tuning},
 };
 
@@ -53,6 +53,9 @@ pub async fn prepare(
     unless_stopped(signals, host_can(scenario)).await?;
     let cache = Cache::open(None).map_err(|e| Failure::Run(e.into()))?;
     holds_roots(&cache, scenario).map_err(Failure::Run)?;
+    if scenario.targets.iter().any(|spec| spec.kind().is_vm()) {
+        vm::check_socket(&cache.instances_dir()).map_err(|e| Failure::Run(e.into()))?;
+    }
     let log = |line: &str| progress.say(line);
     let forms = Forms::of_image(&scenario.image, &scenario.targets);
     let image = tokio::select! {

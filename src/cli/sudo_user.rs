@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::{cli, supervisor};
+use crate::{cli, supervisor, sys::users};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SudoUser {
@@ -28,7 +28,7 @@ impl SudoUser {
         let number = |name| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
         let (uid, gid) = (number("SUDO_UID")?, number("SUDO_GID")?);
         let owner = fs::metadata(clone).ok()?.uid();
-        (uid != 0 && owner == uid).then(|| SudoUser { uid, gid, home: home_of(uid) })
+        (uid != 0 && owner == uid).then(|| SudoUser { uid, gid, home: users::home_of(uid) })
     }
 
     /// Makes the command run as this user.
@@ -38,13 +38,6 @@ impl SudoUser {
             command.env("HOME", home);
         }
     }
-}
-
-/// The user's home by getent, which finds users outside of /etc/passwd too.
-fn home_of(uid: u32) -> Option<PathBuf> {
-    let output = Command::new("getent").args(["passwd", &uid.to_string()]).output().ok()?;
-    let line = String::from_utf8(output.stdout).ok()?;
-    line.trim_end().split(':').nth(5).filter(|home| home.starts_with('/')).map(PathBuf::from)
 }
 
 /// PATH for a build, with the user's own folders of compilers (as rustup's), which sudo leaves out.

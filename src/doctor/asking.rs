@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     cause::Cause,
-    daemon::{Daemon, Place},
+    daemon::{Daemon, Naming, Place},
     target::Error,
 };
 
@@ -57,7 +57,7 @@ fn fix(daemon: &Daemon, error: &Error, place: Place) -> String {
         }
         (Cause::Unreachable, _, _) => daemon.start(place),
         (_, _, Some(hint)) => hint.clone(),
-        (_, Place::Elsewhere, None) => format!("correct {}, or unset it", daemon.named_by),
+        (_, Place::Elsewhere(Naming { by, undo }), None) => format!("correct {by}, or {undo}"),
         (_, Place::Unit | Place::Here, None) => "scripts/setup".into(),
     }
 }
@@ -75,7 +75,8 @@ mod tests {
         scenario::Span,
     };
 
-    const PLACES: [Place; 3] = [Place::Elsewhere, Place::Unit, Place::Here];
+    const PLACES: [Place; 3] =
+        [Place::Elsewhere(Naming { by: "DOCKER_HOST", undo: "unset DOCKER_HOST" }), Place::Unit, Place::Here];
 
     #[test]
     fn the_fix_of_a_stopped_daemon_is_a_command_of_its_place() {
@@ -85,7 +86,7 @@ mod tests {
             assert_eq!(
                 fixes,
                 [
-                    "start what DOCKER_HOST names, or unset it",
+                    "start what DOCKER_HOST names, or unset DOCKER_HOST",
                     "sudo systemctl start docker.service",
                     "scripts/setup"
                 ]

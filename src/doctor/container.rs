@@ -6,7 +6,6 @@ use async_trait::async_trait;
 
 use super::{Check, Diagnosis, Trials, asking, storage};
 use crate::{
-    daemon,
     image::ContainerEngine,
     target::container::inspect::{self, Engine, OLDEST_API},
 };
@@ -54,16 +53,14 @@ pub async fn ask(engine: ContainerEngine, patience: Duration) -> Containers {
     let (id, title, kind) = (names.id, engine.name(), engine.kind());
     let with = |check, answer| Containers { engine, names, check, answer };
     if !kind.is_standard() && !engine.may_exist() {
-        let socket = engine.address();
-        let socket = socket.trim_start_matches("unix://");
+        let socket = engine.usual_address().trim_start_matches("unix://");
         let found = format!("there is no {socket}: only targets with kind = \"{kind}\" need it");
         return with(Check::absent(id, title, found, &[kind]).fix("scripts/setup"), None);
     }
-    let daemon = daemon::of(kind).expect("a container engine has a daemon");
     match asking::ask(patience, inspect::inspect(engine)).await {
         Ok(answer) => with(Check::ok(id, title, describe(engine, &answer)), Some(answer)),
         Err(error) => {
-            let (found, fix) = error.explain(daemon, engine.place(), patience);
+            let (found, fix) = error.explain(engine.daemon(), engine.place(), patience);
             with(Check::failed(id, title, found, &[kind]).fix(fix), None)
         }
     }
@@ -81,7 +78,8 @@ fn describe(engine: ContainerEngine, answer: &Engine) -> String {
             format!("runtime {}, storage driver {storage}", or_unknown(&answer.runtime))
         }
     };
-    format!("{name} {version}, API {major}.{minor}, {facts}")
+    let at = engine.address().map(|address| format!(", at {address}")).unwrap_or_default();
+    format!("{name} {version}, API {major}.{minor}, {facts}{at}")
 }
 
 #[async_trait(?Send)]

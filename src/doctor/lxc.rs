@@ -26,7 +26,7 @@ pub async fn ask(patience: Duration) -> Lxc {
     match asking::ask(patience, lxc::inspect()).await {
         Ok(version) => {
             let version = version.as_deref().unwrap_or("of unknown version");
-            let found = format!("libvirt {version} at {}", Driver::Lxc.uri());
+            let found = format!("libvirt {version} at {}", Driver::Lxc.shown_address());
             Lxc { check: Check::ok(id, title, found), answers: true }
         }
         Err(NoAnswer::Failed(error))

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::Write,
-    os::unix::{fs::PermissionsExt, net::UnixListener},
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
@@ -20,13 +20,14 @@ use crate::{
     runner::{self, Lock, make_instance_id},
     sample::{Accelerator, Sample},
     scenario::{self, Kind, Scenario},
+    sys::sockets,
     target::{
         InstanceId, Target,
         container::{self, Docker},
         engine,
         lxc::Lxc,
         native::{self, Native},
-        vm::inspect,
+        vm::{self, inspect},
     },
 };
 
@@ -214,6 +215,12 @@ impl Bench {
     /// Starts a paused VM that opens a disk and the control socket.
     pub async fn libvirt(&self, accelerator: Accelerator) -> Vec<Check> {
         let (id, title) = ("libvirt.trial", "a VM");
+        if let Err(error) = vm::check_socket(&self.instances) {
+            let found = error.without_hint();
+            return vec![
+                Check::failed(id, title, found, &[Kind::Libvirt]).fix(error.hint.unwrap_or_default()),
+            ];
+        }
         let took = match self.in_time(self.domain(accelerator)).await {
             Ok(took) => took,
             Err(error) => {
@@ -239,7 +246,7 @@ impl Bench {
     async fn domain(&self, accelerator: Accelerator) -> anyhow::Result<inspect::TrialTimes> {
         let instance_id = self.instance_id()?;
         let (disk, socket) = (instance_id.dir.join("disk"), instance_id.socket());
-        let _listener = UnixListener::bind(&socket)?;
+        let _listener = sockets::listen(&socket)?;
         fs::File::create(&disk)?.write_all(&[0; 4096])?;
         let tried = inspect::try_domain(&instance_id.instance, &self.run, accelerator, &disk, &socket).await;
         fs::remove_dir_all(&instance_id.dir)?;

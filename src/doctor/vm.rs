@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Check, Diagnosis, Status, Trials, accelerator, account::Account, asking};
 use crate::{
-    daemon::LIBVIRT,
+    daemon::{LIBVIRT, Naming},
     kind::Kind,
     probe::kvm::{KvmVerdict, closed_to_qemu},
     sample::Accelerator,
@@ -40,13 +40,15 @@ async fn ask_libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
     let (id, title) = ("libvirt", "libvirt");
     let uri = Driver::Qemu.uri();
     if let Err(why) = uri::fits(Kind::Libvirt, &uri) {
-        let found = format!("VMs can't be measured at {uri:?}, which LIBVIRT_DEFAULT_URI names: {why}");
-        return (Check::failed(id, title, found, &[Kind::Libvirt]).fix("unset LIBVIRT_DEFAULT_URI"), None);
+        let Naming { by, undo } = Driver::Qemu.naming().expect("bootrace's default fits");
+        let found = format!("VMs can't be measured at {uri:?}, which {by} names: {why}");
+        return (Check::failed(id, title, found, &[Kind::Libvirt]).fix(undo), None);
     }
     match asking::ask(patience, inspect::inspect()).await {
         Ok(mut hypervisor) => {
             let version = hypervisor.libvirt.as_deref().unwrap_or("of unknown version");
-            let check = Check::ok(id, title, format!("libvirt {version} at {uri}"));
+            let check =
+                Check::ok(id, title, format!("libvirt {version} at {}", Driver::Qemu.shown_address()));
             let details = tokio::time::timeout(for_details(patience), inspect::offers()).await;
             if let Ok(Ok((qemu, offers))) = details {
                 (hypervisor.qemu, hypervisor.offers) = (qemu, Some(offers));

@@ -358,7 +358,7 @@ fn unmount_below(dir: &Path) -> Result<(), Error> {
 }
 
 fn default_dir() -> Result<PathBuf, Error> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name| sys::variable(name).map(PathBuf::from);
     if let Some(dir) = set(VARIABLE) {
         return Ok(dir);
     }

@@ -1,15 +1,25 @@
 //! Container engines for images: their addresses, clients and errors.
 
-use std::{error::Error as _, ops::Deref, path::Path};
+use std::{
+    error::Error as _,
+    ops::Deref,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use bollard::{Docker, errors::Error as Bollard, models::SystemInfo};
 use bootrace_model::foreign::tail;
 
-use super::error::Error;
+use super::{
+    address::{self, Address, Unusable},
+    docker_config::DockerConfig,
+    error::Error,
+};
 use crate::{
     cause::Cause,
-    daemon::{self, Place},
+    daemon::{self, Daemon, Place},
     kind::{Kind, Program},
+    sys::{self, users},
 };
 
 /// The longest part of an engine's message that an error shows, in bytes.
@@ -57,7 +67,7 @@ impl ContainerEngine {
         }
     }
 
-    /// The environment variable that names another address.
+    /// The environment variable that names another address before all other settings.
     pub fn variable(self) -> &'static str {
         match self {
             ContainerEngine::Docker => "DOCKER_HOST",
@@ -65,10 +75,23 @@ impl ContainerEngine {
         }
     }
 
-    /// The address of its API.
-    pub fn address(self) -> String {
-        let named = std::env::var(self.variable()).ok().filter(|named| !named.is_empty());
-        named.unwrap_or_else(|| self.usual_address().into())
+    /// The address of its API. Settings are read once: a `docker context use` in mid-run moves no target.
+    ///
+    /// # Errors
+    /// When a setting names an engine that bootrace can't use.
+    pub fn address(self) -> Result<&'static Address, &'static Unusable> {
+        static DOCKER: OnceLock<Result<Address, Unusable>> = OnceLock::new();
+        static PODMAN: OnceLock<Result<Address, Unusable>> = OnceLock::new();
+        let usual = address::Usual { name: self.name(), uri: self.usual_address() };
+        let address = match self {
+            ContainerEngine::Docker => {
+                DOCKER.get_or_init(|| address::of_docker(&usual, sys::variable, DockerConfig::of_user))
+            }
+            ContainerEngine::Podman => {
+                PODMAN.get_or_init(|| address::of_podman(&usual, sys::variable, podman_settings()))
+            }
+        };
+        address.as_ref()
     }
 
     /// The default address of root's engine.
@@ -81,36 +104,58 @@ impl ContainerEngine {
 
     /// The place of the daemon at [`ContainerEngine::address`].
     pub fn place(self) -> Place {
-        daemon::of(self.kind())
-            .map_or(Place::Elsewhere, |daemon| daemon.place(&self.address(), self.usual_address()))
+        let elsewhere = match self.address() {
+            Ok(address) => address.naming.filter(|_| address.uri != self.usual_address()),
+            Err(unusable) => Some(unusable.naming),
+        };
+        self.daemon().place(elsewhere)
     }
 
-    /// Why its address can't be used, and the fix; `None` for a socket of this host.
-    pub fn elsewhere(self) -> Option<(&'static str, String)> {
-        let why = "it is no socket of this host, and bootrace reads the containers' processes on this host";
-        let fix =
-            format!("name a socket in {}, as in {}, or unset it", self.variable(), self.usual_address());
-        (!self.address().starts_with("unix://")).then_some((why, fix))
+    /// Its daemon.
+    pub fn daemon(self) -> &'static Daemon {
+        match self {
+            ContainerEngine::Docker => &daemon::DOCKER,
+            ContainerEngine::Podman => &daemon::PODMAN,
+        }
     }
 
-    /// False if its usual socket is missing and the environment names no other: then bootrace has never used it.
+    /// False if its usual socket is missing and no setting names another: then bootrace has never used it.
     pub fn may_exist(self) -> bool {
-        let named = std::env::var_os(self.variable()).is_some_and(|named| !named.is_empty());
-        named || self.address().strip_prefix("unix://").is_none_or(|socket| Path::new(socket).exists())
+        let usual = self.usual_address().trim_start_matches("unix://");
+        self.address().map_or(true, |address| address.naming.is_some()) || Path::new(usual).exists()
     }
 
     /// A client that has sent no request yet.
     ///
     /// # Errors
-    /// When there is no socket, or the address is not that of a local one.
-    pub fn client(self) -> Result<Docker, Bollard> {
-        Docker::connect_with_host(&self.address())
+    /// When there is no socket.
+    pub fn client(address: &Address) -> Result<Docker, Bollard> {
+        Docker::connect_with_host(&address.uri)
     }
 
     /// The image name that bootrace gave: podman adds Docker's registry or `localhost` to it.
     pub fn short_name(name: &str) -> &str {
         ["docker.io/library/", "localhost/"].iter().find_map(|at| name.strip_prefix(at)).unwrap_or(name)
     }
+}
+
+/// podman's files of settings; a later one counts before the earlier.
+fn podman_settings() -> Vec<PathBuf> {
+    if let Some(only) = sys::variable("CONTAINERS_CONF") {
+        return vec![only.into()];
+    }
+    let own = sys::variable("XDG_CONFIG_HOME").map(PathBuf::from);
+    let own = own.or_else(|| Some(users::home()?.join(".config"))).map(|dir| dir.join("containers"));
+    let mut files = vec![PathBuf::from("/usr/share/containers/containers.conf")];
+    for dir in [PathBuf::from("/etc/containers")].into_iter().chain(own) {
+        files.push(dir.join("containers.conf"));
+        let parts = std::fs::read_dir(dir.join("containers.conf.d")).into_iter().flatten().flatten();
+        let mut parts: Vec<PathBuf> = parts.map(|entry| entry.path()).collect();
+        parts.retain(|part| part.extension().is_some_and(|extension| extension == "conf"));
+        parts.sort();
+        files.extend(parts);
+    }
+    files
 }
 
 /// Whether containerd stores an engine's images, by default since Docker 29: unpacked in its snapshots, and as the
@@ -145,11 +190,8 @@ impl Client {
     /// When the engine does not answer.
     pub async fn connect(engine: ContainerEngine) -> Result<Self, Error> {
         let tried = "answer";
-        if let Some((why, fix)) = engine.elsewhere() {
-            let why = format!("{}: {why}; fix: {fix}", engine.address());
-            return Err(Error::Engine { engine: engine.name(), tried: tried.into(), why });
-        }
-        let api = engine.client().map_err(refused_by(engine, tried))?;
+        let address = engine.address().map_err(|unusable| unusable.refusal.clone())?;
+        let api = ContainerEngine::client(address).map_err(refused_by(engine, tried))?;
         let mut api = api.negotiate_version().await.map_err(refused_by(engine, tried))?;
         // The answer to an import or export may take as long as the image is large.
         api.set_timeout(std::time::Duration::from_secs(1800));
@@ -162,7 +204,7 @@ impl Client {
     }
 }
 
-/// Connects to Docker (`DOCKER_HOST`, else the usual socket).
+/// Connects to Docker.
 pub(super) async fn connect() -> Result<Client, Error> {
     Client::connect(ContainerEngine::Docker).await
 }
@@ -207,7 +249,7 @@ fn why(engine: ContainerEngine, error: &Bollard) -> String {
         (Bollard::RequestTimeoutError, _) => Cause::TimedOut,
         _ => Cause::Other,
     };
-    let fix = daemon::of(engine.kind()).and_then(|daemon| daemon.hint(cause, engine.place()));
+    let fix = engine.daemon().hint(cause, engine.place());
     format!("{}{}", tail(&text, SHOWN), fix.map(|fix| format!("; fix: {fix}")).unwrap_or_default())
 }
 

@@ -23,7 +23,7 @@ pub enum Error {
     #[error("{engine} would not {tried}: {why}")]
     Engine { engine: &'static str, tried: String, why: String },
     #[error(transparent)]
-    Rootless(#[from] Rootless),
+    Refusal(#[from] Refusal),
     /// A source of root file systems can't be reached, lacks the requested content, or can't be trusted.
     #[error("{asked} is not available: {why}")]
     Source { asked: String, why: String, origin: ErrorOrigin },
@@ -64,10 +64,10 @@ impl Error {
     }
 }
 
-/// The refusal of a rootless engine: the action, and the reason with the fix.
-#[derive(Debug, thiserror::Error)]
+/// The refusal of an engine: the action, and the reason with the fix.
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{tried}: {why}; fix: {hint}")]
-pub struct Rootless {
+pub struct Refusal {
     pub tried: String,
     pub why: String,
     pub hint: String,

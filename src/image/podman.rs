@@ -46,8 +46,8 @@ pub(super) async fn import(
         tried: format!("import {reference}"),
         why,
     };
-    let address = ContainerEngine::Podman.address();
-    let socket = address.strip_prefix("unix://").unwrap_or(&address);
+    let address = ContainerEngine::Podman.address().map_err(|unusable| unusable.refusal.clone())?;
+    let socket = address.uri.strip_prefix("unix://").unwrap_or(&address.uri);
     let stream = UnixStream::connect(socket).await.map_err(|e| failed(format!("{socket}: {e}")))?;
     let (mut requests, connection) =
         handshake(TokioIo::new(stream)).await.map_err(|e| failed(e.to_string()))?;

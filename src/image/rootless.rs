@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 use bollard::models::SystemInfo;
 use tokio::net::UnixStream;
 
-use super::ContainerEngine;
-pub use super::error::Rootless;
+use super::{Address, ContainerEngine, Refusal};
+use crate::sys::users;
 
 /// Checks that the engine is not rootless and does not map user ids.
 ///
 /// # Errors
 /// When it is or does, with the fix.
-pub async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Rootless> {
-    let user = listener(&engine.address()).await.filter(|uid| *uid != 0);
+pub async fn refuse(engine: ContainerEngine, info: &SystemInfo) -> Result<(), Refusal> {
+    let address = engine.address().map_err(|unusable| unusable.refusal.clone())?;
+    let user = listener(&address.uri).await.filter(|uid| *uid != 0);
     match reports(info, "rootless") || user.is_some() {
-        true => Err(refusal(engine, &engine.address(), user)),
-        false if reports(info, "userns") => Err(Rootless {
-            tried: format!("using containers of {} at {}", engine.name(), engine.address()),
+        true => Err(refusal(engine, address, user)),
+        false if reports(info, "userns") => Err(Refusal {
+            tried: format!("using containers of {} at {}", engine.name(), address.uri),
             why: "it maps its containers' user ids (userns-remap), so that they can't read an image or connect to \
                   bootrace as on other targets"
                 .into(),
@@ -45,16 +46,13 @@ async fn listener(address: &str) -> Option<u32> {
     Some(stream.peer_cred().ok()?.uid())
 }
 
-fn refusal(engine: ContainerEngine, address: &str, user: Option<u32>) -> Rootless {
-    let (name, variable) = (engine.name(), engine.variable());
+fn refusal(engine: ContainerEngine, address: &Address, user: Option<u32>) -> Refusal {
     let user = user.map_or("a user other than root".into(), |uid| format!("user {uid}"));
     let why = format!(
         "it is rootless: it runs as {user}, and its containers have cgroups, mounts and user namespaces of that \
          user's, in which bootrace can't measure as on other targets"
     );
-    let named = std::env::var_os(variable).is_some_and(|named| !named.is_empty());
-    let by = if named { format!(" ({variable})") } else { String::new() };
-    Rootless { tried: format!("using containers of {name} at {address}{by}"), why, hint: fix(engine) }
+    Refusal { tried: format!("using containers of {} at {address}", engine.name()), why, hint: fix(engine) }
 }
 
 fn fix(engine: ContainerEngine) -> String {
@@ -67,8 +65,7 @@ fn fix(engine: ContainerEngine) -> String {
 
 /// A hint at a rootless engine of this user, or of the sudo user, when root's engine is absent.
 pub fn hint(engine: ContainerEngine) -> Option<String> {
-    let sudo = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    let uid = sudo.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let uid = users::sudo_user().unwrap_or_else(|| rustix::process::geteuid().as_raw());
     let socket = found(engine, Path::new("/run/user"), uid)?;
     Some(format!("the one at {} is rootless, which bootrace does not support", socket.display()))
 }
@@ -112,8 +109,9 @@ mod tests {
 
     #[test]
     fn the_refusal_names_engine_user_reason_and_fix() {
-        let address = "unix:///run/user/1000/docker.sock";
-        let error = refusal(ContainerEngine::Docker, address, Some(1000)).to_string();
+        let at = |uri: &str| Address { uri: uri.into(), context: None, naming: None };
+        let docker = at("unix:///run/user/1000/docker.sock");
+        let error = refusal(ContainerEngine::Docker, &docker, Some(1000)).to_string();
         for sign in [
             "Docker at unix:///run/user/1000/docker.sock",
             "it is rootless: it runs as user 1000",
@@ -121,7 +119,7 @@ mod tests {
         ] {
             assert!(error.contains(sign), "{error}");
         }
-        let error = refusal(ContainerEngine::Podman, "unix:///x", None).to_string();
+        let error = refusal(ContainerEngine::Podman, &at("unix:///x"), None).to_string();
         assert!(
             error.contains("a user other than root") && error.contains("CONTAINER_HOST=unix:///run/podman/")
         );

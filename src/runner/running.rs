@@ -212,7 +212,9 @@ impl RunningInstance {
                 (_, Ready::Line(regex)) => {
                     format!("the workload has not printed a line that matches {regex:?}")
                 }
-                (_, Ready::Tcp(port)) => format!("the workload does not accept connections on port {port}"),
+                (_, Ready::Tcp(port)) => {
+                    format!("the workload does not accept connections on port {port} of 127.0.0.1 or ::1")
+                }
                 (_, Ready::File(path)) => format!("{path} has not appeared"),
             };
             let Ok(event) = timeout_at(deadline, self.next()).await else {

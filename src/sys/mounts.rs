@@ -13,6 +13,12 @@ pub fn below(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(parse(&fs::read_to_string("/proc/thread-self/mountinfo")?, dir))
 }
 
+/// Whether the kernel has this file system now.
+pub fn has_file_system(name: &str) -> bool {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    known.lines().any(|line| line.split('\t').nth(1) == Some(name))
+}
+
 /// The fifth field is the mount point, as in proc(5); later mounts may be within earlier ones.
 fn parse(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
@@ -40,6 +46,11 @@ pub fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kernel_lists_its_file_systems() {
+        assert!(has_file_system("proc") && !has_file_system("nodev") && !has_file_system("pro"));
+    }
 
     #[test]
     fn mounts_below_a_directory_come_innermost_first_and_no_neighbours() {

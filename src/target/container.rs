@@ -106,7 +106,7 @@ impl Docker {
             engine: version.version.clone(),
             containerd: component("containerd"),
             runc: component("runc"),
-            runtime: runtime::version(engine, options.runtime.as_deref(), &info).await,
+            runtime: runtime::version(options.runtime.as_deref(), &info).await,
         };
         Ok(Docker {
             name: spec.name.clone(),
@@ -130,7 +130,10 @@ impl Docker {
 #[async_trait]
 impl Target for Docker {
     fn info(&self) -> sample::TargetRecord {
+        let address = self.engine.address().ok();
         let mut options = serde_json::json!({
+            "address": address.map(|address| &address.uri),
+            "context": address.and_then(|address| address.context.as_ref()),
             "cpus": self.cpus.list(),
             "start": self.begins.name(),
             "network": self.options.network,

@@ -26,14 +26,14 @@ const PREFIX: &str = "bootrace-";
 /// Namespace of the metadata of bootrace's domains.
 pub const METADATA_URI: &str = "https://bootrace.invalid/domain/1";
 
-/// The libvirt of a target: the one that it names, else the environment's, else this host's own.
+/// The libvirt of a target: the one that it names, else the user's default, else this host's own.
 ///
 /// # Errors
 /// When its kind can't be measured there, with the reason.
 pub fn uri_of(spec: &scenario::ScenarioTarget, driver: Driver) -> Result<String, Error> {
     let (uri, named) = match spec.uri() {
         Some(uri) => (uri.to_owned(), "uri"),
-        None => (driver.uri(), "LIBVIRT_DEFAULT_URI"),
+        None => (driver.uri(), driver.naming().map_or("the default", |naming| naming.by)),
     };
     let tried = || format!("using the libvirt {uri:?} ({named}) for target {}", spec.name);
     scenario::uri::fits(spec.kind(), &uri).map_err(|why| Error::new(tried(), why))?;
@@ -58,7 +58,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 pub async fn connect_to(driver: Driver, uri: String) -> Result<Connect, Error> {
     events::start_loop().map_err(|e| Error::new("starting libvirt's event loop", e))?;
     tracing::debug!(uri, "connecting to libvirt");
-    let place = LIBVIRT.place(&uri, driver.usual_uri());
+    let place = driver.place_of(&uri);
     let tried = format!("connecting to libvirt at {uri}");
     let connected = spawn_blocking(move || {
         // Otherwise libvirt prints every error to standard error itself.

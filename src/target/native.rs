@@ -7,7 +7,6 @@
 
 use std::{
     fs, io,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -29,6 +28,7 @@ use crate::{
     },
     sample,
     scenario::{self, Resources},
+    sys::{mounts, sockets},
 };
 
 mod groups;
@@ -68,12 +68,13 @@ pub fn try_root(dir: &Path) -> Result<(), Error> {
     let tried = root.unmount().and(tried);
     tried.map_err(|e| {
         let fix = match e.kind() {
-            io::ErrorKind::InvalidInput => {
+            io::ErrorKind::PermissionDenied => "run bootrace on the host itself, or in a privileged container",
+            // The mount loads the module where it can.
+            _ if !mounts::has_file_system("overlay") => "sudo modprobe overlay",
+            _ => {
                 "name a directory on a disk or volume in BOOTRACE_CACHE: an overlay, such as a container's own root, \
                  can't hold another one"
             }
-            io::ErrorKind::PermissionDenied => "run bootrace on the host itself, or in a privileged container",
-            _ => "sudo modprobe overlay",
         };
         Error::new(format!("trying a root in the cache, {}", dir.display()), needs_root(e)).with_hint(Some(fix))
     })
@@ -167,7 +168,7 @@ impl Bare {
         self.root.mount(&target.tree)?;
         self.mounting = Some(begun.elapsed());
         groups::make(&instance_id.instance, &target.resources, &mut self.cgroups)?;
-        let channel = UnixStream::connect(instance_id.socket())?;
+        let channel = sockets::connect(&instance_id.socket())?;
         let launched = launch(&self.root.merged, &self.cgroups, target.cpus.set(), channel);
         let at = self.root.merged.display();
         self.agent = Some(

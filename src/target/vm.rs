@@ -1,13 +1,13 @@
 //! The workload in a libvirt virtual machine, whose disk is a copy-on-write overlay on the image's. It boots the
 //! image's own kernel with an initramfs that has the agent, or the image's whole system ([`start`]).
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{
-    Cpus, Error, Instance, InstanceId, Target,
+    CONTROL_SOCKET, Cpus, Error, Instance, InstanceId, Target,
     libvirt::{Driver, Link, blocking, uri_of, version},
 };
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
     probe::{kvm, process},
     sample,
     scenario::{self, DiskCache, Resources},
+    sys::sockets,
 };
 
 mod accelerator;
@@ -39,6 +40,24 @@ use start::Start;
 /// When it does not, with the fix.
 pub async fn check(spec: &scenario::ScenarioTarget, resources: &Resources) -> Result<(), Error> {
     options::check(&uri_of(spec, Driver::Qemu)?, spec, resources).await
+}
+
+/// Checks that QEMU, which connects to the control socket by its path, can name one in this directory of instances.
+///
+/// # Errors
+/// When the path is too long, with the limit.
+pub fn check_socket(instances: &Path) -> Result<(), Error> {
+    // A run of ten million instances has the longest names.
+    let rest = format!("/bootrace-00000000-9999999/{CONTROL_SOCKET}").len();
+    let (length, longest) = (instances.as_os_str().len(), sockets::LONGEST_ADDRESS - rest);
+    if length <= longest {
+        return Ok(());
+    }
+    let why =
+        format!("its path has {length} characters, and that of a VM's control socket leaves it {longest}");
+    let tried = format!("using {} for VMs", instances.display());
+    let fix = "name a directory with a shorter path in BOOTRACE_CACHE";
+    Err(Error::new(tried, why).with_hint(Some(fix)))
 }
 
 pub struct Libvirt {
@@ -211,5 +230,25 @@ impl Libvirt {
             socket: &instance_id.socket(),
         }
         .to_xml()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_refused_with_the_limit_if_a_socket_in_it_could_not_be_named() {
+        let check = |length| check_socket(Path::new(&"d".repeat(length)));
+        let error = check(80).unwrap_err().to_string();
+        assert!(error.contains("has 80 characters, and") && error.contains("BOOTRACE_CACHE"), "{error}");
+        let longest = (0..200).take_while(|length| check(*length).is_ok()).count() - 1;
+        assert!(error.contains(&format!("leaves it {longest}")), "{error}");
+        // With the path of the last instance.
+        let dir = tempfile::tempdir().unwrap();
+        let name = "n".repeat(longest - dir.path().as_os_str().len() - 1);
+        let socket = dir.path().join(name).join("bootrace-01234567-9999999").join(CONTROL_SOCKET);
+        std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        std::os::unix::net::UnixListener::bind(socket).unwrap();
     }
 }

@@ -33,6 +33,7 @@ pub fn bootrace(arguments: &[&str]) -> Command {
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST", "LIBVIRT_DEFAULT_URI"] {
         command.env_remove(name);
     }
+    command.env("DOCKER_CONTEXT", "default");
     command
 }
 

@@ -9,13 +9,15 @@ use crate::{
     target::Error,
 };
 
-/// Connects to the engine that the environment names, or to the local one.
+/// Connects to the engine that the settings name, or to the local one.
 ///
 /// # Errors
 /// When no engine answers there, with the reason and the fix.
 pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
-    let (host, name) = (engine.address(), engine.name());
-    let tried = format!("connecting to {name} at {host}");
+    let address =
+        engine.address().map_err(|unusable| Error::from(unusable.refusal.clone()).by(Cause::Unsupported))?;
+    let (host, name) = (&address.uri, engine.name());
+    let tried = format!("connecting to {name} at {address}");
     let failed = |e: ClientError| {
         let error = failed(engine, &tried, &e);
         let rootless =
@@ -25,10 +27,7 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
             None => error,
         }
     };
-    if let Some((why, fix)) = engine.elsewhere() {
-        return Err(Error::new(&tried, why).by(Cause::Unsupported).with_hint(Some(fix)));
-    }
-    let client = engine.client().map_err(failed)?;
+    let client = ContainerEngine::client(address).map_err(failed)?;
     let client = client.negotiate_version().await.map_err(failed)?;
     tracing::debug!(host, version = %client.client_version(), "{name} answers");
     Ok(client)

@@ -3,12 +3,12 @@
 use bollard::errors::Error as ClientError;
 
 use super::runtime;
-use crate::{cause::Cause, daemon, image::ContainerEngine, target::Error};
+use crate::{cause::Cause, image::ContainerEngine, target::Error};
 
 /// An engine's error: what failed, the cause, and the fix.
 pub(super) fn failed(engine: ContainerEngine, tried: impl Into<String>, error: &ClientError) -> Error {
     let (text, cause) = (explain(error), cause(error));
-    let hint = daemon::of(engine.kind()).and_then(|daemon| daemon.hint(cause, engine.place()));
+    let hint = engine.daemon().hint(cause, engine.place());
     let hint = hint.or_else(|| runtime::hint(&text).map(str::to_owned));
     Error::new(tried, text).by(cause).with_hint(hint)
 }

@@ -46,7 +46,7 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
     let version = client.version().await.map_err(failed)?;
     let runtime = match &info.default_runtime {
         Some(name) => {
-            let version = runtime::version(engine, Some(name), &info).await;
+            let version = runtime::version(Some(name), &info).await;
             Some(version.map_or(name.clone(), |known| format!("{name} {}", known.version)))
         }
         None => None,

@@ -4,8 +4,6 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use bollard::models::SystemInfo;
 
-use crate::image::ContainerEngine;
-
 /// Runtimes that are safe to call with `--version`: they print it and do nothing else.
 const KNOWN: [&str; 5] = ["runc", "crun", "youki", "runsc", "kata-runtime"];
 /// Generous, so that a busy host's results have the version too.
@@ -29,17 +27,9 @@ pub(super) struct Version {
 }
 
 /// Asks the program of a local engine's runtime; `None` if bootrace does not know the program or it prints no version.
-pub(super) async fn version(
-    engine: ContainerEngine,
-    runtime: Option<&str>,
-    info: &SystemInfo,
-) -> Option<Version> {
+pub(super) async fn version(runtime: Option<&str>, info: &SystemInfo) -> Option<Version> {
     if let Some(version) = reported(runtime?, info) {
         return Some(version);
-    }
-    // An engine on another host runs another program.
-    if !engine.address().starts_with("unix://") {
-        return None;
     }
     let path = program(runtime?, info)?;
     let program = Path::new(&path).file_name()?.to_str()?.to_owned();
@@ -125,7 +115,7 @@ mod tests {
     #[tokio::test]
     async fn a_runtime_that_is_not_there_has_no_version() {
         let info = SystemInfo::default();
-        assert_eq!(version(ContainerEngine::Podman, Some("/nowhere/crun"), &info).await, None);
-        assert_eq!(version(ContainerEngine::Podman, None, &info).await, None);
+        assert_eq!(version(Some("/nowhere/crun"), &info).await, None);
+        assert_eq!(version(None, &info).await, None);
     }
 }

@@ -120,7 +120,7 @@ pub enum Ready {
     Exit(i32),
     /// A line of its standard output or standard error matches this regular expression.
     Line(String),
-    /// It accepts connections on this port of 127.0.0.1.
+    /// It accepts connections on this port of 127.0.0.1 or ::1.
     Tcp(u16),
     /// This absolute path exists, as the workload sees it.
     File(String),

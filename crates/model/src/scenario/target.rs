@@ -71,14 +71,14 @@ pub struct LibvirtOptions {
     pub hugepages: Option<bool>,
     /// QEMU's cache mode for the disk; `None`: libvirt's default.
     pub disk_cache: Option<DiskCache>,
-    /// The URI of a libvirt on this host; `None`: LIBVIRT_DEFAULT_URI, else the system instance.
+    /// The URI of a libvirt on this host; `None`: libvirt's default, else the system instance.
     pub uri: Option<String>,
 }
 
 /// Options of libvirt's containers.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct LxcOptions {
-    /// The URI of a libvirt on this host; `None`: LIBVIRT_DEFAULT_URI, else the driver's own.
+    /// The URI of a libvirt on this host; `None`: libvirt's default, else the driver's own.
     pub uri: Option<String>,
 }
 
@@ -207,7 +207,7 @@ struct Written {
     /// QEMU's cache mode for the disk; none given: libvirt's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     disk_cache: Option<DiskCache>,
-    /// The URI of a libvirt on this host; none given: LIBVIRT_DEFAULT_URI, else the system
+    /// The URI of a libvirt on this host; none given: LIBVIRT_DEFAULT_URI, else libvirt.conf's uri_default, else the system
     /// instance of the kind's driver.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     uri: Option<String>,

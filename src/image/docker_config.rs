@@ -1,0 +1,149 @@
+//! The settings of Docker's own program: `config.json`, and the contexts beside it.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use bootrace_model::{digest::hex, foreign::quoted};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::sys::{self, users};
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// A user's settings. An error never quotes them: they have secrets.
+#[derive(Debug)]
+pub struct DockerConfig {
+    dir: PathBuf,
+    settings: Value,
+}
+
+impl DockerConfig {
+    /// The settings in DOCKER_CONFIG; else the sudo user's, for `docker login` and `docker context use` are that user's;
+    /// else this user's own.
+    ///
+    /// # Errors
+    /// When they can't be read, with the file and the reason.
+    pub fn of_user() -> Result<Self, String> {
+        if let Some(dir) = sys::variable("DOCKER_CONFIG") {
+            return Self::read(dir.into());
+        }
+        let sudo_users = users::sudo_user().and_then(users::home_of).map(|home| home.join(".docker"));
+        match sudo_users.filter(|dir| dir.join("config.json").exists()) {
+            Some(dir) => Self::read(dir),
+            None => Self::read(users::home().unwrap_or_else(|| "/".into()).join(".docker")),
+        }
+    }
+
+    pub(super) fn read(dir: PathBuf) -> Result<Self, String> {
+        let settings = read_json(&dir.join("config.json"))?.unwrap_or_default();
+        Ok(DockerConfig { dir, settings })
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.dir.join("config.json")
+    }
+
+    /// The context that `docker context use` chose.
+    pub fn current_context(&self) -> Option<&str> {
+        self.settings["currentContext"].as_str().filter(|name| !name.is_empty())
+    }
+
+    /// The address of Docker in a context; `None` where the context leaves it to Docker's default.
+    ///
+    /// # Errors
+    /// When there is no such context, or it can't be read.
+    pub fn address(&self, context: &str) -> Result<Option<String>, String> {
+        let contexts = self.dir.join("contexts/meta");
+        let file = contexts.join(hex(Sha256::digest(context))).join("meta.json");
+        let Some(meta) = read_json(&file)? else {
+            return Err(format!("{} has no context {}", contexts.display(), quoted(context)));
+        };
+        let host = meta["Endpoints"]["docker"]["Host"].as_str();
+        let host = host.ok_or_else(|| format!("{} has no address of Docker", file.display()))?;
+        Ok(Some(host.to_owned()).filter(|host| !host.is_empty()))
+    }
+}
+
+/// Reads a file that another user may have written; `None` if there is none.
+fn read_json(path: &Path) -> Result<Option<Value>, String> {
+    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    // A pipe would block.
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = match opened {
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Ok(None);
+        }
+        opened => opened.map_err(|error| failed(&error))?,
+    };
+    if !file.metadata().map_err(|error| failed(&error))?.is_file() {
+        return Err(failed(&"it is no file"));
+    }
+    let mut text = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut text).map_err(|error| failed(&error))?;
+    if text.len() as u64 > LARGEST {
+        return Err(failed(&format!("it is larger than {LARGEST} bytes")));
+    }
+    // Names the place of a mistake, without the text there.
+    let value: Value = serde_json::from_slice(&text).map_err(|error| failed(&error))?;
+    match value.is_object() {
+        true => Ok(Some(value)),
+        false => Err(failed(&"it is no JSON object")),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Writes a context as `docker context create` does.
+    pub fn write_context(dir: &Path, name: &str, meta: &str) {
+        let context = dir.join("contexts/meta").join(hex(Sha256::digest(name)));
+        fs::create_dir_all(&context).unwrap();
+        fs::write(context.join("meta.json"), meta).unwrap();
+    }
+
+    fn read(text: &str) -> Result<DockerConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.json"), text).unwrap();
+        DockerConfig::read(dir.path().into())
+    }
+
+    #[test]
+    fn the_folder_of_a_context_is_the_digest_of_its_name() {
+        let digest = "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c";
+        assert_eq!(hex(Sha256::digest("foo\n")), digest, "sha256sum's");
+        let dir = tempfile::tempdir().unwrap();
+        write_context(dir.path(), "remote", r#"{"Name":"remote","Endpoints":{"docker":{"Host":"ssh://h"}}}"#);
+        let config = DockerConfig::read(dir.path().into()).unwrap();
+        assert_eq!((config.current_context(), config.address("remote")), (None, Ok(Some("ssh://h".into()))));
+        assert!(config.address("other").unwrap_err().ends_with("/contexts/meta has no context \"other\""));
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_its_secrets_are_not() {
+        for (text, why) in [
+            (r#"{"auths":{"r":{"auth":"s3cret"}"#, "EOF"),
+            (r#""s3cret""#, "no JSON object"),
+            (r#"{"auths" s3cret"#, "line 1 column"),
+            (&format!("{}{{}}", " ".repeat(LARGEST as usize)), "larger than"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(
+                error.contains("/config.json: ") && error.contains(why) && !error.contains("s3cret"),
+                "{error}"
+            );
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("config.json")).unwrap();
+        assert!(DockerConfig::read(dir.path().into()).unwrap_err().contains("it is no file"));
+        assert_eq!(DockerConfig::read("/nowhere".into()).unwrap().current_context(), None);
+    }
+}
