@@ -371,18 +371,59 @@ fn a_reader_that_goes_away_is_no_error() {
     }
 }
 
+/// A file that can't be written: the disk is full.
+fn full() -> fs::File {
+    fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full is needed: mount devtmpfs")
+}
+
+/// The image cache's commands, without an engine: they have lines for both streams.
+fn of_images(arguments: &[&str], cache: &Path) -> Command {
+    let mut command = bootrace(arguments);
+    command.env("BOOTRACE_CACHE", cache).env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    command
+}
+
 #[test]
-fn a_full_disk_is_an_error() {
-    if !Path::new("/dev/full").exists() {
-        panic!("/dev/full is needed: mount devtmpfs");
+fn standard_output_that_cant_be_written_is_an_error_of_every_command() {
+    let cache = tempfile::tempdir().unwrap();
+    for args in [
+        &["list"][..],
+        &["check", "quickstart"],
+        &["completions", "bash"],
+        &["image", "list"],
+        &["image", "list", "--verify"],
+        &["image", "prune"],
+        &["--help"],
+        &["run", "--help"],
+        &["--version"],
+    ] {
+        let output = of_images(args, cache.path()).stdout(full()).stderr(Stdio::piped()).output().unwrap();
+        let error = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        let expected =
+            "error: writing to standard output\n  because: No space left on device (os error 28)\n";
+        assert!(error.ends_with(expected), "{args:?}: {error}");
     }
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = bootrace(&["list"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+}
+
+#[test]
+fn standard_error_that_cant_be_written_changes_no_exit_code() {
+    let cache = tempfile::tempdir().unwrap();
+    for (args, code) in [
+        (&["image", "list"][..], 0),
+        (&["-vv", "image", "list"], 0),
+        (&["check", "no/such.toml"], 2),
+        (&["runn"], 2),
+        (&["kvm-probe"], 2),
+    ] {
+        let said = of_images(args, cache.path()).output().unwrap();
+        assert!(!said.stderr.is_empty(), "{args:?} has nothing for standard error");
+        let output = of_images(args, cache.path()).stdout(Stdio::piped()).stderr(full()).output().unwrap();
+        assert_eq!((output.status.code(), out(&output)), (Some(code), out(&said)), "{args:?}");
+    }
+    // Both at once.
+    let output = of_images(&["list"], cache.path()).stdout(full()).stderr(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        err(&output),
-        "error: writing to standard output\n  because: No space left on device (os error 28)\n"
-    );
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! `bootrace history`: the trend of figures over many runs, and its change points.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 
-use super::{Failure, WARNING, print};
+use super::{Failure, WARNING, print, say};
 use crate::{
     analysis::Metric,
     report::history::{self, Shown, Wanted},
@@ -139,6 +139,5 @@ fn warn(shown: &Shown) {
     let Some((first, rest)) = lines.split_first() else { return };
     let mut text = format!("{WARNING}warning:{WARNING:#} {first}\n");
     rest.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
-    // If standard error is closed, there is nowhere to report it.
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    say(text.trim_end());
 }
