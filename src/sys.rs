@@ -4,6 +4,7 @@ use std::fs;
 
 pub mod mounts;
 pub mod processes;
+pub mod signals;
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {

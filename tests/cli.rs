@@ -61,6 +61,7 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
     for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "130"] {
         assert!(help.contains(&format!("\n  {code}")), "exit code {code} is not in\n{help}");
     }
+    assert!(help.contains("129: hang-up"), "{help}");
 }
 
 #[test]
@@ -260,21 +261,40 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
 
 #[test]
 fn a_run_is_stopped_while_an_engine_hangs() {
-    is_stopped_while_an_engine_hangs(&["run", "quickstart", "--targets", "docker", "--out"]);
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+        is_stopped_while_an_engine_hangs(&["run", "quickstart", "--targets", "docker"], &[signal]);
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    for command in [&["run", "quickstart", "--targets", "docker"][..], &["image", "build", "quickstart"]] {
+        for ignored in [Signal::HUP, Signal::INT, Signal::QUIT] {
+            is_stopped_while_an_engine_hangs(command, &[ignored, Signal::TERM]);
+        }
+        is_stopped_while_an_engine_hangs(command, &[Signal::TERM, Signal::INT]);
+    }
 }
 
 #[test]
 #[ignore = "needs root: scripts/test runs it"]
 fn a_calibration_is_stopped_while_an_engine_hangs() {
-    is_stopped_while_an_engine_hangs(&["calibrate", "--targets", "docker", "--out"]);
+    is_stopped_while_an_engine_hangs(&["calibrate", "--targets", "docker"], &[Signal::INT]);
 }
 
-fn is_stopped_while_an_engine_hangs(command: &[&str]) {
+/// Sends these signals. bootrace ends by the last one alone: it starts with the others ignored.
+fn is_stopped_while_an_engine_hangs(command: &[&str], signals: &[Signal]) {
+    let (last, ignored) = signals.split_last().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("hangs.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let mut child = bootrace(command)
-        .arg(dir.path().join("out"))
+    let numbers: Vec<String> = ignored.iter().map(|signal| signal.as_raw().to_string()).collect();
+    let mut child = Command::new("sh")
+        .args(["-c", "[ -z \"$1\" ] || trap '' $1; shift; exec \"$@\"", "sh", &numbers.join(" ")])
+        .arg(env!("CARGO_BIN_EXE_bootrace"))
+        .args(command)
+        .current_dir(dir.path())
+        .env("BOOTRACE_CACHE", dir.path().join("cache"))
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .stderr(Stdio::piped())
         .spawn()
@@ -282,7 +302,9 @@ fn is_stopped_while_an_engine_hangs(command: &[&str]) {
     // The question that gets no answer.
     let _connection = listener.accept().unwrap();
     let pid = Pid::from_child(&child);
-    kill_process(pid, Signal::INT).unwrap();
+    for signal in signals {
+        kill_process(pid, *signal).unwrap();
+    }
     // Docker's client would wait for two minutes.
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
@@ -293,7 +315,10 @@ fn is_stopped_while_an_engine_hangs(command: &[&str]) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    let error = err(&output);
+    assert_eq!(output.status.code(), Some(128 + last.as_raw()), "{command:?}, {signals:?}: {error}");
+    // Two signals would end it at once.
+    assert!(!error.contains("stopped at once"), "{command:?}, {signals:?}: {error}");
 }
 
 #[test]
