@@ -144,7 +144,8 @@ impl Job {
         let json = serde_json::to_string_pretty(&record).context("writing ab.json")? + "\n";
         let path = self.dir().join("ab.json");
         std::fs::write(&path, json).with_context(|| format!("writing {}", path.display()))?;
-        run::make_latest(&self.out, &self.id)
+        run::make_latest(&self.out, &self.id);
+        Ok(())
     }
 
     /// Removes the left-overs of a side that did not finish by itself, and writes its report.
