@@ -24,7 +24,7 @@ use super::{
 use crate::{
     analysis,
     kind::Family,
-    report,
+    report::{self, sudo_user::as_sudo_user},
     runner::{self, Job},
     sample::{self, Results},
     scenario::{self, Scenario},
@@ -258,13 +258,15 @@ pub(super) fn fresh_seed() -> u64 {
 }
 
 fn make_dir(dir: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("making the run's directory {}", dir.display()))
+    as_sudo_user(|| fs::create_dir_all(dir))
+        .with_context(|| format!("making the run's directory {}", dir.display()))
 }
 
 /// Points `DIR/latest` at the run, atomically. Nothing depends on the link, so a failure is a warning.
 pub(super) fn make_latest(out: &Path, id: &str) {
     let latest = out.join("latest");
-    if let Err(why) = replace_link(&latest, id, &out.join(format!(".latest-{id}"))) {
+    let new = out.join(format!(".latest-{id}"));
+    if let Err(why) = as_sudo_user(|| replace_link(&latest, id, &new)) {
         warn(&format!(
             "pointing {} at this run: {why}\nfix: move it away, then the next run makes the link",
             latest.display()
