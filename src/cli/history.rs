@@ -23,7 +23,8 @@ as `latest` are not followed. Sides of A/Bs are counted and left out, unless --w
 scenario, target, accelerator and host is a series of its own: a trend between hosts is no change. A change
 is a step that a permutation test finds with p < 0.01. The test is seeded: the same runs give the same answer.
 
-A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA) or git.";
+A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA; of a pull or merge request, its
+head) or git.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
