@@ -32,8 +32,9 @@ mod signals;
 mod source;
 mod sudo_user;
 
-use output::{BAD, GOOD, HEADING, WARNING, warn};
-pub use output::{Failure, print};
+use output::written;
+use output::{BAD, GOOD, HEADING, WARNING, say, warn};
+pub use output::{Failure, answer, print};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -183,5 +184,11 @@ pub fn log(verbose: u8) {
     };
     let colours =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        // They are errors of standard error, and it would report them there, or panic.
+        .log_internal_errors(false)
+        .init();
 }

@@ -12,9 +12,14 @@ fn main() -> ExitCode {
     if let Some(code) = kvm::child() {
         return code;
     }
-    let cli = Cli::parse();
-    cli::log(cli.verbose);
-    match cli.command.run() {
+    let done = match Cli::try_parse() {
+        Ok(cli) => {
+            cli::log(cli.verbose);
+            cli.command.run()
+        }
+        Err(answer) => cli::answer(&answer),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.print();

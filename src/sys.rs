@@ -5,6 +5,7 @@ use std::{ffi::OsString, fs};
 pub mod mounts;
 pub mod processes;
 pub mod rootfs;
+pub mod signals;
 pub mod sockets;
 pub mod users;
 

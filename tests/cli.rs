@@ -61,6 +61,7 @@ fn help_shows_every_subcommand_and_the_exit_codes() {
     for code in ["0  ", "1  ", "2  ", "3  ", "4  ", "130"] {
         assert!(help.contains(&format!("\n  {code}")), "exit code {code} is not in\n{help}");
     }
+    assert!(help.contains("129: hang-up"), "{help}");
 }
 
 #[test]
@@ -327,21 +328,40 @@ fn under_sudo_the_context_of_the_sudo_user_counts() {
 
 #[test]
 fn a_run_is_stopped_while_an_engine_hangs() {
-    is_stopped_while_an_engine_hangs(&["run", "quickstart", "--targets", "docker", "--out"]);
+    for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+        is_stopped_while_an_engine_hangs(&["run", "quickstart", "--targets", "docker"], &[signal]);
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_at_the_start_stays_ignored() {
+    for command in [&["run", "quickstart", "--targets", "docker"][..], &["image", "build", "quickstart"]] {
+        for ignored in [Signal::HUP, Signal::INT, Signal::QUIT] {
+            is_stopped_while_an_engine_hangs(command, &[ignored, Signal::TERM]);
+        }
+        is_stopped_while_an_engine_hangs(command, &[Signal::TERM, Signal::INT]);
+    }
 }
 
 #[test]
 #[ignore = "needs root: scripts/test runs it"]
 fn a_calibration_is_stopped_while_an_engine_hangs() {
-    is_stopped_while_an_engine_hangs(&["calibrate", "--targets", "docker", "--out"]);
+    is_stopped_while_an_engine_hangs(&["calibrate", "--targets", "docker"], &[Signal::INT]);
 }
 
-fn is_stopped_while_an_engine_hangs(command: &[&str]) {
+/// Sends these signals. bootrace ends by the last one alone: it starts with the others ignored.
+fn is_stopped_while_an_engine_hangs(command: &[&str], signals: &[Signal]) {
+    let (last, ignored) = signals.split_last().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("hangs.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let mut child = bootrace(command)
-        .arg(dir.path().join("out"))
+    let numbers: Vec<String> = ignored.iter().map(|signal| signal.as_raw().to_string()).collect();
+    let mut child = Command::new("sh")
+        .args(["-c", "[ -z \"$1\" ] || trap '' $1; shift; exec \"$@\"", "sh", &numbers.join(" ")])
+        .arg(env!("CARGO_BIN_EXE_bootrace"))
+        .args(command)
+        .current_dir(dir.path())
+        .env("BOOTRACE_CACHE", dir.path().join("cache"))
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .stderr(Stdio::piped())
         .spawn()
@@ -349,7 +369,9 @@ fn is_stopped_while_an_engine_hangs(command: &[&str]) {
     // The question that gets no answer.
     let _connection = listener.accept().unwrap();
     let pid = Pid::from_child(&child);
-    kill_process(pid, Signal::INT).unwrap();
+    for signal in signals {
+        kill_process(pid, *signal).unwrap();
+    }
     // Docker's client would wait for two minutes.
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait().unwrap().is_none() {
@@ -360,7 +382,10 @@ fn is_stopped_while_an_engine_hangs(command: &[&str]) {
         std::thread::sleep(Duration::from_millis(20));
     }
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(130), "{}", err(&output));
+    let error = err(&output);
+    assert_eq!(output.status.code(), Some(128 + last.as_raw()), "{command:?}, {signals:?}: {error}");
+    // Two signals would end it at once.
+    assert!(!error.contains("stopped at once"), "{command:?}, {signals:?}: {error}");
 }
 
 #[test]
@@ -438,18 +463,59 @@ fn a_reader_that_goes_away_is_no_error() {
     }
 }
 
+/// A file that can't be written: the disk is full.
+fn full() -> fs::File {
+    fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full is needed: mount devtmpfs")
+}
+
+/// The image cache's commands, without an engine: they have lines for both streams.
+fn of_images(arguments: &[&str], cache: &Path) -> Command {
+    let mut command = bootrace(arguments);
+    command.env("BOOTRACE_CACHE", cache).env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    command
+}
+
 #[test]
-fn a_full_disk_is_an_error() {
-    if !Path::new("/dev/full").exists() {
-        panic!("/dev/full is needed: mount devtmpfs");
+fn standard_output_that_cant_be_written_is_an_error_of_every_command() {
+    let cache = tempfile::tempdir().unwrap();
+    for args in [
+        &["list"][..],
+        &["check", "quickstart"],
+        &["completions", "bash"],
+        &["image", "list"],
+        &["image", "list", "--verify"],
+        &["image", "prune"],
+        &["--help"],
+        &["run", "--help"],
+        &["--version"],
+    ] {
+        let output = of_images(args, cache.path()).stdout(full()).stderr(Stdio::piped()).output().unwrap();
+        let error = err(&output);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {error}");
+        let expected =
+            "error: writing to standard output\n  because: No space left on device (os error 28)\n";
+        assert!(error.ends_with(expected), "{args:?}: {error}");
     }
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = bootrace(&["list"]).stdout(full).stderr(Stdio::piped()).output().unwrap();
+}
+
+#[test]
+fn standard_error_that_cant_be_written_changes_no_exit_code() {
+    let cache = tempfile::tempdir().unwrap();
+    for (args, code) in [
+        (&["image", "list"][..], 0),
+        (&["-vv", "image", "list"], 0),
+        (&["check", "no/such.toml"], 2),
+        (&["runn"], 2),
+        (&["kvm-probe"], 2),
+    ] {
+        let said = of_images(args, cache.path()).output().unwrap();
+        assert!(!said.stderr.is_empty(), "{args:?} has nothing for standard error");
+        let output = of_images(args, cache.path()).stdout(Stdio::piped()).stderr(full()).output().unwrap();
+        assert_eq!((output.status.code(), out(&output)), (Some(code), out(&said)), "{args:?}");
+    }
+    // Both at once.
+    let output = of_images(&["list"], cache.path()).stdout(full()).stderr(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(
-        err(&output),
-        "error: writing to standard output\n  because: No space left on device (os error 28)\n"
-    );
 }
 
 #[test]

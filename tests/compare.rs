@@ -309,6 +309,48 @@ fn the_same_runs_give_the_same_bytes_and_hostile_text_stays_text() {
 }
 
 #[test]
+fn markdown_fits_into_a_comment_with_the_verdicts_first_and_is_cut_between_rows() {
+    let runs = Runs::new();
+    let many = |results: &mut Value| {
+        let names: Vec<String> = (0..60).map(|n| format!("docker-µ→{n}")).collect();
+        let of = |list: &Value, key: &str| {
+            let mine = list.as_array().unwrap().iter().filter(|of| of[key] == "docker");
+            mine.cloned().collect::<Vec<_>>()
+        };
+        let (targets, samples) = (of(&results["targets"], "name"), of(&results["samples"], "target"));
+        let named = |list: &[Value], key: &str| {
+            let each = names.iter().flat_map(|name| list.iter().map(move |of| (name, of.clone())));
+            let each = each.map(|(name, mut of)| {
+                of[key] = json!(name);
+                of
+            });
+            each.collect::<Vec<_>>()
+        };
+        results["targets"] = json!(named(&targets, "name"));
+        results["samples"] = json!(named(&samples, "target"));
+    };
+    let base = runs.put("base", many);
+    let new = runs.put("new", |results| {
+        many(results);
+        slower(results, "docker-µ→59", 2.0);
+    });
+    let dir = runs.path("out");
+    let output = runs.compare(&base, &new, &["--markdown", "--out", dir.to_str().unwrap()]);
+    assert_eq!(code(&output), 3, "{}", err(&output));
+    let text = out(&output);
+    assert_eq!(text, fs::read_to_string(dir.join("summary.md")).unwrap());
+    assert!(text.len() <= 65_536, "{}", text.len());
+    let mut lines = text.lines().filter(|line| !line.is_empty());
+    assert_eq!(lines.next(), Some("### bootrace: REGRESSED"));
+    assert!(lines.next().unwrap().starts_with("- startup on docker-µ→59: REGRESSED, "), "{text}");
+    assert!(lines.next().unwrap().contains(": INCONCLUSIVE, "), "{text}");
+    let (rows, note) = text.split_once("\n\n</details>\n\n").unwrap();
+    let row = rows.lines().next_back().unwrap();
+    assert!(row.starts_with("| docker-µ→") && row.ends_with("inconclusive |"), "{row}");
+    assert!(note.contains("more lines don't fit into a comment: `bootrace compare --json`"), "{note}");
+}
+
+#[test]
 fn other_metrics_gate_where_they_are_asked_for() {
     let runs = Runs::new();
     let base = runs.put("base", |_| {});

@@ -207,3 +207,22 @@ fn clean_removes_the_left_overs_of_a_killed_run() {
     assert!(String::from_utf8(output.stdout).unwrap().contains("removed files"));
     assert_eq!(left_over(), Vec::<String>::new());
 }
+
+#[test]
+#[ignore = "needs root: scripts/test runs it"]
+fn a_latest_that_is_a_directory_costs_a_warning_and_the_run_is_kept() {
+    let bench = scenario(GOOD);
+    std::fs::create_dir_all(bench.latest()).unwrap();
+    let ran = bench.run(&["--targets", "native"]);
+    ran.fails(0, &["warning: pointing ", "/out/latest at this run: it is a directory", "fix: move it away"]);
+    assert_eq!(ran.stderr.matches("latest").count(), 1, "{}", ran.stderr);
+    let out = bench.path().join("out");
+    let mut names: Vec<_> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let [latest, run] = &names[..] else { panic!("{names:?}") };
+    assert_eq!(latest, "latest");
+    assert!(out.join(run).join("results.json").exists() && out.join(run).join("index.html").exists());
+}

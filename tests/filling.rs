@@ -44,6 +44,8 @@ struct Recorder {
     /// Stops the run when the n-th comes to this step.
     stop_at: Option<(u32, Step, CancellationToken)>,
     refuse_at: Option<usize>,
+    /// Panics when the n-th comes to this step.
+    panic_at: Option<(u32, Step)>,
 }
 
 #[async_trait]
@@ -55,6 +57,7 @@ impl Watch for Recorder {
     }
 
     fn filling(&mut self, _target: &str, n: u32, _most: u32, step: Step) {
+        assert_ne!(self.panic_at, Some((n, step)), "a bug");
         if let Some((at, which, stop)) = &self.stop_at
             && (n, step) == (*at, *which)
         {
@@ -338,5 +341,24 @@ async fn an_instance_of_another_image_is_a_failure_and_no_figure() {
         .collect();
     assert_eq!(images, ["0".repeat(64), "0".repeat(64), "2".repeat(64)]);
     assert_eq!(density.steps[3].identity, None, "one is enough");
+    done.nothing_is_left();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_removes_all_that_run_at_once() {
+    let burst = || with_density(|density| density.bursts = vec![2]);
+    for (n, step) in [(3, Step::Starting), (3, Step::Settling), (4, Step::Idling), (4, Step::Removing)] {
+        let watch = Recorder { panic_at: Some((n, step)), ..Recorder::default() };
+        let done = run_with(&[("a", &[]), ("b", &[])], watch, burst()).await;
+        assert_eq!(done.results.as_ref().unwrap().density.len(), 2, "{n} {step:?}: the run goes on");
+        let measures = [Step::Settling, Step::Idling].contains(&step);
+        assert_eq!(done.density().limit == Some(Limit::Failure), measures, "{n} {step:?}");
+        let why = done.density().limit_why.as_ref().unwrap();
+        assert_eq!(why.contains("bootrace panicked: "), measures, "{why}");
+        done.nothing_is_left();
+    }
+    let watch = Recorder { panic_at: Some((2, Step::Removing)), ..Recorder::default() };
+    let done = run_with(&[("a", &[])], watch, burst()).await;
+    assert_eq!(done.density().bursts.len(), 1);
     done.nothing_is_left();
 }

@@ -48,6 +48,9 @@ const HOMES: [(&str, &[&str]); 8] = [
 /// The readers of the kernel's files.
 const READERS: [&str; 4] = ["agent/", "src/probe", "src/sys", "src/tune/"];
 
+/// Macros that panic where standard output or error can't be written.
+const PRINTS: [&str; 5] = ["dbg", "print", "println", "eprint", "eprintln"];
+
 /// A file beside them that names a file of the kernel, and why.
 const NAMES_ONE: [(&str, &str); 5] = [
     ("src/runner/cold.rs", "writes to the switch that drops the page cache"),
@@ -114,6 +117,13 @@ fn only_the_readers_name_files_of_proc_and_cgroups() {
 }
 
 #[test]
+fn no_file_uses_a_macro_that_panics_where_it_cant_print() {
+    for (file, module) in CRATES.iter().flat_map(|root| Crate::read(root).files()) {
+        assert_eq!(module.prints, [] as [&str; 0], "{file}: use cli::say and cli::print, or writeln");
+    }
+}
+
+#[test]
 fn outside_crates_are_used_in_their_homes_alone() {
     let mut unused: BTreeSet<_> = HOMES.iter().map(|(name, _)| *name).collect();
     for root in CRATES {
@@ -162,6 +172,8 @@ struct Module {
     paths: Vec<Names>,
     /// String literals as written.
     texts: Vec<String>,
+    /// The macros that print.
+    prints: Vec<String>,
 }
 
 impl Crate {
@@ -256,6 +268,8 @@ impl Crate {
 impl Module {
     fn of(file: String, tokens: &[String]) -> Module {
         let mut module = Module { file, ..Module::default() };
+        let prints = |two: &&[String]| PRINTS.contains(&two[0].as_str()) && two[1] == "!";
+        module.prints = tokens.windows(2).filter(prints).map(|two| two[0].clone()).collect();
         // The depth of braces, and at which depths inline modules begin.
         let (mut depth, mut inline) = (0, Vec::new());
         let mut at = 0;

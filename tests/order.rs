@@ -39,6 +39,8 @@ struct Recorder {
     stop_at: Option<(usize, CancellationToken)>,
     refuse_at: Option<usize>,
     steps: Vec<Step>,
+    /// Panics at a given trial and step.
+    panic_at: Option<(usize, Step)>,
     /// Stops the run at a given turn.
     stop_at_turn: Option<(usize, CancellationToken)>,
     /// The calls of the watcher, each with the number of samples by then.
@@ -62,6 +64,7 @@ impl Watch for Recorder {
 
     fn step(&mut self, done: usize, _trial: &Trial, _target: &str, step: Step) {
         self.steps.push(step);
+        assert_ne!(self.panic_at, Some((done, step)), "a bug");
         if let Some((at, stop)) = &self.stop_at
             && done == *at
             && step == Step::Settling
@@ -309,5 +312,22 @@ async fn a_restart_waits_for_the_end_of_its_initial_start() {
         );
         assert!(error.starts_with(&sign), "{error}");
         assert_eq!((bad.timeline_ns.ready, bad.timeline_ns.started), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn a_panic_fails_its_trial_removes_what_runs_and_the_run_goes_on() {
+    for step in [Step::Starting, Step::Settling, Step::Working, Step::Removing] {
+        let done =
+            run_with(&[("a", &[])], Recorder { panic_at: Some((2, step)), ..Recorder::default() }, |_| {})
+                .await;
+        let results = done.results.unwrap();
+        let failed: Vec<_> = results.samples.iter().filter_map(|sample| sample.error.as_deref()).collect();
+        let [error] = &failed[..] else { panic!("{step:?}: {failed:?}") };
+        assert!(error.starts_with("bootrace panicked: ") && error.contains("a bug"), "{step:?}: {error}");
+        assert_eq!(results.samples.len(), 5, "{step:?}: nothing taken is lost");
+        let count = |what: &str| done.log.iter().filter(|line| line.starts_with(what)).count();
+        assert_eq!((count("stage"), count("remove")), (5, 5), "{step:?}: {:?}", done.log);
+        assert!(done.left.is_empty(), "{step:?}: {:?}", done.left);
     }
 }

@@ -11,7 +11,12 @@
 // takes a tenth of the time to start a bare process.
 #![cfg_attr(not(test), no_main)]
 
-use std::{env, path::PathBuf, process};
+use std::{
+    env,
+    io::{self, Write},
+    path::PathBuf,
+    process,
+};
 
 use bootrace_agent::{
     protocol::{HOSTNAME, ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
@@ -69,9 +74,14 @@ fn run() -> bool {
         None => connect().and_then(|channel| serve(channel, BootOrigin::Elsewhere)),
     };
     if let Err(error) = &ended {
-        eprintln!("bootrace-agent: {error}");
+        complain(error);
     }
     ended.is_ok()
+}
+
+/// Writes to standard error, without eprintln, which panics when it is gone.
+fn complain(error: &str) {
+    let _ = writeln!(io::stderr(), "bootrace-agent: {error}");
 }
 
 /// As a unit of the image's systemd: serves the harness, and then ends the system. Without a harness it ends alone:
@@ -82,7 +92,7 @@ fn service(own_network: bool) {
     let ready = sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"));
     let channel = ready.and_then(|()| service::open(place, own_network));
     if let Err(error) = channel.and_then(|channel| serve(channel, BootOrigin::AsService)) {
-        eprintln!("bootrace-agent: {error}");
+        complain(&error);
         vm::log(error);
     }
     match place {

@@ -37,7 +37,7 @@ pub fn run(workload: ReferenceWorkload) -> Result<(), String> {
 
 /// Prints the ready line and keeps `held` for ever.
 fn print_ready_and_park<T>(held: T) -> Result<(), String> {
-    println!("{READY}");
+    writeln!(io::stdout(), "{READY}").map_err(|e| format!("print {READY:?}: {e}"))?;
     loop {
         thread::park();
         black_box(&held);

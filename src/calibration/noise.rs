@@ -7,7 +7,7 @@ use std::{
 
 pub use bootrace_analysis::noise::*;
 
-use crate::{sample::Host, sys};
+use crate::{report::sudo_user::as_sudo_user, sample::Host, sys};
 
 /// Names another directory for the hosts' records.
 pub const VARIABLE: &str = "BOOTRACE_STATE";
@@ -35,11 +35,12 @@ pub fn keep<E: From<io::Error>>(
     save: impl FnOnce(&Record, &Path) -> Result<(), E>,
 ) -> Result<Record, E> {
     let path = file(&key(host));
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
+    let dir = path.parent().unwrap_or(Path::new("."));
     // The lock is a separate file, since the record itself is replaced. The kernel releases it with the file.
-    let lock = fs::File::create(path.with_extension("lock"))?;
+    let lock = as_sudo_user(|| {
+        fs::create_dir_all(dir)?;
+        fs::File::create(path.with_extension("lock"))
+    })?;
     lock.lock()?;
     let mut record = load_from(&path, host)?;
     record.add(sessions);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{Failure, ab::checkout, print};
+use super::{Failure, ab::checkout, print, say};
 use crate::{
     image::Cache,
     report,
@@ -44,7 +44,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
 
 /// Prints an error, which may have an engine's text.
 fn warn(error: impl std::fmt::Display) {
-    anstream::eprintln!("{}", report::clean(&error.to_string(), LONGEST));
+    say(&report::clean(&error.to_string(), LONGEST));
 }
 
 async fn clean(options: &Options) -> anyhow::Result<()> {

@@ -36,7 +36,8 @@ const TABLE: [(Exit, &str, &str); 6] = [
     (
         Exit::Signal(2),
         "130",
-        "ended by Ctrl-C (143: SIGTERM): measured samples are kept, started instances are removed",
+        "ended by Ctrl-C (129: hang-up, 131: Ctrl-\\, 143: SIGTERM): measured samples are kept, started instances are \
+         removed; a signal that is ignored at the start, as by nohup, stays ignored",
     ),
 ];
 

@@ -1,14 +1,11 @@
 //! `bootrace export`: writes a run in formats that other programs read.
 
-use std::{
-    io::{ErrorKind, Write},
-    path::PathBuf,
-};
+use std::{io::Write, path::PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use super::{Failure, WARNING, compare::not_a_run, print};
+use super::{Failure, WARNING, compare::not_a_run, print, say, written};
 use crate::report::{
     self, clean,
     export::{Export, Files, Format, export, write_file, write_files},
@@ -93,19 +90,13 @@ fn check(options: &Options) -> anyhow::Result<()> {
 /// Writes to standard output unchanged, for programs. A closed pipe is no error.
 fn to_stdout(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            Err(e).context("writing to standard output").map_err(Failure::Run)
-        }
-        _ => Ok(()),
-    }
+    written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
 }
 
 /// Writes to standard error what the format can't express. A target without a good sample is a failure.
 fn verdict(exported: &Export) -> Result<(), Failure> {
     for note in &exported.notes {
-        // If standard error is closed, there is nowhere to report it.
-        let _ = writeln!(anstream::stderr(), "{WARNING}note:{WARNING:#} {}", clean(note, 500));
+        say(&format!("{WARNING}note:{WARNING:#} {}", clean(note, 500)));
     }
     match exported.without_samples.as_slice() {
         [] => Ok(()),

@@ -1,10 +1,10 @@
 //! `bootrace history`: the trend of figures over many runs, and its change points.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 
-use super::{Failure, WARNING, print};
+use super::{Failure, WARNING, print, say};
 use crate::{
     analysis::Metric,
     report::history::{self, Shown, Wanted},
@@ -23,7 +23,8 @@ as `latest` are not followed. Sides of A/Bs are counted and left out, unless --w
 scenario, target, accelerator and host is a series of its own: a trend between hosts is no change. A change
 is a step that a permutation test finds with p < 0.01. The test is seeded: the same runs give the same answer.
 
-A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA) or git.";
+A run knows its commit from --commit, CI's variables (GITHUB_SHA, CI_COMMIT_SHA; of a pull or merge request, its
+head) or git.";
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
@@ -139,6 +140,5 @@ fn warn(shown: &Shown) {
     let Some((first, rest)) = lines.split_first() else { return };
     let mut text = format!("{WARNING}warning:{WARNING:#} {first}\n");
     rest.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
-    // If standard error is closed, there is nowhere to report it.
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    say(text.trim_end());
 }

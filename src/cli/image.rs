@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow};
 use comfy_table::{Table, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
 
-use super::Failure;
+use super::{Failure, print, say};
 use crate::{
     image::{self, Cache, Error, Forms, Prune, Stored},
     scenario,
@@ -74,32 +74,31 @@ async fn build(cache: &Cache, scenarios: &[String], refresh: bool) -> Result<(),
         if refresh {
             image::forget_failure(&scenario.image, &base_dir, cache).map_err(failure)?;
         }
-        let log = |line: &str| anstream::eprintln!("{}: {line}", scenario.name);
+        let log = |line: &str| say(&format!("{}: {line}", scenario.name));
         let forms = Forms::of_image(&scenario.image, &scenario.targets);
         let image = image::ensure(&scenario.image, &base_dir, forms, cache, &log).await.map_err(failure)?;
         let info = &image.info;
         let kernel = info.kernel.as_ref().map(|kernel| format!(", kernel {kernel}")).unwrap_or_default();
         let fallback = if info.fallback { " (fallback)" } else { "" };
-        anstream::println!("{}  {}/{}{fallback}{kernel}", info.digest, info.distribution, info.suite);
+        print(&format!("{}  {}/{}{fallback}{kernel}\n", info.digest, info.distribution, info.suite))?;
     }
     Ok(())
 }
 
 async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
-    let log = |line: &str| anstream::eprintln!("the forms of an engine are not listed: {line}");
+    let log = |line: &str| say(&format!("the forms of an engine are not listed: {line}"));
     let images = image::list(cache, &log).await.map_err(failure)?;
     if images.is_empty() {
-        anstream::println!("no images in {}; bootrace image build makes one", cache.dir().display());
+        print(&format!("no images in {}; bootrace image build makes one\n", cache.dir().display()))?;
     } else {
-        anstream::println!("{}", table(&images, Timestamp::now()));
+        print(&format!("{}\n", table(&images, Timestamp::now())))?;
     }
     if !verify {
         return Ok(());
     }
     let wrong = image::verify(cache).map_err(failure)?;
     if wrong.is_empty() {
-        anstream::println!("all files match their checksums");
-        return Ok(());
+        return print("all files match their checksums\n");
     }
     let wrong = wrong.join("\n");
     Err(Failure::Run(anyhow!("the cache is damaged:\n{wrong}\nfix: bootrace image prune --all")))
@@ -108,16 +107,15 @@ async fn list(cache: &Cache, verify: bool) -> Result<(), Failure> {
 async fn prune(cache: &Cache, what: Prune) -> Result<(), Failure> {
     let pruned = image::prune(cache, what).await.map_err(failure)?;
     for name in &pruned.removed {
-        anstream::println!("removed {name}");
+        print(&format!("removed {name}\n"))?;
     }
     for name in &pruned.in_use {
-        anstream::println!("kept {name}: it is in use");
+        print(&format!("kept {name}: it is in use\n"))?;
     }
     for (engine, why) in &pruned.unreachable {
-        anstream::eprintln!("kept the images of {}: {why}", engine.name());
+        say(&format!("kept the images of {}: {why}", engine.name()));
     }
-    anstream::println!("{} freed", size(pruned.freed_bytes));
-    Ok(())
+    print(&format!("{} freed\n", size(pruned.freed_bytes)))
 }
 
 fn table(images: &[Stored], now: Timestamp) -> Table {

@@ -1,6 +1,6 @@
 //! Output, errors and the program's ends.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
@@ -21,6 +21,9 @@ pub enum Failure {
     /// Not every target can run; standard output has the reasons.
     #[error("not every target can run")]
     Unfit,
+    /// The command line is wrong, and the parser has said how.
+    #[error("the command line is wrong")]
+    Misspelt,
     /// Usage or scenario error.
     #[error("{0:#}")]
     Usage(anyhow::Error),
@@ -46,7 +49,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::Run(_) | Failure::Unfit => Exit::Failed,
-            Failure::Usage(_) => Exit::Usage,
+            Failure::Misspelt | Failure::Usage(_) => Exit::Usage,
             Failure::Refuted(_) => Exit::Refuted,
             Failure::Undecided(_) => Exit::Undecided,
             Failure::Interrupted { signal, .. }
@@ -64,7 +67,7 @@ impl Failure {
     pub fn print(&self) {
         let error = match self {
             Failure::Run(error) | Failure::Usage(error) => error,
-            Failure::Unfit | Failure::SideStopped { .. } => return,
+            Failure::Unfit | Failure::Misspelt | Failure::SideStopped { .. } => return,
             _ => return print_error(&[self.to_string()]),
         };
         match error.downcast_ref::<scenario::Error>() {
@@ -92,15 +95,19 @@ fn print_error(chain: &[String]) {
         let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
         text.push_str(&format!("{BAD}{title}:{BAD:#} {message}\n"));
     }
-    // If standard error is closed, there is nowhere to report it.
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    say(text.trim_end());
 }
 
 /// Writes a warning to standard error.
 pub fn warn(message: &str) {
     let message = clean_lines(message, LONGEST_MESSAGE).replace('\n', "\n    ");
-    // If standard error is closed, there is nowhere to report it.
-    let _ = anstream::stderr().write_all(format!("{WARNING}warning:{WARNING:#} {message}\n").as_bytes());
+    say(&format!("{WARNING}warning:{WARNING:#} {message}"));
+}
+
+/// Writes a line to standard error. If that fails, there is nowhere to report it.
+pub fn say(line: &str) {
+    // Not eprintln, which panics then.
+    let _ = anstream::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Writes to standard output, with colours on a terminal. A closed pipe (`| head`) is no error.
@@ -109,10 +116,27 @@ pub fn warn(message: &str) {
 /// [`Failure::Run`] when writing fails otherwise.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = anstream::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+    written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+}
+
+/// Judges a write to standard output.
+///
+/// # Errors
+/// As [`print`].
+pub fn written(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::Run(anyhow::Error::new(e).context("writing to standard output")))
         }
         _ => Ok(()),
     }
+}
+
+/// Shows the parser's answer: a help text or the version, or the error of a wrong command line.
+///
+/// # Errors
+/// [`Failure::Misspelt`] for an error, which is shown already; else as [`print`].
+pub fn answer(answer: &clap::Error) -> Result<(), Failure> {
+    let shown = answer.print();
+    if answer.use_stderr() { Err(Failure::Misspelt) } else { written(shown) }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::say;
 use crate::{
     plan::Trial,
     report::{self, clean},
@@ -35,7 +36,7 @@ impl Progress {
     /// Prints a line that stays.
     pub fn say(&self, line: &str) {
         if !self.quiet {
-            anstream::eprintln!("{line}");
+            say(line);
         }
     }
 
@@ -87,7 +88,7 @@ impl Recorder {
     /// Prints a line that stays, above the bar or instead of it.
     fn print_line(&self, line: &str) {
         match self.lines {
-            true => anstream::eprintln!("{line}"),
+            true => say(line),
             false => self.bar.println(line),
         }
     }
@@ -98,7 +99,7 @@ impl Recorder {
         if of_round.len() == self.targets {
             let warmup = if last.warmup { " (warm-up)" } else { "" };
             let words: Vec<_> = of_round.into_iter().map(words).collect();
-            anstream::eprintln!("round {} of {}{warmup}: {}", last.round + 1, self.rounds, words.join(", "));
+            say(&format!("round {} of {}{warmup}: {}", last.round + 1, self.rounds, words.join(", ")));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! `bootrace run`: runs scenarios and writes their results and reports.
 
 use std::{
-    fs,
+    fs, io,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -18,11 +19,12 @@ use super::{
     progress::Progress,
     side::{Event, SideChannel, SideConfig},
     signals::{self, Signals},
+    warn,
 };
 use crate::{
     analysis,
     kind::Family,
-    report,
+    report::{self, sudo_user::as_sudo_user},
     runner::{self, Job},
     sample::{self, Results},
     scenario::{self, Scenario},
@@ -179,7 +181,7 @@ pub(super) async fn measure(
     };
     make_dir(&dir).map_err(Failure::Run)?;
     if side_config.is_none() {
-        make_latest(&options.session.out, &results.run.id).map_err(Failure::Run)?;
+        make_latest(&options.session.out, &results.run.id);
     }
     let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances };
@@ -256,15 +258,37 @@ pub(super) fn fresh_seed() -> u64 {
 }
 
 fn make_dir(dir: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("making the run's directory {}", dir.display()))
+    as_sudo_user(|| fs::create_dir_all(dir))
+        .with_context(|| format!("making the run's directory {}", dir.display()))
 }
 
-/// Points `DIR/latest` at the run, atomically.
-pub(super) fn make_latest(out: &Path, id: &str) -> anyhow::Result<()> {
-    let (new, latest) = (out.join(format!(".latest-{id}")), out.join("latest"));
-    std::os::unix::fs::symlink(id, &new)
-        .and_then(|()| fs::rename(&new, &latest))
-        .with_context(|| format!("pointing {} at {id}", latest.display()))
+/// Points `DIR/latest` at the run, atomically. Nothing depends on the link, so a failure is a warning.
+pub(super) fn make_latest(out: &Path, id: &str) {
+    let latest = out.join("latest");
+    let new = out.join(format!(".latest-{id}"));
+    if let Err(why) = as_sudo_user(|| replace_link(&latest, id, &new)) {
+        warn(&format!(
+            "pointing {} at this run: {why}\nfix: move it away, then the next run makes the link",
+            latest.display()
+        ));
+    }
+}
+
+/// Replaces a link, but nothing else that has its name.
+fn replace_link(link: &Path, target: &str, new: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(link) {
+        Ok(there) if there.is_dir() => {
+            return Err(io::Error::other("it is a directory, and not bootrace's link"));
+        }
+        Ok(there) if !there.is_symlink() => {
+            return Err(io::Error::other("it is a file, and not bootrace's link"));
+        }
+        _ => {}
+    }
+    symlink(target, new)?;
+    fs::rename(new, link).inspect_err(|_| {
+        let _ = fs::remove_file(new);
+    })
 }
 
 fn show(results: &Results, dir: &Path, options: &Options) -> Result<(), Failure> {
@@ -319,4 +343,32 @@ pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
         finished.results.run.warnings.iter().map(|w| format!("\n{w}")).collect::<String>(),
         finished.dir.display(),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latest_is_a_link_to_the_run_and_replaces_nothing_but_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (latest, new) = (dir.path().join("latest"), dir.path().join(".latest-b"));
+        for id in ["a", "b"] {
+            replace_link(&latest, id, &new).unwrap();
+            assert_eq!(fs::read_link(&latest).unwrap(), Path::new(id));
+        }
+        fs::remove_file(&latest).unwrap();
+        fs::write(&latest, "mine").unwrap();
+        let error = replace_link(&latest, "c", &new).unwrap_err().to_string();
+        assert_eq!(error, "it is a file, and not bootrace's link");
+        assert_eq!(fs::read_to_string(&latest).unwrap(), "mine");
+        fs::remove_file(&latest).unwrap();
+        // An artifact of CI that was unpacked.
+        fs::create_dir(&latest).unwrap();
+        let error = replace_link(&latest, "c", &new).unwrap_err().to_string();
+        assert_eq!(error, "it is a directory, and not bootrace's link");
+        // A disk that the link can't be put on.
+        replace_link(&dir.path().join("none/latest"), "c", &new).unwrap_err();
+        assert!(!new.exists() && !new.is_symlink(), "nothing is left beside it");
+    }
 }

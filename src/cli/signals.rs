@@ -9,11 +9,13 @@ use std::{
 };
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
-use crate::tune::{self, Tuning};
+use crate::{
+    sys,
+    tune::{self, Tuning},
+};
 
 /// Runs `work` on a runtime of its own, then restores tuned settings, also after an error.
 ///
@@ -34,7 +36,7 @@ pub fn watched<T>(work: impl AsyncFnOnce(&Signals, &Tuning) -> Result<T, Failure
     done.and_then(|done| put_back.map(|()| done))
 }
 
-/// SIGINT, SIGTERM and SIGHUP: the first one ends the run cleanly, the second one at once.
+/// A hang-up, Ctrl-C, Ctrl-\\ or SIGTERM: the first one ends the run cleanly, the second one at once.
 pub struct Signals {
     pub stop: CancellationToken,
     which: Arc<AtomicU8>,
@@ -43,10 +45,7 @@ pub struct Signals {
 impl Signals {
     fn watch(tuning: tune::Handle) -> anyhow::Result<Self> {
         let (stop, which) = (CancellationToken::new(), Arc::new(AtomicU8::new(0)));
-        for (kind, number) in
-            [(SignalKind::hangup(), 1), (SignalKind::interrupt(), 2), (SignalKind::terminate(), 15)]
-        {
-            let mut signals = signal(kind).context("watching for signals")?;
+        for (mut signals, number) in sys::signals::ending().context("watching for signals")? {
             let (stop, which, tuning) = (stop.clone(), which.clone(), tuning.clone());
             tokio::spawn(async move {
                 while signals.recv().await.is_some() {

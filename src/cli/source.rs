@@ -14,6 +14,8 @@ use crate::sample::Source;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest answer that is read, in bytes.
 const LONGEST: u64 = 4096;
+/// The most that is read of GitHub's event file, in bytes. GitHub's own limit is 25 MB.
+const LARGEST_EVENT: u64 = 32 << 20;
 
 /// Parses the commit of the command line.
 ///
@@ -51,19 +53,56 @@ pub fn of_folder(folder: &Path) -> Option<Source> {
     from_git(folder, Instant::now() + PATIENCE)
 }
 
-/// GitHub's variables, then GitLab's.
+/// GitHub's variables, then GitLab's. Of a pull or merge request it is the head: the commit that CI checks out merges it
+/// into the base for this one job, and no clone has it.
 fn from_ci(variable: impl Fn(&str) -> Option<String>) -> Option<Source> {
     let github = || {
         let url = format!("{}/{}", variable("GITHUB_SERVER_URL")?, variable("GITHUB_REPOSITORY")?);
         web(&url)
     };
     let named = |name: &str| variable(name).as_deref().and_then(name_of);
-    if let Some(commit) = variable("GITHUB_SHA").as_deref().and_then(hash) {
-        return Some(Source { commit, branch: named("GITHUB_REF_NAME"), url: github(), dirty: None });
+    let hashed = |name: &str| variable(name).as_deref().and_then(hash);
+    if let Some(commit) = hashed("GITHUB_SHA") {
+        let is_merge = variable("GITHUB_REF").is_some_and(|name| name.starts_with("refs/pull/"));
+        let head =
+            variable("GITHUB_EVENT_PATH").filter(|_| is_merge).and_then(|path| head_of(Path::new(&path)));
+        let (commit, branch) = match head {
+            Some((commit, branch)) => (commit, branch.or_else(|| named("GITHUB_HEAD_REF"))),
+            None => (commit, named("GITHUB_HEAD_REF").or_else(|| named("GITHUB_REF_NAME"))),
+        };
+        return Some(Source { commit, branch, url: github(), dirty: None });
     }
-    let commit = variable("CI_COMMIT_SHA").as_deref().and_then(hash)?;
+    // GitLab has the first of each only in pipelines that merge the request.
+    let commit = hashed("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA").or_else(|| hashed("CI_COMMIT_SHA"))?;
+    let branch = named("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME").or_else(|| named("CI_COMMIT_REF_NAME"));
     let url = variable("CI_PROJECT_URL").as_deref().and_then(web);
-    Some(Source { commit, branch: named("CI_COMMIT_REF_NAME"), url, dirty: None })
+    Some(Source { commit, branch, url, dirty: None })
+}
+
+/// Commit and branch of a pull request's head, from GitHub's event file.
+fn head_of(event: &Path) -> Option<(String, Option<String>)> {
+    #[derive(serde::Deserialize)]
+    struct Event {
+        pull_request: PullRequest,
+    }
+    #[derive(serde::Deserialize)]
+    struct PullRequest {
+        head: Head,
+    }
+    #[derive(serde::Deserialize)]
+    struct Head {
+        sha: String,
+        #[serde(rename = "ref")]
+        branch: Option<String>,
+    }
+    // Opening a pipe would wait for its writer.
+    if !std::fs::metadata(event).ok()?.is_file() {
+        return None;
+    }
+    let mut json = Vec::new();
+    std::fs::File::open(event).ok()?.take(LARGEST_EVENT).read_to_end(&mut json).ok()?;
+    let Event { pull_request: PullRequest { head } } = serde_json::from_slice(&json).ok()?;
+    Some((hash(&head.sha)?, head.branch.as_deref().and_then(name_of)))
 }
 
 fn name_of(text: &str) -> Option<String> {
@@ -173,6 +212,57 @@ mod tests {
         assert_eq!(source.url.as_deref(), Some("https://gitlab.example/a/b/c"));
         assert_eq!(ci(&[("GITHUB_SHA", "HEAD; rm -rf /")]), None);
         assert_eq!(ci(&[]), None);
+    }
+
+    #[test]
+    fn the_source_of_a_pull_request_is_its_head() {
+        const HEAD: &str = "89abcdef0123456789abcdef0123456789abcdef";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("event.json");
+        let of = |event: &[u8], variables: &[(&str, &str)]| {
+            std::fs::write(&path, event).unwrap();
+            let github =
+                [("GITHUB_SHA", SHA), ("GITHUB_REF", "refs/pull/7/merge"), ("GITHUB_REF_NAME", "7/merge")];
+            let path = [("GITHUB_EVENT_PATH", path.to_str().unwrap())];
+            let source = ci(&[variables, &github, &path].concat()).unwrap();
+            (source.commit, source.branch.unwrap())
+        };
+        let event = |sha: &str, branch: &str| {
+            serde_json::json!({"pull_request": {"head": {"sha": sha, "ref": branch}, "title": "x"}})
+                .to_string()
+        };
+        let got = |commit: &str, branch: &str| (commit.to_owned(), branch.to_owned());
+        assert_eq!(of(event(HEAD, "fix").as_bytes(), &[]), got(HEAD, "fix"));
+        // A push has no pull request, and its commit is one that clones have.
+        let push = [("GITHUB_REF", "refs/heads/main"), ("GITHUB_REF_NAME", "main")];
+        assert_eq!(of(event(HEAD, "fix").as_bytes(), &push), got(SHA, "main"));
+        // Strangers choose the branch, and an event may be damaged.
+        let branch = of(event(HEAD, "a\u{1b}[31m\u{202e}b").as_bytes(), &[]).1;
+        assert!(branch.chars().all(|c| !c.is_control() && c != '\u{202e}'), "{branch:?}");
+        assert!(of(event(HEAD, &"x".repeat(100_000)).as_bytes(), &[]).1.chars().count() <= 230);
+        let whole = event(HEAD, "fix");
+        let deep = "[".repeat(100_000);
+        for damaged in [
+            &b""[..],
+            b"\xff",
+            b"{}",
+            &whole.as_bytes()[..40],
+            event("$(x)", "fix").as_bytes(),
+            deep.as_bytes(),
+        ] {
+            assert_eq!(of(damaged, &[("GITHUB_HEAD_REF", "fix")]), got(SHA, "fix"));
+        }
+        for not_a_file in ["/dev/zero", "/no/such/file", "/"] {
+            assert_eq!(of(b"", &[("GITHUB_EVENT_PATH", not_a_file)]), got(SHA, "7/merge"));
+        }
+        let gitlab = |more: &[(&str, &str)]| {
+            let always = [("CI_COMMIT_SHA", SHA), ("CI_COMMIT_REF_NAME", "refs/merge-requests/7/merge")];
+            let source = ci(&[&always, more].concat()).unwrap();
+            (source.commit, source.branch.unwrap())
+        };
+        let branch = ("CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "fix");
+        assert_eq!(gitlab(&[branch, ("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA", HEAD)]), got(HEAD, "fix"));
+        assert_eq!(gitlab(&[branch, ("CI_MERGE_REQUEST_SOURCE_BRANCH_SHA", "")]), got(SHA, "fix"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use crate::{cli, supervisor, sys::users};
+use crate::{cli, report::sudo_user::ids, supervisor, sys::users};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SudoUser {
@@ -22,13 +22,9 @@ pub struct SudoUser {
 impl SudoUser {
     /// `None` without sudo, or for a clone of another user: then bootrace builds as the current user.
     pub fn of(clone: &Path) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            return None;
-        }
-        let number = |name| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
-        let (uid, gid) = (number("SUDO_UID")?, number("SUDO_GID")?);
+        let (uid, gid) = ids()?;
         let owner = fs::metadata(clone).ok()?.uid();
-        (uid != 0 && owner == uid).then(|| SudoUser { uid, gid, home: users::home_of(uid) })
+        (owner == uid).then(|| SudoUser { uid, gid, home: users::home_of(uid) })
     }
 
     /// Makes the command run as this user.

@@ -11,7 +11,10 @@ use bootrace_model::{digest::hex, foreign::quoted};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::sys::{self, users};
+use crate::{
+    report::sudo_user,
+    sys::{self, users},
+};
 
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -33,7 +36,7 @@ impl DockerConfig {
         if let Some(dir) = sys::variable("DOCKER_CONFIG") {
             return Self::read(dir.into());
         }
-        let sudo_users = users::sudo_user().and_then(users::home_of).map(|home| home.join(".docker"));
+        let sudo_users = sudo_user::ids().and_then(|(uid, _)| users::home_of(uid)).map(|home| home.join(".docker"));
         match sudo_users.filter(|dir| dir.join("config.json").exists()) {
             Some(dir) => Self::read(dir),
             None => Self::read(users::home().unwrap_or_else(|| "/".into()).join(".docker")),

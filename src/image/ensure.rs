@@ -5,7 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::signal::unix::Signal;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -29,13 +30,14 @@ use super::{
 use crate::{
     agent, sample,
     scenario::{self, Firmware},
+    sys,
 };
 
 /// Returns the image that `spec` describes, in the requested `forms`. Builds only what `cache` lacks, and keeps it
 /// there. The scenario's relative paths start at `base_dir`. `log` gets a line for each step that takes long, and
 /// the reason for a fallback.
 ///
-/// SIGINT, SIGTERM and SIGHUP end it with [`Error::Signalled`] after all processes that it spawned have ended.
+/// A hang-up, Ctrl-C, Ctrl-\\ or SIGTERM ends it with [`Error::Signalled`] after all processes that it spawned have ended.
 /// Dropping it ends them too. (From the first call on, these signals no longer end this process by themselves.)
 ///
 /// # Errors
@@ -49,11 +51,12 @@ pub async fn ensure(
     log: &dyn Fn(&str),
 ) -> Result<Image, Error> {
     let job = Job { cache, log, cancel: CancellationToken::new() };
+    let signals = sys::signals::ending().unwrap_or_default();
     // On the heap, since the future of a build is large.
     let mut work = Box::pin(work(&job, spec, base_dir, forms));
     tokio::select! {
         image = &mut work => image,
-        signal = interrupted() => {
+        signal = interrupted(signals) => {
             job.say("stopping what was begun");
             job.cancel.cancel();
             let _ = work.await;
@@ -295,14 +298,16 @@ impl Made {
 }
 
 /// Waits for a signal that ends the build, and returns its number. Never returns if signals can't be handled.
-async fn interrupted() -> u8 {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let [Ok(mut int), Ok(mut term), Ok(mut hup)] = kinds.map(signal) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = int.recv() => 2,
-        _ = term.recv() => 15,
-        _ = hup.recv() => 1,
+async fn interrupted(mut signals: Vec<(Signal, u8)>) -> u8 {
+    let mut received: FuturesUnordered<_> = signals
+        .iter_mut()
+        .map(|(signal, number)| async {
+            signal.recv().await;
+            *number
+        })
+        .collect();
+    match received.next().await {
+        Some(number) => number,
+        None => std::future::pending().await,
     }
 }

@@ -8,7 +8,7 @@ use bollard::models::SystemInfo;
 use tokio::net::UnixStream;
 
 use super::{Address, ContainerEngine, Refusal};
-use crate::sys::users;
+use crate::report::sudo_user;
 
 /// Checks that the engine is not rootless and does not map user ids.
 ///
@@ -65,7 +65,7 @@ fn fix(engine: ContainerEngine) -> String {
 
 /// A hint at a rootless engine of this user, or of the sudo user, when root's engine is absent.
 pub fn hint(engine: ContainerEngine) -> Option<String> {
-    let uid = users::sudo_user().unwrap_or_else(|| rustix::process::geteuid().as_raw());
+    let uid = sudo_user::ids().map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
     let socket = found(engine, Path::new("/run/user"), uid)?;
     Some(format!("the one at {} is rootless, which bootrace does not support", socket.display()))
 }

@@ -1,7 +1,11 @@
 //! Checks KVM with a small guest. The existence of `/dev/kvm` is not enough: some hosts offer it and then emulate each
 //! instruction, a thousand times slower than hardware.
 
-use std::{env, io, process::ExitCode};
+use std::{
+    env,
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use rustix::process::Pid;
 
@@ -33,7 +37,8 @@ pub fn child() -> Option<ExitCode> {
     Some(match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{CHILD}: {error}");
+            // Not eprintln, which panics when standard error is gone.
+            let _ = writeln!(io::stderr(), "{CHILD}: {error}");
             ExitCode::from(2)
         }
     })

@@ -4,15 +4,19 @@
 //! It measures a start with the code of a trial. Meanwhile it asks the earlier instances nothing: their messages wait
 //! for the next reading.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::Context;
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{FutureExt, StreamExt, future::join_all, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Step, Watch, make_instance_id,
-    outcome::{InstanceEnd, bounded, fail},
+    outcome::{InstanceEnd, bounded, contained, fail, panicked},
     running::{LaunchSpec, Removal, RunningInstance, remove_dir},
     trial::metered,
 };
@@ -114,12 +118,8 @@ type Stop = (Limit, String);
 impl Filling<'_> {
     async fn all(&mut self) -> anyhow::Result<()> {
         let begin = Timestamp::now();
-        let mut added = self.add_all().await;
-        if matches!(added, Ok((Limit::Count | Limit::Memory | Limit::Startup, _)))
-            && let Err(void) = self.check_identities().await
-        {
-            added = Ok(void);
-        }
+        let added = AssertUnwindSafe(self.add_and_check()).catch_unwind().await;
+        let added = added.unwrap_or_else(|panic| Ok((Limit::Failure, panicked(&*panic))));
         self.remove_all().await;
         let limit = added?;
         let failed = limit.0 == Limit::Failure;
@@ -142,6 +142,16 @@ impl Filling<'_> {
             self.save()?;
         }
         Ok(())
+    }
+
+    async fn add_and_check(&mut self) -> anyhow::Result<Stop> {
+        let added = self.add_all().await?;
+        if matches!(added.0, Limit::Count | Limit::Memory | Limit::Startup)
+            && let Err(void) = self.check_identities().await
+        {
+            return Ok(void);
+        }
+        Ok(added)
     }
 
     /// Adds instances one by one until a limit. An error means that results can't be saved; the instances still run.
@@ -191,8 +201,8 @@ impl Filling<'_> {
                 ended
             }
             Ok(mut running) => {
-                self.watch.filling(&self.name, n, most, Step::Starting);
-                match self.start(&mut running, &mut sample).await {
+                self.show(n, most, Step::Starting);
+                match contained(self.start(&mut running, &mut sample)).await {
                     Ok(()) => {
                         self.running.push(running);
                         self.record().steps.push(step(n, &sample));
@@ -328,7 +338,7 @@ impl Filling<'_> {
             return;
         }
         let all = running.len() as u32;
-        self.watch.filling(&self.name, all, all, Step::Removing);
+        self.show(all, all, Step::Removing);
         let begin = Timestamp::now();
         for (i, moments, removal) in remove(running).await {
             let timeline = &mut self.record().steps[i].timeline_ns;
@@ -355,6 +365,11 @@ impl Filling<'_> {
 
     fn last(&mut self) -> &mut density::Step {
         self.record().steps.last_mut().expect("made when its instance was added")
+    }
+
+    /// Shows a step between instances' start and removal, which no panic may prevent.
+    fn show(&mut self, n: u32, most: u32, step: Step) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.watch.filling(&self.name, n, most, step)));
     }
 
     fn save(&mut self) -> anyhow::Result<()> {

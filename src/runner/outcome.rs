@@ -1,6 +1,9 @@
 //! Why an instance failed, and how its sample records it.
 
+use std::{any::Any, panic::AssertUnwindSafe};
+
 use bootrace_agent::protocol;
+use futures_util::FutureExt;
 
 use crate::{
     probe,
@@ -36,6 +39,20 @@ impl From<protocol::FrameError> for InstanceEnd {
     fn from(e: protocol::FrameError) -> Self {
         InstanceEnd::Failed(e.to_string())
     }
+}
+
+/// Makes a panic of `work` a failure of its instance, which is then removed like any other. The run goes on.
+pub(super) async fn contained<T>(
+    work: impl Future<Output = Result<T, InstanceEnd>>,
+) -> Result<T, InstanceEnd> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    done.unwrap_or_else(|panic| Err(InstanceEnd::Failed(panicked(&*panic))))
+}
+
+/// A failure's text for what a panic carries.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+    format!("bootrace panicked: {}: this is a bug", text.unwrap_or("without a text"))
 }
 
 /// Records a failure. The first one decides the outcome; later ones are appended to its text.

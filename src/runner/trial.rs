@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     boot,
-    outcome::{InstanceEnd, fail, how},
+    outcome::{InstanceEnd, contained, fail, how},
     running::{ANSWER, LaunchSpec, RunningInstance, remove_dir},
 };
 use crate::{
@@ -91,12 +91,12 @@ pub async fn trial_with_pings(
         Start::Create => Ok(()),
         begins => {
             step(Step::Preparing);
-            running.initial_start(begins, &scenario.sampling).await
+            contained(running.initial_start(begins, &scenario.sampling)).await
         }
     };
     let before = Reading::now();
     if ended.is_ok() {
-        ended = measure(&mut running, target, scenario, sample, step).await;
+        ended = contained(measure(&mut running, target, scenario, sample, step)).await;
     }
     if ended.is_ok() && pings > 0 {
         ended = ping(&mut running, pings, &mut end.round_trips_ns).await;
@@ -109,7 +109,9 @@ pub async fn trial_with_pings(
         running.explain(&mut ended).await;
         fail(sample, ended);
     }
-    step(Step::Removing);
+    if let Err(ended) = contained(async { Ok(step(Step::Removing)) }).await {
+        fail(sample, ended);
+    }
     let removal = running.remove(&mut sample.timeline_ns).await;
     if let Some(error) = removal.failed {
         // Recorded even if the second attempt succeeded, since the teardown was then not measured.

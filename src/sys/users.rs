@@ -2,12 +2,6 @@
 
 use std::{path::PathBuf, process::Command};
 
-/// The uid of the sudo user; `None` without sudo, or for root itself.
-pub fn sudo_user() -> Option<u32> {
-    let uid = super::variable("SUDO_UID")?.to_str()?.parse().ok()?;
-    (super::is_root() && uid != 0).then_some(uid)
-}
-
 /// A user's home by getent, which finds users outside of /etc/passwd too; `None` when the user database has none.
 pub fn home_of(uid: u32) -> Option<PathBuf> {
     let output = Command::new("getent").args(["passwd", &uid.to_string()]).output().ok()?;

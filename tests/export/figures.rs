@@ -201,11 +201,19 @@ fn hyperfine_gets_the_good_samples_in_seconds_and_in_order() {
         assert_eq!(result["times"], json!(seconds));
         assert!((result["mean"].as_f64().unwrap() - mean).abs() < 1e-12);
         assert!((result["stddev"].as_f64().unwrap() - variance.sqrt()).abs() < 1e-12);
+        let good =
+            results.samples.iter().filter(|s| s.target == target.name && bootrace::analysis::is_measured(s));
+        let cpu: Vec<f64> = good.filter_map(|s| s.cpu_ns.startup).map(|ns| ns as f64 / 1e9).collect();
+        let cpu = cpu.iter().sum::<f64>() / cpu.len() as f64;
+        assert!((result["user"].as_f64().unwrap() - cpu).abs() < 1e-12, "all CPU time is the user's");
+        assert_eq!(result["system"], json!(0.0));
         assert_eq!(result["exit_codes"].as_array().unwrap().len(), seconds.len());
         assert_eq!(result["memory_usage_byte"].as_array().unwrap().len(), seconds.len());
     }
     let single = parsed(&one(&short(1), Format::Hyperfine));
     assert!(single["results"][0]["stddev"].is_null());
+    // Its samples have no CPU time.
+    assert!(single["results"][0]["user"].is_null() && single["results"][0]["system"].is_null());
 }
 
 #[test]
@@ -235,6 +243,20 @@ fn prometheus_gets_base_units_and_one_series_for_each_set_of_labels() {
     assert!((2.385..2.395).contains(&of("bootrace_startup_seconds")));
     assert!((217.5..218.5).contains(&(of("bootrace_memory_footprint_bytes") / 1_048_576.0)));
     assert!(of("bootrace_startup_lower_seconds") < of("bootrace_startup_seconds"));
+}
+
+#[test]
+fn two_runs_of_a_scenario_have_no_series_in_common() {
+    let series = |id: &str| {
+        let mut results = example::results();
+        results.run.id = id.into();
+        let text = one(&results, Format::Prometheus);
+        let of = |line: &str| line.rsplit_once(' ').unwrap().0.to_owned();
+        text.lines().filter(|line| !line.starts_with('#')).map(of).collect::<BTreeSet<_>>()
+    };
+    let (base, new) = (series("ab-20250102T030405Z-42-base"), series("ab-20250102T030405Z-42-new"));
+    assert_eq!(base.len(), new.len());
+    assert!(base.is_disjoint(&new), "{:?}", base.intersection(&new).next());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use comfy_table::{Cell, CellAlignment, Table};
 
 use super::{
     Error, chart, html,
-    markdown::escape,
+    markdown::{escape, fit},
     put,
     terminal::{RULES, WIDTH, wrap},
     text,
@@ -21,6 +21,15 @@ use crate::{
 };
 
 mod words;
+
+/// The order in which verdicts are shown.
+const GRAVEST_FIRST: [GateVerdict; 5] = [
+    GateVerdict::Failed,
+    GateVerdict::Regressed,
+    GateVerdict::Inconclusive,
+    GateVerdict::Improved,
+    GateVerdict::Unchanged,
+];
 
 pub use words::FILE;
 use words::{SENTENCE, median};
@@ -120,18 +129,12 @@ fn answer(comparison: &Comparison) -> String {
         .take(4)
         .map(|row| format!("{} on {} {}", row.metric, text::clip(&row.target, 24), ratio(row)))
         .collect();
-    let rest = [
-        GateVerdict::Failed,
-        GateVerdict::Regressed,
-        GateVerdict::Inconclusive,
-        GateVerdict::Improved,
-        GateVerdict::Unchanged,
-    ]
-    .into_iter()
-    .filter(|other| *other != verdict)
-    .map(|other| (of(other).count(), other.word().to_lowercase()))
-    .filter(|(count, _)| *count > 0)
-    .map(|(count, word)| format!("; {count} {word}"));
+    let rest = GRAVEST_FIRST
+        .into_iter()
+        .filter(|other| *other != verdict)
+        .map(|other| (of(other).count(), other.word().to_lowercase()))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("; {count} {word}"));
     let passes =
         if verdict == GateVerdict::Inconclusive { " (passes, unless --fail-on inconclusive)" } else { "" };
     format!("{style}{}{style:#}{passes}: {}{}", verdict.word(), named.join(", "), rest.collect::<String>())
@@ -212,21 +215,30 @@ fn colored(table: &str, rows: &[&Row]) -> String {
     table.lines().map(paint).collect::<Vec<_>>().join("\n")
 }
 
-/// GitHub's Markdown for a comment or a step's summary: the answer first, details folded.
+/// GitHub's Markdown for a comment or a step's summary: the verdicts first, the gravest before the others; details
+/// folded. A comment's length is its limit.
 pub fn markdown(comparison: &Comparison) -> String {
     let mut out = String::new();
     let word = comparison.verdict.map_or("no gate: the runs are from different hosts", GateVerdict::word);
     let _ = writeln!(out, "### bootrace: {word}\n");
+    for verdict in GRAVEST_FIRST {
+        for pair in &comparison.pairs {
+            let scenario = match comparison.pairs.len() {
+                1 => String::new(),
+                _ => format!("{}, ", text::clip(&pair.scenario, 64)),
+            };
+            for row in pair.rows.iter().filter(|row| row.gates && row.judged.verdict == verdict) {
+                let _ = writeln!(out, "- {}", escape(&format!("{scenario}{}", sentence(row))));
+            }
+        }
+    }
     for pair in &comparison.pairs {
         let name = escape(&text::clip(&pair.scenario, 64));
-        let _ = writeln!(out, "**{name}**, {}\n", escape(&how(pair)));
+        let _ = writeln!(out, "\n**{name}**, {}\n", escape(&how(pair)));
         let gating = pair.rows.iter().any(|row| row.gates);
         let first: Vec<&Row> = pair.rows.iter().filter(|row| row.gates || !gating).collect();
         lines(&mut out, &first);
         let _ = writeln!(out);
-        for row in first.iter().filter(|row| row.gates) {
-            let _ = writeln!(out, "- {}", escape(&sentence(row)));
-        }
         margins(pair).iter().for_each(|margin| {
             let _ = writeln!(out, "- {}", escape(margin));
         });
@@ -254,7 +266,7 @@ pub fn markdown(comparison: &Comparison) -> String {
          beyond the margin.",
         comparison.level * 100.0
     );
-    out
+    fit(out, "`bootrace compare --json` (comparison.json)")
 }
 
 fn lines(out: &mut String, rows: &[&Row]) {

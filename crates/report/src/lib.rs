@@ -26,13 +26,14 @@ mod markdown;
 mod output;
 pub mod parallel;
 mod restarts;
+pub mod sudo_user;
 mod summary;
 mod table;
 mod terminal;
 mod text;
 
 pub use error::Error;
-use output::put;
+pub use output::put;
 pub use table::{table, table_within};
 pub use terminal::WIDTH;
 pub use text::{clean, clean_lines};

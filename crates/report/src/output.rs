@@ -2,24 +2,30 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use crate::{Error, text};
+use crate::{Error, sudo_user::as_sudo_user, text};
 
-/// Writes a temporary file and renames it, so that a reader or a crash never sees half a file.
-pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let failed = |why| Error::Write { path: path.to_owned(), why };
+/// Writes a temporary file and renames it, so that a reader or a crash never sees half a file. Makes the directories
+/// that are missing. All of them belong to the sudo user, where this user may make them.
+///
+/// # Errors
+/// When a directory can't be made, or the file can't be written.
+pub fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    as_sudo_user(|| put_as_this_user(path, bytes)).map_err(|why| Error::Write { path: path.to_owned(), why })
+}
+
+fn put_as_this_user(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir).map_err(failed)?;
+    fs::create_dir_all(dir)?;
     let mut file = tempfile::Builder::new()
         .prefix(".bootrace-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(dir)
-        .map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    file.persist(path).map_err(|e| failed(e.error))?;
+        .tempfile_in(dir)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;
+    file.persist(path)?;
     Ok(())
 }
 

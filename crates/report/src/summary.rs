@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     claims, density, isolation,
-    markdown::escape,
+    markdown::{escape, fit},
     restarts,
     text::{self, NOTHING},
 };
@@ -14,7 +14,7 @@ use crate::{
     sample::Results,
 };
 
-/// The report of a run in GitHub's Markdown.
+/// The report of a run in GitHub's Markdown: its claims first, no longer than a comment.
 pub fn summary(results: &Results, analysis: &Analysis) -> String {
     let mut out = String::new();
     let run = &results.run;
@@ -27,6 +27,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
     if let Some(words) = text::emulated_processor(&results.host) {
         let _ = writeln!(out, "**Taken on an {}: no figure is a speed.**\n", escape(&words));
     }
+    judged(&mut out, analysis);
     if rounds {
         figures(&mut out, analysis);
         let _ = writeln!(
@@ -50,10 +51,9 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
             let _ = writeln!(out, "- {}", escape(&text::clean(caveat, 500)));
         }
     }
-    judged(&mut out, analysis);
     isolation(&mut out, results, analysis);
     about(&mut out, results);
-    out
+    fit(out, "index.html")
 }
 
 fn figures(out: &mut String, analysis: &Analysis) {
@@ -105,13 +105,14 @@ fn judged(out: &mut String, analysis: &Analysis) {
     if analysis.claims.is_empty() {
         return;
     }
-    let _ = writeln!(out, "\n## Claims\n");
+    let _ = writeln!(out, "## Claims\n");
     for claim in &analysis.claims {
         let says = escape(&text::clean(&claim.says, 200));
         let about = escape(&claims::about(claim, analysis));
         let finding = escape(&claims::finding(claim, analysis));
         let _ = writeln!(out, "- **{}**: {says} ({about}): {finding}", claim.verdict.word());
     }
+    let _ = writeln!(out, "\n## Figures\n");
 }
 
 /// The instances' isolation from their host.

@@ -15,7 +15,7 @@ use crate::{
     cli::{Failure, progress::Progress, run, signals::Signals},
     image::Cache,
     plan::turns::{Place, Planned, turns},
-    report,
+    report::{self, sudo_user::as_sudo_user},
     runner::left_over::{self, Owner},
     sample::Side,
 };
@@ -142,9 +142,9 @@ impl Job {
             pairs,
         };
         let json = serde_json::to_string_pretty(&record).context("writing ab.json")? + "\n";
-        let path = self.dir().join("ab.json");
-        std::fs::write(&path, json).with_context(|| format!("writing {}", path.display()))?;
-        run::make_latest(&self.out, &self.id)
+        report::put(&self.dir().join("ab.json"), json.as_bytes())?;
+        run::make_latest(&self.out, &self.id);
+        Ok(())
     }
 
     /// Removes the left-overs of a side that did not finish by itself, and writes its report.
@@ -245,10 +245,10 @@ async fn sweep(run: &str) -> anyhow::Result<()> {
 /// # Errors
 /// When the directory can't be made.
 pub async fn make_dir(out: &Path, seed: u64) -> anyhow::Result<String> {
-    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    as_sudo_user(|| std::fs::create_dir_all(out)).with_context(|| format!("making {}", out.display()))?;
     loop {
         let id = format!("ab-{}-{seed}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
-        match std::fs::create_dir(out.join(&id)) {
+        match as_sudo_user(|| std::fs::create_dir(out.join(&id))) {
             // Another A/B with this seed began in the same second.
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;

@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 
 use crate::{
-    cli::{progress::Progress, side::Event},
+    cli::{progress::Progress, say, side::Event},
     plan::turns::Planned,
     report::clean,
     sample::{Outcome, Side},
@@ -61,7 +61,7 @@ impl Show {
                     format!("{target} {base} | {new}")
                 })
                 .collect();
-            anstream::eprintln!("round {} of {}{warmup}: {}", trial.round + 1, self.rounds, words.join(", "));
+            say(&format!("round {} of {}{warmup}: {}", trial.round + 1, self.rounds, words.join(", ")));
         }
     }
 

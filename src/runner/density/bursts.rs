@@ -9,7 +9,7 @@ use crate::{
     control::Timestamp,
     runner::{
         Step,
-        outcome::{InstanceEnd, bounded},
+        outcome::{InstanceEnd, bounded, contained},
         running::{LaunchSpec, RunningInstance},
     },
     sample::{
@@ -68,7 +68,7 @@ impl Filling<'_> {
                 }
             }
         }
-        self.watch.filling(&self.name, n, n, Step::Starting);
+        self.show(n, n, Step::Starting);
         let mut done = at_once(staged).await;
         let mut instances = Vec::new();
         let (mut ready, mut requests) = (Vec::new(), Vec::new());
@@ -85,7 +85,7 @@ impl Filling<'_> {
                 }
             }
         }
-        self.watch.filling(&self.name, n, n, Step::Removing);
+        self.show(n, n, Step::Removing);
         for (_, _, removal) in remove(instances).await {
             self.removed(removal);
         }
@@ -117,7 +117,7 @@ async fn at_once(staged: Vec<RunningInstance>) -> Done {
             runtime.block_on(async {
                 barrier.wait().await;
                 let mut timeline = Timeline::default();
-                let ended = running.request(&mut timeline).await;
+                let ended = contained(running.request(&mut timeline)).await;
                 (running, timeline, ended)
             })
         });

@@ -1,6 +1,6 @@
-//! The JSON of hyperfine's `--export-json`, one result per target; times are start-ups in seconds. User and system
-//! time are null (a run has their sum, in another metric), and so are exit codes: a workload runs until bootrace
-//! stops it, and hyperfine writes null for a command that a signal ended.
+//! The JSON of hyperfine's `--export-json`, one result per target; times are start-ups in seconds. User time is
+//! all CPU time until ready and system time is 0, since bootrace measures their sum. Exit codes are null: a workload
+//! runs until bootrace stops it, and hyperfine writes null for a command that a signal ended.
 
 use std::collections::BTreeMap;
 
@@ -21,6 +21,7 @@ struct Summary {
     /// Null for a single sample, as in hyperfine.
     stddev: Option<f64>,
     median: f64,
+    /// Null like `system` where no sample has its CPU time.
     user: Option<f64>,
     system: Option<f64>,
     min: f64,
@@ -44,13 +45,14 @@ fn summary(run: &Run<'_>, target: &Target<'_>) -> Option<Summary> {
         target.good.iter().filter_map(|s| Some((Metric::Startup.of(s)?, s.memory_bytes.footprint))).collect();
     let times: Vec<f64> = timed.iter().map(|(ns, _)| ns / 1e9).collect();
     let sorted = median::sorted(&times);
+    let user = statistics::mean(&target.values(Metric::CpuStartup)).map(|ns| ns / 1e9);
     Some(Summary {
         command: target.label.clone(),
         mean: statistics::mean(&times)?,
         stddev: statistics::std_dev(&times),
         median: median::of_sorted(&sorted)?,
-        user: None,
-        system: None,
+        user,
+        system: user.map(|_| 0.0),
         min: *sorted.first()?,
         max: *sorted.last()?,
         memory_usage_byte: timed.iter().map(|(_, footprint)| *footprint).collect(),

@@ -50,7 +50,7 @@ fn about(out: &mut String, run: &Run<'_>) {
     let (results, scenario) = (run.results, &run.scenario);
     let info = labelled(&[
         ("scenario", scenario),
-        ("run", &text::clip(&results.run.id, 128)),
+        ("run", &id(run)),
         ("version", &text::clip(&results.run.bootrace_version, 40)),
         ("image", &text::image(&results.image)),
         ("page_cache", text::PageCache::of(results).words()),
@@ -59,10 +59,14 @@ fn about(out: &mut String, run: &Run<'_>) {
     family(out, "bootrace_run_info", "The run that measured these figures.", &[(&info, 1.0)]);
     // A collector needs present values, so samples have no timestamps; the start shows their age.
     if let Ok(start) = results.run.started_at.parse::<jiff::Timestamp>() {
-        let labels = labelled(&[("scenario", scenario)]);
+        let labels = labelled(&[("scenario", scenario), ("run", &id(run))]);
         let rows = [(labels.as_str(), start.as_second() as f64)];
         family(out, "bootrace_run_start_timestamp_seconds", "When the run began, in Unix time.", &rows);
     }
+}
+
+fn id(run: &Run<'_>) -> String {
+    text::clip(&run.results.run.id, 128)
 }
 
 fn samples(out: &mut String, run: &Run<'_>) {
@@ -80,9 +84,12 @@ fn samples(out: &mut String, run: &Run<'_>) {
     family(out, "bootrace_samples", help, &rows);
 }
 
+/// All labels of a target's series. Its run is one: a collector refuses two files that have the same series.
 fn labels(run: &Run<'_>, target: &Target<'_>) -> String {
+    let id = id(run);
     let mut all = vec![
         ("scenario", run.scenario.as_str()),
+        ("run", id.as_str()),
         ("target", target.name.as_str()),
         ("kind", target.record.kind.name()),
         ("accelerator", target.accelerator.unwrap_or("none")),
