@@ -21,5 +21,5 @@ mod scope;
 
 pub use file::Error;
 use file::{read, read_number};
-pub use meter::Meter;
+pub use meter::{Meter, ran_out_of_memory};
 pub use scope::Scope;

@@ -265,7 +265,25 @@ fn a_workload_that_dies_is_reported_with_its_code_by_every_engine() {
     ran.fails(1, &["5 of 5 samples failed"]);
     for sample in ran.results.unwrap().samples {
         let error = sample.error.unwrap();
-        assert!(error.contains("exit code 7; the end of its output: no luck"), "{}: {error}", sample.target);
+        assert!(error.contains("exit code 7; it printed: no luck"), "{}: {error}", sample.target);
+    }
+    assert_eq!(left_after_a_moment(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs docker, crun, podman and libvirt's LXC driver: scripts/test runs it"]
+fn a_workload_that_meets_its_memory_limit_is_reported_so_by_every_engine() {
+    let bench = Bench::new(&format!(
+        "\n[workload]\ncommand = [\"perl\", \"-e\", \"push @x, 'x' x 1048576 while 1\"]\nready = {{ line = \"ready\" }}\n\
+         [resources]\nmemory = \"128MiB\"\n\
+         [sampling]\nsamples = 1\nwarmup = 0\nsettle = \"0s\"\nidle = \"0s\"\n{TARGETS}"
+    ));
+    let ran = bench.run(&[]);
+    ran.fails(1, &["5 of 5 samples failed"]);
+    for sample in ran.results.unwrap().samples {
+        let error = sample.error.unwrap();
+        let sign = "its memory limit of 128 MiB was met (resources.memory): the workload ended before it was ready: killed";
+        assert!(error.starts_with(sign), "{}: {error}", sample.target);
     }
     assert_eq!(left_after_a_moment(), Vec::<String>::new());
 }

@@ -49,7 +49,7 @@ fn a_workload_that_is_not_in_the_image_is_named() {
 fn a_workload_that_dies_is_reported_with_its_code_and_last_words() {
     let bench =
         scenario("command = [\"sh\", \"-c\", \"echo no luck >&2; exit 7\"]\nready = { line = \"ready\" }");
-    each_target_fails(&bench, Outcome::Failed, "exit code 7; the end of its output: no luck");
+    each_target_fails(&bench, Outcome::Failed, "exit code 7; it printed: no luck");
 }
 
 #[test]
@@ -57,7 +57,33 @@ fn a_workload_that_dies_is_reported_with_its_code_and_last_words() {
 fn a_workload_that_is_never_ready_times_out() {
     let bench =
         scenario_within("command = [\"sleep\", \"infinity\"]\nready = { file = \"/run/never\" }", "15s");
-    each_target_fails(&bench, Outcome::TimedOut, "/run/never has not appeared within 15s (sampling.timeout)");
+    each_target_fails(
+        &bench,
+        Outcome::TimedOut,
+        "/run/never has not appeared within 15s (sampling.timeout); it printed nothing",
+    );
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_line_without_an_end_is_in_the_report_of_a_time_out() {
+    let bench = scenario_within(
+        "command = [\"sh\", \"-c\", \"printf 'ready\\\\r'; exec sleep infinity\"]\nready = { line = \"^ready$\" }",
+        "15s",
+    );
+    each_target_fails(&bench, Outcome::TimedOut, "within 15s (sampling.timeout); it printed: ready");
+}
+
+#[test]
+#[ignore = "needs docker and libvirt: scripts/test runs it"]
+fn a_workload_that_meets_its_memory_limit_is_reported_with_the_limit() {
+    let bench = scenario_within(
+        "command = [\"perl\", \"-e\", \"push @x, 'x' x 1048576 while 1\"]\nready = { line = \"ready\" }",
+        "120s",
+    );
+    let sign = "its memory limit of 256 MiB was met (resources.memory): the workload ended before it was ready: killed by \
+                signal 9; it printed nothing";
+    each_target_fails(&bench, Outcome::Failed, sign);
 }
 
 const GOOD: &str =

@@ -167,17 +167,29 @@ async fn each_failure_is_a_sample_with_its_reason_and_the_run_goes_on() {
         (
             Part::Dies,
             Outcome::Failed,
-            "the workload ended before it was ready: exit code 3; the end of its output: last words",
+            "the workload ended before it was ready: exit code 3; it printed: last words",
         ),
         (
             Part::NeverReady,
             Outcome::TimedOut,
-            "the workload has not printed a line that matches \"ready\" within 500ms",
+            "the workload has not printed a line that matches \"ready\" within 500ms (sampling.timeout); it printed: \
+             10%\rready. the fake says nothing",
+        ),
+        (
+            Part::LacksMemory,
+            Outcome::Failed,
+            "its memory limit of 512 MiB was met (resources.memory): the workload ended before it was ready: killed by \
+             signal 9; it printed: filling",
         ),
         (Part::Ended, Outcome::Failed, "the fake was ended"),
         (Part::LastWords, Outcome::Failed, "the workload ended before it was ready: exit code 3"),
         (Part::Vanishes, Outcome::Failed, "the fake was ended"),
         (Part::Noise, Outcome::Failed, "control stream: a frame of 4294967295 bytes"),
+        (
+            Part::WorkHangs,
+            Outcome::TimedOut,
+            "the work command has not ended within 500ms; it printed nothing",
+        ),
         (Part::WorkFails, Outcome::Failed, "the work command failed: exit code 1"),
     ];
     for (part, outcome, reason) in cases {

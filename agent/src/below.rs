@@ -55,6 +55,12 @@ fn below(root: u32, all: &HashMap<u32, Stat>) -> Vec<u32> {
     found
 }
 
+/// Processes that this kernel has killed for lack of memory since its start; 0 before Linux 4.13, which counts none.
+pub fn oom_kills() -> u64 {
+    let counters = fs::read_to_string("/proc/vmstat").unwrap_or_default();
+    counters.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap_or(0)
+}
+
 /// Memory and CPU of everything below the agent.
 ///
 /// # Errors

@@ -107,7 +107,12 @@ impl Process {
 
     /// The way it ended, with the tail of its output.
     pub fn exit(&self, ended: &ExitedChild) -> Exit {
-        Exit { code: ended.code, signal: ended.signal, output: self.tail.text() }
+        Exit { code: ended.code, signal: ended.signal, output: self.output() }
+    }
+
+    /// The tail of its output so far.
+    pub fn output(&self) -> String {
+        self.tail.text()
     }
 }
 

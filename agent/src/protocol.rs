@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::isolation::{Introspect, Isolation};
 
 /// Version of this protocol; both sides must agree exactly, since one build embeds the other.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Largest payload of a frame in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
 /// Bytes at the end of a program's output that the agent keeps and sends.
@@ -72,6 +72,8 @@ pub enum ToAgent {
     Introspect(Introspect),
     /// Report whether [`IMAGE_DIGEST_PATH`] is in the page cache, without reading it. Answered by `Cached`.
     IsCached,
+    /// Report what explains a failure. Answered by `Account`.
+    Account,
     /// Check the stream. Answered by `Pong` with the same token.
     Ping { token: u64 },
     /// Kill the workload and end (in a VM: power off). Not answered: the stream ends.
@@ -138,6 +140,7 @@ pub enum FromAgent {
     Isolation(Box<Isolation>),
     /// Answers `IsCached`; null where the kernel gives no answer.
     Cached(Option<bool>),
+    Account(Account),
     Pong {
         token: u64,
     },
@@ -190,6 +193,16 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// The end of its output, at most [`OUTPUT_TAIL`] bytes, invalid UTF-8 replaced.
     pub output: String,
+}
+
+/// What explains a failure.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Account {
+    /// The end of the output so far, as an [`Exit`] has it: of the work command while one runs, else of the workload. Null
+    /// before the workload's start.
+    pub output: Option<String>,
+    /// Processes that this kernel has killed for lack of memory since its start.
+    pub oom_kills: u64,
 }
 
 /// The programs that run and their kernel, as seen inside the instance; collected after ready.

@@ -11,7 +11,9 @@ use std::{
     thread,
 };
 
-use bootrace_agent::protocol::{FrameError, FromAgent, Hello, Ready, ToAgent, Work, WorkDone, Workload};
+use bootrace_agent::protocol::{
+    Account, FrameError, FromAgent, Hello, Ready, ToAgent, Work, WorkDone, Workload,
+};
 
 use crate::{
     below,
@@ -156,6 +158,11 @@ impl Agent {
                 self.send(&FromAgent::Isolation(Box::new(introspect::introspect(&wanted, workload))))
             }
             ToAgent::IsCached => self.send(&FromAgent::Cached(introspect::is_cached())),
+            ToAgent::Account => {
+                let program = self.work.as_ref().or(self.workload.as_ref().map(|workload| &workload.process));
+                let output = program.map(Process::output);
+                self.send(&FromAgent::Account(Account { output, oom_kills: below::oom_kills() }))
+            }
             ToAgent::Ping { token } => self.send(&FromAgent::Pong { token }),
             // `serve` handles it.
             ToAgent::Stop => Ok(()),

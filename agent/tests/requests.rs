@@ -7,9 +7,11 @@ use std::{fs, path::Path, time::Instant};
 use bootrace_agent::{
     BUILD,
     isolation::{Introspect, NAMES},
-    protocol::{COW_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone},
+    protocol::{
+        Account, COW_PATH, FromAgent, Identity, MAX_FRAME, Readings, Ready, ToAgent, VERSION, Work, WorkDone,
+    },
 };
-use common::{Agent, number_in, runs};
+use common::{Agent, number_in, runs, until};
 use sha2::{Digest, Sha256};
 
 fn sha256(path: impl AsRef<Path>) -> Option<String> {
@@ -21,6 +23,14 @@ fn identity(agent: &mut Agent) -> Identity {
     match agent.receive() {
         Some(FromAgent::Identity(identity)) => identity,
         other => panic!("Identity was expected, not {other:?}"),
+    }
+}
+
+fn account(agent: &mut Agent) -> Account {
+    agent.send(&ToAgent::Account);
+    match agent.receive() {
+        Some(FromAgent::Account(account)) => account,
+        other => panic!("Account was expected, not {other:?}"),
     }
 }
 
@@ -211,4 +221,31 @@ fn a_write_to_a_file_that_the_image_has_not_fails_and_makes_none() {
     assert!(!Path::new(COW_PATH).exists());
     agent.send(&ToAgent::IsCached);
     assert_eq!(agent.receive(), Some(FromAgent::Cached(None)));
+}
+
+#[test]
+fn the_output_so_far_is_reported_also_a_line_without_an_end() {
+    let mut agent = Agent::new();
+    assert_eq!(account(&mut agent).output, None);
+    agent
+        .start(&["sh", "-c", "printf '10%%\\rready\\r'; exec sleep infinity"], Ready::Line("^ready$".into()));
+    let output = until("its output", || account(&mut agent).output.filter(|output| !output.is_empty()));
+    assert_eq!(output, "10%\rready\r");
+    let argv = ["sh", "-c", "echo work; exec sleep infinity"].map(str::to_owned).to_vec();
+    agent.send(&ToAgent::Work(Work { argv, env: Vec::new() }));
+    assert_eq!(agent.receive(), Some(FromAgent::WorkStarted));
+    until("the work command's output", || (account(&mut agent).output? == "work\n").then_some(()));
+}
+
+#[test]
+fn this_kernels_kills_for_lack_of_memory_are_counted() {
+    let mut agent = Agent::new();
+    let counted = || {
+        let text = fs::read_to_string("/proc/vmstat").unwrap();
+        let line = text.lines().find(|line| line.starts_with("oom_kill ")).expect("this kernel counts them");
+        line.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    // Another program on this host may be killed meanwhile.
+    let (before, reported, after) = (counted(), account(&mut agent).oom_kills, counted());
+    assert!((before..=after).contains(&reported), "{reported} is not in {before}..={after}");
 }

@@ -29,11 +29,12 @@ pub(super) fn packages(distribution: Distribution) -> &'static [&'static str] {
     }
 }
 
-/// The unit. It allows the workload as many tasks as on other targets; the agent sets all other limits itself.
+/// The unit. It allows the workload as many tasks as on other targets, and the agent outlives a workload that is killed
+/// for lack of memory; the agent sets all other limits itself.
 pub(super) fn unit() -> String {
     format!(
         "[Unit]\nDescription=The agent of bootrace, parent of the workload\n\n\
-         [Service]\nExecStart={AGENT_PATH} {SERVICE_FLAG}\nTasksMax=infinity\n\n\
+         [Service]\nExecStart={AGENT_PATH} {SERVICE_FLAG}\nTasksMax=infinity\nOOMPolicy=continue\n\n\
          [Install]\nWantedBy={TARGET}\n"
     )
 }

@@ -158,10 +158,7 @@ impl Meter {
             engine: scope.engine.clone(),
             cpu_by_tree,
             own,
-            memory: [("memory", 1), (UNIFIED, 2)].into_iter().find_map(|(controller, version)| {
-                let dir = self.own_dir(controller, &places)?;
-                dir.join("memory.stat").exists().then_some((dir, version))
-            }),
+            memory: memory_cgroup(&self.mounts, &self.harness, &places),
             members: ["memory", UNIFIED, "cpuacct", "cpu", "pids"]
                 .into_iter()
                 .find_map(|controller| self.own_dir(controller, &places)),
@@ -357,6 +354,28 @@ fn pss_of(pids: &[u32]) -> Result<u64, Error> {
         Ok(pss.anon + pss.shmem)
     };
     pids.iter().map(held).sum()
+}
+
+/// Directory and version of the memory cgroup of a process and its like.
+fn memory_cgroup(mounts: &Mounts, harness: &Places, places: &Places) -> Option<(PathBuf, u8)> {
+    [("memory", 1), (UNIFIED, 2)].into_iter().find_map(|(controller, version)| {
+        let dir = mounts.dir(controller, places.own(controller, harness)?)?;
+        dir.join("memory.stat").exists().then_some((dir, version))
+    })
+}
+
+/// Whether the kernel has killed a process of an instance because its cgroup's memory limit was met; false also for one
+/// without a memory cgroup.
+///
+/// # Errors
+/// When the leader has ended, or its cgroup can't be read.
+pub fn ran_out_of_memory(scope: &Scope) -> Result<bool, Error> {
+    let (harness, places) = (Places::of(std::process::id())?, Places::of(scope.leader)?);
+    match memory_cgroup(&Mounts::read()?, &harness, &places) {
+        Some((dir, 1)) => cgroup::v1::ran_out(&dir),
+        Some((dir, _)) => cgroup::v2::ran_out(&dir),
+        None => Ok(false),
+    }
 }
 
 /// CPU time in ns of a process and its descendants, including those that have ended and were waited for.

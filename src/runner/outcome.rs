@@ -86,8 +86,13 @@ pub(super) fn how(exit: &protocol::Exit) -> String {
         (None, Some(signal)) => format!("killed by signal {signal}"),
         (None, None) => "no exit status".into(),
     };
-    match exit.output.trim_end() {
-        "" => format!("{end}, and it printed nothing"),
-        output => format!("{end}; the end of its output: {output}"),
+    format!("{end}; {}", printed(&exit.output))
+}
+
+/// The end of a program's output.
+pub(super) fn printed(output: &str) -> String {
+    match output.trim_end() {
+        "" => "it printed nothing".into(),
+        output => format!("it printed: {output}"),
     }
 }

@@ -9,14 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     events::EventStream,
-    outcome::{InstanceEnd, how},
+    outcome::{InstanceEnd, how, printed},
 };
 use crate::{
     agent,
     control::{ChannelEvent, Control, Event, Greeting, Timestamp},
-    probe::{Meter, disk},
-    sample::Timeline,
-    scenario::{Ready, Scenario, Span},
+    probe::{self, Meter, disk},
+    sample::{Accelerator, Timeline},
+    scenario::{Bytes, Ready, Scenario, Span},
     target::{self, Instance, InstanceId, Target},
 };
 
@@ -44,6 +44,7 @@ pub struct LaunchSpec {
     limit_key: &'static str,
     /// Limit of each attempt to remove it.
     removal: Duration,
+    memory: Bytes,
 }
 
 impl LaunchSpec {
@@ -54,6 +55,7 @@ impl LaunchSpec {
             limit: scenario.sampling.timeout,
             limit_key: "sampling.timeout",
             removal: REMOVAL,
+            memory: scenario.resources.memory,
         }
     }
 
@@ -84,6 +86,10 @@ pub struct RunningInstance {
     launch_spec: LaunchSpec,
     instance_id: InstanceId,
     greeting: Greeting,
+    /// Whether it has its own kernel, whose memory is its limit.
+    own_kernel: bool,
+    /// Whether its agent speaks, and would answer.
+    speaks: bool,
     stop: CancellationToken,
     requested: Timestamp,
     /// Attached when it is ready.
@@ -126,6 +132,8 @@ impl RunningInstance {
             launch_spec: launch_spec.clone(),
             instance_id: instance_id.clone(),
             greeting: target.greeting(),
+            own_kernel: target.info().accelerator != Accelerator::None,
+            speaks: false,
             stop: stop.clone(),
             requested: Timestamp::now(),
             meter: None,
@@ -291,11 +299,13 @@ impl RunningInstance {
     }
 
     async fn next(&mut self) -> Result<Event, InstanceEnd> {
-        tokio::select! {
+        let event = tokio::select! {
             biased;
-            _ = self.stop.cancelled() => Err(InstanceEnd::Stopped),
+            _ = self.stop.cancelled() => return Err(InstanceEnd::Stopped),
             event = self.events.next() => event.map_err(InstanceEnd::Failed),
-        }
+        };
+        self.speaks = event.as_ref().is_ok_and(|event| matches!(event.what, ChannelEvent::Said(_)));
+        event
     }
 
     /// Ignores events that may come at any time; fails on those that mean the end.
@@ -317,12 +327,44 @@ impl RunningInstance {
         }
     }
 
-    /// Adds the engine's explanation to a failure.
+    /// Adds to a failure what the agent, the kernel and the engine know of it.
     pub(super) async fn explain(&mut self, ended: &mut InstanceEnd) {
-        if let InstanceEnd::Failed(text) | InstanceEnd::TimedOut(text) = ended
-            && let Ok(Some(account)) = timeout(EXPLANATION_TIMEOUT, self.instance.post_mortem()).await
-        {
+        let is_late = matches!(ended, InstanceEnd::TimedOut(_));
+        let (InstanceEnd::Failed(text) | InstanceEnd::TimedOut(text)) = ended else { return };
+        let account = self.account().await.unwrap_or_default();
+        // Of a program that has ended, its exit has the output.
+        if let Some(output) = account.output.filter(|_| is_late) {
+            *text = format!("{text}; {}", printed(&output));
+        }
+        if self.ran_out_of_memory(account.oom_kills) {
+            // In front: a sample keeps the beginning of a long error.
+            let limit = self.launch_spec.memory.to_string();
+            let (number, unit) = limit.split_at(limit.find(char::is_alphabetic).unwrap_or(limit.len()));
+            *text = format!("its memory limit of {number} {unit} was met (resources.memory): {text}");
+        }
+        if let Ok(Some(account)) = timeout(EXPLANATION_TIMEOUT, self.instance.post_mortem()).await {
             *text = format!("{}. {account}", text.trim_end_matches(['.', '\n']));
+        }
+    }
+
+    /// The agent's account; `None` if it does not answer.
+    async fn account(&mut self) -> Option<protocol::Account> {
+        if !self.speaks {
+            return None;
+        }
+        let asked = self.ask(&ToAgent::Account, |message| matches!(message, FromAgent::Account(_)));
+        match timeout(EXPLANATION_TIMEOUT, asked).await {
+            Ok(Ok(FromAgent::Account(account))) => Some(account),
+            _ => None,
+        }
+    }
+
+    /// Whether its workload lacked memory. The counter of a kernel that is not its own is of the whole host.
+    fn ran_out_of_memory(&self, guest_kills: u64) -> bool {
+        match self.events.control.peer() {
+            _ if self.own_kernel => guest_kills > 0,
+            Some(leader) => probe::ran_out_of_memory(&self.instance.scope(leader)).unwrap_or(false),
+            None => false,
         }
     }
 

@@ -347,13 +347,13 @@ impl Instance for Container {
             return podman::post_mortem(&self.client, &self.name).await;
         }
         let state = self.client.inspect_container(&self.name, None).await.ok()?.state?;
-        let oom = if state.oom_killed == Some(true) { ", killed for lack of memory" } else { "" };
         let error = state.error.filter(|e| !e.is_empty()).map(|e| format!(", {e}")).unwrap_or_default();
         // "running" explains nothing.
         let status = state.status.filter(|status| !matches!(status, ContainerStateStatusEnum::RUNNING));
+        let oom = if state.oom_killed == Some(true) { ", its memory limit was met" } else { "" };
         match status {
-            None if oom.is_empty() && error.is_empty() => None,
-            None => Some(format!("Docker says running{oom}{error}")),
+            None if error.is_empty() => None,
+            None => Some(format!("Docker says running{error}")),
             Some(status) => Some(format!("Docker says {status}{oom}{error}")),
         }
     }

@@ -11,8 +11,8 @@ use std::{
 
 use async_trait::async_trait;
 use bootrace_agent::protocol::{
-    BootTimes, Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, Written, read_frame,
-    write_frame,
+    Account, BootTimes, Exit, FromAgent, Hello, Identity, Readings, ToAgent, VERSION, WorkDone, Written,
+    read_frame, write_frame,
 };
 use tokio::sync::Notify;
 
@@ -21,7 +21,7 @@ use bootrace::{
     control::Greeting,
     kind::{Kind, Start},
     probe::Scope,
-    sample,
+    sample::{self, Accelerator},
     target::{EndNotice, Error, Instance, InstanceId, Rest, Target},
 };
 
@@ -46,6 +46,10 @@ pub enum Part {
     Dies,
     /// Its workload never becomes ready.
     NeverReady,
+    /// Its work command never ends.
+    WorkHangs,
+    /// Its own kernel kills its workload for lack of memory.
+    LacksMemory,
     /// Never connects, since the engine has ended it and reports that.
     Ended,
     /// The engine reports its end before the agent's report of its workload's end arrives.
@@ -99,7 +103,11 @@ fn note(log: &Log, text: String) {
 #[async_trait]
 impl Target for Fake {
     fn info(&self) -> sample::TargetRecord {
-        sample::TargetRecord::without_vm(self.name.clone(), Kind::Native, serde_json::json!({}))
+        let own_kernel = self.parts.contains(&Part::LacksMemory);
+        sample::TargetRecord {
+            accelerator: if own_kernel { Accelerator::Tcg } else { Accelerator::None },
+            ..sample::TargetRecord::without_vm(self.name.clone(), Kind::Native, serde_json::json!({}))
+        }
     }
 
     fn begins(&self) -> Start {
@@ -253,6 +261,10 @@ fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
                     thread::sleep(Duration::from_millis(if part == Part::LastWords { 20 } else { 0 }));
                     say(FromAgent::Exited(exit(3)))?;
                 }
+                Part::LacksMemory => {
+                    let killed = Exit { code: None, signal: Some(9), output: "filling\n".into() };
+                    say(FromAgent::Exited(killed))?;
+                }
                 Part::NeverReady => {}
                 _ => {
                     thread::sleep(Duration::from_millis(2));
@@ -280,6 +292,9 @@ fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
             }
             ToAgent::Work(_) => {
                 say(FromAgent::WorkStarted)?;
+                if part == Part::WorkHangs {
+                    continue;
+                }
                 let code = i32::from(part == Part::WorkFails);
                 say(FromAgent::WorkDone(WorkDone { wall_ns: 1, cpu_ns: 1, exit: exit(code) }))?;
             }
@@ -295,6 +310,14 @@ fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
             ToAgent::Introspect(_) => say(FromAgent::Isolation(Box::default()))?,
             ToAgent::IsCached => say(FromAgent::Cached(None))?,
             ToAgent::BootTimes => say(FromAgent::BootTimes(BootTimes::default()))?,
+            ToAgent::Account => say(FromAgent::Account(Account {
+                output: match part {
+                    Part::NeverReady => Some("10%\rready\r".into()),
+                    Part::WorkHangs => Some(String::new()),
+                    _ => None,
+                },
+                oom_kills: u64::from(part == Part::LacksMemory),
+            }))?,
             ToAgent::Ping { token } => say(FromAgent::Pong { token })?,
             ToAgent::Stop => return Some(()),
         }

@@ -87,7 +87,7 @@ fn user_data() -> String {
 fn unit() -> String {
     format!(
         "[Unit]\nDescription=The agent of bootrace, parent of the workload\n\n\
-         [Service]\nExecStart={AGENT_PATH} {SERVICE_FLAG} {OWN_NETWORK_FLAG}\nTasksMax=infinity\n"
+         [Service]\nExecStart={AGENT_PATH} {SERVICE_FLAG} {OWN_NETWORK_FLAG}\nTasksMax=infinity\nOOMPolicy=continue\n"
     )
 }
 

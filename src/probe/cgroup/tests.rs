@@ -297,3 +297,26 @@ fn processes_are_found_in_cgroups_below_too() {
     pids.sort_unstable();
     assert_eq!(pids, [10, 11, 12, 13]);
 }
+
+#[test]
+fn a_kill_counts_as_the_limits_only_if_the_limit_was_met() {
+    let v2 = |oom, kills| {
+        let events = format!("low 0\nhigh 0\nmax 9\noom {oom}\noom_kill {kills}\noom_group_kill 0\n");
+        v2::ran_out(dir_with(&[("memory.events", &events)]).path()).unwrap()
+    };
+    assert!(v2(1, 1));
+    assert!(!v2(0, 0) && !v2(0, 1) && !v2(1, 0), "the host ran out, or nothing was killed");
+    let v1 = |failed: &str, kills, below| {
+        let control = |kills: u64| format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n");
+        let (own, below) = (control(kills), control(below));
+        let files = [
+            ("memory.failcnt", failed),
+            ("memory.oom_control", &own),
+            ("system.slice/memory.oom_control", &below),
+        ];
+        v1::ran_out(dir_with(&files).path()).unwrap()
+    };
+    assert!(v1("7\n", 1, 0) && v1("7\n", 0, 1));
+    assert!(!v1("7\n", 0, 0) && !v1("0\n", 1, 0));
+    assert!(v1::ran_out(Path::new("/gone")).unwrap_err().gone);
+}

@@ -1,6 +1,6 @@
 //! Readers of version 1 (legacy) cgroups.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use super::{Memory, Stat};
 use crate::probe::{Error, read_number};
@@ -28,6 +28,26 @@ pub fn memory(dir: &Path) -> Result<Memory, Error> {
 /// When memory.stat can't be read.
 pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     Ok(Stat::read(&dir.join("memory.stat"))?.find("total_swap"))
+}
+
+/// Whether the cgroup's limit was met, and a process in it or below was killed for that. Version 1 counts a kill in the
+/// process's own cgroup alone.
+///
+/// # Errors
+/// When a file can't be read or lacks a value.
+pub fn ran_out(dir: &Path) -> Result<bool, Error> {
+    Ok(read_number(&dir.join("memory.failcnt"))? > 0 && oom_kills(dir)? > 0)
+}
+
+fn oom_kills(dir: &Path) -> Result<u64, Error> {
+    let mut kills = Stat::read(&dir.join("memory.oom_control"))?.get("oom_kill")?;
+    for below in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if below.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // One that is gone meanwhile counts nothing.
+            kills += oom_kills(&below.path()).unwrap_or(0);
+        }
+    }
+    Ok(kills)
 }
 
 /// Kernel memory; `None` if the kernel lacks the file or reports 0, as with `cgroup.memory=nokmem`: every process needs

@@ -32,6 +32,16 @@ pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     }
 }
 
+/// Whether the cgroup's limit was met, and a process in it or below was killed for that: `oom` is not counted where the
+/// host itself ran out of memory.
+///
+/// # Errors
+/// When the file can't be read or lacks a value.
+pub fn ran_out(dir: &Path) -> Result<bool, Error> {
+    let events = Stat::read(&dir.join("memory.events"))?;
+    Ok(events.get("oom")? > 0 && events.get("oom_kill")? > 0)
+}
+
 /// `kernel` is the sum since Linux 5.18; older kernels report only its parts. Socket buffers are separate.
 fn kernel(stat: &Stat) -> Option<u64> {
     const PARTS: [&str; 4] = ["kernel_stack", "pagetables", "percpu", "slab"];

@@ -92,16 +92,14 @@ pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
     }
 }
 
-/// How it has ended; `None` if it still runs within its memory limit.
+/// How it has ended; `None` if it still runs.
 fn ended(state: &ContainerState) -> Option<String> {
     let runs = |status: &ContainerStateStatusEnum| {
         matches!(status, ContainerStateStatusEnum::RUNNING | ContainerStateStatusEnum::EMPTY)
     };
-    let oom = state.oom_killed == Some(true);
-    let status = state.status.filter(|status| oom || !runs(status))?;
-    let code = state.exit_code.filter(|_| !runs(&status));
-    let code = code.map_or(String::new(), |code| format!(", exit code {code}"));
-    let oom = if oom { ", killed for lack of memory" } else { "" };
+    let status = state.status.filter(|status| !runs(status))?;
+    let code = state.exit_code.map_or(String::new(), |code| format!(", exit code {code}"));
+    let oom = if state.oom_killed == Some(true) { ", its memory limit was met" } else { "" };
     let error = state.error.as_deref().filter(|e| !e.is_empty());
     Some(format!("{status}{code}{oom}{}", error.map_or(String::new(), |e| format!(", {e}"))))
 }
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ended_containers_and_lack_of_memory_are_reported() {
+    fn only_ended_containers_are_reported_with_their_lack_of_memory() {
         let state = |status, oom_killed| ContainerState {
             status: Some(status),
             exit_code: Some(137),
@@ -163,7 +161,8 @@ mod tests {
         };
         let (running, exited) = (ContainerStateStatusEnum::RUNNING, ContainerStateStatusEnum::EXITED);
         assert_eq!(ended(&state(running, false)), None);
-        assert_eq!(ended(&state(running, true)).unwrap(), "running, killed for lack of memory");
+        assert_eq!(ended(&state(running, true)), None, "the runner reads its cgroup");
+        assert_eq!(ended(&state(exited, true)).unwrap(), "exited, exit code 137, its memory limit was met");
         assert_eq!(ended(&state(exited, false)).unwrap(), "exited, exit code 137");
         assert_eq!(ended(&ContainerState::default()), None);
     }
