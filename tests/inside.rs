@@ -152,7 +152,7 @@ fn a_workload_has_the_same_surroundings_on_every_target() {
     let results = bench.run(&[]).results.unwrap();
     let seen = |target: &str| -> Vec<String> {
         let error = of(&results.samples, target).error.clone().unwrap();
-        let (_, lines) = error.split_once("the end of its output: ").unwrap_or_else(|| panic!("{error}"));
+        let (_, lines) = error.split_once("it printed: ").unwrap_or_else(|| panic!("{error}"));
         lines.lines().map(str::to_owned).collect()
     };
     let native = seen("native");
