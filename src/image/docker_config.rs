@@ -36,7 +36,8 @@ impl DockerConfig {
         if let Some(dir) = sys::variable("DOCKER_CONFIG") {
             return Self::read(dir.into());
         }
-        let sudo_users = sudo_user::ids().and_then(|(uid, _)| users::home_of(uid)).map(|home| home.join(".docker"));
+        let sudo_users =
+            sudo_user::ids().and_then(|(uid, _)| users::home_of(uid)).map(|home| home.join(".docker"));
         match sudo_users.filter(|dir| dir.join("config.json").exists()) {
             Some(dir) => Self::read(dir),
             None => Self::read(users::home().unwrap_or_else(|| "/".into()).join(".docker")),
