@@ -229,28 +229,55 @@ pub(super) fn is_conflict(error: &Bollard) -> bool {
 
 /// The engine's message; for a failed connection the system's error with the fix.
 fn why(engine: ContainerEngine, error: &Bollard) -> String {
-    if let Bollard::DockerResponseServerError { message, .. } = error {
-        return tail(message, SHOWN);
-    }
-    let mut last: &dyn std::error::Error = error;
-    let mut kind = None;
-    while let Some(source) = last.source() {
-        last = source;
-        kind = last.downcast_ref::<std::io::Error>().map(std::io::Error::kind).or(kind);
-    }
-    let text = match error.source() {
-        Some(_) => format!("{error}: {last}"),
-        None => error.to_string(),
+    let fix = engine.daemon().hint(cause(error), engine.place());
+    format!("{}{}", explain(error), fix.map(|fix| format!("; fix: {fix}")).unwrap_or_default())
+}
+
+/// A client's error in words for users, who know the engine and not its client.
+pub fn explain(error: &Bollard) -> String {
+    let text = match error {
+        Bollard::DockerResponseServerError { status_code, message } if message.is_empty() => {
+            format!("it answered with status {status_code}")
+        }
+        Bollard::DockerResponseServerError { message, .. } => message.clone(),
+        Bollard::DockerStreamError { error } => error.clone(),
+        Bollard::RequestTimeoutError => "it did not answer in time: busy or hanging".into(),
+        Bollard::JsonDataError { message, .. } => {
+            format!("its answer is none that bootrace understands: {message}")
+        }
+        Bollard::HyperLegacyError { .. } | Bollard::HyperResponseError { .. } | Bollard::IOError { .. } => {
+            let interrupted =
+                "it ended the connection before its answer was complete: was it stopped or restarted?";
+            system_error(error).map_or(interrupted.into(), ToString::to_string)
+        }
+        other => other.to_string(),
     };
-    let cause = match (error, kind) {
-        (Bollard::SocketNotFoundError(_), _) => Cause::Unreachable,
-        (_, Some(std::io::ErrorKind::PermissionDenied)) => Cause::Denied,
-        (_, Some(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused)) => Cause::Unreachable,
-        (Bollard::RequestTimeoutError, _) => Cause::TimedOut,
-        _ => Cause::Other,
-    };
-    let fix = engine.daemon().hint(cause, engine.place());
-    format!("{}{}", tail(&text, SHOWN), fix.map(|fix| format!("; fix: {fix}")).unwrap_or_default())
+    tail(&text, SHOWN)
+}
+
+/// The operating system's error among the sources of a client's.
+fn system_error(error: &Bollard) -> Option<&std::io::Error> {
+    if let Bollard::IOError { err } = error {
+        return Some(err);
+    }
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// The cause of a client's error.
+pub fn cause(error: &Bollard) -> Cause {
+    match error {
+        Bollard::SocketNotFoundError(_) => Cause::Unreachable,
+        Bollard::RequestTimeoutError => Cause::TimedOut,
+        Bollard::DockerResponseServerError { status_code: 404, .. } => Cause::NotFound,
+        _ => system_error(error).map_or(Cause::Other, Cause::of_reaching),
+    }
 }
 
 #[cfg(test)]

@@ -379,7 +379,9 @@ impl RunningInstance {
                 removal.failed = Some(e.to_string());
                 sleep(Duration::from_secs(1)).await;
                 if let Err(e) = within(limit, "removing it once more", self.instance.remove()).await {
-                    removal.left_behind.push(left_behind(&e));
+                    // Nobody knows whether it is there: its engine may be down.
+                    let text = format!("{e}; it may be left behind: bootrace clean removes it then");
+                    removal.left_behind.push(text);
                 }
             }
         }
@@ -432,7 +434,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_removal_that_never_ends_is_given_up_and_said_to_be_left_behind() {
+    async fn a_removal_that_never_ends_is_given_up_and_may_be_left_behind() {
         let dir = tempfile::tempdir().unwrap();
         let instance_id = runner::make_instance_id(dir.path(), "run", 0).unwrap();
         let (scenario, _) = crate::scenario::find("quickstart").unwrap();
@@ -449,7 +451,7 @@ mod tests {
         assert!(removal.failed.is_some_and(|why| why.contains("has not done it within 5ms")));
         assert_eq!(timeline.gone, None, "nobody knows when it went");
         let [left] = &removal.left_behind[..] else { panic!("{:?}", removal.left_behind) };
-        assert!(left.ends_with("it is left behind: bootrace clean removes it"), "{left}");
+        assert!(left.ends_with("it may be left behind: bootrace clean removes it then"), "{left}");
         assert_eq!(log.lock().unwrap()[..], ["stage a", "remove a", "remove a"]);
     }
 }

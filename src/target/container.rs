@@ -294,6 +294,8 @@ impl Instance for Container {
         let created = self.client.create_container(Some(options), config).await;
         self.creating = Some(begun.elapsed());
         self.abandoned = false;
+        // What could not be asked made nothing.
+        self.created = !created.as_ref().is_err_and(|e| cause(e) == Cause::Unreachable);
         created.map_err(|e| failed("creating", &e))?;
         self.client.start_container(&self.name, None).await.map_err(|e| failed("starting", &e))
     }
@@ -392,5 +394,63 @@ async fn remove(engine: ContainerEngine, client: &Client, name: &str) -> Result<
             }
         }
         Err(e) => Err(failed(&e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, os::unix::net::UnixListener};
+
+    use super::*;
+
+    fn container(socket: &std::path::Path) -> Container {
+        let client =
+            Client::connect_with_socket(&socket.display().to_string(), 5, bollard::API_DEFAULT_VERSION);
+        Container {
+            engine: ContainerEngine::Docker,
+            client: client.unwrap(),
+            name: "bootrace-00000000-1".into(),
+            config: ContainerCreateBody::default(),
+            begins: Start::Create,
+            store: disk::Store::of(&bollard::models::SystemInfo::default()),
+            rested: false,
+            systemd: false,
+            created: false,
+            abandoned: false,
+            creating: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_of_an_engine_that_could_not_be_asked_needs_no_removal() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        drop(UnixListener::bind(&socket).unwrap());
+        let mut container = container(&socket);
+        let error = container.start().await.unwrap_err();
+        assert!(error.is_unreachable());
+        assert_eq!(error.why, "Connection refused (os error 111)");
+        container.remove().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_stopped_during_a_request_is_explained_and_the_container_may_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("docker.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let stopped = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            client.read_exact(&mut [0; 16]).unwrap();
+            // All that was sent is read: otherwise the kernel resets the connection.
+            client.set_nonblocking(true).unwrap();
+            let _ = client.read_to_end(&mut Vec::new());
+        });
+        let mut container = container(&socket);
+        let error = container.start().await.unwrap_err();
+        stopped.join().unwrap();
+        assert_eq!(error.tried, "creating container bootrace-00000000-1");
+        let reasons = ["it ended the connection before its answer was complete", "Connection reset by peer"];
+        assert!(reasons.iter().any(|reason| error.why.starts_with(reason)), "{}", error.why);
+        assert!(container.remove().await.unwrap_err().is_unreachable(), "it was asked for");
     }
 }

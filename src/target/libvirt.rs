@@ -89,6 +89,14 @@ impl Link {
         Ok(Arc::new(Link { driver, uri, events, connection }))
     }
 
+    /// Checks that its connection still stands: what can't be asked makes nothing.
+    ///
+    /// # Errors
+    /// When libvirt has ended it, with the reason.
+    pub fn stands(&self, tried: &str) -> Result<(), Error> {
+        self.events.lost().map_or(Ok(()), |why| Err(Error::new(tried, why)))
+    }
+
     /// Another connection to the same libvirt.
     ///
     /// # Errors

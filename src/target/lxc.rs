@@ -175,6 +175,7 @@ impl Target for Lxc {
             root: root.merged,
             disk,
             domain: None,
+            requested: false,
             reported: String::new(),
         }))
     }
@@ -189,6 +190,8 @@ struct Container {
     root: PathBuf,
     disk: Place,
     domain: Option<Domain>,
+    /// libvirt was asked for the container: it may exist.
+    requested: bool,
     /// Text of the start's error, which `post_mortem` does not repeat.
     reported: String,
 }
@@ -206,7 +209,10 @@ impl Instance for Container {
             // AUTODESTROY: libvirt ends the container when this connection ends, for whatever reason.
             connection.create_domain_xml(&xml, virt_sys::VIR_DOMAIN_START_AUTODESTROY)
         };
-        let created = blocking(format!("creating container {}", self.name), create).await;
+        let tried = format!("creating container {}", self.name);
+        self.link.stands(&tried)?;
+        self.requested = true;
+        let created = blocking(tried, create).await;
         self.reported = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
         self.domain = Some(created?);
         Ok(())
@@ -243,7 +249,10 @@ impl Instance for Container {
     }
 
     async fn remove(&mut self) -> Result<(), Error> {
-        destroy_instance(&self.link, "container", &self.name, self.domain.take()).await
+        match self.requested {
+            true => destroy_instance(&self.link, "container", &self.name, self.domain.take()).await,
+            false => Ok(()),
+        }
     }
 
     async fn unstage(&mut self) -> Result<(), Error> {

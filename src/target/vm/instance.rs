@@ -58,6 +58,8 @@ pub struct Vm {
     /// How long it took to make the overlay.
     copying: Option<Duration>,
     domain: Option<Domain>,
+    /// libvirt was asked for the domain: it may exist.
+    requested: bool,
     /// Text of the start's error, which `post_mortem` does not repeat; libvirt quotes QEMU in it.
     reported: String,
 }
@@ -84,6 +86,7 @@ impl Vm {
             base: None,
             copying: None,
             domain: None,
+            requested: false,
             reported: String::new(),
         }
     }
@@ -137,7 +140,10 @@ impl Instance for Vm {
             Start::Create | Start::Restart => virt_sys::VIR_DOMAIN_START_AUTODESTROY,
         };
         let create = move || connection.create_domain_xml(&xml, flags);
-        let created = blocking(format!("creating domain {}", self.name), create).await;
+        let tried = format!("creating domain {}", self.name);
+        self.link.stands(&tried)?;
+        self.requested = true;
+        let created = blocking(tried, create).await;
         self.reported = created.as_ref().err().map_or_else(String::new, |e| e.why.clone());
         self.domain = Some(created?);
         Ok(())
@@ -200,7 +206,9 @@ impl Instance for Vm {
     }
 
     async fn remove(&mut self) -> Result<(), Error> {
-        destroy_instance(&self.link, "domain", &self.name, self.domain.take()).await?;
+        if self.requested {
+            destroy_instance(&self.link, "domain", &self.name, self.domain.take()).await?;
+        }
         for file in [&self.saved, &self.overlay] {
             match fs::remove_file(file) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
