@@ -471,7 +471,10 @@ fn full() -> fs::File {
 /// The image cache's commands, without an engine: they have lines for both streams.
 fn of_images(arguments: &[&str], cache: &Path) -> Command {
     let mut command = bootrace(arguments);
-    command.env("BOOTRACE_CACHE", cache).env("DOCKER_HOST", "unix:///nowhere/docker.sock");
+    command.env("BOOTRACE_CACHE", cache);
+    command
+        .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
+        .env("CONTAINER_HOST", "unix:///nowhere/podman.sock");
     command
 }
 

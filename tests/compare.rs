@@ -309,6 +309,34 @@ fn the_same_runs_give_the_same_bytes_and_hostile_text_stays_text() {
 }
 
 #[test]
+fn long_names_of_targets_stay_whole() {
+    let runs = Runs::new();
+    let name = |target: &str| format!("{}-{target}-{}", "x".repeat(20), "y".repeat(35));
+    let rename = |results: &mut Value| {
+        for target in ["docker", "native"] {
+            let long = name(target);
+            let named = results["targets"].as_array_mut().unwrap().iter_mut();
+            named.filter(|t| t["name"] == target).for_each(|t| t["name"] = json!(long));
+            samples(results)
+                .iter_mut()
+                .filter(|s| s["target"] == target)
+                .for_each(|s| s["target"] = json!(long));
+        }
+    };
+    let (base, new) = (runs.put("base", rename), runs.put("new", rename));
+    let (table, markdown) = (runs.compare(&base, &new, &[]), runs.compare(&base, &new, &["--markdown"]));
+    let history =
+        Command::new(env!("CARGO_BIN_EXE_bootrace")).arg("history").arg(runs.path("")).output().unwrap();
+    for target in ["docker", "native"] {
+        // Terminals break a name.
+        let part = format!("x-{target}-y");
+        assert!(out(&table).contains(&part), "{}", out(&table));
+        assert!(out(&history).contains(&part), "{}{}", out(&history), err(&history));
+        assert!(out(&markdown).contains(&name(target)), "{}", out(&markdown));
+    }
+}
+
+#[test]
 fn markdown_fits_into_a_comment_with_the_verdicts_first_and_is_cut_between_rows() {
     let runs = Runs::new();
     let many = |results: &mut Value| {

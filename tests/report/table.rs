@@ -46,3 +46,28 @@ fn without_colour_no_control_character_is_left_and_with_colour_only_our_own() {
     let stripped = anstream::adapter::strip_str(&table(&results, true)).to_string();
     assert_eq!(stripped, table(&results, false));
 }
+
+#[test]
+fn long_names_that_differ_anywhere_are_distinguishable_in_every_output() {
+    let name = |i: usize| format!("{}-{i}-{}", "x".repeat(30), "y".repeat(31));
+    let mut results = example::results();
+    for i in 0..3 {
+        let old = std::mem::replace(&mut results.targets[i].name, name(i));
+        results.samples.iter_mut().filter(|s| s.target == old).for_each(|s| s.target = name(i));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    report::write(&results, dir.path()).unwrap();
+    let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
+    for i in 0..3 {
+        assert!(table(&results, false).contains(&format!("xxx-{i}-yyy")), "{}", table(&results, false));
+        for file in ["summary.md", "index.html"] {
+            assert!(read(file).contains(&name(i)), "{file}: no {}", name(i));
+        }
+    }
+    // A chart has room for less.
+    let chart = read("charts/startup.svg");
+    let texts = chart.split(['<', '>']).map(str::trim);
+    let shown: std::collections::BTreeSet<&str> =
+        texts.filter(|text| text.starts_with("xx") && text.contains('…')).collect();
+    assert_eq!(shown.len(), 3, "{shown:?}");
+}

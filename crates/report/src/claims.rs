@@ -11,7 +11,7 @@ pub fn about(claim: &Judged, analysis: &Analysis) -> String {
     let named = |name: &str| {
         let accelerator = analysis.target(name).and_then(text::accelerator_of);
         let accelerator = accelerator.map(|a| format!(", {a}")).unwrap_or_default();
-        text::clip(name, 64) + &accelerator
+        text::name(name) + &accelerator
     };
     let mut about = format!("{} of {}", text::clip(&claim.metric, 40), named(&claim.target));
     if let Some(other) = &claim.relative_to {

@@ -22,6 +22,9 @@ use crate::{
 
 mod words;
 
+/// Widest target and metric in a row of the terminal's table, in columns.
+const NAME: usize = 40;
+
 /// The order in which verdicts are shown.
 const GRAVEST_FIRST: [GateVerdict; 5] = [
     GateVerdict::Failed,
@@ -82,7 +85,7 @@ pub fn table(comparison: &Comparison, all: bool) -> String {
     let mut out = String::new();
     for pair in &comparison.pairs {
         let bold = Style::new().bold();
-        let _ = writeln!(out, "{bold}{}{bold:#}  {}", text::clip(&pair.scenario, 64), how(pair));
+        let _ = writeln!(out, "{bold}{}{bold:#}  {}", text::name(&pair.scenario), how(pair));
         let _ = writeln!(out, "BASE {}\nNEW  {}", run(&pair.base), run(&pair.new));
         let gating = pair.rows.iter().any(|row| row.gates);
         let shown: Vec<&Row> = pair.rows.iter().filter(|row| all || row.gates || !gating).collect();
@@ -127,7 +130,7 @@ fn answer(comparison: &Comparison) -> String {
     let of = |verdict| gating().filter(move |row| row.judged.verdict == verdict);
     let named: Vec<String> = of(verdict)
         .take(4)
-        .map(|row| format!("{} on {} {}", row.metric, text::clip(&row.target, 24), ratio(row)))
+        .map(|row| format!("{} on {} {}", row.metric, text::name(&row.target), ratio(row)))
         .collect();
     let rest = GRAVEST_FIRST
         .into_iter()
@@ -151,7 +154,7 @@ fn moved(pair: &Pair) -> String {
     let rest = || pair.rows.iter().filter(|row| !row.gates);
     let moved: Vec<String> = rest()
         .filter(|row| matches!(row.judged.verdict, GateVerdict::Regressed | GateVerdict::Improved))
-        .map(|row| format!("{} on {} {} {}", row.metric, text::clip(&row.target, 24), word(row), ratio(row)))
+        .map(|row| format!("{} on {} {} {}", row.metric, text::name(&row.target), word(row), ratio(row)))
         .collect();
     let undecided = rest().filter(|row| row.judged.verdict == GateVerdict::Inconclusive).count();
     let mut reported = if moved.is_empty() { "none is shown to change".to_owned() } else { moved.join("; ") };
@@ -189,7 +192,8 @@ fn rows(rows: &[&Row]) -> Table {
     for row in rows {
         let numbers = [median(row, &row.base), median(row, &row.new), ratio(row), p(row), superiority(row)];
         let accelerator = accelerator(row).map(|a| format!("\n{a}")).unwrap_or_default();
-        let name = format!("{} {}{accelerator}", text::clip(&row.target, 20), text::clip(&row.metric, 20));
+        let name = format!("{} {}", text::name(&row.target), text::clip(&row.metric, 40));
+        let name = wrap(&name, NAME).join("\n") + &accelerator;
         let mut cells = vec![Cell::new(name)];
         cells.extend(numbers.map(|n| Cell::new(n.replace(" [", "\n[")).set_alignment(CellAlignment::Right)));
         cells.push(Cell::new(format!("{}\nn = {}, {}", word(row), row.base.n, row.new.n)));
@@ -225,7 +229,7 @@ pub fn markdown(comparison: &Comparison) -> String {
         for pair in &comparison.pairs {
             let scenario = match comparison.pairs.len() {
                 1 => String::new(),
-                _ => format!("{}, ", text::clip(&pair.scenario, 64)),
+                _ => format!("{}, ", text::name(&pair.scenario)),
             };
             for row in pair.rows.iter().filter(|row| row.gates && row.judged.verdict == verdict) {
                 let _ = writeln!(out, "- {}", escape(&format!("{scenario}{}", sentence(row))));
@@ -233,7 +237,7 @@ pub fn markdown(comparison: &Comparison) -> String {
         }
     }
     for pair in &comparison.pairs {
-        let name = escape(&text::clip(&pair.scenario, 64));
+        let name = escape(&text::name(&pair.scenario));
         let _ = writeln!(out, "\n**{name}**, {}\n", escape(&how(pair)));
         let gating = pair.rows.iter().any(|row| row.gates);
         let first: Vec<&Row> = pair.rows.iter().filter(|row| row.gates || !gating).collect();
@@ -294,12 +298,12 @@ fn lines(out: &mut String, rows: &[&Row]) {
 
 /// "docker", with a VM's accelerator in a second line.
 fn target(row: &Row) -> String {
-    let name = text::clip(&row.target, 24);
+    let name = text::name(&row.target);
     accelerator(row).map_or(name.clone(), |accelerator| format!("{name}\n{accelerator}"))
 }
 
 /// "startup on docker: REGRESSED, the 99.1 % interval of ...".
 fn sentence(row: &Row) -> String {
-    let (metric, target) = (text::clip(&row.metric, 40), text::clip(&row.target, 40));
+    let (metric, target) = (text::clip(&row.metric, 40), text::name(&row.target));
     format!("{metric} on {target}: {}, {}.", word(row), text::clean(&row.judged.why, SENTENCE))
 }

@@ -135,7 +135,7 @@ pub fn notes(all: &[Density]) -> Vec<String> {
         format!(
             "{}: {} went to swap while it was filled, and no footprint includes it: use fewer instances, or raise \
              density.memory_left.",
-            text::clip(&d.target, 40),
+            text::name(&d.target),
             text::value(Unit::Size, bytes as f64)
         )
     }));
@@ -148,7 +148,7 @@ fn ksm(all: &[Density]) -> String {
         .iter()
         .filter_map(|d| Some((d, d.ksm_pages?)))
         .map(|(d, (first, last))| {
-            format!("{} {first} pages saved before and {last} at the end", text::clip(&d.target, 40))
+            format!("{} {first} pages saved before and {last} at the end", text::name(&d.target))
         })
         .collect();
     match on.as_slice() {
@@ -159,8 +159,8 @@ fn ksm(all: &[Density]) -> String {
 }
 
 /// Head of a column: the target's name and accelerator.
-fn head(density: &Density, longest: usize) -> (String, Option<&'static str>) {
-    (text::clip(&density.target, longest), text::accelerator(density.accelerator))
+fn head(density: &Density) -> (String, Option<&'static str>) {
+    (text::name(&density.target), text::accelerator(density.accelerator))
 }
 
 /// For a terminal with `width` columns.
@@ -168,9 +168,11 @@ pub fn table(all: &[Density], width: usize) -> String {
     let per_table = (width.saturating_sub(usize::from(LABEL) + 4) / usize::from(COLUMN + 1)).max(1);
     let mut out = String::from("density: one more instance at a time, all of them stay\n");
     for some in all.chunks(per_table) {
-        let heads = some.iter().map(|density| match head(density, usize::from(COLUMN) - 2) {
-            (name, Some(accelerator)) => format!("{name}\n{accelerator}"),
-            (name, None) => name,
+        let heads = some.iter().map(|density| {
+            let (name, accelerator) = head(density);
+            let mut lines = wrap(&name, usize::from(COLUMN) - 2);
+            lines.extend(accelerator.map(str::to_owned));
+            lines.join("\n")
         });
         let rows = rows(some).into_iter().map(|row| (row.label, row.cells));
         columns(heads, rows).lines().for_each(|line| {
@@ -186,7 +188,7 @@ pub fn table(all: &[Density], width: usize) -> String {
 /// For `summary.md`.
 pub fn markdown(out: &mut String, all: &[Density]) {
     let _ = writeln!(out, "\n## How many at once\n");
-    let heads = all.iter().map(|density| match head(density, 40) {
+    let heads = all.iter().map(|density| match head(density) {
         (name, Some(accelerator)) => format!("{}, {accelerator}", escape(&name)),
         (name, None) => escape(&name),
     });

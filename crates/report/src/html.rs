@@ -107,7 +107,7 @@ fn header(results: &Results, name: &str) -> Markup {
 fn badges(results: &Results) -> Vec<String> {
     let emulated = results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg);
     let mut badges: Vec<String> = text::emulated_processor(&results.host).into_iter().collect();
-    badges.extend(emulated.map(|t| format!("{}: {}", text::clip(&t.name, 40), text::EMULATED)));
+    badges.extend(emulated.map(|t| format!("{}: {}", text::name(&t.name), text::EMULATED)));
     if results.image.fallback {
         badges.push(format!(
             "fallback image: {} {}",
@@ -144,9 +144,9 @@ fn sentence(analysis: &Analysis, baseline: Option<&TargetAnalysis>) -> Option<Ma
     let others: Vec<_> = others.filter_map(|t| Some((t, t.figure(Metric::Startup)?))).collect();
     Some(html! {
         "The workload is ready " strong { (time(base.1)) } " after the request with "
-        (text::clip(&base.0.name, 40))
+        (text::name(&base.0.name))
         @for (target, figure) in &others {
-            ", " strong { (time(figure.median)) } " with " (text::clip(&target.name, 40))
+            ", " strong { (time(figure.median)) } " with " (text::name(&target.name))
             @if let Some(accelerator) = text::accelerator_of(target) { ", " (accelerator) }
             @if let RelativeTo::Ratio(ratio) = &figure.against { " (" (text::times(ratio.estimate)) ")" }
         }
@@ -156,13 +156,13 @@ fn sentence(analysis: &Analysis, baseline: Option<&TargetAnalysis>) -> Option<Ma
 
 fn card(place: usize, target: &TargetAnalysis, baseline: Option<&str>, kind: Kind) -> Markup {
     let against = |metric| target.figure(metric).and_then(|f| f.against.ratio());
-    let base = text::clip(baseline.unwrap_or("baseline"), 24);
+    let base = text::name(baseline.unwrap_or("baseline"));
     let shown = |metric: Metric| target.median(metric).map(|m| text::value(metric.unit(), m));
     let nothing = || text::NOTHING.to_owned();
     html! {
         article class={ "card t" (place) } {
             h3 {
-                (text::clip(&target.name, 40))
+                (text::name(&target.name))
                 @if kind.name() != target.name { " " span.kind { (kind) } }
                 @if let Some(accelerator) = text::accelerator_of(target) { " " span.badge { (accelerator) } }
             }

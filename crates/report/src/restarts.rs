@@ -10,7 +10,7 @@ pub fn sentences(results: &Results) -> Vec<String> {
 }
 
 fn sentence(target: &TargetRecord, all: &[TargetRecord]) -> String {
-    let (name, start) = (|target: &TargetRecord| text::clip(&target.name, 40), target.start());
+    let (name, start) = (|target: &TargetRecord| text::name(&target.name), target.start());
     let what = target.kind.started(start).unwrap_or("a start that this kind of target does not support");
     let pairs = all.iter().filter(|other| other.start() == start && other.kind != target.kind);
     let pairs: Vec<String> = pairs.map(name).collect();

@@ -58,7 +58,7 @@ pub fn summary(results: &Results, analysis: &Analysis) -> String {
 
 fn figures(out: &mut String, analysis: &Analysis) {
     let head = |t: &TargetAnalysis| {
-        let name = escape(&text::clip(&t.name, 40));
+        let name = escape(&text::name(&t.name));
         text::accelerator_of(t).map_or(name.clone(), |a| format!("{name}, {a}"))
     };
     let heads: Vec<String> = analysis.targets.iter().map(head).collect();
@@ -73,7 +73,7 @@ fn figures(out: &mut String, analysis: &Analysis) {
     row("samples ok, failed, timed out", &|t| {
         format!("{}, {}, {}", t.counts.ok, t.counts.failed, t.counts.timed_out)
     });
-    let baseline = analysis.baseline.as_deref().map(|b| escape(&text::clip(b, 40)));
+    let baseline = analysis.baseline.as_deref().map(|b| escape(&text::name(b)));
     let baseline = baseline.unwrap_or_else(|| "baseline".into());
     for metric in Metric::ALL {
         row(&format!("{} `{}`", metric.row().label, metric.name()), &|t| figure(t, metric));
@@ -122,7 +122,7 @@ fn isolation(out: &mut String, results: &Results, analysis: &Analysis) {
         return;
     }
     let _ = writeln!(out, "\n## Isolation\n");
-    let heads: Vec<String> = analysis.targets.iter().map(|t| escape(&text::clip(&t.name, 40))).collect();
+    let heads: Vec<String> = analysis.targets.iter().map(|t| escape(&text::name(&t.name))).collect();
     let _ = writeln!(out, "| seen from inside | {} | |", heads.join(" | "));
     let _ = writeln!(out, "|:--|{}:--|", ":--|".repeat(heads.len()));
     for row in rows {

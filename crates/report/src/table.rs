@@ -94,7 +94,7 @@ fn about(results: &Results) -> String {
 
 fn one_table(analysis: &Analysis, targets: &[TargetAnalysis]) -> String {
     let head = |t: &TargetAnalysis| {
-        let name = text::clip(&t.name, usize::from(COLUMN) - 2);
+        let name = wrap(&text::name(&t.name), usize::from(COLUMN) - 2).join("\n");
         match text::accelerator_of(t) {
             Some(accelerator) => format!("{name}\n{accelerator}"),
             None => name,
@@ -118,8 +118,9 @@ fn row(label: impl Into<String>, cell: impl Fn(&TargetAnalysis) -> String + 'sta
 
 fn rows(analysis: &Analysis) -> Vec<Row> {
     let times = match &analysis.baseline {
-        Some(baseline) => format!("  times {}", text::clip(baseline, 10)),
-        None => "  times baseline".into(),
+        Some(baseline) if baseline.len() <= 10 => format!("  times {}", text::name(baseline)),
+        // Its own cells say which one it is.
+        _ => "  times baseline".into(),
     };
     let mut rows = vec![row("samples", samples)];
     for of in metric::TABLE {

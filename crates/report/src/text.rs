@@ -23,6 +23,11 @@ pub fn clip(text: &str, longest: usize) -> String {
     text.chars().take(longest - 1).chain(['…']).collect()
 }
 
+/// A name of a scenario or target. Those that a scenario allows stay whole, so that two of them stay apart.
+pub fn name(name: &str) -> String {
+    clip(name, 64)
+}
+
 /// Three significant digits or all digits before the point, with thousands separators and without an exponent.
 pub fn digits(value: f64) -> String {
     let size = value.abs();

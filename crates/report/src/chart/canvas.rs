@@ -3,6 +3,8 @@
 //! Plotters writes literal colours, whole pixels and no titles. Therefore every role has a marker colour that becomes a
 //! CSS class, and shapes are [`SHAPE_SCALE`] times as large.
 
+use std::collections::BTreeMap;
+
 use plotters::{
     backend::SVGBackend,
     drawing::{DrawingArea, IntoDrawingArea},
@@ -85,6 +87,8 @@ pub struct Canvas {
     shapes: Vec<Shape>,
     /// Top of the next element.
     pub y: f64,
+    /// Shortened names by the whole name and the length, each one's own.
+    shortened: BTreeMap<(String, usize), String>,
 }
 
 pub const SMALL: f64 = 12.0;
@@ -92,7 +96,7 @@ pub const NORMAL: f64 = 13.0;
 
 impl Canvas {
     pub fn new(room: Room) -> Self {
-        Canvas { room, shapes: Vec::new(), y: 0.0 }
+        Canvas { room, shapes: Vec::new(), y: 0.0, shortened: BTreeMap::new() }
     }
 
     pub fn width(&self) -> f64 {
@@ -112,13 +116,45 @@ impl Canvas {
         self.shapes.push(Shape::Text { x, y, text: text.into(), size, role, anchor, bold: true });
     }
 
-    /// A target's name in bold, smaller and then cut to fit `room`.
+    /// A name of at most `longest` characters. It leaves out a part where this chart's names stay apart, the middle if
+    /// possible.
+    pub fn short(&mut self, name: &str, longest: usize) -> String {
+        let whole: Vec<char> = text::name(name).chars().collect();
+        if whole.len() <= longest {
+            return whole.into_iter().collect();
+        }
+        let key = (name.to_owned(), longest);
+        if let Some(short) = self.shortened.get(&key) {
+            return short.clone();
+        }
+        let kept = longest.saturating_sub(1);
+        let cut = |end: usize| -> String {
+            let (head, tail) = (&whole[..kept - end], &whole[whole.len() - end..]);
+            head.iter().chain(['…'].iter()).chain(tail).collect()
+        };
+        let numbered = |n: usize| {
+            let number = n.to_string();
+            whole.iter().take(kept.saturating_sub(number.len())).collect::<String>() + "…" + &number
+        };
+        let ends = (kept / 2..=kept).chain((0..kept / 2).rev());
+        let short = ends.map(cut).chain((2..).map(numbered)).find(|short| !self.has(short));
+        let short = short.expect("numbers don't end");
+        self.shortened.insert(key, short.clone());
+        short
+    }
+
+    fn has(&self, short: &String) -> bool {
+        self.shortened.values().any(|taken| taken == short)
+    }
+
+    /// A target's name in bold, smaller and then shortened to fit `room`.
     pub fn name(&mut self, x: f64, y: f64, name: &str, room: f64) {
         const BOLD: f64 = 1.13;
         let fits = |size: f64, name: &str| text_width(name, size) * BOLD <= room;
         let size = [NORMAL + 1.0, SMALL, 11.0].into_iter().find(|size| fits(*size, name)).unwrap_or(11.0);
         let longest = (room / (text_width("x", size) * BOLD)) as usize;
-        self.bold(x, y, text::clip(name, longest.max(2)), size, Role::Ink, Anchor::Start);
+        let name = self.short(name, longest);
+        self.bold(x, y, name, size, Role::Ink, Anchor::Start);
     }
 
     pub fn rect(&mut self, x: (f64, f64), y: (f64, f64), role: Role, opacity: f64) {
@@ -239,4 +275,33 @@ fn styled(svg: &str) -> String {
 /// The light and the dark colour of a target, for the page around the charts.
 pub fn target_colors(place: usize) -> (&'static str, &'static str) {
     PALETTE[Role::Target(place).index()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_a_chart_stay_apart_however_short_they_are() {
+        let name = |at: usize, c: char| {
+            let mut name = "x".repeat(64);
+            name.replace_range(at..=at, &c.to_string());
+            name
+        };
+        // They differ at the start, in the middle, and at the end.
+        let mut names: Vec<String> =
+            [0, 32, 63].into_iter().flat_map(|at| [name(at, 'a'), name(at, 'b')]).collect();
+        names.extend((0..58).map(|n| format!("{}-{n}-{}", "x".repeat(30), "y".repeat(30))));
+        for longest in [24, 12, 4] {
+            let mut canvas = Canvas::new(Room::Wide);
+            let short: Vec<String> = names.iter().map(|name| canvas.short(name, longest)).collect();
+            assert!(short.iter().all(|short| short.chars().count() <= longest), "{short:?}");
+            let different: std::collections::BTreeSet<&String> = short.iter().collect();
+            assert_eq!(different.len(), names.len(), "{short:?}");
+            assert_eq!(canvas.short(&names[1], longest), short[1], "the same name is shortened the same way");
+        }
+        let mut canvas = Canvas::new(Room::Wide);
+        assert_eq!(canvas.short("docker", 6), "docker");
+        assert_eq!(canvas.short("redis-on-docker-with-io_uring", 15), "redis-o…o_uring");
+    }
 }

@@ -123,7 +123,7 @@ fn startup(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
 fn describe(panels: &[Panel<'_>]) -> String {
     let each = panels.iter().map(|panel| {
         let record = panel.filled.record;
-        format!("{} up to {}: {}", text::clip(&record.target, 40), record.reached(), panel.said)
+        format!("{} up to {}: {}", text::name(&record.target), record.reached(), panel.said)
     });
     format!("{}.", each.collect::<Vec<_>>().join("; "))
 }
@@ -183,7 +183,7 @@ fn bursts(source: &Source<'_>, all: &[Filled<'_>]) -> Result<Chart, Error> {
         filled.figures.bursts.iter().filter_map(|burst| {
             let [_, median, _, most] = burst.quantiles?;
             let time = |ns| text::value(Unit::Time, ns);
-            let name = text::clip(&filled.record.target, 40);
+            let name = text::name(&filled.record.target);
             Some(format!("{} of {name}: median {}, longest {}", burst.n, time(median), time(most)))
         })
     });

@@ -37,9 +37,8 @@ pub fn chart(calibration: &Calibration) -> Result<Option<Chart>, Error> {
         .chain(calibration.broken.map(|broken| format!("Broken on purpose: {}.", broken.name())))
         .collect();
     let about = format!("{} · seed {}", text::clip(&calibration.started_at, 30), calibration.seed);
-    let each = rows
-        .iter()
-        .map(|(_, row)| format!("{} of {}: {}", row.metric, text::clip(&row.target, 40), slope(row)));
+    let each =
+        rows.iter().map(|(_, row)| format!("{} of {}: {}", row.metric, text::name(&row.target), slope(row)));
     let description = format!("Slopes. {}.", each.collect::<Vec<_>>().join("; "));
     make_with(
         &notes,

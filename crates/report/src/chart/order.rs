@@ -35,7 +35,7 @@ fn describe(source: &Source<'_>) -> String {
         let drift = t.drift.map_or("too few samples".into(), |d| {
             format!("{:+.1} % over the run, Mann-Kendall p = {:.3}", d.share * 100.0, d.p)
         });
-        format!("{} {drift}", text::clip(&t.name, 40))
+        format!("{} {drift}", text::name(&t.name))
     });
     format!("Drift of start-up: {}.", each.collect::<Vec<_>>().join("; "))
 }

@@ -104,7 +104,7 @@ fn describe(source: &Source<'_>, panel: &Panel) -> String {
         t.median(panel.metric).map_or("not given".into(), |m| text::value(panel.metric.unit(), m))
     };
     let each: Vec<String> =
-        source.targets().map(|(_, t)| format!("{} {}", text::clip(&t.name, 40), value(t))).collect();
+        source.targets().map(|(_, t)| format!("{} {}", text::name(&t.name), value(t))).collect();
     format!("{}: {}.", panel.title(), each.join(", "))
 }
 

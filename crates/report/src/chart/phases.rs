@@ -58,7 +58,7 @@ fn phases(target: &TargetAnalysis) -> Option<Vec<Phase>> {
 
 fn describe(source: &Source<'_>) -> String {
     let each = source.targets().map(|(_, t)| {
-        let name = text::clip(&t.name, 40);
+        let name = text::name(&t.name);
         let Some(phases) = phases(t) else { return format!("{name} no good sample") };
         let words = phases.iter().map(|&(metric, value, _)| words(metric, value));
         format!("{name} {}", words.collect::<Vec<_>>().join(", "))

@@ -32,9 +32,10 @@ impl<'a> Source<'a> {
         let emulated = self.analysis.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg);
         let mut notes: Vec<String> =
             text::emulated_processor(&self.results.host).map(processor_note).into_iter().collect();
-        notes.extend(emulated.map(|t| {
-            format!("{}: {}, no hardware virtualisation.", text::clip(&t.name, 24), text::EMULATED)
-        }));
+        notes
+            .extend(emulated.map(|t| {
+                format!("{}: {}, no hardware virtualisation.", text::name(&t.name), text::EMULATED)
+            }));
         if self.results.image.fallback {
             notes.push(format!("Image: {}.", text::image(&self.results.image)));
         }

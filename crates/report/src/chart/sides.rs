@@ -50,7 +50,7 @@ pub fn chart(comparison: &Comparison, runs: &[(&Results, &Results)]) -> Result<O
         .collect();
     let targets = emulated
         .into_iter()
-        .map(|name| format!("{}: {}, no hardware virtualisation.", text::clip(name, 24), text::EMULATED));
+        .map(|name| format!("{}: {}, no hardware virtualisation.", text::name(name), text::EMULATED));
     let mut notes: Vec<String> = processors.into_iter().map(processor_note).chain(targets).collect();
     let gating = rows().filter(|row| row.gates).count();
     if gating > MOST {
@@ -58,13 +58,7 @@ pub fn chart(comparison: &Comparison, runs: &[(&Results, &Results)]) -> Result<O
     }
     let each = panels.iter().map(|panel| {
         let row = panel.row;
-        format!(
-            "{} of {}: {}, {}",
-            row.metric,
-            text::clip(&row.target, 40),
-            shown::ratio(row),
-            shown::word(row)
-        )
+        format!("{} of {}: {}, {}", row.metric, text::name(&row.target), shown::ratio(row), shown::word(row))
     });
     let description = format!("NEW / BASE. {}.", each.collect::<Vec<_>>().join("; "));
     let plan = Plan {
@@ -95,8 +89,8 @@ fn layout(canvas: &mut Canvas, panels: &[Panel<'_>]) {
     let several = panels.iter().any(|panel| panel.scenario != panels[0].scenario);
     for panel in panels {
         let top = canvas.y;
-        let name = format!("{} {}", text::clip(&panel.row.target, 24), panel.row.metric);
-        let name = if several { format!("{} {name}", text::clip(panel.scenario, 24)) } else { name };
+        let name = format!("{} {}", canvas.short(&panel.row.target, 24), panel.row.metric);
+        let name = if several { format!("{} {name}", canvas.short(panel.scenario, 24)) } else { name };
         canvas.bold(0.0, top + 9.0, name, NORMAL, Role::Ink, Anchor::Start);
         let verdict = format!("{} {}", shown::ratio(panel.row), shown::word(panel.row));
         let (x, y, anchor) = match canvas.narrow() {

@@ -44,8 +44,8 @@ pub fn chart(source: &Source<'_>) -> Result<Chart, Error> {
 
 fn describe(source: &Source<'_>) -> String {
     let each = source.targets().map(|(_, t)| match t.figure(Metric::Startup) {
-        Some(f) => format!("{} {}", text::clip(&t.name, 40), shown(f)),
-        None => format!("{} no good sample", text::clip(&t.name, 40)),
+        Some(f) => format!("{} {}", text::name(&t.name), shown(f)),
+        None => format!("{} no good sample", text::name(&t.name)),
     });
     let samples = || source.results.samples.iter().filter(|s| is_measured(s));
     let interference = match samples().filter(|s| source.has_interference(s)).count() {
@@ -103,7 +103,7 @@ fn grid(canvas: &mut Canvas, axis: &Axis, top: f64, bottom: f64) {
 }
 
 fn label(canvas: &mut Canvas, target: &TargetAnalysis, y: f64, head: f64, body: f64) {
-    let name = text::clip(&target.name, 24);
+    let name = canvas.short(&target.name, 24);
     let accelerator = text::accelerator_of(target);
     let figure = target.figure(Metric::Startup);
     if canvas.narrow() {

@@ -36,7 +36,7 @@ pub fn all(history: &History, groups: &[Group<'_>]) -> Result<Vec<Chart>, Error>
         let mut chart = chart(history, &group.series)?;
         // An untrusted name becomes part of a file's name and of identifiers.
         let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-        let name = format!("trend-{}-{}", text::clip(&key.scenario, 64), key.metric.name());
+        let name = format!("trend-{}-{}", text::name(&key.scenario), key.metric.name());
         let mut name: String = name.chars().map(plain).collect();
         if charts.iter().any(|other| other.name == name) {
             name.push_str(&format!("-{}", charts.len() + 1));
@@ -67,7 +67,7 @@ fn chart(history: &History, series: &[&Series]) -> Result<Chart, Error> {
         hosts: hosts.into_iter().collect(),
     };
     let key = &series[0].key;
-    let about = format!("{} · {} runs", text::clip(&key.scenario, 40), frame.places.len());
+    let about = format!("{} · {} runs", text::name(&key.scenario), frame.places.len());
     let emulated: BTreeSet<&str> = series
         .iter()
         .filter(|s| s.key.accelerator == Accelerator::Tcg)
@@ -75,7 +75,7 @@ fn chart(history: &History, series: &[&Series]) -> Result<Chart, Error> {
         .collect();
     let notes: Vec<String> = emulated
         .into_iter()
-        .map(|target| format!("{}: {}, no hardware virtualisation.", text::clip(target, 24), text::EMULATED))
+        .map(|target| format!("{}: {}, no hardware virtualisation.", text::name(target), text::EMULATED))
         .collect();
     let across = if frame.hosts.len() > 1 {
         " Each host has its own series: a distance between series is a difference of hosts, not a change."
@@ -106,7 +106,7 @@ fn describe(frame: &Frame<'_>) -> String {
         let now = series.fit.segments.last().map_or(0.0, |s| series.plain(s.end));
         format!(
             "{} on {}: {} now, {} runs, {changes} change{}",
-            text::clip(&series.key.target, 40),
+            text::name(&series.key.target),
             host_name(&series.key.host),
             text::value(unit, now),
             series.points.len(),
@@ -157,7 +157,7 @@ fn panel(frame: &Frame<'_>, canvas: &mut Canvas, group: &[&Series], place: usize
     let (left, right) = pixels(canvas);
     let key = &group[0].key;
     let accelerator = text::accelerator(key.accelerator);
-    let named = text_width(&text::clip(&key.target, 24), 14.0) * 1.13 + 8.0;
+    let named = text_width(&canvas.short(&key.target, 24), 14.0) * 1.13 + 8.0;
     canvas.name(0.0, canvas.y + 8.0, &key.target, 200.0);
     if let Some(accelerator) = accelerator {
         canvas.text(named.min(206.0), canvas.y + 8.0, accelerator, SMALL, Role::Muted, Anchor::Start);

@@ -17,6 +17,9 @@ use crate::{
 
 /// Number of shown changes of a series, the newest; the page and the JSON have all.
 const CHANGES: usize = 10;
+/// Widest target with its accelerator, and widest host, in columns.
+const NAME: usize = 31;
+const HOST: usize = 24;
 const BOLD: Style = Style::new().bold();
 const DIM: Style = Style::new().dimmed();
 
@@ -36,7 +39,7 @@ pub fn table(shown: &Shown) -> String {
     let (groups, more) = groups(history);
     for group in &groups {
         let (series, key) = (&group.series, &group.series[0].key);
-        let heading = text::clip(&key.scenario, 64);
+        let heading = text::name(&key.scenario);
         let _ = writeln!(out, "\n{BOLD}{heading}{BOLD:#}  {}", key.metric.row().label);
         if series.iter().all(|one| one.key.host == key.host) {
             let _ = writeln!(out, "{DIM}{}{DIM:#}", host_name(&key.host));
@@ -78,9 +81,10 @@ fn rows(group: &[&Series]) -> Table {
             empty => format!("{} + {empty} without", series.points.len()),
         };
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-        let mut cells = vec![Cell::new(format!("{}{accelerator}", text::clip(&key.target, 16)))];
+        let mut cells =
+            vec![Cell::new(wrap(&format!("{}{accelerator}", text::name(&key.target)), NAME).join("\n"))];
         if !one_host {
-            cells.push(Cell::new(text::clip(&host_name(&key.host), 16)));
+            cells.push(Cell::new(wrap(&host_name(&key.host), HOST).join("\n")));
         }
         cells.push(right(runs));
         cells.push(right(text::value(key.metric.unit(), last)));
@@ -124,7 +128,7 @@ fn changes(history: &History, series: &Series, out: &mut String) {
         let also = if also.is_empty() { String::new() } else { format!("; also changed: {also}") };
         let line = format!(
             "{}: {} -> {}, {}, {how} {} {and} {}; p = {:.3}{also}",
-            text::clip(&series.key.target, 24),
+            text::name(&series.key.target),
             text::value(unit, before),
             text::value(unit, after),
             size(series, change),
@@ -135,7 +139,7 @@ fn changes(history: &History, series: &Series, out: &mut String) {
         let _ = writeln!(out, "  {}", wrap(&line, WIDTH - 4).join("\n    "));
     }
     if all > CHANGES {
-        let _ = writeln!(out, "  {}: {} earlier changes", text::clip(&series.key.target, 24), all - CHANGES);
+        let _ = writeln!(out, "  {}: {} earlier changes", text::name(&series.key.target), all - CHANGES);
     }
 }
 

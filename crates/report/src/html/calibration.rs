@@ -95,7 +95,7 @@ fn header(calibration: &Calibration) -> Markup {
             }
             p.badges {
                 @for target in calibration.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg) {
-                    span.badge { (text::clip(&target.name, 40)) ": " (text::EMULATED) } " "
+                    span.badge { (text::name(&target.name)) ": " (text::EMULATED) } " "
                 }
                 @if let Some(broken) = calibration.broken { span.badge { "broken on purpose: " (broken.name()) } " " }
                 @if calibration.interrupted { span.badge { "cut short" } }
@@ -126,12 +126,12 @@ fn answer(calibration: &Calibration) -> Markup {
             @if !failed.is_empty() || !calibration.errors.is_empty() || !calibration.left_out.is_empty() || !calibration.warnings.is_empty() {
                 ul.caveats {
                     @for row in failed { li {
-                        (text::clip(&row.target, 40)) ", " code { (row.metric) } ": " (row.says) ". Error " (shown::error(row)) ", bound " (shown::bound(row)) "."
+                        (text::name(&row.target)) ", " code { (row.metric) } ": " (row.says) ". Error " (shown::error(row)) ", bound " (shown::bound(row)) "."
                         @if let Some(note) = &row.note { " " (text::clean(note, SENTENCE)) "." }
                     } }
                     @for warning in &calibration.warnings { li { (text::clean(warning, SENTENCE)) } }
                     @for error in &calibration.errors { li { (text::clean(error, SENTENCE)) } }
-                    @for (target, why) in &calibration.left_out { li { (text::clip(target, 40)) " was left out: " (text::clean(why, SENTENCE)) } }
+                    @for (target, why) in &calibration.left_out { li { (text::name(target)) " was left out: " (text::clean(why, SENTENCE)) } }
                 }
             }
         }
@@ -173,7 +173,7 @@ fn one(row: &Row) -> Markup {
     html! {
         tr class=(class) {
             th scope="row" {
-                (text::clip(&row.target, 40)) " " code { (row.metric) }
+                (text::name(&row.target)) " " code { (row.metric) }
                 small { (row.says) ", n = " (row.n) }
                 @if let Some(note) = &row.note { small { (text::clean(note, SENTENCE)) } }
             }

@@ -43,12 +43,12 @@ fn header(comparison: &Comparison) -> Markup {
             h1 { "BASE and NEW" }
             dl.facts {
                 @for pair in &comparison.pairs {
-                    div { dt { "BASE of " (text::clip(&pair.scenario, 64)) } dd { (shown::run(&pair.base)) } }
+                    div { dt { "BASE of " (text::name(&pair.scenario)) } dd { (shown::run(&pair.base)) } }
                     div { dt { "NEW" } dd { (shown::run(&pair.new)) ", " (shown::how(pair)) } }
                 }
             }
             @let emulated: std::collections::BTreeSet<String> = comparison.pairs.iter().flat_map(|pair| &pair.rows)
-                .filter_map(|row| Some(format!("{}: {}", text::clip(&row.target, 40), shown::accelerator(row)?))).collect();
+                .filter_map(|row| Some(format!("{}: {}", text::name(&row.target), shown::accelerator(row)?))).collect();
             @if !emulated.is_empty() { p.badges { @for badge in emulated { span.badge { (badge) } " " } } }
         }
     }
@@ -72,7 +72,7 @@ fn answer(comparison: &Comparison) -> Markup {
                     li class=(class(row.judged.verdict)) {
                         span.verdict { (row.judged.verdict.word()) }
                         div {
-                            p { code { (text::clip(&row.metric, 40)) } " of " (text::clip(&pair.scenario, 64)) " on " (text::clip(&row.target, 40))
+                            p { code { (text::clip(&row.metric, 40)) } " of " (text::name(&pair.scenario)) " on " (text::name(&row.target))
                                 ": " (shown::ratio(row)) " times BASE" }
                             p.sure {
                                 (text::clean(&row.judged.why, SENTENCE)) ". Margin " (format!("{:.1} %", row.margin.share * 100.0))
@@ -98,7 +98,7 @@ fn of_pair(pair: &Pair) -> Markup {
     let remarks = shown::remarks(pair);
     html! {
         section {
-            h2 { (text::clip(&pair.scenario, 64)) }
+            h2 { (text::name(&pair.scenario)) }
             div.scroll tabindex="0" role="region" aria-label="All figures" {
                 table.plain.rows {
                     thead { tr { @for head in ["figure", "BASE", "NEW", "NEW / BASE", "p", "verdict"] { th scope="col" { (head) } } } }
@@ -117,7 +117,7 @@ fn one(row: &Row) -> Markup {
     html! {
         tr class=(class(row.judged.verdict)) {
             th scope="row" {
-                (text::clip(&row.target, 40)) " " code { (text::clip(&row.metric, 40)) }
+                (text::name(&row.target)) " " code { (text::clip(&row.metric, 40)) }
                 small {
                     (shown::accelerator(row).map(|a| format!("{a}, ")).unwrap_or_default())
                     @if row.gates { "gates, margin " } @else { "does not gate, margin " }

@@ -25,7 +25,7 @@ pub fn section(results: &Results, analysis: &Analysis, charts: &[Chart]) -> Mark
                         th scope="col" { span.hidden { "figure" } }
                         @for density in &analysis.density {
                             th scope="col" class=[place(analysis, &density.target)] {
-                                (text::clip(&density.target, 40))
+                                (text::name(&density.target))
                                 @if let Some(accelerator) = text::accelerator(density.accelerator) { small { (accelerator) } }
                             }
                         }
@@ -60,7 +60,7 @@ fn ended(density: &Density) -> Markup {
     let time = |ns: Option<u64>| ns.map(|ns| text::value(Unit::Time, ns as f64));
     let why = density.limit_why.as_deref().unwrap_or("it was cut off");
     html! {
-        strong { (text::clip(&density.target, 40)) } ": " (text::clean(why, SENTENCE)) "."
+        strong { (text::name(&density.target)) } ": " (text::clean(why, SENTENCE)) "."
         @if density.died > 0 { " " (density.died) " ended by themselves." }
         @if let Some(wall) = time(density.wall_ns) { " The whole measurement took " (wall) "." }
         @if let Some(removal) = time(density.removal_ns) { " Removing the instances, several at a time, took " (removal) "." }
@@ -71,7 +71,7 @@ fn ended(density: &Density) -> Markup {
 pub fn failures(results: &Results) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     for density in &results.density {
-        let target = text::clip(&density.target, 40);
+        let target = text::name(&density.target);
         let steps = density.steps.iter().filter_map(|step| Some((step.n, step.error.as_deref()?)));
         found.extend(steps.map(|(n, error)| (format!("{target}, with {n} at once"), error)));
         let bursts =

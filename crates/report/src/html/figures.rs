@@ -23,7 +23,7 @@ pub fn table(analysis: &Analysis) -> Markup {
                         th scope="col" { span.hidden { "figure" } }
                         @for (i, target) in analysis.targets.iter().enumerate() {
                             th scope="col" class={ "t" (i) } {
-                                (text::clip(&target.name, 40))
+                                (text::name(&target.name))
                                 @if let Some(accelerator) = text::accelerator_of(target) { small { (accelerator) } }
                                 @if target.baseline { small { "baseline" } }
                             }
@@ -159,7 +159,7 @@ fn raw(index: usize, sample: &Sample, outlier: bool, kinds: &[InterferenceKind])
         tr.warmup[sample.warmup].bad[sample.outcome != Outcome::Ok] {
             td { (index + 1) }
             td { (sample.round) "." (sample.position) }
-            td.word { (text::clip(&sample.target, 40)) }
+            td.word { (text::name(&sample.target)) }
             td.word {
                 (outcome)
                 @if sample.warmup { ", warm-up" }

@@ -90,8 +90,8 @@ fn answer(shown: &Shown) -> Markup {
                 ul.caveats {
                     @for series in odd.iter().take(20) {
                         li {
-                            "The newest run of " (text::clip(&series.key.target, 40)) " on " (shown::host_name(&series.key.host)) ", "
-                            (text::clip(&series.key.scenario, 64)) " " (series.key.metric.row().label) ", is "
+                            "The newest run of " (text::name(&series.key.target)) " on " (shown::host_name(&series.key.host)) ", "
+                            (text::name(&series.key.scenario)) " " (series.key.metric.row().label) ", is "
                             (shown::newest(series)) ". One run can't distinguish a change from an outlier: run it again."
                         }
                     }
@@ -119,7 +119,7 @@ fn one(shown: &Shown, group: &Group<'_>, chart: &Chart) -> Markup {
     let (series, key) = (&group.series, &group.series[0].key);
     html! {
         section {
-            h2 { (text::clip(&key.scenario, 64)) ": " (key.metric.row().label) }
+            h2 { (text::name(&key.scenario)) ": " (key.metric.row().label) }
             (figure(chart))
             @if let Some(rest) = group.rest() { p.note { (rest) "." } }
             (levels(series))
@@ -134,7 +134,7 @@ fn one(shown: &Shown, group: &Group<'_>, chart: &Chart) -> Markup {
 
 fn name(series: &Series) -> Markup {
     html! {
-        (text::clip(&series.key.target, 40))
+        (text::name(&series.key.target))
         @if let Some(accelerator) = text::accelerator(series.key.accelerator) { " " span.badge { (accelerator) } }
     }
 }

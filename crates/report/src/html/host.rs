@@ -107,7 +107,7 @@ fn during(results: &Results) -> Markup {
                 thead { tr {
                     th scope="col" { }
                     @for (i, target) in results.targets.iter().enumerate() {
-                        th scope="col" class={ "t" (i) } { (text::clip(&target.name, 40)) }
+                        th scope="col" class={ "t" (i) } { (text::name(&target.name)) }
                     }
                 } }
                 tbody {

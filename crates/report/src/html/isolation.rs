@@ -23,7 +23,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                         th scope="col" { span.hidden { "what" } }
                         @for (i, target) in analysis.targets.iter().enumerate() {
                             th scope="col" class={ "t" (i) } {
-                                (text::clip(&target.name, 40))
+                                (text::name(&target.name))
                                 @if let Some(accelerator) = text::accelerator_of(target) { small { (accelerator) } }
                             }
                         }

@@ -51,7 +51,7 @@ pub fn section(results: &Results, analysis: &Analysis) -> Markup {
                         "round and target ran directly before or after, in an order from the seed. The duration of the run includes both sides." }
                 }
                 @for target in results.targets.iter().filter(|target| stock_and_cold(target)) {
-                    li { code { (text::clip(&target.name, 40)) } " boots a stock cloud image for the first time, as its users do: the start-up includes the time "
+                    li { code { (text::name(&target.name)) } " boots a stock cloud image for the first time, as its users do: the start-up includes the time "
                         "that cloud-init needs to set up a new instance and to install the agent from its seed." }
                 }
                 li { "Failed instances are recorded, counted and never repeated. Warm-up rounds are recorded and excluded from all statistics." }

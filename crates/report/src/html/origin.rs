@@ -42,7 +42,7 @@ pub fn identity(results: &Results, analysis: &Analysis) -> Markup {
                         @for (i, seen) in identities.targets.iter().enumerate() {
                             tr {
                                 th scope="row" class={ "t" (i) } {
-                                    (text::clip(&seen.target, 40))
+                                    (text::name(&seen.target))
                                     small { (seen.with_identity) " of " (seen.samples) " instances" }
                                 }
                                 td { (digests(&seen.image_digests)) }
@@ -82,7 +82,7 @@ fn targets(results: &Results) -> Markup {
                 tbody {
                     @for (i, target) in results.targets.iter().enumerate() {
                         tr {
-                            th scope="row" class={ "t" (i) } { (text::clip(&target.name, 40)) }
+                            th scope="row" class={ "t" (i) } { (text::name(&target.name)) }
                             td { (target.kind) }
                             td.words {
                                 (text::on(target.accelerator, target.kvm.map(|kvm| kvm.degree)).unwrap_or("none, not a VM"))
@@ -128,7 +128,7 @@ pub fn failures(results: &Results) -> Markup {
             @for (index, sample) in bad.iter().take(FAILURES) {
                 article.failure {
                     p {
-                        strong { (text::clip(&sample.target, 40)) }
+                        strong { (text::name(&sample.target)) }
                         ", sample " (index + 1) ", round " (sample.round)
                         @if sample.warmup { " (warm-up)" }
                         ": " @if sample.outcome == Outcome::TimedOut { "timed out" } @else { "failed" }
