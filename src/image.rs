@@ -43,7 +43,7 @@ pub use address::{Address, Unusable};
 pub use base::forget_failure;
 pub use cache::{Abandoned, Cache, Temp};
 pub use docker::LABEL as DOCKER_LABEL;
-pub use engine::{ContainerEngine, SNAPSHOTTER, has_containerd_store};
+pub use engine::{ContainerEngine, SNAPSHOTTER, cause, explain, has_containerd_store};
 pub use ensure::ensure;
 pub use error::{Error, ErrorOrigin, Refusal};
 pub use forms::{Forms, Image, StockFiles, SystemFiles, VmFiles};
