@@ -109,7 +109,11 @@ pub async fn trial_with_pings(
         running.explain(&mut ended).await;
         fail(sample, ended);
     }
-    if let Err(ended) = contained(async { Ok(step(Step::Removing)) }).await {
+    let shown = contained(async {
+        step(Step::Removing);
+        Ok(())
+    });
+    if let Err(ended) = shown.await {
         fail(sample, ended);
     }
     let removal = running.remove(&mut sample.timeline_ns).await;
