@@ -67,7 +67,7 @@ fn run() -> bool {
         && env::var_os("LIBVIRT_LXC_NAME").is_some()
         && let Err(error) = sys::set_hostname(HOSTNAME)
     {
-        eprintln!("bootrace-agent: setting the hostname: {error}");
+        complain(&format!("setting the hostname: {error}"));
     }
     let ended = match reference_workload() {
         Some(workload) => workload.and_then(run_reference::run),

@@ -8,7 +8,7 @@ use std::{
 
 use bollard::{
     models::{ImageInspect, ImageSummary},
-    query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
+    query_parameters::{CreateImageOptionsBuilder, ListImagesOptionsBuilder},
 };
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
     cache::Cache,
-    engine::{Client, ContainerEngine, has_containerd_store, is_conflict, is_not_found},
+    engine::{Client, ContainerEngine, has_containerd_store, is_not_found},
     error::Error,
     job::Job,
     manifest::Manifest,
@@ -111,20 +111,9 @@ pub(super) async fn import(
         .await;
     if packed.is_err() {
         // The engine may have accepted half an archive as complete.
-        let _ = remove(docker, reference).await;
+        let _ = docker.remove(reference).await;
     }
     packed
-}
-
-/// Removes an image. Returns false if a container uses it, true if it is gone.
-pub(super) async fn remove(docker: &Client, reference: &str) -> Result<bool, Error> {
-    let options = RemoveImageOptionsBuilder::new().build();
-    match docker.remove_image(reference, Some(options), None).await {
-        Ok(_) => Ok(true),
-        Err(error) if is_not_found(&error) => Ok(true),
-        Err(error) if is_conflict(&error) => Ok(false),
-        Err(error) => Err(docker.refused(format!("remove the image {reference}"))(error)),
-    }
 }
 
 /// The engine's images from this cache: reference and digest.

@@ -7,7 +7,7 @@ use std::{
     sync::OnceLock,
 };
 
-use bollard::{Docker, errors::Error as Bollard, models::SystemInfo};
+use bollard::{Docker, errors::Error as Bollard, models::SystemInfo, query_parameters::RemoveImageOptions};
 use bootrace_model::foreign::tail;
 
 use super::{
@@ -202,6 +202,19 @@ impl Client {
     pub fn refused(&self, tried: impl Into<String>) -> impl FnOnce(Bollard) -> Error {
         refused_by(self.engine, tried)
     }
+
+    /// Removes an image. Returns false if a container uses it, true if it is gone.
+    ///
+    /// # Errors
+    /// When the engine does not answer or refuses otherwise.
+    pub async fn remove(&self, reference: &str) -> Result<bool, Error> {
+        match self.remove_image(reference, None::<RemoveImageOptions>, None).await {
+            Ok(_) => Ok(true),
+            Err(error) if is_not_found(&error) => Ok(true),
+            Err(error) if is_conflict(&error) => Ok(false),
+            Err(error) => Err(self.refused(format!("remove the image {reference}"))(error)),
+        }
+    }
 }
 
 /// Connects to Docker.
@@ -223,7 +236,7 @@ pub(super) fn is_not_found(error: &Bollard) -> bool {
 }
 
 /// Whether the engine refused because the object is in use.
-pub(super) fn is_conflict(error: &Bollard) -> bool {
+fn is_conflict(error: &Bollard) -> bool {
     matches!(error, Bollard::DockerResponseServerError { status_code: 409, .. })
 }
 

@@ -125,7 +125,7 @@ impl Pruner<'_> {
         };
         for own in &self.engines {
             for (reference, _) in own.images.iter().filter(|(_, of)| *of == digest) {
-                if !docker::remove(&own.client, reference).await? {
+                if !own.client.remove(reference).await? {
                     self.pruned.in_use.push(format!("{reference} (by a container)"));
                     return Ok(false);
                 }
@@ -146,7 +146,7 @@ impl Pruner<'_> {
             }
             // The locks of an image that is being built are held.
             match alone(self.cache, digest)? {
-                Some(_locks) if docker::remove(client, reference).await? => {
+                Some(_locks) if client.remove(reference).await? => {
                     self.pruned.removed.push(reference.clone());
                 }
                 _ => self.pruned.in_use.push(reference.clone()),

@@ -18,7 +18,6 @@ use bootrace_model::foreign::tail;
 use futures_util::{StreamExt, TryStreamExt};
 
 use super::{
-    docker,
     engine::{Client, connect, is_not_found, refused},
     error::{Error, ErrorOrigin},
     job::Job,
@@ -89,7 +88,7 @@ impl Made {
             removed.map_err(refused("remove the container that an image was made in"))?;
         }
         match self.image {
-            Some(image) => docker::remove(docker, &image).await.map(drop),
+            Some(image) => docker.remove(&image).await.map(drop),
             None => Ok(()),
         }
     }
@@ -230,7 +229,7 @@ async fn remove_orphans(docker: &Client) -> Result<(), Error> {
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let images = docker.list_images(Some(options)).await.map_err(refused("list images"))?;
     for image in images.into_iter().filter(|image| is_orphan(Some(&image.labels))) {
-        let _ = docker::remove(docker, &image.id).await;
+        let _ = docker.remove(&image.id).await;
     }
     Ok(())
 }
