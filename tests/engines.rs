@@ -118,7 +118,7 @@ fn links_of_an_image_stay_inside_it_on_every_target() {
     fs::write(root.join("etc/os-release"), "ID=links\n").unwrap();
     // One leads to a directory of the image, one to nothing in it.
     symlink(host.join("run"), root.join("run")).unwrap();
-    symlink(host.join("tmp"), root.join("tmp")).unwrap();
+    symlink(host.join("usr"), root.join("usr")).unwrap();
     let tar = Command::new("tar").arg("-cf").arg(own.path("root.tar")).arg("-C").arg(&root).arg(".").status();
     assert!(tar.unwrap().success());
     let workload = ReferenceWorkload::Delay { ns: 0 }.arguments();
@@ -396,7 +396,7 @@ fn an_engine_that_is_down_is_named_with_its_fix() {
 fn an_engine_that_is_elsewhere_is_no_proof_that_nothing_is_left_here() {
     let mut command = common::bootrace(&["clean", "--dry-run"]);
     let ran = Ran::new(command.env("CONTAINER_HOST", "tcp://127.0.0.1:1").output().unwrap(), None);
-    ran.fails(1, &["connecting to podman at tcp://127.0.0.1:1", "or unset CONTAINER_HOST"]);
+    ran.fails(1, &["connecting to podman at tcp://127.0.0.1:1", "fix: unset CONTAINER_HOST"]);
 }
 
 /// A podman that answers for a user who is not root.

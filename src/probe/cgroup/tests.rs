@@ -306,17 +306,18 @@ fn a_kill_counts_as_the_limits_only_if_the_limit_was_met() {
     };
     assert!(v2(1, 1));
     assert!(!v2(0, 0) && !v2(0, 1) && !v2(1, 0), "the host ran out, or nothing was killed");
-    let v1 = |failed: &str, kills, below| {
+    let v1 = |most: &str, kills, below| {
         let control = |kills: u64| format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n");
         let (own, below) = (control(kills), control(below));
         let files = [
-            ("memory.failcnt", failed),
+            ("memory.limit_in_bytes", "67108864\n"),
+            ("memory.max_usage_in_bytes", most),
             ("memory.oom_control", &own),
             ("system.slice/memory.oom_control", &below),
         ];
         v1::ran_out(dir_with(&files).path()).unwrap()
     };
-    assert!(v1("7\n", 1, 0) && v1("7\n", 0, 1));
-    assert!(!v1("7\n", 0, 0) && !v1("0\n", 1, 0));
+    assert!(v1("67108864\n", 1, 0) && v1("67104768\n", 0, 1));
+    assert!(!v1("67108864\n", 0, 0) && !v1("40000000\n", 1, 0));
     assert!(v1::ran_out(Path::new("/gone")).unwrap_err().gone);
 }

@@ -5,6 +5,9 @@ use std::{fs, path::Path};
 use super::{Memory, Stat};
 use crate::probe::{Error, read_number};
 
+/// More than the kernel charges at once, in bytes: the limit may be met by this much less.
+const CHARGED_AT_ONCE: u64 = 1 << 20;
+
 /// Memory of a cgroup and all below it, from its directory in the memory controller.
 ///
 /// `total_rss` is anonymous memory, huge pages included; `total_cache` is page cache and shmem.
@@ -31,12 +34,14 @@ pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
 }
 
 /// Whether the cgroup's limit was met, and a process in it or below was killed for that. Version 1 counts a kill in the
-/// process's own cgroup alone.
+/// process's own cgroup alone, and memory.failcnt stays 0 on newer kernels.
 ///
 /// # Errors
 /// When a file can't be read or lacks a value.
 pub fn ran_out(dir: &Path) -> Result<bool, Error> {
-    Ok(read_number(&dir.join("memory.failcnt"))? > 0 && oom_kills(dir)? > 0)
+    let number = |name| read_number(&dir.join(name));
+    let most = number("memory.max_usage_in_bytes")?.saturating_add(CHARGED_AT_ONCE);
+    Ok(most >= number("memory.limit_in_bytes")? && oom_kills(dir)? > 0)
 }
 
 fn oom_kills(dir: &Path) -> Result<u64, Error> {
