@@ -1,6 +1,6 @@
 //! Helpers for the system that several modules need. They know nothing of instances.
 
-use std::{ffi::OsString, fs};
+use std::{ffi::OsString, fs, path::Path};
 
 pub mod mounts;
 pub mod processes;
@@ -8,6 +8,11 @@ pub mod rootfs;
 pub mod signals;
 pub mod sockets;
 pub mod users;
+
+/// Whether the kernel has IPv6.
+pub fn has_ipv6() -> bool {
+    Path::new("/proc/sys/net/ipv6").exists()
+}
 
 /// Whether this process runs as root.
 pub fn is_root() -> bool {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bootrace::scenario::SHIPPED;
-use common::bootrace;
+use common::{bootrace, hear_signals};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn run(args: &[&str]) -> Output {
@@ -356,7 +356,7 @@ fn is_stopped_while_an_engine_hangs(command: &[&str], signals: &[Signal]) {
     let socket = dir.path().join("hangs.sock");
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let numbers: Vec<String> = ignored.iter().map(|signal| signal.as_raw().to_string()).collect();
-    let mut child = Command::new("sh")
+    let mut child = hear_signals(&mut Command::new("sh"))
         .args(["-c", "[ -z \"$1\" ] || trap '' $1; shift; exec \"$@\"", "sh", &numbers.join(" ")])
         .arg(env!("CARGO_BIN_EXE_bootrace"))
         .args(command)

@@ -240,6 +240,7 @@ impl Docker {
                 ulimits: podman::limits(self.engine),
                 // None: the engine's default.
                 runtime: self.options.runtime.clone(),
+                sysctls: self.options.sysctls(),
                 // The agent ends with its stream, so a killed harness leaves no container. A container that will be
                 // restarted must outlive its end.
                 auto_remove: Some(self.begins != Start::Restart),

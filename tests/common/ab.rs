@@ -27,6 +27,7 @@ pub fn toml(bench: &Bench) -> String {
 /// `bootrace ab` that writes below `out`, as nobody's sudo.
 pub fn ab(base: &str, new: &str, out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
+    super::hear_signals(&mut command);
     command.args(["ab", "--base", base, "--new", new, "--seed", "7", "--out"]).arg(out);
     for name in ["NO_COLOR", "CLICOLOR_FORCE", "RUST_LOG", "SUDO_UID", "SUDO_GID"] {
         command.env_remove(name);

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -26,10 +27,23 @@ pub fn probe_kvm() -> kvm::KvmVerdict {
     kvm::probe()
 }
 
+/// Makes the command hear every signal: a test in the background of a shell ignores Ctrl-C, and so would what it starts.
+pub fn hear_signals(command: &mut Command) -> &mut Command {
+    // SAFETY: signal is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            Ok(())
+        })
+    }
+}
+
 /// bootrace with these arguments, without colours, log settings or engines of whoever runs the test.
 pub fn bootrace(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
-    command.args(arguments);
+    hear_signals(&mut command).args(arguments);
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "RUST_LOG", "DOCKER_HOST", "LIBVIRT_DEFAULT_URI"] {
         command.env_remove(name);
     }
@@ -75,7 +89,7 @@ impl Bench {
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
-        command.arg("run").arg(self.scenario());
+        hear_signals(&mut command).arg("run").arg(self.scenario());
         command.args(["--seed", "1", "--out"]).arg(self.dir.path().join("out")).args(arguments);
         command
     }

@@ -1,12 +1,16 @@
 //! A container's network, log driver and runtime: as the scenario names them, checked against the engine's.
 
+use std::collections::HashMap;
+
 use bollard::{Docker as Client, models::SystemInfo};
 
 use super::{ContainerEngine, connect_to, failed};
-use crate::{scenario, target::Error};
+use crate::{scenario, sys, target::Error};
 
 /// The engines' network of loopback alone.
 pub(super) const NO_NETWORK: &str = "none";
+/// The host's own network.
+const HOST_NETWORK: &str = "host";
 
 /// A target's resolved options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +32,14 @@ pub async fn check(engine: ContainerEngine, spec: &scenario::ScenarioTarget) -> 
     let failed = |e| failed(engine, format!("asking {} what it has", engine.name()), &e);
     let info = client.info().await.map_err(failed)?;
     resolve(engine, &client, &info, spec, false).await.map(drop)
+}
+
+impl Resolved {
+    /// The settings of a container's own network: ::1 as everywhere else, which Docker switches off without an IPv6 network.
+    pub(super) fn sysctls(&self) -> Option<HashMap<String, String>> {
+        let own = self.network != HOST_NETWORK && sys::has_ipv6();
+        own.then(|| HashMap::from([("net.ipv6.conf.lo.disable_ipv6".into(), "0".into())]))
+    }
 }
 
 /// `network`: whether the workload needs one.
