@@ -1,5 +1,5 @@
-//! The names that every instance knows itself and its neighbours by. Container engines lay such files over the image's
-//! own, and other targets have the image's: so every target gets these.
+//! The files of `/etc` that container engines make: the names that an instance knows itself and its neighbours by, and
+//! the table of its mounts. Engines lay them over the image's own, which other targets have: so every target gets these.
 
 use std::io;
 
@@ -34,7 +34,7 @@ pub(super) fn add(tree: &Rootfs) -> io::Result<()> {
             tree.write(path, content.as_bytes(), 0o644)?;
         }
     }
-    Ok(())
+    tree.link("/etc/mtab", "/proc/mounts")
 }
 
 #[cfg(test)]
@@ -53,6 +53,7 @@ mod tests {
             fs::write(etc.join(name), "the building host's").unwrap();
         }
         add(&tree).unwrap();
+        assert_eq!(fs::read_link(etc.join("mtab")).unwrap(), std::path::Path::new("/proc/mounts"));
         for (path, content) in files() {
             assert_eq!(tree.read_text(path, 4096).unwrap(), content, "{path}");
         }
