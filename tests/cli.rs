@@ -321,7 +321,10 @@ fn under_sudo_the_context_of_the_sudo_user_counts() {
     fs::set_permissions(&getent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", home.path().display(), std::env::var("PATH").unwrap());
     let mut list = bootrace(&["list"]);
-    list.env_remove("DOCKER_CONTEXT").env_remove("DOCKER_CONFIG").env("SUDO_UID", "4242").env("PATH", path);
+    list.env_remove("DOCKER_CONTEXT")
+        .env_remove("DOCKER_CONFIG")
+        .envs([("SUDO_UID", "4242"), ("SUDO_GID", "4242")])
+        .env("PATH", path);
     let text = out(&list.output().unwrap());
     assert!(text.contains(&format!("({})", home.path().join(".docker/config.json").display())), "{text}");
 }

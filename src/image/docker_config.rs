@@ -83,6 +83,11 @@ fn read_json(path: &Path) -> Result<Option<Value>, String> {
         Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {
             return Ok(None);
         }
+        // The home is another user's, as after runuser. Docker's own program goes on without the settings too.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            tracing::warn!("{}: {error}: Docker's settings in it are not used", path.display());
+            return Ok(None);
+        }
         opened => opened.map_err(|error| failed(&error))?,
     };
     if !file.metadata().map_err(|error| failed(&error))?.is_file() {
