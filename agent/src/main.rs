@@ -12,7 +12,7 @@
 #![cfg_attr(not(test), no_main)]
 
 use std::{
-    env,
+    env, fs,
     io::{self, Write},
     path::PathBuf,
     process,
@@ -62,12 +62,8 @@ fn run() -> bool {
         service(env::args_os().any(|word| word == OWN_NETWORK_FLAG));
         return true;
     }
-    // A libvirt container has a hostname of its own, which is the host's until someone sets it.
-    if process::id() == 1
-        && env::var_os("LIBVIRT_LXC_NAME").is_some()
-        && let Err(error) = sys::set_hostname(HOSTNAME)
-    {
-        complain(&format!("setting the hostname: {error}"));
+    if process::id() == 1 && env::var_os("LIBVIRT_LXC_NAME").is_some() {
+        complete_libvirt_container();
     }
     let ended = match reference_workload() {
         Some(workload) => workload.and_then(run_reference::run),
@@ -77,6 +73,24 @@ fn run() -> bool {
         complain(error);
     }
     ended.is_ok()
+}
+
+/// Gives a libvirt container what other engines' containers have: a hostname of its own, and /dev/shm.
+fn complete_libvirt_container() {
+    let shared_memory = || {
+        fs::create_dir_all("/dev/shm")?;
+        sys::mount(
+            "shm",
+            "/dev/shm",
+            "tmpfs",
+            libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+            "mode=1777",
+        )
+    };
+    let made = sys::set_hostname(HOSTNAME).and_then(|()| shared_memory());
+    if let Err(error) = made {
+        complain(&format!("completing the container: {error}"));
+    }
 }
 
 /// Writes to standard error, without eprintln, which panics when it is gone.

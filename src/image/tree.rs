@@ -77,11 +77,12 @@ impl Tree {
     }
 }
 
-/// The image's digest: what is in the root file system, which agent and by which unit a systemd starts it, and the
-/// size of its `[cow]` file, which decides that file's content.
+/// The image's digest: what is in the root file system, which agent and by which unit a systemd starts it, the files
+/// that every target gets, and the size of the `[cow]` file, which decides that file's content.
 pub(super) fn digest(base_sha256: &str, agent_digest: &str, cow_bytes: Option<u64>) -> String {
     let copy = cow_bytes.map(|bytes| format!("\ncopy {bytes}")).unwrap_or_default();
-    sha256(format!("bootrace image 3\n{base_sha256}\n{agent_digest}\n{}{copy}", bootable::unit()))
+    let (unit, names) = (bootable::unit(), names::recipe());
+    sha256(format!("bootrace image 3\n{base_sha256}\n{agent_digest}\n{unit}{names}{copy}"))
 }
 
 pub(super) fn place(image: &Path) -> PathBuf {
@@ -273,7 +274,7 @@ mod tests {
     fn the_digest_is_of_root_file_system_and_agent() {
         assert_eq!(
             digest("aa", "bb", None),
-            sha256(format!("bootrace image 3\naa\nbb\n{}", bootable::unit()))
+            sha256(format!("bootrace image 3\naa\nbb\n{}{}", bootable::unit(), names::recipe()))
         );
         assert_ne!(digest("aa", "bb", None), digest("aa", "bc", None));
         assert_ne!(digest("aa", "bb", None), digest("ab", "bb", None));

@@ -23,6 +23,9 @@ pub fn files() -> [(&'static str, String); 3] {
 /// The resolver's configuration. Without a network there is nothing to ask.
 pub const RESOLVER: &str = "/etc/resolv.conf";
 
+/// The table of mounts: a link, and where it leads.
+const MOUNTS: (&str, &str) = ("/etc/mtab", "/proc/mounts");
+
 /// Writes the files into a tree. A link in the resolver's place stays: it is that of a system that makes the file as it
 /// boots.
 ///
@@ -34,7 +37,13 @@ pub(super) fn add(tree: &Rootfs) -> io::Result<()> {
             tree.write(path, content.as_bytes(), 0o644)?;
         }
     }
-    tree.link("/etc/mtab", "/proc/mounts")
+    tree.link(MOUNTS.0, MOUNTS.1)
+}
+
+/// What [`add`] writes, for the image's digest.
+pub(super) fn recipe() -> String {
+    let files = files().map(|(path, content)| format!("{path}\n{content}")).concat();
+    format!("{files}{} {}\n", MOUNTS.0, MOUNTS.1)
 }
 
 #[cfg(test)]
