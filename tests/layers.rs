@@ -52,7 +52,8 @@ const READERS: [&str; 4] = ["agent/", "src/probe", "src/sys", "src/tune/"];
 const PRINTS: [&str; 5] = ["dbg", "print", "println", "eprint", "eprintln"];
 
 /// A file beside them that names a file of the kernel, and why.
-const NAMES_ONE: [(&str, &str); 5] = [
+const NAMES_ONE: [(&str, &str); 6] = [
+    ("src/image/tree/names.rs", "links an image's /etc/mtab to it"),
     ("src/runner/cold.rs", "writes to the switch that drops the page cache"),
     ("src/supervisor.rs", "lists its children after a fork, where only system calls are safe"),
     ("src/target/container/system.rs", "mounts the hierarchy of systemd into a container"),
