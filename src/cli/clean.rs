@@ -95,15 +95,21 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         failed |= !removed(&late.left_overs).await?;
     }
     let settings = match options.dry_run {
-        true => tune::left().into_iter().map(|setting| format!("would restore {setting}")).collect(),
+        true => tune::left(),
         false => tune::clean().unwrap_or_else(|e| {
             failed = true;
             warn(&e);
             Vec::new()
         }),
     };
-    for line in &settings {
-        print(&format!("{line}\n"))?;
+    for setting in &settings {
+        let verb = match (setting.original.is_some(), options.dry_run) {
+            (true, true) => "would restore",
+            (true, false) => "restored",
+            (false, true) => "would leave",
+            (false, false) => "left",
+        };
+        print(&format!("{verb} {setting}\n"))?;
     }
     let none =
         found.left_overs.is_empty() && unfinished.is_empty() && checkouts.is_empty() && settings.is_empty();

@@ -54,7 +54,13 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
     let asked = match &definition.source {
         Source::Suite(suite) => {
             let cancel = CancellationToken::new();
-            let asking = suite::ask(suite, patience, &cancel);
+            // Without a cache no image can be built, which another check explains.
+            let asking = async {
+                match cache {
+                    Some(cache) => suite::ask(suite, cache, patience, &cancel).await,
+                    None => Ok(()),
+                }
+            };
             tokio::pin!(asking);
             match tokio::time::timeout(patience, &mut asking).await {
                 Ok(asked) => asked,

@@ -13,7 +13,7 @@ use super::{
     Cache,
     base::{self, TAR},
     boot_disk,
-    cache::children,
+    cache::entries,
     cloud::stock,
     docker,
     engine::{Client, ContainerEngine},
@@ -66,7 +66,7 @@ pub async fn list(cache: &Cache, log: &dyn Fn(&str)) -> Result<Vec<Stored>, Erro
         }
     }
     let mut images = Vec::new();
-    for dir in children(&cache.images())? {
+    for dir in entries(&cache.images())? {
         let Some(mut stored) = read(&dir) else { continue };
         // Inserts the engines after the tree, in their order.
         for client in engines.iter().rev() {
@@ -107,13 +107,13 @@ pub(super) fn read(dir: &Path) -> Option<Stored> {
 /// When the cache's directories can't be listed.
 pub fn verify(cache: &Cache) -> Result<Vec<String>, Error> {
     let mut wrong = Vec::new();
-    for dir in children(&cache.bases())? {
+    for dir in entries(&cache.bases())? {
         match Manifest::<base::About>::load(&dir) {
             Some(manifest) => wrong.extend(named(&dir, manifest.verify(&dir))),
             None => wrong.push(format!("{}: {TAR} or its manifest is missing or cut short", dir.display())),
         }
     }
-    for image in children(&cache.images())? {
+    for image in entries(&cache.images())? {
         if tree::find(&image).is_none() {
             wrong.push(format!("{}: no whole tree", image.display()));
         }

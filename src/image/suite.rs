@@ -89,16 +89,14 @@ pub(super) fn check(suite: &Suite) -> Result<(), Error> {
 /// same program and options, but without lists of packages. Needs no root.
 pub(super) async fn ask(
     suite: &Suite,
+    cache: &Cache,
     patience: std::time::Duration,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
     require("mmdebstrap")?;
     check(suite)?;
-    // Its own, since a mmdebstrap that is killed leaves files there.
-    let temp = tempfile::Builder::new()
-        .prefix("bootrace-")
-        .tempdir()
-        .map_err(Error::io("making a directory in", &std::env::temp_dir()))?;
+    // Its own, since a mmdebstrap that is killed leaves files there; in the cache, where the next sweep removes it.
+    let temp = cache.temp()?;
     let mode = if sys::is_root() { "root" } else { "chrootless" };
     // Lets apt, which knows the reason, time out first.
     let seconds = (patience.as_secs() / 2).max(1);

@@ -28,7 +28,7 @@ use crate::{
     },
     sample,
     scenario::{self, Resources},
-    sys::{mounts, sockets},
+    sys::{mounts, processes, sockets},
 };
 
 mod groups;
@@ -222,7 +222,7 @@ impl Instance for Bare {
         }
         if let Some(agent) = &self.agent {
             // The agent by its pidfd, in case it is not in its cgroup.
-            groups::end(&agent.handle)
+            processes::end(&agent.handle)
                 .and_then(|()| Ok(waitpid(Some(agent.pid), WaitOptions::NOHANG)?))
                 .map_err(|e| Error::new(format!("ending the agent, process {}", agent.pid), e))?;
             self.agent = None;

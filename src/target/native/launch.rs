@@ -325,7 +325,7 @@ mod tests {
         let root = agent_root();
         let (agent, _stream) = launch_in(root.path(), std::slice::from_ref(&dir)).unwrap();
         let listed = cgroup::pids(&dir).unwrap();
-        groups::end(&agent.handle).unwrap();
+        crate::sys::processes::end(&agent.handle).unwrap();
         waitpid(Some(agent.pid), WaitOptions::NOHANG).unwrap().unwrap();
         fs::remove_dir(&dir).unwrap();
         assert_eq!(listed, [agent.pid.as_raw_pid().unsigned_abs()]);
