@@ -54,13 +54,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
     let asked = match &definition.source {
         Source::Suite(suite) => {
             let cancel = CancellationToken::new();
-            // Without a cache no image can be built, which another check explains.
-            let asking = async {
-                match cache {
-                    Some(cache) => suite::ask(suite, cache, patience, &cancel).await,
-                    None => Ok(()),
-                }
-            };
+            let asking = suite::ask(suite, cache, patience, &cancel);
             tokio::pin!(asking);
             match tokio::time::timeout(patience, &mut asking).await {
                 Ok(asked) => asked,
