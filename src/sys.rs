@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, fs, path::Path};
 
+pub mod load;
 pub mod mounts;
 pub mod processes;
 pub mod rootfs;

@@ -421,8 +421,14 @@ async fn an_image_is_listed_checked_and_pruned_but_not_while_a_run_has_it() {
     drop(image);
     assert_eq!(image::prune(&fixture.cache, Prune::Stale).await.unwrap().removed, [] as [&str; 0]);
     let (commit, clone) = ("0123abcd".repeat(5) + "-0123456789ab", "0123456789abcdef");
-    let of_a_user =
-        ["builds/mine/x", "builds/clones/mine/x", "images/mine/x", "bases/mine/x", "choices/mine.json", "tmp/mine/x"];
+    let of_a_user = [
+        "builds/mine/x",
+        "builds/clones/mine/x",
+        "images/mine/x",
+        "bases/mine/x",
+        "choices/mine.json",
+        "tmp/mine/x",
+    ];
     let made = [format!("builds/{commit}/bootrace"), format!("builds/clones/{clone}/target/x")];
     for made in of_a_user.into_iter().chain(made.iter().map(String::as_str)) {
         let made = fixture.cache.dir().join(made);

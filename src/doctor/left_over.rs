@@ -19,11 +19,8 @@ pub async fn check(cache: &Cache, patience: Duration) -> Check {
         Ok(builds) => (builds.iter().map(ToString::to_string).collect(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let settings: Vec<String> = tune::left()
-        .iter()
-        .filter(|setting| setting.original.is_some())
-        .map(ToString::to_string)
-        .collect();
+    let settings: Vec<String> =
+        tune::left().iter().filter(|setting| setting.original.is_some()).map(ToString::to_string).collect();
     judge(&found, &settings, builds, unread)
 }
 

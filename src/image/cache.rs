@@ -150,7 +150,8 @@ impl Cache {
         // Its holder sweeps already, or is about to create a directory.
         let Some(_gate) = self.gate()? else { return Ok(Vec::new()) };
         self.each_abandoned(|abandoned| {
-            processes::end_all_in(&abandoned.dir).map_err(Error::io("ending what works in", &abandoned.dir))?;
+            processes::end_all_in(&abandoned.dir)
+                .map_err(Error::io("ending what works in", &abandoned.dir))?;
             remove_tree(&abandoned.dir)
         })
     }

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::{Lock, lock};
 use crate::{
     kind::Kind,
-    sys::{mounts, processes},
+    sys::{load::Load, mounts, processes},
     target::{
         Error, LeftOver, ResourceKind, Wanted, engine, host_mounts,
         instance_name::{is_instance, is_instance_of, is_tag},
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// How long an engine may take to list what it has.
+/// How long an engine may take to list what it has, on a host that is not busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The runs that the search covers.
@@ -58,7 +58,7 @@ pub struct Unseen {
 /// Finds containers by label, domains by metadata, processes by their root, and logs, cgroups, mounts, files and locks
 /// by name. `instances` is the directory of this cache's instances. Removes nothing.
 pub async fn find(instances: &Path, owner: &Owner) -> Found {
-    find_within(PATIENCE, instances, owner).await
+    find_within(Load::now().prolong(PATIENCE), instances, owner).await
 }
 
 /// [`find`], with `patience` for each engine.
@@ -129,7 +129,7 @@ async fn in_time<T>(
     asking: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let late = |_| {
-        let why = format!("it did not answer in {patience:?}: busy or hanging");
+        let why = format!("it did not answer in {patience:?}: {}", Load::now().explain());
         Error::new(format!("asking the engine of {kind} targets what it has"), why)
     };
     tokio::time::timeout(patience, asking).await.map_err(late)?

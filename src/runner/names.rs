@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Context;
 
-pub use crate::target::instance_name::tag;
 use crate::target::InstanceId;
+pub use crate::target::instance_name::tag;
 
 /// Makes an id for the run's `number`-th instance, and its directory.
 ///

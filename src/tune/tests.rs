@@ -119,7 +119,10 @@ fn clean_lists_and_restores_the_settings_of_a_killed_run() {
     let lines: Vec<String> = listed.iter().map(ToString::to_string).collect();
     assert_eq!(listed.len(), 4, "{lines:?}");
     assert!(lines.iter().any(|line| line.ends_with("ksm/run: 0, was 1")), "{lines:?}");
-    assert_eq!(lines.iter().filter(|line| line.ends_with(": schedutil, which another program set")).count(), 1);
+    assert_eq!(
+        lines.iter().filter(|line| line.ends_with(": schedutil, which another program set")).count(),
+        1
+    );
     // A dry run lists what the real one does.
     assert_eq!(clean_at(&place).unwrap(), listed);
     assert_eq!(all(&place)[0], "schedutil");

@@ -194,4 +194,3 @@ pub fn logs(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
     }
     found
 }
-
