@@ -339,7 +339,8 @@ impl RunningInstance {
         let was_met = match self.memory_shortage(account.oom_kills) {
             Some(Shortage::Killed) => Some("was met (resources.memory)"),
             Some(Shortage::Full) if is_late => Some(
-                "is full (resources.memory), and nothing was killed: its programs may only be read again and again",
+                "is full, and nothing was killed: the kernel may only be reading its programs' pages again and again; fix: \
+                 raise resources.memory",
             ),
             Some(Shortage::Full) | None => None,
         };
