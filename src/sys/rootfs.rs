@@ -147,6 +147,15 @@ impl Rootfs {
         }
     }
 
+    /// Where a symbolic link leads, as its text.
+    ///
+    /// # Errors
+    /// When nothing has this name, or it is no link.
+    pub fn link_target(&self, path: &str) -> io::Result<String> {
+        let link = self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        Ok(readlinkat(&link, "", Vec::new())?.to_string_lossy().into_owned())
+    }
+
     /// Removes what has this name, unless it is a directory. Succeeds if nothing has.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ pub struct Image {
     /// A root file system as a tar archive on this host, relative to the scenario file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tarball: Option<PathBuf>,
-    /// An image reference that Docker can pull.
+    /// An image reference that Docker can pull; a registry that needs a login gets that of `docker login`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
     /// A stock cloud image, a qcow2: a file on this host, relative to the scenario file, or a http(s) URL.
