@@ -32,10 +32,10 @@ const LONGEST_LINE: u64 = 64 << 10;
 pub(super) async fn fits(listing: impl AsyncRead + Unpin, free: u64) -> io::Result<Result<(), String>> {
     let mut lines = BufReader::new(listing);
     let (mut total, mut largest, mut line) = (0u64, (0u64, String::new()), Vec::new());
+    let mut too_long = false;
     while (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).await? > 0 {
-        if !line.ends_with(b"\n") {
-            return Ok(Err("one of its files has a name that is longer than a path can be; fix: rename it".into()));
-        }
+        // Reads on to the end: tar must not fail.
+        too_long |= !line.ends_with(b"\n");
         if let Some((bytes, name)) = member(&String::from_utf8_lossy(&line)) {
             total = total.saturating_add(bytes);
             if bytes > largest.0 {
@@ -43,6 +43,9 @@ pub(super) async fn fits(listing: impl AsyncRead + Unpin, free: u64) -> io::Resu
             }
         }
         line.clear();
+    }
+    if too_long {
+        return Ok(Err("a name in it is longer than a path can be; fix: leave that file out".into()));
     }
     let (bytes, name) = largest;
     Ok(match total > free {
@@ -259,7 +262,10 @@ mod tests {
         // Alone, in a bundle of runc's, and in an image of LXD's.
         for beside in ["rootfs/bin/sh", "config.json", "metadata.yaml"] {
             let nested = refusal_of(&["rootfs/etc/os-release", "rootfs/usr/bin/sh", beside]);
-            assert!(nested.starts_with("its root is one directory too deep, in \"rootfs\"; fix: "), "{nested}");
+            assert!(
+                nested.starts_with("its root is one directory too deep, in \"rootfs\"; fix: "),
+                "{nested}"
+            );
         }
         // An image of one static program has no more than that.
         assert_eq!(refusal_of(&["srv/program"]), "");
