@@ -142,6 +142,23 @@ pub(super) fn command(argv: &[String]) -> Result<(), String> {
     })
 }
 
+pub(super) fn user(text: &str) -> Result<(), String> {
+    // The kernel takes the highest number for none.
+    let number = |part: &str| part.parse::<u32>().is_ok_and(|id| id < u32::MAX);
+    let name = |part: &str| {
+        part.len() <= 64
+            && part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-$".contains(c))
+    };
+    let good = text.split(':').count() <= 2 && text.split(':').all(|part| number(part) || name(part));
+    ensure(good, || {
+        format!(
+            "{} is not a user: write its name or number, and a group after it or not, as in \"redis\" or \"1000:1000\"",
+            quoted(text)
+        )
+    })
+}
+
 pub(super) fn variable(key: &str, value: &str) -> Result<(), String> {
     let good = !key.starts_with(|c: char| c.is_ascii_digit())
         && !key.is_empty()
