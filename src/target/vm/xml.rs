@@ -137,6 +137,28 @@ mod tests {
         }
     }
 
+    /// libvirt confines a domain by itself, unless its XML says otherwise.
+    #[test]
+    fn a_domain_has_libvirts_confinement_and_nothing_of_the_host_but_its_files() {
+        let xml = machine("plain", false);
+        for open in [
+            "<seclabel",
+            "<hostdev",
+            "<interface",
+            "<filesystem",
+            "<shmem",
+            "<qemu:",
+            "<graphics",
+            "<redirdev",
+        ] {
+            assert!(!xml.contains(open), "{open}: {xml}");
+        }
+        assert_eq!(xml.matches("<disk ").count(), 1, "{xml}");
+        assert_eq!(xml.matches("<channel ").count(), 1, "{xml}");
+        let networked = machine("plain", true);
+        assert_eq!(networked.matches("<interface type='user'>").count(), 1, "{networked}");
+    }
+
     #[test]
     fn there_are_as_many_vcpus_as_cpus_and_each_is_bound_to_them() {
         let xml = machine("plain", false);

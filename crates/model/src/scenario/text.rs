@@ -239,3 +239,20 @@ pub(super) fn ensure(good: bool, text: impl FnOnce() -> String) -> Result<(), St
 pub(super) fn fail(text: &str) -> Result<(), String> {
     Err(text.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_a_name_or_number_with_a_group_or_without() {
+        for good in ["redis", "1000", "1000:1000", "www-data:adm", "_apt", "0"] {
+            assert_eq!(user(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["", ":", "a:b:c", "a:", ":1", "-1", "4294967295", "a b", "../x", "root\n", &"x".repeat(65)]
+        {
+            assert!(user(bad).unwrap_err().contains("is not a user: write"), "{bad}");
+        }
+    }
+}
