@@ -17,7 +17,7 @@ use std::{
 
 use bootrace_agent::protocol::{HOSTNAME, NETWORK_VARIABLE, PORT_NAME};
 
-use crate::{channel::Channel, sys};
+use crate::{channel::Channel, nonce, sys};
 
 /// Longest wait for the control port to appear and to be connected, once its driver is loaded.
 const PORT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -188,7 +188,7 @@ pub fn open_port(events: &OwnedFd, patience: Duration) -> Result<Channel, VmErro
         }
         thread::sleep(Duration::from_micros(100));
     }
-    Channel::new(port.into()).tried(|| format!("open {path:?}"))
+    Channel::new(port.into(), nonce::of_system()).tried(|| format!("open {path:?}"))
 }
 
 fn find_port() -> Option<PathBuf> {

@@ -7,6 +7,7 @@ use std::{io::Read, path::Path};
 
 mod boots;
 mod build;
+mod capabilities;
 mod claims;
 mod cow;
 mod cpus;
@@ -33,6 +34,7 @@ pub mod uri;
 pub use crate::kind::{Kind, Start};
 pub use boots::{Boot, Firmware, Init};
 pub use build::Build;
+pub use capabilities::{Capabilities, Capability};
 pub use claims::Claim;
 pub use cow::CowFile;
 pub use cpus::{CpuChoice, CpuList};
