@@ -26,10 +26,12 @@ mod output;
 mod prepare;
 mod progress;
 pub mod report;
+mod resume;
 pub mod run;
 mod side;
 mod signals;
 mod source;
+mod subject;
 mod sudo_user;
 
 use output::written;
