@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io,
+    io::{BufRead, BufReader},
     path::Path,
     sync::OnceLock,
 };
@@ -46,9 +46,17 @@ pub fn available_memory() -> Option<u64> {
 pub fn program_digest() -> Option<String> {
     static DIGEST: OnceLock<Option<String>> = OnceLock::new();
     let hash = || {
+        let mut file = BufReader::with_capacity(1 << 20, File::open("/proc/self/exe").ok()?);
         let mut sum = Sha256::new();
-        io::copy(&mut File::open("/proc/self/exe").ok()?, &mut sum).ok()?;
-        Some(hex(sum.finalize()))
+        loop {
+            let chunk = file.fill_buf().ok()?;
+            if chunk.is_empty() {
+                return Some(hex(sum.finalize()));
+            }
+            sum.update(chunk);
+            let read = chunk.len();
+            file.consume(read);
+        }
     };
     DIGEST.get_or_init(hash).clone()
 }
