@@ -42,9 +42,8 @@ pub struct CommandLine<'a> {
 /// # Errors
 /// [`Failure::Usage`] when it can't go on; [`Failure::Run`] for another user than root.
 pub fn open(dir: &Path, line: &CommandLine) -> Result<Subject, Failure> {
-    let refused = |error: anyhow::Error| {
-        Failure::Usage(error.context(format!("{} can't be resumed", dir.display())))
-    };
+    let refused =
+        |error: anyhow::Error| Failure::Usage(error.context(format!("{} can't be resumed", dir.display())));
     let place = place(dir).map_err(refused)?;
     let (results, ..) = read(&place, line).map_err(refused)?;
     must_be_root().map_err(Failure::Run)?;
@@ -156,7 +155,8 @@ fn same_scenario(results: &Results, recorded: &Scenario, named: &[String]) -> an
         (None, Some(file)) => return Ok(Path::new(&file.path).parent().unwrap_or(Path::new("/")).into()),
         (None, None) => return Ok(".".into()),
     };
-    let changed = |what: &str| anyhow!("the scenario {name} is not that of the run any more: {what}\nfix: {fix}");
+    let changed =
+        |what: &str| anyhow!("the scenario {name} is not that of the run any more: {what}\nfix: {fix}");
     let present = Subject::find(name).map_err(|e| changed(&e.to_string()))?;
     let as_in_file = digest(&present.scenario);
     let rounds = Rounds {
@@ -198,7 +198,12 @@ fn differences(path: &str, run: &Value, file: &Value, found: &mut Vec<String>) {
 }
 
 /// Checks that the other options leave the plan as it is.
-fn same_options(results: &Results, scenario: &Scenario, dir: &Path, line: &CommandLine) -> anyhow::Result<()> {
+fn same_options(
+    results: &Results,
+    scenario: &Scenario,
+    dir: &Path,
+    line: &CommandLine,
+) -> anyhow::Result<()> {
     let differs = |option: &str, value: String, run: String| -> anyhow::Result<()> {
         bail!("{option} {value} differs from the run's {run}\nfix: leave {option} out, or {}", again(results))
     };
@@ -223,7 +228,9 @@ fn same_options(results: &Results, scenario: &Scenario, dir: &Path, line: &Comma
         return differs("--out", out.display().to_string(), dir.display().to_string());
     }
     if line.session.tune && results.host.tuned.is_none() {
-        bail!("--tune changes settings of the host, and its first samples ran without\nfix: leave --tune out");
+        bail!(
+            "--tune changes settings of the host, and its first samples ran without\nfix: leave --tune out"
+        );
     }
     Ok(())
 }
