@@ -203,7 +203,14 @@ impl Part {
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let part = Part(child);
         let sign = format!("round {round} of 4");
-        lines.find(|line| line.as_ref().unwrap().starts_with(&sign)).unwrap().unwrap();
+        let mut before = String::new();
+        loop {
+            let line = lines.next().unwrap_or_else(|| panic!("it ended before {sign:?}:\n{before}")).unwrap();
+            if line.starts_with(&sign) {
+                break;
+            }
+            before += &(line + "\n");
+        }
         // The rest is read, so that the program never blocks on it.
         std::thread::spawn(move || lines.for_each(drop));
         part

@@ -46,6 +46,9 @@ pub fn open(dir: &Path, line: &CommandLine) -> Result<Subject, Failure> {
         |error: anyhow::Error| Failure::Usage(error.context(format!("{} can't be resumed", dir.display())));
     let place = place(dir).map_err(refused)?;
     let (results, ..) = read(&place, line).map_err(refused)?;
+    if Lock::is_held_for(&format!("{}-", runner::tag(&results.run.id))) {
+        return Err(refused(anyhow!("it is still going on\nfix: wait until it has ended")));
+    }
     must_be_root().map_err(Failure::Run)?;
     let lock = Lock::take(&results.run.id).map_err(refused)?;
     // It may have gone on until its lock was free.
@@ -70,10 +73,6 @@ fn place(dir: &Path) -> anyhow::Result<PathBuf> {
 fn read(dir: &Path, line: &CommandLine) -> anyhow::Result<(Results, Scenario, PathBuf)> {
     let results = report::load(dir)?;
     let scenario = recorded(&results, dir)?;
-    ensure!(
-        !Lock::is_held_for(&format!("{}-", runner::tag(&results.run.id))),
-        "it is still going on\nfix: wait until it has ended"
-    );
     unfinished(&results, dir)?;
     same_boot_and_program(&results)?;
     let folder = same_scenario(&results, &scenario, line.scenarios)?;
