@@ -20,6 +20,7 @@ mod isolation;
 mod kvm;
 mod origin;
 mod outcome;
+mod resumption;
 #[cfg(test)]
 mod schema;
 mod timeline;
@@ -32,6 +33,7 @@ pub use isolation::{Isolation, Namespace};
 pub use kvm::{Kvm, KvmDegree};
 pub use origin::{Ab, Side, Source};
 pub use outcome::Outcome;
+pub use resumption::{Resumption, ScenarioFile};
 pub use timeline::{Phases, Timeline};
 
 /// The schema that this version writes.
@@ -72,13 +74,23 @@ pub struct Run {
     pub seed: u64,
     /// Version of the program that measured, as in `0.1.0`.
     pub bootrace_version: String,
+    /// sha256 of that program's executable, lower-case hex; null where it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_digest: Option<String>,
     /// The scenario with every default filled in, keys as in its TOML.
     pub scenario: serde_json::Value,
+    /// Where it was read from; null for one in the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario_file: Option<ScenarioFile>,
     /// How many samples the plan has, warm-up included; fewer in `samples` means the run was cut short.
     pub planned: u32,
     /// True when a signal (Ctrl-C, SIGTERM) or an error ended the run early.
     pub interrupted: bool,
-    /// Wall time from the first trial to the end of the last, without image building.
+    /// One for each time that the run went on after an interruption, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumptions: Vec<Resumption>,
+    /// Wall time from the first trial to the end of the last, without image building; the sum over the parts of a resumed
+    /// run, each until its last sample.
     pub wall_ns: Option<u64>,
     /// How much of `wall_ns` was start-up, settle, idle window, work and teardown of samples.
     pub measuring_ns: Option<u64>,
