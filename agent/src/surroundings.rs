@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// Each fact's name in messages and results, and its label in sentences.
-pub const FACTS: [(&str, &str); 35] = [
+pub const FACTS: [(&str, &str); 32] = [
     ("environment", "the environment"),
     ("directory", "the working directory"),
     ("user", "user and groups"),
@@ -16,12 +16,9 @@ pub const FACTS: [(&str, &str); 35] = [
     ("limit.stack_size", "the limit of stack size"),
     ("limit.core_file_size", "the limit of core files"),
     ("limit.resident_set", "the limit of resident memory"),
-    ("limit.processes", "the limit of processes"),
     ("limit.open_files", "the limit of open files"),
-    ("limit.locked_memory", "the limit of locked memory"),
     ("limit.address_space", "the limit of address space"),
     ("limit.file_locks", "the limit of file locks"),
-    ("limit.pending_signals", "the limit of pending signals"),
     ("limit.msgqueue_size", "the limit of message queues"),
     ("limit.nice_priority", "the limit of niceness"),
     ("limit.realtime_priority", "the limit of realtime priority"),
