@@ -125,8 +125,12 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     Ok(results)
 }
 
-/// Drops the names of devices when an earlier sample of the target has the same list: it is long.
+/// Drops the names of devices and the surroundings when an earlier sample of the target has the same: they are long.
 fn only_once(sample: &mut Sample, earlier: &[Sample]) {
+    let mut same_target = earlier.iter().rev().filter(|s| s.target == sample.target);
+    if same_target.find_map(|s| s.surroundings.as_ref()) == sample.surroundings.as_ref() {
+        sample.surroundings = None;
+    }
     let Some(isolation) = &mut sample.isolation else { return };
     let before: Vec<_> =
         earlier.iter().filter(|s| s.target == sample.target).filter_map(|s| s.isolation.as_ref()).collect();

@@ -21,6 +21,7 @@ use std::{
 use bootrace_agent::{
     protocol::{HOSTNAME, ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
     reference::{self, ReferenceWorkload},
+    surroundings::SHM_OPTIONS,
 };
 
 use crate::{boot_times::BootOrigin, channel::Channel, serve::Agent, service::Place};
@@ -37,6 +38,7 @@ mod ready;
 mod run_reference;
 mod serve;
 mod service;
+mod survey;
 mod sys;
 mod user;
 mod vm;
@@ -86,7 +88,7 @@ fn complete_libvirt_container() {
             "/dev/shm",
             "tmpfs",
             libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-            "mode=1777",
+            &SHM_OPTIONS.to_string_lossy(),
         )
     };
     let made = sys::set_hostname(HOSTNAME).and_then(|()| shared_memory());

@@ -12,7 +12,10 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::isolation::{Introspect, Isolation};
+use crate::{
+    isolation::{Introspect, Isolation},
+    surroundings::Surroundings,
+};
 
 /// Version of this protocol; both sides must agree exactly, since one build embeds the other.
 pub const VERSION: u16 = 5;
@@ -73,6 +76,8 @@ pub enum ToAgent {
     Write { at: u64 },
     /// Report the view from inside. Answered by `Isolation`.
     Introspect(Introspect),
+    /// Report what the workload finds around it. Answered by `Surroundings`.
+    Survey,
     /// Report whether [`IMAGE_DIGEST_PATH`] is in the page cache, without reading it. Answered by `Cached`.
     IsCached,
     /// Report what explains a failure. Answered by `Account`.
@@ -145,6 +150,7 @@ pub enum FromAgent {
     WriteStarted,
     Written(Written),
     Isolation(Box<Isolation>),
+    Surroundings(Surroundings),
     /// Answers `IsCached`; null where the kernel gives no answer.
     Cached(Option<bool>),
     Account(Account),

@@ -24,6 +24,7 @@ use crate::{
     introspect,
     program::Process,
     ready::Watch,
+    survey,
     sys::{self, ExitedChild},
     user::User,
 };
@@ -160,6 +161,10 @@ impl Agent {
             ToAgent::Introspect(wanted) => {
                 let workload = self.workload.as_ref().filter(|w| w.alive).map(|w| w.process.pid);
                 self.send(&FromAgent::Isolation(Box::new(introspect::introspect(&wanted, workload))))
+            }
+            ToAgent::Survey => {
+                let workload = self.workload.as_ref().filter(|w| w.alive).map(|w| w.process.pid);
+                self.send(&FromAgent::Surroundings(survey::survey(workload)))
             }
             ToAgent::IsCached => self.send(&FromAgent::Cached(introspect::is_cached())),
             ToAgent::Account => {

@@ -388,6 +388,19 @@ pub fn sync_file_system(file: &File) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
 }
 
+/// Size of the file system at a path, in bytes.
+///
+/// # Errors
+/// When there is nothing at the path.
+pub fn file_system_bytes(path: &Path) -> io::Result<u64> {
+    let path = c_path(path)?;
+    // SAFETY: all zeros is a valid value of this plain struct.
+    let mut about: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a live, NUL-terminated string, and the struct is live.
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut about) })?;
+    Ok(about.f_blocks.saturating_mul(about.f_frsize))
+}
+
 /// Whether permissions and mount let this process write there.
 pub fn may_write(path: &Path) -> bool {
     // SAFETY: the path is a live, NUL-terminated string.

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bootrace_agent::protocol::{HOSTNAME, NETWORK_VARIABLE, PORT_NAME};
+use bootrace_agent::{
+    protocol::{HOSTNAME, NETWORK_VARIABLE, PORT_NAME},
+    surroundings::SHM_OPTIONS,
+};
 
 use crate::{channel::Channel, nonce, sys};
 
@@ -226,7 +229,7 @@ fn enter_root() -> Result<(), VmError> {
     mount("proc", "/proc", "proc", SAFE, "")?;
     let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
     mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
-    mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
+    mount("shm", "/dev/shm", "tmpfs", SAFE, &SHM_OPTIONS.to_string_lossy())?;
     // The kernel makes the devices; udev or a container engine adds these links.
     for (name, rest) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
         let link = Path::new("/dev").join(name);

@@ -14,7 +14,10 @@ use bollard::{
         CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
-use bootrace_agent::protocol::{AGENT_PATH, HOSTNAME, NONCE_VARIABLE, SOCKET_PATH};
+use bootrace_agent::{
+    protocol::{AGENT_PATH, HOSTNAME, NONCE_VARIABLE, SOCKET_PATH},
+    surroundings::SHM_BYTES,
+};
 use futures_util::StreamExt;
 
 use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
@@ -231,6 +234,7 @@ impl Docker {
                 memory: Some(memory),
                 // The same limit for memory and swap together: no swap.
                 memory_swap: Some(memory),
+                shm_size: i64::try_from(SHM_BYTES).ok(),
                 cpuset_cpus: Some(self.cpus.list()),
                 // Makes the agent PID 1, whatever the engine's default is.
                 init: Some(false),

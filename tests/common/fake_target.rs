@@ -250,6 +250,7 @@ fn play(socket: PathBuf, nonce: String, part: Part) -> Option<()> {
 
 const KERNEL: &str = "6.0-fake";
 const BOOT_ID: &str = "00000000-fake";
+const SURROUNDINGS: [(&str, &str); 2] = [("umask", "0022"), ("unknown", "")];
 
 /// The part after its hello or its restore.
 fn serve(mut stream: UnixStream, nonce: &str, part: Part) -> Option<()> {
@@ -314,6 +315,9 @@ fn serve(mut stream: UnixStream, nonce: &str, part: Part) -> Option<()> {
                 say(FromAgent::Written(Written { wall_ns: 1 }))?;
             }
             ToAgent::Introspect(_) => say(FromAgent::Isolation(Box::default()))?,
+            ToAgent::Survey => say(FromAgent::Surroundings(
+                SURROUNDINGS.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ))?,
             ToAgent::IsCached => say(FromAgent::Cached(None))?,
             ToAgent::BootTimes => say(FromAgent::BootTimes(BootTimes::default()))?,
             ToAgent::Account => say(FromAgent::Account(Account {

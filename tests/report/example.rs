@@ -175,6 +175,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
         }),
         disk: None,
         isolation: None,
+        surroundings: None,
     }
 }
 

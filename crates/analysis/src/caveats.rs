@@ -9,6 +9,7 @@ use crate::{
 mod boots;
 mod density;
 mod host;
+mod surroundings;
 
 /// PSI `some avg10` with a caveat, in percent.
 const PRESSURE: f64 = 10.0;
@@ -24,6 +25,7 @@ pub(super) fn all(
 ) -> Vec<String> {
     let mut found: Vec<String> = identities.disagreements.iter().map(|d| disagreement(d)).collect();
     found.extend(completeness(results, targets));
+    found.extend(surroundings::all(results));
     found.extend(density::all(results));
     found.extend(
         results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(|t| emulated(results, t)),

@@ -4,6 +4,8 @@
 //! (null in the file), never 0. All times are nanoseconds, all sizes bytes; field and type names
 //! carry the unit. `reports/results.schema.json` is the published form.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -216,6 +218,10 @@ pub struct Sample {
     /// What the instance shares with the host; absent where bootrace did not ask it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
+    /// What the workload found around it: value by name, as `limit.open_files`. A fact that can't be read is left out. Absent
+    /// where an earlier sample of the target has the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surroundings: Option<BTreeMap<String, String>>,
 }
 
 impl Sample {
@@ -237,6 +243,7 @@ impl Sample {
             interference: None,
             disk: None,
             isolation: None,
+            surroundings: None,
         }
     }
 }
