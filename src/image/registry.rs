@@ -83,14 +83,16 @@ struct Made {
 
 impl Made {
     async fn remove(self, docker: &Client) -> Result<(), Error> {
+        let mut removed = Ok(());
         for container in self.containers {
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            let removed = docker.remove_container(&container, Some(options)).await;
-            removed.map_err(refused("remove the container that an image was made in"))?;
+            let gone = docker.remove_container(&container, Some(options)).await;
+            // Tries to remove the rest all the same.
+            removed = removed.and(gone.map_err(refused("remove the container that an image was made in")));
         }
         match self.image {
-            Some(image) => docker.remove(&image).await.map(drop),
-            None => Ok(()),
+            Some(image) => removed.and(docker.remove(&image).await.map(drop)),
+            None => removed,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
+use anyhow::anyhow;
 use futures_util::future::join_all;
 
 use super::{Lock, lock};
@@ -17,6 +18,8 @@ use crate::{
 
 /// How long an engine may take to list what it has, on a host that is not busy.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often [`sweep`] searches: engines need time to remove what they have.
+const SWEEPS: u32 = 20;
 
 /// The runs that the search covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +123,28 @@ fn discard_files(dir: &Path) -> io::Result<()> {
     let mounts = host_mounts::in_host_namespace(|| mounts::below(dir))?;
     mounts.iter().try_for_each(|point| host_mounts::discard(point))?;
     gone(fs::remove_dir_all(dir))
+}
+
+/// Removes the left-overs of one run that has ended.
+///
+/// # Errors
+/// When a left-over can't be removed.
+pub async fn sweep(instances: &Path, run: &str) -> anyhow::Result<()> {
+    let owner = Owner::Run(run.into());
+    let mut last = None;
+    for _ in 0..SWEEPS {
+        let found = find(instances, &owner).await;
+        if found.left_overs.is_empty() {
+            return Ok(());
+        }
+        for left_over in &found.left_overs {
+            // An engine may be removing it right now, so only the next search decides.
+            last = remove(left_over).await.err().or(last);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let why = last.map_or_else(|| "they come back".into(), |error| error.to_string());
+    Err(anyhow!("removing the left-overs of run {run}: {why}"))
 }
 
 /// Counts an engine that hangs as one that the search could not read.

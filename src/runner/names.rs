@@ -4,13 +4,13 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Context;
 
-use crate::target::InstanceId;
+use crate::{control::Nonce, target::InstanceId};
 pub use crate::target::instance_name::tag;
 
-/// Makes an id for the run's `number`-th instance, and its directory.
+/// Makes an id for the run's `number`-th instance, with its nonce, and its directory.
 ///
 /// # Errors
-/// When the directory can't be made.
+/// When the directory can't be made, or the kernel has no random numbers.
 pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::Result<InstanceId> {
     let instance = format!("{}-{number}", tag(run));
     let dir = instances.join(&instance);
@@ -19,5 +19,6 @@ pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::R
         // QEMU's user must be able to enter it, whatever the umask is.
         .and_then(|()| fs::set_permissions(&dir, open))
         .with_context(|| format!("making {}", dir.display()))?;
-    Ok(InstanceId { run: run.into(), instance, dir })
+    let nonce = Nonce::random().context("taking a random number for the instance's nonce")?;
+    Ok(InstanceId { run: run.into(), instance, dir, nonce })
 }
