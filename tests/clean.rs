@@ -1,4 +1,4 @@
-//! `bootrace clean` among an operator's own things with similar names.
+//! `bootrace clean` among an operator's own containers, domains, images and files with similar names.
 
 mod common;
 
@@ -13,11 +13,14 @@ use std::{
 use bootrace::runner::tag;
 use common::{cache::OwnCache, output_of};
 
-/// The run that has left things.
+/// The run that was killed.
 const RUN: &str = "killed";
 /// An operator's names: a prefix alone, a name around an instance's, and an instance's name, which the label or metadata of
 /// its container, image or domain shows to be another's: they hold the run's id, and the name its hash.
-const OPERATORS: [&str; 3] = ["bootrace-redis", "my-bootrace-0badcafe-0", "bootrace-0badcafe-1"];
+const OPERATORS: [&str; 4] =
+    ["bootrace-redis", "my-bootrace-0badcafe-0", "bootrace-0badcafe-1", "bootrace-build-mine"];
+/// The builder of an image that was killed: no process has started at this time.
+const BUILDER: &str = "1-18446744073709551615";
 const UNFINISHED: &str = "new-0123456789aB";
 const PODMAN: [&str; 4] = ["podman", "--remote", "--url", "unix:///run/podman/podman.sock"];
 const ENGINES: [&[&str]; 2] = [&["docker"], &PODMAN];
@@ -55,7 +58,10 @@ impl Made {
     }
 
     fn names() -> Vec<String> {
-        let ours = (0..9).map(Made::ours).chain([tag(RUN), UNFINISHED.into()]);
+        let builds = ["-", ":"]
+            .into_iter()
+            .flat_map(|mark| (0..2).map(move |n| format!("bootrace-build{mark}{BUILDER}-{n}")));
+        let ours = (0..9).map(Made::ours).chain([tag(RUN), UNFINISHED.into()]).chain(builds);
         ours.chain(OPERATORS.map(String::from)).collect()
     }
 
@@ -72,22 +78,22 @@ impl Made {
         if memory.is_dir() { memory.to_owned() } else { "/sys/fs/cgroup".into() }
     }
 
-    fn image(&self, engine: &[&str], name: &str, run_id: &str) {
+    fn image(&self, engine: &[&str], name: &str, label: &str) {
         let empty = self.cache.path("empty.tar");
         run(&["tar"], &["--create", "--files-from=/dev/null", "--file", empty.to_str().unwrap()]);
-        let label = format!("LABEL bootrace.run={run_id}");
-        run(engine, &["import", "--change", &label, empty.to_str().unwrap(), name]);
+        run(engine, &["import", "--change", &format!("LABEL {label}"), empty.to_str().unwrap(), name]);
     }
 
-    fn container(&self, engine: &[&str], name: &str, run_id: Option<&str>) {
-        let label = run_id.map_or("mine=1".into(), |run_id| format!("bootrace.run={run_id}"));
-        run(engine, &["create", "--name", name, "--label", &label, "bootrace-redis", "/x"]);
+    fn container(&self, engine: &[&str], name: &str, label: &str) {
+        run(engine, &["create", "--name", name, "--label", label, "bootrace-redis", "/x"]);
     }
 
     fn domain(&self, libvirt: (&str, &str, &str), name: &str, run_id: Option<&str>) {
         let (uri, driver, os) = libvirt;
         let metadata = run_id.map(|run_id| {
-            format!("<metadata><b:run xmlns:b='https://bootrace.invalid/domain/1'>{run_id}</b:run></metadata>")
+            format!(
+                "<metadata><b:run xmlns:b='https://bootrace.invalid/domain/1'>{run_id}</b:run></metadata>"
+            )
         });
         let xml = format!(
             "<domain type='{driver}'><name>{name}</name>{}<memory unit='MiB'>64</memory><os>{os}</os></domain>",
@@ -120,18 +126,18 @@ impl Made {
         }
     }
 
-    /// Everything with one of the names, as `clean` calls it. An engine's two of one name are two.
+    /// Everything with one of the names, as `clean` calls it.
     fn inventory(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for engine in ENGINES {
+        for (engine, of) in ENGINES.into_iter().zip(["", "podman "]) {
             let containers = run(engine, &["ps", "--all", "--format", "{{.Names}}"]);
-            found.extend(containers.lines().map(|name| format!("container {name}")));
+            found.extend(containers.lines().map(|name| format!("{of}container {name}")));
             let images = run(engine, &["images", "--format", "{{.Repository}}:{{.Tag}}"]);
-            found.extend(images.lines().map(|name| format!("image {name}")));
+            found.extend(images.lines().map(|name| format!("{of}image {name}")));
         }
-        for (uri, ..) in LIBVIRT {
+        for ((uri, ..), of) in LIBVIRT.into_iter().zip(["", "lxc "]) {
             let domains = run(&["virsh", "-q", "-c", uri], &["list", "--all", "--name"]);
-            found.extend(domains.lines().map(|name| format!("domain {name}")));
+            found.extend(domains.lines().map(|name| format!("{of}domain {name}")));
         }
         for (kind, dir) in [
             ("files", self.instances()),
@@ -150,7 +156,8 @@ impl Made {
         let names = Made::names();
         found.retain(|line| names.iter().any(|name| line.contains(name)));
         let pids = self.processes.iter().map(Child::id);
-        let with_root = pids.filter(|pid| root_of(*pid).is_some_and(|root| root.starts_with(self.instances())));
+        let with_root =
+            pids.filter(|pid| root_of(*pid).is_some_and(|root| root.starts_with(self.instances())));
         found.extend(with_root.map(|pid| format!("process {pid}")));
         found.sort();
         found
@@ -172,7 +179,9 @@ impl Made {
             for parent in ["", "bootrace"] {
                 let _ = fs::remove_dir(Made::cgroups().join(parent).join(&name));
             }
-            for file in [format!("{LOGS}/{name}.log"), format!("{LOGS}/{name}.log.0"), format!("{LOCKS}/{name}")] {
+            for file in
+                [format!("{LOGS}/{name}.log"), format!("{LOGS}/{name}.log.0"), format!("{LOCKS}/{name}")]
+            {
                 let _ = fs::remove_file(file);
             }
             quietly(
@@ -210,16 +219,23 @@ fn clean_removes_what_runs_left_and_nothing_that_an_operator_named_alike() {
     fs::write(precious.join("file"), "").unwrap();
 
     // The operator's.
-    let labels = [None, Some(RUN), Some(RUN)];
+    let of_run = format!("bootrace.run={RUN}");
+    let of_build = format!("bootrace.build={BUILDER}");
     for engine in ENGINES {
         // One that was built on bootrace's has its label.
-        made.image(engine, OPERATORS[0], RUN);
-        made.image(engine, &format!("bootrace-trial:{}", OPERATORS[2]), RUN);
-        OPERATORS.iter().zip(labels).for_each(|(name, label)| made.container(engine, name, label));
+        made.image(engine, OPERATORS[0], &of_run);
+        made.image(engine, &format!("bootrace-trial:{}", OPERATORS[2]), &of_run);
+        for (name, label) in OPERATORS.iter().zip(["mine=1", &of_run, &of_run]) {
+            made.container(engine, name, label);
+        }
     }
     for libvirt in LIBVIRT {
-        OPERATORS.iter().zip(labels).for_each(|(name, label)| made.domain(libvirt, name, label));
+        for (name, run_id) in OPERATORS.iter().zip([None, Some(RUN), Some(RUN)]) {
+            made.domain(libvirt, name, run_id);
+        }
     }
+    made.container(ENGINES[0], OPERATORS[3], &of_build);
+    made.image(ENGINES[0], OPERATORS[3], &of_build);
     fs::create_dir(Made::cgroups().join(OPERATORS[2])).unwrap();
     for name in &OPERATORS[..2] {
         fs::create_dir(Made::cgroups().join("bootrace").join(name)).unwrap();
@@ -232,9 +248,11 @@ fn clean_removes_what_runs_left_and_nothing_that_an_operator_named_alike() {
 
     // The killed run's.
     for (number, engine) in ENGINES.into_iter().enumerate() {
-        made.container(engine, &Made::ours(number), Some(RUN));
-        made.image(engine, &format!("bootrace-trial:{}", Made::ours(number)), RUN);
+        made.container(engine, &Made::ours(number), &of_run);
+        made.image(engine, &format!("bootrace-trial:{}", Made::ours(number)), &of_run);
     }
+    made.container(ENGINES[0], &format!("bootrace-build-{BUILDER}-0"), &of_build);
+    made.image(ENGINES[0], &format!("bootrace-build:{BUILDER}-1"), &of_build);
     for (number, libvirt) in LIBVIRT.into_iter().enumerate() {
         made.domain(libvirt, &Made::ours(2 + number), Some(RUN));
     }
@@ -248,7 +266,7 @@ fn clean_removes_what_runs_left_and_nothing_that_an_operator_named_alike() {
     symlink(&precious, made.instances().join(Made::ours(5))).unwrap();
     let all = made.inventory();
     let ours: Vec<&String> = all.iter().filter(|line| !operators.contains(line)).collect();
-    assert_eq!(ours.len(), 15, "{ours:#?}");
+    assert_eq!(ours.len(), 17, "{ours:#?}");
 
     let clean = |arguments: &[&str], verb: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bootrace"));
@@ -272,7 +290,8 @@ fn clean_removes_what_runs_left_and_nothing_that_an_operator_named_alike() {
     assert_eq!(made.inventory(), operators);
     assert_eq!(clean(&["--dry-run"], "would remove "), [""; 0]);
     // Neither through the mount nor through the link.
-    assert_eq!(fs::read_dir(&precious).unwrap().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>(), [
-        OsStr::new("file")
-    ]);
+    assert_eq!(
+        fs::read_dir(&precious).unwrap().flatten().map(|entry| entry.file_name()).collect::<Vec<_>>(),
+        [OsStr::new("file")]
+    );
 }

@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Context;
 
-use crate::{control::Nonce, target::InstanceId};
 pub use crate::target::instance_name::tag;
+use crate::{control::Nonce, target::InstanceId};
 
 /// Makes an id for the run's `number`-th instance, with its nonce, and its directory.
 ///

@@ -67,6 +67,24 @@ pub fn is_alive(pid: u32) -> bool {
     PathBuf::from(format!("/proc/{pid}")).exists()
 }
 
+/// This process, as a name that no other one gets: its pid and its start, in ticks since the host's boot.
+pub fn identity() -> String {
+    let pid = std::process::id();
+    format!("{pid}-{}", started(pid).unwrap_or_default())
+}
+
+/// Whether the process of an [`identity`] still runs.
+pub fn is_identity_alive(identity: &str) -> bool {
+    let parts = identity.split_once('-').and_then(|(pid, start)| Some((pid.parse().ok()?, start)));
+    parts.is_some_and(|(pid, start)| started(pid).is_some_and(|ticks| ticks == start))
+}
+
+fn started(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name, which may have blanks, ends before the third field.
+    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(str::to_owned)
+}
+
 /// The ids of all processes but this one.
 pub fn others() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -117,6 +135,22 @@ pub fn end_all_in(dir: &Path) -> io::Result<()> {
             if let Some(handle) = handle.filter(|_| works_in(pid, dir)) {
                 end(&handle).map_err(|e| io::Error::new(e.kind(), format!("process {pid}: {e}")))?;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_of_one_process_and_not_of_the_next_one_with_its_pid() {
+        let own = identity();
+        let (pid, start) = own.split_once('-').unwrap();
+        assert!(start.parse::<u64>().is_ok_and(|ticks| ticks > 0), "{own}");
+        assert!(is_identity_alive(&own));
+        for other in [format!("{pid}-{start}0"), pid.to_owned(), format!("x-{start}"), String::new()] {
+            assert!(!is_identity_alive(&other), "{other}");
         }
     }
 }

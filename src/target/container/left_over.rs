@@ -12,12 +12,12 @@ use bollard::{
 use super::{Error, LABEL, TRIAL_IMAGE, cause, connect_to, failed, remove};
 use crate::{
     cause::Cause,
-    image::ContainerEngine,
+    image::{ContainerEngine, build_orphans},
     target::{LeftOver, ResourceKind, instance_name::is_instance_of},
 };
 
 /// Finds those of instances whose name is `wanted`. The label's value, a run's id, must agree with the name: a container
-/// of a user with such a label or such a name, or with a label that its image handed down, is none of ours.
+/// of a user with such a label or such a name, or with a label that its image handed down, is none of ours. Docker's are also those of killed builds.
 ///
 /// # Errors
 /// When the engine does not answer.
@@ -52,6 +52,12 @@ pub async fn find(engine: ContainerEngine, wanted: impl Fn(&str) -> bool) -> Res
                 found.push(left_over(ResourceKind::Image, name.clone(), instance));
             }
         }
+    }
+    if engine == ContainerEngine::Docker {
+        let orphans = build_orphans(&client).await.map_err(failed)?;
+        let containers = orphans.containers.into_iter().map(|name| (ResourceKind::Container, name));
+        let images = orphans.images.into_iter().map(|name| (ResourceKind::Image, name));
+        found.extend(containers.chain(images).map(|(kind, name)| left_over(kind, name.clone(), &name)));
     }
     found.retain(|it| wanted(&it.instance));
     Ok(found)
