@@ -62,11 +62,6 @@ pub fn wait(handle: &OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Whether a process with this pid exists.
-pub fn is_alive(pid: u32) -> bool {
-    PathBuf::from(format!("/proc/{pid}")).exists()
-}
-
 /// This process, as a name that no other one gets: its pid and its start, in ticks since the host's boot.
 pub fn identity() -> String {
     let pid = std::process::id();
