@@ -103,13 +103,13 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         }),
     };
     for setting in &settings {
-        let verb = match (setting.original.is_some(), options.dry_run) {
-            (true, true) => "would restore",
-            (true, false) => "restored",
-            (false, true) => "would leave",
-            (false, false) => "left",
+        let line = match (&setting.original, options.dry_run) {
+            (Some(original), true) => format!("would restore {} to {original}\n", setting.path.display()),
+            (Some(original), false) => format!("restored {} to {original}\n", setting.path.display()),
+            (None, true) => format!("would leave {setting}\n"),
+            (None, false) => format!("left {setting}\n"),
         };
-        print(&format!("{verb} {setting}\n"))?;
+        print(&line)?;
     }
     let none =
         found.left_overs.is_empty() && unfinished.is_empty() && checkouts.is_empty() && settings.is_empty();
