@@ -23,8 +23,8 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     fs::{Mode, OFlags, open},
     process::{
-        DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, chdir, kill_current_process_group, kill_process,
-        set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, waitpid,
+        DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, chdir, kill_current_process_group,
+        kill_process, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, waitpid,
     },
     thread::set_name,
     time::Timespec,
@@ -169,7 +169,8 @@ impl Family {
     /// Waits until a child ends or `most` has passed. Returns true when the other end of `pipe` is closed.
     fn pause(&self, pipe: Option<BorrowedFd<'_>>, most: Option<Duration>) -> bool {
         let signals = self.signals.as_fd();
-        let mut polled = [signals, pipe.unwrap_or(signals)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut polled =
+            [signals, pipe.unwrap_or(signals)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
         let most = most.and_then(|most| Timespec::try_from(most).ok());
         let _ = poll(&mut polled, most.as_ref());
         let _ = rustix::io::read(signals, &mut [0; size_of::<libc::signalfd_siginfo>()]);

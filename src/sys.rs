@@ -3,6 +3,7 @@
 use std::{ffi::OsString, fs, path::Path};
 
 pub mod mounts;
+pub mod namespaces;
 pub mod processes;
 pub mod rootfs;
 pub mod signals;

@@ -1,4 +1,8 @@
 //! The system calls that the standard library has no safe function for; all `unsafe` code of the agent is here.
+#![expect(
+    unsafe_code,
+    reason = "the agent links the C library alone, so that it is small and starts at once"
+)]
 
 use std::{
     ffi::{CStr, CString},

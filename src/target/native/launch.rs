@@ -7,7 +7,10 @@
 //! Until it executes the agent, the child shares the harness's memory, as with `vfork` and `posix_spawn`: after a fork
 //! each page that the harness writes would fault once, during the measurement. The module makes the system call
 //! itself, because neither of these can create a child in a version 2 cgroup (glibc before 2.39).
-#![expect(unsafe_code, reason = "clone3 with shared memory, and what its child does before it executes the agent")]
+#![expect(
+    unsafe_code,
+    reason = "clone3 with shared memory, and what its child does before it executes the agent"
+)]
 
 use std::{
     cell::Cell,
