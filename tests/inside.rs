@@ -175,7 +175,7 @@ fn a_run_finds_no_difference_between_its_targets_surroundings() {
         let known: Vec<&str> =
             FACTS.iter().map(|(fact, _)| *fact).filter(|fact| !found.contains_key(*fact)).collect();
         assert_eq!(known, Vec::<&str>::new(), "{target} lacks these: {found:#?}");
-        assert!(found["environment"].ends_with(" A PATH"), "{found:#?}");
+        assert!(found["environment"].contains(" A PATH"), "{found:#?}");
         assert!(found["mount./dev/shm"].ends_with(", 65536 KiB"), "{found:#?}");
     }
     let differences: Vec<_> =
