@@ -14,6 +14,7 @@ use crate::digest::hex;
 
 pub mod load;
 pub mod mounts;
+pub mod namespaces;
 pub mod processes;
 pub mod rootfs;
 pub mod signals;
