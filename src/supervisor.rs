@@ -7,6 +7,7 @@
 //!
 //! After a fork of a process with threads only system calls are safe: nothing here allocates or takes a lock.
 #![expect(unsafe_code, reason = "fork, and what a forked process may do before it executes a program")]
+#![expect(unsafe_code, reason = "fork, and what a forked process may do before it executes a program")]
 
 use std::{
     ffi::c_int,
