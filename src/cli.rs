@@ -27,9 +27,9 @@ mod prepare;
 mod progress;
 pub mod report;
 pub mod run;
-mod side;
+pub(crate) mod side;
 mod signals;
-mod source;
+pub(crate) mod source;
 mod sudo_user;
 
 use output::written;
@@ -163,7 +163,7 @@ impl Command {
 }
 
 /// Parses an option's metric of single instances.
-fn metric(name: &str) -> Result<Metric, String> {
+pub(crate) fn metric(name: &str) -> Result<Metric, String> {
     let metric = Metric::from_name(name).filter(|metric| !metric.is_of_density());
     metric.ok_or_else(|| metric::unknown(name, Metric::of_instances()))
 }

@@ -7,9 +7,9 @@ use super::{definition::Cloud, error::Error, job::Job, manifest::Sum, tool::Tool
 
 mod export;
 mod fetch;
-mod fstab;
-mod partitions;
-mod qcow2;
+pub(crate) mod fstab;
+pub(crate) mod partitions;
+pub(crate) mod qcow2;
 mod seed;
 pub(super) mod stock;
 

@@ -55,7 +55,7 @@ pub(super) async fn find(docker: &Client, digest: &str) -> Result<Option<String>
 }
 
 /// Compares the label: an engine's image id is a digest of something else in each store.
-fn is_of(image: ImageInspect, digest: &str) -> bool {
+pub(crate) fn is_of(image: ImageInspect, digest: &str) -> bool {
     let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
     image_labels(&labels).is_some_and(|(its, _)| its == digest)
 }
@@ -126,7 +126,7 @@ pub(super) async fn of_cache(docker: &Client, cache: &Cache) -> Result<Vec<(Stri
 
 /// An image that lost its name to another one is referred to by its id, the digest of its manifest or configuration.
 /// Docker 20.10 reports a placeholder as its name.
-fn named(images: Vec<ImageSummary>, ours: &str) -> Vec<(String, String)> {
+pub(crate) fn named(images: Vec<ImageSummary>, ours: &str) -> Vec<(String, String)> {
     let named = images.into_iter().filter_map(|image| {
         let (digest, _) = image_labels(&image.labels).filter(|(_, cache)| *cache == ours)?;
         let digest = digest.to_owned();

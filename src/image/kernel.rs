@@ -45,7 +45,7 @@ pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
 
 /// Paths of the modules in load order, without built-in ones.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Modules {
+pub(crate) struct Modules {
     pub needed: Vec<String>,
     /// Modules to load after the others for a network; empty also if the kernel has no driver for one.
     pub network: Vec<String>,
@@ -83,16 +83,16 @@ pub(super) fn name(path: &str) -> Option<String> {
 }
 
 /// The files that `depmod` writes.
-struct Lists {
-    dep: String,
-    builtin: String,
-    softdep: String,
-    alias: String,
+pub(crate) struct Lists {
+    pub(crate) dep: String,
+    pub(crate) builtin: String,
+    pub(crate) softdep: String,
+    pub(crate) alias: String,
 }
 
 impl Lists {
     /// The load order, with the paths of the lists.
-    fn order(&self) -> Result<Modules, String> {
+    pub(crate) fn order(&self) -> Result<Modules, String> {
         let mut modules: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
         for line in self.dep.lines() {
             if let Some((path, deps)) = line.split_once(':')
@@ -172,7 +172,7 @@ impl Closure<'_> {
 }
 
 /// Compares numbers in the text as numbers: 6.8.0-9 comes before 6.8.0-10.
-fn by_version(a: &str, b: &str) -> Ordering {
+pub(crate) fn by_version(a: &str, b: &str) -> Ordering {
     fn pieces(text: &str) -> Vec<(u64, &str)> {
         let numeric = |c: char| c.is_ascii_digit();
         let mut rest = text;

@@ -20,7 +20,7 @@ impl Pool {
         Self::read_from(Path::new("/proc/meminfo"))
     }
 
-    fn read_from(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn read_from(path: &Path) -> Result<Self, Error> {
         let text = read(path)?;
         let find = |key: &str| {
             let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));

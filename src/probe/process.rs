@@ -11,7 +11,7 @@ use super::{Error, read};
 
 /// Proportional set size in bytes: a page that n processes map counts as 1/n for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Pss {
+pub(crate) struct Pss {
     pub total: u64,
     pub anon: u64,
     pub file: u64,
@@ -29,7 +29,7 @@ pub(super) struct Pss {
 /// # Errors
 /// When it is another user's process and this one is not root. A kernel before 5.3 does not separate anonymous from
 /// file memory.
-pub(super) fn pss(dir: &Path) -> Result<Pss, Error> {
+pub(crate) fn pss(dir: &Path) -> Result<Pss, Error> {
     let path = dir.join("smaps_rollup");
     let text = read(&path)?;
     let find = |key: &str| {
@@ -63,7 +63,7 @@ pub fn splits_memory() -> Result<(), Error> {
 
 /// The used fields of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
+pub(crate) struct Stat {
     ppid: u32,
     /// CPU time of children that have ended and were waited for, in clock ticks.
     reaped_ticks: u64,
@@ -71,7 +71,7 @@ struct Stat {
 
 impl Stat {
     /// The second field is the program's name in parentheses, which may contain spaces and parentheses.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let ppid = fields.nth(1)?.parse().ok()?;
         let mut times = fields.skip(11).map(str::parse);

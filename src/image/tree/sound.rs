@@ -49,7 +49,7 @@ pub(super) async fn fits(listing: impl AsyncRead + Unpin, free: u64) -> io::Resu
 }
 
 /// Size and name of a regular file in a line such as `-rw-r--r-- 0/0 12 2026-01-31 10:00 ./etc/hosts`.
-fn member(line: &str) -> Option<(u64, &str)> {
+pub(crate) fn member(line: &str) -> Option<(u64, &str)> {
     let mut rest = line.strip_prefix('-')?;
     let mut field = || {
         let (field, after) = rest.trim_start().split_once(' ')?;

@@ -9,7 +9,7 @@ pub fn memory() -> HostMemory {
 }
 
 impl Root {
-    pub(super) fn memory(&self) -> HostMemory {
+    pub(crate) fn memory(&self) -> HostMemory {
         let meminfo = self.text("proc/meminfo").unwrap_or_default();
         // Lines of `MemAvailable:   21467376 kB`.
         let bytes = |key: &str| {

@@ -25,7 +25,7 @@ pub struct Reading {
 
 /// The kernel's counters since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Totals {
+pub(crate) struct Totals {
     busy_ns: Option<u64>,
     steal_ns: Option<u64>,
     psi_cpu_ns: Option<u64>,
@@ -89,7 +89,7 @@ pub(super) struct CpuTimes {
 }
 
 impl Root {
-    pub(super) fn noise(&self) -> sample::Noise {
+    pub(crate) fn noise(&self) -> sample::Noise {
         let pressure = |resource| self.pressure(resource, "avg10=");
         sample::Noise {
             load_1m: self.text("proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
@@ -100,7 +100,7 @@ impl Root {
         }
     }
 
-    fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         let times = self.cpu_times();
         let micros = |resource| Some(self.pressure::<u64>(resource, "total=")? * 1000);
         let vmstat = self.text("proc/vmstat").unwrap_or_default();
@@ -149,7 +149,7 @@ impl Root {
     }
 
     /// The fastest CPU's clock rate.
-    fn cpu_khz(&self) -> Option<u64> {
+    pub(crate) fn cpu_khz(&self) -> Option<u64> {
         let now = |policy: &std::path::PathBuf| self.text(policy.join("scaling_cur_freq"))?.parse().ok();
         self.policies().iter().filter_map(now).max().or_else(|| self.cpuinfo_khz().into_iter().max())
     }
@@ -177,7 +177,7 @@ fn quota_throttled_ns() -> Option<u64> {
 }
 
 /// The throttled time of a `cpu.stat`: version 1 reports ns, version 2 µs.
-fn throttled_ns(stat: &str) -> Option<u64> {
+pub(crate) fn throttled_ns(stat: &str) -> Option<u64> {
     entry(stat, "throttled_time").or_else(|| entry(stat, "throttled_usec").map(|micros| micros * 1000))
 }
 
