@@ -303,7 +303,7 @@ impl CpuTime {
             first
                 .strip_prefix("usage_usec ")
                 .and_then(|usec| usec.parse::<u64>().ok())
-                .map(|usec| usec * 1000)
+                .map(|usec| usec.saturating_mul(1000))
         } else {
             first.parse().ok()
         };

@@ -36,7 +36,7 @@ pub(crate) fn pss(dir: &Path) -> Result<Pss, Error> {
         text.lines().find_map(|line| {
             let kib: u64 =
                 line.strip_prefix(key)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok()?;
-            Some(kib * 1024)
+            kib.checked_mul(1024)
         })
     };
     let get = |key: &str| {
@@ -76,7 +76,7 @@ impl Stat {
         let ppid = fields.nth(1)?.parse().ok()?;
         let mut times = fields.skip(11).map(str::parse);
         let (cutime, cstime): (u64, u64) = (times.next()?.ok()?, times.next()?.ok()?);
-        Some(Stat { ppid, reaped_ticks: cutime + cstime })
+        Some(Stat { ppid, reaped_ticks: cutime.saturating_add(cstime) })
     }
 }
 
@@ -111,7 +111,7 @@ impl CpuTime {
         let length = self.stat.read_at(&mut buffer, 0).map_err(|error| Error::io(&self.path, &error))?;
         let stat = Stat::parse(&String::from_utf8_lossy(&buffer[..length]))
             .ok_or_else(|| Error::new(&self.path, "is not as proc(5) has it"))?;
-        Ok(clock_ns(self.clock, &self.path)? + stat.reaped_ticks * self.tick_ns)
+        Ok(clock_ns(self.clock, &self.path)? + stat.reaped_ticks.saturating_mul(self.tick_ns))
     }
 }
 
