@@ -774,12 +774,18 @@ async fn a_mirror_that_does_not_answer_means_the_fallback_which_is_said_each_tim
 
     // What is missing on this host is looked for each time.
     let notes = fixture.in_cache("choices");
-    let keyless = scenario::Image { keyring: Some("no-such.gpg".into()), mirror: None, ..spec };
-    let image = fixture.ensure(&keyless, TREE).await.unwrap();
-    assert!(image.info.fallback_reason.unwrap().contains("no-such.gpg is not there"));
+    let unknown =
+        scenario::Image { suite: Some("ubuntu/nosuch".into()), keyring: None, mirror: None, ..spec.clone() };
+    let image = fixture.ensure(&unknown, TREE).await.unwrap();
+    assert!(image.info.fallback_reason.unwrap().contains("does not know ubuntu's nosuch"));
     let said = fixture.said();
     assert!(said.len() == 1 && said[0].starts_with("using debian/bookworm in its place: "), "{said:?}");
     assert_eq!(fixture.in_cache("choices"), notes);
+
+    // A file that the scenario names is the user's affair: no fallback hides that it is missing.
+    let keyless = scenario::Image { keyring: Some("no-such.gpg".into()), ..spec };
+    let error = fixture.ensure(&keyless, TREE).await.unwrap_err();
+    assert!(matches!(error, Error::Scenario(_)) && error.to_string().contains("no-such.gpg"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     agent,
     control::{ChannelEvent, Control, Event, Greeting, Timestamp},
-    probe::{self, Meter, disk},
+    probe::{self, Meter, Shortage, disk},
     sample::{Accelerator, Timeline},
     scenario::{Bytes, Ready, Scenario, Span},
     target::{self, Instance, InstanceId, Target},
@@ -336,11 +336,18 @@ impl RunningInstance {
         if let Some(output) = account.output.filter(|_| is_late) {
             *text = format!("{text}; {}", printed(&output));
         }
-        if self.ran_out_of_memory(account.oom_kills) {
+        let was_met = match self.memory_shortage(account.oom_kills) {
+            Some(Shortage::Killed) => Some("was met (resources.memory)"),
+            Some(Shortage::Full) if is_late => Some(
+                "is full (resources.memory), and nothing was killed: its programs may only be read again and again",
+            ),
+            Some(Shortage::Full) | None => None,
+        };
+        if let Some(was_met) = was_met {
             // In front: a sample keeps the beginning of a long error.
             let limit = self.launch_spec.memory.to_string();
             let (number, unit) = limit.split_at(limit.find(char::is_alphabetic).unwrap_or(limit.len()));
-            *text = format!("its memory limit of {number} {unit} was met (resources.memory): {text}");
+            *text = format!("its memory limit of {number} {unit} {was_met}: {text}");
         }
         if let Ok(Some(account)) = timeout(EXPLANATION_TIMEOUT, self.instance.post_mortem()).await {
             *text = format!("{}. {account}", text.trim_end_matches(['.', '\n']));
@@ -359,12 +366,12 @@ impl RunningInstance {
         }
     }
 
-    /// Whether its workload lacked memory. The counter of a kernel that is not its own is of the whole host.
-    fn ran_out_of_memory(&self, guest_kills: u64) -> bool {
+    /// Whether its workload lacks memory. The counter of a kernel that is not its own is of the whole host.
+    fn memory_shortage(&self, guest_kills: u64) -> Option<Shortage> {
         match self.events.control.peer() {
-            _ if self.own_kernel => guest_kills > 0,
-            Some(leader) => probe::ran_out_of_memory(&self.instance.scope(leader)).unwrap_or(false),
-            None => false,
+            _ if self.own_kernel => (guest_kills > 0).then_some(Shortage::Killed),
+            Some(leader) => probe::memory_shortage(&self.instance.scope(leader)).unwrap_or(None),
+            None => None,
         }
     }
 
