@@ -71,6 +71,8 @@ pub fn workload(scenario: &Scenario) -> protocol::Workload {
     protocol::Workload {
         argv: workload.command.clone(),
         env: workload.env.clone().into_iter().collect(),
+        user: workload.user.clone(),
+        capabilities: scenario.resources.capabilities.bits(),
         ready: match workload.ready.clone() {
             Ready::Exit(code) => protocol::Ready::Exit(code),
             Ready::Line(regex) => protocol::Ready::Line(regex),
@@ -120,7 +122,8 @@ impl RunningInstance {
     ) -> Result<Self, InstanceEnd> {
         let control = Control::listen(
             &instance_id.socket(),
-            ToAgent::Start(launch_spec.workload.clone()),
+            instance_id.nonce.clone(),
+            &ToAgent::Start(launch_spec.workload.clone()),
             target.greeting(),
         )
         .map_err(|e| InstanceEnd::Failed(format!("listening at {}: {e}", instance_id.socket().display())))?;
@@ -215,7 +218,10 @@ impl RunningInstance {
     async fn until_ready(&mut self, timeline: &mut Timeline, deadline: Instant) -> Result<(), InstanceEnd> {
         loop {
             let waiting_for = match (timeline.agent, &self.launch_spec.ready) {
-                (None, _) => "the agent has not come up".into(),
+                (None, _) => match self.events.control.refused() {
+                    Some(refused) => format!("the agent has not come up ({refused})"),
+                    None => "the agent has not come up".into(),
+                },
                 (_, Ready::Exit(code)) => format!("the workload has not ended with code {code}"),
                 (_, Ready::Line(regex)) => {
                     format!("the workload has not printed a line that matches {regex:?}")
@@ -241,7 +247,7 @@ impl RunningInstance {
                     timeline.agent = Some(at);
                     self.uptime_ns = Some(hello.uptime_ns);
                 }
-                ChannelEvent::Said(FromAgent::Awake) => timeline.agent = Some(at),
+                ChannelEvent::Said(FromAgent::Awake { .. }) => timeline.agent = Some(at),
                 ChannelEvent::Said(FromAgent::Ready { .. }) if timeline.agent.is_some() => {
                     timeline.ready = Some(at);
                     return Ok(());
@@ -315,7 +321,7 @@ impl RunningInstance {
                 Err(InstanceEnd::Failed("the instance ended: its control channel closed".into()))
             }
             ChannelEvent::Broken(e) => Err(e.into()),
-            ChannelEvent::Said(FromAgent::Failed { error }) => {
+            ChannelEvent::Said(FromAgent::Failed { error, .. }) => {
                 Err(InstanceEnd::Failed(format!("the agent reports: {error}")))
             }
             ChannelEvent::Said(FromAgent::Exited(exit))
@@ -339,7 +345,8 @@ impl RunningInstance {
         let was_met = match self.memory_shortage(account.oom_kills) {
             Some(Shortage::Killed) => Some("was met (resources.memory)"),
             Some(Shortage::Full) if is_late => Some(
-                "is full (resources.memory), and nothing was killed: its programs may only be read again and again",
+                "is full, and nothing was killed: the kernel may only be reading its programs' pages again and again; fix: \
+                 raise resources.memory",
             ),
             Some(Shortage::Full) | None => None,
         };
