@@ -12,7 +12,7 @@ use crate::{
         definition::{Distribution, Suite},
         docker,
         docker_config::DockerConfig,
-        kernel, manifest, podman, suite, tool, tree,
+        kernel, login, manifest, podman, suite, tool, tree,
     },
     probe::{
         cgroup,
@@ -57,13 +57,15 @@ pub fn fstab(text: &str) {
     }
 }
 
-/// The os-release of an image, and a line of tar's listing of its archive.
+/// The os-release of an image, its cloud-init's settings, and tar's listing of its archive.
 pub fn tree(text: &str) {
     let (distribution, suite) = tree::system_of(text);
     assert!(!(distribution + &suite).chars().any(char::is_control));
     text.lines().for_each(|line| {
         tree::sound::member(line);
     });
+    let files = [("cloud.cfg".to_owned(), text.to_owned())];
+    cloud::cloud_init::List::last(&files, "datasource_list");
 }
 
 /// The lists of modules of an image's kernel, and the names of its kernels.
@@ -113,6 +115,10 @@ pub fn engine_settings(dir: &Path, file: &Path) {
     if let Ok(config) = DockerConfig::read(dir.into()) {
         let context = config.current_context().unwrap_or("x").to_owned();
         let _ = config.address(&context);
+        config.helper("r");
+        if let Some(login) = config.login("r") {
+            let _ = login::kept(login, "r");
+        }
     }
     let usual = address::Usual { name: "Docker", uri: "unix:///run/docker.sock" };
     // The settings of this process are none of the input.
@@ -134,8 +140,30 @@ pub fn libvirt(text: &str) {
     fix::of(text);
 }
 
-/// Files of the kernel and of this host's users. All files below `root` are the input, and so is `file`.
-pub fn kernel_files(text: &str, root: &Path, file: &Path) {
+/// Files of the kernel and of this host's users. All files below `root` are the input, and so is `file`. Each takes
+/// several system calls: the input's first byte, which is no part of the text, says which are read.
+pub fn kernel_files(part: u8, text: &str, root: &Path, file: &Path) {
+    let host = Root(root.into());
+    match part % 8 {
+        1 => drop(host.facts()),
+        2 => drop(host.noise()),
+        3 => drop(host.totals()),
+        4 => drop(host.memory()),
+        5 => drop((host.cpu_khz(), host.processor_emulator(None), host.virtualised(None))),
+        6 => {
+            if let Ok(stat) = cgroup::Stat::read(file) {
+                stat.find("anon");
+            }
+            for unified in [true, false] {
+                let _ = cgroup::CpuTime::open(root, unified).and_then(|time| time.read_ns());
+            }
+        }
+        7 => drop((process::pss(root), huge::Pool::read_from(file))),
+        _ => kernel_texts(text),
+    }
+}
+
+fn kernel_texts(text: &str) {
     let mounts = cgroup::Mounts::parse(text);
     mounts.hierarchy();
     let places = cgroup::Places::parse(text);
@@ -145,25 +173,9 @@ pub fn kernel_files(text: &str, root: &Path, file: &Path) {
         }
         places.within(controller, "/a");
     }
-    if let Ok(stat) = cgroup::Stat::read(file) {
-        stat.find("anon");
-    }
-    for unified in [true, false] {
-        let _ = cgroup::CpuTime::open(root, unified).and_then(|time| time.read_ns());
-    }
     process::Stat::parse(text);
-    let _ = process::pss(root);
     limits::parse(text);
     overlay::parse(text);
-    let _ = huge::Pool::read_from(file);
-    let host = Root(root.into());
-    host.facts();
-    host.noise();
-    host.totals();
-    host.memory();
-    host.cpu_khz();
-    host.processor_emulator(None);
-    host.virtualised(None);
     mounts::parse(text, Path::new("/a"));
     signals::ignored(text);
     User::find(&access::users(text), text, text);
@@ -201,6 +213,7 @@ pub fn options_of(text: &str) {
     let _ = cli::metric(text);
     let _ = cli::compare::percent(text);
     source::web(text);
+    login::registry_of(text);
     let _ = text.parse::<side::SideConfig>();
     drop(serde_json::from_str::<side::Event>(text));
 }

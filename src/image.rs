@@ -25,7 +25,7 @@ mod initramfs;
 mod job;
 pub(crate) mod kernel;
 mod lock;
-mod login;
+pub(crate) mod login;
 pub(crate) mod manifest;
 mod partitions;
 pub(crate) mod podman;

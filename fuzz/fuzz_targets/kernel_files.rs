@@ -1,4 +1,4 @@
-//! Files of /proc, /sys and cgroups, qemu.conf, passwd and group.
+//! Files of /proc, /sys and cgroups, qemu.conf, passwd and group. The first byte says which of them the rest is.
 #![no_main]
 
 use std::{path::PathBuf, sync::LazyLock};
@@ -9,6 +9,7 @@ use bootrace_fuzz::{file, tree};
 static ROOT: LazyLock<PathBuf> = LazyLock::new(|| tree(&fuzzing::kernels_paths()));
 
 bootrace_fuzz::target!(|data| {
-    let file = file(data);
-    fuzzing::kernel_files(&String::from_utf8_lossy(data), &ROOT, file);
+    if let Some((part, data)) = data.split_first() {
+        fuzzing::kernel_files(*part, &String::from_utf8_lossy(data), &ROOT, file(data));
+    }
 });

@@ -5,7 +5,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use super::{definition::Cloud, error::Error, job::Job, manifest::Sum, tool::Tool};
 
-mod cloud_init;
+pub(crate) mod cloud_init;
 mod export;
 mod fetch;
 pub(crate) mod fstab;
