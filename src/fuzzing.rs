@@ -1,4 +1,5 @@
-//! The program's own parsers of untrusted bytes, for the fuzz targets of `fuzz/`. No other build has this module.
+//! The program's own parsers of untrusted bytes, for the fuzz targets of `fuzz/` and the properties below. No other
+//! build has this module.
 //!
 //! Each function hands an input to the parsers of one kind. A parser that reads a file gets the input as that file.
 
@@ -258,4 +259,82 @@ pub fn kernels_paths() -> Vec<PathBuf> {
 
 fn printable(text: &str) {
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::{
+        collection::vec,
+        prelude::*,
+        sample::{Index, select},
+    };
+
+    use super::*;
+
+    /// The inputs of a fuzz target's corpus, each with a few bytes removed and added.
+    fn damaged(target: &str) -> impl Strategy<Value = Vec<u8>> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+        let mut inputs: Vec<Vec<u8>> = files.map(|path| fs::read(path).unwrap()).collect();
+        inputs.sort();
+        let changes = vec((any::<Index>(), 0..4_usize, vec(any::<u8>(), 0..4)), 0..8);
+        (select(inputs), changes).prop_map(|(mut input, changes)| {
+            for (at, removed, added) in changes {
+                let at = at.index(input.len() + 1);
+                let end = (at + removed).min(input.len());
+                input.splice(at..end, added);
+            }
+            input
+        })
+    }
+
+    fn damaged_text(target: &str) -> impl Strategy<Value = String> {
+        damaged(target).prop_map(|input| String::from_utf8_lossy(&input).into_owned())
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_head_of_a_qcow2_promises_no_larger_disk_than_allowed(head in damaged("qcow2")) {
+            qcow2(&head, u64::MAX);
+        }
+
+        #[test]
+        fn a_damaged_table_of_partitions_leads_out_of_no_disk(text in damaged_text("partitions")) {
+            partitions(&text, 8 << 30);
+        }
+
+        #[test]
+        fn a_damaged_fstab_mounts_nothing_outside_of_the_image(text in damaged_text("fstab")) {
+            fstab(&text);
+        }
+
+        #[test]
+        fn damaged_settings_of_an_image_are_shown_without_control_characters(text in damaged_text("tree")) {
+            tree(&text);
+        }
+
+        #[test]
+        fn damaged_lists_of_modules_end(text in damaged_text("modules")) {
+            let lists: Vec<&str> = text.split('\u{c}').collect();
+            let list = |n: usize| lists.get(n).copied().unwrap_or_default();
+            modules(list(0), list(1), list(2), list(3));
+        }
+
+        #[test]
+        fn damaged_answers_of_an_engine_are_no_panic(json in damaged("engine")) {
+            engine(&json);
+        }
+
+        #[test]
+        fn damaged_capabilities_and_logs_are_shown_without_control_characters(text in damaged_text("libvirt")) {
+            libvirt(&text);
+        }
+
+        #[test]
+        fn damaged_values_of_options_are_no_panic(text in damaged_text("options")) {
+            options_of(&text);
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub mod cli;
 pub mod control;
 pub mod daemon;
 pub mod doctor;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod image;

@@ -1,17 +1,19 @@
-//! A valid results.json with changed values: all that is made of it.
+//! A valid results.json with changed values: what is made of it, and that a stranger's text is only text there.
 #![no_main]
 
-use std::sync::LazyLock;
+use std::{fs, path::PathBuf, sync::LazyLock};
 
 use bootrace_fuzz::{Bytes, output};
 use bootrace_model::sample::Results;
 use bootrace_report::export::{Files, Format, export, write_files};
 use serde_json::{Value, json};
 
-static BASES: LazyLock<[Value; 2]> = LazyLock::new(|| {
-    [include_str!("../bases/results.json"), include_str!("../bases/density.json")]
-        .map(|text| serde_json::from_str(text).expect("the base is JSON"))
-});
+static BASE: LazyLock<Value> =
+    LazyLock::new(|| serde_json::from_str(include_str!("../base.json")).expect("the base is JSON"));
+static FORMATS: LazyLock<Vec<Format>> = LazyLock::new(|| Format::all().collect());
+
+/// Each text that the input brings ends with this: markup, and a terminal's escape.
+const ACTIVE: &str = "<script>\u{1b}[2J";
 
 /// Walks down from a value by the input's bytes, and changes what is there.
 fn change(value: &mut Value, bytes: &mut Bytes<'_>) {
@@ -38,15 +40,58 @@ fn change(value: &mut Value, bytes: &mut Bytes<'_>) {
                 2 | 3 => json!(bytes.number()),
                 4 => json!(-(bytes.number() as i64).wrapping_abs()),
                 5 => json!(f64::from_bits(bytes.number())),
-                _ => json!(bytes.text()),
+                6 => json!(bytes.text()),
+                _ => json!(bytes.text() + ACTIVE),
             }
+        }
+    }
+}
+
+/// One of the outputs, as text by file name.
+fn made(results: &Results, which: u8) -> Vec<(PathBuf, String)> {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("every output is text");
+    let dir = output();
+    match usize::from(which) % (FORMATS.len() + 4) {
+        0..=2 => {
+            bootrace_report::render(results, &dir).expect("every run can be drawn");
+            let entries = [dir.clone(), dir.join("charts")].into_iter().flat_map(fs::read_dir).flatten().flatten();
+            let files = entries.map(|entry| entry.path()).filter(|path| path.is_file());
+            files.map(|path| (path.clone(), text(fs::read(path).expect("it was written")))).collect()
+        }
+        3 => {
+            let analysis = bootrace_analysis::analyse(results);
+            vec![("table".into(), bootrace_report::table(results, &analysis, true))]
+        }
+        n => match export(results, FORMATS[n - 4]).files {
+            Files::One(bytes) => vec![(FORMATS[n - 4].name().into(), text(bytes))],
+            Files::Several(files) => {
+                write_files(&dir, &files).expect("no name leads out of the directory");
+                files.into_iter().map(|(path, bytes)| (path, text(bytes))).collect()
+            }
+        },
+    }
+}
+
+fn check(name: &str, text: &str) {
+    assert!(!text.contains("\u{1b}[2J"), "{name} has a terminal's escape");
+    if [".html", ".svg", ".md", "junit"].iter().any(|end| name.ends_with(end)) {
+        assert!(!text.contains("<script>"), "{name} has markup");
+    }
+    if name == "csv" {
+        let cells = csv::Reader::from_reader(text.as_bytes()).into_records().flat_map(|row| {
+            let row = row.expect("a reader can read it");
+            row.iter().map(str::to_owned).collect::<Vec<_>>()
+        });
+        for cell in cells.filter(|cell| cell.parse::<f64>().is_err()) {
+            assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']), "{cell:?} is a formula");
         }
     }
 }
 
 bootrace_fuzz::target!(|data| {
     let mut bytes = Bytes(data);
-    let mut value = BASES[usize::from(bytes.byte() % 2)].clone();
+    let which = bytes.byte();
+    let mut value = BASE.clone();
     while !bytes.0.is_empty() {
         let before = value.clone();
         change(&mut value, &mut bytes);
@@ -56,15 +101,9 @@ bootrace_fuzz::target!(|data| {
         }
     }
     if let Ok(results) = serde_json::from_value::<Results>(value) {
-        let dir = output();
-        let analysis = bootrace_analysis::analyse(&results);
-        bootrace_report::table(&results, &analysis, true);
-        bootrace_report::render(&results, &dir).expect("every run can be drawn");
-        for format in Format::all() {
-            if let Files::Several(files) = export(&results, format).files {
-                write_files(&dir, &files).expect("no name leads out of the directory");
-            }
+        for (path, text) in made(&results, which) {
+            check(&path.to_string_lossy(), &text);
         }
-        let _ = std::fs::remove_dir_all(&dir);
+        let _ = fs::remove_dir_all(output());
     }
 });

@@ -30,7 +30,11 @@ impl Pool {
             })
         };
         let available = find("HugePages_Free")?.saturating_sub(find("HugePages_Rsvd")?);
-        Ok(Pool { page_bytes: find("Hugepagesize")?.saturating_mul(1024), total: find("HugePages_Total")?, available })
+        Ok(Pool {
+            page_bytes: find("Hugepagesize")?.saturating_mul(1024),
+            total: find("HugePages_Total")?,
+            available,
+        })
     }
 
     /// The number of pages for so many bytes, rounded up.

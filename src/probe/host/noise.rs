@@ -179,7 +179,8 @@ fn quota_throttled_ns() -> Option<u64> {
 
 /// The throttled time of a `cpu.stat`: version 1 reports ns, version 2 µs.
 pub(crate) fn throttled_ns(stat: &str) -> Option<u64> {
-    entry(stat, "throttled_time").or_else(|| entry(stat, "throttled_usec").and_then(|micros| micros.checked_mul(1000)))
+    entry(stat, "throttled_time")
+        .or_else(|| entry(stat, "throttled_usec").and_then(|micros| micros.checked_mul(1000)))
 }
 
 #[cfg(test)]
