@@ -6,7 +6,8 @@ use bootrace_fuzz::{file, output};
 use bootrace_report::history::{self, Wanted};
 
 bootrace_fuzz::target!(|data| {
-    let metrics = ["startup", "memory.footprint"].map(|name| Metric::from_name(name).expect("it is a metric"));
+    let metrics =
+        ["startup", "memory.footprint"].map(|name| Metric::from_name(name).expect("it is a metric"));
     let wanted = Wanted {
         metrics: metrics.into(),
         targets: Vec::new(),

@@ -54,7 +54,8 @@ fn made(results: &Results, which: u8) -> Vec<(PathBuf, String)> {
     match usize::from(which) % (FORMATS.len() + 4) {
         0..=2 => {
             bootrace_report::render(results, &dir).expect("every run can be drawn");
-            let entries = [dir.clone(), dir.join("charts")].into_iter().flat_map(fs::read_dir).flatten().flatten();
+            let entries =
+                [dir.clone(), dir.join("charts")].into_iter().flat_map(fs::read_dir).flatten().flatten();
             let files = entries.map(|entry| entry.path()).filter(|path| path.is_file());
             files.map(|path| (path.clone(), text(fs::read(path).expect("it was written")))).collect()
         }
