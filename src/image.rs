@@ -51,6 +51,6 @@ pub use forms::{Forms, Image, StockFiles, SystemFiles, VmFiles};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};
 pub use reach::{Reach, Unreachable, missing_for_cloud, missing_programs, reach};
-pub use registry::LABEL as BUILD_LABEL;
+pub use registry::{LABEL as BUILD_LABEL, orphans as build_orphans};
 pub use stored::{Stored, list, verify};
 pub use tree::names;

@@ -4,16 +4,30 @@
 //! subreaper of all processes that the program starts, so it finds each of them even in another session and after the
 //! death of its parent. It has one end of a pipe and this process the other, which the kernel closes when this process
 //! dies. Then, or when the program has ended, the supervisor ends all remaining processes.
+//!
+//! After a fork of a process with threads only system calls are safe: nothing here allocates or takes a lock.
+#![expect(unsafe_code, reason = "fork, and what a forked process may do before it executes a program")]
 
 use std::{
     ffi::c_int,
     io,
     os::{
-        fd::{AsRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::process::CommandExt,
     },
     process::Command,
     time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    fs::{Mode, OFlags, open},
+    process::{
+        DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus, chdir, kill_current_process_group,
+        kill_process, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, waitpid,
+    },
+    thread::set_name,
+    time::Timespec,
 };
 
 /// The time between SIGTERM and SIGKILL, in which a program cleans up.
@@ -48,9 +62,10 @@ pub fn supervise(command: &mut Command, held: Option<OwnedFd>) -> io::Result<Lif
 
 /// Forks: the child returns and becomes the program, the parent is the supervisor and exits.
 fn become_program(pipe: RawFd, held: Option<RawFd>) -> io::Result<()> {
+    // Any pid means yes.
+    set_child_subreaper(Some(Pid::INIT))?;
     // SAFETY: plain system calls on valid arguments; in the child of a fork, where no other thread is.
     unsafe {
-        check(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1))?;
         let (mut all, mut before) = (std::mem::zeroed(), std::mem::zeroed());
         libc::sigfillset(&mut all);
         check(libc::sigprocmask(libc::SIG_SETMASK, &all, &mut before))?;
@@ -59,7 +74,7 @@ fn become_program(pipe: RawFd, held: Option<RawFd>) -> io::Result<()> {
             supervisor(pipe, held, program);
         }
         // In case somebody kills the supervisor.
-        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
+        set_parent_process_death_signal(Some(Signal::TERM))?;
         check(libc::sigprocmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()))?;
     }
     Ok(())
@@ -68,46 +83,52 @@ fn become_program(pipe: RawFd, held: Option<RawFd>) -> io::Result<()> {
 /// # Safety
 /// Only in a process of one thread, which ends here.
 unsafe fn supervisor(pipe: RawFd, held: Option<RawFd>, program: libc::pid_t) -> ! {
-    // SAFETY: as in `become_program`; what is closed is used by nobody else in this process.
-    unsafe {
-        libc::prctl(libc::PR_SET_NAME, c"bootrace-super".as_ptr());
-        libc::chdir(c"/".as_ptr());
+    let _ = set_name(c"bootrace-super");
+    let _ = chdir(c"/");
+    // SAFETY: as in `become_program`; what is closed is used by nobody else in this process. `pipe` stays open.
+    let (pipe, signals) = unsafe {
         // Closes the program's ends of pipes, its input, and this process's locks.
         close_all_but(pipe, held);
         let mut child_ended = std::mem::zeroed();
         libc::sigemptyset(&mut child_ended);
         libc::sigaddset(&mut child_ended, libc::SIGCHLD);
         let signals = libc::signalfd(-1, &child_ended, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
-        let mut family = Family { program, status: None, signals };
-        if !family.wait(Some(pipe), None) {
-            libc::kill(0, libc::SIGTERM);
-            family.wait(None, Some(GRACE));
+        if signals < 0 {
+            libc::_exit(127);
         }
-        family.kill();
-        let status = family.status.unwrap_or(libc::SIGKILL);
-        if libc::WIFSIGNALED(status) {
-            die_of(libc::WTERMSIG(status));
+        (BorrowedFd::borrow_raw(pipe), OwnedFd::from_raw_fd(signals))
+    };
+    let mut family = Family { program, status: None, signals };
+    if !family.wait(Some(pipe), None) {
+        let _ = kill_current_process_group(Signal::TERM);
+        family.wait(None, Some(GRACE));
+    }
+    family.kill();
+    let signal = family.status.map_or(Some(libc::SIGKILL), WaitStatus::terminating_signal);
+    // SAFETY: this process of one thread ends here.
+    unsafe {
+        if let Some(signal) = signal {
+            die_of(signal);
         }
-        libc::_exit(libc::WEXITSTATUS(status));
+        libc::_exit(family.status.and_then(WaitStatus::exit_status).unwrap_or_default());
     }
 }
 
 /// The program and the orphans that the supervisor has adopted.
 struct Family {
     program: libc::pid_t,
-    /// The program's status from `waitpid`; `None` until it has ended.
-    status: Option<c_int>,
+    /// `None` until the program has ended.
+    status: Option<WaitStatus>,
     /// Becomes readable when a child ends.
-    signals: RawFd,
+    signals: OwnedFd,
 }
 
 impl Family {
     /// Waits until the program ends (true), or until `pipe` is closed or `patience` has passed (false).
-    unsafe fn wait(&mut self, pipe: Option<RawFd>, patience: Option<Duration>) -> bool {
+    fn wait(&mut self, pipe: Option<BorrowedFd<'_>>, patience: Option<Duration>) -> bool {
         let deadline = patience.map(|patience| now() + patience);
         loop {
-            // SAFETY: as in `supervisor`.
-            unsafe { self.reap() };
+            self.reap();
             if self.status.is_some() {
                 return true;
             }
@@ -115,84 +136,67 @@ impl Family {
             if left.is_some_and(|left| left.is_zero()) {
                 return false;
             }
-            // SAFETY: as in `supervisor`.
-            let closed = unsafe { self.pause(pipe, left) };
-            if closed {
+            if self.pause(pipe, left) {
                 return false;
             }
         }
     }
 
     /// Kills all remaining processes, generation by generation: orphans become the supervisor's own children.
-    unsafe fn kill(&mut self) {
+    fn kill(&mut self) {
         let deadline = now() + AFTER_KILL;
-        // SAFETY: as in `supervisor`.
-        while unsafe { self.reap() } && now() < deadline {
-            // SAFETY: as in `supervisor`.
-            unsafe {
-                kill_children();
-                self.pause(None, Some(Duration::from_millis(100)));
-            }
+        while self.reap() && now() < deadline {
+            kill_children();
+            self.pause(None, Some(Duration::from_millis(100)));
         }
     }
 
     /// Reaps children that have ended. Returns whether any are left.
-    unsafe fn reap(&mut self) -> bool {
+    fn reap(&mut self) -> bool {
         loop {
-            let mut status = 0;
-            // SAFETY: `status` is valid for the call.
-            match unsafe { libc::waitpid(-1, &mut status, libc::WNOHANG) } {
-                0 => return true,
-                ended if ended > 0 => {
-                    if ended == self.program {
+            match waitpid(None, WaitOptions::NOHANG) {
+                Ok(None) => return true,
+                Ok(Some((ended, status))) => {
+                    if ended.as_raw_pid() == self.program {
                         self.status = Some(status);
                     }
                 }
-                _ => return false,
+                Err(_) => return false,
             }
         }
     }
 
     /// Waits until a child ends or `most` has passed. Returns true when the other end of `pipe` is closed.
-    unsafe fn pause(&self, pipe: Option<RawFd>, most: Option<Duration>) -> bool {
-        let entry = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // `poll` ignores a negative descriptor.
-        let mut polled = [entry(self.signals), entry(pipe.unwrap_or(-1))];
-        let most = most.map_or(-1, |most| most.as_millis().max(1) as c_int);
-        // SAFETY: the array and the buffer are valid for the calls.
-        unsafe {
-            libc::poll(polled.as_mut_ptr(), 2, most);
-            let mut info: libc::signalfd_siginfo = std::mem::zeroed();
-            libc::read(self.signals, (&raw mut info).cast(), size_of::<libc::signalfd_siginfo>());
-        }
-        polled[1].revents != 0
+    fn pause(&self, pipe: Option<BorrowedFd<'_>>, most: Option<Duration>) -> bool {
+        let signals = self.signals.as_fd();
+        let mut polled =
+            [signals, pipe.unwrap_or(signals)].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let most = most.and_then(|most| Timespec::try_from(most).ok());
+        let _ = poll(&mut polled, most.as_ref());
+        let _ = rustix::io::read(signals, &mut [0; size_of::<libc::signalfd_siginfo>()]);
+        pipe.is_some() && !polled[1].revents().is_empty()
     }
 }
 
 /// Kills the children that the kernel lists, as many as fit. Without such a list it kills the whole group, this process
 /// included.
-unsafe fn kill_children() {
+fn kill_children() {
     let mut list = [0_u8; 4096];
-    // SAFETY: the buffer is valid for the call, the path is a C string.
-    let read = unsafe {
-        let file = libc::open(c"/proc/thread-self/children".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
-        let read = libc::read(file, list.as_mut_ptr().cast(), list.len());
-        libc::close(file);
-        read
-    };
-    if read < 0 {
-        // SAFETY: a system call without memory.
-        unsafe { libc::kill(0, libc::SIGKILL) };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let read = open(c"/proc/thread-self/children", flags, Mode::empty())
+        .and_then(|file| rustix::io::read(file, &mut list));
+    if read.is_err() {
+        let _ = kill_current_process_group(Signal::KILL);
     }
     let mut pid: libc::pid_t = 0;
     // A number that is cut off at the end has no space after it, and is skipped.
-    for byte in &list[..usize::try_from(read).unwrap_or(0)] {
+    for byte in &list[..read.unwrap_or(0)] {
         match byte {
             b'0'..=b'9' => pid = pid.saturating_mul(10).saturating_add((byte - b'0').into()),
             _ => {
-                if pid > 1 {
-                    // SAFETY: a child that is not waited for keeps its number.
-                    unsafe { libc::kill(pid, libc::SIGKILL) };
+                // A child that is not waited for keeps its number.
+                if let Some(child) = Pid::from_raw(pid).filter(|child| !child.is_init()) {
+                    let _ = kill_process(child, Signal::KILL);
                 }
                 pid = 0;
             }
@@ -200,6 +204,8 @@ unsafe fn kill_children() {
     }
 }
 
+/// # Safety
+/// Nobody in this process uses a descriptor but these two afterwards.
 unsafe fn close_all_but(pipe: RawFd, held: Option<RawFd>) {
     let held = held.unwrap_or(pipe);
     let mut from = 0;
@@ -215,10 +221,13 @@ unsafe fn close_all_but(pipe: RawFd, held: Option<RawFd>) {
 }
 
 /// Ends this process with the signal that ended the program, without a core dump.
+///
+/// # Safety
+/// Only in a process of one thread.
 unsafe fn die_of(signal: c_int) -> ! {
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // SAFETY: plain system calls on valid arguments.
     unsafe {
-        libc::prctl(libc::PR_SET_DUMPABLE, 0);
         libc::signal(signal, libc::SIG_DFL);
         let mut it = std::mem::zeroed();
         libc::sigemptyset(&mut it);

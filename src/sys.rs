@@ -12,7 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 
+pub mod load;
 pub mod mounts;
+pub mod namespaces;
 pub mod processes;
 pub mod rootfs;
 pub mod signals;

@@ -116,6 +116,7 @@ impl CpuTime {
 }
 
 /// The clock that counts a process's CPU time.
+#[expect(unsafe_code, reason = "rustix has no clock of another process")]
 fn clock(pid: u32, path: &Path) -> Result<libc::clockid_t, Error> {
     let mut clock = 0;
     // SAFETY: the pointer is to a live clockid_t.
@@ -125,6 +126,7 @@ fn clock(pid: u32, path: &Path) -> Result<libc::clockid_t, Error> {
     }
 }
 
+#[expect(unsafe_code, reason = "rustix has no clock of another process")]
 fn clock_ns(clock: libc::clockid_t, path: &Path) -> Result<u64, Error> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec.
@@ -142,9 +144,7 @@ fn clock_ns(clock: libc::clockid_t, path: &Path) -> Result<u64, Error> {
 
 /// Length of a clock tick, the unit of times in /proc.
 pub(super) fn tick_ns() -> u64 {
-    // SAFETY: no preconditions.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    1_000_000_000 / u64::try_from(per_second).unwrap_or(100).max(1)
+    1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
 /// Host pids of the processes with one of these names (`comm`), lowest first.
