@@ -55,7 +55,7 @@ pub(super) async fn find(docker: &Client, digest: &str) -> Result<Option<String>
 }
 
 /// Compares the label: an engine's image id is a digest of something else in each store.
-fn is_of(image: ImageInspect, digest: &str) -> bool {
+pub(crate) fn is_of(image: ImageInspect, digest: &str) -> bool {
     let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
     image_labels(&labels).is_some_and(|(its, _)| its == digest)
 }
@@ -143,7 +143,7 @@ type Images = Vec<(String, String)>;
 /// The images that have the name that bootrace gives them, and those that lost it to another one, by their id (the digest
 /// of the manifest or configuration). An image with another name is a user's: one that was built on bootrace's has the
 /// same labels.
-fn named(images: Vec<ImageSummary>, ours: &str) -> (Images, Images) {
+pub(crate) fn named(images: Vec<ImageSummary>, ours: &str) -> (Images, Images) {
     let (mut named, mut nameless) = (Vec::new(), Vec::new());
     for image in images {
         let Some((digest, _)) = image_labels(&image.labels).filter(|(_, cache)| *cache == ours) else {

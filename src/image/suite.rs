@@ -149,7 +149,7 @@ fn unavailable(suite: &Suite, why: String, origin: ErrorOrigin) -> Error {
 
 /// Why mmdebstrap failed. Only apt's messages about the archive are a reason for the fallback. A full disk, a killed
 /// process or a package that does not install would fail with another suite too.
-fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
+pub(crate) fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
     let said = |signs: &[&str]| signs.iter().any(|sign| output.contains(sign));
     let why = format!("mmdebstrap {outcome}: {output}");
     let asked = Source::Suite(suite.clone());
@@ -234,7 +234,7 @@ fn mirror_for_apt(mirror: &str) -> String {
 
 /// Checks that distro-info-data lists the suite. mmdebstrap gets only the suite's name and finds its distribution in
 /// these tables; for an unknown name it would ask Debian's mirror.
-fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
+pub(crate) fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
     let distribution = suite.distribution.name();
     let alias = suite.distribution == Distribution::Debian && ALIASES.contains(&suite.name.as_str());
     if suite.mirror.is_some() || alias {

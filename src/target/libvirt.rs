@@ -9,11 +9,11 @@ use virt::connect::Connect;
 use super::Error;
 use crate::{daemon::LIBVIRT, scenario};
 
-pub(super) mod driver;
+pub(crate) mod driver;
 pub(super) mod events;
-pub(super) mod fix;
+pub(crate) mod fix;
 pub mod left_over;
-pub(super) mod log;
+pub(crate) mod log;
 #[cfg(test)]
 pub(super) mod shape;
 

@@ -75,7 +75,7 @@ fn tail(log: &Path) -> io::Result<String> {
 
 /// Errors, without the command line, which libvirt writes there too; warnings only if there are no errors. Removes
 /// control characters, since the text goes to terminals.
-fn relevant_lines(log: &str) -> Vec<String> {
+pub(crate) fn relevant_lines(log: &str) -> Vec<String> {
     let complains = |line: &&str| {
         ["qemu-system", "KVM", "error", "failure", "Failure"].iter().any(|sign| line.contains(sign))
             && !["/", "-", "LC_ALL=", "PATH="].iter().any(|start| line.starts_with(start))
