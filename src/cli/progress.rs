@@ -1,16 +1,13 @@
 //! Shows the progress of a run: a bar on a terminal, a line per round elsewhere.
 
-use std::{
-    io::IsTerminal,
-    path::{Path, PathBuf},
-};
+use std::{io::IsTerminal, path::Path};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::say;
 use crate::{
     plan::Trial,
-    report::{self, clean},
+    report::{Growing, clean},
     runner::{Job, Step, Watch},
     sample::{
         Outcome, Results, Sample,
@@ -58,7 +55,7 @@ impl Progress {
         let rounds = sampling.warmup + sampling.samples;
         let bar = self.bar(&job.scenario.name, u64::from(rounds) * job.targets.len() as u64);
         Recorder {
-            dir: dir.into(),
+            growing: Growing::new(dir, job.results.samples.len()),
             bar,
             rounds,
             targets: job.targets.len(),
@@ -70,7 +67,7 @@ impl Progress {
 
 /// Saves each sample at once, and shows it.
 pub struct Recorder {
-    dir: PathBuf,
+    growing: Growing,
     bar: ProgressBar,
     rounds: u32,
     targets: usize,
@@ -166,7 +163,7 @@ impl Watch for Recorder {
     }
 
     fn sampled(&mut self, results: &Results) -> anyhow::Result<()> {
-        report::save_results(results, &self.dir)?;
+        self.growing.save_last(results)?;
         self.bar.set_position(results.samples.len() as u64);
         if self.lines {
             self.line(results);
@@ -184,7 +181,7 @@ impl Watch for Recorder {
     }
 
     fn filled(&mut self, results: &Results) -> anyhow::Result<()> {
-        report::save_results(results, &self.dir)?;
+        self.growing.save_whole(results)?;
         let Some(last) = results.density.last().filter(|last| last.limit.is_some()) else { return Ok(()) };
         if self.reported.0 < results.density.len() {
             self.reported = (results.density.len(), 0);

@@ -19,6 +19,7 @@ pub mod comparison;
 mod density;
 mod error;
 pub mod export;
+mod growing;
 pub mod history;
 mod html;
 mod isolation;
@@ -33,6 +34,7 @@ mod terminal;
 mod text;
 
 pub use error::Error;
+pub use growing::{Growing, JOURNAL};
 pub use output::{UNFINISHED, put};
 pub use table::{table, table_within};
 pub use terminal::WIDTH;
@@ -50,7 +52,7 @@ pub fn write(results: &Results, dir: &Path) -> Result<(), Error> {
     render(results, dir)
 }
 
-/// Writes `results.json` alone: atomically, and synchronised to the disk.
+/// Writes `results.json` alone: atomically, and synchronised to the disk. Removes the journal of a run that was going on.
 ///
 /// # Errors
 /// When the file can't be written.
@@ -58,7 +60,8 @@ pub fn save_results(results: &Results, dir: &Path) -> Result<(), Error> {
     let mut json = serde_json::to_vec_pretty(results)
         .map_err(|e| Error::Write { path: dir.join(RESULTS), why: std::io::Error::other(e) })?;
     json.push(b'\n');
-    put(&dir.join(RESULTS), &json)
+    put(&dir.join(RESULTS), &json)?;
+    growing::remove_journal(dir)
 }
 
 /// Writes `summary.md`, `charts/*.svg` and `index.html`, and leaves `results.json` alone.
@@ -81,5 +84,9 @@ pub fn render(results: &Results, dir: &Path) -> Result<(), Error> {
 /// When the file can't be read, is damaged, or has the schema of another version.
 pub fn load(path: &Path) -> Result<Results, Error> {
     let path = if path.is_dir() { path.join(RESULTS) } else { path.to_owned() };
-    output::read(path, SCHEMA)
+    let mut results: Results = output::read(path.clone(), SCHEMA)?;
+    if results.run.interrupted {
+        growing::complete(&mut results, &path)?;
+    }
+    Ok(results)
 }

@@ -11,7 +11,7 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    RESULTS,
+    JOURNAL, RESULTS,
     analysis::{Metric, history::Run},
     kind::Kind,
     parallel,
@@ -102,7 +102,10 @@ fn read(path: &Path, buffer: &mut Vec<u8>, metrics: &[Metric]) -> Result<Run, St
     }
     buffer.clear();
     file.take(LARGEST_FILE).read_to_end(buffer).map_err(|e| e.to_string())?;
-    let results = parse(buffer)?;
+    let results = match path.with_file_name(JOURNAL).exists() {
+        true => crate::load(path).map_err(|error| error.to_string())?,
+        false => parse(buffer)?,
+    };
     if results.targets.len() > MOST_TARGETS {
         return Err(format!(
             "damaged: it has {} targets; a run has at most {MOST_TARGETS}",
