@@ -1,6 +1,7 @@
 //! One fault: starts the program, waits for the step by an event, injects, and checks how the run ends.
 
 use std::{
+    any::Any,
     io::{BufRead, BufReader},
     panic::{AssertUnwindSafe, catch_unwind},
     process::{Child, Command, Stdio},
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// How long an event may take before the row fails. Generous: hosts are slow.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// The lines of a message that the table shows.
 const SHOWN: usize = 4;
 
@@ -30,11 +31,13 @@ pub struct Step {
     pub sign: &'static str,
 }
 
+/// No event is awaited.
+pub const BEFORE: Step = Step { name: "before the first sample", sign: "" };
 pub const STAGED: Step = Step { name: "its files and cgroups are made", sign: "trial begins" };
 pub const REQUESTED: Step = Step { name: "the engine's start", sign: "step=Starting" };
+pub const STARTED: Step = Step { name: "before the agent's hello", sign: "start call has returned" };
 pub const HELLO: Step = Step { name: "the agent's hello", sign: "Hello(" };
-pub const READY: Step = Step { name: "ready", sign: "Ready {" };
-pub const SETTLING: Step = Step { name: "settle", sign: "step=Settling" };
+pub const SETTLING: Step = Step { name: "ready, settle", sign: "step=Settling" };
 pub const IDLING: Step = Step { name: "idle", sign: "step=Idling" };
 pub const WORKING: Step = Step { name: "work", sign: "WorkStarted" };
 pub const REMOVING: Step = Step { name: "teardown", sign: "step=Removing" };
@@ -51,13 +54,15 @@ pub enum Then {
 
 /// A fault as data.
 pub struct Row {
-    pub fault: &'static str,
+    pub fault: String,
     pub target: &'static str,
     /// Of the scenario: everything but name and image.
     pub scenario: String,
     /// The number of the sample and the step in it at which `inject` is called.
     pub at: (usize, Step),
-    pub inject: fn(&Running),
+    /// Calls that set up what the program runs on, before it starts; what they return is taken down at the end.
+    pub around: Around,
+    pub inject: Inject,
     /// `None`: ended by a signal.
     pub code: Option<i32>,
     /// Texts that the user sees, in this order.
@@ -65,7 +70,46 @@ pub struct Row {
     /// Good samples in results.json afterwards, at least.
     pub kept: usize,
     pub then: Then,
+    /// What else may be left, beside what [`left_over`] sees.
+    pub left: Option<Box<dyn Fn() -> Vec<String>>>,
 }
+
+impl Row {
+    /// A row with the host as it is.
+    pub fn new(
+        fault: &str,
+        target: &'static str,
+        scenario: String,
+        at: (usize, Step),
+        inject: impl Fn(&mut Running) + 'static,
+    ) -> Row {
+        Row {
+            fault: fault.into(),
+            target,
+            scenario,
+            at,
+            around: None,
+            inject: Box::new(inject),
+            code: Some(1),
+            says: &[],
+            kept: 0,
+            then: Then::Clean,
+            left: None,
+        }
+    }
+
+    pub fn around(self, around: Around) -> Row {
+        Row { around, ..self }
+    }
+
+    /// How the run ends.
+    pub fn ends(self, code: Option<i32>, says: &'static [&'static str], kept: usize, then: Then) -> Row {
+        Row { code, says, kept, then, ..self }
+    }
+}
+
+pub type Inject = Box<dyn Fn(&mut Running)>;
+pub type Around = Option<Box<dyn Fn(&Bench, &mut Command) -> Box<dyn Any>>>;
 
 /// The program at the step of a row.
 pub struct Running {
@@ -85,10 +129,10 @@ impl Drop for Running {
 }
 
 impl Running {
-    pub fn start(bench: Bench, arguments: &[&str], more: impl FnOnce(&mut Command)) -> Running {
+    pub fn start(bench: Bench, arguments: &[&str], more: impl FnOnce(&Bench, &mut Command)) -> Running {
         let mut command = bench.command(arguments);
         hear_signals(&mut command).env("RUST_LOG", "bootrace=debug").env("NO_COLOR", "1");
-        more(&mut command);
+        more(&bench, &mut command);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let reader = BufReader::new(child.stderr.take().unwrap());
@@ -153,7 +197,7 @@ pub fn normalised(lines: &[String], bench: &Bench) -> Vec<String> {
         (path.as_str(), "DIR"),
         (r"bootrace-[0-9a-f]{8}-\d+", "INSTANCE"),
         (r"test-\d{8}T\d{6}Z-\d+", "RUN"),
-        (r"\d+(\.\d+)? ms", "N ms"),
+        (r"\d+(\.\d+)? (m?s)\b", "N $2"),
         (r"process \d+", "process PID"),
     ];
     let mut lines: Vec<String> =
@@ -186,10 +230,18 @@ pub fn clean() {
 
 impl Row {
     fn run(&self) -> Line {
-        let bench = Bench::new(&format!("\n{}", self.scenario));
-        let mut running = Running::start(bench, &["--targets", self.target], |_| {});
-        running.until_step(self.at.0, self.at.1);
-        (self.inject)(&running);
+        let bench = match self.scenario.contains("[image]") {
+            true => Bench::with_text(&format!("name = \"test\"\n{}", self.scenario)),
+            false => Bench::new(&format!("\n{}", self.scenario)),
+        };
+        let mut set_up = None;
+        let mut running = Running::start(bench, &["--targets", self.target], |bench, command| {
+            set_up = self.around.as_ref().map(|around| around(bench, command));
+        });
+        if !self.at.1.sign.is_empty() {
+            running.until_step(self.at.0, self.at.1);
+        }
+        (self.inject)(&mut running);
         let (code, said) = running.end();
         assert_eq!(code, self.code, "{}", running.log());
         let text = said.join("\n");
@@ -207,17 +259,19 @@ impl Row {
         if self.then == Then::CleanAndAgain {
             clean();
         }
+        assert_eq!(self.left.as_ref().map(|left| left()).unwrap_or_default(), Vec::<String>::new());
         assert_eq!(left_after_a_moment(), Vec::<String>::new());
+        drop(set_up);
         if self.then == Then::CleanAndAgain {
             let samples = running.bench.run(&["--targets", self.target, "--samples", "1"]).good();
             assert_eq!(samples.len(), 1);
             assert_eq!(left_after_a_moment(), Vec::<String>::new());
         }
         Line {
-            fault: self.fault.into(),
+            fault: self.fault.clone(),
             step: self.at.1.name.into(),
             target: self.target.into(),
-            sees: normalised(&said, &running.bench),
+            sees: self.sees(said, results, &running.bench),
             code: self.code.map_or("by the signal".into(), |code| code.to_string()),
             kept: self.kept.to_string(),
             left: match self.then {
@@ -228,8 +282,20 @@ impl Row {
     }
 }
 
+impl Row {
+    /// The message; of a run that ended well, the warnings that its table shows.
+    fn sees(&self, said: Vec<String>, results: Option<Results>, bench: &Bench) -> Vec<String> {
+        let mut said = said;
+        if self.code == Some(0) {
+            let warnings = results.into_iter().flat_map(|results| results.run.warnings);
+            said.extend(warnings.map(|warning| format!("warning: {warning}")));
+        }
+        normalised(&said, bench)
+    }
+}
+
 /// Runs all rows, reports every one that fails, and holds the table's section to them.
-pub fn all_hold(section: &str, rows: &[Row]) {
+pub fn all_hold<const N: usize>(section: &str, rows: &[Row], more: [Line; N]) {
     let mut failed = Vec::new();
     let mut lines = Vec::new();
     let only = std::env::var("BOOTRACE_FAULT").ok();
@@ -249,6 +315,7 @@ pub fn all_hold(section: &str, rows: &[Row]) {
         println!("{name}: {:.1} s", begun.elapsed().as_secs_f64());
     }
     assert_eq!(failed, Vec::<String>::new(), "of {section}");
+    lines.extend(more);
     if only.is_none() {
         table::holds(section, &lines);
     }

@@ -3,22 +3,23 @@
 use rustix::process::Signal;
 
 use crate::case::{
-    HELLO, IDLING, READY, REMOVING, REQUESTED, Row, SAVING, SETTLING, STAGED, Step, Then, WORKING, all_hold,
+    HELLO, IDLING, REMOVING, REQUESTED, Row, SAVING, SETTLING, STAGED, Step, Then, WORKING, all_hold,
 };
 
 /// A scenario in which every step lasts long enough that a fault at its event comes in it.
 pub fn each_step_lasts(target: &str) -> String {
-    let lasting = if target == "libvirt" { "50ms" } else { "300ms" };
+    let lasting = if target == "libvirt" { "100ms" } else { "300ms" };
     format!(
         "[workload]\ncommand = [\"sh\", \"-c\", \"sleep 0.3; echo ready; exec sleep infinity\"]\nready = {{ line = \"ready\" }}\n\
          work = {{ command = [\"sleep\", \"0.3\"] }}\n[resources]\nmemory = \"256MiB\"\n\
-         [sampling]\nsamples = 3\nwarmup = 0\nsettle = \"{lasting}\"\nidle = \"{lasting}\"\ntimeout = \"60s\"\n"
+         [sampling]\nsamples = 3\nwarmup = 0\nsettle = \"{lasting}\"\nidle = \"{lasting}\"\ntimeout = \"60s\"\n\
+         [[target]]\nkind = \"{target}\"\n"
     )
 }
 
 const STEPS: [(&str, &[Step]); 3] = [
-    ("native", &[STAGED, REQUESTED, HELLO, READY, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
-    ("docker", &[STAGED, REQUESTED, HELLO, READY, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
+    ("native", &[STAGED, REQUESTED, HELLO, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
+    ("docker", &[STAGED, REQUESTED, HELLO, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
     ("libvirt", &[REQUESTED, WORKING]),
 ];
 
@@ -27,17 +28,10 @@ const STEPS: [(&str, &[Step]); 3] = [
 fn a_killed_run_keeps_its_samples_and_the_next_one_goes_well() {
     let rows = STEPS.iter().flat_map(|(target, steps)| steps.iter().map(|step| (*target, *step)));
     let rows: Vec<Row> = rows
-        .map(|(target, step)| Row {
-            fault: "SIGKILL",
-            target,
-            scenario: each_step_lasts(target),
-            at: (1, step),
-            inject: |running| running.signal(Signal::KILL),
-            code: None,
-            says: &[],
-            kept: 1,
-            then: Then::CleanAndAgain,
+        .map(|(target, step)| {
+            Row::new("SIGKILL", target, each_step_lasts(target), (1, step), |run| run.signal(Signal::KILL))
+                .ends(None, &[], 1, Then::CleanAndAgain)
         })
         .collect();
-    all_hold("bootrace killed by SIGKILL", &rows);
+    all_hold("bootrace killed by SIGKILL", &rows, []);
 }

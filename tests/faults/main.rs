@@ -4,6 +4,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod case;
+mod daemons;
+mod host;
 mod killed;
 mod messages;
+mod parts;
+mod signals;
 mod table;
+mod workload;

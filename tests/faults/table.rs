@@ -3,7 +3,20 @@
 use std::{fs, path::PathBuf};
 
 /// The sections in their order.
-const SECTIONS: [&str; 1] = ["bootrace killed by SIGKILL"];
+const SECTIONS: [&str; 12] = [
+    "bootrace killed by SIGKILL",
+    "Signals",
+    "Parts of an instance killed",
+    "Workloads",
+    "Guests",
+    "dockerd",
+    "podman's service",
+    "libvirtd",
+    "The host's disk",
+    "The cache",
+    "Other runs and clocks",
+    "Ordinary users",
+];
 
 const HEAD: &str = "# Faults
 
