@@ -209,7 +209,7 @@ fn two_runs_at_once_are_said_and_no_duration_is_of_the_wall_clock() {
     let other: Rc<RefCell<Option<Running>>> = Rc::default();
     let (started, ended) = (other.clone(), other);
     let around: Around = Some(Box::new(move |_, _| {
-        let slow = each_step_lasts("native").replace("settle = \"300ms\"", "settle = \"3s\"");
+        let slow = each_step_lasts("native").replace("settle = \"200ms\"", "settle = \"3s\"");
         let bench = Bench::new(&format!("\n{}", slow.replace("samples = 3", "samples = 1")));
         let mut run = Running::start(bench, &[], |_, _| {});
         run.until_step(0, SETTLING);

@@ -8,9 +8,9 @@ use crate::case::{
 
 /// A scenario in which every step lasts long enough that a fault at its event comes in it.
 pub fn each_step_lasts(target: &str) -> String {
-    let lasting = if target == "libvirt" { "100ms" } else { "300ms" };
+    let lasting = if target == "libvirt" { "100ms" } else { "200ms" };
     format!(
-        "[workload]\ncommand = [\"sh\", \"-c\", \"sleep 0.3; echo ready; exec sleep infinity\"]\nready = {{ line = \"ready\" }}\n\
+        "[workload]\ncommand = [\"sh\", \"-c\", \"sleep 0.2; echo ready; exec sleep infinity\"]\nready = {{ line = \"ready\" }}\n\
          work = {{ command = [\"sleep\", \"0.3\"] }}\n[resources]\nmemory = \"256MiB\"\n\
          [sampling]\nsamples = 3\nwarmup = 0\nsettle = \"{lasting}\"\nidle = \"{lasting}\"\ntimeout = \"60s\"\n\
          [[target]]\nkind = \"{target}\"\n"

@@ -81,7 +81,13 @@ fn a_workload_that_misbehaves_is_reported_and_leaves_nothing() {
             &["exit code 3; it printed: No space left on device"],
         ),
     ];
-    all_hold("Workloads", &rows.into_iter().flatten().collect::<Vec<_>>(), []);
+    // More than its memory, in one line and without one.
+    let flood = shell("head -c 1000000000 /dev/zero; echo; echo ready; exec sleep infinity");
+    let floods = CONTAINERS.iter().map(|target| {
+        let scenario = scenario(&flood, "128MiB", "60s");
+        Row::new("the workload prints 1 GB", target, scenario, (0, HELLO), none).ends(Some(0), &[], 1, Then::Clean)
+    });
+    all_hold("Workloads", &rows.into_iter().flatten().chain(floods).collect::<Vec<_>>(), []);
 }
 
 /// The workload takes the agent's end of the control channel and writes into it.
