@@ -321,6 +321,7 @@ impl Bench {
         command.args(["-smp", &self.scenario.resources.cpus.count().to_string()]);
         command.arg("-kernel").arg(&self.vm.kernel).arg("-initrd").arg(&self.vm.initramfs);
         command.args(["-append", machine::KERNEL_COMMAND_LINE]);
+        command.args(["-smbios", &format!("type=1,serial={}", instance_id.nonce.text())]);
         let disk = libvirt_disk(instance_id);
         command.args(["-drive", &format!("if=none,id=disk,format=qcow2,file={}", disk.display())]);
         command.args(["-device", "virtio-blk-pci,drive=disk", "-device", "virtio-serial-pci"]);
@@ -344,7 +345,8 @@ impl Bench {
     ) -> anyhow::Result<(u64, Child, Control)> {
         fs::copy(&self.vm.overlay, libvirt_disk(instance_id))?;
         let first = ToAgent::Start(runner::workload(&self.scenario));
-        let mut control = Control::listen(&instance_id.socket(), first, Greeting::AtOnce)?;
+        let nonce = instance_id.nonce.clone();
+        let mut control = Control::listen(&instance_id.socket(), nonce, &first, Greeting::AtOnce)?;
         let begin = Timestamp::now();
         let child = command.spawn().with_context(|| format!("running {command:?}"))?;
         let ready = async {

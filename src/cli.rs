@@ -26,10 +26,12 @@ mod output;
 mod prepare;
 mod progress;
 pub mod report;
+mod resume;
 pub mod run;
 mod side;
 mod signals;
 mod source;
+mod subject;
 mod sudo_user;
 
 use output::written;
@@ -77,6 +79,7 @@ Examples:
   bootrace run --seed 7 --json > results.json     in the order of seed 7, for programs
   bootrace run density --targets docker           how many fit at once, and the cost of one more
   bootrace run bench/startup.toml --build         what your clone builds, by the scenario's [build]
+  bootrace run --resume reports/latest            the rest of a run that was killed or interrupted
   bootrace run --tune                             set governor, turbo, KSM and caches; restore them
   bootrace run ./my.toml --fail-on undecided      exit with 4 if a claim is undecided";
 

@@ -25,6 +25,7 @@ mod initramfs;
 mod job;
 mod kernel;
 mod lock;
+mod login;
 mod manifest;
 mod partitions;
 mod podman;

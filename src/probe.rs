@@ -19,7 +19,8 @@ pub mod overlay;
 pub mod process;
 mod scope;
 
+pub use cgroup::Shortage;
 pub use file::Error;
 use file::{read, read_number};
-pub use meter::{Meter, ran_out_of_memory};
+pub use meter::{Meter, memory_shortage};
 pub use scope::Scope;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     control::Timestamp,
-    plan::plan,
+    plan::{plan, taken},
     probe::host,
     sample::{Isolation, Outcome, Results, Sample},
     scenario::{PageCache, Scenario},
@@ -42,7 +42,7 @@ pub struct Job {
     pub scenario: Scenario,
     /// In the order of the scenario's targets.
     pub targets: Vec<Box<dyn Target>>,
-    /// The results' head; the run adds the samples.
+    /// The results' head; the run adds the samples. With samples of an earlier part, it goes on after the last of them.
     pub results: Results,
     /// The directory of the instances' files and control sockets.
     pub instances: PathBuf,
@@ -51,18 +51,25 @@ pub struct Job {
 /// Runs all rounds, then the scenario's density phase. A failed trial is a sample too, and the run goes on.
 ///
 /// # Errors
-/// When a sample can't be saved, an instance's directory can't be made, or the scenario asks for a cold page cache and
+/// When the samples of an earlier part don't follow the plan, a sample can't be saved, an instance's directory can't be made, or the scenario asks for a cold page cache and
 /// it can't be dropped. Earlier samples are kept, and no instance is left running.
 pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> anyhow::Result<Results> {
     let Job { scenario, targets, mut results, instances } = job;
     let trials = plan(targets.len(), &scenario.sampling, results.run.seed);
     results.run.planned = trials.len() as u32;
+    let names: Vec<&str> = results.targets.iter().map(|target| target.name.as_str()).collect();
+    let first = taken(&trials, &names, &results.samples)
+        .context("the samples of the results don't follow the plan of their scenario and seed")?;
     let begin = Timestamp::now();
-    let mut measuring = 0;
+    let earlier = results.run.wall_ns.unwrap_or(0);
+    let mut measuring = results.run.measuring_ns.unwrap_or(0);
     let cold = scenario.sampling.page_cache_state() == Some(PageCache::Cold);
-    let mut dropping = 0;
+    let mut dropping = results.run.cache_drop_ns.unwrap_or(0);
     let mut failures = vec![Some(0); targets.len()];
-    for (done, trial) in trials.iter().enumerate() {
+    for (name, failures) in names.iter().zip(&mut failures) {
+        results.samples.iter().filter(|s| s.target == *name).for_each(|sample| count(failures, sample));
+    }
+    for (done, trial) in trials.iter().enumerate().skip(first) {
         if stop.is_cancelled() {
             break;
         }
@@ -98,10 +105,15 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         }
         measuring += measured(&sample, &scenario);
         let more = trials[done + 1..].iter().any(|later| later.target == trial.target);
-        count(&mut failures[trial.target], &sample, more, &mut results);
+        count(&mut failures[trial.target], &sample);
+        if failures[trial.target] == Some(GIVE_UP) && more {
+            results.run.warnings.push(format!(
+                "target {name} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; fix the errors of its samples, and run again"
+            ));
+        }
         only_once(&mut sample, &results.samples);
         results.samples.push(sample);
-        results.run.wall_ns = Some(Timestamp::now().since(begin));
+        results.run.wall_ns = Some(earlier + Timestamp::now().since(begin));
         results.run.measuring_ns = Some(measuring);
         results.run.cache_drop_ns = cold.then_some(dropping);
         // True until the last trial, so that the file of a killed harness says that it is incomplete.
@@ -117,8 +129,12 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
     Ok(results)
 }
 
-/// Drops the names of devices when an earlier sample of the target has the same list: it is long.
+/// Drops the names of devices and the surroundings when an earlier sample of the target has the same: they are long.
 fn only_once(sample: &mut Sample, earlier: &[Sample]) {
+    let mut same_target = earlier.iter().rev().filter(|s| s.target == sample.target);
+    if same_target.find_map(|s| s.surroundings.as_ref()) == sample.surroundings.as_ref() {
+        sample.surroundings = None;
+    }
     let Some(isolation) = &mut sample.isolation else { return };
     let before: Vec<_> =
         earlier.iter().filter(|s| s.target == sample.target).filter_map(|s| s.isolation.as_ref()).collect();
@@ -145,18 +161,9 @@ fn measured(sample: &Sample, scenario: &Scenario) -> u64 {
 }
 
 /// Counts failures in a row of a target that has never succeeded; `None` after its first success.
-fn count(failures: &mut Option<u32>, sample: &Sample, more: bool, results: &mut Results) {
-    match (sample.outcome, failures.as_mut()) {
-        (Outcome::Ok, _) => *failures = None,
-        (_, Some(n)) => {
-            *n += 1;
-            if *n == GIVE_UP && more {
-                results.run.warnings.push(format!(
-                    "target {} failed {GIVE_UP} times and never succeeded: its remaining trials were left out; fix the errors of its samples, and run again",
-                    sample.target
-                ));
-            }
-        }
-        _ => {}
-    }
+fn count(failures: &mut Option<u32>, sample: &Sample) {
+    *failures = match sample.outcome {
+        Outcome::Ok => None,
+        Outcome::Failed | Outcome::TimedOut => failures.map(|n| n + 1),
+    };
 }

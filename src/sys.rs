@@ -1,6 +1,16 @@
 //! Helpers for the system that several modules need. They know nothing of instances.
 
-use std::{ffi::OsString, fs, path::Path};
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    path::Path,
+    sync::OnceLock,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::digest::hex;
 
 pub mod mounts;
 pub mod processes;
@@ -29,6 +39,26 @@ pub fn available_memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// sha256 of this process's executable in lower-case hex, also after another one took its place in the file system;
+/// `None` where it can't be read.
+pub fn program_digest() -> Option<String> {
+    static DIGEST: OnceLock<Option<String>> = OnceLock::new();
+    let hash = || {
+        let mut file = BufReader::with_capacity(1 << 20, File::open("/proc/self/exe").ok()?);
+        let mut sum = Sha256::new();
+        loop {
+            let chunk = file.fill_buf().ok()?;
+            if chunk.is_empty() {
+                return Some(hex(sum.finalize()));
+            }
+            sum.update(chunk);
+            let read = chunk.len();
+            file.consume(read);
+        }
+    };
+    DIGEST.get_or_init(hash).clone()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 
 use crate::{
     cause::Cause,
-    control::Greeting,
+    control::{Greeting, Nonce},
     image::Refusal,
     probe::{Scope, disk},
     sample,
@@ -33,7 +33,7 @@ pub mod vm;
 
 pub use left_over::{LeftOver, ResourceKind, Wanted};
 
-/// An instance's unique name, and the directory of its control socket.
+/// An instance's unique name, the directory of its control socket, and its nonce.
 #[derive(Debug, Clone)]
 pub struct InstanceId {
     /// Id of the run that it belongs to.
@@ -42,6 +42,8 @@ pub struct InstanceId {
     pub instance: String,
     /// Its own directory, which has [`CONTROL_SOCKET`] and is removed with the instance.
     pub dir: PathBuf,
+    /// The secret that the target gives its agent, and nobody else.
+    pub nonce: Nonce,
 }
 
 /// The control socket's name within [`InstanceId::dir`]. The harness listens on it before `start`.

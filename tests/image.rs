@@ -16,6 +16,7 @@ use std::{
 
 use bollard::{
     Docker,
+    auth::DockerCredentials,
     query_parameters::{
         CreateImageOptionsBuilder, ListContainersOptionsBuilder, ListImagesOptionsBuilder,
         PushImageOptionsBuilder, RemoveImageOptions, RemoveImageOptionsBuilder,
@@ -463,13 +464,18 @@ struct Registry {
 
 impl Registry {
     fn start(fixture: &Fixture) -> Registry {
+        Registry::start_with(fixture, "")
+    }
+
+    /// `more`: further settings of the registry, as lines of YAML.
+    fn start_with(fixture: &Fixture, more: &str) -> Registry {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let storage = fixture.path("registry");
         let config = fixture.path("registry.yml");
         let mut file = File::create(&config).unwrap();
         write!(
             file,
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {free}}}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {free}}}\n{more}",
             storage.display()
         )
         .unwrap();
@@ -545,6 +551,88 @@ async fn a_registrys_image_is_pulled_and_a_missing_one_is_reported() {
     let error = fixture.ensure(&missing, DOCKER).await.unwrap_err().to_string();
     assert!(error.contains(&format!("{name}:2 is not available")) && error.contains("not found"), "{error}");
     docker.remove_image(&reference, Some(remove()), None).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs docker, docker-registry and root: scripts/test runs it"]
+async fn a_registry_that_needs_a_login_is_sent_that_of_docker_login_and_nothing_shows_it() {
+    let fixture = Fixture::new();
+    let users = fixture.path("users");
+    // s3cret, by bcrypt.
+    fs::write(&users, "me:$2b$04$TtY/nMjRO8XSFMmCfQ9OIe4FFszYZ.t/l0sSKr1bWeUnkG9cdUWqa\n").unwrap();
+    let auth = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display());
+    let registry = Registry::start_with(&fixture, &auth);
+    registry.answers().await;
+    let docker = Docker::connect_with_defaults().unwrap().negotiate_version().await.unwrap();
+    let name = format!("{}/tiny", registry.address);
+    let tar = fixture.path("layer.tar");
+    let root = fixture.root(false);
+    assert!(
+        Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(root).arg(".").status().unwrap().success()
+    );
+    let body = bollard::body_full(fs::read(&tar).unwrap().into());
+    let options = CreateImageOptionsBuilder::new().from_src("-").repo(&name).tag("1").build();
+    let _: Vec<_> = docker.create_image(Some(options), Some(body), None).try_collect().await.unwrap();
+    let credentials = DockerCredentials {
+        username: Some("me".into()),
+        password: Some("s3cret".into()),
+        ..DockerCredentials::default()
+    };
+    let options = PushImageOptionsBuilder::new().tag("1").build();
+    let _: Vec<_> = docker.push_image(&name, Some(options), Some(credentials)).try_collect().await.unwrap();
+    let remove = || RemoveImageOptionsBuilder::new().force(true).build();
+    let reference = format!("{name}:1");
+    docker.remove_image(&reference, Some(remove()), None).await.unwrap();
+
+    let scenario = fixture.path("x.toml");
+    let text = format!(
+        "name = \"x\"\n[image]\nregistry = \"{reference}\"\n[workload]\ncommand = [\"true\"]\n\
+         ready = {{ exit = 0 }}\n[[target]]\nkind = \"docker\"\n"
+    );
+    fs::write(&scenario, text).unwrap();
+    // Has the login of the registry that it is asked for, in a place that is not its own settings.
+    let helper = fixture.path("docker-credential-test");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1 $(cat)\" = \"get {}\" ] && echo '{{\"Username\":\"me\",\"Secret\":\"s3cret\"}}'\n",
+        registry.address
+    );
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", helper.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let build = |settings: &str| {
+        let dir = fixture.path("settings");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("config.json"), settings).unwrap();
+        let mut build = common::bootrace(&["image", "build"]);
+        build.arg(&scenario).env("DOCKER_CONFIG", dir).env("PATH", &path).env("RUST_LOG", "trace");
+        let output = build.env("BOOTRACE_CACHE", fixture.cache.dir()).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        // In base64: "me:s3cret", and "s3cret" at each place of the header.
+        for secret in ["s3cret", "bWU6czNjcmV0", "czNjcmV0", "MzY3Jld", "zM2NyZX"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+        (output.status.code(), shown)
+    };
+    let (code, shown) = build("{}");
+    let none = format!("config.json has no login for {}, which `docker login` makes", registry.address);
+    assert!(code == Some(1) && shown.contains(&none), "{shown}");
+    let (code, shown) = build(r#"{"credsStore":"gone"}"#);
+    let asked = "it was asked without a login: docker-credential-gone gave no login for ";
+    assert!(code == Some(1) && shown.contains(asked), "{shown}");
+    let wrong = format!(r#"{{"auths":{{"{}":{{"username":"me","password":"other"}}}}}}"#, registry.address);
+    let (code, shown) = build(&wrong);
+    let asked = format!("it was asked with the login for {} of ", registry.address);
+    assert!(code == Some(1) && shown.contains(&asked), "{shown}");
+    for settings in [
+        r#"{"credsStore":"test"}"#.to_owned(),
+        format!(r#"{{"credsStore":"gone","credHelpers":{{"{}":"test"}}}}"#, registry.address),
+        format!(r#"{{"auths":{{"{}":{{"auth":"bWU6czNjcmV0"}}}}}}"#, registry.address),
+    ] {
+        let (code, shown) = build(&settings);
+        assert_eq!(code, Some(0), "{settings}: {shown}");
+        image::prune(&fixture.cache, Prune::All).await.unwrap();
+        docker.remove_image(&reference, Some(remove()), None).await.unwrap();
+    }
 }
 
 /// Copies a program of this host into a root, with its libraries.
@@ -774,12 +862,18 @@ async fn a_mirror_that_does_not_answer_means_the_fallback_which_is_said_each_tim
 
     // What is missing on this host is looked for each time.
     let notes = fixture.in_cache("choices");
-    let keyless = scenario::Image { keyring: Some("no-such.gpg".into()), mirror: None, ..spec };
-    let image = fixture.ensure(&keyless, TREE).await.unwrap();
-    assert!(image.info.fallback_reason.unwrap().contains("no-such.gpg is not there"));
+    let unknown =
+        scenario::Image { suite: Some("ubuntu/nosuch".into()), keyring: None, mirror: None, ..spec.clone() };
+    let image = fixture.ensure(&unknown, TREE).await.unwrap();
+    assert!(image.info.fallback_reason.unwrap().contains("does not know ubuntu's nosuch"));
     let said = fixture.said();
     assert!(said.len() == 1 && said[0].starts_with("using debian/bookworm in its place: "), "{said:?}");
     assert_eq!(fixture.in_cache("choices"), notes);
+
+    // A file that the scenario names is the user's affair: no fallback hides that it is missing.
+    let keyless = scenario::Image { keyring: Some("no-such.gpg".into()), ..spec };
+    let error = fixture.ensure(&keyless, TREE).await.unwrap_err();
+    assert!(matches!(error, Error::Scenario(_)) && error.to_string().contains("no-such.gpg"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

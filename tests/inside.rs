@@ -68,8 +68,11 @@ fn each_targets_isolation_is_that_of_its_kind() {
     let mut disks = libvirt.block_device_names.clone().unwrap();
     disks.retain(|name| !name.starts_with("loop"));
     assert_eq!(disks, ["vda"]);
-    let capabilities = |seen: &Isolation| seen.capabilities.unwrap().count_ones();
-    assert!(capabilities(&docker) < capabilities(&libvirt), "{docker:?} {libvirt:?}");
+    for seen in [&native, &docker, &libvirt] {
+        // The default of resources.capabilities.
+        assert_eq!((seen.capabilities, seen.capabilities_bounding), (Some(0x5fb), Some(0x5fb)), "{seen:?}");
+        assert_eq!(seen.no_new_privileges, Some(true), "{seen:?}");
+    }
     assert!(!docker.sys_writable && libvirt.sys_writable);
 
     let page = std::fs::read_to_string(bench.latest().join("index.html")).unwrap();
@@ -130,6 +133,7 @@ echo "itself $(getent ahosts bootrace | cut -d ' ' -f 1 | sort -u | tr '\n' ' ')
 echo "loopback $(grep ' lo$' /proc/net/if_inet6 | cut -d ' ' -f 1)"
 echo "called $(cat /proc/sys/kernel/hostname)"
 echo "place $(pwd) $(umask) $(id -u):$(id -g):$(id -G)"
+echo "privileges $(grep -E '^(Cap|NoNewPrivs)' /proc/self/status | tr -d '\n\t')"
 echo "environment $(env | sort | tr '\n' ' ')"
 echo "files $(echo /proc/$$/fd/[0-9] | sed 's|/proc/[0-9]*/fd/||g')"
 echo "signals $(grep -E '^Sig(Blk|Ign)' /proc/$$/status | tr -d '\n\t')"
@@ -141,9 +145,19 @@ exit 3
 #[test]
 #[ignore = "needs docker, podman and libvirt with its LXC driver: scripts/test runs it"]
 fn a_workload_has_the_same_surroundings_on_every_target() {
+    same_surroundings("", "0:0:0");
+}
+
+#[test]
+#[ignore = "needs docker, podman and libvirt with its LXC driver: scripts/test runs it"]
+fn a_workloads_user_is_the_same_on_every_target() {
+    same_surroundings("user = \"games\"\n", "5:60:60");
+}
+
+fn same_surroundings(user: &str, ids: &str) {
     let targets = ["native", "docker", "podman", "lxc", "libvirt"];
     let bench = Bench::new(&format!(
-        "\n[workload]\ncommand = [\"sh\", \"-c\", '''{SURROUNDINGS}''']\nready = {{ line = \"never\" }}\n\
+        "\n[workload]\n{user}command = [\"sh\", \"-c\", '''{SURROUNDINGS}''']\nready = {{ line = \"never\" }}\n\
          {SAMPLING}{}",
         targets.map(|kind| format!("[[target]]\nkind = \"{kind}\"\n")).concat()
     ));
@@ -154,7 +168,7 @@ fn a_workload_has_the_same_surroundings_on_every_target() {
         lines.lines().map(str::to_owned).collect()
     };
     let native = seen("native");
-    assert_eq!(native.len(), 14, "{native:#?}");
+    assert_eq!(native.len(), 15, "{native:#?}");
     for target in targets {
         let seen = seen(target);
         for (native, line) in native.iter().zip(&seen) {
@@ -169,6 +183,7 @@ fn a_workload_has_the_same_surroundings_on_every_target() {
         assert_eq!(seen.len(), native.len(), "{target}: {seen:#?}");
     }
     let line = |name: &str| native.iter().find_map(|line| line.strip_prefix(name)).unwrap().trim();
+    assert_eq!(line("place "), format!("/ 0022 {ids}"), "{native:#?}");
     assert_eq!((line("localhost "), line("itself ")), ("127.0.0.1 ::1", "127.0.1.1"), "{native:#?}");
     assert_eq!(left_over(), Vec::<String>::new());
 }

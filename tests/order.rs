@@ -36,6 +36,8 @@ timeout = "500ms"
 #[derive(Default)]
 struct Recorder {
     saved: Vec<usize>,
+    /// The results as each save wrote them.
+    written: Vec<String>,
     stop_at: Option<(usize, CancellationToken)>,
     refuse_at: Option<usize>,
     steps: Vec<Step>,
@@ -75,6 +77,7 @@ impl Watch for Recorder {
 
     fn sampled(&mut self, results: &Results) -> anyhow::Result<()> {
         self.saved.push(results.samples.len());
+        self.written.push(serde_json::to_string(results).unwrap());
         anyhow::ensure!(self.refuse_at != Some(results.samples.len()), "the disk is full");
         Ok(())
     }
@@ -342,4 +345,70 @@ async fn a_panic_fails_its_trial_removes_what_runs_and_the_run_goes_on() {
         assert_eq!((count("stage"), count("remove")), (5, 5), "{step:?}: {:?}", done.log);
         assert!(done.left.is_empty(), "{step:?}: {:?}", done.left);
     }
+}
+
+/// Goes on with a run that was killed after it had saved these results.
+async fn resume(parts: &[(&str, &[Part])], earlier: Results) -> Done {
+    let (dir, log) = (tempfile::tempdir().unwrap(), Log::default());
+    let mut job = job(dir.path(), &log, parts);
+    job.scenario.sampling.idle = Span(Duration::from_millis(1));
+    job.results = earlier;
+    let mut watch = Recorder::default();
+    let results = runner::run(job, &mut watch, &CancellationToken::new()).await;
+    let log = log.lock().unwrap().clone();
+    let left = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    Done { results, log, watch, left }
+}
+
+#[tokio::test]
+async fn a_killed_run_goes_on_with_the_rest_of_its_plan_wherever_it_was_killed() {
+    let parts: &[(&str, &[Part])] = &[("a", &[]), ("b", &[]), ("c", &[])];
+    let whole = run(parts).await;
+    let results = whole.results.unwrap();
+    for (n, written) in whole.watch.written.iter().enumerate() {
+        let mut earlier: Results = serde_json::from_str(written).unwrap();
+        let kept = earlier.samples.clone();
+        assert_eq!((kept.len(), earlier.run.interrupted), (n + 1, n + 1 < 15));
+        // Of an hour each, which the fake's own times can't be.
+        const HOUR: u64 = 3_600_000_000_000;
+        (earlier.run.wall_ns, earlier.run.measuring_ns) = (Some(2 * HOUR), Some(HOUR));
+        let resumed = resume(parts, earlier).await;
+        let all = resumed.results.unwrap();
+        assert_eq!(resumed.log, whole.log[3 * (n + 1)..], "after {} samples", n + 1);
+        assert_eq!(resumed.watch.saved, (n + 2..=15).collect::<Vec<_>>());
+        assert_eq!(all.samples[..=n], kept, "what was taken is left as it is");
+        let places = |results: &Results| -> Vec<_> {
+            results.samples.iter().map(|s| (s.target.clone(), s.round, s.position, s.warmup)).collect()
+        };
+        assert_eq!(places(&all), places(&results));
+        let (wall, measuring) = (all.run.wall_ns.unwrap(), all.run.measuring_ns.unwrap());
+        let more = n + 1 < 15;
+        assert!((2 * HOUR..3 * HOUR).contains(&wall) && (wall > 2 * HOUR) == more, "{wall}");
+        assert!((HOUR..2 * HOUR).contains(&measuring) && (measuring > HOUR) == more, "{measuring}");
+        assert!(!all.run.interrupted && resumed.left.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_was_given_up_stays_so_when_the_run_goes_on() {
+    let parts: &[(&str, &[Part])] = &[("bad", &[Part::StartFails]), ("good", &[])];
+    let whole = run(parts).await;
+    let results = whole.results.unwrap();
+    for written in &whole.watch.written {
+        let resumed = resume(parts, serde_json::from_str(written).unwrap()).await.results.unwrap();
+        assert_eq!((of(&resumed, "bad").len(), of(&resumed, "good").len()), (3, 5));
+        assert_eq!(resumed.run.warnings, results.run.warnings, "it is reported once");
+    }
+}
+
+#[tokio::test]
+async fn samples_of_another_plan_start_nothing() {
+    let parts: &[(&str, &[Part])] = &[("a", &[]), ("b", &[])];
+    let whole = run(parts).await;
+    let mut earlier: Results = serde_json::from_str(&whole.watch.written[4]).unwrap();
+    earlier.samples.swap(0, 3);
+    let resumed = resume(parts, earlier).await;
+    let error = format!("{:#}", resumed.results.unwrap_err());
+    assert!(error.contains("don't follow the plan"), "{error}");
+    assert!(resumed.log.is_empty());
 }

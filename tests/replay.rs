@@ -30,6 +30,7 @@ fn sample(target: &str, startup: Option<u64>) -> Sample {
         interference: None,
         disk: None,
         isolation: None,
+        surroundings: None,
         boot_ns: None,
     }
 }

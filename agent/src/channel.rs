@@ -25,16 +25,20 @@ pub struct Channel {
 
 /// Sends whole frames; clones share one lock.
 #[derive(Debug, Clone)]
-pub struct Writer(Arc<Mutex<File>>);
+pub struct Writer {
+    stream: Arc<Mutex<File>>,
+    /// The instance's nonce.
+    nonce: Arc<str>,
+}
 
 impl Channel {
-    /// A stream that is open for both directions.
+    /// A stream that is open for both directions, and the nonce by which the harness knows this agent.
     ///
     /// # Errors
     /// When the descriptor can't be duplicated.
-    pub fn new(stream: OwnedFd) -> io::Result<Self> {
+    pub fn new(stream: OwnedFd, nonce: String) -> io::Result<Self> {
         let reader = File::from(stream);
-        let writer = Writer(Arc::new(Mutex::new(reader.try_clone()?)));
+        let writer = Writer { stream: Arc::new(Mutex::new(reader.try_clone()?)), nonce: nonce.into() };
         Ok(Channel { reader, writer, go: None })
     }
 
@@ -42,8 +46,8 @@ impl Channel {
     ///
     /// # Errors
     /// When the socket does not accept.
-    pub fn connect(socket: &Path) -> io::Result<Self> {
-        Channel::new(OwnedFd::from(UnixStream::connect(socket)?))
+    pub fn connect(socket: &Path, nonce: String) -> io::Result<Self> {
+        Channel::new(OwnedFd::from(UnixStream::connect(socket)?), nonce)
     }
 
     /// Standard input as the connected stream, and standard output for the signal to wait for. Programs that the agent
@@ -51,8 +55,8 @@ impl Channel {
     ///
     /// # Errors
     /// When a descriptor can't be duplicated.
-    pub fn on_stdin() -> io::Result<Self> {
-        let mut channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?)?;
+    pub fn on_stdin(nonce: String) -> io::Result<Self> {
+        let mut channel = Channel::new(io::stdin().as_fd().try_clone_to_owned()?, nonce)?;
         channel.go = Some(File::from(io::stdout().as_fd().try_clone_to_owned()?));
         Ok(channel)
     }
@@ -89,7 +93,12 @@ impl Writer {
     /// # Errors
     /// When the stream fails or the message is too large.
     pub fn send(&self, message: &FromAgent) -> Result<(), FrameError> {
-        protocol::write_frame(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), message)
+        protocol::write_frame(&mut *self.stream.lock().unwrap_or_else(PoisonError::into_inner), message)
+    }
+
+    /// The nonce for messages that may be the first of their stream.
+    pub fn nonce(&self) -> String {
+        self.nonce.to_string()
     }
 
     /// Sends `Failed`, cut to a bounded length.
@@ -102,6 +111,6 @@ impl Writer {
             error.truncate(error.floor_char_boundary(MAX_ERROR));
             error.push_str("...");
         }
-        self.send(&FromAgent::Failed { error })
+        self.send(&FromAgent::Failed { error, nonce: self.nonce() })
     }
 }

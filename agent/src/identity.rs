@@ -23,11 +23,12 @@ const MAX_DIGEST_FILE: u64 = 256;
 ///
 /// # Errors
 /// Without /proc, and when a system call fails.
-pub fn hello() -> Result<Hello, String> {
+pub fn hello(nonce: String) -> Result<Hello, String> {
     let boot_id = fs::read_to_string(BOOT_ID_PATH)
         .map_err(|e| format!("read {BOOT_ID_PATH}: {e}; is /proc mounted in the root file system?"))?;
     Ok(Hello {
         version: VERSION,
+        nonce,
         build: BUILD.into(),
         kernel_release: sys::kernel_release().map_err(|e| format!("uname: {e}"))?,
         boot_id: boot_id.trim().into(),

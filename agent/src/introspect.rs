@@ -46,7 +46,7 @@ pub fn is_cached() -> Option<bool> {
     sys::first_page_is_cached(&File::open(IMAGE_DIGEST_PATH).ok()?).ok()
 }
 
-fn read(path: impl AsRef<Path>) -> Option<String> {
+pub fn read(path: impl AsRef<Path>) -> Option<String> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MOST).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

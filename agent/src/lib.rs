@@ -4,6 +4,7 @@
 pub mod isolation;
 pub mod protocol;
 pub mod reference;
+pub mod surroundings;
 
 /// sha256 of the agent's sources, lower-case hex: the value of `Hello.build` of an agent of this build.
 pub const BUILD: &str = env!("BOOTRACE_AGENT_BUILD");

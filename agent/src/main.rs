@@ -21,6 +21,7 @@ use std::{
 use bootrace_agent::{
     protocol::{HOSTNAME, ON_STDIN_FLAG, OWN_NETWORK_FLAG, SERVICE_FLAG, SOCKET_PATH},
     reference::{self, ReferenceWorkload},
+    surroundings::SHM_OPTIONS,
 };
 
 use crate::{boot_times::BootOrigin, channel::Channel, serve::Agent, service::Place};
@@ -31,12 +32,15 @@ mod channel;
 mod copy;
 mod identity;
 mod introspect;
+mod nonce;
 mod program;
 mod ready;
 mod run_reference;
 mod serve;
 mod service;
+mod survey;
 mod sys;
+mod user;
 mod vm;
 
 /// The C library's entry point; the standard library gets the arguments from the C library too.
@@ -84,7 +88,7 @@ fn complete_libvirt_container() {
             "/dev/shm",
             "tmpfs",
             libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-            "mode=1777",
+            &SHM_OPTIONS.to_string_lossy(),
         )
     };
     let made = sys::set_hostname(HOSTNAME).and_then(|()| shared_memory());
@@ -131,17 +135,18 @@ fn connect() -> Result<Channel, String> {
         sys::adopt_orphans().map_err(|e| format!("become the reaper of orphans: {e}"))?;
     }
     if socket.as_os_str() == ON_STDIN_FLAG {
-        return Channel::on_stdin()
+        return Channel::on_stdin(nonce::of_process())
             .map_err(|e| format!("use standard input as the stream to the harness: {e}"));
     }
-    Channel::connect(&socket).map_err(|e| format!("connect to the harness at {socket:?}: {e}"))
+    Channel::connect(&socket, nonce::of_process())
+        .map_err(|e| format!("connect to the harness at {socket:?}: {e}"))
 }
 
 /// Serves over an open stream until it ends; sends an error to the harness if it still listens.
 fn serve(channel: Channel, began: BootOrigin) -> Result<(), String> {
     sys::same_start();
     let writer = channel.writer().clone();
-    let result = identity::hello().and_then(|hello| {
+    let result = identity::hello(writer.nonce()).and_then(|hello| {
         let mut agent = Agent::new(channel, hello, began).map_err(|e| e.to_string())?;
         let result = agent.serve().map_err(|e| e.to_string());
         // If the agent is PID 1, the kernel kills all other processes of its namespace.

@@ -12,7 +12,10 @@ use std::{
 
 use bootrace_agent::protocol::{Exit, OUTPUT_TAIL, PATH};
 
-use crate::sys::{self, ExitedChild};
+use crate::{
+    sys::{self, ExitedChild},
+    user::User,
+};
 
 /// Why a program did not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,21 +45,25 @@ pub struct Process {
 }
 
 impl Process {
-    /// Executes a program in a process group of its own, with `PATH` and `env` as its whole environment.
+    /// Executes a program in a process group of its own, with `PATH`, a user's `HOME` and `USER`, and `env` as its whole
+    /// environment.
     ///
     /// # Errors
     /// When there is no such executable, or the kernel refuses to execute it.
-    pub fn spawn(argv: &[String], env: &[(String, String)]) -> Result<Self, SpawnError> {
+    pub fn spawn(argv: &[String], env: &[(String, String)], user: Option<&User>) -> Result<Self, SpawnError> {
         let (program, arguments) = argv.split_first().ok_or(SpawnError::Empty)?;
         let path = find(program)?;
         let failed = |error| SpawnError::Exec { program: program.clone(), path: path.clone(), error };
         // With a path that is resolved already, and no code between fork and exec, the standard
-        // library uses posix_spawn: no page table is copied, and it returns when exec has succeeded.
-        let mut child = Command::new(&path)
-            .arg0(program)
-            .args(arguments)
-            .env_clear()
-            .env("PATH", PATH)
+        // library uses posix_spawn: no page table is copied, and it returns when exec has succeeded. Another user needs
+        // such code, and costs a fork of this small process.
+        let mut command = Command::new(&path);
+        command.arg0(program).args(arguments).env_clear().env("PATH", PATH);
+        if let Some(user) = user {
+            command.envs(user.variables());
+            sys::run_as(&mut command, user.uid, user.gid, user.groups.clone());
+        }
+        let mut child = command
             .envs(env.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

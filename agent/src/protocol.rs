@@ -12,10 +12,13 @@ use std::io::{self, Read, Write};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::isolation::{Introspect, Isolation};
+use crate::{
+    isolation::{Introspect, Isolation},
+    surroundings::Surroundings,
+};
 
 /// Version of this protocol; both sides must agree exactly, since one build embeds the other.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// Largest payload of a frame in bytes.
 pub const MAX_FRAME: usize = 256 * 1024;
 /// Bytes at the end of a program's output that the agent keeps and sends.
@@ -30,6 +33,9 @@ pub const ON_STDIN_FLAG: &str = "--on-stdin";
 /// A word of the kernel command line of a VM with QEMU's user network. A word of this form, without a dot, is in
 /// the environment of the kernel's first process.
 pub const NETWORK_VARIABLE: &str = "BOOTRACE_NETWORK";
+/// The variable with an instance's nonce: in the environment of a bare process's agent, and of the first process of a
+/// container or of a kernel that has it on its command line. The agent takes it out of its own.
+pub const NONCE_VARIABLE: &str = "BOOTRACE_NONCE";
 /// The hostname of every instance that has one of its own.
 pub const HOSTNAME: &str = "bootrace";
 /// Where the agent lies in every image.
@@ -70,6 +76,8 @@ pub enum ToAgent {
     Write { at: u64 },
     /// Report the view from inside. Answered by `Isolation`.
     Introspect(Introspect),
+    /// Report what the workload finds around it. Answered by `Surroundings`.
+    Survey,
     /// Report whether [`IMAGE_DIGEST_PATH`] is in the page cache, without reading it. Answered by `Cached`.
     IsCached,
     /// Report what explains a failure. Answered by `Account`.
@@ -86,8 +94,12 @@ pub enum ToAgent {
 pub struct Workload {
     /// Program and arguments; a program without a slash is looked up in [`PATH`].
     pub argv: Vec<String>,
-    /// The whole environment besides `PATH`; nothing is inherited.
+    /// The whole environment besides `PATH` and a user's `HOME` and `USER`; nothing is inherited.
     pub env: Vec<(String, String)>,
+    /// The user that it runs as, as in `docker run --user`; null: root, or the agent's own user.
+    pub user: Option<String>,
+    /// The capabilities that it may have at most, a bit each by the kernel's numbers.
+    pub capabilities: u64,
     pub ready: Ready,
 }
 
@@ -138,6 +150,7 @@ pub enum FromAgent {
     WriteStarted,
     Written(Written),
     Isolation(Box<Isolation>),
+    Surroundings(Surroundings),
     /// Answers `IsCached`; null where the kernel gives no answer.
     Cached(Option<bool>),
     Account(Account),
@@ -145,17 +158,38 @@ pub enum FromAgent {
         token: u64,
     },
     /// The instance runs again; answers `Check`.
-    Awake,
-    /// A request failed; the text says what failed, on what, and why.
+    Awake {
+        #[serde(default)]
+        nonce: String,
+    },
+    /// A request or the boot failed; the text says what failed, on what, and why.
     Failed {
         error: String,
+        #[serde(default)]
+        nonce: String,
     },
 }
 
-/// The first frame of every agent.
+impl FromAgent {
+    /// The instance's nonce. Each message that may be the first of its stream has it, so that the harness knows its
+    /// agent from strangers without another frame.
+    pub fn nonce(&self) -> Option<&str> {
+        match self {
+            FromAgent::Hello(Hello { nonce, .. })
+            | FromAgent::Awake { nonce }
+            | FromAgent::Failed { nonce, .. } => Some(nonce),
+            _ => None,
+        }
+    }
+}
+
+/// The first frame of an agent that starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     pub version: u16,
+    /// The secret that the harness gave this instance; empty if it gave none.
+    #[serde(default)]
+    pub nonce: String,
     /// Digest of the sources that this agent was built from. It is a build-time constant: it costs nothing on the
     /// measured path, and identifies a foreign agent at once. [`Identity`] has the executable's own digest, taken
     /// after ready.
@@ -328,6 +362,8 @@ mod tests {
         let sent = ToAgent::Start(Workload {
             argv: vec!["redis-server".into(), "--port".into(), "6379".into()],
             env: vec![("LANG".into(), "C".into())],
+            user: Some("redis".into()),
+            capabilities: 1 << 7,
             ready: Ready::Tcp(6379),
         });
         let mut stream = Vec::new();
@@ -341,7 +377,7 @@ mod tests {
     fn an_oversized_frame_is_refused_before_it_is_allocated() {
         let bytes = u32::MAX.to_le_bytes();
         assert!(matches!(read_frame::<FromAgent>(&mut bytes.as_slice()), Err(FrameError::TooLarge(_))));
-        let long = FromAgent::Failed { error: "x".repeat(MAX_FRAME) };
+        let long = FromAgent::Failed { error: "x".repeat(MAX_FRAME), nonce: String::new() };
         assert!(matches!(write_frame(&mut Vec::new(), &long), Err(FrameError::TooLarge(_))));
     }
 

@@ -1,8 +1,9 @@
 //! Watches for the event that makes a workload ready.
 //!
 //! The kernel reports `exit`, `line` and `file` at once. It reports nothing when a port begins to listen, so `tcp`
-//! tries to connect, by IPv4 and then by IPv6: every millisecond, or after twenty times the duration of the last try where that is longer. So
-//! the tries take at most a twentieth of the workload's CPU, and their interval is the resolution.
+//! tries to connect, by IPv4 and then by IPv6: every millisecond, or after twenty times the duration of the last try
+//! where that is longer. So the tries take at most a twentieth of the workload's CPU, and their interval is the
+//! resolution.
 
 use std::{
     fs::File,
@@ -27,6 +28,9 @@ const TCP_TIMEOUT: Duration = Duration::from_millis(20);
 /// Longest try before the workload starts; a port without an answer then counts as taken. On a busy host, a free
 /// port's answer may be late.
 const TCP_FIRST_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for IPv6, which many firewalls drop on every interface: a port without an answer is then watched by IPv4
+/// alone, and this wait is part of each start-up.
+const IPV6_FIRST_TIMEOUT: Duration = Duration::from_millis(200);
 /// Most bytes of a line to match.
 const MAX_LINE: usize = 64 * 1024;
 
@@ -75,18 +79,19 @@ impl Watch {
                 Err(error) => Err(WatchError::Pattern { pattern: pattern.clone(), error }),
             },
             Ready::Tcp(port) => {
-                for address in LOOPBACK.map(|ip| SocketAddr::from((ip, *port))) {
-                    match TcpStream::connect_timeout(&address, TCP_FIRST_TIMEOUT) {
-                        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
-                        // Many hosts have no IPv6.
-                        Err(e) if e.kind() != io::ErrorKind::TimedOut && address.is_ipv6() => {}
-                        Err(e) if e.kind() != io::ErrorKind::TimedOut => {
-                            return Err(WatchError::Loopback { port: *port, error: e });
-                        }
-                        Ok(_) | Err(_) => return Err(WatchError::PortTaken { address }),
+                let [v4, v6] = LOOPBACK.map(|ip| SocketAddr::from((ip, *port)));
+                match TcpStream::connect_timeout(&v4, TCP_FIRST_TIMEOUT) {
+                    Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(e) if e.kind() != io::ErrorKind::TimedOut => {
+                        return Err(WatchError::Loopback { port: *port, error: e });
                     }
+                    Ok(_) | Err(_) => return Err(WatchError::PortTaken { address: v4 }),
                 }
-                Ok(Watch::again(*port))
+                let answers = match TcpStream::connect_timeout(&v6, IPV6_FIRST_TIMEOUT) {
+                    Ok(_) => return Err(WatchError::PortTaken { address: v6 }),
+                    Err(e) => e.kind() == io::ErrorKind::ConnectionRefused,
+                };
+                Ok(Watch::port(if answers { vec![v4, v6] } else { vec![v4] }))
             }
             Ready::File(path) => FileWatch::new(Path::new("/").join(path)).map(Watch::File),
         }
@@ -94,7 +99,11 @@ impl Watch {
 
     /// A watch for a port that accepted connections before a pause.
     pub fn again(port: u16) -> Self {
-        Watch::Tcp(Port { port, due: Instant::now() })
+        Watch::port(LOOPBACK.map(|ip| SocketAddr::from((ip, port))).into())
+    }
+
+    fn port(addresses: Vec<SocketAddr>) -> Self {
+        Watch::Tcp(Port { addresses, due: Instant::now() })
     }
 
     /// Takes bytes of standard output (0) or standard error (1); `None` is the stream's end.
@@ -144,16 +153,15 @@ impl Watch {
 /// A port of the loopback addresses, and the time of the next try.
 #[derive(Debug)]
 pub struct Port {
-    port: u16,
+    addresses: Vec<SocketAddr>,
     due: Instant,
 }
 
 impl Port {
     fn accepts(&mut self) -> bool {
         let begin = Instant::now();
-        let accepts = LOOPBACK
-            .into_iter()
-            .any(|ip| TcpStream::connect_timeout(&SocketAddr::from((ip, self.port)), TCP_TIMEOUT).is_ok());
+        let accepts =
+            self.addresses.iter().any(|address| TcpStream::connect_timeout(address, TCP_TIMEOUT).is_ok());
         let now = Instant::now();
         self.due = now + TCP_INTERVAL.max(TCP_COST * (now - begin));
         accepts
@@ -249,6 +257,29 @@ mod tests {
 
     fn lines(pattern: &str) -> Watch {
         Watch::new(&Ready::Line(pattern.into())).unwrap()
+    }
+
+    /// An address of ::1 that answers nobody, as behind a firewall: its queue of connections is full.
+    fn silent() -> (std::net::TcpListener, Vec<TcpStream>) {
+        let server = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
+        // SAFETY: a valid descriptor.
+        assert_eq!(unsafe { libc::listen(server.as_raw_fd(), 0) }, 0);
+        let address = server.local_addr().unwrap();
+        let connect = || TcpStream::connect_timeout(&address, TCP_TIMEOUT).ok();
+        let waiting = std::iter::from_fn(connect).take(100).collect();
+        (server, waiting)
+    }
+
+    #[test]
+    fn where_ipv6_is_silent_a_port_is_watched_by_ipv4_alone() {
+        let (server, _waiting) = silent();
+        let port = server.local_addr().unwrap().port();
+        let mut watch = Watch::new(&Ready::Tcp(port)).unwrap();
+        drop(server);
+        let _later = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, port));
+        assert!(!watch.check(), "nobody listens on IPv4");
+        let _server = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        assert!(watch.exited(None));
     }
 
     #[test]

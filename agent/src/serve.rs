@@ -24,7 +24,9 @@ use crate::{
     introspect,
     program::Process,
     ready::Watch,
+    survey,
     sys::{self, ExitedChild},
+    user::User,
 };
 
 /// Why the agent can't serve any longer.
@@ -56,6 +58,8 @@ pub struct Agent {
     /// Until the event has happened, or can't happen any more.
     watch: Option<Watch>,
     work: Option<Process>,
+    /// The user of the workload and of work commands; `None`: the agent's own.
+    user: Option<User>,
 }
 
 impl Agent {
@@ -77,6 +81,7 @@ impl Agent {
             condition: None,
             watch: None,
             work: None,
+            user: None,
         })
     }
 
@@ -157,6 +162,10 @@ impl Agent {
                 let workload = self.workload.as_ref().filter(|w| w.alive).map(|w| w.process.pid);
                 self.send(&FromAgent::Isolation(Box::new(introspect::introspect(&wanted, workload))))
             }
+            ToAgent::Survey => {
+                let workload = self.workload.as_ref().filter(|w| w.alive).map(|w| w.process.pid);
+                self.send(&FromAgent::Surroundings(survey::survey(workload)))
+            }
             ToAgent::IsCached => self.send(&FromAgent::Cached(introspect::is_cached())),
             ToAgent::Account => {
                 let program = self.work.as_ref().or(self.workload.as_ref().map(|workload| &workload.process));
@@ -177,7 +186,14 @@ impl Agent {
             Ok(watch) => watch,
             Err(error) => return self.fail(error),
         };
-        match Process::spawn(&workload.argv, &workload.env) {
+        if let Err(error) = sys::limit_privileges(workload.capabilities) {
+            return self.fail(format!("limit the workload's privileges: {error}"));
+        }
+        self.user = match workload.user.as_deref().map(User::find).transpose() {
+            Ok(user) => user,
+            Err(error) => return self.fail(error),
+        };
+        match Process::spawn(&workload.argv, &workload.env, self.user.as_ref()) {
             Ok(process) => {
                 // No answer: the workload may share the agent's CPU, and each frame wakes the harness.
                 self.workload = Some(Child { process, alive: true });
@@ -191,7 +207,7 @@ impl Agent {
 
     /// Checks readiness again: a port must accept connections again, an earlier line remains valid.
     fn check(&mut self) -> Result<(), ServeError> {
-        self.send(&FromAgent::Awake)?;
+        self.send(&FromAgent::Awake { nonce: self.channel.writer().nonce() })?;
         let alive = self.workload.as_ref().is_some_and(|workload| workload.alive);
         match self.condition.as_ref().filter(|_| alive) {
             None => self.fail("check again whether the workload is ready: it does not run"),
@@ -210,7 +226,7 @@ impl Agent {
         if self.work.is_some() {
             return self.fail("run a work command: another one is still running");
         }
-        match Process::spawn(&work.argv, &work.env) {
+        match Process::spawn(&work.argv, &work.env, self.user.as_ref()) {
             Ok(process) => {
                 self.work = Some(process);
                 self.send(&FromAgent::WorkStarted)

@@ -10,7 +10,7 @@ use std::{
 
 use bootrace_agent::protocol::SOCKET_PATH;
 
-use crate::{channel::Channel, sys, vm};
+use crate::{channel::Channel, nonce, sys, vm};
 
 /// The kernel's list of devices on the PCI bus. It is complete before the first program runs, so it shows without a
 /// wait for a driver whether there is a device to wait for.
@@ -59,7 +59,7 @@ fn place_by(socket: bool, serial: bool, network: bool) -> Option<Place> {
 /// When the stream can't be opened, or the network is not there in time.
 pub fn open(place: Place, own_network: bool) -> Result<Channel, String> {
     match place {
-        Place::Container => Channel::connect(Path::new(SOCKET_PATH))
+        Place::Container => Channel::connect(Path::new(SOCKET_PATH), nonce::of_system())
             .map_err(|e| format!("connect to the harness at {SOCKET_PATH}: {e}")),
         Place::Vm { network } => {
             let events = sys::device_events().map_err(|e| format!("listen for device events: {e}"))?;

@@ -7,8 +7,10 @@ use std::{
     mem::MaybeUninit,
     net::Ipv4Addr,
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
-    os::unix::ffi::OsStrExt,
+    os::unix::{ffi::OsStrExt, process::CommandExt},
     path::Path,
+    process::Command,
+    ptr,
     sync::atomic::{AtomicI32, Ordering},
     time::Duration,
 };
@@ -117,6 +119,98 @@ pub fn same_start() {
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files);
     }
+}
+
+/// Takes a variable out of this process's environment, and out of the memory that `/proc/self/environ` shows. Call it
+/// before there are other threads.
+pub fn take_variable(name: &CStr) -> Option<String> {
+    // SAFETY: no other thread reads or writes the environment. The value is a NUL-terminated string in writable memory.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if value.is_null() {
+            return None;
+        }
+        let text = CStr::from_ptr(value).to_string_lossy().into_owned();
+        ptr::write_bytes(value, 0, libc::strlen(value));
+        libc::unsetenv(name.as_ptr());
+        Some(text)
+    }
+}
+
+/// The header of capget(2) and capset(2), and their data: two words of 32 bits for each set.
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapabilityWord {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Limits the privileges of all programs that this thread starts from now on: no capability but the `granted` ones, a
+/// bit each, and none gained by executing a file. This process keeps its own.
+///
+/// # Errors
+/// When the kernel refuses, or root does not have a granted capability itself.
+pub fn limit_privileges(granted: u64) -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    // SAFETY: no memory is involved but the header and the data, which are live and of the kernel's layout.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        // Another user's programs have no capability, and gain none.
+        if libc::geteuid() != 0 {
+            return Ok(());
+        }
+        // Programs that root executes have these too, whatever the bounding set is.
+        let header = CapabilityHeader { version: VERSION_3, pid: 0 };
+        let mut words = [CapabilityWord::default(); 2];
+        let checked = |result: libc::c_long| check(result as libc::c_int);
+        checked(libc::syscall(libc::SYS_capget, &raw const header, words.as_mut_ptr()))?;
+        words.iter_mut().for_each(|word| word.inheritable = 0);
+        checked(libc::syscall(libc::SYS_capset, &raw const header, words.as_ptr()))?;
+    }
+    for number in 0..u64::BITS {
+        // SAFETY: no memory is involved.
+        let ask = |what| check(unsafe { libc::prctl(what, libc::c_ulong::from(number), 0, 0, 0) });
+        let is_granted = granted >> number & 1 == 1;
+        let result = ask(if is_granted { libc::PR_CAPBSET_READ } else { libc::PR_CAPBSET_DROP });
+        let lacking =
+            |why| io::Error::new(io::ErrorKind::PermissionDenied, format!("capability {number}: {why}"));
+        match result {
+            Ok(1) => {}
+            Ok(_) if is_granted => {
+                return Err(lacking("it is granted, and this instance's root does not have it"));
+            }
+            Ok(_) => {}
+            // This kernel has no more of them.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) => break,
+            // It is dropped already.
+            Err(_) if ask(libc::PR_CAPBSET_READ).is_ok_and(|has| has == 0) => {}
+            Err(_) => return Err(lacking("the agent may not drop it")),
+        }
+    }
+    Ok(())
+}
+
+/// Makes a command run as another user, who also owns the pipes of its output and can so open `/dev/stdout`.
+pub fn run_as(command: &mut Command, uid: u32, gid: u32, groups: Vec<u32>) {
+    let change = move || {
+        // SAFETY: only system calls, on a live list; the descriptors are this child's standard streams.
+        unsafe {
+            check(libc::fchown(1, uid, gid))?;
+            check(libc::fchown(2, uid, gid))?;
+            check(libc::setgroups(groups.len(), groups.as_ptr()))?;
+            check(libc::setgid(gid))?;
+            check(libc::setuid(uid)).map(drop)
+        }
+    };
+    // SAFETY: between fork and exec it makes only system calls, and allocates nothing.
+    unsafe { command.pre_exec(change) };
 }
 
 /// Makes orphans of the workload children of this process, as PID 1 adopts them, so that the agent sees, reaps and
@@ -292,6 +386,19 @@ pub fn first_page_is_cached(file: &File) -> io::Result<bool> {
 pub fn sync_file_system(file: &File) -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
+}
+
+/// Size of the file system at a path, in bytes.
+///
+/// # Errors
+/// When there is nothing at the path.
+pub fn file_system_bytes(path: &Path) -> io::Result<u64> {
+    let path = c_path(path)?;
+    // SAFETY: all zeros is a valid value of this plain struct.
+    let mut about: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a live, NUL-terminated string, and the struct is live.
+    check(unsafe { libc::statvfs(path.as_ptr(), &raw mut about) })?;
+    Ok(about.f_blocks.saturating_mul(about.f_frsize))
 }
 
 /// Whether permissions and mount let this process write there.

@@ -15,9 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bootrace_agent::protocol::{HOSTNAME, NETWORK_VARIABLE, PORT_NAME};
+use bootrace_agent::{
+    protocol::{HOSTNAME, NETWORK_VARIABLE, PORT_NAME},
+    surroundings::SHM_OPTIONS,
+};
 
-use crate::{channel::Channel, sys};
+use crate::{channel::Channel, nonce, sys};
 
 /// Longest wait for the control port to appear and to be connected, once its driver is loaded.
 const PORT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -188,7 +191,7 @@ pub fn open_port(events: &OwnedFd, patience: Duration) -> Result<Channel, VmErro
         }
         thread::sleep(Duration::from_micros(100));
     }
-    Channel::new(port.into()).tried(|| format!("open {path:?}"))
+    Channel::new(port.into(), nonce::of_system()).tried(|| format!("open {path:?}"))
 }
 
 fn find_port() -> Option<PathBuf> {
@@ -226,7 +229,7 @@ fn enter_root() -> Result<(), VmError> {
     mount("proc", "/proc", "proc", SAFE, "")?;
     let no_exec = libc::MS_NOSUID | libc::MS_NOEXEC;
     mount("devpts", "/dev/pts", "devpts", no_exec, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
-    mount("shm", "/dev/shm", "tmpfs", SAFE, "mode=1777")?;
+    mount("shm", "/dev/shm", "tmpfs", SAFE, &SHM_OPTIONS.to_string_lossy())?;
     // The kernel makes the devices; udev or a container engine adds these links.
     for (name, rest) in [("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")] {
         let link = Path::new("/dev").join(name);

@@ -224,6 +224,33 @@ fn a_write_to_a_file_that_the_image_has_not_fails_and_makes_none() {
 }
 
 #[test]
+fn the_workloads_surroundings_are_its_own_and_not_the_agents() {
+    let surroundings = |agent: &mut Agent| {
+        agent.send(&ToAgent::Survey);
+        match agent.receive() {
+            Some(FromAgent::Surroundings(found)) => found,
+            other => panic!("Surroundings were expected, not {other:?}"),
+        }
+    };
+    let mut agent = Agent::new();
+    assert!(!surroundings(&mut agent).contains_key("environment"), "nothing runs yet");
+    let script = "cd /usr; umask 027; ulimit -n 99; trap '' HUP; exec <&-; echo ready; exec sleep infinity";
+    agent.start(&["sh", "-c", script], Ready::Line("^ready$".into()));
+    agent.ready();
+    let found = surroundings(&mut agent);
+    assert!(found["environment"].contains(" PATH"), "{found:#?}");
+    for (name, value) in [
+        ("directory", "/usr"),
+        ("umask", "0027"),
+        ("limit.open_files", "99"),
+        ("signals", "blocked 0, ignored 1"),
+        ("streams", "closed pipe pipe"),
+    ] {
+        assert_eq!(found[name], value, "{name}");
+    }
+}
+
+#[test]
 fn the_output_so_far_is_reported_also_a_line_without_an_end() {
     let mut agent = Agent::new();
     assert_eq!(account(&mut agent).output, None);

@@ -107,6 +107,7 @@ async fn calibrate(
         scenario: &scenario,
         folder: Path::new("."),
         tune: options.session.tune,
+        resumed: None,
         side_config: None,
     };
     let Prepared { targets, image, host, warnings, instances } =

@@ -7,6 +7,8 @@ use crate::{
     scenario::{self, Span},
 };
 
+const OUT: &str = "reports";
+
 /// Replacements for a scenario's rounds. `None` and empty: the scenario decides.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Rounds {
@@ -28,7 +30,7 @@ pub struct Session {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Write results and reports below this directory.
-    #[arg(long, default_value = "reports", value_name = "DIR")]
+    #[arg(long, default_value = OUT, value_name = "DIR")]
     pub out: PathBuf,
     /// Set CPU governor, turbo, KSM and swappiness for steady figures, drop the page cache once, and restore the settings
     /// afterwards.
@@ -37,6 +39,13 @@ pub struct Session {
     /// Show no progress bar and no table.
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+impl Session {
+    /// Where results go without `--out`.
+    pub fn default_out() -> PathBuf {
+        OUT.into()
+    }
 }
 
 /// Options of every command that only asks the engines.

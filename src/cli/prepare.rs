@@ -20,6 +20,8 @@ pub struct Request<'a> {
     /// The base of its relative paths.
     pub folder: &'a Path,
     pub tune: bool,
+    /// The earlier part's id, where the run goes on: its lock is held already.
+    pub resumed: Option<&'a str>,
     /// `None` unless the run is a side of an A/B.
     pub side_config: Option<&'a SideConfig>,
 }
@@ -47,7 +49,7 @@ pub async fn prepare(
     signals: &Signals,
     tuning: &Tuning,
 ) -> Result<Prepared, Failure> {
-    let Request { scenario, folder, tune, side_config } = *request;
+    let Request { scenario, folder, tune, resumed, side_config } = *request;
     // An engine that hangs must not hold a user who stops the run.
     unless_stopped(signals, engines_answer(scenario)).await?;
     unless_stopped(signals, host_can(scenario)).await?;
@@ -74,7 +76,8 @@ pub async fn prepare(
     let targets = unless_stopped(signals, connect(scenario, &image)).await?;
     let mut host = sample::Host { tuned, noise_before, ..host::facts() };
     unless_stopped(signals, ask_engines(&targets, &mut host)).await?;
-    let warnings = warnings(&targets, tune, side_config.map(|side_config| &*side_config.partner));
+    let known = resumed.or(side_config.map(|side_config| &*side_config.partner));
+    let warnings = warnings(&targets, tune, known);
     warnings.iter().for_each(|warning| progress.say(warning));
     Ok(Prepared { targets, image: image.info, host, warnings, instances: cache.instances_dir() })
 }
@@ -108,14 +111,14 @@ pub async fn unless_stopped<T>(
     }
 }
 
-fn warnings(targets: &[Box<dyn Target>], tune: bool, partner: Option<&str>) -> Vec<String> {
+fn warnings(targets: &[Box<dyn Target>], tune: bool, known: Option<&str>) -> Vec<String> {
     let left = tune::left().first().filter(|_| !tune).map(|left| {
         format!(
             "a killed tuned run left this host's settings changed ({left})\nfix: sudo bootrace clean restores them"
         )
     });
     let of_targets = targets.iter().flat_map(|target| target.warnings());
-    runner::Lock::others(partner).into_iter().chain(left).chain(of_targets).collect()
+    runner::Lock::others(known).into_iter().chain(left).chain(of_targets).collect()
 }
 
 /// Asks every engine of the scenario, before an image is built.

@@ -17,17 +17,20 @@ use super::{
     prepare::{Prepared, Request, prepare},
     print,
     progress::Progress,
+    resume::{self, CommandLine},
     side::{Event, SideChannel, SideConfig},
     signals::{self, Signals},
+    subject::{Resumed, Subject},
     warn,
 };
 use crate::{
     analysis,
     kind::Family,
+    plan::plan,
     report::{self, sudo_user::as_sudo_user},
     runner::{self, Job},
     sample::{self, Results},
-    scenario::{self, Scenario},
+    scenario::{Scenario, ScenarioTarget},
     target::{Target, native},
     tune::Tuning,
 };
@@ -35,8 +38,8 @@ use crate::{
 /// Options as on the command line; `None` and empty: the scenario decides.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Options {
-    /// Scenario files, or names of shipped scenarios.
-    #[arg(value_name = "SCENARIO|NAME", default_value = "quickstart")]
+    /// Scenario files, or names of shipped scenarios [default: quickstart].
+    #[arg(value_name = "SCENARIO|NAME")]
     pub scenarios: Vec<String>,
     #[command(flatten)]
     pub rounds: Rounds,
@@ -54,6 +57,10 @@ pub struct Options {
     /// Print results.json instead of the table.
     #[arg(long)]
     pub json: bool,
+    /// Go on where this run was killed, failed or was interrupted, into the same directory; its scenario, image, bootrace
+    /// and the host's boot must be the same.
+    #[arg(long, value_name = "RUN_DIR", conflicts_with_all = ["as_side", "build", "commit"])]
+    pub resume: Option<PathBuf>,
     /// Run as a side of `bootrace ab`, which sets this option.
     #[arg(long, hide = true, value_name = "JSON", conflicts_with_all = ["json", "tune", "build"])]
     pub as_side: Option<SideConfig>,
@@ -75,25 +82,24 @@ pub fn run(options: &Options) -> Result<Vec<Finished>, Failure> {
         Some(_) => Some(SideChannel::open().map_err(Failure::Run)?),
         None => None,
     };
-    if channel.is_some() && options.scenarios.len() != 1 {
+    let subjects = subjects(options)?;
+    if channel.is_some() && subjects.len() != 1 {
         return Err(Failure::Usage(anyhow!("--as-side is for one scenario")));
     }
-    let scenarios =
-        options.scenarios.iter().map(|name| load(name, options)).collect::<Result<Vec<_>, _>>()?;
-    if scenarios.iter().any(|(s, _)| s.targets.iter().any(|t| t.kind().family() == Family::Process)) {
+    let is_process = |target: &ScenarioTarget| target.kind().family() == Family::Process;
+    if subjects.iter().any(|subject| subject.scenario.targets.iter().any(is_process)) {
         native::isolate_mounts().map_err(|e| Failure::Run(e.into()))?;
     }
     let ran = signals::watched(async |signals, tuning| {
         let mut finished = Vec::new();
         if options.build {
             let progress = Progress::new(options.session.quiet || options.json);
-            for (scenario, folder) in &scenarios {
+            for Subject { scenario, folder, .. } in &subjects {
                 build::in_clone(scenario, folder, &progress, signals).await?;
             }
         }
-        for (scenario, folder) in scenarios {
-            let channel = channel.as_mut();
-            finished.push(run_one(scenario, &folder, options, signals, tuning, channel).await?);
+        for subject in subjects {
+            finished.push(run_one(subject, options, signals, tuning, channel.as_mut()).await?);
         }
         Ok(finished)
     });
@@ -119,44 +125,52 @@ pub fn verdict(finished: &[Finished], fail_on: FailOn) -> Result<(), Failure> {
 
 /// # Errors
 /// [`Failure::Usage`] when the scenario is missing or wrong, or lacks a target of `--targets`.
-pub(super) fn load(name: &str, options: &Options) -> Result<(Scenario, PathBuf), Failure> {
-    let usage = |e: scenario::Error| Failure::Usage(e.into());
-    let (mut scenario, folder) = scenario::find(name).map_err(usage)?;
-    scenario.select_targets(&options.rounds.targets).map_err(usage)?;
-    if let Some(samples) = options.rounds.samples {
-        scenario.set_samples(samples).map_err(usage)?;
-    }
-    if let Some(warmup) = options.rounds.warmup {
-        scenario.set_warmup(warmup).map_err(usage)?;
-    }
+pub(super) fn load(name: &str, options: &Options) -> Result<Subject, Failure> {
+    let found = Subject::find(name).and_then(|subject| subject.with(&options.rounds));
+    let mut subject = found.map_err(|e| Failure::Usage(e.into()))?;
     if options.as_side.is_some() {
-        density::leave_out(&mut scenario)?;
+        density::leave_out(&mut subject.scenario)?;
     }
-    Ok((scenario, folder))
+    Ok(subject)
+}
+
+/// The scenarios of the command line, or the run that `--resume` names.
+fn subjects(options: &Options) -> Result<Vec<Subject>, Failure> {
+    let Options { scenarios, rounds, session, .. } = options;
+    if let Some(dir) = &options.resume {
+        return Ok(vec![resume::open(dir, &CommandLine { scenarios, rounds, session })?]);
+    }
+    match scenarios.is_empty() {
+        true => Ok(vec![load("quickstart", options)?]),
+        false => scenarios.iter().map(|name| load(name, options)).collect(),
+    }
 }
 
 async fn run_one(
-    scenario: Scenario,
-    folder: &Path,
+    subject: Subject,
     options: &Options,
     signals: &Signals,
     tuning: &Tuning,
     channel: Option<&mut SideChannel>,
 ) -> Result<Finished, Failure> {
     let progress = Progress::new(options.session.quiet || options.json || channel.is_some());
-    let finished = measure(scenario, folder, options, &progress, signals, tuning, channel).await?;
+    let finished = measure(subject, options, &progress, signals, tuning, channel).await?;
     let Finished { results, dir } = &finished;
     show(results, dir, options)?;
     match results.run.interrupted {
-        true => Err(Failure::Interrupted { signal: signals.signal(), dir: dir.clone() }),
+        true => {
+            if results.run.ab.is_none() && results.density.is_empty() {
+                progress.say(&format!("to take the other samples: bootrace run --resume {}", dir.display()));
+            }
+            Err(Failure::Interrupted { signal: signals.signal(), dir: dir.clone() })
+        }
         false => Ok(finished),
     }
 }
 
 /// Runs a scenario and writes results and report, also after an interrupt.
 pub(super) async fn measure(
-    scenario: Scenario,
-    folder: &Path,
+    subject: Subject,
     options: &Options,
     progress: &Progress,
     signals: &Signals,
@@ -167,23 +181,50 @@ pub(super) async fn measure(
         channel.listen(&signals.stop);
     }
     let side_config = options.as_side.as_ref();
-    let request = Request { scenario: &scenario, folder, tune: options.session.tune, side_config };
+    let Subject { scenario, folder, file, resumed } = subject;
+    let earlier = resumed.as_ref().map(|resumed| &resumed.results);
+    let request = Request {
+        scenario: &scenario,
+        folder: &folder,
+        tune: options.session.tune || earlier.is_some_and(|results| results.host.tuned.is_some()),
+        resumed: earlier.map(|results| &*results.run.id),
+        side_config,
+    };
     let prepared = prepare(&request, progress, signals, tuning).await?;
-    let Prepared { targets, image, host, warnings, instances } = prepared;
-    let mut results = header(&scenario, &targets, image, host, warnings, options);
-    results.run.source = match side_config {
-        Some(side_config) => side_config.source.clone(),
-        None => super::source::find(options.commit.as_deref(), folder),
+    let (results, targets, instances, dir, lock) = match resumed {
+        Some(resumed) => {
+            resume::check_prepared(&resumed, &prepared)?;
+            resume::sweep(&resumed, &prepared.instances).await?;
+            let Resumed { mut results, dir, lock } = resumed;
+            resume::record(&mut results, prepared.warnings);
+            let (there, id) = (results.samples.len(), &results.run.id);
+            progress.say(&format!("resuming {id} after {there} of {} samples", results.run.planned));
+            (results, prepared.targets, prepared.instances, dir, lock)
+        }
+        None => {
+            let Prepared { targets, image, host, warnings, instances } = prepared;
+            let mut results = header(&scenario, &targets, image, host, warnings, options);
+            results.run.scenario_file = file;
+            results.run.source = match side_config {
+                Some(side_config) => side_config.source.clone(),
+                None => super::source::find(options.commit.as_deref(), &folder),
+            };
+            let dir = match side_config {
+                Some(side_config) => side_config.dir.clone(),
+                None => options.session.out.join(&results.run.id),
+            };
+            make_dir(&dir).map_err(Failure::Run)?;
+            if side_config.is_none() {
+                make_latest(&options.session.out, &results.run.id);
+            }
+            let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
+            (results, targets, instances, dir, lock)
+        }
     };
-    let dir = match side_config {
-        Some(side_config) => side_config.dir.clone(),
-        None => options.session.out.join(&results.run.id),
-    };
-    make_dir(&dir).map_err(Failure::Run)?;
     if side_config.is_none() {
-        make_latest(&options.session.out, &results.run.id);
+        // A run that is killed in its first sample goes on too.
+        report::save_results(&results, &dir).map_err(|e| Failure::Run(e.into()))?;
     }
-    let lock = runner::Lock::take(&results.run.id).map_err(Failure::Run)?;
     let job = Job { scenario, targets, results, instances };
     let mut recorder = progress.record(&dir, &job);
     let ran = match &mut channel {
@@ -230,9 +271,12 @@ fn header(
             started_at: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             seed,
             bootrace_version: env!("CARGO_PKG_VERSION").into(),
+            program_digest: crate::sys::program_digest(),
             scenario: scenario.to_json(),
-            planned: 0,
+            scenario_file: None,
+            planned: plan(targets.len(), &scenario.sampling, seed).len() as u32,
             interrupted: true,
+            resumptions: Vec::new(),
             wall_ns: None,
             measuring_ns: None,
             cache_drop_ns: None,

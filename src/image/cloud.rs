@@ -5,6 +5,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use super::{definition::Cloud, error::Error, job::Job, manifest::Sum, tool::Tool};
 
+mod cloud_init;
 mod export;
 mod fetch;
 mod fstab;

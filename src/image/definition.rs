@@ -149,7 +149,9 @@ impl Suite {
     fn first(suite: &str, spec: &scenario::Image, base_dir: &Path) -> Result<Suite, Error> {
         let mut suite = Suite::plain(suite)?;
         suite.mirror = spec.mirror.clone();
-        suite.keyring = spec.keyring.as_ref().map(|keyring| base_dir.join(keyring));
+        if let Some(keyring) = &spec.keyring {
+            suite.keyring = Some(HostFile::at(&base_dir.join(keyring), "keyring")?.path);
+        }
         if !spec.components.is_empty() {
             suite.components = spec.components.clone();
         }
@@ -297,15 +299,23 @@ mod tests {
 
     #[test]
     fn mirror_keyring_and_components_stay_with_the_first_choice() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
         let spec = scenario::Image {
             mirror: Some("http://127.0.0.1:9/ubuntu".into()),
             keyring: Some("keys.gpg".into()),
             components: vec!["main".into()],
             ..spec()
         };
-        let Source::Suite(first) = first(&spec).unwrap().source else { panic!() };
+        let error = Definition::first(&spec, &dir).unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("[image] reading the keyring {}/keys.gpg: ", dir.display())),
+            "{error}"
+        );
+        std::fs::write(dir.join("keys.gpg"), "").unwrap();
+        let Source::Suite(first) = Definition::first(&spec, &dir).unwrap().source else { panic!() };
         assert_eq!(first.mirror, spec.mirror);
-        assert_eq!(first.keyring, Some("/scenarios/keys.gpg".into()));
+        assert_eq!(first.keyring, Some(dir.join("keys.gpg")));
         assert_eq!(first.components, ["main"]);
         let Source::Suite(second) = Definition::fallback(&spec).unwrap().unwrap().source else { panic!() };
         assert_eq!(second, Suite::plain("debian/bookworm").unwrap());

@@ -19,11 +19,12 @@ use crate::{
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// A user's settings. An error never quotes them: they have secrets.
-#[derive(Debug)]
+/// A user's settings. They have secrets: no error quotes them, and they can't be printed.
 pub struct DockerConfig {
     dir: PathBuf,
     settings: Value,
+    /// User and group ids of the sudo user, if the settings are that user's.
+    owner: Option<(u32, u32)>,
 }
 
 impl DockerConfig {
@@ -36,21 +37,43 @@ impl DockerConfig {
         if let Some(dir) = sys::variable("DOCKER_CONFIG") {
             return Self::read(dir.into());
         }
-        let sudo_users =
-            sudo_user::ids().and_then(|(uid, _)| users::home_of(uid)).map(|home| home.join(".docker"));
+        let owner = sudo_user::ids();
+        let sudo_users = owner.and_then(|(uid, _)| users::home_of(uid)).map(|home| home.join(".docker"));
         match sudo_users.filter(|dir| dir.join("config.json").exists()) {
-            Some(dir) => Self::read(dir),
+            Some(dir) => Ok(DockerConfig { owner, ..Self::read(dir)? }),
             None => Self::read(users::home().unwrap_or_else(|| "/".into()).join(".docker")),
         }
     }
 
     pub(super) fn read(dir: PathBuf) -> Result<Self, String> {
         let settings = read_json(&dir.join("config.json"))?.unwrap_or_default();
-        Ok(DockerConfig { dir, settings })
+        Ok(DockerConfig { dir, settings, owner: None })
     }
 
     pub fn file(&self) -> PathBuf {
         self.dir.join("config.json")
+    }
+
+    /// User and group ids of the sudo user, if the settings are that user's.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        self.owner
+    }
+
+    /// The helper program that has a registry's login, without the prefix of its name.
+    pub fn helper(&self, registry: &str) -> Option<&str> {
+        let own = self.settings["credHelpers"][registry].as_str();
+        own.or(self.settings["credsStore"].as_str()).filter(|helper| !helper.is_empty())
+    }
+
+    /// A registry's login in the settings themselves; older ones name it by a URL.
+    pub fn login(&self, registry: &str) -> Option<&Value> {
+        let host = |name: &str| {
+            let name = name.split_once("://").map_or(name, |(_, rest)| rest);
+            name.split('/').next().unwrap_or_default().to_owned()
+        };
+        let logins = self.settings["auths"].as_object()?;
+        let by_host = || logins.iter().find(|(name, _)| host(name) == host(registry)).map(|(_, login)| login);
+        logins.get(registry).or_else(by_host)
     }
 
     /// The context that `docker context use` chose.
@@ -144,7 +167,7 @@ pub(super) mod tests {
             (r#"{"auths" s3cret"#, "line 1 column"),
             (&format!("{}{{}}", " ".repeat(LARGEST as usize)), "larger than"),
         ] {
-            let error = read(text).unwrap_err();
+            let error = read(text).err().unwrap();
             assert!(
                 error.contains("/config.json: ") && error.contains(why) && !error.contains("s3cret"),
                 "{error}"
@@ -152,7 +175,7 @@ pub(super) mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("config.json")).unwrap();
-        assert!(DockerConfig::read(dir.path().into()).unwrap_err().contains("it is no file"));
+        assert!(DockerConfig::read(dir.path().into()).err().unwrap().contains("it is no file"));
         assert_eq!(DockerConfig::read("/nowhere".into()).unwrap().current_context(), None);
     }
 }

@@ -21,6 +21,7 @@ use super::{
     engine::{Client, connect, is_not_found, refused},
     error::{Error, ErrorOrigin},
     job::Job,
+    login::Login,
     manifest::{Sum, save},
 };
 
@@ -82,14 +83,16 @@ struct Made {
 
 impl Made {
     async fn remove(self, docker: &Client) -> Result<(), Error> {
+        let mut removed = Ok(());
         for container in self.containers {
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            let removed = docker.remove_container(&container, Some(options)).await;
-            removed.map_err(refused("remove the container that an image was made in"))?;
+            let gone = docker.remove_container(&container, Some(options)).await;
+            // Tries to remove the rest all the same.
+            removed = removed.and(gone.map_err(refused("remove the container that an image was made in")));
         }
         match self.image {
-            Some(image) => docker.remove(&image).await.map(drop),
-            None => Ok(()),
+            Some(image) => removed.and(docker.remove(&image).await.map(drop)),
+            None => removed,
         }
     }
 }
@@ -137,9 +140,19 @@ async fn pull(job: &Job<'_>, docker: &Client, reference: &str) -> Result<(), Err
         Err(error) => return Err(refused(format!("show {reference}"))(error)),
     }
     job.say(format!("pulling {reference}"));
+    let login = Login::of(reference).await;
+    if let Some(why) = &login.problem {
+        job.say(format!("pulling without a login: {why}"));
+    }
     let options = CreateImageOptionsBuilder::new().from_image(reference).build();
-    let progress = docker.create_image(Some(options), None, None);
-    progress.try_for_each(|_| async { Ok(()) }).await.map_err(refused(format!("pull {reference}")))
+    let progress = docker.create_image(Some(options), None, login.credentials.clone());
+    let pulled = progress.try_for_each(|_| async { Ok(()) }).await;
+    pulled.map_err(refused(format!("pull {reference}"))).map_err(|error| match error {
+        Error::Engine { engine, tried, why } => {
+            Error::Engine { engine, tried, why: format!("{}; {}", login.conceal(why), login.note) }
+        }
+        other => other,
+    })
 }
 
 async fn create(

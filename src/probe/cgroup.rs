@@ -32,6 +32,23 @@ pub struct Memory {
     pub kernel: Option<u64>,
 }
 
+/// A lack of memory below a cgroup's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// The kernel has killed a process for it.
+    Killed,
+    /// The kernel has reclaimed memory at the limit, and what it can't reclaim fills at least 95 % of it: the processes may
+    /// only read the pages of their own programs again and again.
+    Full,
+}
+
+impl Memory {
+    fn shortage(&self, limit: u64) -> Option<Shortage> {
+        let held = self.anon + self.shmem + self.kernel.unwrap_or(0);
+        (held >= limit / 100 * 95).then_some(Shortage::Full)
+    }
+}
+
 /// Where the controllers are mounted, for code that creates cgroups.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {

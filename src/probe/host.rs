@@ -51,6 +51,11 @@ pub fn facts() -> sample::Host {
     }
 }
 
+/// The kernel's random id of this boot; empty where unknown.
+pub fn boot_id() -> String {
+    Root::host().boot_id()
+}
+
 /// The host's other activity now.
 pub fn noise() -> sample::Noise {
     Root::host().noise()
@@ -60,7 +65,7 @@ impl Root {
     /// The facts that sysinfo does not have.
     fn facts(&self) -> sample::Host {
         sample::Host {
-            boot_id: self.text("proc/sys/kernel/random/boot_id").unwrap_or_default(),
+            boot_id: self.boot_id(),
             clock_source: self.text("sys/devices/system/clocksource/clocksource0/current_clocksource"),
             governor: self.governor(),
             turbo: self.turbo(),
@@ -76,6 +81,10 @@ impl Root {
             swappiness: self.number("proc/sys/vm/swappiness"),
             ..sample::Host::default()
         }
+    }
+
+    fn boot_id(&self) -> String {
+        self.text("proc/sys/kernel/random/boot_id").unwrap_or_default()
     }
 
     /// The subdirectories of `dir` with names of `prefix` and a number.

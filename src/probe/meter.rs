@@ -25,7 +25,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 
 use super::{
     Error, Scope,
-    cgroup::{self, Mounts, Places, UNIFIED},
+    cgroup::{self, Mounts, Places, Shortage, UNIFIED},
     process::{self, Pss},
 };
 use crate::sample;
@@ -364,17 +364,16 @@ fn memory_cgroup(mounts: &Mounts, harness: &Places, places: &Places) -> Option<(
     })
 }
 
-/// Whether the kernel has killed a process of an instance because its cgroup's memory limit was met; false also for one
-/// without a memory cgroup.
+/// Whether an instance lacks memory because of its cgroup's limit; `None` also for one without a memory cgroup.
 ///
 /// # Errors
 /// When the leader has ended, or its cgroup can't be read.
-pub fn ran_out_of_memory(scope: &Scope) -> Result<bool, Error> {
+pub fn memory_shortage(scope: &Scope) -> Result<Option<Shortage>, Error> {
     let (harness, places) = (Places::of(std::process::id())?, Places::of(scope.leader)?);
     match memory_cgroup(&Mounts::read()?, &harness, &places) {
-        Some((dir, 1)) => cgroup::v1::ran_out(&dir),
-        Some((dir, _)) => cgroup::v2::ran_out(&dir),
-        None => Ok(false),
+        Some((dir, 1)) => cgroup::v1::shortage(&dir),
+        Some((dir, _)) => cgroup::v2::shortage(&dir),
+        None => Ok(None),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fs, io, path::Path, sync::Arc, time::Duration};
 
+use anyhow::anyhow;
 use futures_util::future::join_all;
 
 use super::{Lock, lock, tag};
@@ -13,6 +14,8 @@ use crate::{
 
 /// How long an engine may take to list what it has.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often [`sweep`] searches: engines need time to remove what they have.
+const SWEEPS: u32 = 20;
 
 /// The runs that the search covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +109,28 @@ pub async fn remove(left_over: &LeftOver) -> Result<(), Error> {
             Err(Error::new(format!("removing {left_over}"), "no engine has it: this is a bug"))
         }
     }
+}
+
+/// Removes the left-overs of one run that has ended.
+///
+/// # Errors
+/// When a left-over can't be removed.
+pub async fn sweep(instances: &Path, run: &str) -> anyhow::Result<()> {
+    let owner = Owner::Run(run.into());
+    let mut last = None;
+    for _ in 0..SWEEPS {
+        let found = find(instances, &owner).await;
+        if found.left_overs.is_empty() {
+            return Ok(());
+        }
+        for left_over in &found.left_overs {
+            // An engine may be removing it right now, so only the next search decides.
+            last = remove(left_over).await.err().or(last);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+    let why = last.map_or_else(|| "they come back".into(), |error| error.to_string());
+    Err(anyhow!("removing the left-overs of run {run}: {why}"))
 }
 
 /// Counts an engine that hangs as one that the search could not read.

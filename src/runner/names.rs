@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use anyhow::Context;
 use sha2::{Digest, Sha256};
 
-use crate::target::InstanceId;
+use crate::{control::Nonce, target::InstanceId};
 
 /// The prefix that the names of all instances of a run share.
 pub fn tag(run: &str) -> String {
@@ -13,10 +13,10 @@ pub fn tag(run: &str) -> String {
     format!("bootrace-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
 }
 
-/// Makes an id for the run's `number`-th instance, and its directory.
+/// Makes an id for the run's `number`-th instance, with its nonce, and its directory.
 ///
 /// # Errors
-/// When the directory can't be made.
+/// When the directory can't be made, or the kernel has no random numbers.
 pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::Result<InstanceId> {
     let instance = format!("{}-{number}", tag(run));
     let dir = instances.join(&instance);
@@ -25,5 +25,6 @@ pub fn make_instance_id(instances: &Path, run: &str, number: usize) -> anyhow::R
         // QEMU's user must be able to enter it, whatever the umask is.
         .and_then(|()| fs::set_permissions(&dir, open))
         .with_context(|| format!("making {}", dir.display()))?;
-    Ok(InstanceId { run: run.into(), instance, dir })
+    let nonce = Nonce::random().context("taking a random number for the instance's nonce")?;
+    Ok(InstanceId { run: run.into(), instance, dir, nonce })
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     agent,
     control::{ChannelEvent, Control, Event, Greeting, Timestamp},
-    probe::{self, Meter, disk},
+    probe::{self, Meter, Shortage, disk},
     sample::{Accelerator, Timeline},
     scenario::{Bytes, Ready, Scenario, Span},
     target::{self, Instance, InstanceId, Target},
@@ -71,6 +71,8 @@ pub fn workload(scenario: &Scenario) -> protocol::Workload {
     protocol::Workload {
         argv: workload.command.clone(),
         env: workload.env.clone().into_iter().collect(),
+        user: workload.user.clone(),
+        capabilities: scenario.resources.capabilities.bits(),
         ready: match workload.ready.clone() {
             Ready::Exit(code) => protocol::Ready::Exit(code),
             Ready::Line(regex) => protocol::Ready::Line(regex),
@@ -120,7 +122,8 @@ impl RunningInstance {
     ) -> Result<Self, InstanceEnd> {
         let control = Control::listen(
             &instance_id.socket(),
-            ToAgent::Start(launch_spec.workload.clone()),
+            instance_id.nonce.clone(),
+            &ToAgent::Start(launch_spec.workload.clone()),
             target.greeting(),
         )
         .map_err(|e| InstanceEnd::Failed(format!("listening at {}: {e}", instance_id.socket().display())))?;
@@ -216,7 +219,10 @@ impl RunningInstance {
     async fn until_ready(&mut self, timeline: &mut Timeline, deadline: Instant) -> Result<(), InstanceEnd> {
         loop {
             let waiting_for = match (timeline.agent, &self.launch_spec.ready) {
-                (None, _) => "the agent has not come up".into(),
+                (None, _) => match self.events.control.refused() {
+                    Some(refused) => format!("the agent has not come up ({refused})"),
+                    None => "the agent has not come up".into(),
+                },
                 (_, Ready::Exit(code)) => format!("the workload has not ended with code {code}"),
                 (_, Ready::Line(regex)) => {
                     format!("the workload has not printed a line that matches {regex:?}")
@@ -242,7 +248,7 @@ impl RunningInstance {
                     timeline.agent = Some(at);
                     self.uptime_ns = Some(hello.uptime_ns);
                 }
-                ChannelEvent::Said(FromAgent::Awake) => timeline.agent = Some(at),
+                ChannelEvent::Said(FromAgent::Awake { .. }) => timeline.agent = Some(at),
                 ChannelEvent::Said(FromAgent::Ready { .. }) if timeline.agent.is_some() => {
                     timeline.ready = Some(at);
                     return Ok(());
@@ -317,7 +323,7 @@ impl RunningInstance {
                 Err(InstanceEnd::Failed("the instance ended: its control channel closed".into()))
             }
             ChannelEvent::Broken(e) => Err(e.into()),
-            ChannelEvent::Said(FromAgent::Failed { error }) => {
+            ChannelEvent::Said(FromAgent::Failed { error, .. }) => {
                 Err(InstanceEnd::Failed(format!("the agent reports: {error}")))
             }
             ChannelEvent::Said(FromAgent::Exited(exit))
@@ -338,11 +344,19 @@ impl RunningInstance {
         if let Some(output) = account.output.filter(|_| is_late) {
             *text = format!("{text}; {}", printed(&output));
         }
-        if self.ran_out_of_memory(account.oom_kills) {
+        let was_met = match self.memory_shortage(account.oom_kills) {
+            Some(Shortage::Killed) => Some("was met (resources.memory)"),
+            Some(Shortage::Full) if is_late => Some(
+                "is full, and nothing was killed: the kernel may only be reading its programs' pages again and again; fix: \
+                 raise resources.memory",
+            ),
+            Some(Shortage::Full) | None => None,
+        };
+        if let Some(was_met) = was_met {
             // In front: a sample keeps the beginning of a long error.
             let limit = self.launch_spec.memory.to_string();
             let (number, unit) = limit.split_at(limit.find(char::is_alphabetic).unwrap_or(limit.len()));
-            *text = format!("its memory limit of {number} {unit} was met (resources.memory): {text}");
+            *text = format!("its memory limit of {number} {unit} {was_met}: {text}");
         }
         if let Ok(Some(account)) = timeout(EXPLANATION_TIMEOUT, self.instance.post_mortem()).await {
             *text = format!("{}. {account}", text.trim_end_matches(['.', '\n']));
@@ -361,12 +375,12 @@ impl RunningInstance {
         }
     }
 
-    /// Whether its workload lacked memory. The counter of a kernel that is not its own is of the whole host.
-    fn ran_out_of_memory(&self, guest_kills: u64) -> bool {
+    /// Whether its workload lacks memory. The counter of a kernel that is not its own is of the whole host.
+    fn memory_shortage(&self, guest_kills: u64) -> Option<Shortage> {
         match self.events.control.peer() {
-            _ if self.own_kernel => guest_kills > 0,
-            Some(leader) => probe::ran_out_of_memory(&self.instance.scope(leader)).unwrap_or(false),
-            None => false,
+            _ if self.own_kernel => (guest_kills > 0).then_some(Shortage::Killed),
+            Some(leader) => probe::memory_shortage(&self.instance.scope(leader)).unwrap_or(None),
+            None => None,
         }
     }
 

@@ -183,6 +183,7 @@ async fn measure(
         sample.isolation = seen.map(|seen| seen.record(&identity.boot_id));
         sample.identity = Some(identity_record(identity));
     }
+    sample.surroundings = inside::surroundings(running).await?;
     if let Some(times) = times {
         let own_kernel = target.info().accelerator != Accelerator::None;
         let uptime = running.uptime_ns().filter(|_| own_kernel);

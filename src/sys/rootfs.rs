@@ -147,6 +147,15 @@ impl Rootfs {
         }
     }
 
+    /// Where a symbolic link leads, as its text.
+    ///
+    /// # Errors
+    /// When nothing has this name, or it is no link.
+    pub fn link_target(&self, path: &str) -> io::Result<String> {
+        let link = self.resolve(path, OFlags::PATH | OFlags::NOFOLLOW)?;
+        Ok(readlinkat(&link, "", Vec::new())?.to_string_lossy().into_owned())
+    }
+
     /// Removes what has this name, unless it is a directory. Succeeds if nothing has.
     ///
     /// # Errors
@@ -154,7 +163,7 @@ impl Rootfs {
     pub fn remove(&self, path: &str) -> io::Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         match self.dir(if parent.is_empty() { "." } else { parent }) {
-            Ok(parent) => remove(&parent, name),
+            Ok(parent) => remove(&parent, name).map_err(at(path)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
         }
@@ -180,9 +189,10 @@ impl Rootfs {
     ) -> io::Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.ensure_dir(parent, 0o755)?;
-        remove(&parent, name)?;
+        remove(&parent, name).map_err(at(path))?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(openat(&parent, name, flags, Mode::from_raw_mode(0o600))?);
+        let mut file =
+            openat(&parent, name, flags, Mode::from_raw_mode(0o600)).map(File::from).map_err(at(path))?;
         fill(&mut file)?;
         fchmod(&file, Mode::from_raw_mode(mode))?;
         Ok(())
@@ -195,8 +205,8 @@ impl Rootfs {
     pub fn link(&self, path: &str, target: &str) -> io::Result<()> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let parent = self.ensure_dir(parent, 0o755)?;
-        remove(&parent, name)?;
-        Ok(symlinkat(target, &parent, name)?)
+        remove(&parent, name).map_err(at(path))?;
+        symlinkat(target, &parent, name).map_err(at(path))
     }
 
     fn resolve(&self, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
@@ -205,11 +215,19 @@ impl Rootfs {
     }
 }
 
+/// Adds the path to an error.
+fn at(path: &str) -> impl FnOnce(Errno) -> io::Error {
+    move |errno| {
+        let error = io::Error::from(errno);
+        io::Error::new(error.kind(), format!("making or removing {path}: {error}"))
+    }
+}
+
 /// Removes a file by its name in a directory, if it is there.
-fn remove(parent: &OwnedFd, name: &str) -> io::Result<()> {
+fn remove(parent: &OwnedFd, name: &str) -> Result<(), Errno> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -282,6 +300,18 @@ mod tests {
         assert!(inside.join("state/sub").is_dir() && !dir.path().join("state").exists());
         let error = root.ensure_dir("loop", 0o755).err().unwrap().to_string();
         assert!(error.starts_with("making /loop"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_in_a_files_place_is_named() {
+        let (_dir, root) = tree();
+        root.ensure_dir("/etc/hosts", 0o755).unwrap();
+        for error in
+            [root.write("/etc/hosts", b"", 0o644), root.link("/etc/hosts", "x"), root.remove("/etc/hosts")]
+        {
+            let error = error.unwrap_err().to_string();
+            assert!(error.starts_with("making or removing /etc/hosts: "), "{error}");
+        }
     }
 
     #[test]

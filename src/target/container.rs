@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,10 @@ use bollard::{
         CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
-use bootrace_agent::protocol::{AGENT_PATH, HOSTNAME, SOCKET_PATH};
+use bootrace_agent::{
+    protocol::{AGENT_PATH, HOSTNAME, NONCE_VARIABLE, SOCKET_PATH},
+    surroundings::SHM_BYTES,
+};
 use futures_util::StreamExt;
 
 use super::{Cpus, Error, Instance, InstanceId, Rest, Target};
@@ -37,6 +39,7 @@ pub mod left_over;
 mod names;
 mod options;
 mod podman;
+mod privileges;
 mod runtime;
 mod system;
 
@@ -196,7 +199,7 @@ impl Target for Docker {
     async fn stage(&self, instance_id: &InstanceId) -> Result<Box<dyn Instance>, Error> {
         let names = names::binds(&instance_id.dir, self.options.network != options::NO_NETWORK)
             .map_err(|e| Error::new(format!("staging {}", instance_id.instance), e))?;
-        let config = self.config(&instance_id.run, instance_id.socket(), names);
+        let config = self.config(instance_id, names);
         Ok(Box::new(Container {
             engine: self.engine,
             client: self.client.clone(),
@@ -214,15 +217,16 @@ impl Target for Docker {
 }
 
 impl Docker {
-    fn config(&self, run: &str, socket: PathBuf, mut binds: Vec<String>) -> ContainerCreateBody {
-        binds.push(format!("{}:{SOCKET_PATH}:ro", socket.display()));
+    fn config(&self, instance_id: &InstanceId, mut binds: Vec<String>) -> ContainerCreateBody {
+        binds.push(format!("{}:{SOCKET_PATH}:ro", instance_id.socket().display()));
         let memory = self.resources.memory.0 as i64;
         let mut body = ContainerCreateBody {
             image: Some(self.image.clone()),
             hostname: Some(HOSTNAME.into()),
             entrypoint: Some(vec![AGENT_PATH.into()]),
             cmd: Some(Vec::new()),
-            labels: Some(HashMap::from([(LABEL.into(), run.into())])),
+            env: Some(vec![format!("{NONCE_VARIABLE}={}", instance_id.nonce.text())]),
+            labels: Some(HashMap::from([(LABEL.into(), instance_id.run.clone())])),
             stop_timeout: podman::stop_timeout(self.engine),
             host_config: Some(HostConfig {
                 binds: Some(binds),
@@ -230,6 +234,7 @@ impl Docker {
                 memory: Some(memory),
                 // The same limit for memory and swap together: no swap.
                 memory_swap: Some(memory),
+                shm_size: i64::try_from(SHM_BYTES).ok(),
                 cpuset_cpus: Some(self.cpus.list()),
                 // Makes the agent PID 1, whatever the engine's default is.
                 init: Some(false),
@@ -241,6 +246,9 @@ impl Docker {
                 // None: the engine's default.
                 runtime: self.options.runtime.clone(),
                 sysctls: self.options.sysctls(),
+                cap_drop: Some(vec!["ALL".into()]),
+                cap_add: Some(privileges::added(&self.resources.capabilities)),
+                security_opt: Some(vec![privileges::NO_NEW_PRIVILEGES.into()]),
                 // The agent ends with its stream, so a killed harness leaves no container. A container that will be
                 // restarted must outlive its end.
                 auto_remove: Some(self.begins != Start::Restart),

@@ -157,6 +157,7 @@ impl Target for Lxc {
         };
         let xml = xml::Container {
             name: &instance_id.instance,
+            nonce: instance_id.nonce.text(),
             run: &instance_id.run,
             memory: self.resources.memory,
             limit_swap: self.limit_swap,

@@ -169,7 +169,8 @@ impl Bare {
         self.mounting = Some(begun.elapsed());
         groups::make(&instance_id.instance, &target.resources, &mut self.cgroups)?;
         let channel = sockets::connect(&instance_id.socket())?;
-        let launched = launch(&self.root.merged, &self.cgroups, target.cpus.set(), channel);
+        let launched =
+            launch(&self.root.merged, &self.cgroups, target.cpus.set(), channel, &instance_id.nonce);
         let at = self.root.merged.display();
         self.agent = Some(
             launched.map_err(|e| io::Error::new(e.kind(), format!("executing {AGENT_PATH} in {at}: {e}")))?,

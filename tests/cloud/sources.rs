@@ -307,14 +307,19 @@ async fn a_vm_gets_the_image_itself_below_its_overlay_and_a_seed_that_has_the_ag
     fixture.write("root/etc/os-release", b"ID=tiny\n");
     fixture.write("root/usr/lib/systemd/systemd", b"");
     let root = fixture.path("root");
-    fixture.disk(&[Partition {
-        number: 1,
-        mib: 8,
-        content: Content::Ext4 { label: "rootfs", files: &root },
-    }]);
-    let error = fixture.ensure(&cloud("image.qcow2"), stock).await.unwrap_err().to_string();
-    assert!(error.contains("it has no cloud-init (/usr/bin/cloud-init)"), "{error}");
-    image::prune(&fixture.cache, Prune::All).await.unwrap();
+    for why in [
+        "it has no cloud-init (/usr/bin/cloud-init)",
+        "its cloud-init reads no NoCloud data source: datasource_list in /etc/cloud/cloud.cfg.d/90_dpkg.cfg is Ec2, None",
+    ] {
+        let content = Content::Ext4 { label: "rootfs", files: &root };
+        fixture.disk(&[Partition { number: 1, mib: 8, content }]);
+        let error = fixture.ensure(&cloud("image.qcow2"), stock).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+        image::prune(&fixture.cache, Prune::All).await.unwrap();
+        fixture.write("root/usr/bin/cloud-init", b"");
+        fixture.write("root/etc/cloud/cloud.cfg.d/90_dpkg.cfg", b"datasource_list: [ Ec2, None ]\n");
+    }
+    fs::remove_file(root.join("etc/cloud/cloud.cfg.d/90_dpkg.cfg")).unwrap();
     let sum = sha256(&fixture.ubuntu());
     let image = fixture.ensure(&cloud("image.qcow2"), stock).await.unwrap();
     let files = image.stock.clone().unwrap();

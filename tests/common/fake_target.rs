@@ -134,6 +134,7 @@ impl Target for Fake {
             log: self.log.clone(),
             part,
             socket: instance_id.socket(),
+            nonce: instance_id.nonce.text().into(),
             begins: self.begins,
             greeting: self.greeting,
             rested: false,
@@ -148,6 +149,7 @@ struct Actor {
     log: Log,
     part: Part,
     socket: PathBuf,
+    nonce: String,
     begins: Start,
     greeting: Greeting,
     rested: bool,
@@ -161,8 +163,8 @@ impl Instance for Actor {
         note(&self.log, format!("start {}", self.name));
         if self.rested && self.begins.keeps_memory() {
             if self.greeting == Greeting::AfterHello {
-                let (socket, part) = (self.socket.clone(), self.part);
-                thread::spawn(move || serve(UnixStream::connect(socket).ok()?, part));
+                let (socket, nonce, part) = (self.socket.clone(), self.nonce.clone(), self.part);
+                thread::spawn(move || serve(UnixStream::connect(socket).ok()?, &nonce, part));
             }
             return Ok(());
         }
@@ -184,8 +186,8 @@ impl Instance for Actor {
             }
             _ => {}
         }
-        let (socket, part) = (self.socket.clone(), self.part);
-        thread::spawn(move || play(socket, part));
+        let (socket, nonce, part) = (self.socket.clone(), self.nonce.clone(), self.part);
+        thread::spawn(move || play(socket, nonce, part));
         Ok(())
     }
 
@@ -228,11 +230,12 @@ impl Instance for Actor {
 }
 
 /// The agent's side of the protocol, until the stream ends.
-fn play(socket: PathBuf, part: Part) -> Option<()> {
+fn play(socket: PathBuf, nonce: String, part: Part) -> Option<()> {
     let mut stream = UnixStream::connect(socket).ok()?;
     let build = if part == Part::Foreign { "another" } else { agent::BUILD };
     let hello = FromAgent::Hello(Hello {
         version: VERSION,
+        nonce: nonce.clone(),
         build: build.into(),
         kernel_release: KERNEL.into(),
         boot_id: BOOT_ID.into(),
@@ -242,20 +245,24 @@ fn play(socket: PathBuf, part: Part) -> Option<()> {
     if part == Part::Noise {
         std::io::Write::write_all(&mut stream, &[0xff; 16]).ok()?;
     }
-    serve(stream, part)
+    serve(stream, &nonce, part)
 }
 
 const KERNEL: &str = "6.0-fake";
 const BOOT_ID: &str = "00000000-fake";
+const SURROUNDINGS: [(&str, &str); 2] = [("umask", "0022"), ("unknown", "")];
 
 /// The part after its hello or its restore.
-fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
+fn serve(mut stream: UnixStream, nonce: &str, part: Part) -> Option<()> {
     let exit = |code| Exit { code: Some(code), signal: None, output: "last words".into() };
     while let Ok(Some(asked)) = read_frame::<ToAgent>(&mut stream) {
         let say = |message: FromAgent| write_frame(&mut &stream, &message).ok();
         match asked {
             ToAgent::Start(_) => match part {
-                Part::NoProgram => say(FromAgent::Failed { error: "executing nothing: not found".into() })?,
+                Part::NoProgram => say(FromAgent::Failed {
+                    error: "executing nothing: not found".into(),
+                    nonce: nonce.into(),
+                })?,
                 Part::Vanishes => return Some(()),
                 Part::Dies | Part::LastWords => {
                     thread::sleep(Duration::from_millis(if part == Part::LastWords { 20 } else { 0 }));
@@ -299,7 +306,7 @@ fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
                 say(FromAgent::WorkDone(WorkDone { wall_ns: 1, cpu_ns: 1, exit: exit(code) }))?;
             }
             ToAgent::Check => {
-                say(FromAgent::Awake)?;
+                say(FromAgent::Awake { nonce: nonce.into() })?;
                 say(FromAgent::Ready { after_ns: 3_000_000 })?;
             }
             ToAgent::Sync => say(FromAgent::Synced)?,
@@ -308,6 +315,9 @@ fn serve(mut stream: UnixStream, part: Part) -> Option<()> {
                 say(FromAgent::Written(Written { wall_ns: 1 }))?;
             }
             ToAgent::Introspect(_) => say(FromAgent::Isolation(Box::default()))?,
+            ToAgent::Survey => say(FromAgent::Surroundings(
+                SURROUNDINGS.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+            ))?,
             ToAgent::IsCached => say(FromAgent::Cached(None))?,
             ToAgent::BootTimes => say(FromAgent::BootTimes(BootTimes::default()))?,
             ToAgent::Account => say(FromAgent::Account(Account {

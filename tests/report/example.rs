@@ -175,6 +175,7 @@ fn sample(shape: &Shape, round: u32, position: u32) -> Sample {
         }),
         disk: None,
         isolation: None,
+        surroundings: None,
     }
 }
 
@@ -246,6 +247,9 @@ fn run(planned: u32) -> Run {
             dirty: Some(false),
         }),
         ab: None,
+        program_digest: Some("c".repeat(64)),
+        scenario_file: Some(ScenarioFile { path: format!("/srv/{HOSTILE}.toml"), digest: "d".repeat(64) }),
+        resumptions: Vec::new(),
     }
 }
 

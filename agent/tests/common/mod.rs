@@ -19,6 +19,11 @@ use bootrace_agent::protocol::{self, FromAgent, Hello, Ready, ToAgent, Workload}
 /// Long enough for the slowest machine: reached only by a test that fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// The nonce of each test's agent.
+pub const NONCE: &str = "0123456789abcdef";
+/// CAP_CHOWN and CAP_KILL, the capabilities of each test's workload.
+pub const GRANTED: u64 = 1 | 1 << 5;
+
 /// A directory that goes with the test.
 pub struct Scratch(PathBuf);
 
@@ -58,6 +63,7 @@ impl Agent {
         let process = Command::new(env!("CARGO_BIN_EXE_bootrace-agent"))
             .arg(&socket)
             .env("LEAKED", "from the harness")
+            .env(protocol::NONCE_VARIABLE, NONCE)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -78,7 +84,13 @@ impl Agent {
 
     pub fn start(&mut self, argv: &[&str], ready: Ready) {
         let argv = argv.iter().map(|&s| s.to_owned()).collect();
-        self.send(&ToAgent::Start(Workload { argv, env: vec![("GREETING".into(), "hi".into())], ready }));
+        let env = vec![("GREETING".into(), "hi".into())];
+        self.send(&ToAgent::Start(Workload { argv, env, user: None, capabilities: GRANTED, ready }));
+    }
+
+    /// The agent's pid.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn send(&mut self, message: &ToAgent) {
@@ -117,7 +129,7 @@ impl Agent {
 
     pub fn failed(&mut self) -> String {
         match self.receive() {
-            Some(FromAgent::Failed { error }) => error,
+            Some(FromAgent::Failed { error, .. }) => error,
             other => panic!("Failed was expected, not {other:?}"),
         }
     }

@@ -3,12 +3,13 @@
 use super::{Identities, TargetAnalysis, interference, is_measured, median};
 use crate::{
     kind::Kind,
-    sample::{Accelerator, Noise, Results, Sample},
+    sample::{Accelerator, Noise, Results, Resumption, Sample},
 };
 
 mod boots;
 mod density;
 mod host;
+mod surroundings;
 
 /// PSI `some avg10` with a caveat, in percent.
 const PRESSURE: f64 = 10.0;
@@ -24,6 +25,7 @@ pub(super) fn all(
 ) -> Vec<String> {
     let mut found: Vec<String> = identities.disagreements.iter().map(|d| disagreement(d)).collect();
     found.extend(completeness(results, targets));
+    found.extend(surroundings::all(results));
     found.extend(density::all(results));
     found.extend(
         results.targets.iter().filter(|t| t.accelerator == Accelerator::Tcg).map(|t| emulated(results, t)),
@@ -54,7 +56,7 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
     let taken = results.samples.len();
     if run.interrupted {
         found.push(format!(
-            "the run was cut short after {taken} of {} planned samples; let a run finish to get all of them",
+            "the run was cut short after {taken} of {} planned samples; let a run finish to get all of them, or go on with bootrace run --resume",
             run.planned
         ));
     } else if taken < run.planned as usize {
@@ -89,6 +91,7 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
             ));
         }
     }
+    found.extend(run.resumptions.iter().map(resumed));
     let known = |name: &str| targets.iter().any(|t| t.name == name);
     let strange = results.samples.iter().filter(|s| !known(&s.target)).count();
     if strange > 0 {
@@ -97,6 +100,18 @@ fn completeness(results: &Results, targets: &[TargetAnalysis]) -> Vec<String> {
         ));
     }
     found
+}
+
+fn resumed(resumption: &Resumption) -> String {
+    let pause = match resumption.pause_ns / 1_000_000_000 {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    };
+    format!(
+        "the run was interrupted after {} samples and resumed after {pause}: the first samples since then had no warm-up rounds of their own, and other programs may have changed the host meanwhile; run again without a break where small differences matter",
+        resumption.samples
+    )
 }
 
 fn emulated(results: &Results, target: &crate::sample::TargetRecord) -> String {
@@ -186,9 +201,10 @@ fn noise(results: &Results) -> Vec<String> {
     let after_run = Noise { load_1m: None, psi_cpu_some_avg10: None, ..*after };
     found.extend(noise_at(&after_run, host.cpus, "right after"));
     let stolen = after.steal_ns.zip(host.noise_before.steal_ns).and_then(|(a, b)| a.checked_sub(b));
-    // It includes the time stolen while targets were filled.
+    // It includes the time stolen while targets were filled, and before the run was resumed.
     let filling = results.density.iter().filter_map(|density| density.wall_ns).sum::<u64>();
-    let wall = results.run.wall_ns.unwrap_or(0) + filling;
+    let pauses = results.run.resumptions.iter().map(|resumption| resumption.pause_ns).sum::<u64>();
+    let wall = results.run.wall_ns.unwrap_or(0) + filling + pauses;
     if let Some((stolen, wall)) = stolen.zip(Some(wall).filter(|w| *w > 0)) {
         let share = stolen as f64 / (wall as f64 * f64::from(host.cpus.max(1)));
         if share > STEAL {

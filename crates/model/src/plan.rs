@@ -5,9 +5,11 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::scenario::Sampling;
 
+mod taken;
 mod trial;
 pub mod turns;
 
+pub use taken::taken;
 pub use trial::Trial;
 
 /// Every trial in order. ChaCha8 is specified and portable: the same seed gives the same order on

@@ -4,6 +4,8 @@
 //! (null in the file), never 0. All times are nanoseconds, all sizes bytes; field and type names
 //! carry the unit. `reports/results.schema.json` is the published form.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -20,6 +22,7 @@ mod isolation;
 mod kvm;
 mod origin;
 mod outcome;
+mod resumption;
 #[cfg(test)]
 mod schema;
 mod timeline;
@@ -32,6 +35,7 @@ pub use isolation::{Isolation, Namespace};
 pub use kvm::{Kvm, KvmDegree};
 pub use origin::{Ab, Side, Source};
 pub use outcome::Outcome;
+pub use resumption::{Resumption, ScenarioFile};
 pub use timeline::{Phases, Timeline};
 
 /// The schema that this version writes.
@@ -72,13 +76,23 @@ pub struct Run {
     pub seed: u64,
     /// Version of the program that measured, as in `0.1.0`.
     pub bootrace_version: String,
+    /// sha256 of that program's executable, lower-case hex; null where it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program_digest: Option<String>,
     /// The scenario with every default filled in, keys as in its TOML.
     pub scenario: serde_json::Value,
+    /// Where it was read from; null for one in the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scenario_file: Option<ScenarioFile>,
     /// How many samples the plan has, warm-up included; fewer in `samples` means the run was cut short.
     pub planned: u32,
     /// True when a signal (Ctrl-C, SIGTERM) or an error ended the run early.
     pub interrupted: bool,
-    /// Wall time from the first trial to the end of the last, without image building.
+    /// One for each time that the run went on after an interruption, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumptions: Vec<Resumption>,
+    /// Wall time from the first trial to the end of the last, without image building; the sum over the parts of a resumed
+    /// run, each until its last sample.
     pub wall_ns: Option<u64>,
     /// How much of `wall_ns` was start-up, settle, idle window, work and teardown of samples.
     pub measuring_ns: Option<u64>,
@@ -204,6 +218,10 @@ pub struct Sample {
     /// What the instance shares with the host; absent where bootrace did not ask it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
+    /// What the workload found around it: value by name, as `limit.open_files`. A fact that can't be read is left out. Absent
+    /// where an earlier sample of the target has the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub surroundings: Option<BTreeMap<String, String>>,
 }
 
 impl Sample {
@@ -225,6 +243,7 @@ impl Sample {
             interference: None,
             disk: None,
             isolation: None,
+            surroundings: None,
         }
     }
 }

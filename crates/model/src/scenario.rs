@@ -7,6 +7,7 @@ use std::{io::Read, path::Path};
 
 mod boots;
 mod build;
+mod capabilities;
 mod claims;
 mod cow;
 mod cpus;
@@ -33,6 +34,7 @@ pub mod uri;
 pub use crate::kind::{Kind, Start};
 pub use boots::{Boot, Firmware, Init};
 pub use build::Build;
+pub use capabilities::{Capabilities, Capability};
 pub use claims::Claim;
 pub use cow::CowFile;
 pub use cpus::{CpuChoice, CpuList};
@@ -45,7 +47,7 @@ pub use problem::Problem;
 use rules::LARGEST_FILE;
 pub use rules::{SAMPLES, WARMUP, is_url};
 pub use settings::{Image, Ready, Resources, Sampling, Scenario, Work, Workload};
-pub use shipped::{FOLDER, QUICKSTART, SHIPPED, find, names};
+pub use shipped::{FOLDER, QUICKSTART, SHIPPED, file, find, names};
 pub use target::{
     ContainerOptions, DockerOptions, LibvirtOptions, LxcOptions, ScenarioTarget, TargetOptions,
 };
@@ -87,6 +89,16 @@ impl Scenario {
             Some(scenario) if problems.is_empty() => Ok(scenario),
             _ => Err(Error::Invalid(problems)),
         }
+    }
+
+    /// Reads and checks a resolved scenario of results, as strictly as a file.
+    ///
+    /// # Errors
+    /// As [`Scenario::parse`]; `origin` stands for the file, and lines and columns are of its TOML.
+    pub fn from_json(json: &serde_json::Value, origin: &str) -> Result<Self, Error> {
+        let text = toml::to_string(json)
+            .map_err(|e| Error::Unreadable { path: origin.into(), why: e.to_string() })?;
+        Self::parse(&text, origin)
     }
 
     /// Fills in the defaults that depend on other keys.

@@ -33,7 +33,7 @@ mod terminal;
 mod text;
 
 pub use error::Error;
-pub use output::put;
+pub use output::{UNFINISHED, put};
 pub use table::{table, table_within};
 pub use terminal::WIDTH;
 pub use text::{clean, clean_lines};

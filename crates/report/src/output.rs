@@ -8,6 +8,9 @@ use std::{
 
 use crate::{Error, sudo_user::as_sudo_user, text};
 
+/// How the name of a temporary file begins, which a process that was killed while it wrote leaves behind.
+pub const UNFINISHED: &str = ".bootrace-";
+
 /// Writes a temporary file and renames it, so that a reader or a crash never sees half a file. Makes the directories
 /// that are missing. All of them belong to the sudo user, where this user may make them.
 ///
@@ -21,7 +24,7 @@ fn put_as_this_user(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir)?;
     let mut file = tempfile::Builder::new()
-        .prefix(".bootrace-")
+        .prefix(UNFINISHED)
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(dir)?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all())?;

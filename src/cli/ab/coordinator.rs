@@ -16,12 +16,9 @@ use crate::{
     image::Cache,
     plan::turns::{Place, Planned, turns},
     report::{self, sudo_user::as_sudo_user},
-    runner::left_over::{self, Owner},
+    runner::left_over,
     sample::Side,
 };
-
-/// How often to look for a killed side's left-overs: engines need time to remove them.
-const SWEEPS: u32 = 20;
 
 /// An A/B to run.
 pub struct Job {
@@ -150,7 +147,8 @@ impl Job {
     /// Removes the left-overs of a side that did not finish by itself, and writes its report.
     async fn clean_up(&self, side: Side, progress: &Progress) {
         let run = &self.sides[side as usize].run;
-        if let Err(why) = sweep(run).await {
+        let swept = async { left_over::sweep(&Cache::open(None)?.instances_dir(), run).await };
+        if let Err(why) = swept.await {
             progress.say(&format!("{why:#}: bootrace clean removes what is left of the {side} side"));
         }
         let dir = self.dir_of(side);
@@ -218,26 +216,6 @@ pub fn rounds_match(base: (u32, u32), new: (u32, u32)) -> Result<(), String> {
         "the sides' rounds don't pair: base has {} warm-up and {} measured rounds, new {} and {}\nfix: make their [sampling] the same, or give --warmup and --samples",
         base.0, base.1, new.0, new.1
     ))
-}
-
-/// Removes the left-overs of a run that has ended.
-async fn sweep(run: &str) -> anyhow::Result<()> {
-    let cache = Cache::open(None)?;
-    let owner = Owner::Run(run.into());
-    let mut last = None;
-    for _ in 0..SWEEPS {
-        let found = left_over::find(&cache.instances_dir(), &owner).await;
-        if found.left_overs.is_empty() {
-            return Ok(());
-        }
-        for left_over in &found.left_overs {
-            // An engine may be removing it right now, so only the next search decides.
-            last = left_over::remove(left_over).await.err().or(last);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
-    }
-    let why = last.map_or_else(|| "they come back".into(), |error| error.to_string());
-    Err(anyhow!("removing the left-overs of run {run}: {why}"))
 }
 
 /// Makes a directory for this A/B alone. Its name is the A/B's id.

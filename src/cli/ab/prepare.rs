@@ -32,7 +32,7 @@ pub fn check(sides: &[AbSide; 2], options: &Options) -> Result<(), Failure> {
 /// The warm-up and measured rounds of a scenario that this bootrace runs, and its `[build]`.
 fn read(scenario: &str, options: &Options) -> Result<((u32, u32), Option<Build>), Failure> {
     // Another build of bootrace may accept other scenarios, so it validates its own.
-    let (mut scenario, _) = run::load(scenario, &as_of_run(options))?;
+    let mut scenario = run::load(scenario, &as_of_run(options))?.scenario;
     density::leave_out(&mut scenario)?;
     Ok(((scenario.sampling.warmup, scenario.sampling.samples), scenario.build))
 }

@@ -8,7 +8,7 @@ use super::{super::run, LeftOut, Options, report_left_out};
 use crate::{
     analysis,
     calibration::noise::{self, Record, Session},
-    cli::{Failure, print, progress::Progress, signals::Signals},
+    cli::{Failure, print, progress::Progress, signals::Signals, subject::Subject},
     probe::host,
     report::calibration as shown,
     sample::Host,
@@ -47,9 +47,8 @@ pub async fn run(
             },
             ..run::Options::default()
         };
-        let folder = Path::new(".");
-        let finished =
-            run::measure(scenario.clone(), folder, &session, &progress, signals, tuning, None).await?;
+        let subject = Subject::built_in(scenario.clone());
+        let finished = run::measure(subject, &session, &progress, signals, tuning, None).await?;
         if finished.results.run.interrupted {
             return Err(Failure::Interrupted { signal: signals.signal(), dir: finished.dir });
         }

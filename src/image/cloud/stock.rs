@@ -17,8 +17,8 @@ use super::super::{
     tool::Tool,
     tree::Tree,
 };
-use super::{DISK, header, seed};
-use crate::{image::StockFiles, sys::rootfs::Rootfs};
+use super::{DISK, cloud_init, header, seed};
+use crate::image::StockFiles;
 
 const OVERLAY: &str = "overlay.qcow2";
 const SEED: &str = "seed.iso";
@@ -51,7 +51,8 @@ pub(in crate::image) async fn make(
     base: &Base,
 ) -> Result<StockFiles, Error> {
     let begun = Instant::now();
-    sets_up(&tree.open()?).map_err(|why| Error::Disk { image: tree.about.source.clone(), why })?;
+    cloud_init::reads_seed(&tree.open()?)
+        .map_err(|why| Error::Disk { image: tree.about.source.clone(), why })?;
     let temp = job.cache.temp()?;
     let gone = || Error::Tree {
         image: base.definition().source.to_string(),
@@ -85,36 +86,4 @@ pub(in crate::image) async fn make(
         dir: place(image),
         why: "its new entry has disappeared; does another program clean this directory?".into(),
     })
-}
-
-/// Checks that the system has cloud-init: otherwise its VMs would never start the agent.
-fn sets_up(root: &Rootfs) -> Result<(), String> {
-    let programs = ["usr/bin/cloud-init", "usr/local/bin/cloud-init"];
-    if !programs.iter().any(|program| root.file(program).is_ok()) {
-        return Err("it has no cloud-init (/usr/bin/cloud-init), by which the agent comes into it: use an image that \
-                    has, or boot = \"direct\""
-            .into());
-    }
-    match root.file("etc/cloud/cloud-init.disabled") {
-        Ok(_) => Err("its cloud-init, by which the agent comes into it, is disabled: it has \
-                      /etc/cloud/cloud-init.disabled"
-            .into()),
-        Err(_) => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_that_would_not_read_the_seed_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Rootfs::open(dir.path()).unwrap();
-        assert!(sets_up(&root).unwrap_err().contains("has no cloud-init"));
-        root.write("usr/bin/cloud-init", b"", 0o755).unwrap();
-        assert_eq!(sets_up(&root), Ok(()));
-        root.write("etc/cloud/cloud-init.disabled", b"", 0o644).unwrap();
-        assert!(sets_up(&root).unwrap_err().contains("is disabled"));
-    }
 }

@@ -12,7 +12,7 @@ use rustix::{
     fs::{OFlags, open, seek},
     io::Errno,
 };
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 
 use crate::sys::rootfs::Rootfs;
 
@@ -24,12 +24,18 @@ const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 const MOST_HOLES: u64 = 1 << 30;
 /// The longest path that an error shows, in characters.
 const SHOWN: usize = 200;
+/// The longest line of a listing, in bytes: longer than any path, with each byte escaped. An archive's names may be of
+/// any length.
+const LONGEST_LINE: u64 = 64 << 10;
 
 /// Fails if the files of an archive, in the verbose listing of GNU tar, take more than `free` bytes.
 pub(super) async fn fits(listing: impl AsyncRead + Unpin, free: u64) -> io::Result<Result<(), String>> {
     let mut lines = BufReader::new(listing);
     let (mut total, mut largest, mut line) = (0u64, (0u64, String::new()), Vec::new());
-    while lines.read_until(b'\n', &mut line).await? > 0 {
+    let mut too_long = false;
+    while (&mut lines).take(LONGEST_LINE).read_until(b'\n', &mut line).await? > 0 {
+        // Reads on to the end: tar must not fail.
+        too_long |= !line.ends_with(b"\n");
         if let Some((bytes, name)) = member(&String::from_utf8_lossy(&line)) {
             total = total.saturating_add(bytes);
             if bytes > largest.0 {
@@ -37,6 +43,9 @@ pub(super) async fn fits(listing: impl AsyncRead + Unpin, free: u64) -> io::Resu
             }
         }
         line.clear();
+    }
+    if too_long {
+        return Ok(Err("a name in it is longer than a path can be; fix: leave that file out".into()));
     }
     let (bytes, name) = largest;
     Ok(match total > free {
@@ -48,9 +57,10 @@ pub(super) async fn fits(listing: impl AsyncRead + Unpin, free: u64) -> io::Resu
     })
 }
 
-/// Size and name of a regular file in a line such as `-rw-r--r-- 0/0 12 2026-01-31 10:00 ./etc/hosts`.
+/// Size and name of a member in a line such as `-rw-r--r-- 0/0 12 2026-01-31 10:00 ./etc/hosts`. Of whatever type: tar
+/// unpacks those that it does not know (`?`) as regular files too. A device has no size.
 fn member(line: &str) -> Option<(u64, &str)> {
-    let mut rest = line.strip_prefix('-')?;
+    let mut rest = line;
     let mut field = || {
         let (field, after) = rest.trim_start().split_once(' ')?;
         rest = after;
@@ -93,27 +103,29 @@ pub(super) fn check(root: &Path) -> io::Result<Result<(), String>> {
 
 /// What an archive is that has an image in another form, with the fix.
 fn another_form(root: &Path) -> io::Result<Option<String>> {
-    let is_root =
-        |dir: &Path| ["bin", "etc", "usr"].iter().any(|name| dir.join(name).symlink_metadata().is_ok());
-    if is_root(root) {
+    let has = |dir: &Path, name: &&str| dir.join(name).symlink_metadata().is_ok();
+    if ["bin", "etc", "usr"].iter().any(|name| has(root, name)) {
         return Ok(None);
     }
-    if ["manifest.json", "oci-layout"].iter().any(|name| root.join(name).symlink_metadata().is_ok()) {
+    if ["manifest.json", "oci-layout"].iter().any(|name| has(root, name)) {
         return Ok(Some(
             "it is an image with its layers, from docker save or in the OCI layout, and no root file system; fix: \
-             docker load it and name the image in registry, which takes it from the engine"
+             docker load it (an OCI layout: with Docker 25 or newer) and name the image in registry, which takes it \
+             from the engine"
                 .into(),
         ));
     }
-    let mut entries = fs::read_dir(root)?;
-    let (Some(Ok(only)), None) = (entries.next(), entries.next()) else { return Ok(None) };
-    let nested = only.file_type()?.is_dir() && is_root(&only.path());
-    Ok(nested.then(|| {
-        let name = clean(&only.file_name().to_string_lossy(), SHOWN);
-        format!(
-            "its root is one directory too deep, in {name:?}; fix: pack it inside that directory, by tar -C"
-        )
-    }))
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        // A directory of a program alone may have a bin or an etc as well.
+        if entry.file_type()?.is_dir() && ["etc", "usr"].iter().all(|name| has(&entry.path(), name)) {
+            let name = clean(&entry.file_name().to_string_lossy(), SHOWN);
+            return Ok(Some(format!(
+                "its root is one directory too deep, in {name:?}; fix: pack it inside that directory, by tar -C"
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Removes all that is in a directory, if there is one.
@@ -247,10 +259,17 @@ mod tests {
         for saved in [["manifest.json", "0123/layer.tar"], ["oci-layout", "blobs/sha256/0123"]] {
             assert!(refusal_of(&saved).contains("from docker save"), "{saved:?}");
         }
-        let nested = refusal_of(&["rootfs/etc/os-release", "rootfs/bin/sh"]);
-        assert!(nested.starts_with("its root is one directory too deep, in \"rootfs\"; fix: "), "{nested}");
+        // Alone, in a bundle of runc's, and in an image of LXD's.
+        for beside in ["rootfs/bin/sh", "config.json", "metadata.yaml"] {
+            let nested = refusal_of(&["rootfs/etc/os-release", "rootfs/usr/bin/sh", beside]);
+            assert!(
+                nested.starts_with("its root is one directory too deep, in \"rootfs\"; fix: "),
+                "{nested}"
+            );
+        }
         // An image of one static program has no more than that.
         assert_eq!(refusal_of(&["srv/program"]), "");
+        assert_eq!(refusal_of(&["opt/bin/program", "opt/etc/settings"]), "");
         assert_eq!(refusal_of(&["etc/x", "manifest.json"]), "");
     }
 
@@ -307,6 +326,12 @@ mod tests {
         let refusal = fits(listing.as_bytes(), 64_424_509_539).await.unwrap().unwrap_err();
         let largest = "its files take 64424509540 bytes, 64424509440 of them ./var/log/last log\\n, and only";
         assert!(refusal.starts_with(largest), "{refusal}");
+        for kind in ["C", "?"] {
+            let file = format!("{kind}rw-r--r-- 0/0 10 2026-01-31 10:00 ./x unknown file type\n");
+            assert!(fits(file.as_bytes(), 9).await.unwrap().is_err(), "tar unpacks it as a regular file");
+        }
+        let endless = [b'x'; LONGEST_LINE as usize + 1];
+        assert!(fits(&endless[..], u64::MAX).await.unwrap().unwrap_err().contains("longer than a path"));
         let huge = format!("-rw-r--r-- 0/0 {} 2026-01-31 10:00 ./x\n", u64::MAX);
         assert!(fits(huge.repeat(2).as_bytes(), u64::MAX - 1).await.unwrap().is_err());
     }

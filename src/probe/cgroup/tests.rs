@@ -299,14 +299,21 @@ fn processes_are_found_in_cgroups_below_too() {
 }
 
 #[test]
-fn a_kill_counts_as_the_limits_only_if_the_limit_was_met() {
-    let v2 = |oom, kills| {
+fn a_kill_counts_as_the_limits_only_if_the_limit_was_met_and_a_full_cgroup_needs_no_kill() {
+    let v2 = |oom, kills, max, anon| {
         let events = format!("low 0\nhigh 0\nmax 9\noom {oom}\noom_kill {kills}\noom_group_kill 0\n");
-        v2::ran_out(dir_with(&[("memory.events", &events)]).path()).unwrap()
+        let stat = format!("anon {anon}\nfile 400000\nshmem 0\nkernel 1000000\nsock 0\n");
+        let files = [("memory.events", &*events), ("memory.max", max), ("memory.stat", &stat)];
+        v2::shortage(dir_with(&files).path()).unwrap()
     };
-    assert!(v2(1, 1));
-    assert!(!v2(0, 0) && !v2(0, 1) && !v2(1, 0), "the host ran out, or nothing was killed");
-    let v1 = |most: &str, kills, below| {
+    let (limit, killed, full) = ("67108864\n", Some(Shortage::Killed), Some(Shortage::Full));
+    assert_eq!(v2(1, 1, "max\n", 0), killed);
+    for (oom, kills) in [(0, 0), (0, 1), (1, 0)] {
+        assert_eq!(v2(oom, kills, limit, 40_000_000), None, "the host ran out, or nothing was killed");
+        assert_eq!(v2(oom, kills, "max\n", 66_000_000), None, "the limit is of another cgroup");
+        assert_eq!(v2(oom, kills, limit, 66_000_000), full);
+    }
+    let v1 = |most: &str, kills, below, anon| {
         let control = |kills: u64| format!("oom_kill_disable 0\nunder_oom 0\noom_kill {kills}\n");
         let (own, below) = (control(kills), control(below));
         let files = [
@@ -314,10 +321,13 @@ fn a_kill_counts_as_the_limits_only_if_the_limit_was_met() {
             ("memory.max_usage_in_bytes", most),
             ("memory.oom_control", &own),
             ("system.slice/memory.oom_control", &below),
+            ("memory.stat", &format!("total_cache 400000\ntotal_rss {anon}\ntotal_shmem 0\n")),
+            ("memory.kmem.usage_in_bytes", "1000000\n"),
         ];
-        v1::ran_out(dir_with(&files).path()).unwrap()
+        v1::shortage(dir_with(&files).path()).unwrap()
     };
-    assert!(v1("67108864\n", 1, 0) && v1("67104768\n", 0, 1));
-    assert!(!v1("67108864\n", 0, 0) && !v1("40000000\n", 1, 0));
-    assert!(v1::ran_out(Path::new("/gone")).unwrap_err().gone);
+    assert_eq!([v1("67108864\n", 1, 0, 0), v1("67104768\n", 0, 1, 0)], [killed; 2]);
+    assert_eq!([v1("67108864\n", 0, 0, 40_000_000), v1("40000000\n", 1, 0, 0)], [None; 2]);
+    assert_eq!(v1("67108864\n", 0, 0, 66_000_000), full);
+    assert!(v1::shortage(Path::new("/gone")).unwrap_err().gone);
 }

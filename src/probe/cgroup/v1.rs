@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::{Memory, Stat};
+use super::{Memory, Shortage, Stat};
 use crate::probe::{Error, read_number};
 
 /// More than the kernel charges at once, in bytes: the limit may be met by this much less.
@@ -33,15 +33,21 @@ pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     Ok(Stat::read(&dir.join("memory.stat"))?.find("total_swap"))
 }
 
-/// Whether the cgroup's limit was met, and a process in it or below was killed for that. Version 1 counts a kill in the
+/// Whether the cgroup's limit was met, and what that did to the processes in it or below. Version 1 counts a kill in the
 /// process's own cgroup alone, and memory.failcnt stays 0 on newer kernels.
 ///
 /// # Errors
 /// When a file can't be read or lacks a value.
-pub fn ran_out(dir: &Path) -> Result<bool, Error> {
+pub fn shortage(dir: &Path) -> Result<Option<Shortage>, Error> {
     let number = |name| read_number(&dir.join(name));
-    let most = number("memory.max_usage_in_bytes")?.saturating_add(CHARGED_AT_ONCE);
-    Ok(most >= number("memory.limit_in_bytes")? && oom_kills(dir)? > 0)
+    let limit = number("memory.limit_in_bytes")?;
+    if number("memory.max_usage_in_bytes")?.saturating_add(CHARGED_AT_ONCE) < limit {
+        return Ok(None);
+    }
+    match oom_kills(dir)? {
+        0 => Ok(memory(dir)?.shortage(limit)),
+        _ => Ok(Some(Shortage::Killed)),
+    }
 }
 
 fn oom_kills(dir: &Path) -> Result<u64, Error> {

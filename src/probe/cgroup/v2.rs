@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Memory, Stat};
+use super::{Memory, Shortage, Stat};
 use crate::probe::{Error, read_number};
 
 /// Memory of a cgroup and all below it, from its directory.
@@ -32,14 +32,21 @@ pub fn swap(dir: &Path) -> Result<Option<u64>, Error> {
     }
 }
 
-/// Whether the cgroup's limit was met, and a process in it or below was killed for that: `oom` is not counted where the
+/// Whether the cgroup's limit was met, and what that did to the processes in it or below: `oom` is not counted where the
 /// host itself ran out of memory.
 ///
 /// # Errors
-/// When the file can't be read or lacks a value.
-pub fn ran_out(dir: &Path) -> Result<bool, Error> {
+/// When a file can't be read or lacks a value.
+pub fn shortage(dir: &Path) -> Result<Option<Shortage>, Error> {
     let events = Stat::read(&dir.join("memory.events"))?;
-    Ok(events.get("oom")? > 0 && events.get("oom_kill")? > 0)
+    if events.get("oom")? > 0 && events.get("oom_kill")? > 0 {
+        return Ok(Some(Shortage::Killed));
+    }
+    // The limit of a cgroup above this one is not known here; memory.max then has a word.
+    match (events.get("max")?, read_number(&dir.join("memory.max"))) {
+        (1.., Ok(limit)) => Ok(memory(dir)?.shortage(limit)),
+        _ => Ok(None),
+    }
 }
 
 /// `kernel` is the sum since Linux 5.18; older kernels report only its parts. Socket buffers are separate.

@@ -74,7 +74,8 @@ impl RunningInstance {
         };
         let socket = self.instance_id.socket();
         // The next listener needs the socket's name.
-        let control = fs::remove_file(&socket).and_then(|()| Control::listen(&socket, first, greeting));
+        let control = fs::remove_file(&socket)
+            .and_then(|()| Control::listen(&socket, self.instance_id.nonce.clone(), &first, greeting));
         let failed = |e| InstanceEnd::Failed(format!("listening at {} again: {e}", socket.display()));
         self.events = EventStream::new(control.map_err(failed)?, self.instance.ended());
         self.requested = Timestamp::now();

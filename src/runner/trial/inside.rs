@@ -6,6 +6,7 @@ use std::{io, time::Duration};
 use bootrace_agent::{
     isolation,
     protocol::{FromAgent, IMAGE_DIGEST_PATH, ToAgent},
+    surroundings::{FACTS, Surroundings},
 };
 use tokio::task::spawn_blocking;
 
@@ -122,6 +123,21 @@ pub(super) async fn introspect(
     let answer = |m: &FromAgent| matches!(m, FromAgent::Isolation(_));
     let FromAgent::Isolation(said) = running.ask(&question, answer).await? else { return Ok(None) };
     Ok(Some(Seen { said: *said, host: host_isolation::host(), page_cache_shared }))
+}
+
+/// What the workload finds around it.
+pub(super) async fn surroundings(running: &mut RunningInstance) -> Result<Option<Surroundings>, InstanceEnd> {
+    let answer = |m: &FromAgent| matches!(m, FromAgent::Surroundings(_));
+    match running.ask(&ToAgent::Survey, answer).await? {
+        FromAgent::Surroundings(said) => Ok(Some(known(said))),
+        _ => Ok(None),
+    }
+}
+
+/// The facts that bootrace knows, and no more of them than an agent of its own sends.
+fn known(said: Surroundings) -> Surroundings {
+    let known = |name: &str| FACTS.iter().any(|(fact, _)| *fact == name);
+    said.into_iter().filter(|(name, _)| known(name)).map(|(name, text)| (name, cut(text))).collect()
 }
 
 /// Whether instance and host share the page cache. The host drops a page of the image, and the instance must not have
@@ -261,5 +277,7 @@ mod tests {
         };
         let record = serde_json::to_string(&seen(said).record("here")).unwrap();
         assert!(record.len() < 20_000, "{}", record.len());
+        let said = ["umask", "unknown"].map(|name| (name.to_owned(), "x".repeat(1 << 20)));
+        assert_eq!(known(said.into()), Surroundings::from([("umask".into(), "x".repeat(TEXT))]));
     }
 }

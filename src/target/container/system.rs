@@ -47,7 +47,7 @@ impl Cgroups {
     /// Changes a container with the agent as PID 1 into one with systemd.
     pub fn add_to(&self, body: &mut ContainerCreateBody) {
         body.entrypoint = Some(vec![INIT.into()]);
-        body.env = Some(vec!["container=docker".into()]);
+        body.env.get_or_insert_default().push("container=docker".into());
         let host = body.host_config.get_or_insert_with(HostConfig::default);
         // In a cgroup namespace the paths of /proc/PID/cgroup would not exist in the mounted hierarchy.
         host.cgroupns_mode = Some(HostConfigCgroupnsModeEnum::HOST);

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use bootrace_agent::protocol::{AGENT_PATH, SOCKET_PATH};
+use bootrace_agent::protocol::{AGENT_PATH, NONCE_VARIABLE, SOCKET_PATH};
 use quick_xml::escape::escape;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
 
 pub struct Container<'a> {
     pub name: &'a str,
+    pub nonce: &'a str,
     pub run: &'a str,
     pub memory: Bytes,
     /// Whether the limit can be set for memory and swap together, as Docker does.
@@ -44,6 +45,7 @@ impl Container<'_> {
   <os>
     <type arch='{arch}'>exe</type>
     <init>{AGENT_PATH}</init>
+    <initenv name='{NONCE_VARIABLE}'>{nonce}</initenv>
   </os>
   <features>{network}</features>
   <on_poweroff>destroy</on_poweroff>
@@ -63,6 +65,7 @@ impl Container<'_> {
 </domain>
 ",
             name = escape(self.name),
+            nonce = escape(self.nonce),
             run = escape(self.run),
             cpus = self.cpus.list(),
             count = self.cpus.count(),
@@ -81,6 +84,7 @@ mod tests {
     fn container(text: &str, network: bool, limit_swap: bool) -> String {
         Container {
             name: text,
+            nonce: text,
             run: text,
             memory: Bytes(64 << 20),
             limit_swap,

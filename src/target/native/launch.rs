@@ -21,12 +21,14 @@ use std::{
     ptr, thread,
 };
 
-use bootrace_agent::protocol::{AGENT_PATH, ON_STDIN_FLAG};
+use bootrace_agent::protocol::{AGENT_PATH, NONCE_VARIABLE, ON_STDIN_FLAG};
 use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{Pid, WaitOptions, waitpid},
     thread::CpuSet,
 };
+
+use crate::control::Nonce;
 
 /// From linux/sched.h. The libc crate declares it as a C int, in which it is 0 and would have no effect.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -52,17 +54,24 @@ impl Agent {
     }
 }
 
-/// Executes the agent in `root` and `cgroups`, on `cpus`, with the harness at the other end of `channel`.
+/// Executes the agent in `root` and `cgroups`, on `cpus`, with the harness at the other end of `channel` and its nonce.
 ///
 /// # Errors
 /// When a cgroup can't be joined, or the clone, chroot or exec fails.
-pub fn launch(root: &Path, cgroups: &[PathBuf], cpus: CpuSet, channel: UnixStream) -> io::Result<Agent> {
+pub fn launch(
+    root: &Path,
+    cgroups: &[PathBuf],
+    cpus: CpuSet,
+    channel: UnixStream,
+    nonce: &Nonce,
+) -> io::Result<Agent> {
     let unified = cgroups.iter().find(|dir| dir.join("cgroup.events").exists());
     let (wait, go) = pipe_with(PipeFlags::CLOEXEC)?;
     let child = Child {
         root: CString::new(root.as_os_str().as_bytes())?,
         program: CString::new(AGENT_PATH)?,
         flag: CString::new(ON_STDIN_FLAG)?,
+        nonce: CString::new(format!("{NONCE_VARIABLE}={}", nonce.text()))?,
         cpus,
         cgroup: unified.map(fs::File::open).transpose()?,
         channel,
@@ -96,6 +105,8 @@ struct Child {
     root: CString,
     program: CString,
     flag: CString,
+    /// Its whole environment, which only root can read; the agent clears it.
+    nonce: CString,
     cpus: CpuSet,
     /// The version 2 cgroup to be created in.
     cgroup: Option<fs::File>,
@@ -158,7 +169,7 @@ unsafe extern "C" fn execute(child: *const Child) -> ! {
     unsafe {
         let child = &*child;
         let argv = [child.program.as_ptr(), child.flag.as_ptr(), ptr::null()];
-        let env: [*const c_char; 1] = [ptr::null()];
+        let env: [*const c_char; 2] = [child.nonce.as_ptr(), ptr::null()];
         let open = |from: c_int, to| libc::dup2(from, to) >= 0;
         let _ = open(child.channel.as_raw_fd(), 0)
             && open(child.wait.as_raw_fd(), 1)
@@ -261,7 +272,7 @@ mod tests {
     fn launch_in(root: &Path, cgroups: &[PathBuf]) -> io::Result<(Agent, UnixStream)> {
         let cpus = rustix::thread::sched_getaffinity(None).unwrap();
         let (ours, its) = UnixStream::pair().unwrap();
-        Ok((launch(root, cgroups, cpus, its)?, ours))
+        Ok((launch(root, cgroups, cpus, its, &Nonce::random()?)?, ours))
     }
 
     fn no_child_is_left() -> bool {

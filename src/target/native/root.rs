@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bootrace_agent::surroundings::SHM_OPTIONS;
 use rustix::{
     fs::{AtFlags, FileType, Mode, chmodat, makedev, mknodat, symlinkat},
     mount::{self, MountFlags, UnmountFlags},
@@ -70,7 +71,7 @@ impl Root {
             let options = match name {
                 "dev" => Some(c"mode=0755"),
                 "dev/pts" => Some(c"newinstance,ptmxmode=0666,mode=0620,gid=5"),
-                "dev/shm" => Some(c"mode=1777"),
+                "dev/shm" => Some(SHM_OPTIONS),
                 _ => None,
             };
             mount::mount(kind, format!("/proc/self/fd/{}", at.as_raw_fd()), kind, flags, options)

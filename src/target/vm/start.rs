@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bootrace_agent::protocol::NONCE_VARIABLE;
 use quick_xml::escape::escape;
 
 use super::{
@@ -133,17 +134,39 @@ impl Start {
         always.into_iter().chain(firmware).collect()
     }
 
+    /// Whether the machine has SMBIOS tables, which come from its firmware. On other architectures than x86 a kernel that
+    /// QEMU loads itself has none.
+    fn has_smbios(&self) -> bool {
+        cfg!(target_arch = "x86_64") || !matches!(self, Start::Kernel { .. })
+    }
+
+    /// An element of the domain: the instance's nonce as the machine's serial number, which only root reads inside.
+    pub fn serial(&self, instance_id: &InstanceId) -> String {
+        let nonce = instance_id.nonce.text();
+        match self.has_smbios() {
+            true => format!(
+                "\n  <sysinfo type='smbios'><system><entry name='serial'>{nonce}</entry></system></sysinfo>"
+            ),
+            false => String::new(),
+        }
+    }
+
     /// The content of the domain's `<os>`.
     pub fn os(&self, instance_id: &InstanceId) -> String {
         let path = |path: &Path| escape(path.to_string_lossy()).into_owned();
-        let machine = format!("<type arch='{}' machine='{MACHINE}'>hvm</type>", std::env::consts::ARCH);
+        let (smbios, nonce) = match self.has_smbios() {
+            true => ("\n    <smbios mode='sysinfo'/>", String::new()),
+            false => ("", format!(" {NONCE_VARIABLE}={}", instance_id.nonce.text())),
+        };
+        let machine =
+            format!("<type arch='{}' machine='{MACHINE}'>hvm</type>{smbios}", std::env::consts::ARCH);
         match self {
             Start::Kernel { kernel, initrd, command_line, .. } => format!(
                 "<os>
     {machine}
     <kernel>{}</kernel>
     <initrd>{}</initrd>
-    <cmdline>{}</cmdline>
+    <cmdline>{}{nonce}</cmdline>
   </os>",
                 path(kernel),
                 path(initrd),
@@ -200,6 +223,7 @@ fn firmware(spec: &scenario::ScenarioTarget) -> Result<Firmware, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Nonce;
     use crate::scenario::{Kind, LibvirtOptions, TargetOptions};
 
     fn files(system: bool) -> VmFiles {
@@ -230,8 +254,12 @@ mod tests {
     }
 
     fn os(start: &Start) -> String {
-        let instance_id =
-            InstanceId { run: "run".into(), instance: "it".into(), dir: "/instances/it".into() };
+        let instance_id = InstanceId {
+            run: "run".into(),
+            instance: "it".into(),
+            dir: "/instances/it".into(),
+            nonce: Nonce::random().unwrap(),
+        };
         start.os(&instance_id)
     }
 

@@ -42,7 +42,7 @@ impl Machine<'_> {
         format!(
             "<domain type='{kind}'>
   <name>{name}</name>
-  <metadata><bootrace:run xmlns:bootrace='{METADATA_URI}'>{run}</bootrace:run></metadata>
+  <metadata><bootrace:run xmlns:bootrace='{METADATA_URI}'>{run}</bootrace:run></metadata>{serial}
   <memory unit='b'>{memory}</memory>{memory_backing}
   <vcpu>{count}</vcpu>
   <cputune>{pins}</cputune>
@@ -69,6 +69,7 @@ impl Machine<'_> {
 ",
             name = escape(self.instance_id.instance.as_str()),
             run = escape(self.instance_id.run.as_str()),
+            serial = self.start.serial(self.instance_id),
             kind = domain_type(self.accelerator),
             memory = self.memory.0,
             memory_backing = self.vm_options.memory_backing(),
@@ -90,6 +91,7 @@ impl Machine<'_> {
 mod tests {
     use super::{super::machine::kernel_command_line, *};
     use crate::{
+        control::Nonce,
         scenario::{Boot, DiskCache},
         target::libvirt::shape::shape,
     };
@@ -103,7 +105,8 @@ mod tests {
     }
 
     fn machine_on(accelerator: Accelerator, text: &str, network: bool, vm_options: &VmOptions) -> String {
-        let instance_id = InstanceId { run: text.into(), instance: text.into(), dir: text.into() };
+        let nonce = Nonce::random().unwrap();
+        let instance_id = InstanceId { run: text.into(), instance: text.into(), dir: text.into(), nonce };
         let start = Start::Kernel {
             boot: Boot::Direct,
             kernel: text.into(),
@@ -132,6 +135,28 @@ mod tests {
             assert_eq!(xml.matches("<interface type='user'>").count(), count);
             assert_eq!(xml.matches(" BOOTRACE_NETWORK=user</cmdline>").count(), count);
         }
+    }
+
+    /// libvirt confines a domain by itself, unless its XML says otherwise.
+    #[test]
+    fn a_domain_has_libvirts_confinement_and_nothing_of_the_host_but_its_files() {
+        let xml = machine("plain", false);
+        for open in [
+            "<seclabel",
+            "<hostdev",
+            "<interface",
+            "<filesystem",
+            "<shmem",
+            "<qemu:",
+            "<graphics",
+            "<redirdev",
+        ] {
+            assert!(!xml.contains(open), "{open}: {xml}");
+        }
+        assert_eq!(xml.matches("<disk ").count(), 1, "{xml}");
+        assert_eq!(xml.matches("<channel ").count(), 1, "{xml}");
+        let networked = machine("plain", true);
+        assert_eq!(networked.matches("<interface type='user'>").count(), 1, "{networked}");
     }
 
     #[test]

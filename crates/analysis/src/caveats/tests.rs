@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     analyse,
-    sample::{Frequency, Kvm, KvmDegree, Mitigation, Outcome},
+    sample::{Frequency, Kvm, KvmDegree, Mitigation, Outcome, Resumption},
 };
 
 /// The committed sample report, whose samples are good.
@@ -84,10 +84,17 @@ fn every_caveat_about_a_host_has_a_fix() {
 #[test]
 fn every_other_caveat_has_a_fix_too() {
     type Change = fn(&mut Results);
-    let cases: [(Change, &str); 22] = [
+    let cases: [(Change, &str); 23] = [
         (|r| r.samples.iter_mut().for_each(|s| s.identity = None), "identity: "),
         (|r| r.run.interrupted = true, "cut short"),
         (|r| r.run.planned += 1, "the results have only"),
+        (
+            |r| {
+                let at = "2026-01-01T00:00:00Z".into();
+                r.run.resumptions = vec![Resumption { at, samples: 7, pause_ns: 720_500_000_000 }];
+            },
+            "the run was interrupted after 7 samples and resumed after 12 min",
+        ),
         (|r| r.samples.iter_mut().for_each(|s| s.outcome = Outcome::Failed), " failed of "),
         (|r| r.samples.iter_mut().for_each(|s| s.outcome = Outcome::TimedOut), " timed out of "),
         (|r| r.samples.truncate(9), "are too few for any interval"),

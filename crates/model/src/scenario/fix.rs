@@ -51,6 +51,9 @@ pub(super) fn of(path: &[Step]) -> Cow<'static, str> {
         }
         ["workload", "work"] => r#"write a table, as in { command = ["program", "argument"] }"#,
         ["workload", "env"] => r#"write a table of strings, as in { LANG = "C.UTF-8" }"#,
+        ["workload", "user"] => {
+            r#"write a user's name or number as a string, as in "redis", "1000" or "1000:1000""#
+        }
         ["workload", "network"] => "write true or false",
         ["workload", "ready", "exit"] => "write an exit code from 0 to 255, as in { exit = 0 }",
         ["workload", "ready", "tcp"] => "write a port from 1 to 65535, as in { tcp = 6379 }",
@@ -63,6 +66,9 @@ pub(super) fn of(path: &[Step]) -> Cow<'static, str> {
             r#"write a whole number from 1 to 1024, or CPUs of the host as a string, as in "2-3" or "0,2""#
         }
         ["resources", "memory"] => r#"write a size as a string, as in "512MiB""#,
+        ["resources", "capabilities"] => {
+            r#"write a list of names of capabilities(7) without CAP_, as in ["CHOWN", "NET_ADMIN"]"#
+        }
         ["sampling", "samples"] => "write a whole number from 1 to 2000",
         ["sampling", "warmup"] => "write a whole number from 0 to 1000",
         ["sampling", "settle" | "idle" | "timeout"] => r#"write a time as a string, as in "2s""#,

@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt::Write};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-use super::{Bound, Bytes, CpuChoice, Scenario, Share, Span};
+use super::{Bound, Bytes, Capabilities, CpuChoice, Scenario, Share, Span};
 use crate::{generated, kind::Kind};
 
 /// What is written as a string of its own form.
@@ -32,6 +32,7 @@ written! {
     Share: "share",
     Span: "time",
     Bound: "time, size, share or number of times",
+    Capabilities: "list of names of capabilities(7) without `CAP_`, as in `[\"CHOWN\"]`",
     CpuChoice: "whole number, or CPUs as in `\"2-3\"`",
 }
 

@@ -129,6 +129,9 @@ fn workload(workload: &Workload, wrong: &mut Wrong<'_>) {
     if let Some(work) = &workload.work {
         wrong(at!["workload", "work", "command"], command(&work.command));
     }
+    if let Some(text) = &workload.user {
+        wrong(at!["workload", "user"], user(text));
+    }
     for (key, value) in &workload.env {
         wrong(at!["workload", "env", key.as_str()], variable(key, value));
     }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Build, Bytes, Claim, CowFile, CpuChoice, Density, Error, Gate, Kind, PageCache, ScenarioTarget, Span,
+    Build, Bytes, Capabilities, Claim, CowFile, CpuChoice, Density, Error, Gate, Kind, PageCache,
+    ScenarioTarget, Span,
 };
 
 /// A scenario, keys as in its TOML.
@@ -26,7 +27,7 @@ pub struct Scenario {
     pub image: Image,
     /// The program to run, and the event that makes it ready.
     pub workload: Workload,
-    /// CPUs and memory of every instance.
+    /// CPUs, memory and privileges of every instance.
     #[serde(default)]
     pub resources: Resources,
     /// Number of rounds, waits and limits.
@@ -63,7 +64,7 @@ pub struct Image {
     /// A root file system as a tar archive on this host, relative to the scenario file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tarball: Option<PathBuf>,
-    /// An image reference that Docker can pull.
+    /// An image reference that Docker can pull; a registry that needs a login gets that of `docker login`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<String>,
     /// A stock cloud image, a qcow2: a file on this host, relative to the scenario file, or a http(s) URL.
@@ -101,6 +102,10 @@ pub struct Workload {
     pub env: BTreeMap<String, String>,
     /// The event that ends start-up.
     pub ready: Ready,
+    /// The user that the program and its work command run as: `"name"`, `"uid"`, or either with `":group"`, by the
+    /// `/etc/passwd` and `/etc/group` of the image. It sets `HOME` and `USER`. None given: root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// A command to run and time after ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
@@ -135,7 +140,7 @@ pub struct Work {
     pub command: Vec<String>,
 }
 
-/// CPUs and memory of an instance, the same on every target.
+/// CPUs, memory and privileges of an instance, the same on every target.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -144,6 +149,9 @@ pub struct Resources {
     pub cpus: CpuChoice,
     /// RAM of a VM; cgroup limit of a container or bare process.
     pub memory: Bytes,
+    /// The only capabilities that the workload may have, as root or by files; it gains no other privileges either. None
+    /// given: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, NET_BIND_SERVICE, SETGID, SETPCAP and SETUID.
+    pub capabilities: Capabilities,
 }
 
 /// Rounds, waits and limits of a run.
@@ -267,7 +275,11 @@ impl Default for Image {
 
 impl Default for Resources {
     fn default() -> Self {
-        Resources { cpus: CpuChoice::Count(1), memory: Bytes(512 << 20) }
+        Resources {
+            cpus: CpuChoice::Count(1),
+            memory: Bytes(512 << 20),
+            capabilities: Capabilities::default(),
+        }
     }
 }
 

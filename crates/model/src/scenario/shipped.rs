@@ -36,19 +36,12 @@ pub fn find(name_or_path: &str) -> Result<(Scenario, PathBuf), Error> {
 }
 
 fn find_in(folder: &Path, name_or_path: &str) -> Result<(Scenario, PathBuf), Error> {
-    if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
-        let path = Path::new(name_or_path);
+    if let Some(path) = file_in(folder, name_or_path) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        return Ok((Scenario::load(path)?, folder.unwrap_or(Path::new(".")).into()));
+        return Ok((Scenario::load(&path)?, folder.unwrap_or(Path::new(".")).into()));
     }
-    if text::is_name(name_or_path) {
-        let path = folder.join(format!("{name_or_path}.toml"));
-        if path.exists() {
-            return Ok((Scenario::load(&path)?, folder.into()));
-        }
-        if let Some((name, toml)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
-            return Ok((Scenario::parse(toml, &format!("{name} (built in)"))?, ".".into()));
-        }
+    if let Some((name, toml)) = SHIPPED.iter().find(|(name, _)| *name == name_or_path) {
+        return Ok((Scenario::parse(toml, &format!("{name} (built in)"))?, ".".into()));
     }
     let known = names_in(folder);
     let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -57,6 +50,19 @@ fn find_in(folder: &Path, name_or_path: &str) -> Result<(Scenario, PathBuf), Err
         nearest: crate::foreign::did_you_mean(name_or_path, &known),
         known: known.join(", "),
     })
+}
+
+/// The file that [`find`] reads for a name or path; `None` for a scenario in the binary, and for an unknown name.
+pub fn file(name_or_path: &str) -> Option<PathBuf> {
+    file_in(Path::new(FOLDER), name_or_path)
+}
+
+fn file_in(folder: &Path, name_or_path: &str) -> Option<PathBuf> {
+    if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
+        return Some(name_or_path.into());
+    }
+    let path = text::is_name(name_or_path).then(|| folder.join(format!("{name_or_path}.toml")));
+    path.filter(|path| path.exists())
 }
 
 /// Every name that [`find`] accepts in this working directory, sorted.

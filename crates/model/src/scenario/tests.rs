@@ -64,11 +64,30 @@ fn a_resolved_scenario_reads_back_as_the_same() {
         let scenario = Scenario::parse(text, name).unwrap();
         let mut read = serde_json::from_value::<Scenario>(scenario.to_json()).unwrap();
         assert_eq!(read.sampling.page_cache, scenario.sampling.page_cache_state());
+        // As strictly as a file, with all the rules.
+        let checked = Scenario::from_json(&scenario.to_json(), "results.json").unwrap();
+        assert_eq!(checked.to_json(), scenario.to_json(), "{name}");
         read.sampling.page_cache = scenario.sampling.page_cache;
         // Written once, and known where the image is.
         read.image.cow = read.cow;
         assert_eq!(read, scenario);
     }
+}
+
+#[test]
+fn a_scenario_of_the_command_lines_options_reads_back_with_all_its_rules() {
+    let (mut scenario, _) = find("starts").unwrap();
+    scenario.select_targets(&[scenario.targets[1].name.clone()]).unwrap();
+    scenario.set_samples(3).unwrap();
+    scenario.set_warmup(0).unwrap();
+    let mut json = scenario.to_json();
+    assert_eq!(Scenario::from_json(&json, "results.json").unwrap().to_json(), json);
+    json["image"]["suite"] = "--help".into();
+    let error = Scenario::from_json(&json, "results.json").unwrap_err().to_string();
+    assert!(error.contains("results.json") && error.contains("\"--help\" is not a suite"), "{error}");
+    let (mut density, _) = find("density").unwrap();
+    density.set_samples(0).unwrap();
+    assert_eq!(Scenario::from_json(&density.to_json(), "results.json").unwrap().to_json(), density.to_json());
 }
 
 #[test]

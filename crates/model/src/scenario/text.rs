@@ -142,6 +142,23 @@ pub(super) fn command(argv: &[String]) -> Result<(), String> {
     })
 }
 
+pub(super) fn user(text: &str) -> Result<(), String> {
+    // The kernel takes the highest number for none.
+    let number = |part: &str| part.parse::<u32>().is_ok_and(|id| id < u32::MAX);
+    let name = |part: &str| {
+        part.len() <= 64
+            && part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-$".contains(c))
+    };
+    let good = text.split(':').count() <= 2 && text.split(':').all(|part| number(part) || name(part));
+    ensure(good, || {
+        format!(
+            "{} is not a user: write its name or number, and a group after it or not, as in \"redis\" or \"1000:1000\"",
+            quoted(text)
+        )
+    })
+}
+
 pub(super) fn variable(key: &str, value: &str) -> Result<(), String> {
     let good = !key.starts_with(|c: char| c.is_ascii_digit())
         && !key.is_empty()
@@ -221,4 +238,21 @@ pub(super) fn ensure(good: bool, text: impl FnOnce() -> String) -> Result<(), St
 
 pub(super) fn fail(text: &str) -> Result<(), String> {
     Err(text.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_a_name_or_number_with_a_group_or_without() {
+        for good in ["redis", "1000", "1000:1000", "www-data:adm", "_apt", "0"] {
+            assert_eq!(user(good), Ok(()), "{good}");
+        }
+        for bad in
+            ["", ":", "a:b:c", "a:", ":1", "-1", "4294967295", "a b", "../x", "root\n", &"x".repeat(65)]
+        {
+            assert!(user(bad).unwrap_err().contains("is not a user: write"), "{bad}");
+        }
+    }
 }

@@ -239,6 +239,7 @@ impl From<FigureFields<'_>> for Results {
                     interference: None,
                     disk: sample.disk,
                     isolation: None,
+                    surroundings: None,
                     boot_ns: sample.boot_ns,
                 })
                 .collect(),

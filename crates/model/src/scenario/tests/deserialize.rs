@@ -173,7 +173,10 @@ fn an_old_name_gets_the_new_one_where_that_is_known_and_only_whole() {
     all(&[
         ("[copy]", "5:2: copy: this key is called cow now"),
         ("[sampling]\ncache = 'cold'", "6:1: sampling.cache: this key is called page_cache now"),
-        ("copy = 1", "5:1: workload.copy: unknown key: expected one of command, env, ready, work, network"),
+        (
+            "copy = 1",
+            "5:1: workload.copy: unknown key: expected one of command, env, ready, user, work, network",
+        ),
         ("[cow]\nfile = '1MiB'\n'copy`' = 1", "7:1: cow.\"copy`\": unknown key: expected one of file"),
         (
             "[[target]]\nkind = 'docker'\nstart = 'cold`'",
