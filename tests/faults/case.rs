@@ -15,7 +15,7 @@ use regex_lite::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    common::{Bench, bootrace, hear_signals, left_over},
+    common::{Bench, Ran, bootrace, hear_signals, left_over},
     table::{self, Line},
 };
 
@@ -48,8 +48,8 @@ pub const SAVING: Step = Step { name: "the sample is saved", sign: "trial ended"
 pub enum Then {
     /// Nothing is left.
     Clean,
-    /// `bootrace clean` removes what is left, and the same run goes well.
-    CleanAndAgain,
+    /// `bootrace clean` removes what is left, and `bootrace run --resume` takes the other samples.
+    CleanAndResume,
 }
 
 /// A fault as data.
@@ -70,6 +70,8 @@ pub struct Row {
     /// Good samples in results.json afterwards, at least.
     pub kept: usize,
     pub then: Then,
+    /// Whether a race or the host words the message: then the table has `says` alone.
+    pub varies: bool,
     /// What else may be left, beside what [`left_over`] sees.
     pub left: Option<Box<dyn Fn() -> Vec<String>>>,
 }
@@ -94,8 +96,13 @@ impl Row {
             says: &[],
             kept: 0,
             then: Then::Clean,
+            varies: false,
             left: None,
         }
+    }
+
+    pub fn varies(self) -> Row {
+        Row { varies: true, ..self }
     }
 
     pub fn around(self, around: Around) -> Row {
@@ -200,8 +207,8 @@ pub fn normalised(lines: &[String], bench: &Bench) -> Vec<String> {
         (r"\d+(\.\d+)? (m?s)\b", "N $2"),
         (r"process \d+", "process PID"),
     ];
-    let mut lines: Vec<String> =
-        lines.iter().filter(|line| !line.starts_with("round ")).take(SHOWN).cloned().collect();
+    let progress = Regex::new(r"^(round \d|mak|made |unpack|import)").unwrap();
+    let mut lines: Vec<String> = lines.iter().filter(|line| !progress.is_match(line)).take(SHOWN).cloned().collect();
     for (pattern, word) in replacements {
         let pattern = Regex::new(pattern).unwrap();
         lines.iter_mut().for_each(|line| *line = pattern.replace_all(line, word).into_owned());
@@ -256,15 +263,17 @@ impl Row {
         if let Some(results) = &results {
             crate::common::holds_to_schema(results);
         }
-        if self.then == Then::CleanAndAgain {
+        if self.then == Then::CleanAndResume {
             clean();
         }
         assert_eq!(self.left.as_ref().map(|left| left()).unwrap_or_default(), Vec::<String>::new());
         assert_eq!(left_after_a_moment(), Vec::<String>::new());
         drop(set_up);
-        if self.then == Then::CleanAndAgain {
-            let samples = running.bench.run(&["--targets", self.target, "--samples", "1"]).good();
-            assert_eq!(samples.len(), 1);
+        if self.then == Then::CleanAndResume {
+            let resumed = bootrace(&["run", "--resume"]).arg(running.bench.latest()).output().unwrap();
+            let samples = Ran::new(resumed, running.bench.results()).good();
+            let planned = results.as_ref().unwrap().run.planned as usize;
+            assert_eq!(samples.len(), planned, "the resumed run takes the others, once each");
             assert_eq!(left_after_a_moment(), Vec::<String>::new());
         }
         Line {
@@ -276,7 +285,7 @@ impl Row {
             kept: self.kept.to_string(),
             left: match self.then {
                 Then::Clean => "nothing".into(),
-                Then::CleanAndAgain => "nothing after `bootrace clean`".into(),
+                Then::CleanAndResume => "nothing after `bootrace clean`".into(),
             },
         }
     }
@@ -284,8 +293,10 @@ impl Row {
 
 impl Row {
     /// The message; of a run that ended well, the warnings that its table shows.
-    fn sees(&self, said: Vec<String>, results: Option<Results>, bench: &Bench) -> Vec<String> {
-        let mut said = said;
+    fn sees(&self, mut said: Vec<String>, results: Option<Results>, bench: &Bench) -> Vec<String> {
+        if self.varies {
+            return vec![format!("… {} …", self.says.join(" … "))];
+        }
         if self.code == Some(0) {
             let warnings = results.into_iter().flat_map(|results| results.run.warnings);
             said.extend(warnings.map(|warning| format!("warning: {warning}")));
@@ -295,7 +306,7 @@ impl Row {
 }
 
 /// Runs all rows, reports every one that fails, and holds the table's section to them.
-pub fn all_hold<const N: usize>(section: &str, rows: &[Row], more: [Line; N]) {
+pub fn all_hold(section: &str, rows: &[Row]) {
     let mut failed = Vec::new();
     let mut lines = Vec::new();
     let only = std::env::var("BOOTRACE_FAULT").ok();
@@ -315,7 +326,6 @@ pub fn all_hold<const N: usize>(section: &str, rows: &[Row], more: [Line; N]) {
         println!("{name}: {:.1} s", begun.elapsed().as_secs_f64());
     }
     assert_eq!(failed, Vec::<String>::new(), "of {section}");
-    lines.extend(more);
     if only.is_none() {
         table::holds(section, &lines);
     }

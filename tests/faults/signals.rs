@@ -38,15 +38,19 @@ fn a_signal_ends_the_run_with_its_code_and_leaves_nothing() {
     let once = ONCE.iter().flat_map(|(fault, target, steps)| steps.iter().map(|step| (*fault, *target, *step)));
     let once = once.map(|(fault, target, at)| {
         let (inject, code) = if fault == "SIGTERM" { (terminate as fn(&mut _), 143) } else { (interrupt as _, 130) };
-        Row::new(fault, target, each_step_lasts(target), (1, at), inject).ends(Some(code), &[STOPPING], 1, Then::Clean)
+        let row = Row::new(fault, target, each_step_lasts(target), (1, at), inject);
+        // A QEMU that ends before its agent speaks may be logged.
+        let varies = target == "libvirt";
+        Row { varies, ..row.ends(Some(code), &[STOPPING, "error: interrupted; the samples taken are kept in"], 1, Then::Clean) }
     });
     let twice = [("docker", REQUESTED), ("docker", WORKING), ("libvirt", WORKING)].map(|(target, at)| {
-        Row::new("Ctrl-C twice", target, each_step_lasts(target), (1, at), interrupt_twice).ends(
+        let scenario = each_step_lasts(target).replace("samples = 3", "samples = 2");
+        Row::new("Ctrl-C twice", target, scenario, (1, at), interrupt_twice).ends(
             Some(130),
             &[STOPPING, "stopped at once; bootrace clean removes what is left"],
             1,
-            Then::CleanAndAgain,
+            Then::CleanAndResume,
         )
     });
-    all_hold("Signals", &once.chain(twice).collect::<Vec<_>>(), []);
+    all_hold("Signals", &once.chain(twice).collect::<Vec<_>>());
 }

@@ -14,7 +14,7 @@ const SECTIONS: [&str; 12] = [
     "libvirtd",
     "The host's disk",
     "The cache",
-    "Other runs and clocks",
+    "Two runs at once",
     "Ordinary users",
 ];
 
@@ -22,7 +22,9 @@ const HEAD: &str = "# Faults
 
 Each row is a fault that a test injects for real, and what a user then sees. The tests of `tests/faults/` write this file
 (`BOOTRACE_GENERATE=1`) and otherwise compare it to what they see: see [testing](testing.md). Process ids, times, random
-names and temporary paths are replaced by words. *Kept* is the number of samples in `results.json` afterwards, at least;
+names and temporary paths are replaced by words; … stands for text that a race or the host words. Lines of progress are left
+out. After a SIGKILL or a second Ctrl-C, `bootrace clean` and `bootrace run --resume` follow, and every planned sample is
+there. *Kept* is the number of samples in `results.json` afterwards, at least;
 *left behind* is what `docker`, `podman`, `virsh`, cgroups, mounts, processes and directories have afterwards.
 ";
 const COLUMNS: &str = "| fault | step | target | what the user sees | exit code | kept | left behind |\n\
