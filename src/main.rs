@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     if let Some(code) = kvm::child() {
         return code;
     }
-    // No file is writable for others, whatever the caller's umask is.
+    // No file is writable for others, whatever the user's umask is.
     let mask = rustix::process::umask(rustix::fs::Mode::all());
     rustix::process::umask(mask | rustix::fs::Mode::from_raw_mode(0o022));
     let done = match Cli::try_parse() {

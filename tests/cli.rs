@@ -148,7 +148,7 @@ fn a_wrong_scenario_exits_with_2_and_names_line_and_key_of_every_error() {
     assert_eq!(
         err(&output),
         format!(
-            "error: {path}:5:1: workload.redy: unknown key (did you mean ready?): expected one of command, env, ready, work, network\n\
+            "error: {path}:5:1: workload.redy: unknown key (did you mean ready?): expected one of command, env, ready, user, work, network\n\
              error: {path}:7:10: sampling.settle: \"2 sec\" is not a time: write a whole number and ms, s or m, as in \"2s\"\n"
         )
     );

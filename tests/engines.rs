@@ -10,7 +10,7 @@ use std::{
         net::UnixStream,
         process::CommandExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -415,6 +415,36 @@ fn an_engine_that_is_elsewhere_is_no_proof_that_nothing_is_left_here() {
     ran.fails(1, &["connecting to podman at tcp://127.0.0.1:1", "fix: unset CONTAINER_HOST"]);
 }
 
+/// A root's podman of this test's own, whose operator maps the user ids of every container.
+#[test]
+#[ignore = "needs root and podman: scripts/test runs it"]
+fn a_podman_that_maps_user_ids_by_default_gives_bootrace_containers_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let (settings, socket) = (dir.path().join("containers.conf"), dir.path().join("podman.sock"));
+    fs::write(&settings, "[containers]\nuserns = \"auto\"\n").unwrap();
+    let address = format!("unix://{}", socket.display());
+    let mut service = Command::new("podman")
+        .args(["--cgroup-manager", "cgroupfs", "system", "service", "--time=0", &address])
+        .env("CONTAINERS_CONF", &settings)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    await_podman(&socket);
+    let ran = scenario("0s", "").command(&["--targets", "podman"]).env("CONTAINER_HOST", &address).output();
+    service.kill().unwrap();
+    service.wait().unwrap();
+    let ran = ran.unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+fn await_podman(socket: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while UnixStream::connect(socket).is_err() {
+        assert!(Instant::now() < deadline, "podman does not answer at {}", socket.display());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A podman that answers for a user who is not root.
 struct Rootless {
     home: tempfile::TempDir,
@@ -441,11 +471,7 @@ impl Rootless {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while UnixStream::connect(&socket).is_err() {
-            assert!(Instant::now() < deadline, "podman does not answer at {}", socket.display());
-            thread::sleep(Duration::from_millis(50));
-        }
+        await_podman(&socket);
         Rootless { home, service }
     }
 

@@ -3,7 +3,11 @@
 
 mod common;
 
-use bootrace::sample::{Isolation, Sample};
+use bootrace::{
+    analysis::analyse,
+    sample::{Isolation, Sample},
+};
+use bootrace_agent::surroundings::FACTS;
 use common::{Bench, boot_id, left_over, output_of};
 
 const SAMPLING: &str = "[resources]\nmemory = \"256MiB\"\n\
@@ -154,8 +158,34 @@ fn a_workloads_user_is_the_same_on_every_target() {
     same_surroundings("user = \"games\"\n", "5:60:60");
 }
 
+const EVERY_KIND: [&str; 5] = ["native", "docker", "podman", "lxc", "libvirt"];
+
+/// The run's own comparison: mounts too, on a workload that stays.
+#[test]
+#[ignore = "needs docker, podman and libvirt with its LXC driver: scripts/test runs it"]
+fn a_run_finds_no_difference_between_its_targets_surroundings() {
+    let bench = Bench::new(&format!(
+        "\n[workload]\ncommand = [\"sh\", \"-c\", \"echo ready; exec sleep infinity\"]\nready = {{ line = \"^ready$\" }}\n\
+         env = {{ A = \"1\" }}\n{SAMPLING}{}",
+        EVERY_KIND.map(|kind| format!("[[target]]\nkind = \"{kind}\"\n")).concat()
+    ));
+    let results = bench.run(&[]).results.unwrap();
+    for target in EVERY_KIND {
+        let found = of(&results.samples, target).surroundings.as_ref().unwrap();
+        let known: Vec<&str> =
+            FACTS.iter().map(|(fact, _)| *fact).filter(|fact| !found.contains_key(*fact)).collect();
+        assert_eq!(known, Vec::<&str>::new(), "{target} lacks these: {found:#?}");
+        assert!(found["environment"].contains(" A PATH"), "{found:#?}");
+        assert!(found["mount./dev/shm"].ends_with(", 65536 KiB"), "{found:#?}");
+    }
+    let differences: Vec<_> =
+        analyse(&results).caveats.into_iter().filter(|caveat| caveat.contains("differ in")).collect();
+    assert_eq!(differences, Vec::<String>::new());
+    assert_eq!(left_over(), Vec::<String>::new());
+}
+
 fn same_surroundings(user: &str, ids: &str) {
-    let targets = ["native", "docker", "podman", "lxc", "libvirt"];
+    let targets = EVERY_KIND;
     let bench = Bench::new(&format!(
         "\n[workload]\n{user}command = [\"sh\", \"-c\", '''{SURROUNDINGS}''']\nready = {{ line = \"never\" }}\n\
          {SAMPLING}{}",

@@ -9,11 +9,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use bootrace::{
-    digest::hex,
-    sample::Outcome,
-    scenario::Scenario,
-};
+use bootrace::{digest::hex, sample::Outcome, scenario::Scenario};
 use common::{Bench, Ran, boot_id, bootrace, holds_to_schema, left_over};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};

@@ -110,12 +110,19 @@ pub fn reset_process_state() {
 }
 
 /// Sets the inherited attributes of the workload to one value on every target, whatever the agent itself inherited:
-/// file mode mask, niceness, and the limit of open files.
+/// file mode mask, supplementary groups (none), niceness, and the limit of open files.
 pub fn same_start() {
     let files = libc::rlimit { rlim_cur: 1024, rlim_max: 16 * 1024 };
-    // SAFETY: the limit is live. Without the right to raise a limit, the lower one stays.
+    // The kernel's struct sigaction: no handler, flags, restorer or mask.
+    let default = [0u64; 4];
+    // SAFETY: the limit and the action are live. Without the right to change one, it stays.
     unsafe {
+        // The C libraries' own signals, to which their functions refuse access; glibc's posix_spawn leaves one ignored.
+        for signal in 32..=34 {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null::<u64>(), 8usize);
+        }
         libc::umask(0o022);
+        libc::setgroups(0, ptr::null());
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files);
     }

@@ -243,6 +243,7 @@ impl Docker {
                     config: None,
                 }),
                 ulimits: podman::limits(self.engine),
+                userns_mode: podman::user_namespace(self.engine),
                 // None: the engine's default.
                 runtime: self.options.runtime.clone(),
                 sysctls: self.options.sysctls(),

@@ -165,7 +165,9 @@ impl Export {
             }
         };
         let mut left_out = Vec::new();
-        for entry in fstab::read(&text) {
+        let entries = fstab::read(&text)
+            .map_err(|why| self.disk.wrong(format!("its /etc/fstab can't be used: {why}")))?;
+        for entry in entries {
             let meant =
                 |(volume, _): &&(Volume, PathBuf)| entry.means(&volume.partition, &volume.file_system);
             let Some((_, source)) = mounted.iter().find(meant) else {

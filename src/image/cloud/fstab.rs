@@ -2,7 +2,7 @@
 
 use super::partitions::{Ext4, Partition};
 
-/// The largest number of entries that are used.
+/// The largest number of entries; more are refused.
 const MOST: usize = 32;
 
 /// File systems that have none of the image's files.
@@ -31,10 +31,16 @@ enum FstabSource {
 }
 
 /// The lines that mount files below the root as the system boots, outer mounts before inner ones.
-pub fn read(text: &str) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = text.lines().filter_map(entry).take(MOST).collect();
+///
+/// # Errors
+/// With more lines than an image has.
+pub fn read(text: &str) -> Result<Vec<Entry>, String> {
+    let mut entries: Vec<Entry> = text.lines().filter_map(entry).take(MOST + 1).collect();
+    if entries.len() > MOST {
+        return Err(format!("more than {MOST} lines mount something below the root"));
+    }
     entries.sort_by_key(|entry| entry.at.split('/').count());
-    entries
+    Ok(entries)
 }
 
 fn entry(line: &str) -> Option<Entry> {
@@ -110,13 +116,13 @@ mod tests {
     fn ubuntus_and_debians_files_are_read() {
         let ubuntu = "LABEL=cloudimg-rootfs\t/\text4\tdiscard,commit=30,errors=remount-ro 0 1\n\
             LABEL=UEFI /boot/efi vfat umask=0077 0 1\nLABEL=BOOT\t/boot\text4\tdefaults 0 2\n";
-        let found = read(ubuntu);
+        let found = read(ubuntu).unwrap();
         assert_eq!(found.len(), 2, "the root is no mount below it: {found:?}");
         assert_eq!((found[0].at.as_str(), found[0].kind.as_str()), ("/boot", "ext4"));
         assert_eq!((found[1].at.as_str(), found[1].kind.as_str()), ("/boot/efi", "vfat"));
         let debian =
             "# <file system> ...\nPARTUUID=AB-1 / ext4 rw 0 1\nPARTUUID=ab-2 /boot/efi vfat defaults 0 0\n";
-        assert_eq!(read(debian).len(), 1);
+        assert_eq!(read(debian).unwrap().len(), 1);
     }
 
     #[test]
@@ -137,7 +143,7 @@ mod tests {
             ("/dev/disk/by-uuid/01-02", true),
             ("/dev/disk/by-partuuid/aa-bb", true),
         ] {
-            let entry = &read(&format!("{what} /boot ext4 defaults 0 0"))[0];
+            let entry = &read(&format!("{what} /boot ext4 defaults 0 0")).unwrap()[0];
             assert_eq!(entry.means(&partition, &file_system), meant, "{what}");
         }
     }
@@ -151,7 +157,7 @@ mod tests {
             server:/export /nfs nfs _netdev\n\
             PARTLABEL=x /parts ext4\n\
             tmpfs /tmp tmpfs\n";
-        let found = read(text);
+        let found = read(text).unwrap();
         let at: Vec<&str> = found.iter().map(|entry| entry.at.as_str()).collect();
         assert_eq!(at, ["/my data", "/srv", "/nfs", "/parts", "/on/access"]);
         assert_eq!(found[0].what, FstabSource::Label("a b".into()));
@@ -168,7 +174,7 @@ mod tests {
             "LABEL=a /x\\000 ext4",
             "/dev/vda /x ext4",
         ] {
-            let found = read(line);
+            let found = read(line).unwrap();
             assert!(found.iter().all(|entry| entry.what == FstabSource::Other), "{line}: {found:?}");
         }
         let lines = [
@@ -180,8 +186,10 @@ mod tests {
             "",
         ];
         for line in lines {
-            assert_eq!(read(line), [], "{line}");
+            assert_eq!(read(line).unwrap(), [], "{line}");
         }
-        assert_eq!(read(&"LABEL=a /x ext4\n".repeat(10_000)).len(), MOST);
+        let many = "LABEL=a /x ext4\n".repeat(MOST);
+        assert_eq!(read(&many).unwrap().len(), MOST);
+        assert!(read(&many.repeat(1000)).unwrap_err().starts_with("more than 32 lines"));
     }
 }

@@ -28,6 +28,12 @@ pub(super) fn stop_timeout(engine: ContainerEngine) -> Option<i64> {
     (engine == ContainerEngine::Podman).then_some(0)
 }
 
+/// The host's user namespace, whatever containers.conf says (`userns`): with mapped ids a container can't use the control
+/// socket. Docker's own (userns-remap) is refused.
+pub(super) fn user_namespace(engine: ContainerEngine) -> Option<String> {
+    (engine == ContainerEngine::Podman).then(|| "host".into())
+}
+
 /// A container's limits of open files and processes: its service's own, as Docker's containers have their daemon's.
 /// podman's defaults are higher, which root may not set if the host is itself a container.
 pub(super) fn limits(engine: ContainerEngine) -> Option<Vec<ResourcesUlimits>> {

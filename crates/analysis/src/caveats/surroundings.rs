@@ -24,7 +24,7 @@ pub(super) fn all(results: &Results) -> Vec<String> {
             Some((target, own.find_map(|sample| sample.surroundings.as_ref())?))
         })
         .collect();
-    let network = results.run.scenario["network"] == true;
+    let network = results.run.scenario["workload"]["network"] == true;
     let differing = |(fact, label): &(&'static str, &'static str)| {
         let compared = seen.iter().filter(|(target, _)| !differs_on_purpose(fact, target, network));
         let values: Vec<(&str, &str)> = compared
@@ -144,9 +144,9 @@ mod tests {
         let resolvers: [(&str, Found<'_>); 2] =
             [("native", &[("/etc/resolv.conf", "a")]), ("docker", &[("/etc/resolv.conf", "b")])];
         let mut networked = run(&resolvers);
-        networked.run.scenario["network"] = true.into();
+        networked.run.scenario["workload"]["network"] = true.into();
         quiet(&networked);
-        networked.run.scenario["network"] = false.into();
+        networked.run.scenario["workload"]["network"] = false.into();
         assert_eq!(all(&networked).len(), 1);
         let mut stock = run(&[("native", &[("/etc/hosts", "a")]), ("libvirt", &[("/etc/hosts", "b")])]);
         assert_eq!(all(&stock).len(), 1);
