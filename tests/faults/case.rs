@@ -205,10 +205,14 @@ pub fn normalised(lines: &[String], bench: &Bench) -> Vec<String> {
         (r"bootrace-[0-9a-f]{8}-\d+", "INSTANCE"),
         (r"test-\d{8}T\d{6}Z-\d+", "RUN"),
         (r"\d+(\.\d+)? (m?s)\b", "N $2"),
+        (r"/\.bootrace-\w{6}\b", "/TEMPORARY"),
+        (r"bootrace:[0-9a-f]{16}", "bootrace:DIGEST"),
+        (r"/var/tmp/\.tmp\w+/engine\.sock", "SOCKET"),
         (r"process \d+", "process PID"),
     ];
     let progress = Regex::new(r"^(round \d|mak|made |unpack|import)").unwrap();
-    let mut lines: Vec<String> = lines.iter().filter(|line| !progress.is_match(line)).take(SHOWN).cloned().collect();
+    let mut lines: Vec<String> =
+        lines.iter().filter(|line| !progress.is_match(line)).take(SHOWN).cloned().collect();
     for (pattern, word) in replacements {
         let pattern = Regex::new(pattern).unwrap();
         lines.iter_mut().for_each(|line| *line = pattern.replace_all(line, word).into_owned());
@@ -231,7 +235,8 @@ pub fn left_after_a_moment() -> Vec<String> {
 /// Removes what a killed run left.
 pub fn clean() {
     let output = bootrace(&["clean"]).output().unwrap();
-    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    let text =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert_eq!(output.status.code(), Some(0), "bootrace clean: {text}");
 }
 

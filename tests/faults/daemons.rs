@@ -63,7 +63,15 @@ impl Own {
         } else {
             // In a network of its own: without a bridge, it would remove that of the host's dockerd.
             let mut command = Command::new("unshare");
-            command.args(["--net", "dockerd", "--log-level", "error", "--bridge", "none", "--iptables=false"]);
+            command.args([
+                "--net",
+                "dockerd",
+                "--log-level",
+                "error",
+                "--bridge",
+                "none",
+                "--iptables=false",
+            ]);
             command.args(["--ip6tables=false", "-H", &self.address()]);
             for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
                 command.arg(option).arg(self.path(name));
@@ -88,7 +96,9 @@ impl Own {
     }
 
     fn end(&self, signal: Signal) {
-        let Some(mut daemon) = self.daemon.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let Some(mut daemon) = self.daemon.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
         kill_process(Pid::from_child(&daemon), signal).unwrap();
         daemon.wait().unwrap();
     }
@@ -209,7 +219,8 @@ fn restart(program: &str, signal: Signal) {
         format!(". scripts/setup && {{ pidof {program} || start_libvirtd; }}")
     };
     output_of("bash", &["-c", &script]);
-    while !Command::new("virsh").args(["-c", "qemu:///system", "version"]).output().unwrap().status.success() {
+    while !Command::new("virsh").args(["-c", "qemu:///system", "version"]).output().unwrap().status.success()
+    {
         thread::sleep(Duration::from_millis(50));
     }
 }
@@ -232,7 +243,14 @@ fn a_libvirtd_that_is_back_is_used_again() {
         left: None,
     };
     let rows = [
-        row("libvirtd stopped and started again", "libvirtd", Signal::TERM, 1, &["libvirt in round 2"] as &[_], 2),
+        row(
+            "libvirtd stopped and started again",
+            "libvirtd",
+            Signal::TERM,
+            1,
+            &["libvirt in round 2"] as &[_],
+            2,
+        ),
         row("libvirtd killed and started again", "libvirtd", Signal::KILL, 1, &["libvirt in round 2"], 2),
         row("virtlogd killed and started again", "virtlogd", Signal::KILL, 0, &[], 3),
     ];

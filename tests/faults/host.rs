@@ -27,7 +27,10 @@ struct Small(PathBuf);
 impl Small {
     fn mount(dir: &Path, size: &str) -> Small {
         fs::create_dir_all(dir).unwrap();
-        output_of("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "small", dir.to_str().unwrap()]);
+        output_of(
+            "mount",
+            &["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "small", dir.to_str().unwrap()],
+        );
         Small(dir.into())
     }
 }
@@ -61,7 +64,10 @@ fn make_tarball(bench: &Bench) {
     let noise = File::open("/dev/urandom").unwrap();
     let mut large = File::create(root.join("large")).unwrap();
     std::io::copy(&mut std::io::Read::take(noise, 40 << 20), &mut large).unwrap();
-    output_of("tar", &["-C", root.to_str().unwrap(), "-cf", bench.path().join("root.tar").to_str().unwrap(), "."]);
+    output_of(
+        "tar",
+        &["-C", root.to_str().unwrap(), "-cf", bench.path().join("root.tar").to_str().unwrap(), "."],
+    );
     fs::remove_dir_all(root).unwrap();
 }
 
@@ -85,9 +91,15 @@ fn a_full_disk_is_named_and_leaves_what_was_there() {
     const FULL: &str = "No space left on device";
     let none = |_: &mut Running| {};
     let rows = [
-        Row::new("the disk of the results is full", "native", each_step_lasts("native"), (1, SETTLING), |run| {
-            fill(&run.bench.path().join("out"));
-        })
+        Row::new(
+            "the disk of the results is full",
+            "native",
+            each_step_lasts("native"),
+            (1, SETTLING),
+            |run| {
+                fill(&run.bench.path().join("out"));
+            },
+        )
         .ends(Some(1), &[FULL], 1, Then::Clean)
         .around(out),
         Row::new("the disk of the cache is full", "native", of_a_tarball("native"), (0, BEFORE), none)
@@ -156,13 +168,18 @@ fn ordinary(groups: &'static [&'static str]) -> Around {
         let program = bench.path().join("bootrace");
         fs::copy(env!("CARGO_BIN_EXE_bootrace"), &program).unwrap();
         let mut user = Command::new("setpriv");
-        let groups = groups.iter().map(|group| {
-            output_of("getent", &["group", group]).split(':').nth(2).unwrap().to_owned()
-        });
+        let groups = groups
+            .iter()
+            .map(|group| output_of("getent", &["group", group]).split(':').nth(2).unwrap().to_owned());
         let groups: Vec<_> = groups.collect();
-        let groups = if groups.is_empty() { "--clear-groups".into() } else { format!("--groups={}", groups.join(",")) };
+        let groups = if groups.is_empty() {
+            "--clear-groups".into()
+        } else {
+            format!("--groups={}", groups.join(","))
+        };
         user.args(["--reuid=65534", "--regid=65534", &groups, "--inh-caps=-all"]).arg(&program);
-        user.args(command.get_args()).envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        user.args(command.get_args())
+            .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         user.env("HOME", bench.path()).env("BOOTRACE_CACHE", bench.path().join("cache")).process_group(0);
         *command = user;
         Box::new(())
@@ -181,9 +198,10 @@ fn an_ordinary_user_reads_what_needs_root() {
     let rows = [
         row("run by an ordinary user", "native", &[], &["native target", "sudo"]),
         row("run by an ordinary user", "docker", &[], USER),
-        row("run by an ordinary user", "libvirt", &[], &["connecting to libvirt at qemu:///system", "sudo"]).varies(),
+        row("run by an ordinary user", "libvirt", &[], &["connecting to libvirt at qemu:///system", "sudo"])
+            .varies(),
         row("run by a member of the group docker", "docker", &["docker"], &["root"]),
-        row("run by a member of the group libvirt", "libvirt", &["libvirt"], &["root"]),
+        row("run by a member of the group libvirt", "libvirt", &["libvirt"], &["root"]).varies(),
     ];
     all_hold("Ordinary users", &rows);
 }
@@ -240,7 +258,10 @@ fn no_duration_is_of_the_wall_clock() {
                 dirs.push(path);
             } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                if ["SystemTime", "jiff::", "CLOCK_REALTIME", "ClockId::Realtime"].iter().any(|w| text.contains(w)) {
+                if ["SystemTime", "jiff::", "CLOCK_REALTIME", "ClockId::Realtime"]
+                    .iter()
+                    .any(|w| text.contains(w))
+                {
                     found.push(name);
                 }
             }

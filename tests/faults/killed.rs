@@ -29,8 +29,12 @@ fn a_killed_run_keeps_its_samples_and_is_resumed() {
     let rows: Vec<Row> = rows
         .map(|(target, step)| {
             let scenario = each_step_lasts(target).replace("samples = 3", "samples = 2");
-            Row::new("SIGKILL", target, scenario, (1, step), |run| run.signal(Signal::KILL))
-                .ends(None, &[], 1, Then::CleanAndResume)
+            Row::new("SIGKILL", target, scenario, (1, step), |run| run.signal(Signal::KILL)).ends(
+                None,
+                &[],
+                1,
+                Then::CleanAndResume,
+            )
         })
         .collect();
     all_hold("bootrace killed by SIGKILL", &rows);

@@ -6,8 +6,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use bootrace::sample::Outcome;
 use crate::common::{Bench, Ran, left_over};
+use bootrace::sample::Outcome;
 
 const TARGETS: [&str; 3] = ["native", "docker", "libvirt"];
 

@@ -103,11 +103,23 @@ fn a_part_that_is_killed_costs_one_sample_and_the_run_goes_on() {
         ("the workload killed", "native", HELLO, kill_workload, &[BEFORE]),
         ("the workload killed", "native", SETTLING, kill_workload, &[WHILE]),
         ("the workload killed", "native", WORKING, kill_workload, &[WHILE]),
-        ("the work command killed", "native", WORKING, kill_work, &["the work command failed: killed by signal 9"]),
+        (
+            "the work command killed",
+            "native",
+            WORKING,
+            kill_work,
+            &["the work command failed: killed by signal 9"],
+        ),
         ("the agent killed", "native", SETTLING, kill_agent, &[CLOSED, "the agent ended by signal 9"]),
         ("the workload killed", "docker", HELLO, kill_workload, &[BEFORE]),
         ("the workload killed", "docker", SETTLING, kill_workload, &[WHILE]),
-        ("the work command killed", "docker", WORKING, kill_work, &["the work command failed: killed by signal 9"]),
+        (
+            "the work command killed",
+            "docker",
+            WORKING,
+            kill_work,
+            &["the work command failed: killed by signal 9"],
+        ),
         ("the agent killed", "docker", SETTLING, kill_agent, &[CLOSED]),
         ("docker kill", "docker", WORKING, kill_container, &[CLOSED]),
         ("the shim killed", "docker", SETTLING, kill_shim, &[CLOSED]),
@@ -116,8 +128,10 @@ fn a_part_that_is_killed_costs_one_sample_and_the_run_goes_on() {
     let row = |fault, target, at, inject: Inject, says| {
         Row::new(fault, target, each_step_lasts(target), at, inject).ends(Some(1), says, 2, Then::Clean)
     };
-    let mut rows: Vec<_> =
-        rows.into_iter().map(|(fault, target, at, inject, says)| row(fault, target, (1, at), inject, says)).collect();
+    let mut rows: Vec<_> = rows
+        .into_iter()
+        .map(|(fault, target, at, inject, says)| row(fault, target, (1, at), inject, says))
+        .collect();
     // Docker may say, or not yet, that it removes the container.
     let is_of_docker = |row: &Row| row.target == "docker" && row.says == [CLOSED];
     rows.iter_mut().for_each(|row| row.varies = is_of_docker(row));

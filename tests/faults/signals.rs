@@ -4,7 +4,8 @@ use rustix::process::Signal;
 
 use crate::{
     case::{
-        HELLO, IDLING, REMOVING, REQUESTED, Row, Running, SAVING, SETTLING, STAGED, Step, Then, WORKING, all_hold,
+        HELLO, IDLING, REMOVING, REQUESTED, Row, Running, SAVING, SETTLING, STAGED, Step, Then, WORKING,
+        all_hold,
     },
     killed::each_step_lasts,
 };
@@ -35,13 +36,23 @@ fn interrupt_twice(running: &mut Running) {
 #[test]
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn a_signal_ends_the_run_with_its_code_and_leaves_nothing() {
-    let once = ONCE.iter().flat_map(|(fault, target, steps)| steps.iter().map(|step| (*fault, *target, *step)));
+    let once =
+        ONCE.iter().flat_map(|(fault, target, steps)| steps.iter().map(|step| (*fault, *target, *step)));
     let once = once.map(|(fault, target, at)| {
-        let (inject, code) = if fault == "SIGTERM" { (terminate as fn(&mut _), 143) } else { (interrupt as _, 130) };
+        let (inject, code) =
+            if fault == "SIGTERM" { (terminate as fn(&mut _), 143) } else { (interrupt as _, 130) };
         let row = Row::new(fault, target, each_step_lasts(target), (1, at), inject);
         // A QEMU that ends before its agent speaks may be logged.
         let varies = target == "libvirt";
-        Row { varies, ..row.ends(Some(code), &[STOPPING, "error: interrupted; the samples taken are kept in"], 1, Then::Clean) }
+        Row {
+            varies,
+            ..row.ends(
+                Some(code),
+                &[STOPPING, "error: interrupted; the samples taken are kept in"],
+                1,
+                Then::Clean,
+            )
+        }
     });
     let twice = [("docker", REQUESTED), ("docker", WORKING), ("libvirt", WORKING)].map(|(target, at)| {
         let scenario = each_step_lasts(target).replace("samples = 3", "samples = 2");

@@ -61,7 +61,8 @@ fn render(lines: &[Line]) -> String {
     let rows = lines.iter().map(|line| {
         let sees = line.sees.iter().map(|line| format!("`{}`", line.replace('|', "\\|"))).collect::<Vec<_>>();
         let [fault, step, target, code, kept, left] =
-            [&line.fault, &line.step, &line.target, &line.code, &line.kept, &line.left].map(|text| cell(text));
+            [&line.fault, &line.step, &line.target, &line.code, &line.kept, &line.left]
+                .map(|text| cell(text));
         let sees = if sees.is_empty() { "nothing".into() } else { sees.join("<br>") };
         format!("| {fault} | {step} | {target} | {sees} | {code} | {kept} | {left} |\n")
     });

@@ -48,7 +48,8 @@ fn fails(
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn a_workload_that_misbehaves_is_reported_and_leaves_nothing() {
     const CONTAINERS: &[&str] = &["native", "docker"];
-    const NOT_READY: &[&str] = &["has not printed a line that matches \"^ready\" within 3s (sampling.timeout)"];
+    const NOT_READY: &[&str] =
+        &["has not printed a line that matches \"^ready\" within 3s (sampling.timeout)"];
     const MEMORY: &[&str] = &["its memory limit of 128 MiB was met (resources.memory)"];
     let small = ("128MiB", "3s");
     let rows = [
@@ -61,9 +62,14 @@ fn a_workload_that_misbehaves_is_reported_and_leaves_nothing() {
             HELLO,
             NOT_READY,
         ),
-        fails("the workload forks without end", CONTAINERS, perl("fork while 1"), ("128MiB", "3s"), HELLO, &[
-            "1 of 1 samples failed",
-        ]),
+        fails(
+            "the workload forks without end",
+            CONTAINERS,
+            perl("fork while 1"),
+            ("128MiB", "3s"),
+            HELLO,
+            &["1 of 1 samples failed"],
+        ),
         fails(
             "the workload fills its memory",
             CONTAINERS,
@@ -85,7 +91,12 @@ fn a_workload_that_misbehaves_is_reported_and_leaves_nothing() {
     let flood = shell("head -c 1000000000 /dev/zero; echo; echo ready; exec sleep infinity");
     let floods = CONTAINERS.iter().map(|target| {
         let scenario = scenario(&flood, "128MiB", "60s");
-        Row::new("the workload prints 1 GB", target, scenario, (0, HELLO), none).ends(Some(0), &[], 1, Then::Clean)
+        Row::new("the workload prints 1 GB", target, scenario, (0, HELLO), none).ends(
+            Some(0),
+            &[],
+            1,
+            Then::Clean,
+        )
     });
     all_hold("Workloads", &rows.into_iter().flatten().chain(floods).collect::<Vec<_>>());
 }
@@ -119,18 +130,29 @@ fn stop_qemu(running: &mut Running) {
 #[ignore = "needs docker and libvirt: scripts/test runs it"]
 fn a_guest_that_panics_says_nothing_or_nonsense_is_reported_and_leaves_nothing() {
     let panic = shell("echo ready; sleep 0.2; echo c > /proc/sysrq-trigger; sleep 60");
-    let rows = [
-        fails("the guest's kernel panics", &["libvirt"], panic, ("256MiB", "60s"), SETTLING, &["libvirt"]),
-    ];
+    let rows =
+        [fails("the guest's kernel panics", &["libvirt"], panic, ("256MiB", "60s"), SETTLING, &["libvirt"])];
     let mut rows: Vec<_> = rows.into_iter().flatten().collect();
     let silent = scenario(&shell("echo ready; exec sleep infinity"), "256MiB", "5s");
     rows.push(
-        Row::new("the guest never says hello: its QEMU is stopped", "libvirt", silent, (0, STARTED), stop_qemu)
-            .ends(Some(1), &["the agent has not come up within 5s (sampling.timeout)"], 0, Then::Clean),
+        Row::new(
+            "the guest never says hello: its QEMU is stopped",
+            "libvirt",
+            silent,
+            (0, STARTED),
+            stop_qemu,
+        )
+        .ends(Some(1), &["the agent has not come up within 5s (sampling.timeout)"], 0, Then::Clean),
     );
     rows.push(
-        Row::new("the workload reaches for the agent's channel", "native", scenario(&perl(NONSENSE), "128MiB", "10s"), (0, SETTLING), none)
-            .ends(Some(0), &[], 1, Then::Clean),
+        Row::new(
+            "the workload reaches for the agent's channel",
+            "native",
+            scenario(&perl(NONSENSE), "128MiB", "10s"),
+            (0, SETTLING),
+            none,
+        )
+        .ends(Some(0), &[], 1, Then::Clean),
     );
     let second = scenario(&perl(SECOND), "128MiB", "10s");
     rows.push(
