@@ -17,7 +17,7 @@ use bootrace_agent::{
 use crate::{
     case::{Around, BEFORE, IDLING, Row, Running, SETTLING, Then, all_hold},
     common::{Bench, output_of},
-    daemons::Own,
+    daemon::Own,
     killed::each_step_lasts,
 };
 
@@ -230,6 +230,9 @@ fn two_runs_at_once_both_go_well() {
     let around: Around = Some(Box::new(move |_, _| {
         let slow = each_step_lasts("native").replace("settle = \"200ms\"", "settle = \"3s\"");
         let bench = Bench::new(&format!("\n{}", slow.replace("samples = 3", "samples = 1")));
+        // Runs of one scenario and seed that start in one second have one name, and the second is refused.
+        let text = fs::read_to_string(bench.scenario()).unwrap();
+        fs::write(bench.scenario(), text.replace("name = \"test\"", "name = \"other\"")).unwrap();
         let mut run = Running::start(bench, &[], |_, _| {});
         run.until_step(0, SETTLING);
         *started.borrow_mut() = Some(run);

@@ -4,7 +4,7 @@
 mod case;
 #[path = "../common/mod.rs"]
 mod common;
-mod daemons;
+mod daemon;
 mod host;
 mod killed;
 mod messages;

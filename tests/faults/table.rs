@@ -3,15 +3,12 @@
 use std::{fs, path::PathBuf};
 
 /// The sections in their order.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 9] = [
     "bootrace killed by SIGKILL",
     "Signals",
     "Parts of an instance killed",
     "Workloads",
     "Guests",
-    "dockerd",
-    "podman's service",
-    "libvirtd",
     "The host's disk",
     "The cache",
     "Two runs at once",
