@@ -368,8 +368,11 @@ impl Bench {
 /// Changes the root of its thread for good.
 fn spawn_in(root: &Path, command: &[String], cpus: &Cpus) -> anyhow::Result<u64> {
     sched_setaffinity(None, &cpus.set())?;
+    #[expect(unsafe_code, reason = "unshare could also part threads from their descriptors")]
     // SAFETY: the root, working directory and umask of this thread alone stop being shared with the others.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS)? };
+    unsafe {
+        rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS)?
+    };
     std::os::unix::fs::chroot(root)?;
     std::env::set_current_dir("/")?;
     let (program, arguments) = command.split_first().context("the workload's command is empty")?;

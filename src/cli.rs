@@ -28,9 +28,9 @@ mod progress;
 pub mod report;
 mod resume;
 pub mod run;
-mod side;
+pub(crate) mod side;
 mod signals;
-mod source;
+pub(crate) mod source;
 mod subject;
 mod sudo_user;
 
@@ -166,7 +166,7 @@ impl Command {
 }
 
 /// Parses an option's metric of single instances.
-fn metric(name: &str) -> Result<Metric, String> {
+pub(crate) fn metric(name: &str) -> Result<Metric, String> {
     let metric = Metric::from_name(name).filter(|metric| !metric.is_of_density());
     metric.ok_or_else(|| metric::unknown(name, Metric::of_instances()))
 }

@@ -117,7 +117,11 @@ impl Daemon {
         match place {
             Place::Elsewhere(Naming { by, .. }) => format!("restart what {by} names"),
             Place::Unit => format!("sudo systemctl restart {}", self.unit),
-            Place::Here => format!("sudo kill $(cat /run/{}.pid); sleep 2; scripts/setup", self.program),
+            // It ends the process of the pid file only if this is the daemon, and waits for its end.
+            Place::Here => format!(
+                "sudo start-stop-daemon --stop --retry 10 --pidfile /run/{0}.pid --name {0}; scripts/setup",
+                self.program
+            ),
         }
     }
 }
@@ -152,7 +156,7 @@ mod tests {
         }
         assert_eq!(LIBVIRT.restart(Place::Unit), "sudo systemctl restart libvirtd.service");
         let here = LIBVIRT.restart(Place::Here);
-        assert_eq!(here, "sudo kill $(cat /run/libvirtd.pid); sleep 2; scripts/setup");
+        assert!(here.contains("--pidfile /run/libvirtd.pid --name libvirtd; scripts/setup"), "{here}");
         let elsewhere = LIBVIRT.restart(Place::Elsewhere(Naming::variable("LIBVIRT_DEFAULT_URI")));
         assert_eq!(elsewhere, "restart what LIBVIRT_DEFAULT_URI names");
     }

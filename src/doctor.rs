@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     image::{Cache, ContainerEngine},
     kind::Kind,
-    sys,
+    sys::{self, load::Load},
 };
 
 mod accelerator;
@@ -34,8 +34,13 @@ pub use check::{Check, Status};
 use diagnosis::{Diagnosis, Trials};
 
 /// How long an engine or an archive may take to answer. Some engines start on demand (libvirtd ends after two idle minutes,
-/// podman's service after seconds), and a busy host takes long to start them.
-pub const PATIENCE: &str = "30s";
+/// podman's service after seconds).
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long an engine may take to answer, unless the user says otherwise: longer on a busy host.
+pub fn patience() -> Duration {
+    Load::now().prolong(PATIENCE)
+}
 
 /// Whether a kind of target can run on this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,36 +7,36 @@
 //! [`ensure`] finds or builds what a scenario needs, and [`Cache`] stores it. The base is cached by its definition,
 //! everything after it by the image's digest.
 
-mod address;
+pub(crate) mod address;
 mod base;
 mod boot_disk;
 mod bootable;
 mod cache;
-mod cloud;
+pub(crate) mod cloud;
 mod cow_file;
-mod definition;
-mod docker;
-mod docker_config;
-mod engine;
+pub(crate) mod definition;
+pub(crate) mod docker;
+pub(crate) mod docker_config;
+pub(crate) mod engine;
 mod ensure;
 mod error;
 mod forms;
 mod initramfs;
 mod job;
-mod kernel;
+pub(crate) mod kernel;
 mod lock;
-mod login;
-mod manifest;
+pub(crate) mod login;
+pub(crate) mod manifest;
 mod partitions;
-mod podman;
+pub(crate) mod podman;
 mod prune;
 mod reach;
-mod registry;
+pub(crate) mod registry;
 pub mod rootless;
 mod stored;
-mod suite;
-mod tool;
-mod tree;
+pub(crate) mod suite;
+pub(crate) mod tool;
+pub(crate) mod tree;
 pub mod trial;
 mod vm;
 
@@ -51,6 +51,6 @@ pub use forms::{Forms, Image, StockFiles, SystemFiles, VmFiles};
 pub use lock::Lock;
 pub use prune::{Prune, Pruned, prune};
 pub use reach::{Reach, Unreachable, missing_for_cloud, missing_programs, reach};
-pub use registry::LABEL as BUILD_LABEL;
+pub use registry::{LABEL as BUILD_LABEL, orphans as build_orphans};
 pub use stored::{Stored, list, verify};
 pub use tree::names;

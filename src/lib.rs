@@ -30,6 +30,9 @@ pub mod cli;
 pub mod control;
 pub mod daemon;
 pub mod doctor;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 pub mod probe;
 pub mod runner;

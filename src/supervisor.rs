@@ -4,6 +4,7 @@
 //! subreaper of all processes that the program starts, so it finds each of them even in another session and after the
 //! death of its parent. It has one end of a pipe and this process the other, which the kernel closes when this process
 //! dies. Then, or when the program has ended, the supervisor ends all remaining processes.
+#![expect(unsafe_code, reason = "fork, and what a forked process may do before it executes a program")]
 
 use std::{
     ffi::c_int,

@@ -12,7 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 
+pub mod load;
 pub mod mounts;
+pub mod namespaces;
 pub mod processes;
 pub mod rootfs;
 pub mod signals;
@@ -38,7 +40,7 @@ pub fn variable(name: &str) -> Option<OsString> {
 pub fn available_memory() -> Option<u64> {
     let info = fs::read_to_string("/proc/meminfo").ok()?;
     let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// sha256 of this process's executable in lower-case hex, also after another one took its place in the file system;

@@ -25,6 +25,7 @@ pub mod engine;
 #[path = "../tests/common/fake_target.rs"]
 pub mod fake;
 pub mod host_mounts;
+pub mod instance_name;
 mod left_over;
 pub mod libvirt;
 pub mod lxc;

@@ -6,6 +6,7 @@
 //! has changed meanwhile is left alone.
 
 use std::{
+    fmt,
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -32,6 +33,25 @@ pub enum Error {
     State { tried: &'static str, path: String, why: String },
     #[error("restoring this host's settings: {}\nfix: sudo bootrace clean tries again", .0.join("; "))]
     NotPutBack(Vec<String>),
+}
+
+/// A setting that a killed tuned run has left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftSetting {
+    pub path: PathBuf,
+    pub now: String,
+    /// The value to restore; `None`: another program has changed it since, so it keeps its value.
+    pub original: Option<String>,
+}
+
+impl fmt::Display for LeftSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.now)?;
+        match &self.original {
+            Some(original) => write!(f, ", was {original}"),
+            None => f.write_str(", which another program set"),
+        }
+    }
 }
 
 /// Holds the host's settings for a run. Dropping it restores those that are not restored yet.
@@ -97,25 +117,25 @@ impl Place {
         fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).map_err(|e| state("writing", &path, e))
     }
 
+    /// What [`Place::put_back`] does with a saved setting; `None` if it has its original value, or is gone.
+    fn left(&self, change: &Change) -> Option<LeftSetting> {
+        let path = self.root.join(&change.file);
+        let now = read(&path).filter(|now| *now != change.found)?;
+        let original = (now == change.set).then(|| change.found.clone());
+        Some(LeftSetting { path, now, original })
+    }
+
     /// Restores the saved settings, the last one first, and reports each. Needs the lock.
-    fn put_back(&self) -> Result<Vec<String>, Error> {
+    fn put_back(&self) -> Result<Vec<LeftSetting>, Error> {
         let (mut done, mut failed, mut still) = (Vec::new(), Vec::new(), Vec::new());
         for change in self.saved()?.into_iter().rev() {
-            let path = self.root.join(&change.file);
-            match read(&path) {
-                Some(now) if now == change.found => {}
-                Some(now) if now == change.set => match write(&path, &change.found) {
-                    Ok(()) => done.push(format!("{}: {} again", path.display(), change.found)),
-                    Err(why) => {
-                        failed.push(format!("{}: {why}", path.display()));
-                        still.insert(0, change);
-                    }
-                },
-                // Another program has changed it.
-                Some(now) => {
-                    done.push(format!("{}: left at {now}, which another program set", path.display()))
+            let Some(left) = self.left(&change) else { continue };
+            match left.original.as_ref().map_or(Ok(()), |original| write(&left.path, original)) {
+                Ok(()) => done.push(left),
+                Err(why) => {
+                    failed.push(format!("{}: {why}", left.path.display()));
+                    still.insert(0, change);
                 }
-                None => {}
             }
         }
         if !failed.is_empty() {
@@ -226,31 +246,27 @@ impl Shared {
     }
 }
 
-/// A line for each setting that a killed tuned run has left; empty while a tuned run goes on.
-pub fn left() -> Vec<String> {
+/// The settings that a killed tuned run has left, in the order of [`clean`]; empty while a tuned run goes on.
+pub fn left() -> Vec<LeftSetting> {
     left_at(&Place::host())
 }
 
-fn left_at(place: &Place) -> Vec<String> {
+fn left_at(place: &Place) -> Vec<LeftSetting> {
     if !place.changes().exists() || !matches!(place.lock(), Ok(Some(_))) {
         return Vec::new();
     }
-    let saved = place.saved().unwrap_or_default();
-    let ours = saved.iter().filter(|c| read(&place.root.join(&c.file)).as_ref() == Some(&c.set));
-    ours.filter(|c| c.set != c.found)
-        .map(|c| format!("{}: {}, was {}", place.root.join(&c.file).display(), c.set, c.found))
-        .collect()
+    place.saved().unwrap_or_default().iter().rev().filter_map(|change| place.left(change)).collect()
 }
 
 /// Restores the settings that a killed tuned run has left, and reports each. A running tuned run keeps its settings.
 ///
 /// # Errors
 /// When a setting can't be restored.
-pub fn clean() -> Result<Vec<String>, Error> {
+pub fn clean() -> Result<Vec<LeftSetting>, Error> {
     clean_at(&Place::host())
 }
 
-fn clean_at(place: &Place) -> Result<Vec<String>, Error> {
+fn clean_at(place: &Place) -> Result<Vec<LeftSetting>, Error> {
     // Creates nothing on a host that was never tuned.
     if !place.changes().exists() {
         return Ok(Vec::new());

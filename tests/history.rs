@@ -420,6 +420,7 @@ fn foreign_text_in_runs_is_harmless_on_the_page() {
 }
 
 /// The peak of the resident set, in bytes, of a program that ends well.
+#[expect(unsafe_code, reason = "rustix has no wait4")]
 fn peak_of(mut command: Command) -> u64 {
     let mut child = command.stdout(std::process::Stdio::null()).process_group(0).spawn().unwrap();
     let (mut status, mut usage) = (0, std::mem::MaybeUninit::<libc::rusage>::zeroed());

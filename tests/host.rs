@@ -251,7 +251,7 @@ fn after_a_kill_clean_puts_back_and_until_then_another_run_says_that_it_is_neede
     assert!(warnings.iter().any(|w| w.contains("bootrace clean restores them")), "{warnings:?}");
     assert_eq!(Ksm::now(), "0", "only who is asked to touches settings");
 
-    assert!(clean().contains("/sys/kernel/mm/ksm/run: 1 again"));
+    assert!(clean().contains("restored /sys/kernel/mm/ksm/run to 1\n"));
     assert_eq!(Ksm::now(), "1");
     assert_eq!(left_over(), Vec::<String>::new());
 }

@@ -420,14 +420,32 @@ async fn an_image_is_listed_checked_and_pruned_but_not_while_a_run_has_it() {
     let reference = image.docker.clone().unwrap();
     drop(image);
     assert_eq!(image::prune(&fixture.cache, Prune::Stale).await.unwrap().removed, [] as [&str; 0]);
-    for made in ["builds/0123abcd/bootrace", "builds/clones/ab/target/x"] {
+    let (commit, clone) = ("0123abcd".repeat(5) + "-0123456789ab", "0123456789abcdef");
+    let of_a_user = [
+        "builds/mine/x",
+        "builds/clones/mine/x",
+        "images/mine/x",
+        "bases/mine/x",
+        "choices/mine.json",
+        "tmp/mine/x",
+    ];
+    let made = [format!("builds/{commit}/bootrace"), format!("builds/clones/{clone}/target/x")];
+    for made in of_a_user.into_iter().chain(made.iter().map(String::as_str)) {
         let made = fixture.cache.dir().join(made);
         fs::create_dir_all(made.parent().unwrap()).unwrap();
         fs::write(made, b"").unwrap();
     }
     let pruned = image::prune(&fixture.cache, Prune::All).await.unwrap();
-    for built in ["build of 0123abcd", "build directory ab"] {
-        assert!(pruned.removed.iter().any(|removed| removed == built), "{pruned:?}");
+    for built in [format!("build of {commit}"), format!("build directory {clone}")] {
+        assert!(pruned.removed.contains(&built), "{pruned:?}");
+    }
+    for made in of_a_user {
+        assert!(fixture.cache.dir().join(made).exists(), "{made}: {pruned:?}");
+        let made = fixture.cache.dir().join(made);
+        fs::remove_file(&made).unwrap();
+        if let Some(dir) = made.parent().filter(|dir| dir.ends_with("mine")) {
+            fs::remove_dir(dir).unwrap();
+        }
     }
     assert!(pruned.removed.contains(&digest) && pruned.in_use.is_empty(), "{pruned:?}");
     for part in ["images", "bases", "tmp", "choices"] {

@@ -23,7 +23,7 @@ const CRATES: [&str; 6] = [
 const PROGRAM: &str = "src/lib.rs";
 
 /// The layers of the program, the lowest first. A module imports from lower layers and from itself.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &["agent", "cause", "supervisor", "sys"],
     &["daemon", "probe", "tune"],
     &["control", "image"],
@@ -31,6 +31,7 @@ const LAYERS: [&[&str]; 7] = [
     &["runner"],
     &["calibration", "doctor"],
     &["cli"],
+    &["fuzzing"],
 ];
 
 /// Where an outside crate may be used.

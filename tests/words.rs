@@ -1,4 +1,5 @@
-//! Finds old words. Each concept has one name, in scenarios, reports, help texts, documents and identifiers alike.
+//! Finds old words, and commands that end more than they name. Each concept has one name, in scenarios, reports, help
+//! texts, documents and identifiers alike.
 
 use std::{fs, path::Path};
 
@@ -59,6 +60,26 @@ const OLD: [(&str, &str); 52] = [
     ("perform", "run, measure or do"),
 ];
 
+/// Commands that no text may advise: they end or remove what others on the host need, or whatever has got a stale pid by
+/// now. Each with a replacement.
+const BROAD: [(&str, &str); 15] = [
+    ("pkill", "start-stop-daemon --stop with --pidfile and --name, or the unit"),
+    ("killall", "start-stop-daemon --stop with --pidfile and --name, or the unit"),
+    ("kill $(", "start-stop-daemon --stop with --pidfile and --name, or the unit"),
+    ("kill -9 $(", "start-stop-daemon --stop with --pidfile and --name, or the unit"),
+    ("kill `", "start-stop-daemon --stop with --pidfile and --name, or the unit"),
+    ("fuser -k", "the process by its pid, after a look at it"),
+    ("system prune", "bootrace image prune, or image rm NAME"),
+    ("container prune", "bootrace clean, or rm NAME"),
+    ("image prune -a", "bootrace image prune, or image rm NAME"),
+    ("volume prune", "volume rm NAME"),
+    ("rm $(", "bootrace clean, or rm NAME"),
+    ("rm -f $(", "bootrace clean, or rm NAME"),
+    ("restart docker", "only the user knows whose containers it ends"),
+    ("stop docker", "only the user knows whose containers it ends"),
+    ("virsh destroy $(", "bootrace clean"),
+];
+
 /// Lines that must name old words: a part of the path, and of the line.
 const ALLOWED: [(&str, &str); 3] = [
     // The test of the errors that name a key's new name.
@@ -93,13 +114,31 @@ fn no_old_word_is_used() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     assert!(root.join("README.md").is_file(), "the top folder has no README.md");
     let mut found = Vec::new();
-    for folder in FOLDERS {
-        search(root, Path::new(folder), &mut found);
-    }
-    for document in DOCUMENTS {
-        search_file(root, Path::new(document), &mut found);
-    }
+    let mut search = |path: &Path, text: &str| search_text(path, text, &mut found);
+    FOLDERS.into_iter().for_each(|folder| each_text(root, Path::new(folder), &mut search));
+    DOCUMENTS.into_iter().for_each(|document| with_text(root, Path::new(document), &mut search));
     assert!(found.is_empty(), "{} old words:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn no_text_advises_to_end_or_remove_more_than_it_names() {
+    let broad = |line: &str| BROAD.into_iter().filter(|(broad, _)| line.contains(broad)).collect::<Vec<_>>();
+    assert_eq!(broad("fix: sudo kill $(pidof podman)").len(), 1);
+    assert_eq!(broad("sudo docker system prune").len(), 1);
+    assert_eq!(broad("bootrace image prune --all"), []);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut search = |path: &Path, text: &str| {
+        for (number, line) in text.lines().enumerate() {
+            let at = format!("{}:{}", path.display(), number + 1);
+            found.extend(
+                broad(line).into_iter().map(|(broad, better)| format!("{at}: {broad:?}; better: {better}")),
+            );
+        }
+    };
+    FOLDERS.into_iter().for_each(|folder| each_text(root, Path::new(folder), &mut search));
+    DOCUMENTS.into_iter().for_each(|document| with_text(root, Path::new(document), &mut search));
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
 #[test]
@@ -123,26 +162,32 @@ fn old_words_are_found_in_prose_keys_and_identifiers() {
     }
 }
 
-fn search(root: &Path, folder: &Path, found: &mut Vec<String>) {
+/// Shows `search` each text below a folder but this file.
+fn each_text(root: &Path, folder: &Path, search: &mut dyn FnMut(&Path, &str)) {
     let mut entries: Vec<_> = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap()).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = folder.join(entry.file_name());
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            search(root, &path, found);
+            each_text(root, &path, search);
         } else if kind.is_file()
             && path != Path::new(file!())
             && !DATA.iter().any(|data| path.extension().is_some_and(|e| e == *data))
         {
-            search_file(root, &path, found);
+            with_text(root, &path, search);
         }
     }
 }
 
-/// Searches a file. One that is missing or no text has no words.
-fn search_file(root: &Path, path: &Path, found: &mut Vec<String>) {
-    let Ok(text) = fs::read_to_string(root.join(path)) else { return };
+/// One that is missing or no text has no words.
+fn with_text(root: &Path, path: &Path, search: &mut dyn FnMut(&Path, &str)) {
+    if let Ok(text) = fs::read_to_string(root.join(path)) {
+        search(path, &text);
+    }
+}
+
+fn search_text(path: &Path, text: &str, found: &mut Vec<String>) {
     let name = path.display().to_string();
     for (number, line) in text.lines().enumerate() {
         let allowed = |(file, part): &(&str, &str)| name.contains(file) && line.contains(part);

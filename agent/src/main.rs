@@ -45,6 +45,7 @@ mod vm;
 
 /// The C library's entry point; the standard library gets the arguments from the C library too.
 #[cfg(not(test))]
+#[expect(unsafe_code, reason = "a name without mangling: the C library looks for it")]
 #[unsafe(no_mangle)]
 extern "C" fn main(_count: i32, _arguments: *const *const std::ffi::c_char) -> i32 {
     sys::ignore_broken_pipes();

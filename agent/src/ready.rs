@@ -260,6 +260,7 @@ mod tests {
     }
 
     /// An address of ::1 that answers nobody, as behind a firewall: its queue of connections is full.
+    #[expect(unsafe_code, reason = "the standard library has no way to shorten the queue of a listener")]
     fn silent() -> (std::net::TcpListener, Vec<TcpStream>) {
         let server = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
         // SAFETY: a valid descriptor.

@@ -86,12 +86,12 @@ fn limit_of(limits: &str, name: &str) -> Option<String> {
 
 /// File system type, options, and the size of one in memory.
 fn mount(mounts: &str, at: &str) -> String {
-    let last = mounts.lines().filter_map(|line| {
+    let last = mounts.lines().rev().find_map(|line| {
         let (own, rest) = line.split_once(" - ")?;
         let mut own = own.split(' ').skip(4);
         (own.next()? == at).then_some((own.next()?, rest.split(' ').next()?))
     });
-    let Some((options, kind)) = last.last() else { return "none".into() };
+    let Some((options, kind)) = last else { return "none".into() };
     let options: Vec<&str> = options.split(',').filter(|option| !option.ends_with("atime")).collect();
     let size = sys::file_system_bytes(Path::new(at)).ok().filter(|_| kind == "tmpfs");
     let size = size.map(|bytes| format!(", {} KiB", bytes >> 10)).unwrap_or_default();

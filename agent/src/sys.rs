@@ -1,4 +1,8 @@
 //! The system calls that the standard library has no safe function for; all `unsafe` code of the agent is here.
+#![expect(
+    unsafe_code,
+    reason = "the agent links the C library alone, so that it is small and starts at once"
+)]
 
 use std::{
     ffi::{CStr, CString},
@@ -592,5 +596,34 @@ pub fn power_off() {
     unsafe {
         libc::sync();
         libc::reboot(libc::RB_POWER_OFF);
+    }
+}
+
+/// Miri runs these too: they need no system call that it lacks.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_taken_out_of_the_environment() {
+        let name = c"BOOTRACE_TAKEN";
+        // SAFETY: both are C strings, and no other test touches the environment.
+        assert_eq!(unsafe { libc::setenv(name.as_ptr(), c"a secret".as_ptr(), 1) }, 0);
+        assert_eq!(take_variable(name).as_deref(), Some("a secret"));
+        assert_eq!(take_variable(name), None);
+    }
+
+    #[test]
+    fn an_address_lies_after_the_port() {
+        let address = socket_address(Ipv4Addr::new(192, 168, 1, 250));
+        let data = address.sa_data.map(|byte| byte as u8);
+        assert_eq!(data, [0, 0, 192, 168, 1, 250, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn clocks_go_on_and_a_page_is_a_power_of_two() {
+        let before = monotonic().unwrap();
+        assert!(monotonic().unwrap() >= before);
+        assert!(page_size().is_power_of_two());
     }
 }

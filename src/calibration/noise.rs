@@ -56,7 +56,7 @@ pub fn load(host: &Host) -> io::Result<Record> {
     load_from(&file(&key(host)), host)
 }
 
-fn load_from(path: &Path, host: &Host) -> io::Result<Record> {
+pub(crate) fn load_from(path: &Path, host: &Host) -> io::Result<Record> {
     let text = match fs::read(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Record::new(key(host), host)),
         result => result?,

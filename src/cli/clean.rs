@@ -95,15 +95,21 @@ async fn clean(options: &Options) -> anyhow::Result<()> {
         failed |= !removed(&late.left_overs).await?;
     }
     let settings = match options.dry_run {
-        true => tune::left().into_iter().map(|setting| format!("would restore {setting}")).collect(),
+        true => tune::left(),
         false => tune::clean().unwrap_or_else(|e| {
             failed = true;
             warn(&e);
             Vec::new()
         }),
     };
-    for line in &settings {
-        print(&format!("{line}\n"))?;
+    for setting in &settings {
+        let line = match (&setting.original, options.dry_run) {
+            (Some(original), true) => format!("would restore {} to {original}\n", setting.path.display()),
+            (Some(original), false) => format!("restored {} to {original}\n", setting.path.display()),
+            (None, true) => format!("would leave {setting}\n"),
+            (None, false) => format!("left {setting}\n"),
+        };
+        print(&line)?;
     }
     let none =
         found.left_overs.is_empty() && unfinished.is_empty() && checkouts.is_empty() && settings.is_empty();

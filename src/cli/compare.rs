@@ -87,7 +87,7 @@ pub enum FailOn {
 }
 
 /// Parses "5", "7.5" or "5%" to a share.
-fn percent(text: &str) -> Result<f64, String> {
+pub(crate) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim_end();
     match number.parse::<f64>() {
         Ok(percent) if percent > 0.0 && percent < 1000.0 => Ok(percent / 100.0),

@@ -41,7 +41,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let isolated = native::isolate_mounts().map_err(|error| error.to_string());
     let runtime =
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
-    let report = runtime.block_on(doctor::examine(isolated, options.asking.patience.0));
+    let report = runtime.block_on(doctor::examine(isolated, options.asking.patience()));
     // Without waiting for a blocking call that hangs.
     runtime.shutdown_background();
     print(&if options.asking.json { json(&report) } else { text(&report) })?;

@@ -26,7 +26,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         tokio::runtime::Runtime::new().context("starting the async runtime").map_err(Failure::Run)?;
     let listing = Listing {
         scenarios: scenario::names().into_iter().map(Entry::new).collect(),
-        targets: runtime.block_on(doctor::quick_check(options.asking.patience.0)).targets,
+        targets: runtime.block_on(doctor::quick_check(options.asking.patience())).targets,
     };
     // Without waiting for a blocking call that hangs.
     runtime.shutdown_background();

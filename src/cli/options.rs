@@ -1,6 +1,6 @@
 //! Options that subcommands share, to flatten into theirs.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use crate::{
     doctor,
@@ -54,7 +54,13 @@ pub struct EngineQuery {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-    /// Wait this long for each engine to answer.
-    #[arg(long, value_name = "TIME", default_value = doctor::PATIENCE)]
-    pub patience: Span,
+    /// Wait this long for each engine to answer [default: 30s, and longer on a busy host].
+    #[arg(long, value_name = "TIME")]
+    patience: Option<Span>,
+}
+
+impl EngineQuery {
+    pub fn patience(&self) -> Duration {
+        self.patience.as_ref().map_or_else(doctor::patience, |patience| patience.0)
+    }
 }

@@ -112,7 +112,7 @@ pub async fn unless_stopped<T>(
 }
 
 fn warnings(targets: &[Box<dyn Target>], tune: bool, known: Option<&str>) -> Vec<String> {
-    let left = tune::left().first().filter(|_| !tune).map(|left| {
+    let left = tune::left().iter().find(|left| left.original.is_some()).filter(|_| !tune).map(|left| {
         format!(
             "a killed tuned run left this host's settings changed ({left})\nfix: sudo bootrace clean restores them"
         )

@@ -80,7 +80,7 @@ fn from_ci(variable: impl Fn(&str) -> Option<String>) -> Option<Source> {
 }
 
 /// Commit and branch of a pull request's head, from GitHub's event file.
-fn head_of(event: &Path) -> Option<(String, Option<String>)> {
+pub(crate) fn head_of(event: &Path) -> Option<(String, Option<String>)> {
     #[derive(serde::Deserialize)]
     struct Event {
         pull_request: PullRequest,

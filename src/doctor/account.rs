@@ -77,6 +77,7 @@ const LARGEST_ENTRY: usize = 64 << 10;
 const MOST_GROUPS: usize = 4096;
 
 /// Name and primary group.
+#[expect(unsafe_code, reason = "only the C library reads all databases of users")]
 fn entry_of(uid: u32) -> Option<(CString, u32)> {
     let mut buffer = vec![0; LARGEST_ENTRY];
     let mut found = std::ptr::null_mut();
@@ -89,6 +90,7 @@ fn entry_of(uid: u32) -> Option<(CString, u32)> {
 }
 
 /// Uid and primary gid of a user by name or number.
+#[expect(unsafe_code, reason = "only the C library reads all databases of users")]
 fn number_of(name: &str) -> Option<(u32, u32)> {
     if let Ok(uid) = name.parse() {
         return entry_of(uid).map(|(_, gid)| (uid, gid));
@@ -104,6 +106,7 @@ fn number_of(name: &str) -> Option<(u32, u32)> {
     }
 }
 
+#[expect(unsafe_code, reason = "only the C library reads all databases of users")]
 fn groups_of(name: &CStr, gid: u32) -> Vec<u32> {
     let mut groups = vec![0; MOST_GROUPS];
     let mut count = MOST_GROUPS as libc::c_int;

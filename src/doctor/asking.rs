@@ -5,12 +5,13 @@ use std::time::Duration;
 use crate::{
     cause::Cause,
     daemon::{Daemon, Naming, Place},
+    sys::load::Load,
     target::Error,
 };
 
-/// The finding on one that has not answered, which may be busy.
-fn no_answer(name: &str, patience: Duration) -> String {
-    format!("{name} did not answer in {patience:?}: busy or hanging")
+/// The finding on one that has not answered.
+fn no_answer(name: &str, patience: Duration, load: Load) -> String {
+    format!("{name} did not answer in {patience:?}: {}", load.explain())
 }
 
 /// Why a daemon gave no usable answer.
@@ -38,7 +39,9 @@ impl NoAnswer {
     pub fn explain(&self, daemon: &Daemon, place: Place, patience: Duration) -> (String, String) {
         match self {
             NoAnswer::Failed(error) => (error.without_hint(), fix(daemon, error, place)),
-            NoAnswer::Late => (no_answer(daemon.name, patience), fix_of_no_answer(daemon, place)),
+            NoAnswer::Late => {
+                (no_answer(daemon.name, patience, Load::now()), fix_of_no_answer(daemon, place))
+            }
         }
     }
 }
@@ -70,10 +73,7 @@ pub fn fix_of_no_answer(daemon: &Daemon, place: Place) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        daemon::{DOCKER, LIBVIRT, PODMAN},
-        scenario::Span,
-    };
+    use crate::daemon::{DOCKER, LIBVIRT, PODMAN};
 
     const PLACES: [Place; 3] =
         [Place::Elsewhere(Naming { by: "DOCKER_HOST", undo: "unset DOCKER_HOST" }), Place::Unit, Place::Here];
@@ -127,11 +127,11 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(50)).await;
             Ok::<_, Error>(())
         };
-        let long = super::super::PATIENCE.parse::<Span>().unwrap().0;
-        assert!(ask(long, slowly()).await.is_ok());
+        assert!(ask(super::super::PATIENCE, slowly()).await.is_ok());
         let short = Duration::from_millis(1);
         let late = ask(short, slowly()).await.unwrap_err();
         let (found, _) = late.explain(&LIBVIRT, Place::Unit, short);
-        assert_eq!(found, "libvirt did not answer in 1ms: busy or hanging");
+        assert!(found.starts_with("libvirt did not answer in 1ms: "), "{found}");
+        assert!(found.contains("it hangs, since") != found.contains("the host is busy (load "), "{found}");
     }
 }

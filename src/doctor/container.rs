@@ -25,15 +25,16 @@ static DOCKER: Names = Names {
     id: "docker",
     trial: ("docker.trial", "a container"),
     space: ("space.docker", "space for Docker"),
-    prune: "docker system prune, or another directory: data-root in /etc/docker/daemon.json; for containerd's images root \
-            in /etc/containerd/config.toml",
+    prune: "bootrace image prune, then docker image rm NAME (docker system df -v lists the names), or another directory: \
+            data-root in /etc/docker/daemon.json; for containerd's images root in /etc/containerd/config.toml",
 };
 
 static PODMAN: Names = Names {
     id: "podman",
     trial: ("podman.trial", "a podman container"),
     space: ("space.podman", "space for podman"),
-    prune: "podman system prune, or another directory: graphroot in /etc/containers/storage.conf",
+    prune: "bootrace image prune, then podman image rm NAME (podman system df -v lists the names), or another directory: \
+            graphroot in /etc/containers/storage.conf",
 };
 
 pub struct Containers {

@@ -19,7 +19,9 @@ pub async fn check(cache: &Cache, patience: Duration) -> Check {
         Ok(builds) => (builds.iter().map(ToString::to_string).collect(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    judge(&found, &tune::left(), builds, unread)
+    let settings: Vec<String> =
+        tune::left().iter().filter(|setting| setting.original.is_some()).map(ToString::to_string).collect();
+    judge(&found, &settings, builds, unread)
 }
 
 /// `settings`: of a killed tuned run. `builds`: killed image builds. `unread`: why those can't be listed.

@@ -20,7 +20,7 @@ use crate::{
     runner::{self, Lock, make_instance_id},
     sample::{Accelerator, Sample},
     scenario::{self, Kind, Scenario},
-    sys::sockets,
+    sys::{load::Load, sockets},
     target::{
         InstanceId, Target,
         container::{self, Docker},
@@ -258,7 +258,7 @@ impl Bench {
     }
 
     fn late(&self) -> anyhow::Error {
-        anyhow::anyhow!("it did not finish within {:?}: busy or hanging", self.patience)
+        anyhow::anyhow!("it did not finish within {:?}: {}", self.patience, Load::now().explain())
     }
 }
 

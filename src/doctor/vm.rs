@@ -11,6 +11,7 @@ use crate::{
     probe::kvm::{KvmVerdict, closed_to_qemu},
     sample::Accelerator,
     scenario::uri,
+    sys::load::Load,
     target::{
         libvirt::Driver,
         vm::inspect::{self, Hypervisor},
@@ -66,7 +67,8 @@ async fn ask_libvirt(patience: Duration) -> (Check, Option<Hypervisor>) {
 fn emulator(hypervisor: &Hypervisor) -> Check {
     let (id, title) = ("qemu", "QEMU");
     let Some(offers) = &hypervisor.offers else {
-        let found = "libvirt answers, but did not report in time what it offers: busy or hanging";
+        let found =
+            format!("libvirt answers, but did not report in time what it offers: {}", Load::now().explain());
         let fix = asking::fix_of_no_answer(&LIBVIRT, Driver::Qemu.place());
         return Check::failed(id, title, found, &[Kind::Libvirt]).fix(fix);
     };

@@ -39,7 +39,7 @@ pub struct Unusable {
 const LONGEST: usize = 256;
 
 /// An engine's name and the default address of root's.
-pub(super) struct Usual {
+pub(crate) struct Usual {
     pub name: &'static str,
     pub uri: &'static str,
 }
@@ -76,7 +76,7 @@ fn text(value: OsString) -> String {
 }
 
 /// DOCKER_HOST, then DOCKER_CONTEXT, then the context that `docker context use` chose.
-pub(super) fn of_docker(
+pub(crate) fn of_docker(
     usual: &Usual,
     variable: impl Fn(&str) -> Option<OsString>,
     config: impl FnOnce() -> Result<DockerConfig, String>,
@@ -139,7 +139,7 @@ pub(super) fn of_podman(
 }
 
 /// `engine.remote` of a `containers.conf`. podman itself reports a damaged one.
-fn is_remote(file: &Path) -> Option<bool> {
+pub(crate) fn is_remote(file: &Path) -> Option<bool> {
     let settings: toml::Table = std::fs::read_to_string(file).ok()?.parse().ok()?;
     settings.get("engine")?.get("remote")?.as_bool()
 }

@@ -22,7 +22,6 @@ use std::{
 };
 
 use bootrace_model::foreign::tail;
-use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     error::Error,
@@ -30,6 +29,16 @@ use super::{
 };
 
 use crate::sys::{self, mounts, processes};
+
+/// Prefix of the names of temporary directories, and the length of the random rest.
+const TEMP: &str = "new-";
+const RANDOM: usize = 12;
+
+/// Whether a name is a temporary directory's.
+fn is_temp(name: &str) -> bool {
+    name.strip_prefix(TEMP)
+        .is_some_and(|rest| rest.len() == RANDOM && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+}
 
 /// The environment variable that names the cache directory.
 pub const VARIABLE: &str = "BOOTRACE_CACHE";
@@ -125,7 +134,7 @@ impl Cache {
             }
         };
         let mut builder = tempfile::Builder::new();
-        builder.prefix("").rand_bytes(12).permissions(fs::Permissions::from_mode(0o755));
+        builder.prefix(TEMP).rand_bytes(RANDOM).permissions(fs::Permissions::from_mode(0o755));
         let dir = builder.tempdir_in(&tmp).map_err(Error::io("making a directory in", &tmp))?.keep();
         open_up(&dir)?;
         let lock = fs::File::open(&dir).and_then(|file| Lock::on(file, Kind::Exclusive));
@@ -141,7 +150,8 @@ impl Cache {
         // Its holder sweeps already, or is about to create a directory.
         let Some(_gate) = self.gate()? else { return Ok(Vec::new()) };
         self.each_abandoned(|abandoned| {
-            abandoned.end();
+            processes::end_all_in(&abandoned.dir)
+                .map_err(Error::io("ending what works in", &abandoned.dir))?;
             remove_tree(&abandoned.dir)
         })
     }
@@ -170,7 +180,9 @@ impl Cache {
         then: impl Fn(&Abandoned) -> Result<(), Error>,
     ) -> Result<Vec<Abandoned>, Error> {
         let mut found = Vec::new();
-        for dir in children(&self.dir.join("tmp"))? {
+        // A directory with another name is a user's.
+        let ours = |dir: &PathBuf| dir.file_name().is_some_and(|name| is_temp(&name.to_string_lossy()));
+        for dir in children(&self.dir.join("tmp"))?.into_iter().filter(ours) {
             let lock = match fs::File::open(&dir).and_then(|file| Lock::on(file, Kind::Exclusive)) {
                 Ok(Some(lock)) => lock,
                 _ => continue,
@@ -207,31 +219,12 @@ fn sound(dir: &Path) -> Result<(), Error> {
     })
 }
 
-/// How long killed makers may take to end: they write to a disk that may be busy.
-const KILL_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);
-
 /// What a killed maker has left.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Abandoned {
     pub dir: PathBuf,
     /// Ids of the processes that work in it.
     pub processes: Vec<i32>,
-}
-
-impl Abandoned {
-    /// Kills them and returns when they have ended, or after a limit.
-    fn end(&self) {
-        let deadline = std::time::Instant::now() + KILL_TIMEOUT;
-        let mut left = self.processes.clone();
-        while !left.is_empty() && std::time::Instant::now() < deadline {
-            for pid in left.iter().filter_map(|pid| Pid::from_raw(*pid)) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-            // Includes processes that were forked meanwhile.
-            left = processes::working_in(&self.dir);
-        }
-    }
 }
 
 impl fmt::Display for Abandoned {
@@ -337,6 +330,18 @@ pub(super) fn children(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(paths)
 }
 
+/// The entries of a part of the cache, which bootrace names by digests; a directory with another name is a user's.
+pub(super) fn entries(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut paths = children(dir)?;
+    paths.retain(|path| path.file_name().is_some_and(|name| is_hex(&name.to_string_lossy(), 64)));
+    Ok(paths)
+}
+
+/// Whether a name is of so many hexadecimal digits.
+pub(super) fn is_hex(name: &str, digits: usize) -> bool {
+    name.len() == digits && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Removes a directory, but never through a mount: a mount below may be the host's own /dev.
 fn remove_tree(dir: &Path) -> Result<(), Error> {
     unmount_below(dir)?;
@@ -398,8 +403,12 @@ mod tests {
     fn the_sweep_removes_parts_of_an_interrupted_build_and_spares_a_running_one() {
         let (_dir, cache) = cache();
         let living = cache.temp().unwrap();
-        let stale = cache.dir().join("tmp/killed");
+        let stale = cache.dir().join("tmp/new-0123456789aB");
         fs::create_dir_all(stale.join("half")).unwrap();
+        let of_a_user = ["mine", "new-", "new-0123456789", "0123456789aB", "new-0123456789aB.old"];
+        for name in of_a_user {
+            fs::create_dir(cache.dir().join("tmp").join(name)).unwrap();
+        }
         let working = |variable: &str, dir: &Path| {
             std::process::Command::new("sleep").arg("1000").env(variable, dir).spawn().unwrap()
         };
@@ -423,6 +432,7 @@ mod tests {
         }
         assert_eq!(cache.abandoned().unwrap(), []);
         assert!(living.path().is_dir());
+        assert!(of_a_user.iter().all(|name| cache.dir().join("tmp").join(name).is_dir()));
         assert!(!stale.exists());
     }
 

@@ -5,12 +5,12 @@ use std::{fs::File, io::Read, path::Path};
 
 use super::{definition::Cloud, error::Error, job::Job, manifest::Sum, tool::Tool};
 
-mod cloud_init;
+pub(crate) mod cloud_init;
 mod export;
 mod fetch;
-mod fstab;
-mod partitions;
-mod qcow2;
+pub(crate) mod fstab;
+pub(crate) mod partitions;
+pub(crate) mod qcow2;
 mod seed;
 pub(super) mod stock;
 

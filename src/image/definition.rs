@@ -58,7 +58,7 @@ pub(super) enum Place {
 
 /// A distribution's suite, built by mmdebstrap.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Suite {
+pub(crate) struct Suite {
     pub distribution: Distribution,
     pub name: String,
     /// `None`: mmdebstrap's default for the suite.
@@ -70,7 +70,7 @@ pub(super) struct Suite {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Distribution {
+pub(crate) enum Distribution {
     Debian,
     Ubuntu,
 }

@@ -55,7 +55,7 @@ pub(super) async fn find(docker: &Client, digest: &str) -> Result<Option<String>
 }
 
 /// Compares the label: an engine's image id is a digest of something else in each store.
-fn is_of(image: ImageInspect, digest: &str) -> bool {
+pub(crate) fn is_of(image: ImageInspect, digest: &str) -> bool {
     let labels = image.config.and_then(|config| config.labels).unwrap_or_default();
     image_labels(&labels).is_some_and(|(its, _)| its == digest)
 }
@@ -121,19 +121,44 @@ pub(super) async fn of_cache(docker: &Client, cache: &Cache) -> Result<Vec<(Stri
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let images = docker.list_images(Some(options)).await.map_err(docker.refused("list images"))?;
-    Ok(named(images, &cache.dir().to_string_lossy()))
+    let (named, nameless) = named(images, &cache.dir().to_string_lossy());
+    let mut ours = named;
+    for (id, digest) in nameless {
+        // An import is one step; what a user built on it has its labels and more steps.
+        let is_import = match docker.image_history(&id).await {
+            Ok(steps) => steps.len() == 1,
+            Err(error) if is_not_found(&error) => false,
+            Err(error) => return Err(docker.refused(format!("show the history of image {id}"))(error)),
+        };
+        if is_import {
+            ours.push((id, digest));
+        }
+    }
+    Ok(ours)
 }
 
-/// An image that lost its name to another one is referred to by its id, the digest of its manifest or configuration.
-/// Docker 20.10 reports a placeholder as its name.
-fn named(images: Vec<ImageSummary>, ours: &str) -> Vec<(String, String)> {
-    let named = images.into_iter().filter_map(|image| {
-        let (digest, _) = image_labels(&image.labels).filter(|(_, cache)| *cache == ours)?;
-        let digest = digest.to_owned();
-        let name = image.repo_tags.into_iter().find(|name| name != "<none>:<none>");
-        Some((name.unwrap_or(image.id), digest))
-    });
-    named.collect()
+/// References and digests.
+type Images = Vec<(String, String)>;
+
+/// The images that have the name that bootrace gives them, and those that lost it to another one, by their id (the digest
+/// of the manifest or configuration). An image with another name is a user's: one that was built on bootrace's has the
+/// same labels.
+pub(crate) fn named(images: Vec<ImageSummary>, ours: &str) -> (Images, Images) {
+    let (mut named, mut nameless) = (Vec::new(), Vec::new());
+    for image in images {
+        let Some((digest, _)) = image_labels(&image.labels).filter(|(_, cache)| *cache == ours) else {
+            continue;
+        };
+        // Docker 20.10 reports a placeholder as the name of one that has none.
+        let mut names = image.repo_tags.iter().filter(|name| *name != "<none>:<none>").peekable();
+        if names.peek().is_none() {
+            nameless.push((image.id.clone(), digest.to_owned()));
+        }
+        if let Some(name) = names.find(|name| ContainerEngine::short_name(name) == reference(digest)) {
+            named.push((name.clone(), digest.to_owned()));
+        }
+    }
+    (named, nameless)
 }
 
 /// The import's LABEL instructions. Docker takes several at once, podman only one with one label in it.
@@ -187,12 +212,13 @@ mod tests {
         let digest = "25f204e157163b3429db6c597ad202a59632389e5935f8863318cd0aa8b1a829";
         assert!(is_of(image(), digest) && !is_of(image(), &digest.replace('2', "3")));
         let images = || serde_json::from_str(include_str!("samples/docker-29.images.json")).unwrap();
-        assert_eq!(named(images(), "/var/cache/bootrace"), [(reference(digest), digest.to_owned())]);
-        assert_eq!(named(images(), "/another"), []);
+        let (ours, nameless) = named(images(), "/var/cache/bootrace");
+        assert_eq!((ours, nameless), (vec![(reference(digest), digest.to_owned())], vec![]));
+        assert_eq!(named(images(), "/another"), (vec![], vec![]));
     }
 
     #[test]
-    fn an_image_that_lost_its_name_is_called_by_its_id() {
+    fn an_image_that_lost_its_name_is_called_by_its_id_and_one_with_a_users_name_is_the_users() {
         let labels = [(LABEL, "0123"), (CACHE_LABEL, "/a")].map(|(name, value)| (name.into(), value.into()));
         let image = |repo_tags: &[&str]| ImageSummary {
             id: "sha256:272f".into(),
@@ -200,9 +226,17 @@ mod tests {
             repo_tags: repo_tags.iter().map(ToString::to_string).collect(),
             ..ImageSummary::default()
         };
-        let images = vec![image(&[]), image(&["<none>:<none>"]), image(&["bootrace:0123"])];
-        let names: Vec<String> = named(images, "/a").into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["sha256:272f", "sha256:272f", "bootrace:0123"]);
+        let images = vec![
+            image(&[]),
+            image(&["<none>:<none>"]),
+            image(&["my/own:1", "localhost/bootrace:0123"]),
+            image(&["bootrace/mine:latest"]),
+            image(&["my-bootrace:0123", "bootrace:latest"]),
+        ];
+        let (ours, nameless) = named(images, "/a");
+        let digest = || "0123".to_owned();
+        assert_eq!(ours, [("localhost/bootrace:0123".to_owned(), digest())]);
+        assert_eq!(nameless, [("sha256:272f".to_owned(), digest()), ("sha256:272f".to_owned(), digest())]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl DockerConfig {
         }
     }
 
-    pub(super) fn read(dir: PathBuf) -> Result<Self, String> {
+    pub(crate) fn read(dir: PathBuf) -> Result<Self, String> {
         let settings = read_json(&dir.join("config.json"))?.unwrap_or_default();
         Ok(DockerConfig { dir, settings, owner: None })
     }

@@ -19,7 +19,7 @@ use crate::{
     cause::Cause,
     daemon::{self, Daemon, Place},
     kind::{Kind, Program},
-    sys::{self, users},
+    sys::{self, load::Load, users},
 };
 
 /// The longest part of an engine's message that an error shows, in bytes.
@@ -254,7 +254,7 @@ pub fn explain(error: &Bollard) -> String {
         }
         Bollard::DockerResponseServerError { message, .. } => message.clone(),
         Bollard::DockerStreamError { error } => error.clone(),
-        Bollard::RequestTimeoutError => "it did not answer in time: busy or hanging".into(),
+        Bollard::RequestTimeoutError => format!("it did not answer in time: {}", Load::now().explain()),
         Bollard::JsonDataError { message, .. } => {
             format!("its answer is none that bootrace understands: {message}")
         }

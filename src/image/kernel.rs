@@ -13,7 +13,9 @@ const NEEDED: [&str; 4] = ["virtio_pci", "virtio_console", "virtio_blk", "ext4"]
 /// The additional module for a scenario with a network.
 const NETWORK: &str = "virtio_net";
 /// The largest module list that is read, in bytes.
-const MAX_LIST: u64 = 16 << 20;
+const MAX_LIST: u64 = 8 << 20;
+/// The largest number of modules that the needed ones may depend on; a real kernel's need about twenty.
+const MOST: usize = 256;
 
 /// A kernel and the directory of its modules, as paths within the tree.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +47,7 @@ pub(super) fn find(tree: &Rootfs) -> Result<Kernel, String> {
 
 /// Paths of the modules in load order, without built-in ones.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Modules {
+pub(crate) struct Modules {
     pub needed: Vec<String>,
     /// Modules to load after the others for a network; empty also if the kernel has no driver for one.
     pub network: Vec<String>,
@@ -83,16 +85,16 @@ pub(super) fn name(path: &str) -> Option<String> {
 }
 
 /// The files that `depmod` writes.
-struct Lists {
-    dep: String,
-    builtin: String,
-    softdep: String,
-    alias: String,
+pub(crate) struct Lists {
+    pub(crate) dep: String,
+    pub(crate) builtin: String,
+    pub(crate) softdep: String,
+    pub(crate) alias: String,
 }
 
 impl Lists {
     /// The load order, with the paths of the lists.
-    fn order(&self) -> Result<Modules, String> {
+    pub(crate) fn order(&self) -> Result<Modules, String> {
         let mut modules: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
         for line in self.dep.lines() {
             if let Some((path, deps)) = line.split_once(':')
@@ -102,16 +104,17 @@ impl Lists {
             }
         }
         let built_in: BTreeSet<String> = self.builtin.lines().filter_map(name).collect();
-        let mut closure = Closure { lists: self, modules, order: Vec::new(), seen: BTreeSet::new() };
+        let (soft, aliases) = (self.soft(), self.aliases());
+        let mut closure = Closure { modules, soft, aliases, order: Vec::new(), seen: BTreeSet::new() };
         for module in NEEDED {
             if closure.modules.contains_key(module) {
-                closure.add(module);
+                closure.add(module)?;
             } else if !built_in.contains(module) {
                 return Err(format!("it has no {module}, neither as a module nor built in"));
             }
         }
         let needed = closure.order.len();
-        closure.add(NETWORK);
+        closure.add(NETWORK)?;
         let mut needed_then_network = closure.order.into_iter().map(str::to_string);
         Ok(Modules {
             needed: needed_then_network.by_ref().take(needed).collect(),
@@ -119,60 +122,74 @@ impl Lists {
         })
     }
 
-    /// Soft dependencies: modules to load before `module` although it needs none of their symbols, such as crc32c for
+    /// Soft dependencies: modules to load before a module although it needs none of their symbols, such as crc32c for
     /// ext4.
-    fn soft_before(&self, module: &str) -> Vec<&str> {
-        let lines = self.softdep.lines().filter_map(|line| {
-            let rest = line.strip_prefix("softdep ")?;
-            let (name, rest) = rest.split_once(' ')?;
-            (name.replace('-', "_") == module).then_some(rest)
-        });
-        let after_pre = lines.filter_map(|rest| rest.split_once("pre:").map(|(_, list)| list));
-        after_pre.flat_map(|list| list.split("post:").next().unwrap_or("").split_whitespace()).collect()
+    fn soft(&self) -> BTreeMap<String, Vec<&str>> {
+        let mut soft: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for line in self.softdep.lines() {
+            let named = line.strip_prefix("softdep ").and_then(|rest| rest.split_once(' '));
+            if let Some((name, rest)) = named
+                && let Some((_, list)) = rest.split_once("pre:")
+            {
+                let list = list.split("post:").next().unwrap_or_default();
+                soft.entry(name.replace('-', "_")).or_default().extend(list.split_whitespace());
+            }
+        }
+        soft
     }
 
-    /// The module of an alias. Prefers the generic one, which runs on every CPU, to faster variants.
-    fn behind(&self, alias: &str) -> Option<String> {
-        let lines = self.alias.lines().filter_map(|line| {
-            let (name, module) = line.strip_prefix("alias ")?.split_once(' ')?;
-            (name == alias).then_some(module.trim())
-        });
-        let mut modules: Vec<&str> = lines.collect();
-        modules.sort_by_key(|module| !module.ends_with("_generic"));
-        modules.first().map(|module| module.replace('-', "_"))
+    /// The module of each alias. Prefers the generic one, which runs on every CPU, to faster variants.
+    fn aliases(&self) -> BTreeMap<&str, &str> {
+        let mut aliases: BTreeMap<&str, &str> = BTreeMap::new();
+        for line in self.alias.lines() {
+            let named = line.strip_prefix("alias ").and_then(|rest| rest.split_once(' '));
+            let Some((alias, module)) = named.map(|(alias, module)| (alias, module.trim())) else { continue };
+            let known = aliases.entry(alias).or_insert(module);
+            if module.ends_with("_generic") && !known.ends_with("_generic") {
+                *known = module;
+            }
+        }
+        aliases
     }
 }
 
 struct Closure<'a> {
-    lists: &'a Lists,
     modules: BTreeMap<String, (&'a str, Vec<&'a str>)>,
+    soft: BTreeMap<String, Vec<&'a str>>,
+    aliases: BTreeMap<&'a str, &'a str>,
     order: Vec<&'a str>,
     seen: BTreeSet<String>,
 }
 
 impl Closure<'_> {
-    /// Adds the dependencies of `module`, then the module.
-    fn add(&mut self, module: &str) {
-        if !self.seen.insert(module.to_string()) {
-            return;
+    /// Adds the dependencies of `module`, then the module. The lists are an image's: their depth is bounded.
+    fn add(&mut self, module: &str) -> Result<(), String> {
+        if !self.modules.contains_key(module) || !self.seen.insert(module.to_string()) {
+            return Ok(());
         }
-        let Some((path, deps)) = self.modules.get(module).cloned() else { return };
-        for soft in self.lists.soft_before(module) {
-            let soft = soft.replace('-', "_");
-            let known = self.modules.contains_key(&soft).then(|| soft.clone());
-            if let Some(soft) = known.or_else(|| self.lists.behind(&soft)) {
-                self.add(&soft);
+        if self.seen.len() > MOST {
+            return Err(format!("its {module} is one of more than {MOST} modules that a VM would need"));
+        }
+        for soft in self.soft.get(module).cloned().unwrap_or_default() {
+            let mut soft = soft.replace('-', "_");
+            if !self.modules.contains_key(&soft)
+                && let Some(module) = self.aliases.get(soft.as_str())
+            {
+                soft = module.replace('-', "_");
             }
+            self.add(&soft)?;
         }
+        let Some((path, deps)) = self.modules.get(module).cloned() else { return Ok(()) };
         for dep in deps.into_iter().rev().filter_map(name) {
-            self.add(&dep);
+            self.add(&dep)?;
         }
         self.order.push(path);
+        Ok(())
     }
 }
 
 /// Compares numbers in the text as numbers: 6.8.0-9 comes before 6.8.0-10.
-fn by_version(a: &str, b: &str) -> Ordering {
+pub(crate) fn by_version(a: &str, b: &str) -> Ordering {
     fn pieces(text: &str) -> Vec<(u64, &str)> {
         let numeric = |c: char| c.is_ascii_digit();
         let mut rest = text;
@@ -259,6 +276,15 @@ mod tests {
         lists.dep = "a/ext4.ko: a/y.ko\na/y.ko: a/ext4.ko\n".into();
         lists.builtin = "virtio_pci.ko\nvirtio_console.ko\nvirtio_blk.ko\n".into();
         assert_eq!(lists.order().unwrap().needed, ["a/y.ko", "a/ext4.ko"]);
+    }
+
+    #[test]
+    fn a_chain_that_no_kernel_has_is_refused_by_name_and_long_lists_take_no_time_for_each_module() {
+        let mut lists = lists();
+        let link = |n: usize| format!("k/a{n}.ko: k/a{}.ko\n", n + 1);
+        lists.dep += &format!("k/ext4.ko: k/a0.ko\n{}", (0..100_000).map(link).collect::<String>());
+        lists.softdep = "softdep x pre: y\n".repeat(100_000);
+        assert!(lists.order().unwrap_err().contains("more than 256 modules"));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Login {
 }
 
 /// The registry of an image, as Docker's settings name it.
-fn registry_of(reference: &str) -> &str {
+pub(crate) fn registry_of(reference: &str) -> &str {
     let is_host = |first: &&str| first.contains(['.', ':']) || *first == "localhost";
     match reference.split_once('/').map(|(first, _)| first).filter(is_host) {
         None | Some("docker.io" | "index.docker.io") => HUB,
@@ -89,7 +89,7 @@ async fn read(
 }
 
 /// A login in Docker's settings; `None` if the entry is empty, as those are whose login a helper has.
-fn kept(login: &Value, registry: &str) -> Result<Option<DockerCredentials>, &'static str> {
+pub(crate) fn kept(login: &Value, registry: &str) -> Result<Option<DockerCredentials>, &'static str> {
     let text = |key: &str| login[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let (mut username, mut password) = (text("username"), text("password"));
     if let Some(encoded) = text("auth") {

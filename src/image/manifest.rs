@@ -23,7 +23,7 @@ const MAX_MANIFEST: u64 = 1 << 20;
 
 /// Size and sha256 of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sum {
+pub(crate) struct Sum {
     pub bytes: u64,
     /// Lower-case hex.
     pub sha256: String,
@@ -31,7 +31,7 @@ pub(super) struct Sum {
 
 /// A finished entry's data; `T` is specific to the kind of entry.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Manifest<T> {
+pub(crate) struct Manifest<T> {
     schema: String,
     pub created: Timestamp,
     /// Checksums by file name in the entry.
@@ -91,7 +91,7 @@ pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Erro
 }
 
 /// Reads a JSON file; `None` if it is missing or invalid.
-pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(MAX_MANIFEST).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()

@@ -28,8 +28,8 @@ const SHOWN: usize = 500;
 
 /// podman's answer to what it can't do.
 #[derive(Deserialize)]
-struct Refusal {
-    message: String,
+pub(crate) struct Refusal {
+    pub(crate) message: String,
 }
 
 /// Imports an archive as the image `reference`, with these instructions.

@@ -1,12 +1,15 @@
 //! Removes unused entries from the cache, and their images from the container engines.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
     Cache, base,
-    cache::{children, discard},
+    cache::{children, discard, entries, is_hex},
     docker,
     engine::{Client, ContainerEngine},
     error::Error,
@@ -60,7 +63,7 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
     }
     let mut kept = Vec::new();
     let mut needed_bases = Vec::new();
-    for dir in children(&cache.images())? {
+    for dir in entries(&cache.images())? {
         let stored = stored::read(&dir);
         if !(what.removes(stored.as_ref()) && pruner.remove_image(&dir).await?) {
             needed_bases.extend(stored.map(|stored| stored.base));
@@ -68,7 +71,7 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
         }
     }
     pruner.remove_strays(&kept).await?;
-    for dir in children(&cache.bases())? {
+    for dir in entries(&cache.bases())? {
         let manifest = Manifest::<base::About>::load(&dir);
         let needed = needed_bases.contains(&name(&dir));
         let goes = match (&manifest, what) {
@@ -82,7 +85,8 @@ pub async fn prune(cache: &Cache, what: Prune) -> Result<Pruned, Error> {
         }
     }
     if what == Prune::All {
-        for note in children(&cache.dir().join("choices"))? {
+        let ours = |note: &PathBuf| name(note).strip_suffix(".json").is_some_and(|key| is_hex(key, 64));
+        for note in children(&cache.dir().join("choices"))?.into_iter().filter(ours) {
             fs::remove_file(&note).map_err(Error::io("removing", &note))?;
         }
         pruner.remove_builds()?;
@@ -140,8 +144,7 @@ impl Pruner<'_> {
         let all =
             self.engines.iter().flat_map(|own| own.images.iter().map(move |image| (&own.client, image)));
         for (client, (reference, digest)) in all {
-            let is_digest = digest.len() == 64 && digest.chars().all(|c| c.is_ascii_hexdigit());
-            if !is_digest || kept.contains(digest) || self.pruned.removed.contains(digest) {
+            if !is_hex(digest, 64) || kept.contains(digest) || self.pruned.removed.contains(digest) {
                 continue;
             }
             // The locks of an image that is being built are held.
@@ -166,14 +169,24 @@ impl Pruner<'_> {
     /// Removes the revisions that `bootrace ab` built, and the files that their builds keep.
     fn remove_builds(&mut self) -> Result<(), Error> {
         let (builds, clones) = (self.cache.builds_dir(), self.cache.clones_dir());
-        for clone in children(&clones)?.into_iter().filter(|path| path.is_dir()) {
+        let is_clone = |path: &PathBuf| {
+            let name = name(path);
+            path.is_dir() && is_hex(name.strip_suffix(".kept").unwrap_or(&name), 16)
+        };
+        for clone in children(&clones)?.into_iter().filter(is_clone) {
             let title = format!("build directory {}", name(&clone));
             match Lock::attempt(&clone.with_extension("lock"), Kind::Exclusive)? {
                 Some(_lock) => self.discard(&clone, &title)?,
                 None => self.pruned.in_use.push(title),
             }
         }
-        for built in children(&builds)?.into_iter().filter(|path| *path != clones) {
+        // A commit, and the key of its build.
+        let is_build = |path: &PathBuf| {
+            let name = name(path);
+            let parts = name.split_once('-');
+            parts.is_some_and(|(commit, key)| [40, 64].iter().any(|n| is_hex(commit, *n)) && is_hex(key, 12))
+        };
+        for built in children(&builds)?.into_iter().filter(is_build) {
             self.discard(&built, &format!("build of {}", name(&built)))?;
         }
         Ok(())

@@ -54,7 +54,7 @@ async fn one(definition: Definition, cache: Option<&Cache>, patience: Duration) 
     let asked = match &definition.source {
         Source::Suite(suite) => {
             let cancel = CancellationToken::new();
-            let asking = suite::ask(suite, patience, &cancel);
+            let asking = suite::ask(suite, cache, patience, &cancel);
             tokio::pin!(asking);
             match tokio::time::timeout(patience, &mut asking).await {
                 Ok(asked) => asked,

@@ -3,13 +3,18 @@
 //! Packages are added in an image of the same files without configuration: a volume would lose what they put there, and
 //! the image's environment is meant for its own program.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use bollard::{
+    Docker,
     container::LogOutput,
     models::{ContainerCreateBody, HostConfig},
     query_parameters::{
-        CreateContainerOptions, CreateImageOptionsBuilder, ListContainersOptionsBuilder,
+        CreateContainerOptionsBuilder, CreateImageOptionsBuilder, ListContainersOptionsBuilder,
         ListImagesOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, StartContainerOptions,
         WaitContainerOptions,
     },
@@ -27,8 +32,10 @@ use super::{
 
 use crate::sys::processes;
 
-/// The label of a build's containers; its value is the builder's pid.
+/// The label of a build's containers and images; its value is the builder, as [`processes::identity`] has it.
 pub const LABEL: &str = "bootrace.build";
+/// The start of their names, which go on with the builder and a number.
+const NAME: &str = "bootrace-build";
 
 /// Installs packages. Their names are arguments, so the shell never parses them.
 const INSTALL: &str = r#"
@@ -119,11 +126,18 @@ async fn export(
     save(chunks, tar).await
 }
 
+/// Differs in each name of this process.
+fn next_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// An image of a container's files, whose volumes, environment and user are nobody's.
 async fn without_configuration(docker: &Client, container: &str, made: &mut Made) -> Result<String, Error> {
-    let image = format!("bootrace-build:{container}");
+    let builder = processes::identity();
+    let image = format!("{NAME}:{builder}-{}", next_number());
     made.image = Some(image.clone());
-    let label = format!("LABEL {LABEL}={}", std::process::id());
+    let label = format!("LABEL {LABEL}={builder}");
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(&image).changes(vec![label]).build();
     let files = docker.export_container(container).map_err(std::io::Error::other);
     let progress = docker.create_image(Some(options), Some(bollard::body_try_stream(files)), None);
@@ -162,6 +176,8 @@ async fn create(
     bootable: bool,
     made: &mut Made,
 ) -> Result<String, Error> {
+    let builder = processes::identity();
+    let name = format!("{NAME}-{builder}-{}", next_number());
     let shell = ["sh", "-ec", INSTALL, "sh"].map(String::from).to_vec();
     let body = ContainerCreateBody {
         image: Some(reference.into()),
@@ -178,14 +194,15 @@ async fn create(
                 .collect(),
         ),
         working_dir: Some("/".into()),
-        labels: Some(HashMap::from([(LABEL.into(), std::process::id().to_string())])),
+        labels: Some(HashMap::from([(LABEL.into(), builder)])),
         host_config: Some(HostConfig {
             network_mode: packages.is_empty().then(|| "none".into()),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
     };
-    let created = docker.create_container(None::<CreateContainerOptions>, body).await;
+    let options = CreateContainerOptionsBuilder::new().name(&name).build();
+    let created = docker.create_container(Some(options), body).await;
     let id = created.map_err(refused(format!("create a container of {reference}")))?.id;
     made.containers.push(id.clone());
     Ok(id)
@@ -223,26 +240,53 @@ async fn last_words(docker: &Client, container: &str) -> String {
     tail(&String::from_utf8_lossy(&bytes), 700)
 }
 
-/// Removes the containers and images of killed builders.
-async fn remove_orphans(docker: &Client) -> Result<(), Error> {
-    let is_orphan = |labels: Option<&HashMap<String, String>>| {
-        let builder = labels.and_then(|labels| labels.get(LABEL)?.parse::<u32>().ok());
-        !builder.is_some_and(processes::is_alive)
+/// The names of what killed builds have left in Docker.
+#[derive(Debug, Default)]
+pub struct Orphans {
+    pub containers: Vec<String>,
+    pub images: Vec<String>,
+}
+
+/// Finds what killed builds have left. The label's value must agree with the name: an image or container of a user that
+/// was made of a build's has its label.
+///
+/// # Errors
+/// When Docker does not answer.
+pub async fn orphans(docker: &Docker) -> Result<Orphans, bollard::errors::Error> {
+    let builder_of = |labels: &HashMap<String, String>| {
+        labels.get(LABEL).filter(|builder| !processes::is_identity_alive(builder)).cloned()
     };
+    let is_ours = |name: &str, builder: &str, separator: char| {
+        let number = name.strip_prefix(NAME).and_then(|rest| rest.strip_prefix(separator));
+        let number = number.and_then(|rest| rest.strip_prefix(builder)?.strip_prefix('-'));
+        number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let mut orphans = Orphans::default();
     let filters = HashMap::from([("label", vec![LABEL])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    let containers = docker.list_containers(Some(options)).await.map_err(refused("list containers"))?;
-    for container in containers {
-        if let (true, Some(id)) = (is_orphan(container.labels.as_ref()), container.id) {
-            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-            // Another builder may do the same at this time.
-            let _ = docker.remove_container(&id, Some(options)).await;
-        }
+    for container in docker.list_containers(Some(options)).await? {
+        let Some(builder) = container.labels.as_ref().and_then(builder_of) else { continue };
+        let names = container.names.into_iter().flatten().map(|name| name.trim_start_matches('/').to_owned());
+        orphans.containers.extend(names.filter(|name| is_ours(name, &builder, '-')));
     }
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-    let images = docker.list_images(Some(options)).await.map_err(refused("list images"))?;
-    for image in images.into_iter().filter(|image| is_orphan(Some(&image.labels))) {
-        let _ = docker.remove(&image.id).await;
+    for image in docker.list_images(Some(options)).await? {
+        let Some(builder) = builder_of(&image.labels) else { continue };
+        orphans.images.extend(image.repo_tags.into_iter().filter(|name| is_ours(name, &builder, ':')));
+    }
+    Ok(orphans)
+}
+
+/// Removes what killed builds have left.
+async fn remove_orphans(docker: &Client) -> Result<(), Error> {
+    let orphans = orphans(docker).await.map_err(refused("list containers and images"))?;
+    for container in orphans.containers {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        // Another builder may do the same at this time.
+        let _ = docker.remove_container(&container, Some(options)).await;
+    }
+    for image in orphans.images {
+        let _ = docker.remove(&image).await;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::{
     Cache,
     base::{self, TAR},
     boot_disk,
-    cache::children,
+    cache::entries,
     cloud::stock,
     docker,
     engine::{Client, ContainerEngine},
@@ -21,11 +21,11 @@ use super::{
     manifest::Manifest,
     tree, vm,
 };
-use crate::{agent, scenario::Firmware};
+use crate::{agent, scenario::Firmware, sys::load::Load};
 
 const FIRMWARES: [Firmware; 2] = [Firmware::Bios, Firmware::Uefi];
 
-/// How long an engine may take to answer.
+/// How long an engine may take to answer, on a host that is not busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A file with an image's last use as its mtime.
@@ -58,15 +58,18 @@ pub struct Stored {
 /// When the cache can't be read, or an engine that answers can't list its images.
 pub async fn list(cache: &Cache, log: &dyn Fn(&str)) -> Result<Vec<Stored>, Error> {
     let mut engines = Vec::new();
+    let patience = Load::now().prolong(PATIENCE);
     for engine in ContainerEngine::ALL.into_iter().filter(|engine| engine.may_exist()) {
-        match tokio::time::timeout(PATIENCE, Client::connect(engine)).await {
+        match tokio::time::timeout(patience, Client::connect(engine)).await {
             Ok(Ok(client)) => engines.push(client),
             Ok(Err(error)) => log(&error.to_string()),
-            Err(_) => log(&format!("{} did not answer in {PATIENCE:?}: busy or hanging", engine.name())),
+            Err(_) => {
+                log(&format!("{} did not answer in {patience:?}: {}", engine.name(), Load::now().explain()));
+            }
         }
     }
     let mut images = Vec::new();
-    for dir in children(&cache.images())? {
+    for dir in entries(&cache.images())? {
         let Some(mut stored) = read(&dir) else { continue };
         // Inserts the engines after the tree, in their order.
         for client in engines.iter().rev() {
@@ -107,13 +110,13 @@ pub(super) fn read(dir: &Path) -> Option<Stored> {
 /// When the cache's directories can't be listed.
 pub fn verify(cache: &Cache) -> Result<Vec<String>, Error> {
     let mut wrong = Vec::new();
-    for dir in children(&cache.bases())? {
+    for dir in entries(&cache.bases())? {
         match Manifest::<base::About>::load(&dir) {
             Some(manifest) => wrong.extend(named(&dir, manifest.verify(&dir))),
             None => wrong.push(format!("{}: {TAR} or its manifest is missing or cut short", dir.display())),
         }
     }
-    for image in children(&cache.images())? {
+    for image in entries(&cache.images())? {
         if tree::find(&image).is_none() {
             wrong.push(format!("{}: no whole tree", image.display()));
         }

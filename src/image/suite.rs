@@ -7,6 +7,7 @@ use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::{
     bootable,
+    cache::{Cache, Temp},
     definition::{Definition, Distribution, Source, Suite},
     error::{Error, ErrorOrigin},
     job::Job,
@@ -89,21 +90,27 @@ pub(super) fn check(suite: &Suite) -> Result<(), Error> {
 /// same program and options, but without lists of packages. Needs no root.
 pub(super) async fn ask(
     suite: &Suite,
+    cache: Option<&Cache>,
     patience: std::time::Duration,
     cancel: &CancellationToken,
 ) -> Result<(), Error> {
     require("mmdebstrap")?;
     check(suite)?;
-    // Its own, since a mmdebstrap that is killed leaves files there.
-    let temp = tempfile::Builder::new()
-        .prefix("bootrace-")
-        .tempdir()
-        .map_err(Error::io("making a directory in", &std::env::temp_dir()))?;
+    // Its own, since a mmdebstrap that is killed leaves files there; in the cache, where the next sweep removes it.
+    let in_cache = cache.and_then(|cache| cache.temp().ok());
+    let elsewhere = match in_cache {
+        Some(_) => None,
+        None => {
+            let made = tempfile::Builder::new().prefix("bootrace-").tempdir();
+            Some(made.map_err(Error::io("making a directory in", &std::env::temp_dir()))?)
+        }
+    };
+    let temp = in_cache.as_ref().map(Temp::path).or(elsewhere.as_ref().map(tempfile::TempDir::path));
     let mode = if sys::is_root() { "root" } else { "chrootless" };
     // Lets apt, which knows the reason, time out first.
     let seconds = (patience.as_secs() / 2).max(1);
     let mut tool = Tool::new("mmdebstrap")
-        .env("TMPDIR", temp.path())
+        .env("TMPDIR", temp.unwrap_or(Path::new("/tmp")))
         .args(["--simulate", "--format=tar", "--variant=custom"])
         .arg(format!("--mode={mode}"))
         .arg(format!("--components={}", suite.components.join(",")))
@@ -142,7 +149,7 @@ fn unavailable(suite: &Suite, why: String, origin: ErrorOrigin) -> Error {
 
 /// Why mmdebstrap failed. Only apt's messages about the archive are a reason for the fallback. A full disk, a killed
 /// process or a package that does not install would fail with another suite too.
-fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
+pub(crate) fn explain(suite: &Suite, outcome: &str, output: &str) -> Error {
     let said = |signs: &[&str]| signs.iter().any(|sign| output.contains(sign));
     let why = format!("mmdebstrap {outcome}: {output}");
     let asked = Source::Suite(suite.clone());
@@ -227,7 +234,7 @@ fn mirror_for_apt(mirror: &str) -> String {
 
 /// Checks that distro-info-data lists the suite. mmdebstrap gets only the suite's name and finds its distribution in
 /// these tables; for an unknown name it would ask Debian's mirror.
-fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
+pub(crate) fn known(suite: &Suite, tables: &Path) -> Result<(), String> {
     let distribution = suite.distribution.name();
     let alias = suite.distribution == Distribution::Debian && ALIASES.contains(&suite.name.as_str());
     if suite.mirror.is_some() || alias {

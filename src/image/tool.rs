@@ -319,7 +319,7 @@ fn outcome(status: ExitStatus) -> String {
 }
 
 /// The lines of a program's error output with the reason: those marked as errors, else the last ones.
-fn meaningful(stderr: &[u8]) -> String {
+pub(crate) fn meaningful(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let is_error = |line: &&str| {

@@ -24,7 +24,7 @@ use super::{
 use crate::{agent, sys::rootfs::Rootfs};
 
 pub mod names;
-mod sound;
+pub(crate) mod sound;
 
 /// Its directory in the entry.
 const ROOT: &str = "root";
@@ -243,9 +243,12 @@ impl Facts {
 fn os_release(tree: &Rootfs) -> (String, String) {
     let text =
         ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| tree.read_text(path, 64 << 10).ok());
-    let text = text.unwrap_or_default();
+    system_of(&text.unwrap_or_default())
+}
+
+pub(crate) fn system_of(os_release: &str) -> (String, String) {
     let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        let line = os_release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
         let value = line.trim().trim_matches(['"', '\'']);
         (!value.is_empty()).then(|| tail(value, 64))
     };

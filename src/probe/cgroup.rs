@@ -109,7 +109,7 @@ struct Mount {
 
 /// All mounted cgroup hierarchies.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Mounts(Vec<Mount>);
+pub(crate) struct Mounts(Vec<Mount>);
 
 impl Mounts {
     /// Reads the mounted hierarchies of this process.
@@ -138,7 +138,7 @@ impl Mounts {
         })
     }
 
-    fn hierarchy(&self) -> Option<Hierarchy> {
+    pub(crate) fn hierarchy(&self) -> Option<Hierarchy> {
         let at = |controller: &str| self.dir(controller, "/").or_else(|| self.point(controller));
         let unified = at(UNIFIED);
         let offers = unified.as_ref().and_then(|dir| fs::read_to_string(dir.join("cgroup.controllers")).ok());
@@ -188,7 +188,7 @@ impl Mount {
 
 /// The cgroups of one process: one path for each hierarchy.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Places(Vec<(Vec<String>, String)>);
+pub(crate) struct Places(Vec<(Vec<String>, String)>);
 
 impl Places {
     /// Reads a process's cgroups.
@@ -289,7 +289,7 @@ fn collect_pids(dir: &Path, pids: &mut Vec<u32>) -> Result<(), Error> {
 
 /// CPU time of a cgroup and all below it. The file stays open, so that a reading is one system call.
 #[derive(Debug)]
-pub(super) struct CpuTime {
+pub(crate) struct CpuTime {
     file: File,
     path: PathBuf,
     unified: bool,
@@ -320,7 +320,7 @@ impl CpuTime {
             first
                 .strip_prefix("usage_usec ")
                 .and_then(|usec| usec.parse::<u64>().ok())
-                .map(|usec| usec * 1000)
+                .map(|usec| usec.saturating_mul(1000))
         } else {
             first.parse().ok()
         };
@@ -329,17 +329,17 @@ impl CpuTime {
 }
 
 /// A file of `key value` lines.
-struct Stat {
+pub(crate) struct Stat {
     path: PathBuf,
     text: String,
 }
 
 impl Stat {
-    fn read(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         Ok(Stat { path: path.to_owned(), text: read(path)? })
     }
 
-    fn find(&self, key: &str) -> Option<u64> {
+    pub(crate) fn find(&self, key: &str) -> Option<u64> {
         self.text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
     }
 

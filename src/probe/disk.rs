@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fs::{self, File},
     io,
+    num::NonZero,
     os::{
         fd::AsRawFd,
         unix::fs::{FileExt, MetadataExt},
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{Advice, CWD, Mode, OFlags, ResolveFlags, fadvise, openat, openat2};
 
 use super::Error;
 
@@ -179,19 +180,8 @@ impl Spot {
         let file = self.open()?;
         // The kernel drops only clean pages.
         file.sync_data()?;
-        // SAFETY: no memory is passed.
-        let refused = unsafe {
-            libc::posix_fadvise(
-                file.as_raw_fd(),
-                self.window() as i64,
-                FOLIO as i64,
-                libc::POSIX_FADV_DONTNEED,
-            )
-        };
-        match refused {
-            0 => Ok(!is_cached(&file, self.offset)?),
-            code => Err(io::Error::from_raw_os_error(code)),
-        }
+        fadvise(&file, self.window(), NonZero::new(FOLIO), Advice::DontNeed)?;
+        Ok(!is_cached(&file, self.offset)?)
     }
 
     /// Offset of the first page that is dropped with it.
@@ -218,6 +208,7 @@ impl Spot {
 }
 
 /// Whether the page at `offset` is in the page cache. Mapping it does not read it.
+#[expect(unsafe_code, reason = "mincore, which asks about a mapping")]
 fn is_cached(file: &File, offset: u64) -> io::Result<bool> {
     let mut cached = 0_u8;
     // SAFETY: the mapping is private to this function and never accessed; `cached` has a byte for its one page.

@@ -15,8 +15,8 @@ use crate::sample;
 
 mod hypervisor;
 mod memory;
-mod noise;
-mod root;
+pub(crate) mod noise;
+pub(crate) mod root;
 
 use hypervisor::cpuid_signature;
 pub use memory::memory;
@@ -63,7 +63,7 @@ pub fn noise() -> sample::Noise {
 
 impl Root {
     /// The facts that sysinfo does not have.
-    fn facts(&self) -> sample::Host {
+    pub(crate) fn facts(&self) -> sample::Host {
         sample::Host {
             boot_id: self.boot_id(),
             clock_source: self.text("sys/devices/system/clocksource/clocksource0/current_clocksource"),

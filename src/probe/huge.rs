@@ -20,7 +20,7 @@ impl Pool {
         Self::read_from(Path::new("/proc/meminfo"))
     }
 
-    fn read_from(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn read_from(path: &Path) -> Result<Self, Error> {
         let text = read(path)?;
         let find = |key: &str| {
             let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
@@ -30,7 +30,11 @@ impl Pool {
             })
         };
         let available = find("HugePages_Free")?.saturating_sub(find("HugePages_Rsvd")?);
-        Ok(Pool { page_bytes: find("Hugepagesize")? * 1024, total: find("HugePages_Total")?, available })
+        Ok(Pool {
+            page_bytes: find("Hugepagesize")?.saturating_mul(1024),
+            total: find("HugePages_Total")?,
+            available,
+        })
     }
 
     /// The number of pages for so many bytes, rounded up.

@@ -49,7 +49,7 @@ fn retry_unknown(mut probe: impl FnMut() -> KvmVerdict) -> KvmVerdict {
     (1..ATTEMPTS).map(|_| probe()).find(reported).unwrap_or_else(probe)
 }
 
-mod access;
+pub(crate) mod access;
 mod program;
 #[cfg(target_arch = "x86_64")]
 mod sandbox;

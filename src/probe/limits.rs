@@ -28,7 +28,7 @@ pub fn of(pid: u32) -> Result<Limits, Error> {
 }
 
 /// Lines of a name, which may have spaces, soft limit, hard limit and unit.
-fn parse(text: &str) -> Option<Limits> {
+pub(crate) fn parse(text: &str) -> Option<Limits> {
     let find = |name: &str| {
         let mut words = text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace();
         let mut next = || match words.next()? {

@@ -39,7 +39,7 @@ pub fn of(pid: u32) -> Result<Overlay, Error> {
 }
 
 /// The fields of a mount are in proc(5), an overlay's options in the kernel's `ovl_show_options`.
-fn parse(mountinfo: &str) -> Option<Overlay> {
+pub(crate) fn parse(mountinfo: &str) -> Option<Overlay> {
     // Of several mounts at one place the last covers the others.
     let root = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/"))?;
     let mut fields = root.split_once(" - ")?.1.split(' ');

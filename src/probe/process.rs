@@ -11,7 +11,7 @@ use super::{Error, read};
 
 /// Proportional set size in bytes: a page that n processes map counts as 1/n for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Pss {
+pub(crate) struct Pss {
     pub total: u64,
     pub anon: u64,
     pub file: u64,
@@ -29,14 +29,14 @@ pub(super) struct Pss {
 /// # Errors
 /// When it is another user's process and this one is not root. A kernel before 5.3 does not separate anonymous from
 /// file memory.
-pub(super) fn pss(dir: &Path) -> Result<Pss, Error> {
+pub(crate) fn pss(dir: &Path) -> Result<Pss, Error> {
     let path = dir.join("smaps_rollup");
     let text = read(&path)?;
     let find = |key: &str| {
         text.lines().find_map(|line| {
             let kib: u64 =
                 line.strip_prefix(key)?.strip_prefix(':')?.trim().strip_suffix(" kB")?.parse().ok()?;
-            Some(kib * 1024)
+            kib.checked_mul(1024)
         })
     };
     let get = |key: &str| {
@@ -63,7 +63,7 @@ pub fn splits_memory() -> Result<(), Error> {
 
 /// The used fields of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stat {
+pub(crate) struct Stat {
     ppid: u32,
     /// CPU time of children that have ended and were waited for, in clock ticks.
     reaped_ticks: u64,
@@ -71,12 +71,12 @@ struct Stat {
 
 impl Stat {
     /// The second field is the program's name in parentheses, which may contain spaces and parentheses.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let ppid = fields.nth(1)?.parse().ok()?;
         let mut times = fields.skip(11).map(str::parse);
         let (cutime, cstime): (u64, u64) = (times.next()?.ok()?, times.next()?.ok()?);
-        Some(Stat { ppid, reaped_ticks: cutime + cstime })
+        Some(Stat { ppid, reaped_ticks: cutime.saturating_add(cstime) })
     }
 }
 
@@ -111,11 +111,12 @@ impl CpuTime {
         let length = self.stat.read_at(&mut buffer, 0).map_err(|error| Error::io(&self.path, &error))?;
         let stat = Stat::parse(&String::from_utf8_lossy(&buffer[..length]))
             .ok_or_else(|| Error::new(&self.path, "is not as proc(5) has it"))?;
-        Ok(clock_ns(self.clock, &self.path)? + stat.reaped_ticks * self.tick_ns)
+        Ok(clock_ns(self.clock, &self.path)? + stat.reaped_ticks.saturating_mul(self.tick_ns))
     }
 }
 
 /// The clock that counts a process's CPU time.
+#[expect(unsafe_code, reason = "rustix has no clock of another process")]
 fn clock(pid: u32, path: &Path) -> Result<libc::clockid_t, Error> {
     let mut clock = 0;
     // SAFETY: the pointer is to a live clockid_t.
@@ -125,6 +126,7 @@ fn clock(pid: u32, path: &Path) -> Result<libc::clockid_t, Error> {
     }
 }
 
+#[expect(unsafe_code, reason = "rustix has no clock of another process")]
 fn clock_ns(clock: libc::clockid_t, path: &Path) -> Result<u64, Error> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a live timespec.
@@ -142,9 +144,7 @@ fn clock_ns(clock: libc::clockid_t, path: &Path) -> Result<u64, Error> {
 
 /// Length of a clock tick, the unit of times in /proc.
 pub(super) fn tick_ns() -> u64 {
-    // SAFETY: no preconditions.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    1_000_000_000 / u64::try_from(per_second).unwrap_or(100).max(1)
+    1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
 /// Host pids of the processes with one of these names (`comm`), lowest first.

@@ -5,14 +5,18 @@ use std::{fs, io, path::Path, sync::Arc, time::Duration};
 use anyhow::anyhow;
 use futures_util::future::join_all;
 
-use super::{Lock, lock, tag};
+use super::{Lock, lock};
 use crate::{
     kind::Kind,
-    sys::mounts,
-    target::{Error, LeftOver, ResourceKind, Wanted, engine, host_mounts, libvirt},
+    sys::{load::Load, mounts, processes},
+    target::{
+        Error, LeftOver, ResourceKind, Wanted, engine, host_mounts,
+        instance_name::{is_instance, is_instance_of, is_tag},
+        libvirt,
+    },
 };
 
-/// How long an engine may take to list what it has.
+/// How long an engine may take to list what it has, on a host that is not busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often [`sweep`] searches: engines need time to remove what they have.
 const SWEEPS: u32 = 20;
@@ -33,7 +37,7 @@ impl Owner {
         match self {
             Owner::Ended => !Lock::is_held_for(instance),
             Owner::Everyones => true,
-            Owner::Run(id) => instance.strip_prefix(&tag(id)).is_some_and(|rest| rest.starts_with('-')),
+            Owner::Run(id) => is_instance_of(instance, id),
         }
     }
 }
@@ -54,10 +58,10 @@ pub struct Unseen {
     pub error: Error,
 }
 
-/// Finds containers by label, domains by metadata, and logs, cgroups, mounts, files and locks by name. `instances` is
-/// the directory of this cache's instances. Removes nothing.
+/// Finds containers by label, domains by metadata, processes by their root, and logs, cgroups, mounts, files and locks
+/// by name. `instances` is the directory of this cache's instances. Removes nothing.
 pub async fn find(instances: &Path, owner: &Owner) -> Found {
-    find_within(PATIENCE, instances, owner).await
+    find_within(Load::now().prolong(PATIENCE), instances, owner).await
 }
 
 /// [`find`], with `patience` for each engine.
@@ -73,6 +77,7 @@ pub async fn find_within(patience: Duration, instances: &Path, owner: &Owner) ->
     }));
     let here = [
         Ok(libvirt::left_over::logs(wanted())),
+        Ok(escaped(instances, wanted())),
         // Before the files, which are below them.
         mounted(instances, wanted()),
         files(instances, wanted()),
@@ -99,16 +104,25 @@ pub async fn remove(left_over: &LeftOver) -> Result<(), Error> {
     }
     match left_over.kind {
         ResourceKind::Mount => host_mounts::discard(Path::new(&left_over.name)).map_err(failed),
-        ResourceKind::Log => libvirt::left_over::discard_log(&left_over.instance),
+        ResourceKind::Log => gone(fs::remove_file(&left_over.name)).map_err(failed),
+        ResourceKind::Process => end_escaped(left_over).map_err(failed),
         ResourceKind::Lock => lock::discard(Path::new(&left_over.name)).map_err(failed),
-        ResourceKind::Files => match fs::remove_dir_all(&left_over.name) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed(e)),
-            _ => Ok(()),
-        },
+        ResourceKind::Files => discard_files(Path::new(&left_over.name)).map_err(failed),
         ResourceKind::Container | ResourceKind::Image | ResourceKind::Domain | ResourceKind::Cgroup => {
             Err(Error::new(format!("removing {left_over}"), "no engine has it: this is a bug"))
         }
     }
+}
+
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) })
+}
+
+/// Removes an instance's directory, but not through a mount.
+fn discard_files(dir: &Path) -> io::Result<()> {
+    let mounts = host_mounts::in_host_namespace(|| mounts::below(dir))?;
+    mounts.iter().try_for_each(|point| host_mounts::discard(point))?;
+    gone(fs::remove_dir_all(dir))
 }
 
 /// Removes the left-overs of one run that has ended.
@@ -140,7 +154,7 @@ async fn in_time<T>(
     asking: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     let late = |_| {
-        let why = format!("it did not answer in {patience:?}: busy or hanging");
+        let why = format!("it did not answer in {patience:?}: {}", Load::now().explain());
         Error::new(format!("asking the engine of {kind} targets what it has"), why)
     };
     tokio::time::timeout(patience, asking).await.map_err(late)?
@@ -156,7 +170,7 @@ fn mounted(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOv
             continue;
         };
         let instance = instance.to_string_lossy().into_owned();
-        if instance.starts_with("bootrace-") && wanted(&instance) {
+        if is_instance(&instance) && wanted(&instance) {
             found.push(LeftOver {
                 kind: ResourceKind::Mount,
                 engine: None,
@@ -168,6 +182,38 @@ fn mounted(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOv
     Ok(found)
 }
 
+/// Processes of bare processes' workloads that have left their cgroup, and so outlive it: they still have an instance's
+/// root. Those in the cgroup end with it.
+fn escaped(instances: &Path, wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
+    let mut found = Vec::new();
+    for pid in processes::others() {
+        let root = processes::root(pid);
+        let Some(rest) = root.as_deref().and_then(|root| root.strip_prefix(instances).ok()) else { continue };
+        let Some(instance) = rest.iter().next().map(|name| name.to_string_lossy()) else { continue };
+        let in_its_cgroup = processes::cgroups(pid).contains(&format!("/{instance}"));
+        if is_instance(&instance) && wanted(&instance) && !in_its_cgroup {
+            found.push(LeftOver {
+                kind: ResourceKind::Process,
+                engine: None,
+                name: pid.to_string(),
+                instance: instance.into_owned(),
+            });
+        }
+    }
+    found
+}
+
+/// Kills a process unless its pid has passed to another one, which has not its instance's root.
+fn end_escaped(left_over: &LeftOver) -> io::Result<()> {
+    let pid = left_over.name.parse().map_err(io::Error::other)?;
+    let Some(handle) = processes::open(pid) else { return Ok(()) };
+    let root = processes::root(pid).unwrap_or_default();
+    match root.iter().any(|part| part == left_over.instance.as_str()) {
+        true => processes::end(&handle),
+        false => Ok(()),
+    }
+}
+
 fn files(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
     let entries = match fs::read_dir(instances) {
         Ok(entries) => entries,
@@ -177,7 +223,7 @@ fn files(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let instance = entry.file_name().to_string_lossy().into_owned();
-        if instance.starts_with("bootrace-") && wanted(&instance) {
+        if is_instance(&instance) && wanted(&instance) {
             found.push(LeftOver {
                 kind: ResourceKind::Files,
                 engine: None,
@@ -192,8 +238,9 @@ fn files(instances: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver
 fn locks(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
     let mut found = Vec::new();
     for path in lock::dead() {
-        let instance = format!("{}-", path.file_name().unwrap_or_default().to_string_lossy());
-        if wanted(&instance) {
+        let tag = path.file_name().unwrap_or_default().to_string_lossy();
+        let instance = format!("{tag}-0");
+        if is_tag(&tag) && wanted(&instance) {
             found.push(LeftOver {
                 kind: ResourceKind::Lock,
                 engine: None,
@@ -207,7 +254,7 @@ fn locks(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::tag, *};
 
     #[test]
     fn a_runs_left_overs_are_its_own_and_no_other_runs() {
@@ -221,7 +268,8 @@ mod tests {
     fn instances_files_are_found_by_name_and_foreign_ones_are_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let instance = format!("{}-3", tag("gone"));
-        for name in [&*instance, "mine"] {
+        let of_a_user = ["mine", "bootrace-redis", "bootrace-0", "bootrace-0badcafe-1.old", "my-bootrace-0"];
+        for name in of_a_user.into_iter().chain([&*instance]) {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         let found = files(dir.path(), |name| Owner::Ended.has(name)).unwrap();

@@ -3,15 +3,9 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Context;
-use sha2::{Digest, Sha256};
 
+pub use crate::target::instance_name::tag;
 use crate::{control::Nonce, target::InstanceId};
-
-/// The prefix that the names of all instances of a run share.
-pub fn tag(run: &str) -> String {
-    let digest = Sha256::digest(run.as_bytes());
-    format!("bootrace-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
-}
 
 /// Makes an id for the run's `number`-th instance, with its nonce, and its directory.
 ///

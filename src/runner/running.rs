@@ -17,6 +17,7 @@ use crate::{
     probe::{self, Meter, Shortage, disk},
     sample::{Accelerator, Timeline},
     scenario::{Bytes, Ready, Scenario, Span},
+    sys::load::Load,
     target::{self, Instance, InstanceId, Target},
 };
 
@@ -422,8 +423,10 @@ async fn within(
     tried: &str,
     work: impl Future<Output = Result<(), target::Error>>,
 ) -> Result<(), target::Error> {
-    let late = format!("its engine has not done it within {limit:?}: it hangs, or the host is too busy");
-    timeout(limit, work).await.unwrap_or_else(|_| Err(target::Error::new(tried, late)))
+    timeout(limit, work).await.unwrap_or_else(|_| {
+        let why = format!("its engine has not done it within {limit:?}: {}", Load::now().explain());
+        Err(target::Error::new(tried, why))
+    })
 }
 
 /// Removes the directory of an instance that is gone or was never staged.

@@ -20,7 +20,7 @@ pub fn has_file_system(name: &str) -> bool {
 }
 
 /// The fifth field is the mount point, as in proc(5); later mounts may be within earlier ones.
-fn parse(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn parse(mountinfo: &str, dir: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
     let mut below: Vec<PathBuf> =
         points.map(PathBuf::from).filter(|point| point != dir && point.starts_with(dir)).collect();

@@ -20,7 +20,7 @@ pub fn ending() -> io::Result<Vec<(Signal, u8)>> {
 }
 
 /// The set of ignored signals, the lowest bit for signal 1.
-fn ignored(status: &str) -> Option<u64> {
+pub(crate) fn ignored(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }

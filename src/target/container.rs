@@ -32,15 +32,15 @@ use crate::{
 };
 
 mod connection;
-mod disk;
+pub(crate) mod disk;
 mod error;
 pub mod inspect;
 pub mod left_over;
 mod names;
-mod options;
+pub(crate) mod options;
 mod podman;
 mod privileges;
-mod runtime;
+pub(crate) mod runtime;
 mod system;
 
 pub use connection::connect_to;

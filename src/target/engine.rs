@@ -151,6 +151,7 @@ impl Engine for Containers {
             ResourceKind::Container
             | ResourceKind::Domain
             | ResourceKind::Log
+            | ResourceKind::Process
             | ResourceKind::Cgroup
             | ResourceKind::Mount
             | ResourceKind::Files

@@ -5,8 +5,10 @@ use std::{fs::File, io, os::fd::AsFd, panic, path::Path, sync::OnceLock, thread}
 
 use rustix::{
     mount::{UnmountFlags, unmount},
-    thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
+    thread::{LinkNameSpaceType, move_into_link_name_space},
 };
+
+use crate::sys::namespaces;
 
 /// The mount namespace that this process was started in; set once it has another one.
 static HOST: OnceLock<File> = OnceLock::new();
@@ -26,8 +28,8 @@ pub(super) fn remember() {
 pub fn in_host_namespace<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     let Some(host) = HOST.get() else { return work() };
     let enter_and_work = || {
-        // SAFETY: only this thread stops sharing its working directory and umask, as the kernel demands for setns.
-        unsafe { unshare_unsafe(UnshareFlags::FS) }?;
+        // As the kernel demands for setns.
+        namespaces::own_root()?;
         move_into_link_name_space(host.as_fd(), Some(LinkNameSpaceType::Mount))?;
         work()
     };

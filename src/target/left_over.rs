@@ -31,6 +31,8 @@ pub enum ResourceKind {
     Domain,
     /// libvirt's log of QEMU's output.
     Log,
+    /// A process that has left its instance's cgroup.
+    Process,
     Cgroup,
     /// The mounted root of a libvirt container.
     Mount,
@@ -48,6 +50,7 @@ impl fmt::Display for LeftOver {
             ResourceKind::Domain => "domain",
             ResourceKind::Mount => "mount",
             ResourceKind::Log => "log",
+            ResourceKind::Process => "process",
             ResourceKind::Cgroup => "cgroup",
             ResourceKind::Files => "files",
             ResourceKind::Lock => "lock",

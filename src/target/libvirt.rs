@@ -9,11 +9,11 @@ use virt::connect::Connect;
 use super::Error;
 use crate::{daemon::LIBVIRT, scenario};
 
-pub(super) mod driver;
+pub(crate) mod driver;
 pub(super) mod events;
-pub(super) mod fix;
+pub(crate) mod fix;
 pub mod left_over;
-pub(super) mod log;
+pub(crate) mod log;
 #[cfg(test)]
 pub(super) mod shape;
 
@@ -21,9 +21,7 @@ pub use driver::Driver;
 use events::Events;
 pub use log::remove as remove_log;
 
-/// Prefix of every domain's name: `clean` checks it beside the metadata.
-const PREFIX: &str = "bootrace-";
-/// Namespace of the metadata of bootrace's domains.
+/// Namespace of the metadata of bootrace's domains, which is their run's id.
 pub const METADATA_URI: &str = "https://bootrace.invalid/domain/1";
 
 /// The libvirt of a target: the one that it names, else the user's default, else this host's own.

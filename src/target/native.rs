@@ -16,7 +16,6 @@ use bootrace_agent::protocol::AGENT_PATH;
 use rustix::{
     mount::{self, MountPropagationFlags},
     process::{WaitOptions, waitpid},
-    thread::UnshareFlags,
 };
 
 use super::{Cpus, Error, Instance, InstanceId, Target};
@@ -28,7 +27,7 @@ use crate::{
     },
     sample,
     scenario::{self, Resources},
-    sys::{mounts, sockets},
+    sys::{mounts, namespaces, processes, sockets},
 };
 
 mod groups;
@@ -49,12 +48,11 @@ pub(super) const RESOLVER: &str = "/etc/resolv.conf";
 /// # Errors
 /// When this process is not root.
 pub fn isolate_mounts() -> Result<(), Error> {
-    let failed = |e| Error::new("making mounts of our own for the native target", needs_root(e));
     super::host_mounts::remember();
-    // Safety: only the mount namespace and the file system attributes (cwd, umask) stop being shared.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(failed)?;
     let propagation = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
-    mount::mount_change("/", propagation).map_err(failed)
+    namespaces::own_mounts()
+        .and_then(|()| Ok(mount::mount_change("/", propagation)?))
+        .map_err(|e| Error::new("making mounts of our own for the native target", needs_root(e)))
 }
 
 /// Tries whether a bare process's root can be mounted in the empty directory `dir`, and unmounts it. Call
@@ -223,7 +221,7 @@ impl Instance for Bare {
         }
         if let Some(agent) = &self.agent {
             // The agent by its pidfd, in case it is not in its cgroup.
-            groups::end(&agent.handle)
+            processes::end(&agent.handle)
                 .and_then(|()| Ok(waitpid(Some(agent.pid), WaitOptions::NOHANG)?))
                 .map_err(|e| Error::new(format!("ending the agent, process {}", agent.pid), e))?;
             self.agent = None;

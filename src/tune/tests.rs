@@ -110,14 +110,23 @@ fn killed(place: &Place) {
 #[test]
 fn clean_lists_and_restores_the_settings_of_a_killed_run() {
     let (_dir, place) = a_host();
-    assert_eq!(clean_at(&place).unwrap(), [] as [String; 0]);
+    assert_eq!(clean_at(&place).unwrap(), []);
     assert!(!place.state.exists(), "nothing is made where nothing was tuned");
     killed(&place);
     assert_eq!(all(&place), TUNED);
-    assert_eq!(left_at(&place).len(), 4, "{:?}", left_at(&place));
-    let done = clean_at(&place).unwrap();
-    assert!(done.iter().any(|line| line.ends_with("ksm/run: 1 again")), "{done:?}");
-    assert_eq!(all(&place), BEFORE);
+    fs::write(place.root.join(governor(0)), "schedutil\n").unwrap();
+    let listed = left_at(&place);
+    let lines: Vec<String> = listed.iter().map(ToString::to_string).collect();
+    assert_eq!(listed.len(), 4, "{lines:?}");
+    assert!(lines.iter().any(|line| line.ends_with("ksm/run: 0, was 1")), "{lines:?}");
+    assert_eq!(
+        lines.iter().filter(|line| line.ends_with(": schedutil, which another program set")).count(),
+        1
+    );
+    // A dry run lists what the real one does.
+    assert_eq!(clean_at(&place).unwrap(), listed);
+    assert_eq!(all(&place)[0], "schedutil");
+    assert_eq!(all(&place)[1..], BEFORE[1..]);
     assert_eq!((left_at(&place).len(), clean_at(&place).unwrap().len()), (0, 0));
 }
 

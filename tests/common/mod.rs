@@ -29,6 +29,7 @@ pub fn probe_kvm() -> kvm::KvmVerdict {
 
 /// Makes the command hear every signal: a test in the background of a shell ignores Ctrl-C, and so would what it starts.
 pub fn hear_signals(command: &mut Command) -> &mut Command {
+    #[expect(unsafe_code, reason = "a call between fork and exec")]
     // SAFETY: signal is async-signal-safe.
     unsafe {
         command.pre_exec(|| {

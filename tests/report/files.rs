@@ -31,7 +31,7 @@ pub fn read(path: impl AsRef<Path>) -> String {
 }
 
 /// Every file of a report, by its path within the run's directory.
-fn all_files(dir: &Path) -> Vec<(String, String)> {
+pub fn all_files(dir: &Path) -> Vec<(String, String)> {
     let charts = CHARTS.iter().map(|c| format!("charts/{c}.svg"));
     let names = ["results.json", "summary.md", "index.html"].map(String::from).into_iter().chain(charts);
     names.map(|name| (name.clone(), read(dir.join(name)))).collect()

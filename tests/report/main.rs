@@ -6,6 +6,7 @@ mod calibration;
 mod density;
 mod example;
 mod files;
+mod hostile;
 mod inside;
 mod metrics;
 mod schema;

@@ -102,14 +102,15 @@ pub fn did_you_mean(name: &str, known: &[&str]) -> String {
 
 /// The known name with the least edit distance, if that is small.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    // Far longer than any known name, and the distance takes time in proportion to the product of the lengths.
-    if name.len() > 64 {
-        return None;
-    }
-    let distance = |known: &&&str| strsim::damerau_levenshtein(name, known);
-    let near = known.iter().min_by_key(distance)?;
-    let differs = strsim::damerau_levenshtein(name, near);
-    (differs <= 1.max(near.len() / 3)).then_some(*near)
+    let length = name.chars().count();
+    let near = known.iter().filter_map(|known| {
+        let most = 1.max(known.len() / 3);
+        // The distance of the lengths is no greater, and takes no time in proportion to their product.
+        let may_be_near = known.len().abs_diff(length) <= most;
+        let distance = may_be_near.then(|| strsim::osa_distance(name, known))?;
+        (distance <= most).then_some((distance, *known))
+    });
+    near.min_by_key(|(distance, _)| *distance).map(|(_, known)| known)
 }
 
 #[cfg(test)]

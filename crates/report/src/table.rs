@@ -70,11 +70,9 @@ pub fn table_within(results: &Results, analysis: &Analysis, color: bool, width: 
 
 /// Columns of the terminal on standard output; `None` when it is not a terminal.
 fn terminal_width() -> Option<usize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the call writes a winsize and nothing else.
-    let failed = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) } != 0;
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
     // A terminal without a known size reports 0.
-    (!failed && size.ws_col > 0).then(|| usize::from(size.ws_col))
+    (size.ws_col > 0).then(|| usize::from(size.ws_col))
 }
 
 fn about(results: &Results) -> String {

@@ -45,7 +45,7 @@ pub struct Checkouts {
     /// At least one checkout was built.
     built: bool,
     dir: PathBuf,
-    builds: PathBuf,
+    cache: Cache,
     sudo_user: Option<SudoUser>,
     /// Held until the checkouts are gone.
     _lock: File,
@@ -108,9 +108,7 @@ impl LeftCheckout {
 /// Finds what killed A/Bs left of their checkouts.
 pub fn left(cache: &Cache) -> Vec<LeftCheckout> {
     let mut found = Vec::new();
-    for path in
-        children(&cache.clones_dir()).into_iter().filter(|path| path.extension().is_some_and(|e| e == "lock"))
-    {
+    for path in children(&cache.clones_dir()).into_iter().filter(|path| is_lock(path)) {
         let dirs = children(&path.with_extension(""));
         let Ok(file) = File::open(&path) else { continue };
         // Its holder removes them.
@@ -126,6 +124,13 @@ pub fn left(cache: &Cache) -> Vec<LeftCheckout> {
         }));
     }
     found
+}
+
+/// Whether a path is a clone's lock, by the name that [`key`] gives it.
+fn is_lock(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let is_key = stem.len() == 16 && stem.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_key && path.extension().is_some_and(|extension| extension == "lock")
 }
 
 fn children(dir: &Path) -> Vec<PathBuf> {
@@ -197,7 +202,7 @@ impl Checkouts {
         let mut lock = lock(&dir.with_extension("lock"), progress, signals).await?;
         let noted = lock.set_len(0).and_then(|()| lock.write_all(clone.as_os_str().as_bytes()));
         noted.context("noting the clone's path").map_err(Failure::Run)?;
-        Ok(Checkouts { trees: Vec::new(), built: false, dir, builds, sudo_user, _lock: lock })
+        Ok(Checkouts { trees: Vec::new(), built: false, dir, cache: cache.clone(), sudo_user, _lock: lock })
     }
 
     /// Checks a revision out, and finds its scenario there.
@@ -241,7 +246,7 @@ impl Checkouts {
         let Checkout { side, revision, top, .. } = checkout;
         let program = build.program.as_ref().map(|program| {
             let key = compiler::key(build, self.sudo_user.as_ref(), top);
-            (program, self.builds.join(format!("{}-{key}", revision.commit)).join("bootrace"))
+            (program, self.cache.builds_dir().join(format!("{}-{key}", revision.commit)).join("bootrace"))
         });
         if let Some((_, built)) = program.as_ref().filter(|(_, built)| built.exists()) {
             return Ok(Some(built.clone()));
@@ -267,7 +272,7 @@ impl Checkouts {
                 "the build of {revision} made no {program}: {why}\nfix: correct program or command in its [build]"
             ))
         })?;
-        keep_program(&made, &built).map_err(Failure::Run)?;
+        keep_program(&self.cache, &made, &built).map_err(Failure::Run)?;
         // Now, so that the other side's build can start with it.
         if let Some((folder, kept)) = self.tree(*side).and_then(|tree| tree.keep.take()) {
             give_back(&folder, &kept);
@@ -316,19 +321,18 @@ fn inside(top: &Path, path: &str) -> Result<PathBuf, String> {
 }
 
 /// Copies a built program into the cache, by a rename, so that it is complete or absent.
-fn keep_program(program: &Path, built: &Path) -> anyhow::Result<()> {
+fn keep_program(cache: &Cache, program: &Path, built: &Path) -> anyhow::Result<()> {
     let home = built.parent().unwrap_or(built);
-    let builds = home.parent().unwrap_or(home);
     let kept = || -> std::io::Result<()> {
-        let new = tempfile::Builder::new().prefix(".new-").tempdir_in(builds)?;
-        fs::copy(program, new.path().join("bootrace"))?;
-        fs::set_permissions(new.path().join("bootrace"), fs::Permissions::from_mode(0o755))?;
-        fs::set_permissions(new.path(), fs::Permissions::from_mode(0o755))?;
-        File::open(new.path().join("bootrace"))?.sync_all()?;
+        // Where `bootrace clean` finds it after a kill.
+        let new = cache.temp().map_err(std::io::Error::other)?;
+        fs::copy(program, new.join("bootrace"))?;
+        fs::set_permissions(new.join("bootrace"), fs::Permissions::from_mode(0o755))?;
+        File::open(new.join("bootrace"))?.sync_all()?;
         match fs::rename(new.path(), home) {
             // An A/B of another clone has built the same commit meanwhile.
             Err(_) if built.exists() => Ok(()),
-            renamed => renamed.map(|()| drop(new.keep())),
+            renamed => renamed,
         }
     };
     kept().with_context(|| format!("keeping {} in {}", program.display(), home.display()))
@@ -376,6 +380,19 @@ async fn lock(path: &Path, progress: &Progress, signals: &Signals) -> Result<Fil
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_directory_with_a_clones_key_is_a_left_checkout() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(Some(dir.path().join("cache"))).unwrap();
+        let ours = key("/a/clone None");
+        for name in [&*ours, "mine", "0123", "0123456789abcdef-mine"] {
+            fs::create_dir_all(cache.clones_dir().join(name).join("base")).unwrap();
+            fs::write(cache.clones_dir().join(format!("{name}.lock")), "/a/clone").unwrap();
+        }
+        let left: Vec<PathBuf> = left(&cache).iter().map(|left| left.dir.clone()).collect();
+        assert_eq!(left, [cache.clones_dir().join(ours).join("base")]);
+    }
 
     #[test]
     fn a_symbolic_link_leads_to_nothing_outside_of_a_checkout() {

@@ -147,7 +147,7 @@ fn scalar<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 }
 
 /// A list of the settings.
-struct List {
+pub(crate) struct List {
     file: String,
     items: Vec<String>,
     /// Those of its first line.
@@ -156,7 +156,7 @@ struct List {
 
 impl List {
     /// The last list with this key; `None` also for a value in another form.
-    fn last(files: &[(String, String)], key: &str) -> Option<List> {
+    pub(crate) fn last(files: &[(String, String)], key: &str) -> Option<List> {
         files.iter().rev().find_map(|(file, text)| {
             let lines: Vec<&str> = text.lines().collect();
             let at = lines.iter().rposition(|line| scalar(line, key).is_some())?;

@@ -11,10 +11,7 @@ use std::{
 
 use bootrace_model::foreign;
 use futures_util::{StreamExt, TryStreamExt};
-use rustix::{
-    mount::{MountPropagationFlags, mount_bind, mount_change},
-    thread::{UnshareFlags, unshare_unsafe},
-};
+use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use tokio_util::{io::ReaderStream, sync::CancellationToken};
 
 use super::super::{
@@ -28,6 +25,7 @@ use super::{
     fstab,
     partitions::{self, Ext4, Partition},
 };
+use crate::sys::namespaces;
 use crate::sys::rootfs::Rootfs;
 
 /// The largest number of partitions that could be the root.
@@ -253,10 +251,8 @@ impl Drop for Joined {
 }
 
 fn isolate() -> Result<(), Error> {
-    // SAFETY: only the mount namespace and this thread's file system attributes (cwd, umask) stop being shared.
-    let isolated = unsafe { unshare_unsafe(UnshareFlags::NEWNS) };
     let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
-    isolated
-        .and_then(|()| mount_change("/", private))
-        .map_err(|error| Error::io("making mounts of our own below", "/")(error.into()))
+    namespaces::own_mounts()
+        .and_then(|()| Ok(mount_change("/", private)?))
+        .map_err(Error::io("making mounts of our own below", "/"))
 }

@@ -52,7 +52,7 @@ pub async fn read(
     }
 }
 
-fn parse(table: &str, disk_bytes: u64) -> Result<Vec<Partition>, String> {
+pub(crate) fn parse(table: &str, disk_bytes: u64) -> Result<Vec<Partition>, String> {
     let partitions: Result<Vec<Partition>, String> = table.lines().map(partition).collect();
     let partitions = partitions?;
     if partitions.len() > MOST {
@@ -104,7 +104,7 @@ pub async fn file_system(
 }
 
 /// Parses blkid's output. blkid also reports partition tables, whatever types it is asked for.
-fn names(said: &str) -> Option<Ext4> {
+pub(crate) fn names(said: &str) -> Option<Ext4> {
     let value = |key: &str| {
         let line = said.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         line.unwrap_or_default().to_owned()

@@ -59,7 +59,7 @@ pub(super) async fn fits(listing: impl AsyncRead + Unpin, free: u64) -> io::Resu
 
 /// Size and name of a member in a line such as `-rw-r--r-- 0/0 12 2026-01-31 10:00 ./etc/hosts`. Of whatever type: tar
 /// unpacks those that it does not know (`?`) as regular files too. A device has no size.
-fn member(line: &str) -> Option<(u64, &str)> {
+pub(crate) fn member(line: &str) -> Option<(u64, &str)> {
     let mut rest = line;
     let mut field = || {
         let (field, after) = rest.trim_start().split_once(' ')?;

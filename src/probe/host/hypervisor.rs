@@ -10,7 +10,7 @@ const TCG: &str = "TCGTCGTCGTCG";
 impl Root {
     /// The emulator of the host's own processor, if there is evidence of one. `signature` is as for
     /// [`virtualised`](Self::virtualised).
-    pub(super) fn processor_emulator(&self, signature: Option<String>) -> Option<String> {
+    pub(crate) fn processor_emulator(&self, signature: Option<String>) -> Option<String> {
         let emulator = if self.flags_hypervisor()? {
             (signature.as_deref() == Some(TCG)).then_some("QEMU TCG")
         } else {
@@ -27,7 +27,7 @@ impl Root {
     }
 
     /// The hypervisor's name. `signature` is the hypervisor leaf of CPUID, if the processor has one.
-    pub(super) fn virtualised(&self, signature: Option<String>) -> Option<String> {
+    pub(crate) fn virtualised(&self, signature: Option<String>) -> Option<String> {
         let name =
             self.text("sys/hypervisor/type").or_else(|| signature.map(|text| name_of(&text).to_owned()));
         match self.flags_hypervisor() {

@@ -9,12 +9,12 @@ pub fn memory() -> HostMemory {
 }
 
 impl Root {
-    pub(super) fn memory(&self) -> HostMemory {
+    pub(crate) fn memory(&self) -> HostMemory {
         let meminfo = self.text("proc/meminfo").unwrap_or_default();
         // Lines of `MemAvailable:   21467376 kB`.
         let bytes = |key: &str| {
             let value = meminfo.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-            value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+            value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
         };
         let swap = bytes("SwapTotal").zip(bytes("SwapFree"));
         HostMemory {

@@ -25,7 +25,7 @@ pub struct Reading {
 
 /// The kernel's counters since boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Totals {
+pub(crate) struct Totals {
     busy_ns: Option<u64>,
     steal_ns: Option<u64>,
     psi_cpu_ns: Option<u64>,
@@ -89,7 +89,7 @@ pub(super) struct CpuTimes {
 }
 
 impl Root {
-    pub(super) fn noise(&self) -> sample::Noise {
+    pub(crate) fn noise(&self) -> sample::Noise {
         let pressure = |resource| self.pressure(resource, "avg10=");
         sample::Noise {
             load_1m: self.text("proc/loadavg").and_then(|text| text.split(' ').next()?.parse().ok()),
@@ -100,9 +100,9 @@ impl Root {
         }
     }
 
-    fn totals(&self) -> Totals {
+    pub(crate) fn totals(&self) -> Totals {
         let times = self.cpu_times();
-        let micros = |resource| Some(self.pressure::<u64>(resource, "total=")? * 1000);
+        let micros = |resource| self.pressure::<u64>(resource, "total=")?.checked_mul(1000);
         let vmstat = self.text("proc/vmstat").unwrap_or_default();
         let events = |key: &str| entry(&vmstat, key);
         Totals {
@@ -134,7 +134,8 @@ impl Root {
         let ticks: Vec<u64> = fields.map(str::parse).collect::<Result<_, _>>().ok()?;
         let [user, nice, system, _idle, _iowait, irq, softirq, steal, ..] = ticks[..] else { return None };
         let tick = process::tick_ns();
-        Some(CpuTimes { busy_ns: (user + nice + system + irq + softirq) * tick, steal_ns: steal * tick })
+        let busy = [nice, system, irq, softirq].into_iter().try_fold(user, u64::checked_add)?;
+        Some(CpuTimes { busy_ns: busy.checked_mul(tick)?, steal_ns: steal.checked_mul(tick)? })
     }
 
     /// Siblings and packages count the same event more than once: only whether it is above 0 matters.
@@ -143,13 +144,13 @@ impl Root {
             ["core_throttle_count", "package_throttle_count"]
                 .into_iter()
                 .filter_map(|file| self.text(cpu.join("thermal_throttle").join(file))?.parse::<u64>().ok())
-                .reduce(|a, b| a + b)
+                .reduce(u64::saturating_add)
         };
-        self.numbered("sys/devices/system/cpu", "cpu").iter().filter_map(counts).reduce(|a, b| a + b)
+        self.numbered("sys/devices/system/cpu", "cpu").iter().filter_map(counts).reduce(u64::saturating_add)
     }
 
     /// The fastest CPU's clock rate.
-    fn cpu_khz(&self) -> Option<u64> {
+    pub(crate) fn cpu_khz(&self) -> Option<u64> {
         let now = |policy: &std::path::PathBuf| self.text(policy.join("scaling_cur_freq"))?.parse().ok();
         self.policies().iter().filter_map(now).max().or_else(|| self.cpuinfo_khz().into_iter().max())
     }
@@ -177,8 +178,9 @@ fn quota_throttled_ns() -> Option<u64> {
 }
 
 /// The throttled time of a `cpu.stat`: version 1 reports ns, version 2 µs.
-fn throttled_ns(stat: &str) -> Option<u64> {
-    entry(stat, "throttled_time").or_else(|| entry(stat, "throttled_usec").map(|micros| micros * 1000))
+pub(crate) fn throttled_ns(stat: &str) -> Option<u64> {
+    entry(stat, "throttled_time")
+        .or_else(|| entry(stat, "throttled_usec").and_then(|micros| micros.checked_mul(1000)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The root of /proc, /sys and /etc.
-pub(super) struct Root(pub(super) PathBuf);
+pub(crate) struct Root(pub(crate) PathBuf);
 
 impl Root {
     pub(super) fn host() -> Self {

@@ -18,7 +18,7 @@ pub fn qemu_users() -> Vec<String> {
 }
 
 /// Parses `user = "name"`, the last one if there are several. A + marks a number that could be a name.
-fn users(conf: &str) -> Vec<String> {
+pub(crate) fn users(conf: &str) -> Vec<String> {
     let configured = conf.lines().rev().find_map(|line| {
         let (key, value) = line.split_once('=')?;
         // A comment may follow the closing quote.
@@ -56,7 +56,7 @@ struct Access {
 }
 
 #[derive(Debug, PartialEq)]
-struct User {
+pub(crate) struct User {
     name: String,
     id: u32,
     groups: Vec<u32>,
@@ -64,7 +64,7 @@ struct User {
 
 impl User {
     /// The first of `users` that exists.
-    fn find(users: &[String], passwd: &str, group: &str) -> Option<Self> {
+    pub(crate) fn find(users: &[String], passwd: &str, group: &str) -> Option<Self> {
         // name:password:id:group
         let entry = |wanted: &String| {
             let fields = |line: &'_ str| line.split(':').map(str::to_owned).collect::<Vec<_>>();

@@ -49,6 +49,7 @@ const EXITS: u64 = 50;
 const LOOP: &[u8] = &[0x48, 0xff, 0xc9, 0x75, 0xfb];
 
 /// The same loop on the host.
+#[expect(unsafe_code, reason = "the guest's instructions, on the host")]
 fn host_loop(iterations: u64) {
     // SAFETY: touches one register, which it owns.
     unsafe {

@@ -103,9 +103,12 @@ pub fn confine(parent: Pid) -> io::Result<()> {
     lower(Resource::Core, 0)?;
     lower(Resource::Fsize, MAX_OUTPUT as u64)?;
     let first: libc::c_uint = 3;
+    #[expect(unsafe_code, reason = "it closes descriptors that no value owns")]
     // SAFETY: nothing in this process uses a descriptor but the standard ones yet. A kernel before 5.9 can't do this:
     // files that the parent inherited stay open then.
-    unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0);
+    }
     Ok(())
 }
 

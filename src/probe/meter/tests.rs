@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
 use super::*;
 use crate::probe::cgroup::{Hierarchy, hierarchy};
 
@@ -74,6 +76,7 @@ impl Shell {
     /// Ends the shell. Returns its and its children's CPU time in ns from the kernel's rusage.
     fn end(mut self) -> u64 {
         drop(self.child.stdin.take());
+        #[expect(unsafe_code, reason = "rustix has no wait4")]
         // SAFETY: all zeros is a valid rusage, the pointers are live, and the child has not been waited for.
         let usage = unsafe {
             let mut usage: libc::rusage = std::mem::zeroed();
@@ -91,8 +94,8 @@ impl Shell {
 impl Drop for Shell {
     fn drop(&mut self) {
         if !self.ended {
-            // SAFETY: no pointers; the group is the shell's own as long as the shell is not waited for.
-            unsafe { libc::kill(-(self.child.id() as i32), libc::SIGKILL) };
+            // The group is the shell's own as long as the shell is not waited for.
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
             let _ = self.child.wait();
         }
         for dir in &self.cgroups {

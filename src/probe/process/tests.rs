@@ -1,6 +1,12 @@
 use super::*;
 
 #[test]
+fn counters_as_large_as_they_can_be_are_no_overflow() {
+    let text = format!("1 (a) S 7 {}{} {} 0", "0 ".repeat(11), u64::MAX, u64::MAX);
+    assert_eq!(Stat::parse(&text), Some(Stat { ppid: 7, reaped_ticks: u64::MAX }));
+}
+
+#[test]
 fn a_program_name_with_spaces_and_parentheses_does_not_shift_the_fields() {
     let stat = "25514 (a) S 1 (b) (x) S 3940 25513 25513 0 -1 138412416 18436 0 17 0 476 57 30 12 20 0 4 0 \
                 117260 1661751296 54594 18446744073709551615";

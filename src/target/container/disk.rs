@@ -24,7 +24,7 @@ const LONGEST: u64 = 1 << 20;
 
 /// How an engine stores images and containers, as it reports it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Store {
+pub(crate) struct Store {
     /// Name of its storage driver or snapshotter: `overlay2`, `overlayfs`, `overlay`.
     pub name: String,
     /// containerd stores the images, by default since Docker 29: each is stored unpacked, and as the blobs that it was
@@ -86,7 +86,7 @@ fn seen(container: &ContainerInspectResponse) -> Result<Overlay, String> {
 
 /// The layers that the engine reports, for containers whose processes have another root, as under gVisor. Only Docker's
 /// own image store reports them.
-fn reported(container: &ContainerInspectResponse) -> Option<Overlay> {
+pub(crate) fn reported(container: &ContainerInspectResponse) -> Option<Overlay> {
     let data = &container.graph_driver.as_ref()?.data;
     let dir = |path: &str| {
         let path = PathBuf::from(path);
@@ -97,13 +97,13 @@ fn reported(container: &ContainerInspectResponse) -> Option<Overlay> {
 }
 
 /// The digest of a container's image manifest, if containerd stores the images.
-fn manifest(container: &ContainerInspectResponse) -> Option<&str> {
+pub(crate) fn manifest(container: &ContainerInspectResponse) -> Option<&str> {
     let manifest = container.image_manifest_descriptor.as_ref().and_then(|of| of.digest.as_deref());
     manifest.or(container.image.as_deref())
 }
 
 #[derive(Deserialize)]
-struct Manifest {
+pub(crate) struct Manifest {
     config: Blob,
     layers: Vec<Blob>,
 }

@@ -67,7 +67,7 @@ pub async fn inspect(engine: ContainerEngine) -> Result<Engine, Error> {
 }
 
 /// The version of an engine's component, as the engine reports it.
-pub(super) fn component(version: &SystemVersion, name: &str) -> Option<String> {
+pub(crate) fn component(version: &SystemVersion, name: &str) -> Option<String> {
     version.components.iter().flatten().find(|it| it.name == name).map(|it| it.version.clone())
 }
 

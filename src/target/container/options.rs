@@ -91,7 +91,7 @@ fn takes_any_shim(client: &Client) -> bool {
     (version.major_version, version.minor_version) >= (1, 42)
 }
 
-fn has(name: &str, mut known: Vec<String>, fix: &str) -> Result<(), String> {
+pub(crate) fn has(name: &str, mut known: Vec<String>, fix: &str) -> Result<(), String> {
     if known.iter().any(|known| known == name) {
         return Ok(());
     }

@@ -15,6 +15,7 @@ use crate::{
     cause::Cause,
     image::ContainerEngine,
     probe::{limits, process},
+    sys::load::Load,
 };
 
 /// How long to wait until podman notices a container's end, when that only adds to an error's text.
@@ -125,7 +126,8 @@ pub(super) async fn gone(client: &Client, name: &str) -> Result<(), ClientError>
             Err(e) if cause(&e) == Cause::NotFound => return Ok(()),
             Err(e) if Instant::now() >= deadline => return Err(e),
             Ok(_) if Instant::now() >= deadline => {
-                let message = format!("it is still there after {REMOVAL:?}: podman is busy or hangs");
+                let why = Load::now().explain();
+                let message = format!("podman still has it after {REMOVAL:?}: {why}");
                 return Err(ClientError::DockerResponseServerError { status_code: 500, message });
             }
             // There is no event: this interval is the resolution of such a teardown.

@@ -21,7 +21,7 @@ pub(super) fn hint(message: &str) -> Option<&'static str> {
 
 /// A runtime's name and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Version {
+pub(crate) struct Version {
     pub program: String,
     pub version: String,
 }
@@ -41,7 +41,7 @@ pub(super) async fn version(runtime: Option<&str>, info: &SystemInfo) -> Option<
 }
 
 /// Newer engines report runc's version: their runc may differ from the one in this process's PATH.
-fn reported(runtime: &str, info: &SystemInfo) -> Option<Version> {
+pub(crate) fn reported(runtime: &str, info: &SystemInfo) -> Option<Version> {
     let status = info.runtimes.as_ref()?.get(runtime)?.status.as_ref()?;
     let features: serde_json::Value =
         serde_json::from_str(status.get("org.opencontainers.runtime-spec.features")?).ok()?;
@@ -50,7 +50,7 @@ fn reported(runtime: &str, info: &SystemInfo) -> Option<Version> {
 }
 
 /// The program of a known runtime, by the engine's path for it.
-fn program(runtime: &str, info: &SystemInfo) -> Option<String> {
+pub(crate) fn program(runtime: &str, info: &SystemInfo) -> Option<String> {
     let named = info.runtimes.as_ref().and_then(|all| all.get(runtime)).and_then(|one| one.path.clone());
     // containerd names shims by their runtime.
     let by_shim = (runtime == "io.containerd.runc.v2").then(|| "runc".to_owned());
@@ -63,7 +63,7 @@ fn program(runtime: &str, info: &SystemInfo) -> Option<String> {
 }
 
 /// Parses a first line such as `crun version 1.8.1` or `kata-runtime  : 3.1.0`.
-fn parse(said: &str) -> Option<String> {
+pub(crate) fn parse(said: &str) -> Option<String> {
     let version = said.lines().next()?.split_whitespace().last()?;
     let fit = version.len() <= LONGEST && version.chars().all(|c| c.is_ascii_graphic());
     (fit && version.starts_with(|c: char| c.is_ascii_alphanumeric())).then(|| version.to_owned())

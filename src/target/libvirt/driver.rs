@@ -131,7 +131,7 @@ fn default_uri() -> Option<(String, Naming)> {
 }
 
 /// `uri_default` of a `libvirt.conf`. One that can't be parsed stops every connection, and libvirt's error names it.
-fn uri_default(text: &str) -> Option<String> {
+pub(crate) fn uri_default(text: &str) -> Option<String> {
     let value = text
         .lines()
         .find_map(|line| line.trim_start().strip_prefix("uri_default")?.trim_start().strip_prefix('='))?;

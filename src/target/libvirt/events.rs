@@ -5,6 +5,7 @@
 //! something. While a VM runs, that is only libvirtd's keep-alive, every 5 s at 0.1 ms of CPU time (measured; the loop
 //! itself has no timer). The callbacks run in that thread and pass events to the [watch](Events::watch) of the domain's
 //! name. A watch begins before its domain is created, so it misses none.
+#![expect(unsafe_code, reason = "callbacks of the C library, which the virt crate has none for")]
 
 use std::{
     collections::HashMap,

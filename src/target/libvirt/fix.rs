@@ -86,6 +86,7 @@ fn cause(error: &virt::error::Error) -> Cause {
 
 /// The cause of a failed connection. Call it on the thread of the failed call, before any other libvirt call: only
 /// libvirt's per-thread record has the operating system's error.
+#[expect(unsafe_code, reason = "the virt crate hides the number of the system's error")]
 pub fn cause_of_connecting(error: &virt::error::Error) -> Cause {
     if error.code() != ErrorNumber::SystemError.into() {
         return cause(error);

@@ -7,14 +7,23 @@ use std::{
 
 use virt::{connect::Connect, domain::Domain, error::ErrorNumber};
 
-use super::{Driver, Link, METADATA_URI, PREFIX, blocking, connect_to, log};
+use super::{Driver, Link, METADATA_URI, blocking, connect_to, log};
 use crate::{
     cause::Cause,
-    target::{Error, LeftOver, ResourceKind, Wanted},
+    target::{
+        Error, LeftOver, ResourceKind, Wanted,
+        instance_name::{is_instance, is_instance_of},
+    },
 };
 
 /// How long libvirt may take to release the name of a domain that has ended.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Removes a definition with all that libvirt keeps for it.
+const UNDEFINE: u32 = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+    | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    | virt_sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM;
 
 /// A connection to the driver's libvirt: if the environment names another driver's, this host's own.
 async fn connect_of(driver: Driver) -> Result<Connect, Error> {
@@ -57,20 +66,33 @@ pub async fn find(driver: Driver, wanted: Wanted) -> Result<Vec<LeftOver>, Error
     .await
 }
 
-/// The name of a wanted bootrace domain; `None` also for one that is gone already.
+/// The name of a wanted bootrace domain; `None` also for one that is gone already. The run's id in its metadata must
+/// agree with its name.
 fn ours(domain: &Domain, wanted: impl Fn(&str) -> bool) -> Result<Option<String>, virt::error::Error> {
     let name = domain.name()?;
-    if !name.starts_with(PREFIX) || !wanted(&name) {
+    if !is_instance(&name) || !wanted(&name) {
         return Ok(None);
     }
-    match domain.xml_desc(0) {
-        Ok(text) => Ok(text.contains(METADATA_URI).then_some(name)),
-        Err(e) if e.code() == ErrorNumber::NoDomain.into() => Ok(None),
+    let kind = virt_sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+    match domain.metadata(kind, Some(METADATA_URI), 0) {
+        Ok(element) => Ok(run_of(&element).is_some_and(|run| is_instance_of(&name, &run)).then_some(name)),
+        Err(e)
+            if e.code() == ErrorNumber::NoDomain.into()
+                || e.code() == ErrorNumber::NoDomainMetadata.into() =>
+        {
+            Ok(None)
+        }
         Err(e) => Err(e),
     }
 }
 
-/// Destroys a domain that [`find`] found. Succeeds if it is gone already.
+/// The text of a metadata element, which is a run's id.
+fn run_of(element: &str) -> Option<String> {
+    let (text, _) = element.split_once('>')?.1.split_once('<')?;
+    Some(quick_xml::escape::unescape(text).ok()?.trim().to_owned())
+}
+
+/// Destroys a domain that [`find`] found, and its definition if someone has defined it. Succeeds if it is gone already.
 ///
 /// # Errors
 /// When libvirt does not answer or refuses to destroy it.
@@ -78,7 +100,25 @@ pub async fn destroy(driver: Driver, name: &str) -> Result<(), Error> {
     let connection = connect_of(driver).await?;
     let tried = format!("destroying domain {name}");
     let name = name.to_owned();
-    blocking(tried, move || destroy_by_name(&connection, &name, None)).await
+    blocking(tried, move || {
+        let domain = match connection.lookup_domain_by_name(&name) {
+            Err(e) if e.code() == ErrorNumber::NoDomain.into() => return Ok(()),
+            domain => domain?,
+        };
+        // Another one may have got the name since the search.
+        if ours(&domain, |_| true)?.is_none() {
+            return Ok(());
+        }
+        let defined = domain.is_persistent().unwrap_or(false);
+        destroy_by_name(&connection, &name, Some(domain.clone()))?;
+        match driver {
+            _ if !defined => Ok(()),
+            Driver::Qemu => domain.undefine_flags(UNDEFINE),
+            // This driver has no flags.
+            Driver::Lxc => domain.undefine(),
+        }
+    })
+    .await
 }
 
 /// Destroys an instance, which is a `noun` to users. Succeeds if it is gone.
@@ -141,26 +181,16 @@ pub fn logs(wanted: impl Fn(&str) -> bool) -> Vec<LeftOver> {
     for driver in [Driver::Qemu, Driver::Lxc] {
         for entry in fs::read_dir(driver.logs()).into_iter().flatten().flatten() {
             let file = entry.file_name();
-            let Some(name) = file.to_str().and_then(|name| name.strip_suffix(".log")) else { continue };
-            if name.starts_with(PREFIX) && wanted(name) {
-                let path = log::path(driver, name).display().to_string();
+            let Some(instance) = file.to_str().and_then(log::domain_of) else { continue };
+            if is_instance(instance) && wanted(instance) {
                 found.push(LeftOver {
                     kind: ResourceKind::Log,
                     engine: None,
-                    name: path,
-                    instance: name.into(),
+                    name: entry.path().display().to_string(),
+                    instance: instance.into(),
                 });
             }
         }
     }
     found
-}
-
-/// Removes the logs of the domain of this name.
-///
-/// # Errors
-/// When it can't be removed.
-pub fn discard_log(instance: &str) -> Result<(), Error> {
-    log::remove(Driver::Qemu, instance)?;
-    log::remove(Driver::Lxc, instance).map(drop)
 }

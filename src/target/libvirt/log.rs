@@ -25,17 +25,31 @@ pub fn path(driver: Driver, domain: &str) -> PathBuf {
     PathBuf::from(format!("{}/{domain}.log", driver.logs()))
 }
 
-/// Removes a domain's log. Returns whether there was one.
+/// The domain of a log, from the log's file name: `NAME.log`, and `NAME.log.0` or `NAME.log.1.gz` of a log that virtlogd
+/// or logrotate has moved away.
+pub fn domain_of(file: &str) -> Option<&str> {
+    let (domain, moved) = file.rsplit_once(".log")?;
+    let number = moved.strip_suffix(".gz").unwrap_or(moved);
+    let is_log = moved.is_empty()
+        || number.strip_prefix('.').is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    is_log.then_some(domain)
+}
+
+/// Removes a domain's log, with the parts that virtlogd moves away when a log grows. Returns whether there was one.
 ///
 /// # Errors
 /// When it can't be removed.
 pub fn remove(driver: Driver, domain: &str) -> Result<bool, Error> {
     let log = path(driver, domain);
-    match fs::remove_file(&log) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::new(format!("removing {}", log.display()), e)),
+    let moved = (0..).map(|part| PathBuf::from(format!("{}.{part}", log.display())));
+    for (removed, file) in std::iter::once(log.clone()).chain(moved).enumerate() {
+        match fs::remove_file(&file) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(removed > 0),
+            Err(e) => return Err(Error::new(format!("removing {}", file.display()), e)),
+        }
     }
+    Ok(true)
 }
 
 /// The lines of a domain's log that explain its end. `over`: it has ended, so wait a little for them.
@@ -61,7 +75,7 @@ fn tail(log: &Path) -> io::Result<String> {
 
 /// Errors, without the command line, which libvirt writes there too; warnings only if there are no errors. Removes
 /// control characters, since the text goes to terminals.
-fn relevant_lines(log: &str) -> Vec<String> {
+pub(crate) fn relevant_lines(log: &str) -> Vec<String> {
     let complains = |line: &&str| {
         ["qemu-system", "KVM", "error", "failure", "Failure"].iter().any(|sign| line.contains(sign))
             && !["/", "-", "LC_ALL=", "PATH="].iter().any(|start| line.starts_with(start))
@@ -86,6 +100,16 @@ mod tests {
         -name guest=x,debug-threads=on \\\n-msg timestamp=on\n";
     const WARNING: &str = "qemu-system-x86_64: warning: host doesn't support requested feature: svm\n";
     const END: &str = "2026-11-25 01:53:16.944+0000: shutting down, reason=failed\n";
+
+    #[test]
+    fn a_log_is_its_domains_wherever_it_was_moved() {
+        for file in ["a-1.log", "a-1.log.0", "a-1.log.12", "a-1.log.2.gz"] {
+            assert_eq!(domain_of(file), Some("a-1"), "{file}");
+        }
+        for file in ["a-1", "a-1.log.old", "a-1.log~", "a-1.log.0.txt", "a-1.login", "a-1.log.gz"] {
+            assert_eq!(domain_of(file), None, "{file}");
+        }
+    }
 
     #[test]
     fn libvirts_routine_lines_explain_nothing() {

@@ -2,28 +2,19 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-};
-
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    io::Errno,
-    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 use crate::{
     kind::Kind,
     probe::cgroup::{self, Hierarchy},
     scenario::Resources,
-    target::{Error, LeftOver, ResourceKind},
+    sys::processes::{self, send_kill},
+    target::{Error, LeftOver, ResourceKind, instance_name::is_instance},
 };
 
 /// The parent of all instances' cgroups, below the root of each hierarchy.
 const CGROUP: &str = "bootrace";
-
-/// How long a killed process may take to end: one that waits for a dead disk or NFS server may never end.
-const KILL_TIMEOUT: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 
 /// Kills every process in the cgroup, the agent last so that it reaps the others, and waits for their end through
 /// pidfds.
@@ -38,8 +29,8 @@ pub fn kill(dir: &Path, leader: Option<u32>) -> io::Result<()> {
         if pids.iter().any(|pid| Some(*pid) != leader) {
             pids.retain(|pid| Some(*pid) != leader);
         }
-        let open = |pid: u32| pidfd_open(Pid::from_raw(pid as i32)?, PidfdFlags::empty()).ok();
-        let handles: Vec<_> = pids.iter().filter_map(|pid| Some((*pid, open(*pid)?))).collect();
+        let open = |pid: &u32| Some((*pid, processes::open(pid.cast_signed())?));
+        let handles: Vec<_> = pids.iter().filter_map(open).collect();
         // Another process may have got the pid before it was opened.
         let members = cgroup::pids(dir).map_err(io::Error::other)?;
         let members: Vec<_> = handles.iter().filter(|(pid, _)| members.contains(pid)).collect();
@@ -48,36 +39,8 @@ pub fn kill(dir: &Path, leader: Option<u32>) -> io::Result<()> {
         }
         members.iter().try_for_each(|(_, handle)| send_kill(handle))?;
         for (pid, handle) in &members {
-            wait(handle).map_err(|e| io::Error::new(e.kind(), format!("process {pid}: {e}")))?;
+            processes::wait(handle).map_err(|e| io::Error::new(e.kind(), format!("process {pid}: {e}")))?;
         }
-    }
-}
-
-/// Kills a process and waits for its end.
-///
-/// # Errors
-/// When it has not ended after 30 s.
-pub fn end(handle: &OwnedFd) -> io::Result<()> {
-    send_kill(handle)?;
-    wait(handle)
-}
-
-fn send_kill(handle: &OwnedFd) -> io::Result<()> {
-    match pidfd_send_signal(handle, Signal::KILL) {
-        // It has ended already.
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn wait(handle: &OwnedFd) -> io::Result<()> {
-    let mut gone = [PollFd::from_borrowed_fd(handle.as_fd(), PollFlags::IN)];
-    match rustix::io::retry_on_intr(|| poll(&mut gone, Some(&KILL_TIMEOUT)))? {
-        0 => Err(io::Error::other(format!(
-            "it was killed and has not ended within {} s: it waits in the kernel, for a disk or a server maybe",
-            KILL_TIMEOUT.tv_sec
-        ))),
-        _ => Ok(()),
     }
 }
 
@@ -201,7 +164,7 @@ pub fn find(wanted: impl Fn(&str) -> bool) -> Result<Vec<LeftOver>, Error> {
             let name = dir.display().to_string();
             // On version 2 all controllers have the same directory.
             let known = found.iter().any(|it| it.name == name);
-            if !known && instance.starts_with("bootrace-") && wanted(&instance) && dir.is_dir() {
+            if !known && is_instance(&instance) && wanted(&instance) && dir.is_dir() {
                 found.push(LeftOver {
                     kind: ResourceKind::Cgroup,
                     engine: Some(Kind::Native),

@@ -7,6 +7,10 @@
 //! Until it executes the agent, the child shares the harness's memory, as with `vfork` and `posix_spawn`: after a fork
 //! each page that the harness writes would fault once, during the measurement. The module makes the system call
 //! itself, because neither of these can create a child in a version 2 cgroup (glibc before 2.39).
+#![expect(
+    unsafe_code,
+    reason = "clone3 with shared memory, and what its child does before it executes the agent"
+)]
 
 use std::{
     cell::Cell,
@@ -22,6 +26,7 @@ use std::{
 };
 
 use bootrace_agent::protocol::{AGENT_PATH, NONCE_VARIABLE, ON_STDIN_FLAG};
+use linux_raw_sys::general::{CLONE_INTO_CGROUP, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, clone_args};
 use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::{Pid, WaitOptions, waitpid},
@@ -29,9 +34,6 @@ use rustix::{
 };
 
 use crate::control::Nonce;
-
-/// From linux/sched.h. The libc crate declares it as a C int, in which it is 0 and would have no effect.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// A launched agent that waits for [`Agent::go`].
 #[derive(Debug)]
@@ -128,17 +130,21 @@ impl Child {
     /// Returns when the child has executed the agent. From then on only the agent has its end of the channel.
     fn clone_into_agent(self) -> io::Result<(Pid, OwnedFd)> {
         let mut handle: c_int = -1;
-        // SAFETY: clone_args is plain integers, for which zero means none.
-        let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-        arguments.flags = u64::from((libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD).cast_unsigned());
-        arguments.pidfd = (&raw mut handle) as u64;
-        arguments.exit_signal = u64::from(libc::SIGCHLD.cast_unsigned());
-        arguments.stack = self.stack.as_ptr() as u64;
-        arguments.stack_size = STACK as u64;
-        if let Some(cgroup) = &self.cgroup {
-            arguments.flags |= CLONE_INTO_CGROUP;
-            arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
-        }
+        let into_cgroup = if self.cgroup.is_some() { CLONE_INTO_CGROUP } else { 0 };
+        let cgroup = self.cgroup.as_ref().map_or(0, |cgroup| cgroup.as_raw_fd().cast_unsigned());
+        let arguments = clone_args {
+            flags: u64::from(CLONE_VM | CLONE_VFORK | CLONE_PIDFD) | into_cgroup,
+            pidfd: (&raw mut handle) as u64,
+            child_tid: 0,
+            parent_tid: 0,
+            exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+            stack: self.stack.as_ptr() as u64,
+            stack_size: STACK as u64,
+            tls: 0,
+            set_tid: 0,
+            set_tid_size: 0,
+            cgroup: u64::from(cgroup),
+        };
         // A signal handler must not run in the child, which shares this memory. The agent unblocks signals again.
         let before = block_all_signals();
         // SAFETY: the child has a stack of its own, makes only system calls on what `self` owns, and this thread
@@ -165,7 +171,11 @@ impl Child {
 }
 
 /// The child's code.
+///
+/// # Safety
+/// `child` is live until this process has executed another program or ended.
 unsafe extern "C" fn execute(child: *const Child) -> ! {
+    // SAFETY: only system calls, on strings and descriptors that `child` owns.
     unsafe {
         let child = &*child;
         let argv = [child.program.as_ptr(), child.flag.as_ptr(), ptr::null()];
@@ -200,12 +210,14 @@ fn block_all_signals() -> libc::sigset_t {
 /// # Safety
 /// Only with CLONE_VM and CLONE_VFORK. `run` must touch only `data`.
 unsafe fn clone_and_call(
-    arguments: &libc::clone_args,
+    arguments: &clone_args,
     run: unsafe extern "C" fn(*const Child) -> !,
     data: *const Child,
 ) -> i64 {
     let result: i64;
     #[cfg(target_arch = "x86_64")]
+    // SAFETY: the child gets here with an empty stack of its own and leaves by `run`; the parent goes on at 2. All
+    // registers that the kernel or the child changes are named.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -218,7 +230,7 @@ unsafe fn clone_and_call(
             "2:",
             inlateout("rax") libc::SYS_clone3 => result,
             in("rdi") ptr::from_ref(arguments),
-            in("rsi") size_of::<libc::clone_args>(),
+            in("rsi") size_of::<clone_args>(),
             in("r8") data,
             in("r9") run,
             lateout("rcx") _,
@@ -226,6 +238,7 @@ unsafe fn clone_and_call(
         );
     }
     #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
     unsafe {
         std::arch::asm!(
             "svc 0",
@@ -237,7 +250,7 @@ unsafe fn clone_and_call(
             "2:",
             in("x8") libc::SYS_clone3,
             inlateout("x0") ptr::from_ref(arguments) => result,
-            in("x1") size_of::<libc::clone_args>(),
+            in("x1") size_of::<clone_args>(),
             in("x3") data,
             in("x4") run,
         );
@@ -336,7 +349,7 @@ mod tests {
         let root = agent_root();
         let (agent, _stream) = launch_in(root.path(), std::slice::from_ref(&dir)).unwrap();
         let listed = cgroup::pids(&dir).unwrap();
-        groups::end(&agent.handle).unwrap();
+        crate::sys::processes::end(&agent.handle).unwrap();
         waitpid(Some(agent.pid), WaitOptions::NOHANG).unwrap().unwrap();
         fs::remove_dir(&dir).unwrap();
         assert_eq!(listed, [agent.pid.as_raw_pid().unsigned_abs()]);

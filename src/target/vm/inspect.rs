@@ -69,7 +69,7 @@ pub async fn offers() -> Result<(Option<String>, Offers), Error> {
 
 impl Offers {
     /// Broken XML ends the parsing; earlier findings are kept.
-    fn parse(capabilities: &str, architecture: &str) -> Self {
+    pub(crate) fn parse(capabilities: &str, architecture: &str) -> Self {
         let mut reader = Reader::from_str(capabilities);
         let (mut offers, mut path, mut text) = (Offers::default(), Vec::<String>::new(), String::new());
         let (mut ours, mut model, mut label_of_qemu) = (false, String::new(), false);

@@ -21,6 +21,7 @@ use crate::{
         disk::{Files, Place},
     },
     scenario::Start,
+    sys::load::Load,
     target::{
         EndNotice, Error, Instance, InstanceId, Rest,
         libvirt::{
@@ -160,7 +161,7 @@ impl Instance for Vm {
             // Its agent powers it off. libvirt reports that shortly before it releases the name.
             _ => {
                 if timeout(POWER_OFF, self.watch.end()).await.is_err() {
-                    let why = format!("it did not power off in {POWER_OFF:?}: busy or hanging");
+                    let why = format!("it did not power off in {POWER_OFF:?}: {}", Load::now().explain());
                     return Err(Error::new(format!("waiting for the end of domain {}", self.name), why));
                 }
                 let (connection, name) = (self.link.connection.clone(), self.name.clone());

@@ -169,7 +169,7 @@ fn enough(pool: huge::Pool, memory: u64) -> Result<(), String> {
 
 /// The CPU models that QEMU supports here, from libvirt's domain capabilities.
 #[derive(Debug, Default, PartialEq)]
-struct Models {
+pub(crate) struct Models {
     /// The supported ones of libvirt's modes.
     modes: Vec<String>,
     /// Named models; false if this host or emulation lacks a feature of the model.
@@ -195,7 +195,7 @@ impl Models {
         Models::parse(&asked).map_err(|e| Error::new("reading libvirt's domain capabilities", e))
     }
 
-    fn parse(capabilities: &str) -> Result<Self, quick_xml::Error> {
+    pub(crate) fn parse(capabilities: &str) -> Result<Self, quick_xml::Error> {
         let mut reader = Reader::from_str(capabilities);
         let mut models = Models::default();
         // The parser's state: inside <cpu>, the current <mode>, and whether the current <model> is usable.
@@ -235,7 +235,7 @@ impl Models {
         }
     }
 
-    fn has(&self, model: &str) -> Result<(), String> {
+    pub(crate) fn has(&self, model: &str) -> Result<(), String> {
         let mode = if model == "max" { "maximum" } else { model };
         if self.modes.iter().any(|known| known == mode && known != "custom") {
             return Ok(());

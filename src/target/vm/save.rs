@@ -11,6 +11,7 @@ use crate::target::libvirt::fix;
 ///
 /// # Errors
 /// When libvirt fails, or the path contains a zero byte.
+#[expect(unsafe_code, reason = "the virt crate has it for paths in UTF-8 only")]
 pub(super) fn save(domain: &Domain, to: &Path) -> Result<(), String> {
     let path = CString::new(to.as_os_str().as_encoded_bytes())
         .map_err(|_| format!("{}: no path holds a zero byte", to.display()))?;

@@ -122,8 +122,11 @@ impl<'a> Guest<'a> {
             memory_size: memory.0.len() as u64,
             userspace_addr: memory.0.as_ptr() as u64,
         };
+        #[expect(unsafe_code, reason = "the guest writes to this process's memory")]
         // SAFETY: the memory is page aligned, of that size, and outlives VM and vCPU.
-        unsafe { vm.set_user_memory_region(region)? };
+        unsafe {
+            vm.set_user_memory_region(region)?
+        };
         step(3);
         let vcpu = vm.create_vcpu(0)?;
         step(4);
@@ -172,6 +175,7 @@ impl<'a> Guest<'a> {
         let run = self.vcpu.get_kvm_run();
         let reason = run.exit_reason;
         if reason != KVM_EXIT_HLT {
+            #[expect(unsafe_code, reason = "kvm_run has a union")]
             // SAFETY: all variants of the union are plain numbers, and this one is read for its own reason only.
             let detail = unsafe { run.__bindgen_anon_1.internal.suberror };
             let detail = if reason == KVM_EXIT_INTERNAL_ERROR { detail } else { 0 };
