@@ -92,7 +92,11 @@ pub async fn run(job: Job, watch: &mut dyn Watch, stop: &CancellationToken) -> a
         }
         let instance_id = make_instance_id(&instances, &results.run.id, done)?;
         let mut sample = Sample::blank(&name, trial);
-        let mut step = |step| watch.step(done, trial, &name, step);
+        tracing::debug!(instance = instance_id.instance, target = name, "trial begins");
+        let mut step = |step| {
+            tracing::debug!(instance = instance_id.instance, target = name, ?step, "trial");
+            watch.step(done, trial, &name, step);
+        };
         let end = self::trial(target, &scenario, &instance_id, &mut sample, stop, &mut step).await;
         tracing::debug!(instance = instance_id.instance, target = name, outcome = ?sample.outcome, "trial ended");
         results.run.warnings.extend(end.left_behind);

@@ -152,6 +152,7 @@ impl RunningInstance {
         self.requested = Timestamp::now();
         self.start(deadline).await?;
         timeline.started = Some(Timestamp::now().since(self.requested));
+        tracing::debug!(instance = self.instance_id.instance, "the engine's start call has returned");
         self.until_ready(timeline, deadline).await
     }
 
@@ -311,6 +312,7 @@ impl RunningInstance {
             _ = self.stop.cancelled() => return Err(InstanceEnd::Stopped),
             event = self.events.next() => event.map_err(InstanceEnd::Failed),
         };
+        tracing::debug!(instance = self.instance_id.instance, ?event, "control channel");
         self.speaks = event.as_ref().is_ok_and(|event| matches!(event.what, ChannelEvent::Said(_)));
         event
     }

@@ -1,15 +1,13 @@
 //! What goes wrong for a user: each has its message, its exit code, and nothing left behind.
 
-mod common;
-
 use std::{
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
 };
 
+use crate::common::{Bench, Ran, left_over};
 use bootrace::sample::Outcome;
-use common::{Bench, Ran, left_over};
 
 const TARGETS: [&str; 3] = ["native", "docker", "libvirt"];
 
