@@ -167,7 +167,7 @@ impl Drop for Control {
 /// Admits the agent, and passes on what it says until its stream ends.
 fn receive(shared: &Shared, door: &Door<'_>, sender: &mpsc::Sender<Event>) -> Result<(), FrameError> {
     let refuse = |why: String| {
-        tracing::warn!("refused a connection to {}: {why}", door.socket.display());
+        tracing::info!("refused a connection to {}: {why}", door.socket.display());
         let mut refused = shared.refused.lock().unwrap_or_else(PoisonError::into_inner);
         *refused = (refused.0.saturating_add(1), why);
     };

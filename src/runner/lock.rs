@@ -44,7 +44,11 @@ impl Lock {
             let file = File::create(&path).with_context(|| format!("making {}", path.display()))?;
             // Another process may be checking the lock at this time.
             let locked = (0..LOCK_ATTEMPTS).any(|_| file.try_lock().is_ok() || sleep_1ms());
-            anyhow::ensure!(locked, "locking {}: is the same run going on?", path.display());
+            anyhow::ensure!(
+                locked,
+                "locking {}: a run with the id {run} is going on\nfix: start this one again, a second later",
+                path.display()
+            );
             // The previous holder may have removed the file in between.
             let same = |named: fs::Metadata, held: fs::Metadata| named.ino() == held.ino();
             if fs::metadata(&path).and_then(|named| Ok(same(named, file.metadata()?))).unwrap_or(false) {
@@ -56,12 +60,14 @@ impl Lock {
     /// The caveat about other runs at the same time, which use the same CPUs. A `partner` does not count: it measures
     /// while this run waits.
     pub fn others(partner: Option<&str>) -> Option<String> {
-        match Lock::others_in(Path::new(LOCKS), partner) {
-            0 => None,
-            n => Some(format!(
-                "{n} other bootrace runs were going on, on the same CPUs: they spoil each other's figures; run again when they have ended"
-            )),
-        }
+        let runs = match Lock::others_in(Path::new(LOCKS), partner) {
+            0 => return None,
+            1 => "another bootrace run was".into(),
+            n => format!("{n} other bootrace runs were"),
+        };
+        Some(format!(
+            "{runs} going on, on the same CPUs: they spoil each other's figures; run again when no other is going on"
+        ))
     }
 
     fn others_in(locks: &Path, partner: Option<&str>) -> usize {

@@ -17,7 +17,7 @@ pub fn each_step_lasts(target: &str) -> String {
 }
 
 const STEPS: [(&str, &[Step]); 3] = [
-    ("native", &[STAGED, REQUESTED, HELLO, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
+    ("native", &[REQUESTED, WORKING, SAVING]),
     ("docker", &[STAGED, REQUESTED, HELLO, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
     ("libvirt", &[REQUESTED, WORKING]),
 ];

@@ -14,7 +14,7 @@ const STOPPING: &str = "stopping: removing what runs (again to stop at once)";
 
 const ONCE: [(&str, &str, &[Step]); 3] = [
     ("Ctrl-C", "docker", &[STAGED, REQUESTED, HELLO, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
-    ("SIGTERM", "native", &[STAGED, REQUESTED, HELLO, SETTLING, IDLING, WORKING, REMOVING, SAVING]),
+    ("SIGTERM", "native", &[REQUESTED, WORKING, SAVING]),
     ("Ctrl-C", "libvirt", &[REQUESTED, WORKING]),
 ];
 
