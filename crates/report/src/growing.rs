@@ -1,4 +1,4 @@
-//! Saves a run's results while it takes samples, at the same cost for each of them.
+//! Saves and loads a run's results. While the run takes samples, saving each of them costs the same.
 //!
 //! `results.json` is written as a whole while it is small, and then whenever it has grown by an eighth. The samples
 //! between are lines of a journal beside it, each with what changes in the run's head; [`crate::load`] adds them.
@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
-    sample::{Results, Sample},
-    save_results,
+    output::{self, put},
+    sample::{Results, SCHEMA, Sample},
     sudo_user::as_sudo_user,
 };
+
+/// Name of the file with the raw samples in a run's directory.
+pub const RESULTS: &str = "results.json";
 
 /// Name of the journal in a run's directory.
 pub const JOURNAL: &str = "samples.jsonl";
@@ -103,8 +106,33 @@ impl Growing {
     }
 }
 
+/// Writes `results.json` alone: atomically, and synchronised to the disk. Removes the journal of a run that was going on.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn save_results(results: &Results, dir: &Path) -> Result<(), Error> {
+    let mut json = serde_json::to_vec_pretty(results)
+        .map_err(|e| Error::Write { path: dir.join(RESULTS), why: std::io::Error::other(e) })?;
+    json.push(b'\n');
+    put(&dir.join(RESULTS), &json)?;
+    remove_journal(dir)
+}
+
+/// Reads a run's results: `path` is its directory or the file itself.
+///
+/// # Errors
+/// When the file can't be read, is damaged, or has the schema of another version.
+pub fn load(path: &Path) -> Result<Results, Error> {
+    let path = if path.is_dir() { path.join(RESULTS) } else { path.to_owned() };
+    let mut results: Results = output::read(path.clone(), SCHEMA)?;
+    if results.run.interrupted {
+        complete(&mut results, &path)?;
+    }
+    Ok(results)
+}
+
 /// Removes the journal of results that are whole now.
-pub(crate) fn remove_journal(dir: &Path) -> Result<(), Error> {
+fn remove_journal(dir: &Path) -> Result<(), Error> {
     let path = dir.join(JOURNAL);
     match fs::remove_file(&path) {
         Err(why) if why.kind() != ErrorKind::NotFound => Err(Error::Write { path, why }),
@@ -114,7 +142,7 @@ pub(crate) fn remove_journal(dir: &Path) -> Result<(), Error> {
 
 /// Adds the samples of the journal beside `path`, which has `results`. A line that a kill or a full disk has cut is left
 /// out.
-pub(crate) fn complete(results: &mut Results, path: &Path) -> Result<(), Error> {
+fn complete(results: &mut Results, path: &Path) -> Result<(), Error> {
     let path = path.with_file_name(JOURNAL);
     let text = match fs::read(&path) {
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
@@ -139,7 +167,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::{RESULTS, load, write};
+    use crate::write;
 
     const MANY: usize = 160;
 

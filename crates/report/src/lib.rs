@@ -7,10 +7,7 @@ use std::path::Path;
 use bootrace_analysis as analysis;
 use bootrace_model::{kind, metric, sample};
 
-use crate::{
-    analysis::analyse,
-    sample::{Results, SCHEMA},
-};
+use crate::{analysis::analyse, sample::Results};
 
 pub mod calibration;
 mod chart;
@@ -34,14 +31,11 @@ mod terminal;
 mod text;
 
 pub use error::Error;
-pub use growing::{Growing, JOURNAL};
+pub use growing::{Growing, JOURNAL, RESULTS, load, save_results};
 pub use output::{UNFINISHED, put};
 pub use table::{table, table_within};
 pub use terminal::WIDTH;
 pub use text::{clean, clean_lines};
-
-/// Name of the file with the raw samples in a run's directory.
-pub const RESULTS: &str = "results.json";
 
 /// Writes `results.json` and everything generated from it into `dir`, which it creates if necessary.
 ///
@@ -50,18 +44,6 @@ pub const RESULTS: &str = "results.json";
 pub fn write(results: &Results, dir: &Path) -> Result<(), Error> {
     save_results(results, dir)?;
     render(results, dir)
-}
-
-/// Writes `results.json` alone: atomically, and synchronised to the disk. Removes the journal of a run that was going on.
-///
-/// # Errors
-/// When the file can't be written.
-pub fn save_results(results: &Results, dir: &Path) -> Result<(), Error> {
-    let mut json = serde_json::to_vec_pretty(results)
-        .map_err(|e| Error::Write { path: dir.join(RESULTS), why: std::io::Error::other(e) })?;
-    json.push(b'\n');
-    put(&dir.join(RESULTS), &json)?;
-    growing::remove_journal(dir)
 }
 
 /// Writes `summary.md`, `charts/*.svg` and `index.html`, and leaves `results.json` alone.
@@ -76,17 +58,4 @@ pub fn render(results: &Results, dir: &Path) -> Result<(), Error> {
     }
     put(&dir.join("summary.md"), summary::summary(results, &analysis).as_bytes())?;
     put(&dir.join("index.html"), html::page(results, &analysis, &charts).as_bytes())
-}
-
-/// Reads a run's results: `path` is its directory or the file itself.
-///
-/// # Errors
-/// When the file can't be read, is damaged, or has the schema of another version.
-pub fn load(path: &Path) -> Result<Results, Error> {
-    let path = if path.is_dir() { path.join(RESULTS) } else { path.to_owned() };
-    let mut results: Results = output::read(path.clone(), SCHEMA)?;
-    if results.run.interrupted {
-        growing::complete(&mut results, &path)?;
-    }
-    Ok(results)
 }
