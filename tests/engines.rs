@@ -82,7 +82,9 @@ fn agents() -> BTreeMap<String, Seen> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        if !fs::read(entry.path().join("cmdline")).unwrap_or_default().starts_with(AGENT_PATH.as_bytes()) {
+        let is_agent =
+            || fs::read(entry.path().join("cmdline")).unwrap_or_default().starts_with(AGENT_PATH.as_bytes());
+        if !is_agent() {
             continue;
         }
         let status = read(entry.path().join("status"));
@@ -100,6 +102,10 @@ fn agents() -> BTreeMap<String, Seen> {
             None => read(format!("/sys/fs/cgroup{}/memory.max", of("").unwrap_or_default())),
         };
         let memory_limit = limit.trim().parse().ok();
+        // One that has ended meanwhile had the root's cgroup and limits already; its memory goes before its cgroup.
+        if !is_agent() {
+            continue;
+        }
         found.insert(parent, Seen { pid, cpus: field("Cpus_allowed_list:"), memory_limit });
     }
     found

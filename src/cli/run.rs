@@ -377,14 +377,16 @@ pub(super) fn samples_are_good(finished: &Finished) -> Result<(), Failure> {
     }
     let bad: Vec<_> = samples.iter().filter(|s| !s.warmup && s.outcome != sample::Outcome::Ok).collect();
     let Some(first) = bad.first() else { return Ok(()) };
+    let why = first.error.as_deref().unwrap_or("no reason is known");
+    let warnings = finished.results.run.warnings.iter().filter(|warning| !why.contains(*warning));
     Err(Failure::Run(anyhow!(
         "{} of {} samples failed, the first on {} in round {}: {}{}\n(all samples are kept in {})",
         bad.len(),
         samples.iter().filter(|s| !s.warmup).count(),
         first.target,
         first.round + 1,
-        first.error.as_deref().unwrap_or("no reason is known"),
-        finished.results.run.warnings.iter().map(|w| format!("\n{w}")).collect::<String>(),
+        why,
+        warnings.map(|w| format!("\n{w}")).collect::<String>(),
         finished.dir.display(),
     )))
 }

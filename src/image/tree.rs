@@ -122,6 +122,9 @@ pub(super) async fn make(
         .arg("--file")
         .arg(&archive);
     let unsound = |why: String| Error::Tree { why, image: image_name.clone() };
+    if damaged(job, base).await? {
+        return Err(unsound("its archive in the cache was damaged and is removed now: try again".into()));
+    }
     let unpacked = match fits(&archive, temp.path(), &job.cancel).await {
         Ok(Ok(())) => unpack.run(&job.cancel).await,
         Ok(Err(why)) => return Err(unsound(why)),
@@ -129,7 +132,7 @@ pub(super) async fn make(
     };
     match unpacked {
         Err(Error::Tool { outcome, output, .. }) => {
-            return Err(unsound(why_not(job, base, outcome, output).await?));
+            return Err(unsound(format!("it can't be unpacked, tar {outcome}: {output}")));
         }
         other => other?,
     }
@@ -177,16 +180,15 @@ async fn fits(archive: &Path, cache: &Path, cancel: &CancellationToken) -> Resul
     .await
 }
 
-/// Why unpacking failed. Removes an archive that has changed since it was made.
-async fn why_not(job: &Job<'_>, base: &Base, outcome: String, output: String) -> Result<String, Error> {
+/// Whether the base's archive has changed since it was made, in which case it is removed.
+async fn damaged(job: &Job<'_>, base: &Base) -> Result<bool, Error> {
     let dir = job.cache.base(&base.key);
     let (manifest, place) = (base.manifest.clone(), dir.clone());
     let damaged = job.blocking(move || Ok(!manifest.verify(&place).is_empty())).await?;
     if damaged {
         discard(&dir, job.cache)?;
-        return Ok("its archive in the cache was damaged and is removed now: try again".into());
     }
-    Ok(format!("it can't be unpacked, tar {outcome}: {output}"))
+    Ok(damaged)
 }
 
 struct Facts {

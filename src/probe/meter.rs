@@ -350,7 +350,11 @@ impl Pss {
 /// leaves out mapped files: a daemon's share of them falls as soon as an instance maps the same ones.
 fn pss_of(pids: &[u32]) -> Result<u64, Error> {
     let held = |pid| {
-        let pss = process::pss(&PathBuf::from(format!("/proc/{pid}")))?;
+        let dir = PathBuf::from(format!("/proc/{pid}"));
+        let pss = process::pss(&dir).map_err(|error| match error.gone {
+            true => Error::new(&dir, "the engine's daemon that this was has ended"),
+            false => error,
+        })?;
         Ok(pss.anon + pss.shmem)
     };
     pids.iter().map(held).sum()

@@ -392,11 +392,12 @@ impl RunningInstance {
         let limit = self.launch_spec.removal;
         match within(limit, "removing it", self.instance.remove()).await {
             Ok(()) => timeline.gone = Some(Timestamp::now().since(self.requested)),
-            Err(e) => {
-                removal.failed = Some(e.to_string());
+            Err(first) => {
+                removal.failed = Some(first.to_string());
                 sleep(Duration::from_secs(1)).await;
                 if let Err(e) = within(limit, "removing it once more", self.instance.remove()).await {
-                    // Nobody knows whether it is there: its engine may be down.
+                    // Both say the same of an engine that is down. Nobody knows then whether the instance is there.
+                    removal.failed = removal.failed.filter(|first| *first != e.to_string());
                     let text = format!("{e}; it may be left behind: bootrace clean removes it then");
                     removal.left_behind.push(text);
                 }

@@ -2,6 +2,8 @@
 
 use std::{
     any::Any,
+    ffi::OsString,
+    fs,
     io::{BufRead, BufReader},
     panic::{AssertUnwindSafe, catch_unwind},
     process::{Child, Command, Stdio},
@@ -10,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bootrace::sample::{Outcome, Results};
+use bootrace::sample::{Outcome, Results, Sample};
 use regex_lite::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -50,6 +52,8 @@ pub enum Then {
     Clean,
     /// `bootrace clean` removes what is left, and `bootrace run --resume` takes the other samples.
     CleanAndResume,
+    /// `bootrace clean` removes what is left, and the same command does what it would have done.
+    CleanAndRunAgain,
 }
 
 /// A fault as data.
@@ -209,6 +213,7 @@ pub fn normalised(lines: &[String], bench: &Bench) -> Vec<String> {
         (r"bootrace:[0-9a-f]{16}", "bootrace:DIGEST"),
         (r"/var/tmp/\.tmp\w+/engine\.sock", "SOCKET"),
         (r"process \d+", "process PID"),
+        (r"/proc/\d+", "/proc/PID"),
     ];
     let progress = Regex::new(r"^(round \d|mak|made |unpack|import)").unwrap();
     let mut lines: Vec<String> =
@@ -246,9 +251,11 @@ impl Row {
             true => Bench::with_text(&format!("name = \"test\"\n{}", self.scenario)),
             false => Bench::new(&format!("\n{}", self.scenario)),
         };
-        let mut set_up = None;
+        let (mut set_up, mut environment) = (None, Vec::new());
         let mut running = Running::start(bench, &["--targets", self.target], |bench, command| {
             set_up = self.around.as_ref().map(|around| around(bench, command));
+            let variables = command.get_envs().filter_map(|(name, value)| Some((name.into(), value?.into())));
+            environment = variables.collect::<Vec<(OsString, OsString)>>();
         });
         if !self.at.1.sign.is_empty() {
             running.until_step(self.at.0, self.at.1);
@@ -267,12 +274,22 @@ impl Row {
         assert!(kept >= self.kept, "{kept} good samples are kept, not {}: {results:#?}", self.kept);
         if let Some(results) = &results {
             crate::common::holds_to_schema(results);
+            let slow = |sample: &&Sample| sample.timeline_ns.ready > Some(PATIENCE.as_nanos() as u64);
+            assert_eq!(results.samples.iter().find(slow), None, "a clock that is no clock of durations");
         }
-        if self.then == Then::CleanAndResume {
+        if self.then != Then::Clean {
             clean();
         }
         assert_eq!(self.left.as_ref().map(|left| left()).unwrap_or_default(), Vec::<String>::new());
         assert_eq!(left_after_a_moment(), Vec::<String>::new());
+        if self.then == Then::CleanAndRunAgain {
+            let mut again = running.bench.command(&["--targets", self.target]);
+            let again = again.envs(environment).output().unwrap();
+            Ran::new(again, running.bench.results()).good();
+            let left: Vec<_> = fs::read_dir(running.bench.path().join("cache/tmp")).unwrap().collect();
+            assert!(left.is_empty(), "{left:?}");
+            assert_eq!(left_after_a_moment(), Vec::<String>::new());
+        }
         drop(set_up);
         if self.then == Then::CleanAndResume {
             let resumed = bootrace(&["run", "--resume"]).arg(running.bench.latest()).output().unwrap();
@@ -290,7 +307,7 @@ impl Row {
             kept: self.kept.to_string(),
             left: match self.then {
                 Then::Clean => "nothing".into(),
-                Then::CleanAndResume => "nothing after `bootrace clean`".into(),
+                Then::CleanAndResume | Then::CleanAndRunAgain => "nothing after `bootrace clean`".into(),
             },
         }
     }

@@ -3,11 +3,15 @@
 use std::{
     cell::RefCell,
     fs::{self, File},
+    io::{Seek, SeekFrom, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
 };
+
+use jiff::Timestamp;
+use rustix::process::Signal;
 
 use bootrace_agent::{
     protocol::AGENT_PATH,
@@ -41,13 +45,23 @@ impl Drop for Small {
     }
 }
 
+/// One that has no place for as many files as the image has, though for their bytes.
+fn few_files(dir: &Path) -> Small {
+    let small = Small::mount(dir, "200m");
+    output_of("mount", &["-o", "remount,nr_inodes=120", dir.to_str().unwrap()]);
+    small
+}
+
 /// Writes until the disk is full.
 fn fill(dir: &Path) {
     let mut file = File::create(dir.join("fill")).unwrap();
     std::io::copy(&mut File::open("/dev/zero").unwrap(), &mut file).unwrap_err();
 }
 
-/// An image of the agent alone and a file of 40 MB, and a workload in it.
+/// Empty files in the image.
+const FILES: usize = 200;
+
+/// An image of the agent alone, a file of 40 MB and many empty ones, and a workload in it.
 fn of_a_tarball(target: &str) -> String {
     let workload = ReferenceWorkload::Delay { ns: 0 }.arguments().map(|word| format!("{word:?}")).join(", ");
     format!(
@@ -62,6 +76,9 @@ fn make_tarball(bench: &Bench) {
     fs::create_dir_all(root.join("etc")).unwrap();
     fs::write(root.join("etc/os-release"), "ID=faults\n").unwrap();
     let noise = File::open("/dev/urandom").unwrap();
+    for number in 0..FILES {
+        fs::write(root.join(number.to_string()), "").unwrap();
+    }
     let mut large = File::create(root.join("large")).unwrap();
     std::io::copy(&mut std::io::Read::take(noise, 40 << 20), &mut large).unwrap();
     output_of(
@@ -78,6 +95,12 @@ fn a_full_disk_is_named_and_leaves_what_was_there() {
     let cache: Around = Some(Box::new(|bench, command| {
         make_tarball(bench);
         let small = Small::mount(&bench.path().join("cache"), "60m");
+        command.env("BOOTRACE_CACHE", bench.path().join("cache"));
+        Box::new(small)
+    }));
+    let files: Around = Some(Box::new(|bench, command| {
+        make_tarball(bench);
+        let small = few_files(&bench.path().join("cache"));
         command.env("BOOTRACE_CACHE", bench.path().join("cache"));
         Box::new(small)
     }));
@@ -106,6 +129,16 @@ fn a_full_disk_is_named_and_leaves_what_was_there() {
             .ends(Some(1), &["bytes are free in the cache; fix: "], 0, Then::Clean)
             .around(cache)
             .varies(),
+        Row::new(
+            "the cache has no place for as many files",
+            "native",
+            of_a_tarball("native"),
+            (0, BEFORE),
+            none,
+        )
+        .ends(Some(1), &["can't be unpacked", FULL], 0, Then::Clean)
+        .around(files)
+        .varies(),
         Row::new("the disk of the engine is full", "docker", of_a_tarball("docker"), (0, BEFORE), none)
             .ends(Some(1), &["no space left on device"], 0, Then::Clean)
             .around(engine),
@@ -153,8 +186,86 @@ fn a_damaged_cache_is_repaired() {
             let manifest = only(cache.join("images")).join("tree/manifest.json");
             File::options().write(true).open(manifest).unwrap().set_len(100).unwrap();
         }),
+        damaged(
+            "a byte of the base's archive has changed",
+            &["was damaged and is removed now: try again"],
+            |cache| {
+                let archive = only(cache.join("bases")).join("base.tar");
+                let mut tar = File::options().read(true).write(true).open(archive).unwrap();
+                tar.seek(SeekFrom::Start(20 << 20)).unwrap();
+                tar.write_all(b"changed").unwrap();
+                fs::remove_dir_all(only(cache.join("images")).join("tree")).unwrap();
+            },
+        )
+        .ends(Some(1), &["was damaged and is removed now: try again"], 0, Then::Clean),
     ];
     all_hold("The cache", &rows);
+}
+
+/// A line of progress, at which the program is killed.
+fn killed_at(line: &'static str, target: &'static str) -> Row {
+    let own: Around = Some(Box::new(|bench, command| {
+        make_tarball(bench);
+        command.env("BOOTRACE_CACHE", bench.path().join("cache"));
+        Box::new(())
+    }));
+    Row::new(&format!("SIGKILL at {line:?}"), target, of_a_tarball(target), (0, BEFORE), move |running| {
+        running.until(|said| said.contains(line));
+        running.signal(Signal::KILL);
+    })
+    .ends(None, &[], 0, Then::CleanAndRunAgain)
+    .around(own)
+}
+
+#[test]
+#[ignore = "needs docker: scripts/test runs it"]
+fn a_build_that_is_killed_is_made_anew() {
+    let rows = [
+        killed_at("making the root file system", "native"),
+        killed_at("made the root file system", "native"),
+        killed_at("unpacked it", "docker"),
+    ];
+    all_hold("Killed while an image is made", &rows);
+}
+
+/// Where the program's wall clock begins, in seconds.
+const AHEAD: &str = "+7200";
+
+/// The wall clock of the program alone is stepped, by a library before libc: a host's is everybody's.
+fn stepped(fault: &str, target: &'static str, seconds: &'static str) -> Row {
+    let around: Around = Some(Box::new(|bench, command| {
+        let file = bench.path().join("clock");
+        fs::write(&file, AHEAD).unwrap();
+        command.env("LD_PRELOAD", faketime()).env("FAKETIME_TIMESTAMP_FILE", file);
+        command
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("NO_FAKE_STAT", "1");
+        Box::new(())
+    }));
+    Row::new(fault, target, each_step_lasts(target), (1, SETTLING), move |running| {
+        let started = running.bench.results().unwrap().run.started_at.parse::<Timestamp>().unwrap();
+        let ahead = started.duration_since(Timestamp::now());
+        assert!(ahead.as_secs() > 3600, "the program has a clock of its own: {started}");
+        fs::write(running.bench.path().join("clock"), seconds).unwrap();
+    })
+    .ends(Some(0), &[], 3, Then::Clean)
+    .around(around)
+}
+
+fn faketime() -> PathBuf {
+    let found = output_of("sh", &["-c", "ls /usr/lib/*/faketime/libfaketimeMT.so.1"]);
+    found.lines().next().unwrap().into()
+}
+
+#[test]
+#[ignore = "needs docker: scripts/test runs it"]
+fn a_stepped_wall_clock_changes_no_figure() {
+    let rows = [
+        stepped("the wall clock steps an hour back", "native", "+3600"),
+        stepped("the wall clock steps a year on", "docker", "+31536000"),
+    ];
+    all_hold("The wall clock", &rows);
 }
 
 /// A copy of the program that every user can run, as user `nobody`.

@@ -3,14 +3,17 @@
 use std::{fs, path::PathBuf};
 
 /// The sections in their order.
-const SECTIONS: [&str; 9] = [
+const SECTIONS: [&str; 12] = [
     "bootrace killed by SIGKILL",
     "Signals",
     "Parts of an instance killed",
+    "The engines' daemons",
     "Workloads",
     "Guests",
     "The host's disk",
     "The cache",
+    "Killed while an image is made",
+    "The wall clock",
     "Two runs at once",
     "Ordinary users",
 ];
@@ -21,7 +24,8 @@ Each row is a fault that a test injects for real, and what a user then sees. The
 (`BOOTRACE_GENERATE=1`) and otherwise compare it to what they see: see [testing](testing.md). Process ids, times, random
 names and temporary paths are replaced by words; … stands for text that a race or the host words. Lines of progress are left
 out. After a SIGKILL or a second Ctrl-C, `bootrace clean` and `bootrace run --resume` follow, and every planned sample is
-there. *Kept* is the number of samples in `results.json` afterwards, at least;
+there; where none was planned yet, `bootrace clean` and the same command. *Kept* is the number of samples in
+`results.json` afterwards, at least;
 *left behind* is what `docker`, `podman`, `virsh`, cgroups, mounts, processes and directories have afterwards.
 ";
 const COLUMNS: &str = "| fault | step | target | what the user sees | exit code | kept | left behind |\n\

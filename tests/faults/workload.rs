@@ -118,6 +118,10 @@ for my $fd (0 .. 20) {
 sleep 60;
 "#;
 
+/// The workload, which is root of its VM, takes the channel's device away from the agent.
+const TAKES_CHANNEL: &str = r#"echo ready; sleep 0.3; cd /sys/bus/virtio/drivers/virtio_console
+for device in virtio*; do echo $device > unbind; done; sleep 60"#;
+
 /// It is not the first to connect.
 const SECOND: &str = r#"
 use IO::Socket::UNIX; $SIG{PIPE} = "IGNORE";
@@ -137,6 +141,14 @@ fn a_guest_that_panics_says_nothing_or_nonsense_is_reported_and_leaves_nothing()
     let rows =
         [fails("the guest's kernel panics", &["libvirt"], panic, ("256MiB", "60s"), SETTLING, &["libvirt"])];
     let mut rows: Vec<_> = rows.into_iter().flatten().collect();
+    rows.extend(fails(
+        "the workload takes the agent's channel away",
+        &["libvirt"],
+        shell(TAKES_CHANNEL),
+        ("256MiB", "60s"),
+        SETTLING,
+        &["libvirt reports"],
+    ));
     let silent = scenario(&shell("echo ready; exec sleep infinity"), "256MiB", "5s");
     rows.push(
         Row::new(

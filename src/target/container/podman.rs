@@ -85,6 +85,7 @@ pub(super) async fn post_mortem(client: &Client, name: &str) -> Option<String> {
             Err(e) if cause(&e) == Cause::NotFound => {
                 return Some("podman says that the container has ended and was removed".into());
             }
+            Err(e) if cause(&e) == Cause::Unreachable => return None,
             // While it removes a container, its answers vary and differ from Docker's.
             Err(e) if Instant::now() >= deadline => Some(explain(&e)),
             Err(_) => None,
