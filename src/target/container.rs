@@ -439,7 +439,7 @@ mod tests {
         let mut container = container(&socket);
         let error = container.start().await.unwrap_err();
         assert!(error.is_unreachable());
-        assert_eq!(error.why, "Connection refused (os error 111)");
+        assert_eq!(error.why, "Docker does not answer: Connection refused (os error 111)");
         container.remove().await.unwrap();
     }
 

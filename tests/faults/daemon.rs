@@ -15,7 +15,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    case::{PATIENCE, Row, Running, SETTLING, Then, all_hold},
+    case::{BEFORE, PATIENCE, Row, Running, SETTLING, Then, all_hold},
     common::{bootrace, output_of},
     killed::each_step_lasts,
 };
@@ -23,6 +23,8 @@ use crate::{
 #[derive(Clone, Copy)]
 enum Engine {
     Docker,
+    /// That maps user ids, in a namespace where `/etc/subuid` has a range to map to.
+    DockerThatMaps,
     Podman,
 }
 
@@ -53,18 +55,28 @@ impl Own {
         format!("unix://{}", self.path("engine.sock").display())
     }
 
+    /// In a network of its own: without a bridge, it would remove that of the host's dockerd.
+    fn dockerd(&self, command: &mut Command) -> Command {
+        let mut whole = Command::new(command.get_program());
+        whole.args(command.get_args()).args(["--log-level", "error", "--bridge", "none"]);
+        whole.args(["--iptables=false", "--ip6tables=false", "-H", &self.address()]);
+        for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+            whole.arg(option).arg(self.path(name));
+        }
+        whole
+    }
+
     fn command(&self) -> Command {
         match self.engine {
-            Engine::Docker => {
-                // In a network of its own: without a bridge, it would remove that of the host's dockerd.
+            Engine::Docker => self.dockerd(Command::new("unshare").args(["--net", "dockerd"])),
+            Engine::DockerThatMaps => {
+                let ranges = self.path("ranges");
+                fs::write(&ranges, "nobody:100000:65536\n").unwrap();
+                let script = "mount --bind \"$0\" /etc/subuid && mount --bind \"$0\" /etc/subgid && \
+                              exec dockerd --userns-remap nobody:nogroup \"$@\"";
                 let mut command = Command::new("unshare");
-                command.args(["--net", "dockerd", "--log-level", "error", "--bridge", "none"]);
-                command.args(["--iptables=false", "--ip6tables=false", "-H", &self.address()]);
-                for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")]
-                {
-                    command.arg(option).arg(self.path(name));
-                }
-                command
+                command.args(["--net", "--mount", "sh", "-c", script]).arg(ranges);
+                self.dockerd(&mut command)
             }
             Engine::Podman => {
                 let mut command = Command::new("podman");
@@ -80,7 +92,7 @@ impl Own {
 
     fn ask(&self) -> Output {
         let arguments: &[&str] = match self.engine {
-            Engine::Docker => &["docker", "-H"],
+            Engine::Docker | Engine::DockerThatMaps => &["docker", "-H"],
             Engine::Podman => &["podman", "--remote", "--url"],
         };
         Command::new(arguments[0]).args(&arguments[1..]).arg(self.address()).arg("version").output().unwrap()
@@ -114,7 +126,7 @@ impl Own {
 
     fn variable(&self) -> &'static str {
         match self.engine {
-            Engine::Docker => "DOCKER_HOST",
+            Engine::Docker | Engine::DockerThatMaps => "DOCKER_HOST",
             Engine::Podman => "CONTAINER_HOST",
         }
     }
@@ -127,7 +139,7 @@ impl Own {
         let clean = bootrace(&["clean"]).env(self.variable(), self.address()).output().unwrap();
         assert!(clean.status.success(), "{}", String::from_utf8_lossy(&clean.stderr));
         match self.engine {
-            Engine::Docker => {
+            Engine::Docker | Engine::DockerThatMaps => {
                 let filter = ["-H", &self.address(), "ps", "-aq", "--filter", "label=bootrace.run"];
                 output_of("docker", &filter).lines().map(str::to_owned).collect()
             }
@@ -161,7 +173,7 @@ fn again(running: &Running, end_and_start: impl FnOnce()) {
 fn rows(engine: Engine, says: [&'static [&'static str]; 4]) -> Vec<Row> {
     let own = Rc::new(Own::start(engine, Path::new("/var/tmp")));
     let (target, daemon) = match engine {
-        Engine::Docker => ("docker", "dockerd"),
+        Engine::Docker | Engine::DockerThatMaps => ("docker", "dockerd"),
         Engine::Podman => ("podman", "podman's service"),
     };
     let faults = [
@@ -243,5 +255,15 @@ fn a_daemon_that_ends_costs_the_samples_it_had_and_one_that_is_back_is_used_agai
         libvirts("libvirtd killed and started again", "libvirtd", Signal::KILL),
         libvirts("virtlogd killed and started again", "virtlogd", Signal::KILL),
     ]);
+    let maps = Own::start(Engine::DockerThatMaps, Path::new("/var/tmp"));
+    let address = maps.address();
+    let refused =
+        Row::new("a dockerd that maps user ids", "docker", each_step_lasts("docker"), (0, BEFORE), |_| {})
+            .around(Some(Box::new(move |_, command| {
+                command.env("DOCKER_HOST", &address);
+                Box::new(())
+            })))
+            .ends(Some(1), &["userns-remap"], 0, Then::Clean);
+    all.push(refused);
     all_hold("The engines' daemons", &all);
 }

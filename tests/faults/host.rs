@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    collections::BTreeSet,
     fs::{self, File},
     io::{Seek, SeekFrom, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
@@ -202,6 +203,12 @@ fn a_damaged_cache_is_repaired() {
     all_hold("The cache", &rows);
 }
 
+/// What podman keeps of imports in its temporary directory: files whose names begin with the call's.
+fn archives_of_podman() -> BTreeSet<String> {
+    let names = fs::read_dir("/var/tmp").unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter_map(|name| name.into_string().ok()).filter(|name| !name.starts_with(".tmp")).collect()
+}
+
 /// A line of progress, at which the program is killed.
 fn killed_at(line: &'static str, target: &'static str) -> Row {
     let own: Around = Some(Box::new(|bench, command| {
@@ -209,21 +216,31 @@ fn killed_at(line: &'static str, target: &'static str) -> Row {
         command.env("BOOTRACE_CACHE", bench.path().join("cache"));
         Box::new(())
     }));
-    Row::new(&format!("SIGKILL at {line:?}"), target, of_a_tarball(target), (0, BEFORE), move |running| {
-        running.until(|said| said.contains(line));
-        running.signal(Signal::KILL);
-    })
+    let mut row = Row::new(
+        &format!("SIGKILL at {line:?}"),
+        target,
+        of_a_tarball(target),
+        (0, BEFORE),
+        move |running| {
+            running.until(|said| said.contains(line));
+            running.signal(Signal::KILL);
+        },
+    )
     .ends(None, &[], 0, Then::CleanAndRunAgain)
-    .around(own)
+    .around(own);
+    let before = archives_of_podman();
+    row.left = Some(Box::new(move || archives_of_podman().difference(&before).cloned().collect()));
+    row
 }
 
 #[test]
-#[ignore = "needs docker: scripts/test runs it"]
+#[ignore = "needs docker and podman: scripts/test runs it"]
 fn a_build_that_is_killed_is_made_anew() {
     let rows = [
         killed_at("making the root file system", "native"),
         killed_at("made the root file system", "native"),
         killed_at("unpacked it", "docker"),
+        killed_at("unpacked it", "podman"),
     ];
     all_hold("Killed while an image is made", &rows);
 }

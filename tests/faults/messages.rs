@@ -1,6 +1,7 @@
 //! What goes wrong for a user: each has its message, its exit code, and nothing left behind.
 
 use std::{
+    fs,
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
@@ -101,6 +102,40 @@ fn an_engine_that_is_down_is_named_with_its_fix() {
     let libvirt = scenario(GOOD).command(&["--targets", "libvirt"]).env("LIBVIRT_DEFAULT_URI", uri).output();
     Ran::new(libvirt.unwrap(), None)
         .fails(1, &["connecting to libvirt", "/nowhere/libvirt-sock", "start what LIBVIRT_DEFAULT_URI"]);
+}
+
+/// As for docker and virsh.
+#[test]
+#[ignore = "needs docker, podman and libvirt: scripts/test runs it"]
+fn a_variable_that_is_empty_is_one_that_is_not_set() {
+    let bench = scenario(GOOD);
+    let kinds =
+        ["native", "docker", "podman", "libvirt"].map(|kind| format!("[[target]]\nkind = \"{kind}\"\n"));
+    let bench = Bench::with_text(&(fs::read_to_string(bench.scenario()).unwrap() + &kinds.concat()));
+    let mut run = bench.command(&[]);
+    for name in [
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "DOCKER_CONFIG",
+        "CONTAINER_HOST",
+        "LIBVIRT_DEFAULT_URI",
+        "RUST_LOG",
+    ] {
+        run.env(name, "");
+    }
+    assert_eq!(Ran::new(run.output().unwrap(), bench.results()).good().len(), 4);
+}
+
+/// Nobody can read it, and the samples are there.
+#[test]
+#[ignore = "needs docker: scripts/test runs it"]
+fn a_run_whose_standard_error_fails_goes_on() {
+    let bench = scenario(GOOD);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let status = bench.command(&["--targets", "native,docker"]).stdout(Stdio::null()).stderr(full).status();
+    assert_eq!(status.unwrap().code(), Some(0));
+    assert_eq!(bench.results().unwrap().samples.iter().filter(|s| s.outcome == Outcome::Ok).count(), 2);
+    assert_eq!(left_over(), Vec::<String>::new());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use bollard::{Docker as Client, errors::Error as ClientError};
 
-use super::error::failed;
+use super::error::not_connected;
 use crate::{
     cause::Cause,
     image::{ContainerEngine, rootless},
@@ -19,7 +19,7 @@ pub async fn connect_to(engine: ContainerEngine) -> Result<Client, Error> {
     let (host, name) = (&address.uri, engine.name());
     let tried = format!("connecting to {name} at {address}");
     let failed = |e: ClientError| {
-        let error = failed(engine, &tried, &e);
+        let error = not_connected(engine, &tried, &e);
         let rootless =
             rootless::hint(engine).filter(|_| error.is_unreachable() && host == engine.usual_address());
         match rootless {
