@@ -162,6 +162,25 @@ fn old_words_are_found_in_prose_keys_and_identifiers() {
     }
 }
 
+#[test]
+fn every_test_that_a_document_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cases = fs::read_to_string(root.join("docs/contribute/cases.md")).unwrap();
+    let mut sources = String::new();
+    for folder in ["tests", "src", "crates", "agent"] {
+        each_text(root, Path::new(folder), &mut |_, text| sources.push_str(text));
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let names: Vec<_> =
+        cases.split("::").skip(1).map(|after| after.split(|c| !is_name(c)).next().unwrap()).collect();
+    assert!(names.len() > 50, "{names:?}");
+    let missing: Vec<_> = names
+        .into_iter()
+        .filter(|name| name.len() > 1 && !sources.contains(&format!("fn {name}(")))
+        .collect();
+    assert_eq!(missing, [] as [&str; 0]);
+}
+
 /// Shows `search` each text below a folder but this file.
 fn each_text(root: &Path, folder: &Path, search: &mut dyn FnMut(&Path, &str)) {
     let mut entries: Vec<_> = fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap()).collect();
