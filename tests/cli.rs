@@ -259,6 +259,18 @@ fn list_shows_scenarios_and_targets_and_why_one_cannot_run() {
     );
 }
 
+#[test]
+fn podmans_overriding_settings_count_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let [all, last] = ["all.conf", "last.conf"].map(|name| dir.path().join(name));
+    std::fs::write(&all, "[engine]\nremote = false\n").unwrap();
+    std::fs::write(&last, "[engine]\nremote = true\n").unwrap();
+    let mut list = bootrace(&["list"]);
+    let output = list.env("CONTAINERS_CONF", &all).env("CONTAINERS_CONF_OVERRIDE", &last).output().unwrap();
+    let says = format!("connecting to podman by remote = true in {}", last.display());
+    assert!(out(&output).contains(&says), "{}", out(&output));
+}
+
 /// Settings of Docker's program with one context, which is chosen.
 fn docker_settings(host: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();

@@ -141,8 +141,9 @@ impl ContainerEngine {
 
 /// podman's files of settings; a later one counts before the earlier.
 fn podman_settings() -> Vec<PathBuf> {
+    let last = sys::variable("CONTAINERS_CONF_OVERRIDE").map(PathBuf::from);
     if let Some(only) = sys::variable("CONTAINERS_CONF") {
-        return vec![only.into()];
+        return [only.into()].into_iter().chain(last).collect();
     }
     let own = sys::variable("XDG_CONFIG_HOME").map(PathBuf::from);
     let own = own.or_else(|| Some(users::home()?.join(".config"))).map(|dir| dir.join("containers"));
@@ -155,6 +156,7 @@ fn podman_settings() -> Vec<PathBuf> {
         parts.sort();
         files.extend(parts);
     }
+    files.extend(last);
     files
 }
 

@@ -5,10 +5,12 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,6 +27,8 @@ pub const RESULTS: &str = "results.json";
 pub const JOURNAL: &str = "samples.jsonl";
 /// So many samples are always written as a whole.
 const SMALL: usize = 64;
+/// The most of a journal that is read, in bytes.
+const LARGEST: u64 = 256 << 20;
 
 /// A sample, and the fields of [`crate::sample::Run`] that change with it.
 #[derive(Serialize, Deserialize)]
@@ -55,14 +59,17 @@ impl Growing {
         Growing { dir: dir.into(), whole, journal: None }
     }
 
-    /// Saves the last sample, synchronised to the disk. The others were saved before.
+    /// Saves the last sample, synchronised to the disk. The others were saved before. The run's last sample completes
+    /// `results.json`, which says so.
     ///
     /// # Errors
     /// When a file can't be written.
     pub fn save_last(&mut self, results: &Results) -> Result<(), Error> {
         let number = results.samples.len();
         match results.samples.last() {
-            Some(sample) if number > SMALL && number <= self.whole + self.whole / 8 => {
+            Some(sample)
+                if results.run.interrupted && number > SMALL && number <= self.whole + self.whole / 8 =>
+            {
                 self.append(results, number, sample)
             }
             _ => self.save_whole(results),
@@ -96,9 +103,9 @@ impl Growing {
             line.push(b'\n');
             let file = match &mut self.journal {
                 Some(file) => file,
-                none => {
-                    none.insert(as_sudo_user(|| OpenOptions::new().append(true).create(true).open(&path))?)
-                }
+                // Not one that is there: a link could lead to a file that is root's.
+                none => none
+                    .insert(as_sudo_user(|| OpenOptions::new().append(true).create_new(true).open(&path))?),
             };
             file.write_all(&line).and_then(|()| file.sync_data())
         };
@@ -134,17 +141,28 @@ pub fn load(path: &Path) -> Result<Results, Error> {
 /// Removes the journal of results that are whole now.
 fn remove_journal(dir: &Path) -> Result<(), Error> {
     let path = dir.join(JOURNAL);
-    match fs::remove_file(&path) {
-        Err(why) if why.kind() != ErrorKind::NotFound => Err(Error::Write { path, why }),
+    let remove = || match fs::remove_file(&path) {
+        Err(why) if why.kind() != ErrorKind::NotFound => Err(why),
         _ => Ok(()),
-    }
+    };
+    as_sudo_user(remove).map_err(|why| Error::Write { path: path.clone(), why })
 }
 
 /// Adds the samples of the journal beside `path`, which has `results`. A line that a kill or a full disk has cut is left
 /// out.
-fn complete(results: &mut Results, path: &Path) -> Result<(), Error> {
+pub(crate) fn complete(results: &mut Results, path: &Path) -> Result<(), Error> {
     let path = path.with_file_name(JOURNAL);
-    let text = match fs::read(&path) {
+    // Results may be anybody's: no link is followed, and a fifo would block.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let mut text = Vec::new();
+    let read =
+        OpenOptions::new().read(true).custom_flags(flags.cast_signed()).open(&path).and_then(
+            |file| match file.metadata()?.is_file() {
+                true => file.take(LARGEST).read_to_end(&mut text),
+                false => Err(io::Error::other("it is no regular file")),
+            },
+        );
+    match read {
         Err(why) if why.kind() == ErrorKind::NotFound => return Ok(()),
         read => read.map_err(|why| Error::Read { path, why })?,
     };
@@ -237,5 +255,28 @@ mod tests {
         assert_eq!(loaded_with(&lines.replace(id.as_str(), "another")), run_of(64));
         let gap: String = lines.lines().skip(1).map(|line| format!("{line}\n")).collect();
         assert_eq!(loaded_with(&gap), run_of(64));
+    }
+
+    #[test]
+    fn the_last_sample_of_a_run_completes_its_results() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut growing = Growing::new(dir.path(), 0);
+        (1..=69).for_each(|n| growing.save_last(&run_of(n)).unwrap());
+        let mut all = run_of(70);
+        all.run.interrupted = false;
+        growing.save_last(&all).unwrap();
+        assert!(!dir.path().join(JOURNAL).exists());
+        assert_eq!(load(dir.path()).unwrap(), all);
+    }
+
+    #[test]
+    fn no_link_at_the_journals_name_is_followed() {
+        let dir = grown(64);
+        let (journal, elsewhere) = (dir.path().join(JOURNAL), dir.path().join("elsewhere"));
+        fs::write(&elsewhere, "roots\n").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &journal).unwrap();
+        assert!(load(dir.path()).unwrap_err().to_string().contains(JOURNAL));
+        assert!(Growing::new(dir.path(), 64).save_last(&run_of(65)).is_err());
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "roots\n");
     }
 }

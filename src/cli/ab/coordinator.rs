@@ -153,7 +153,7 @@ impl Job {
         }
         let dir = self.dir_of(side);
         if let Ok(results) = report::load(&dir)
-            && let Err(why) = report::render(&results, &dir)
+            && let Err(why) = report::write(&results, &dir)
         {
             progress.say(&format!("the {side} side has no report: {why}"));
         }

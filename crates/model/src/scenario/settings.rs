@@ -8,6 +8,7 @@ use super::{
     Build, Bytes, Capabilities, Claim, CowFile, CpuChoice, Density, Error, Gate, Kind, PageCache,
     ScenarioTarget, Span,
 };
+use crate::foreign::clean;
 
 /// A scenario, keys as in its TOML.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -238,9 +239,10 @@ impl Scenario {
         serde_json::to_value(resolved).expect("all keys are strings and no value can fail to serialise")
     }
 
-    /// The names of its targets, separated by commas: `native, docker`.
+    /// The names of its targets, separated by commas: `native, docker`. What is no name is shown inert: the errors of a
+    /// scenario list the names too.
     pub fn target_names(&self) -> String {
-        self.targets.iter().map(|target| target.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.targets.iter().map(|target| clean(&target.name, 64)).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -47,6 +47,16 @@ fn the_least_scenario_gets_every_default() {
 }
 
 #[test]
+fn no_error_repeats_a_character_that_a_terminal_obeys() {
+    let error = wrong(
+        "[[target]]\nkind = 'docker'\nname = \"\\u001b[2Jx\"\n[[target]]\nkind = 'native'\nname = \"a\tb\"\n\
+         [[claim]]\nsays = 'fast'\nmetric = 'startup'\ntarget = 'vm'\nat_most = '1s'\n",
+    );
+    assert!(error.contains("the targets are [2Jx, a b"), "{error}");
+    assert!(!error.chars().any(|c| c.is_control() && c != '\n'), "{error:?}");
+}
+
+#[test]
 fn an_image_without_a_source_is_of_the_default_suite() {
     let image = |lines: &str| parse(&format!("{LEAST}[image]\n{lines}")).unwrap().image;
     let of = |image: Image| (image.suite, image.fallback);

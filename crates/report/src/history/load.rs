@@ -11,8 +11,9 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    JOURNAL, RESULTS,
+    RESULTS,
     analysis::{Metric, history::Run},
+    growing,
     kind::Kind,
     parallel,
     sample::{self, Accelerator, Outcome, Results, SCHEMA},
@@ -102,10 +103,10 @@ fn read(path: &Path, buffer: &mut Vec<u8>, metrics: &[Metric]) -> Result<Run, St
     }
     buffer.clear();
     file.take(LARGEST_FILE).read_to_end(buffer).map_err(|e| e.to_string())?;
-    let results = match path.with_file_name(JOURNAL).exists() {
-        true => crate::load(path).map_err(|error| error.to_string())?,
-        false => parse(buffer)?,
-    };
+    let mut results = parse(buffer)?;
+    if results.run.interrupted {
+        growing::complete(&mut results, path).map_err(|error| error.to_string())?;
+    }
     if results.targets.len() > MOST_TARGETS {
         return Err(format!(
             "damaged: it has {} targets; a run has at most {MOST_TARGETS}",
