@@ -147,11 +147,12 @@ pub(super) fn tick_ns() -> u64 {
     1_000_000_000 / rustix::param::clock_ticks_per_second().max(1)
 }
 
-/// Host pids of the processes with one of these names (`comm`), lowest first.
+/// Host pids of the programs that run under one of these names (`comm`), lowest first. One that has ended is none, though
+/// it has its name until its parent reaps it; nor is a thread of the kernel.
 pub fn named(names: &[&str]) -> Vec<u32> {
     let is_one = |pid: &u32| {
         let comm = fs::read_to_string(format!("/proc/{pid}/comm"));
-        comm.is_ok_and(|comm| names.contains(&comm.trim_end_matches('\n')))
+        comm.is_ok_and(|comm| names.contains(&comm.trim_end_matches('\n'))) && !arguments(*pid).is_empty()
     };
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<u32> =

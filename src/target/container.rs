@@ -188,14 +188,11 @@ impl Target for Docker {
         if self.engine == ContainerEngine::Podman {
             return podman::services();
         }
-        // One that has ended is none, though it has its name until its parent reaps it.
-        let runs = |pid: &u32| !process::arguments(*pid).is_empty();
         // Excludes the rootless engines of users.
-        let mut engines = process::named_with("dockerd", &[]);
-        engines.retain(runs);
+        let engines = process::named_with("dockerd", &[]);
         // Excludes the containerd of others, such as k3s.
         let ours = |pid: &u32| process::parent(*pid).is_some_and(|ppid| ppid == 1 || engines.contains(&ppid));
-        let containerd = process::named(&["containerd"]).into_iter().filter(ours).filter(runs);
+        let containerd = process::named(&["containerd"]).into_iter().filter(ours);
         engines.iter().copied().chain(containerd).collect()
     }
 

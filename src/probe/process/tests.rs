@@ -139,3 +139,24 @@ fn a_file_that_a_process_has_open_is_found_by_the_end_of_its_path() {
     assert_eq!(open_file(std::process::id(), &end), Some(path));
     assert_eq!(open_file(std::process::id(), "another/meta.db"), None);
 }
+
+#[test]
+fn a_program_that_has_ended_is_not_found_by_its_name_although_nobody_has_reaped_it() {
+    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    let dir = tempfile::tempdir().unwrap();
+    let name = format!("ends-{}", std::process::id());
+    std::os::unix::fs::symlink("/bin/sleep", dir.path().join(&name)).unwrap();
+    let mut child = std::process::Command::new(dir.path().join(&name)).arg("60").spawn().unwrap();
+    // The kernel lets a parent go on a little before the new program has its name.
+    while named(&[&name]) != [child.id()] {
+        assert_eq!(child.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    // Waits for its end, and leaves it there.
+    waitid(WaitId::Pid(Pid::from_child(&child)), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+    let comm = fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap();
+    assert_eq!(comm.trim_end(), name, "it has its name");
+    assert_eq!(named(&[&name]), [] as [u32; 0]);
+    child.wait().unwrap();
+}
